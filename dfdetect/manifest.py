@@ -1,0 +1,114 @@
+"""`manifest.json`: what whoever loads a model must know and check.
+
+It lies beside every set of weights and in the assets of every exported graph: sizes,
+crop margin, thresholds, temperature, label names, data fingerprint, versions and
+metrics. A model without one, or with one of another kind, is refused.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+from typing import Any
+
+import dfdetect
+
+FILE_NAME = "manifest.json"
+
+_PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "tensorflow-datasets")
+
+# What each kind must hold; whatever else a manifest says is kept.
+_REQUIRED = {
+    "detector": (
+        "phi",
+        "image_size",
+        "anchor_scale",
+        "num_classes",
+        "score_threshold",
+        "iou_threshold",
+        "max_detections",
+        "labels",
+    ),
+    "classifier": (
+        "model",
+        "image_size",
+        "crop_margin",
+        "temperature",
+        "threshold",
+        "labels",
+    ),
+    "pipeline": ("format", "detector", "classifier", "max_detections"),
+}
+
+
+def versions() -> dict[str, str]:
+    """Versions of dfdetect, Python and the libraries that shape a model's output."""
+    found = {"dfdetect": dfdetect.__version__, "python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def check(manifest: Any, kind: str, source: str = "the manifest") -> dict[str, Any]:
+    """Returns `manifest` when it is a complete one of this kind.
+
+    Args:
+        manifest: What was read.
+        kind: "detector", "classifier" or "pipeline".
+        source: Where it came from, for the error.
+
+    Raises:
+        ValueError: It is of another kind, or a key is missing.
+    """
+    if not isinstance(manifest, dict) or manifest.get("kind") != kind:
+        came = manifest.get("kind") if isinstance(manifest, dict) else manifest
+        raise ValueError(f"{source} must be of kind {kind!r}, got {came!r}.")
+    missing = [key for key in _REQUIRED[kind] if key not in manifest]
+    if missing:
+        raise ValueError(f"{source} lacks {', '.join(missing)}.")
+    if kind == "pipeline":
+        for part in ("detector", "classifier"):
+            check(manifest[part], part, f"{part} of {source}")
+    return manifest
+
+
+def read(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
+    """Reads and checks `manifest.json` of a directory.
+
+    Raises:
+        FileNotFoundError: The directory has none.
+        ValueError: It is no JSON, of another kind, or a key is missing.
+    """
+    path = os.path.join(directory, FILE_NAME)
+    with open(path, encoding="utf-8") as file:
+        try:
+            manifest = json.load(file)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path} must be JSON: {error}.") from error
+    return check(manifest, kind, path)
+
+
+def write(directory: str | os.PathLike, manifest: dict[str, Any]) -> str:
+    """Writes `manifest.json` into a directory, aside and then renamed.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        ValueError: The manifest is of no known kind or incomplete.
+    """
+    kind = manifest.get("kind")
+    if kind not in _REQUIRED:
+        raise ValueError(f"kind must be one of {sorted(_REQUIRED)}, got {kind!r}.")
+    check(manifest, kind)
+    os.makedirs(directory, exist_ok=True)
+    path = os.path.join(directory, FILE_NAME)
+    aside = f"{path}.{os.getpid()}.tmp"
+    with open(aside, "w", encoding="utf-8") as file:
+        json.dump(manifest, file, indent=2, sort_keys=True)
+        file.write("\n")
+    os.replace(aside, path)
+    return path

@@ -1,0 +1,1 @@
+"""The neural networks, written with `keras.ops` and `keras.layers` alone."""
