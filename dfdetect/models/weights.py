@@ -1,0 +1,192 @@
+"""Weights on disk: one .npz file, keyed by the paths of a model's variables.
+
+It is read without TensorFlow, into the same model on any Keras backend, and partly
+into a model that has another top.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+import keras
+import numpy as np
+
+FILE_NAME = "weights.npz"  # in a model directory
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What became of each weight, by its key.
+
+    Attributes:
+        loaded: In the file and in the model.
+        missing: In the model only: these keep their values.
+        unexpected: In the file only.
+        mismatched: In both, with two shapes: the model's keep their values.
+    """
+
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        lines = []
+        for field in dataclasses.fields(self):
+            keys = getattr(self, field.name)
+            shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
+            if field.name == "loaded" or not keys:
+                shown = ""
+            lines.append(f"{len(keys)} {field.name}" + (f" ({shown})" if shown else ""))
+        return "weights: " + "; ".join(lines)
+
+
+def variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """The model's weights by keys that hold in another process, too.
+
+    A key is the variable's path without the name of the model itself.
+
+    Raises:
+        ValueError: The model is not built, or two weights have the same path.
+    """
+    if not model.built:
+        raise ValueError(f"{model.name} has no weights yet: build or call it first.")
+    found: dict[str, keras.Variable] = {}
+    for variable in model.weights:
+        key = variable.path.removeprefix(f"{model.name}/")
+        if key in found:
+            raise ValueError(
+                f"Two weights of {model.name} have the path {key}: name its layers."
+            )
+        found[key] = variable
+    return found
+
+
+def save(
+    model: keras.Model, path: str | os.PathLike[str], compact: bool = False
+) -> None:
+    """Writes the weights aside, then renames the file to `path`.
+
+    Args:
+        model: Any built Keras model.
+        path: The .npz file, or a folder that gets a `weights.npz`.
+        compact: Keep kernels (two axes or more) in float16, and the rest, like the
+            moving statistics, in float32.
+
+    Raises:
+        ValueError: A kernel has a value beyond float16.
+    """
+    arrays = {}
+    for key, array in _values(model).items():
+        if compact and array.ndim >= 2:
+            if not np.all(np.abs(array) <= np.finfo(np.float16).max):
+                raise ValueError(f"{key} does not fit into float16.")
+            array = array.astype(np.float16)
+        arrays[key] = array
+    target = _file(path)
+    aside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with open(aside, "wb") as stream:
+            np.savez(stream, allow_pickle=False, **arrays)
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
+    """Loads every weight of a model from a file that `save` wrote.
+
+    Args:
+        model: The same built model.
+        path: The .npz file, or a folder with a `weights.npz`.
+
+    Raises:
+        ValueError: A weight is missing, unexpected or of another shape. The model then
+            keeps all that it had.
+    """
+    arrays = _read(path)
+    report = _compare(model, arrays)
+    if report.missing or report.unexpected or report.mismatched:
+        raise ValueError(f"{path} does not fit {model.name}: {report}.")
+    _assign(model, arrays, report)
+
+
+def load_snapshot(model: keras.Model, snapshot: str) -> Report:
+    """Gives a model the weights to start training from.
+
+    Args:
+        model: A built model. For "imagenet" it must have a method `load_imagenet`.
+        snapshot: "none" keeps the random weights. "imagenet" fetches those of
+            `keras.applications`, or without a network says so and keeps the random
+            ones. All else is the path of a file that `save` wrote or of its folder, of
+            which all weights with the right name and shape are taken.
+
+    Returns:
+        What was loaded and what was not.
+
+    Raises:
+        ValueError: Nothing in the file fits, or the model has no ImageNet weights.
+    """
+    keys = tuple(variables(model))
+    if snapshot == "none":
+        return Report(missing=keys)
+    if snapshot == "imagenet":
+        return _load_imagenet(model)
+    arrays = _read(snapshot)
+    report = _compare(model, arrays)
+    if not report.loaded:
+        raise ValueError(f"Nothing in {snapshot} fits {model.name}: {report}.")
+    _assign(model, arrays, report)
+    return report
+
+
+def _load_imagenet(model: keras.Model) -> Report:
+    if not hasattr(model, "load_imagenet"):
+        raise ValueError(f"There are no ImageNet weights for {model.name}.")
+    before = _values(model)
+    try:
+        model.load_imagenet()
+    except Exception as error:  # keras.utils.get_file raises nothing narrower
+        if "URL fetch failure" not in str(error):
+            raise
+        print(
+            f"The ImageNet weights cannot be fetched ({error}): {model.name} starts "
+            "from random weights."
+        )
+    after = _values(model)
+    loaded = [key for key in before if not np.array_equal(before[key], after[key])]
+    return Report(tuple(loaded), tuple(key for key in before if key not in loaded))
+
+
+def _values(model: keras.Model) -> dict[str, np.ndarray]:
+    return {
+        key: np.array(keras.ops.convert_to_numpy(variable.value))
+        for key, variable in variables(model).items()
+    }
+
+
+def _file(path: str | os.PathLike[str]) -> pathlib.Path:
+    path = pathlib.Path(path)
+    return path / FILE_NAME if path.is_dir() else path
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    with np.load(_file(path), allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _compare(model: keras.Model, arrays: dict[str, np.ndarray]) -> Report:
+    wanted = {key: tuple(value.shape) for key, value in variables(model).items()}
+    common = [key for key in wanted if key in arrays]
+    return Report(
+        loaded=tuple(key for key in common if arrays[key].shape == wanted[key]),
+        missing=tuple(key for key in wanted if key not in arrays),
+        unexpected=tuple(key for key in arrays if key not in wanted),
+        mismatched=tuple(key for key in common if arrays[key].shape != wanted[key]),
+    )
+
+
+def _assign(model: keras.Model, arrays: dict[str, np.ndarray], report: Report) -> None:
+    for key, variable in variables(model).items():
+        if key in report.loaded:
+            variable.assign(arrays[key].astype(np.float32))

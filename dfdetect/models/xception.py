@@ -1,0 +1,264 @@
+"""The Xception family: three classifiers of one head each.
+
+Every spatial convolution is followed by a 1x1 convolution, and the presets differ in
+how far they take the spatial one apart: one filter a channel (`xception`,
+`lightxception`) or groups of two channels (`midwayxception`).
+
+Source: Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, 2017,
+figure 5; padding and batch norm as in `keras.applications.Xception`, so that its
+weights fit.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+# xception: figure 5 of the paper. lightxception halves the middle flow; midwayxception
+# relaxes the full separation of channels and space, and its middle blocks have a
+# convolution in place of the identity skip.
+PRESETS: dict[str, dict[str, Any]] = {
+    "xception": {"spatial": "depthwise", "middle_blocks": 8, "middle_skip": "identity"},
+    "midwayxception": {"spatial": "pairs", "middle_blocks": 8, "middle_skip": "conv"},
+    "lightxception": {
+        "spatial": "depthwise",
+        "middle_blocks": 4,
+        "middle_skip": "identity",
+    },
+}
+_ENTRY_CHANNELS = (128, 256, 728)
+_EXIT_CHANNELS = (1536, 2048)
+_MIN_IMAGE_SIZE = 71  # as keras.applications: below it the last map would be empty
+
+
+@keras.saving.register_keras_serializable(package="dfdetect")
+class Xception(keras.Model):
+    """An Xception, from RGB in [0, 255] to logits.
+
+    Input `[B, image_size, image_size, 3]`, output `[B, num_outputs]` float32, or
+    without a top the feature map `[B, S, S, 2048]` (S is 10 at 299 pixels). Stages, by
+    the names of their layers, with channels and stride: `stem` (64, 2), `entry1` (128,
+    4), `entry2` (256, 8), `entry3` (728, 16), `middle1` to `middle8` (728, 16), `exit`
+    (2048, 32), and `pool`, the mean of `exit` over space.
+
+    Args:
+        image_size: Side of the input in pixels, at least 71.
+        num_outputs: Number of logits; None or 0 leaves the top out.
+        dropout: Share of the pooled features dropped in training.
+        spatial: `"depthwise"`, or `"pairs"` for 3x3 convolutions in groups of two
+            channels.
+        middle_blocks: Number of blocks in the middle flow.
+        middle_skip: `"identity"`, or `"conv"` for a 1x1 convolution and batch norm.
+        bn_momentum: Of the moving statistics. .99 wants some hundred steps to settle;
+            take .9 for a short run from random weights.
+        name: Of the model.
+
+    Raises:
+        ValueError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 299,
+        num_outputs: int | None = 1,
+        dropout: float = 0.5,
+        spatial: str = "depthwise",
+        middle_blocks: int = 8,
+        middle_skip: str = "identity",
+        bn_momentum: float = 0.99,
+        name: str = "xception",
+        **kwargs: Any,
+    ) -> None:
+        if image_size < _MIN_IMAGE_SIZE:
+            raise ValueError(
+                f"image_size must be at least {_MIN_IMAGE_SIZE}, got {image_size}."
+            )
+        if spatial not in ("depthwise", "pairs"):
+            raise ValueError(f"spatial must be depthwise or pairs, got {spatial!r}.")
+        if middle_skip not in ("identity", "conv"):
+            raise ValueError(
+                f"middle_skip must be identity or conv, got {middle_skip!r}."
+            )
+        build = _Builder(spatial, bn_momentum)
+        images = keras.Input((image_size, image_size, 3), name="images")
+        # In float32 also under mixed precision: bfloat16 would round pixels, and with
+        # them the traces of a forgery.
+        x = keras.layers.Rescaling(1 / 127.5, -1.0, dtype="float32", name="normalise")(
+            images
+        )
+        x = build.conv(x, 32, 3, "stem_conv1", strides=2, padding="valid")
+        x = build.relu(x, "stem_conv1_relu")
+        x = build.conv(x, 64, 3, "stem_conv2", padding="valid")
+        x = build.relu(x, "stem")
+        for index, channels in enumerate(_ENTRY_CHANNELS, start=1):
+            plan = [channels, channels]
+            x = build.block(x, plan, f"entry{index}", 2, start_with_relu=index > 1)
+        for index in range(1, middle_blocks + 1):
+            plan = [_ENTRY_CHANNELS[-1]] * 3
+            x = build.block(x, plan, f"middle{index}", conv_skip=middle_skip == "conv")
+        x = build.block(x, [_ENTRY_CHANNELS[-1], 1024], "exit1", 2)
+        x = build.separable(x, _EXIT_CHANNELS[0], "exit2")
+        x = build.relu(x, "exit2_relu")
+        x = build.separable(x, _EXIT_CHANNELS[1], "exit3")
+        x = build.relu(x, "exit")
+        if num_outputs:
+            x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
+            x = keras.layers.Dropout(dropout, name="dropout")(x)
+            x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
+        super().__init__(inputs=images, outputs=x, name=name, **kwargs)
+        self.image_size = image_size
+        self.num_outputs = num_outputs
+        self.dropout = dropout
+        self.spatial = spatial
+        self.middle_blocks = middle_blocks
+        self.middle_skip = middle_skip
+        self.bn_momentum = bn_momentum
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "image_size": self.image_size,
+            "num_outputs": self.num_outputs,
+            "dropout": self.dropout,
+            "spatial": self.spatial,
+            "middle_blocks": self.middle_blocks,
+            "middle_skip": self.middle_skip,
+            "bn_momentum": self.bn_momentum,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    def load_imagenet(self) -> None:
+        """Loads the ImageNet weights of `keras.applications`; needs the network."""
+        source = keras.applications.Xception(weights="imagenet", include_top=False)
+        copy_applications_weights(self, source)
+
+
+class _Builder:
+    """Adds layers with names that do not depend on what was built before."""
+
+    def __init__(self, spatial: str, bn_momentum: float) -> None:
+        self._spatial = spatial
+        self._bn_momentum = bn_momentum
+
+    def relu(self, x: Any, name: str) -> Any:
+        return keras.layers.ReLU(name=name)(x)
+
+    def batch_norm(self, x: Any, name: str) -> Any:
+        layer = keras.layers.BatchNormalization(
+            momentum=self._bn_momentum, epsilon=1e-3, name=f"{name}_bn"
+        )
+        return layer(x)
+
+    def conv(
+        self,
+        x: Any,
+        channels: int,
+        size: int,
+        name: str,
+        strides: int = 1,
+        padding: str = "same",
+    ) -> Any:
+        layer = keras.layers.Conv2D(
+            channels, size, strides=strides, padding=padding, use_bias=False, name=name
+        )
+        return self.batch_norm(layer(x), name)
+
+    def separable(self, x: Any, channels: int, name: str) -> Any:
+        """A spatial 3x3 convolution, directly a 1x1 convolution, then batch norm."""
+        if self._spatial == "depthwise":
+            layer = keras.layers.SeparableConv2D(
+                channels, 3, padding="same", use_bias=False, name=name
+            )
+            return self.batch_norm(layer(x), name)
+        in_channels = x.shape[-1]
+        layer = keras.layers.Conv2D(
+            in_channels,
+            3,
+            padding="same",
+            groups=in_channels // 2,
+            use_bias=False,
+            name=f"{name}_spatial",
+        )
+        return self.conv(layer(x), channels, 1, name)
+
+    def block(
+        self,
+        x: Any,
+        channels: Sequence[int],
+        name: str,
+        strides: int = 1,
+        start_with_relu: bool = True,
+        conv_skip: bool = False,
+    ) -> Any:
+        """Separable convolutions with these numbers of channels, added to a skip."""
+        skip = x
+        if strides != 1 or conv_skip:
+            skip = self.conv(x, channels[-1], 1, f"{name}_skip", strides=strides)
+        for index, width in enumerate(channels, start=1):
+            if index > 1 or start_with_relu:
+                x = self.relu(x, f"{name}_relu{index}")
+            x = self.separable(x, width, f"{name}_conv{index}")
+        if strides != 1:
+            x = keras.layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool")(x)
+        return keras.layers.Add(name=name)([x, skip])
+
+
+def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """A model with the same input and weights that gives the outputs of these layers.
+
+    Raises:
+        ValueError: There is no layer of that name.
+    """
+    return keras.Model(model.input, [model.get_layer(name).output for name in names])
+
+
+def copy_applications_weights(model: keras.Model, source: keras.Model) -> None:
+    """Copies a `keras.applications.Xception` into `model`, layer by layer.
+
+    Args:
+        model: An `Xception` of the preset `xception`; its top stays as it is.
+        source: `keras.applications.Xception(include_top=False)`, any input size.
+
+    Raises:
+        ValueError: The layers are not the same, in number, kind or shape.
+    """
+    targets = [x for x in model.layers if x.weights and x.name != "logits"]
+    skips = iter([x.name for x in targets if x.name.endswith(("_skip", "_skip_bn"))])
+    sources = {}
+    for layer in source.layers:
+        if layer.weights:
+            # The skips have automatic names there; only their order tells them apart.
+            name = _name_from_applications(layer.name) or next(skips, layer.name)
+            sources[name] = layer
+    difference = {x.name for x in targets} ^ sources.keys()
+    if difference:
+        raise ValueError(f"Layers of one of the two models only: {sorted(difference)}.")
+    for target in targets:
+        origin = sources[target.name]
+        wanted = [tuple(weight.shape) for weight in target.weights]
+        found = [tuple(weight.shape) for weight in origin.weights]
+        if type(target) is not type(origin) or wanted != found:
+            raise ValueError(
+                f"{target.name} is {type(target).__name__} {wanted}, "
+                f"{origin.name} is {type(origin).__name__} {found}."
+            )
+    for target in targets:
+        target.set_weights(sources[target.name].get_weights())
+
+
+def _name_from_applications(name: str) -> str | None:
+    """Our name of a layer of `keras.applications.Xception`; None for its skips."""
+    match = re.fullmatch(r"block(\d+)_(?:sep)?conv(\d)(_bn)?", name)
+    if match is None:
+        return None
+    block, conv, suffix = int(match[1]), match[2], match[3] or ""
+    if block == 1:
+        return f"stem_conv{conv}{suffix}"
+    if block <= 4:
+        return f"entry{block - 1}_conv{conv}{suffix}"
+    if block <= 12:
+        return f"middle{block - 4}_conv{conv}{suffix}"
+    if block == 13:
+        return f"exit1_conv{conv}{suffix}"
+    return f"exit{int(conv) + 1}{suffix}"
