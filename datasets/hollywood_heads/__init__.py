@@ -1,0 +1,1 @@
+"""HollywoodHeads: human heads in film frames, with boxes."""

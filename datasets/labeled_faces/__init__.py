@@ -1,0 +1,1 @@
+"""Any folder of face images with a `labels.csv` of real and fake."""
