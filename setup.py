@@ -1,0 +1,74 @@
+"""Installs the package `dfdetect` and its console command."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+_HERE = pathlib.Path(__file__).parent
+
+# Read, not imported: importing the package must not be needed to install it.
+_VERSION = re.search(
+    r'^__version__ = "([^"]+)"', (_HERE / "dfdetect/__init__.py").read_text(), re.M
+).group(1)
+
+_CORE = [
+    # scann 1.4.2 is compiled against 2.20 and says so only in an extra of its own.
+    # Never beside tensorflow-cpu: both install the same files.
+    "tensorflow==2.20.*",
+    # With 3.10 and 3.11 parts of keras-cv break.
+    "keras>=3.12",
+    # The last line of releases; its backbone arguments are ours.
+    "keras-cv==0.9.*",
+    # Its operations are in the exported graph and are bound to one TensorFlow.
+    "scann==1.4.2",
+    "tensorflow-datasets",
+    # Needs libGL; a server without it takes opencv-python-headless instead, which
+    # serve/quickstart.sh sees to.
+    "opencv-python",
+    # scann's and OpenCV's wheels are built for the second ABI.
+    "numpy>=2",
+    "tensorboard",
+    "absl-py",
+    # Plots, and the sample portrait that `dfdetect detect` takes by default.
+    "matplotlib",
+    # Metrics: ROC, precision and recall, calibration.
+    "scikit-learn",
+    # Progress bars.
+    "tqdm",
+]
+
+_TEST = [
+    "build",
+    "mypy",
+    # The yardstick of the decoder's tests; nothing in the package uses it.
+    "pillow",
+    "pytest",
+    "ruff",
+    "setuptools",
+    "wheel",
+]
+
+setup(
+    name="dfdetect",
+    version=_VERSION,
+    description="Finds human heads and says how likely each one is a deepfake",
+    long_description=(_HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    # TensorFlow 2.20 has wheels for 3.9 to 3.13, Keras 3.12 begins at 3.10.
+    python_requires=">=3.10,<3.14",
+    # Only the package: `datasets`, `train`, `serve` are folders of scripts, and a
+    # top-level `datasets` would overwrite Hugging Face's.
+    packages=find_packages(include=["dfdetect", "dfdetect.*"]),
+    package_data={"dfdetect": ["default_weights/*/*", "default_weights/*.md"]},
+    install_requires=_CORE,
+    extras_require={"test": _TEST},
+    entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},
+    classifiers=[
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+    ],
+)

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Lint, types and tests, on a fresh machine too:
+#
+#   bash tests/run.sh [PYTEST ARGUMENT...]
+#
+# Installs dfdetect with its test tools (an active environment, else .venv; once).
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+source "$root/.ci/environment.sh"
+prepare_environment "$root" test || exit 1
+cd "$root"
+"$python" -m ruff check .
+"$python" -m ruff format --check .
+"$python" -m mypy dfdetect
+exec "$python" -m pytest -q "$@"
