@@ -1,0 +1,146 @@
+"""Finds the files that a command names, reads them, and names copies of them.
+
+A folder is walked recursively for image files (symbolic links to folders and hidden
+names are passed over), a pattern that the shell left alone is expanded, and a file that
+is named outright is taken whatever its name.
+"""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterator, Sequence
+
+# What the decoder reads; see dfdetect.images.
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+
+# 64 megapixels of 16-bit RGBA without compression. More is not a picture but a device
+# or a disk image, and would fill the memory.
+MAX_BYTES = 512 * 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One input.
+
+    Attributes:
+        path: As given, or as found below the folder given.
+        copy: Where a picture made from it goes, relative to an output folder; ends in
+            .jpg, .jpeg or .png. No two sources share one.
+        problem: Why it is known already that it cannot be read.
+    """
+
+    path: str
+    copy: str
+    problem: str = ""
+
+
+def find(paths: Sequence[str], output: str = "") -> tuple[list[Source], list[str]]:
+    """Finds the inputs that `paths` name, each once, in the order of `paths`.
+
+    Args:
+        paths: Files, folders and patterns.
+        output: A folder that holds copies of inputs, no inputs, or "".
+
+    Returns:
+        The inputs, and those of `paths` that name none.
+
+    Raises:
+        ValueError: An input lies in `output`, and its copy could overwrite it.
+    """
+    sources: list[Source] = []
+    barren = []
+    seen: set[str] = set()
+    copies: set[str] = set()
+    for path in paths:
+        found = list(_expand(path, os.path.realpath(output) if output else ""))
+        if not found:
+            barren.append(path)
+        for file, copy, problem in found:
+            if output and _is_below(file, output):
+                raise ValueError(f"{file} lies in the output folder {output}.")
+            key = os.path.abspath(file)
+            if key not in seen:
+                seen.add(key)
+                sources.append(Source(file, _unused(copy, copies), problem))
+    return sources, barren
+
+
+def read(path: str) -> bytes:
+    """Reads a file.
+
+    Raises:
+        OSError: It cannot be read, or is larger than `MAX_BYTES`.
+    """
+    with open(path, "rb") as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise OSError(f"larger than {MAX_BYTES >> 20} MiB")
+    return content
+
+
+def write(path: str, content: bytes) -> None:
+    """Writes a file aside and renames it, so that it is never seen half done."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder or os.curdir, exist_ok=True)
+    aside = os.path.join(folder, f".dfdetect.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+        os.replace(aside, path)
+    except BaseException:
+        if os.path.exists(aside):
+            os.remove(aside)
+        raise
+
+
+def _expand(path: str, output: str) -> Iterator[tuple[str, str, str]]:
+    """Yields path, name of the copy and problem of each input that `path` names."""
+    if os.path.isdir(path):
+        yield from _walk(path, output)
+    elif os.path.lexists(path) or not glob.has_magic(path):
+        yield path, os.path.basename(path), ""
+    else:
+        for match in sorted(glob.glob(path, recursive=True)):
+            if os.path.isdir(match):
+                yield from _walk(match, output)
+            elif match.lower().endswith(IMAGE_SUFFIXES):
+                yield match, os.path.basename(match), ""
+
+
+def _walk(root: str, output: str) -> Iterator[tuple[str, str, str]]:
+    problems: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=problems.append):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name[0] != "."
+            and (not output or os.path.realpath(os.path.join(folder, name)) != output)
+        )
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            # A pipe would be waited for; a broken link shall be said.
+            readable = os.path.isfile(path) or not os.path.exists(path)
+            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES) and readable:
+                yield path, os.path.relpath(path, root), ""
+    for problem in problems:
+        path = os.fspath(problem.filename)
+        yield path, os.path.basename(path), problem.strerror or "cannot be listed"
+
+
+def _is_below(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath((path, folder)) == folder
+
+
+def _unused(name: str, used: set[str]) -> str:
+    """The name with a suffix that can be written, and numbered when it is taken."""
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        suffix = ".png"
+    name, number = stem + suffix, 1
+    # Some file systems do not tell cases apart.
+    while name.casefold() in used:
+        number += 1
+        name = f"{stem}-{number}{suffix}"
+    used.add(name.casefold())
+    return name

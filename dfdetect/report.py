@@ -1,0 +1,93 @@
+"""What a person looks at: pictures with their heads marked."""
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+_GREY = (128, 128, 128)  # a head without a probability
+
+
+def colour(fake_probability: float) -> tuple[int, int, int]:
+    """RGB from green (0, real) over yellow to red (1, fake); grey for NaN."""
+    if math.isnan(fake_probability):
+        return _GREY
+    red = min(1.0, 2 * fake_probability)
+    green = min(1.0, 2 * (1 - fake_probability))
+    return round(255 * red), round(255 * green), 0
+
+
+def annotate(
+    image: np.ndarray, boxes: np.ndarray, fake_probabilities: Sequence[float]
+) -> np.ndarray:
+    """Draws each head's box and fake probability.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB; left as it is.
+        boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`.
+        fake_probabilities: One for each box, in [0, 1]; NaN is drawn grey, as "?".
+
+    Returns:
+        A copy of `image` with lines and letters in proportion to its size.
+    """
+    boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
+    if len(boxes) != len(fake_probabilities):
+        raise ValueError(
+            f"{len(boxes)} boxes need as many probabilities, "
+            f"got {len(fake_probabilities)}."
+        )
+    canvas = np.ascontiguousarray(image).copy()
+    height, width = canvas.shape[:2]
+    line = max(1, round(min(height, width) / 200))
+    scale = np.array([height, width, height, width])
+    last = np.array([height, width, height, width]) - 1
+    # The most suspicious last, so that it is never covered.
+    for i in np.argsort(np.nan_to_num(fake_probabilities, nan=-1.0), kind="stable"):
+        top, left, bottom, right = np.clip(np.round(boxes[i] * scale), 0, last).astype(
+            int
+        )
+        probability = float(fake_probabilities[i])
+        cv2.rectangle(
+            canvas, (left, top), (right, bottom), colour(probability), thickness=line
+        )
+        text = "?" if math.isnan(probability) else f"{probability:.2f}"
+        _label(canvas, text, (left, top, right - left), colour(probability), line)
+    return canvas
+
+
+def encode(image: np.ndarray, suffix: str) -> bytes:
+    """Encodes an RGB picture as what a file with this suffix (".jpg", ".png") holds."""
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix.lower() != ".png" else []
+    done, content = cv2.imencode(
+        suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters
+    )
+    if not done:
+        raise ValueError(f"OpenCV cannot write {suffix}.")
+    return content.tobytes()
+
+
+def _label(
+    canvas: np.ndarray,
+    text: str,
+    place: tuple[int, int, int],
+    background: tuple[int, int, int],
+    line: int,
+) -> None:
+    """Writes black on a filled ground.
+
+    It stands above `place` (left, top, width), or within at the picture's upper edge,
+    and is no wider than the box unless that were too small to read.
+    """
+    left, top, box_width = place
+    font, stroke = cv2.FONT_HERSHEY_SIMPLEX, max(1, line // 2)
+    (unit_width, _), _ = cv2.getTextSize(text, font, 1.0, stroke)
+    size = max(0.35, min(0.25 * line, box_width / unit_width))
+    (text_width, text_height), descent = cv2.getTextSize(text, font, size, stroke)
+    label_height = text_height + descent + line
+    left = max(0, min(left, canvas.shape[1] - text_width))
+    top = top - label_height if top >= label_height else top
+    bottom = top + label_height
+    cv2.rectangle(canvas, (left, top), (left + text_width, bottom), background, -1)
+    baseline = (left, bottom - descent)
+    cv2.putText(canvas, text, baseline, font, size, (0, 0, 0), stroke, cv2.LINE_AA)
