@@ -1,0 +1,73 @@
+"""The box format, told once, and the geometry of boxes.
+
+A box is `[ymin, xmin, ymax, xmax]`, float32, relative to the upright original image:
+0 is its top or left edge and 1 its bottom or right edge ("rel_yxyx"). A batch of boxes
+is `[..., 4]`; where a fixed number is wanted, the padding is zeros.
+"""
+
+import fractions
+from typing import Any
+
+from keras import ops
+
+Tensor = Any
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Areas `[...]` of boxes `[..., 4]`; 0 where a box is inside out."""
+    sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
+    return sides[..., 0] * sides[..., 1]
+
+
+def iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
+    """Intersection over union of each of `[N, 4]` with each of `[M, 4]`: `[N, M]`.
+
+    Boxes without area have 0 with everything, themselves included.
+    """
+    top_left = ops.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
+    bottom_right = ops.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
+    shared = area(ops.concatenate([top_left, bottom_right], axis=-1))
+    union = area(boxes_a)[:, None] + area(boxes_b)[None, :] - shared
+    positive = union > 0.0
+    return ops.where(positive, shared / ops.where(positive, union, 1.0), 0.0)
+
+
+def clip(boxes: Tensor) -> Tensor:
+    """Cuts boxes `[..., 4]` off at the edges of the image."""
+    return ops.clip(boxes, 0.0, 1.0)
+
+
+def square_crops(
+    boxes: Tensor, height: Tensor | int, width: Tensor | int, margin: float
+) -> Tensor:
+    """The squares, in whole pixels, that are cut around heads.
+
+    The side is `margin` times the longer side of the box, rounded down, and the square
+    is centred on the box. Where it leaves the image at the top or left it is moved in;
+    where it leaves at the bottom or right its side shrinks. This is the rule of
+    FaceForensics++ (Roessler et al., 2019), in integers from the first step on.
+
+    Args:
+        boxes: `[N, 4]`; empty is fine.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        margin: Side of the square over the longer side of the box; counted to a
+            thousandth.
+
+    Returns:
+        int32 `[N, 3]`: y and x of the top-left pixel and the side, at least 1. The
+        square lies inside the image.
+    """
+    # A ratio of integers: 1.3 itself is no binary fraction, and the result must not
+    # depend on the precision of the product.
+    ratio = fractions.Fraction(margin).limit_denominator(1000)
+    height = ops.cast(height, "int32")
+    width = ops.cast(width, "int32")
+    scale = ops.cast(ops.stack([height, width, height, width]), "float32")
+    corners = ops.cast(ops.round(ops.cast(boxes, "float32") * scale), "int32")
+    y1, x1, y2, x2 = (corners[:, i] for i in range(4))
+    side = ops.maximum(y2 - y1, x2 - x1) * ratio.numerator // ratio.denominator
+    y = ops.clip((y1 + y2) // 2 - side // 2, 0, height - 1)
+    x = ops.clip((x1 + x2) // 2 - side // 2, 0, width - 1)
+    side = ops.minimum(side, ops.minimum(height - y, width - x))
+    return ops.stack([y, x, ops.maximum(side, 1)], axis=-1)
