@@ -1,0 +1,270 @@
+"""From encoded bytes to pixels, and from pixels to what the models see.
+
+Outside a model a picture is RGB in [0, 255]: uint8 as decoded, float32 once resized.
+Models normalise in their first layer. Everything here is TensorFlow ops, so that
+training and the exported graph run the same code: the traces of forgery are as small
+as the differences between two decoders or two ways to resize.
+"""
+
+import tensorflow as tf
+
+from dfdetect import boxes as box_format
+from dfdetect import headers
+
+OK, NO_HEAD, UNREADABLE, TOO_LARGE, HEAD_TOO_SMALL = range(5)
+STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
+
+MAX_PIXELS = 64_000_000
+MEAN_PIXEL = (123.675, 116.28, 103.53)  # Of ImageNet; zero after normalisation.
+
+_PARALLEL_DECODES = 4
+
+
+def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Decodes one file.
+
+    JPEG (progressive, grey and CMYK too), PNG, BMP (8, 24 and 32 bits), GIF (the first
+    frame) and WebP (not animated). Alpha is dropped: the colours below it stay as they
+    are stored. 16 bits become 8. The EXIF orientation of a JPEG is applied.
+
+    Args:
+        image_bytes: Scalar string.
+
+    Returns:
+        uint8 `[height, width, 3]`, upright RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The bytes are no such picture, or cut short.
+    """
+    header = headers.read(image_bytes)
+    tf.debugging.assert_positive(
+        header[headers.HEIGHT] * header[headers.WIDTH],
+        "The bytes are no JPEG, PNG, BMP, GIF or WebP, or are cut short.",
+    )
+    image = _raw_pixels(headers.first_frame(image_bytes, header))
+    return _finish(image, image_bytes, header)
+
+
+def decode(
+    image_bytes: tf.Tensor, max_pixels: int = MAX_PIXELS
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes a batch in which any file may be broken.
+
+    Pixels equal those of `decode_image`. Only what the header promises is looked at
+    before a picture of more than `max_pixels` is turned away. A JPEG that is damaged
+    in the middle decodes, as it does in other programs.
+
+    Args:
+        image_bytes: string `[B]`, `B` may be 0.
+        max_pixels: Most pixels (height times width) of a picture.
+
+    Returns:
+        The pictures, string `[B]`, for `unpack` (pictures of different sizes without
+        any padding; it passes through graphs, data sets and signatures alike), and
+        their statuses, int32 `[B]`: `OK`, `UNREADABLE` or `TOO_LARGE`. A picture that
+        is not `OK` is an empty string.
+    """
+    header = tf.map_fn(
+        headers.read,
+        image_bytes,
+        fn_output_signature=tf.TensorSpec([headers.NUM_FIELDS], tf.int64),
+    )
+    pixels = header[:, headers.HEIGHT] * header[:, headers.WIDTH]
+    readable, small = pixels > 0, pixels <= max_pixels
+    index = tf.where(readable & small)[:, 0]
+    packed, decoded = _decode_good(
+        tf.gather(image_bytes, index), tf.gather(header, index)
+    )
+    images = tf.tensor_scatter_nd_update(
+        tf.fill(tf.shape(image_bytes), ""), index[:, None], packed
+    )
+    failed = tf.scatter_nd(
+        index[:, None], tf.cast(~decoded, tf.int32), tf.shape(image_bytes, tf.int64)
+    )
+    status = tf.where(readable & (failed == 0), OK, UNREADABLE)
+    return images, tf.where(readable & ~small, TOO_LARGE, status)
+
+
+def pack(image: tf.Tensor) -> tf.Tensor:
+    """The scalar string that stands for uint8 `[height, width, 3]`; see `decode`."""
+    return tf.io.serialize_tensor(image)
+
+
+def unpack(packed: tf.Tensor) -> tf.Tensor:
+    """The picture, uint8 `[height, width, 3]`, out of a scalar string of `pack`."""
+    image = tf.io.parse_tensor(packed, tf.uint8)
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _raw_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    # Always 3 channels: with 0, TensorFlow 2.20 writes past its memory on an animated
+    # WebP; with 3 it refuses.
+    return tf.io.decode_image(image_bytes, channels=3, expand_animations=False)
+
+
+def _decode_good(
+    image_bytes: tf.Tensor, header: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes files with sound headers: packed pictures `[N]`, and which worked."""
+    count = tf.shape(image_bytes, tf.int64)[0]
+    frames = tf.map_fn(
+        lambda pair: headers.first_frame(*pair),
+        (image_bytes, header),
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )
+
+    # A data set is the one place in a graph where an op may fail without failing all.
+    # It is built anew for each batch, so it holds the decoder and nothing more.
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.experimental_optimization.apply_default_optimizations = False
+    survivors = (
+        tf.data.Dataset.from_tensor_slices((tf.range(count), frames))
+        .map(
+            lambda index, frame: (index, pack(_raw_pixels(frame))),
+            num_parallel_calls=_PARALLEL_DECODES,
+        )
+        .ignore_errors()
+        # One element more, as a batch of nothing would be no batch at all.
+        .concatenate(tf.data.Dataset.from_tensors((count, "")))
+        .batch(count + 1)
+        .with_options(options)
+    )
+    index, packed = survivors.get_single_element()
+    index, packed = index[:-1, None], packed[:-1]
+
+    finished = tf.map_fn(
+        lambda triple: _finish_packed(*triple),
+        (packed, tf.gather_nd(image_bytes, index), tf.gather_nd(header, index)),
+        fn_output_signature=tf.TensorSpec([], tf.string),
+    )
+    images = tf.tensor_scatter_nd_update(tf.fill(count[None], ""), index, finished)
+    decoded = tf.scatter_nd(index, tf.ones_like(index[:, 0]), count[None]) > 0
+    return images, decoded
+
+
+def _finish_packed(
+    packed: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor
+) -> tf.Tensor:
+    return tf.cond(
+        (header[headers.ORIENTATION] > 1) | (header[headers.PALETTE] > 0),
+        lambda: pack(_finish(unpack(packed), image_bytes, header)),
+        lambda: packed,
+    )
+
+
+def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    """Does what the decoder leaves undone: the palette of a BMP, the orientation."""
+    image = tf.cond(
+        header[headers.PALETTE] > 0,
+        lambda: headers.apply_palette(image_bytes, header, image[..., 0]),
+        lambda: image,
+    )
+    orientation = header[headers.ORIENTATION]
+    # 5 to 8 swap the axes; what is left then is to mirror one side or both.
+    image = tf.cond(
+        orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image
+    )
+    image = tf.cond(
+        _any_of(orientation, (2, 3, 6, 7)), lambda: image[:, ::-1], lambda: image
+    )
+    image = tf.cond(
+        _any_of(orientation, (3, 4, 7, 8)), lambda: image[::-1], lambda: image
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def _any_of(value: tf.Tensor, choices: tuple[int, ...]) -> tf.Tensor:
+    return tf.reduce_any(value == tf.constant(choices, tf.int64))
+
+
+def resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Resizes `[height, width, 3]` to float32 `[size, size, 3]`, antialiased.
+
+    For pictures that are one head each; `crop_heads` ends with it.
+    """
+    image = tf.image.resize(image, [size, size], antialias=True)
+    return tf.ensure_shape(tf.cast(image, tf.float32), [size, size, 3])
+
+
+def letterbox(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Scales a picture so that its longer side is `size`, and pads it to a square.
+
+    The picture stands at the top left; the rest is `MEAN_PIXEL`.
+
+    Args:
+        image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
+        size: Side of the result in pixels.
+
+    Returns:
+        float32 `[size, size, 3]` in [0, 255].
+    """
+    extent = tf.shape(image)[:2]
+    # In integers, rounded to the nearest, never 0.
+    longer = tf.reduce_max(extent)
+    scaled = tf.maximum((2 * extent * size + longer) // (2 * longer), 1)
+    return pad_to_square(tf.image.resize(image, scaled, antialias=True), size)
+
+
+def pad_to_square(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Pads `[height, width, 3]` at the bottom and right with `MEAN_PIXEL`.
+
+    Returns:
+        float32 `[size, size, 3]`; neither side of `image` may be longer than `size`.
+    """
+    image = tf.cast(image, tf.float32)
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    paddings = [[0, size - height], [0, size - width], [0, 0]]
+    outside = 1.0 - tf.pad(tf.ones([height, width, 1]), paddings)
+    padded = tf.pad(image, paddings) + outside * tf.constant(MEAN_PIXEL)
+    return tf.ensure_shape(padded, [size, size, 3])
+
+
+def letterbox_boxes(
+    boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
+) -> tf.Tensor:
+    """Boxes `[..., 4]` of a `height` x `width` picture, relative to its letterbox."""
+    return boxes * _share_of_square(height, width)
+
+
+def unletterbox_boxes(
+    boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
+) -> tf.Tensor:
+    """The inverse of `letterbox_boxes`, clipped to the picture."""
+    return box_format.clip(boxes / _share_of_square(height, width))
+
+
+def _share_of_square(height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
+    extent = tf.stack([tf.cast(height, tf.float32), tf.cast(width, tf.float32)])
+    return tf.tile(extent / tf.reduce_max(extent), [2])
+
+
+def crop_heads(
+    image: tf.Tensor, boxes: tf.Tensor, size: int, margin: float = 1.3
+) -> tf.Tensor:
+    """Cuts heads out of one image and resizes them to squares.
+
+    Args:
+        image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
+        boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
+        size: Side of the crops in pixels.
+        margin: See `boxes.square_crops`.
+
+    Returns:
+        `[num_heads, size, size, 3]` float32 in [0, 255].
+
+    Raises:
+        ValueError: `boxes` is not `[num_heads, 4]`.
+    """
+    if boxes.shape.rank != 2 or boxes.shape[1] != 4:
+        raise ValueError(f"boxes must be [num_heads, 4], got {boxes.shape}.")
+    extent = tf.shape(image)
+    squares = box_format.square_crops(boxes, extent[0], extent[1], margin)
+
+    def crop(square: tf.Tensor) -> tf.Tensor:
+        y, x, side = tf.unstack(square)
+        return resize(image[y : y + side, x : x + side], size)
+
+    return tf.map_fn(
+        crop, squares, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32)
+    )
