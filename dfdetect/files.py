@@ -7,6 +7,7 @@ is named outright is taken whatever its name.
 
 import dataclasses
 import glob
+import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 
@@ -63,6 +64,22 @@ def find(paths: Sequence[str], output: str = "") -> tuple[list[Source], list[str
                 seen.add(key)
                 sources.append(Source(file, _unused(copy, copies), problem))
     return sources, barren
+
+
+def sample() -> str:
+    """The portrait that matplotlib installs: Grace Hopper, in the public domain.
+
+    Raises:
+        FileNotFoundError: This matplotlib came without its sample data.
+    """
+    # Importing matplotlib would take a second, and the help would wait for it.
+    package = importlib.util.find_spec("matplotlib")
+    folders = package.submodule_search_locations if package else None
+    folder = os.path.join(*(folders or [""]), "mpl-data", "sample_data")
+    path = os.path.join(folder, "grace_hopper.jpg")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no sample portrait here ({path}); name a PATH.")
+    return path
 
 
 def read(path: str) -> bytes:

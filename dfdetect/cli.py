@@ -1,0 +1,190 @@
+"""The console command `dfdetect`.
+
+TensorFlow is imported once a command needs it, so that help and mistakes are answered
+at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import dfdetect
+from dfdetect import files, manifest
+
+FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+_DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "default_weights")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit code.
+
+    Args:
+        argv: The arguments; those of the process when absent.
+    """
+    parser, commands = _parsers()
+    arguments, rest = parser.parse_known_args(argv)
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return USAGE
+    command = commands[arguments.command]
+    # argparse gives back the paths behind an option that stands behind a path.
+    if any(word.startswith("-") for word in rest):
+        command.error(f"unknown arguments: {' '.join(rest)}")
+    arguments.paths += rest
+    try:
+        return arguments.run(arguments, command)
+    except KeyboardInterrupt:
+        print("dfdetect: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has gone; let nothing fail again while Python closes the pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    except OSError as error:
+        print(f"dfdetect: {error}", file=sys.stderr)
+        return FAILED
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says a mistake in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
+    parser = _Parser(prog="dfdetect", description=dfdetect.__doc__, allow_abbrev=False)
+    parser.add_argument(
+        "--version", action="version", version=f"dfdetect {dfdetect.__version__}"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    detect = commands.add_parser(
+        "detect",
+        allow_abbrev=False,
+        help="find heads in pictures and judge them",
+        description="Finds heads in pictures and says how likely each is a deepfake. "
+        "Prints one line of JSON for each picture.",
+        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
+        "1 the command failed.",
+    )
+    detect.set_defaults(run=_detect)
+    detect.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="picture, folder (recursive) or quoted pattern; "
+        "by default a portrait that ships with matplotlib",
+    )
+    detect.add_argument(
+        "--model", metavar="DIR", help="exported graph; by default our own weights"
+    )
+    detect.add_argument(
+        "--output",
+        metavar="DIR",
+        default="",
+        help="folder for copies with heads marked",
+    )
+    detect.add_argument(
+        "--batch_size",
+        metavar="N",
+        type=_positive,
+        default=8,
+        help="pictures judged at once (default 8)",
+    )
+    detect.add_argument(
+        "--threshold",
+        metavar="P",
+        type=_probability,
+        help="least fake probability of the verdict fake; by default the model's",
+    )
+    detect.add_argument(
+        "--csv", action="store_true", help="a table with a row for each head"
+    )
+    return parser, {"detect": detect}
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _probability(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"a number from 0 to 1, not {text!r}")
+    return value
+
+
+def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
+    output = arguments.output
+    if os.path.exists(output) and not os.path.isdir(output):
+        parser.error(f"--output must be a folder: {output}")
+    if arguments.model is not None:
+        _check_graph(arguments.model, parser)
+    try:
+        sources, barren = files.find(arguments.paths or [files.sample()], output)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    if not sources:
+        parser.error(f"no pictures in {', '.join(barren)}")
+    for path in barren:
+        print(f"dfdetect: no pictures in {path}", file=sys.stderr)
+
+    model = _load(arguments.model)
+    from dfdetect import detect
+
+    threshold = arguments.threshold
+    if threshold is None:
+        threshold = model.manifest["classifier"]["threshold"]
+    unread = detect.run(
+        model.detect,
+        sources,
+        threshold,
+        arguments.batch_size,
+        output,
+        arguments.csv,
+    )
+    return UNREAD if unread else 0
+
+
+def _check_graph(directory: str, parser: _Parser) -> None:
+    """Refuses what is no graph of ours before TensorFlow is imported."""
+    if not os.path.isfile(os.path.join(directory, "saved_model.pb")):
+        parser.error(f"--model must be a folder with a saved_model.pb: {directory}")
+    try:
+        manifest.read(os.path.join(directory, "assets"), "pipeline")
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(f"--model: {error}")
+
+
+def _load(directory: str | None) -> Any:
+    """Loads an exported graph, or builds the one of the default weights.
+
+    Raises:
+        FileNotFoundError: The package came without default weights.
+    """
+    parts = [os.path.join(_DEFAULT_WEIGHTS, x) for x in ("detector", "classifier")]
+    if directory is None and not all(os.path.isdir(part) for part in parts):
+        raise FileNotFoundError(
+            f"no default weights in {_DEFAULT_WEIGHTS}; name a graph with --model"
+        )
+    # Before the import: what TensorFlow says of its own making is not for this person,
+    # and the graph is TensorFlow whatever backend Keras is set to.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    from dfdetect import pipeline
+
+    if directory is None:
+        return pipeline.from_directories(*parts)
+    return pipeline.load(directory)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+"""The work behind `dfdetect detect`: files in, one result for each out, in order."""
+
+import contextlib
+import csv
+import dataclasses
+import json
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tqdm
+
+from dfdetect import files, headers, images, report
+
+Result = dict[str, Any]
+Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+CSV_COLUMNS = (
+    *("path", "kind", "status", "width", "height"),
+    *("head", "ymin", "xmin", "ymax", "xmax", "score", "head_fake_probability"),
+    *("fake_probability", "verdict"),
+)
+
+_DIGITS = 6  # what is sure of a float32
+_SECONDS_BETWEEN_LINES = 30  # of progress, where there is no terminal for a bar
+_REASONS = {
+    "unreadable": "no picture that can be decoded",
+    "too_large": f"more than {images.MAX_PIXELS // 10**6} megapixels",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What became of one source.
+
+    Attributes:
+        source: Where it came from.
+        content: The bytes of the file; empty when it could not be read.
+        result: The result line.
+        problem: Why there is no answer, or "".
+    """
+
+    source: files.Source
+    content: bytes
+    result: Result
+    problem: str
+
+
+def findings(
+    graph: Graph,
+    sources: Sequence[files.Source],
+    threshold: float,
+    batch_size: int = 8,
+) -> Iterator[Finding]:
+    """Runs the graph over files, and yields what it found in their order.
+
+    Args:
+        graph: The signature `serving_default`.
+        sources: What to read.
+        threshold: The least fake probability of the verdict "fake".
+        batch_size: Files in one call of the graph.
+    """
+    for start in range(0, len(sources), batch_size):
+        batch = sources[start : start + batch_size]
+        contents, problems = zip(*(_read(source) for source in batch), strict=True)
+        rows = iter(_rows(graph, [c for c in contents if c is not None]))
+        for source, content, problem in zip(batch, contents, problems, strict=True):
+            row = {} if content is None else next(rows)
+            result = result_line(source.path, row, threshold)
+            problem = problem or _REASONS.get(result["status"], "")
+            yield Finding(source, content or b"", result, problem)
+
+
+def result_line(path: str, row: dict[str, np.ndarray], threshold: float) -> Result:
+    """What is said of one picture.
+
+    Args:
+        path: Of the picture.
+        row: Its outputs of the graph and its upright `width` and `height`; empty when
+            the file could not be read.
+        threshold: The least fake probability of the verdict "fake".
+    """
+    status = images.STATUS_NAMES[row["status"] if row else images.UNREADABLE]
+    # A header may promise a size for a picture that cannot be decoded.
+    size_known = bool(row) and status != "unreadable"
+    probability = float(row["fake_probability"]) if row else math.nan
+    verdict = None
+    if not math.isnan(probability):
+        verdict = "fake" if probability >= threshold else "real"
+    return {
+        "path": path,
+        "kind": "image",
+        "status": status,
+        "width": int(row["width"]) if size_known else None,
+        "height": int(row["height"]) if size_known else None,
+        "heads": [
+            {
+                "box": [_number(x) for x in row["boxes"][i]],
+                "score": _number(row["head_scores"][i]),
+                "fake_probability": _number(row["fake_probabilities"][i]),
+            }
+            for i in range(row["num_heads"] if row else 0)
+        ],
+        "fake_probability": _number(probability),
+        "verdict": verdict,
+    }
+
+
+def json_line(result: Result) -> str:
+    """The result on one line, readable where UTF-8 can say it."""
+    line = json.dumps(result, ensure_ascii=False, allow_nan=False)
+    try:
+        line.encode()
+    except UnicodeEncodeError:  # a file name that is no UTF-8
+        return json.dumps(result, allow_nan=False)
+    return line
+
+
+def csv_rows(result: Result) -> list[list[Any]]:
+    """One row of `CSV_COLUMNS` for each head, and one without when there is none."""
+    before = [result[key] for key in CSV_COLUMNS[:5]]
+    after = [result["fake_probability"], result["verdict"]]
+    heads = [
+        [i, *head["box"], head["score"], head["fake_probability"]]
+        for i, head in enumerate(result["heads"])
+    ]
+    return [before + head + after for head in heads or [[None] * 7]]
+
+
+def run(
+    graph: Graph,
+    sources: Sequence[files.Source],
+    threshold: float,
+    batch_size: int = 8,
+    output: str = "",
+    as_csv: bool = False,
+) -> int:
+    """Prints what is found in files, draws copies, and says how it went.
+
+    Args:
+        graph: The signature `serving_default`.
+        sources: What to read.
+        threshold: The least fake probability of the verdict "fake".
+        batch_size: Files in one call of the graph.
+        output: Folder of the copies with heads marked, or "" for none.
+        as_csv: A table with a row for each head instead of JSON Lines.
+
+    Returns:
+        How many files could not be read.
+    """
+    # The same bytes in every locale; names that are no UTF-8 pass as they are.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        table.writerow(CSV_COLUMNS)
+    with _Progress(len(sources)) as progress:
+        for finding in findings(graph, sources, threshold, batch_size):
+            with progress.paused():
+                if as_csv:
+                    table.writerows(csv_rows(finding.result))
+                else:
+                    print(json_line(finding.result))
+                sys.stdout.flush()
+                if finding.problem:
+                    say(f"{finding.source.path!r}: {finding.problem}")
+            if output and not finding.problem:
+                files.write(
+                    os.path.join(output, finding.source.copy), annotated(finding)
+                )
+            progress.count(finding)
+    return progress.unread
+
+
+def annotated(finding: Finding) -> bytes:
+    """The picture with its heads marked, as a file for `finding.source.copy`."""
+    heads = finding.result["heads"]
+    canvas = report.annotate(
+        images.decode_image(tf.constant(finding.content)).numpy(),
+        np.array([head["box"] for head in heads]).reshape(-1, 4),
+        [
+            math.nan if head["fake_probability"] is None else head["fake_probability"]
+            for head in heads
+        ],
+    )
+    return report.encode(canvas, os.path.splitext(finding.source.copy)[1])
+
+
+def say(message: str) -> None:
+    """Tells the person, on standard error."""
+    print(f"dfdetect: {message}", file=sys.stderr, flush=True)
+
+
+def _read(source: files.Source) -> tuple[bytes | None, str]:
+    if source.problem:
+        return None, source.problem
+    try:
+        return files.read(source.path), ""
+    except OSError as error:
+        return None, error.strerror or str(error)
+
+
+def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
+    """The outputs and sizes of each picture."""
+    if not contents:
+        return []
+    image_bytes = tf.constant(contents, tf.string)
+    outputs = {name: value.numpy() for name, value in graph(image_bytes).items()}
+    outputs["height"], outputs["width"] = _upright_sizes(image_bytes).numpy().T
+    return [
+        {name: value[i] for name, value in outputs.items()}
+        for i in range(len(contents))
+    ]
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Heights and widths `[B, 2]` by the headers; 0 where there is none."""
+    header = tf.map_fn(
+        headers.read,
+        image_bytes,
+        fn_output_signature=tf.TensorSpec([headers.NUM_FIELDS], tf.int64),
+    )
+    stored = tf.gather(header, [headers.HEIGHT, headers.WIDTH], axis=1)
+    turned = header[:, headers.ORIENTATION, None] > 4
+    return tf.where(turned, stored[:, ::-1], stored)
+
+
+def _number(value: float) -> float | None:
+    value = round(float(value), _DIGITS)
+    return None if math.isnan(value) else value
+
+
+class _Progress:
+    """A bar on a terminal, elsewhere a line now and then, and a summary at the end."""
+
+    def __init__(self, total: int) -> None:
+        self.unread = 0
+        self._total = total
+        self._done = 0
+        self._outcomes: Counter[str] = Counter()
+        self._start = self._last_line = time.monotonic()
+        self._bar = tqdm.tqdm(
+            total=total,
+            unit="file",
+            disable=total < 2 or not sys.stderr.isatty(),
+            leave=False,
+        )
+
+    def __enter__(self) -> "_Progress":
+        return self
+
+    def __exit__(self, kind: type | None, *rest: object) -> None:
+        self._bar.close()
+        if kind is None:
+            outcomes = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
+            say(f"{self._done} files: {outcomes}; {self._speed()}")
+
+    def paused(self) -> contextlib.AbstractContextManager:
+        """While it lasts, others may write to the terminal."""
+        return tqdm.tqdm.external_write_mode()
+
+    def count(self, finding: Finding) -> None:
+        self._done += 1
+        self.unread += bool(finding.problem)
+        self._outcomes[finding.result["verdict"] or finding.result["status"]] += 1
+        self._bar.update()
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            say(f"{self._done} of {self._total} files; {self._speed()}")
+
+    def _speed(self) -> str:
+        seconds = time.monotonic() - self._start
+        return f"{seconds:.1f} s, {self._done / max(seconds, 1e-3):.1f} files/s"

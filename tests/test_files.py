@@ -1,0 +1,113 @@
+import os
+
+import pytest
+
+from dfdetect import files
+
+
+def touch(path, content=b"x"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return str(path)
+
+
+def paths_and_copies(sources):
+    return [(source.path, source.copy) for source in sources]
+
+
+def test_folder_gives_its_pictures_in_order_and_mirrors_their_names(tmp_path):
+    for name in ("b.JPG", "a.png", "sub/c d.webp", "sub/notes.txt", "sub/ü\n.gif"):
+        touch(tmp_path / name)
+    for hidden in (".x.jpg", ".git/y.jpg"):
+        touch(tmp_path / hidden)
+    sources, barren = files.find([str(tmp_path)])
+    assert barren == []
+    assert paths_and_copies(sources) == [
+        (str(tmp_path / "a.png"), "a.png"),
+        (str(tmp_path / "b.JPG"), "b.JPG"),
+        (str(tmp_path / "sub/c d.webp"), "sub/c d.png"),
+        (str(tmp_path / "sub/ü\n.gif"), "sub/ü\n.png"),
+    ]
+
+
+def test_each_file_comes_once_and_copies_never_share_a_name(tmp_path):
+    one, two = touch(tmp_path / "1/x.jpg"), touch(tmp_path / "2/x.jpg")
+    gif, capital = touch(tmp_path / "2/x.png"), touch(tmp_path / "3/X.JPG")
+    given = [one, two, str(tmp_path / "1/../1/x.jpg"), str(tmp_path / "2"), capital]
+    sources, _ = files.find(given)
+    assert paths_and_copies(sources) == [
+        (one, "x.jpg"),
+        (two, "x-2.jpg"),
+        (gif, "x.png"),
+        (capital, "X-3.JPG"),
+    ]
+
+
+def test_patterns_are_expanded_unless_a_file_has_that_name(tmp_path):
+    literal = touch(tmp_path / "a[1].jpg")
+    touch(tmp_path / "a1.jpg")
+    touch(tmp_path / "a.txt")
+    touch(tmp_path / "deep/er/a2.jpg")
+    assert [s.path for s in files.find([literal])[0]] == [literal]
+    found, _ = files.find([str(tmp_path / "a*")])
+    assert [s.path for s in found] == [str(tmp_path / "a1.jpg"), literal]
+    found, _ = files.find([str(tmp_path / "**/a?.jpg")])
+    assert [os.path.basename(s.path) for s in found] == ["a1.jpg", "a2.jpg"]
+
+
+def test_what_names_nothing_is_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    given = [str(tmp_path / "empty"), str(tmp_path / "*.jpg")]
+    assert files.find(given) == ([], given)
+
+
+def test_named_outright_a_file_is_taken_whatever_it_is(tmp_path):
+    given = [touch(tmp_path / "notes.txt"), str(tmp_path / "missing.jpg")]
+    sources, barren = files.find(given)
+    assert [s.path for s in sources] == given and barren == []
+    assert [s.copy for s in sources] == ["notes.png", "missing.jpg"]
+
+
+def test_broken_links_are_found_and_pipes_are_not(tmp_path):
+    (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    sources, _ = files.find([str(tmp_path)])
+    assert [s.copy for s in sources] == ["broken.jpg"]
+    with pytest.raises(FileNotFoundError):
+        files.read(sources[0].path)
+
+
+def test_output_folder_is_no_input(tmp_path):
+    picture = touch(tmp_path / "x.jpg")
+    old_copy = touch(tmp_path / "out/x.jpg")
+    sources, _ = files.find([str(tmp_path)], output=str(tmp_path / "out"))
+    assert [s.path for s in sources] == [picture]
+    link = tmp_path / "link.jpg"
+    link.symlink_to(old_copy)
+    for given in (old_copy, str(link), str(tmp_path / "out")):
+        with pytest.raises(ValueError, match="lies in the output folder"):
+            files.find([given], output=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="lies in the output folder"):
+        files.find([picture], output=str(tmp_path))
+
+
+def test_read_stops_at_devices(monkeypatch):
+    monkeypatch.setattr(files, "MAX_BYTES", 2**20)
+    with pytest.raises(OSError, match="larger than 1 MiB"):
+        files.read("/dev/zero")
+
+
+def test_write_leaves_nothing_aside(tmp_path):
+    target = tmp_path / "new/folder/x.png"
+    files.write(str(target), b"one")
+    files.write(str(target), b"two")
+    assert target.read_bytes() == b"two"
+    assert os.listdir(target.parent) == ["x.png"]
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError):
+        files.write(str(tmp_path / "taken"), b"three")
+    assert sorted(os.listdir(tmp_path)) == ["new", "taken"]
+
+
+def test_sample_is_a_jpeg():
+    assert files.read(files.sample()).startswith(b"\xff\xd8\xff")
