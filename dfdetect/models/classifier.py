@@ -1,19 +1,27 @@
 """Classifiers of one head: real or fake."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 
-from dfdetect.models import xception
+from dfdetect.models import efficientnet, xception
 
-NAMES = ("xception", "midwayxception", "lightxception")
+NAMES = (*xception.PRESETS, "efficientnet_b0")
+_TOP_CHANNELS = 1280  # EfficientNet, table 1: stage 9 of B0.
+_BACKBONE_STAGES = ("block3", "block5", "block7")
 
 
-def build(name: str, image_size: int, dropout: float = 0.5) -> keras.Model:
+def build(
+    name: str, image_size: int, dropout: float = 0.5, bn_momentum: float = 0.99
+) -> keras.Model:
     """Builds a classifier with random weights.
 
     Args:
         name: One of `NAMES`.
         image_size: Side of the crops in pixels.
         dropout: Share of the pooled features dropped in training.
+        bn_momentum: Of the batch norms; .9 for a short run from random weights.
 
     Returns:
         A model from RGB `[B, image_size, image_size, 3]` float32 in [0, 255] to the
@@ -24,9 +32,10 @@ def build(name: str, image_size: int, dropout: float = 0.5) -> keras.Model:
     """
     if name not in NAMES:
         raise ValueError(f"name must be one of {NAMES}, got {name!r}.")
-    return xception.Xception(
-        image_size, num_outputs=1, dropout=dropout, name=name, **xception.PRESETS[name]
-    )
+    options: dict[str, Any] = {"dropout": dropout, "bn_momentum": bn_momentum}
+    if name == "efficientnet_b0":
+        return EfficientNetB0(image_size, name=name, **options)
+    return xception.Xception(image_size, name=name, **options, **xception.PRESETS[name])
 
 
 def embedding_model(model: keras.Model) -> keras.Model:
@@ -36,4 +45,104 @@ def embedding_model(model: keras.Model) -> keras.Model:
         A model from the classifier's input to `[B, D]` float32, before dropout and not
         normalised.
     """
-    return keras.Model(model.input, model.get_layer("pool").output)
+    pooled = feature_maps(model, ["pool"])
+    return keras.Model(pooled.input, pooled.outputs[0])
+
+
+def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
+    """A model that shares the classifier's weights and gives these stages, in a list.
+
+    Raises:
+        ValueError: The classifier has no stage of that name.
+    """
+    if isinstance(model, EfficientNetB0):
+        return model.feature_maps(names)
+    return xception.feature_maps(model, names)
+
+
+@keras.saving.register_keras_serializable(package="dfdetect")
+class EfficientNetB0(keras.Model):
+    """EfficientNet-B0 with a top, from RGB in [0, 255] to logits.
+
+    Input `[B, image_size, image_size, 3]`, output `[B, num_outputs]` float32. Stages,
+    by the names of their layers, with channels and stride: `block3` (40, 8), `block5`
+    (112, 16), `block7` (320, 32), `exit` (1280, 32), and `pool`, the mean of `exit`.
+
+    Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural
+    Networks, 2019.
+
+    Args:
+        image_size: Side of the input in pixels, at least 32.
+        num_outputs: Number of logits.
+        dropout: Share of the pooled features dropped in training.
+        bn_momentum: Of the moving statistics.
+        name: Of the model.
+
+    Raises:
+        ValueError: The image is too small.
+    """
+
+    def __init__(
+        self,
+        image_size: int = 224,
+        num_outputs: int = 1,
+        dropout: float = 0.2,
+        bn_momentum: float = 0.99,
+        name: str = "efficientnet_b0",
+        **kwargs: Any,
+    ) -> None:
+        if image_size < 32:
+            raise ValueError(f"image_size must be at least 32, got {image_size}.")
+        images = keras.Input((image_size, image_size, 3), name="images")
+        # The backbone's own size stays free: it takes any, its strides pad.
+        backbone = efficientnet.build("b0", bn_momentum=bn_momentum)
+        x = backbone(efficientnet.normalization("normalise")(images))[-1]
+        x = keras.layers.Conv2D(_TOP_CHANNELS, 1, use_bias=False, name="top_conv")(x)
+        x = keras.layers.BatchNormalization(
+            momentum=bn_momentum, epsilon=1e-3, name="top_bn"
+        )(x)
+        x = keras.layers.Activation("swish", name="exit")(x)
+        x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
+        x = keras.layers.Dropout(dropout, name="dropout")(x)
+        x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
+        super().__init__(inputs=images, outputs=x, name=name, **kwargs)
+        self.image_size = image_size
+        self.num_outputs = num_outputs
+        self.dropout = dropout
+        self.bn_momentum = bn_momentum
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "image_size": self.image_size,
+            "num_outputs": self.num_outputs,
+            "dropout": self.dropout,
+            "bn_momentum": self.bn_momentum,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    def feature_maps(self, names: Sequence[str]) -> keras.Model:
+        """A model of the same input and weights that gives these stages, in a list.
+
+        Raises:
+            ValueError: There is no stage of that name.
+        """
+        images = keras.Input(self.input_shape[1:], name="images")
+        # The inner maps of a nested model are out of reach: call the layers anew.
+        maps = self.get_layer("backbone")(self.get_layer("normalise")(images))
+        stages = dict(zip(_BACKBONE_STAGES, maps, strict=True))
+        x = maps[-1]
+        for layer in ("top_conv", "top_bn", "exit", "pool"):
+            x = stages[layer] = self.get_layer(layer)(x)
+        if not stages.keys() >= set(names):
+            raise ValueError(f"names must be of {list(stages)}, got {list(names)}.")
+        return keras.Model(images, [stages[name] for name in names])
+
+    def load_imagenet(self) -> None:
+        """Loads the ImageNet weights of `keras.applications`; needs the network."""
+        source = keras.applications.EfficientNetB0(
+            weights="imagenet", include_top=False
+        )
+        efficientnet.copy_applications_weights(self.get_layer("backbone"), source)
+        for name in ("top_conv", "top_bn"):
+            self.get_layer(name).set_weights(source.get_layer(name).get_weights())

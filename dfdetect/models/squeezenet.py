@@ -84,6 +84,18 @@ class SqueezeNet(keras.Model):
         }
 
 
+def build(
+    path: str | os.PathLike[str],
+    features: Sequence[str] = ("fire5", "fire9"),
+    image_size: int = 224,
+) -> SqueezeNet:
+    """Builds the teacher with the weights of `path`, see `load_h5`; it is frozen."""
+    model = SqueezeNet(image_size, features)
+    load_h5(model, path)
+    model.trainable = False
+    return model
+
+
 def load_h5(model: SqueezeNet, path: str | os.PathLike[str]) -> None:
     """Loads the public `squeezenet1.1_imagenet_notop.h5`.
 

@@ -204,8 +204,8 @@ class _Builder:
         return keras.layers.Add(name=name)([x, skip])
 
 
-def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """A model with the same input and weights that gives the outputs of these layers.
+def feature_maps(model: Xception, names: Sequence[str]) -> keras.Model:
+    """A model of the same input and weights that gives these stages, in a list.
 
     Raises:
         ValueError: There is no layer of that name.
