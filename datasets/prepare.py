@@ -3,7 +3,8 @@
     python datasets/prepare.py --dataset=labeled_faces --manual_dir=FACES --data_dir=DIR
 
 TFDS writes aside and renames at the end, so that an interrupted run leaves no half
-dataset and is simply started again.
+dataset and is simply started again. The exit code is 2 for a usage error and 1 where
+the source files cannot be used.
 """
 
 import importlib.util
@@ -11,13 +12,13 @@ import os
 import pathlib
 import sys
 from types import ModuleType
+from typing import NoReturn
 
 # Before TensorFlow is imported: its start-up notes would bury the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import app
-from absl import flags
 import tensorflow_datasets as tfds
+from absl import app, flags, logging
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"
@@ -51,35 +52,54 @@ def _load(name: str) -> ModuleType:
 def _prepare(name: str, manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
     builder = _load(name).Builder(data_dir=data_dir)
     if builder.data_path.exists() and not _OVERWRITE.value:
-        print(f"{builder.data_path} is there already; --overwrite prepares it again.")
+        print("Prepared already; --overwrite does it again.")
     else:
-        mode = tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
-                manual_dir=manual_dir, download_mode=mode, try_download_gcs=False
+                manual_dir=manual_dir,
+                download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
+                try_download_gcs=False,
             )
         )
-    print(f"{builder.info.full_name} in {builder.data_path}")
-    for split, info in builder.info.splits.items():
-        print(f"  {split}: {info.num_examples:,} images, {info.num_bytes / 1e6:,.0f} MB")
-    for key, value in builder.info.metadata.items():
+    _print_summary(builder.info)
+
+
+def _print_summary(info: tfds.core.DatasetInfo) -> None:
+    print(f"{info.full_name} in {info.data_dir}")
+    for split in info.splits.values():
+        counts = info.metadata["counts"][split.name]
+        numbers = "".join(f", {value:,} {key}" for key, value in counts.items())
+        print(f"  {split.name}: {split.num_examples:,} images{numbers}")
+    for key, value in info.metadata.items():
         if not isinstance(value, dict):
             print(f"  {key}: {value}")
 
 
+def _parse_flags(argv: list[str]) -> list[str]:
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        return _exit(2, str(error))
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    print("prepare.py:", " ".join(message.split()), file=sys.stderr)
+    sys.exit(code)
+
+
 def main(argv: list[str]) -> None:
+    """Checks the flags, prepares the dataset and prints what it holds."""
     if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+        _exit(2, f"unknown arguments: {' '.join(argv[1:])}")
     manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
-    if not manual_dir.is_dir():
-        print(f"--manual_dir: no folder {manual_dir}.", file=sys.stderr)
-        sys.exit(2)
+    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+        _exit(2, f"--manual_dir: {manual_dir} is no folder, or an empty one.")
+    logging.set_verbosity(logging.WARNING)  # The progress bars say the same.
     try:
         _prepare(_DATASET.value, manual_dir, pathlib.Path(_DATA_DIR.value).expanduser())
     except (ValueError, OSError) as error:
-        print(f"prepare: {error}", file=sys.stderr)
-        sys.exit(1)
+        _exit(1, str(error))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse_flags)

@@ -1,16 +1,18 @@
 """HollywoodHeads, or any folder in its layout, as a TFDS dataset."""
 
 import collections
-from collections.abc import Iterator
 import dataclasses
 import hashlib
 import math
 import re
+from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+
+from dfdetect import images
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _LAYOUT = "JPEGImages/*.jpeg, Annotations/*.xml and Splits/{train,val,test}.txt"
@@ -22,6 +24,7 @@ _COUNTS = (
     "n_empty",
     "n_dropped_zero_area",
     "n_dropped_malformed",
+    "n_dropped_other_name",
     "n_clipped",
     "n_touching_zero",
     "n_missing_difficult",
@@ -32,12 +35,18 @@ _COUNTS = (
     "n_skipped_unreadable",
 )
 
+# What training could not decode must not become a record.
+_decode = tf.function(
+    images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
+)
+
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Frames with head boxes; the source folder is only read, never changed.
 
     The metadata holds each count of `_COUNTS` over all splits, the same by split
-    under `splits`, and a `fingerprint` of what went in.
+    under `counts`, and a `fingerprint` of what went in: the SHA-256 over the sorted
+    digests of (name, split, annotation, image). `README.md` explains the counts.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -87,7 +96,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
         metadata = self.info.metadata
         metadata.clear()
-        metadata.update(dict.fromkeys(_COUNTS, 0), splits={}, fingerprint="")
+        metadata.update(dict.fromkeys(_COUNTS, 0), counts={}, fingerprint="")
         digests: list[bytes] = []
         generators = {}
         for split, listed in stems.items():
@@ -120,7 +129,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             image_bytes = image_path.read_bytes()
             annotation_bytes = annotation_path.read_bytes()
             try:
-                height, width = tf.io.decode_jpeg(image_bytes).shape[:2]
+                height, width = _decode(image_bytes).shape[:2]
                 annotation = ElementTree.fromstring(annotation_bytes)
             except (tf.errors.InvalidArgumentError, ElementTree.ParseError):
                 counts["n_skipped_unreadable"] += 1
@@ -147,6 +156,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "objects": [dataclasses.asdict(head) for head in objects],
                 },
             )
+        if not counts["n_frames"]:
+            raise ValueError(f"No frame of the split {split} can be read in {root}.")
         self._note(split, counts, digests)
 
     def _note(
@@ -154,7 +165,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ) -> None:
         """Adds the counts of one finished split to the metadata."""
         metadata = self.info.metadata
-        metadata["splits"][split] = dict(counts)
+        metadata["counts"][split] = dict(counts)
         for name in _COUNTS:
             metadata[name] += counts[name]
         metadata["fingerprint"] = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
@@ -211,21 +222,26 @@ def _objects(
     counts: collections.Counter[str],
 ) -> list[_Head]:
     """The usable heads of one annotation; what is mended or dropped is counted."""
-    size = [annotation.findtext(f"size/{side}") for side in ("height", "width")]
+    size = [_number(annotation, f"size/{side}") for side in ("height", "width")]
     # Boxes are pixels of the image, whatever the annotation says its size was.
-    counts["n_size_mismatch"] += size != [str(height), str(width)]
+    counts["n_size_mismatch"] += size != [height, width]
     heads = []
     for element in annotation.findall("object"):
         if len(element) == 0:  # `<object/>` stands for a frame without heads.
             continue
-        pixels = _pixels(element)
-        if pixels is None:
+        if element.findtext("name", "head").strip() != "head":
+            counts["n_dropped_other_name"] += 1
+            continue
+        ymin, xmin, ymax, xmax = pixels = tuple(
+            _number(element, f"bndbox/{side}")
+            for side in ("ymin", "xmin", "ymax", "xmax")
+        )
+        if not all(map(math.isfinite, pixels)):
             counts["n_dropped_malformed"] += 1
             continue
         # The files do not say whether pixels count from 0 or 1. Coordinates are taken
         # as edges from 0, at most one pixel off; a 0 shows that they cannot be from 1.
         counts["n_touching_zero"] += min(pixels) == 0
-        ymin, xmin, ymax, xmax = pixels
         inside = (
             min(max(ymin, 0.0), height),
             min(max(xmin, 0.0), width),
@@ -236,8 +252,8 @@ def _objects(
             counts["n_dropped_zero_area"] += 1
             continue
         counts["n_clipped"] += inside != pixels
-        difficult = element.findtext("difficult")
-        counts["n_missing_difficult"] += difficult is None
+        difficult = element.findtext("difficult", "").strip()
+        counts["n_missing_difficult"] += not difficult
         heads.append(
             _Head(
                 bbox=tfds.features.BBox(
@@ -246,18 +262,15 @@ def _objects(
                     ymax=inside[2] / height,
                     xmax=inside[3] / width,
                 ),
-                is_difficult=difficult is not None and difficult.strip() == "1",
+                is_difficult=difficult == "1",
             )
         )
     return heads
 
 
-def _pixels(element: ElementTree.Element) -> tuple[float, float, float, float] | None:
-    """The box of one object as `(ymin, xmin, ymax, xmax)`, None if it has none."""
-    texts = [element.findtext(f"bndbox/{s}") for s in ("ymin", "xmin", "ymax", "xmax")]
+def _number(element: ElementTree.Element, path: str) -> float:
+    """The number at `path`, NaN where there is none."""
     try:
-        ymin, xmin, ymax, xmax = (float(text or "nan") for text in texts)
+        return float(element.findtext(path) or "nan")
     except ValueError:
-        return None
-    pixels = (ymin, xmin, ymax, xmax)
-    return pixels if all(map(math.isfinite, pixels)) else None
+        return math.nan

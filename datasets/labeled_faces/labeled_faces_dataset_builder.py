@@ -1,16 +1,16 @@
 """Any folder of face images with a `labels.csv` as a TFDS dataset."""
 
 import collections
-from collections.abc import Iterator
 import csv
 import dataclasses
 import hashlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import labels
+from dfdetect import images, labels
 
 _COLUMNS = ("path", "label", "split", "group")
 _LABELS = {"real": labels.REAL, "fake": labels.FAKE, "0": labels.REAL, "1": labels.FAKE}
@@ -22,12 +22,17 @@ _SPLITS = {
 }
 _MAX_LISTED = 100  # Names of unreadable images kept in the metadata.
 
+# What training could not decode must not become a record.
+_decode = tf.function(
+    images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
+)
+
 
 class Builder(tfds.core.GeneratorBasedBuilder):
     """Labelled face images; the source folder is only read, never changed.
 
     The metadata holds `counts` by split and label, `n_groups` by split,
-    `n_split_by_hash` (images without a split of their own), `n_unreadable` and the
+    `n_split_by_hash` (images whose group names no split), `n_unreadable` and the
     names in `unreadable`, and a `fingerprint` of what went in: the SHA-256 over the
     sorted digests of (path, label, split, group, file content).
     """
@@ -60,15 +65,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
         root = dl_manager.manual_dir
         rows = _read_rows(root)
-        split_of = _split_of_groups(root, rows)
+        named = _named_splits(root, rows)
         by_split: dict[str, list[_Row]] = {}
         for row in rows:
-            by_split.setdefault(split_of[row.group], []).append(row)
+            split = named.get(row.group) or _split_by_hash(row.group)
+            by_split.setdefault(split, []).append(row)
         self.info.metadata.clear()
         self.info.metadata.update(
             counts={},
             n_groups={},
-            n_split_by_hash=sum(not row.split for row in rows),
+            n_split_by_hash=sum(row.group not in named for row in rows),
             n_unreadable=0,
             unreadable=[],
             fingerprint="",
@@ -93,7 +99,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for row in rows:
             image_bytes = (root / row.path).read_bytes()
             try:
-                tf.io.decode_image(image_bytes, expand_animations=False)
+                _decode(image_bytes)
             except tf.errors.InvalidArgumentError:
                 metadata["n_unreadable"] += 1
                 if len(metadata["unreadable"]) < _MAX_LISTED:
@@ -116,6 +122,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     "group": row.group,
                 },
             )
+        if not groups:
+            raise ValueError(f"No image of the split {split} can be read in {root}.")
         metadata["counts"][split] = dict(counts)
         metadata["n_groups"][split] = len(groups)
         metadata["fingerprint"] = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
@@ -137,7 +145,7 @@ def _read_rows(root: tfds.core.Path) -> list[_Row]:
     line_of: dict[str, int] = {}
     # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
     with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey="", restval=None)
+        reader = csv.DictReader(file, restkey="")
         _check_columns(f"{path}:1", reader.fieldnames or ())
         for fields in reader:
             row = _row(root, f"{path}:{reader.line_num}", reader.line_num, fields)
@@ -153,7 +161,7 @@ def _read_rows(root: tfds.core.Path) -> list[_Row]:
     return rows
 
 
-def _check_columns(where: str, columns: Any) -> None:
+def _check_columns(where: str, columns: Sequence[str]) -> None:
     missing = [name for name in _COLUMNS if name not in columns and name != "split"]
     unknown = [name for name in columns if name not in _COLUMNS]
     if missing or unknown or len(set(columns)) < len(columns):
@@ -184,8 +192,8 @@ def _row(root: tfds.core.Path, where: str, line: int, fields: dict[str, Any]) ->
     return _Row(line, path, _LABELS[label], _SPLITS.get(split, ""), group or path)
 
 
-def _split_of_groups(root: tfds.core.Path, rows: list[_Row]) -> dict[str, str]:
-    """Gives every group its one split: the one its rows name, or else by hash."""
+def _named_splits(root: tfds.core.Path, rows: list[_Row]) -> dict[str, str]:
+    """The split of each group whose rows name one; two of them are an error."""
     named: dict[str, _Row] = {}
     for row in rows:
         if not row.split:
@@ -196,12 +204,7 @@ def _split_of_groups(root: tfds.core.Path, rows: list[_Row]) -> dict[str, str]:
                 f"{root / 'labels.csv'}:{row.line}: group {row.group!r} stands in "
                 f"{first.split} (line {first.line}) and in {row.split}."
             )
-    return {
-        row.group: named[row.group].split
-        if row.group in named
-        else _split_by_hash(row.group)
-        for row in rows
-    }
+    return {group: row.split for group, row in named.items()}
 
 
 def _split_by_hash(group: str) -> str:
