@@ -1,0 +1,134 @@
+"""Average precision of detected boxes."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Recall levels at which precision is read: VOC 2007 takes 11, COCO 101; `None` is
+# the area under the whole curve, VOC 2010 and later.
+METHODS = {"all": None, "11": 11, "101": 101}
+
+
+def match_detections(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    true_boxes: np.ndarray,
+    difficult: np.ndarray,
+    iou_threshold: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Says for each detection of one image whether it is right.
+
+    Detections are taken by falling score; each takes the true box that it overlaps
+    most. The first to take a box is right, any later one wrong (Everingham et al.,
+    The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.2).
+
+    Args:
+        boxes: `[N, 4]` in the format of `dfdetect.boxes`.
+        scores: `[N]`.
+        true_boxes: `[M, 4]`.
+        difficult: `[M]` bool; detections of these count neither for nor against.
+        iou_threshold: Least overlap of a right detection.
+
+    Returns:
+        `correct` `[N]` bool and `ignored` `[N]` bool, in the order of `boxes`.
+    """
+    overlaps = _iou(boxes, true_boxes)
+    taken = np.zeros(len(true_boxes), bool)
+    correct = np.zeros(len(boxes), bool)
+    ignored = np.zeros(len(boxes), bool)
+    if not len(true_boxes):
+        return correct, ignored
+    for index in np.argsort(-scores, kind="stable"):
+        best = int(np.argmax(overlaps[index]))
+        if overlaps[index, best] < iou_threshold:
+            continue
+        if difficult[best]:
+            ignored[index] = True
+        elif not taken[best]:
+            taken[best] = correct[index] = True
+    return correct, ignored
+
+
+def average_precision(
+    scores: np.ndarray,
+    correct: np.ndarray,
+    ignored: np.ndarray,
+    num_true: int,
+    method: str = "all",
+) -> float:
+    """Average precision over the detections of all images.
+
+    Args:
+        scores: `[N]`.
+        correct: `[N]` bool.
+        ignored: `[N]` bool, left out.
+        num_true: Number of true boxes that are not difficult.
+        method: One of `METHODS`.
+
+    Returns:
+        In [0, 1]; NaN when there is nothing to find.
+
+    Raises:
+        ValueError: `method` is unknown.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)}, got {method!r}.")
+    if num_true == 0:
+        return float("nan")
+    order = np.argsort(-scores[~ignored], kind="stable")
+    hits = np.cumsum(correct[~ignored][order])
+    recall = hits / num_true
+    precision = hits / np.arange(1, len(hits) + 1)
+    # Precision at a recall is the best that this recall or a higher one reaches.
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    levels = METHODS[method]
+    if levels is None:
+        return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+    places = np.searchsorted(recall, np.linspace(0, 1, levels), "left")
+    return float(np.append(envelope, 0.0)[places].mean())
+
+
+def evaluate(
+    detections: Sequence[tuple[np.ndarray, np.ndarray]],
+    ground_truth: Sequence[tuple[np.ndarray, np.ndarray]],
+    iou_threshold: float = 0.5,
+) -> dict[str, float]:
+    """All-point average precision and the recall behind it, difficult boxes ignored.
+
+    Args:
+        detections: Boxes `[N, 4]` and scores `[N]` of each image.
+        ground_truth: Boxes `[M, 4]` and difficult `[M]` of each image.
+        iou_threshold: Least overlap of a right detection.
+
+    Returns:
+        `ap`, `recall` (share of true boxes found at any score) and `num_true`.
+    """
+    correct, ignored, scores = [], [], []
+    for (boxes, image_scores), (true_boxes, difficult) in zip(
+        detections, ground_truth, strict=True
+    ):
+        right, left_out = match_detections(
+            boxes, image_scores, true_boxes, difficult, iou_threshold
+        )
+        correct.append(right)
+        ignored.append(left_out)
+        scores.append(image_scores)
+    num_true = int(sum((~difficult).sum() for _, difficult in ground_truth))
+    right = np.concatenate(correct)
+    return {
+        "ap": average_precision(
+            np.concatenate(scores), right, np.concatenate(ignored), num_true
+        ),
+        "recall": float(right.sum() / num_true) if num_true else float("nan"),
+        "num_true": num_true,
+    }
+
+
+def _iou(boxes: np.ndarray, true_boxes: np.ndarray) -> np.ndarray:
+    top_left = np.maximum(boxes[:, None, :2], true_boxes[None, :, :2])
+    bottom_right = np.minimum(boxes[:, None, 2:], true_boxes[None, :, 2:])
+    intersection = np.clip(bottom_right - top_left, 0, None).prod(-1)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    true_areas = (true_boxes[:, 2:] - true_boxes[:, :2]).prod(-1)
+    union = areas[:, None] + true_areas[None] - intersection
+    return intersection / np.maximum(union, 1e-12)

@@ -1,0 +1,101 @@
+"""Trains a classifier of head crops and keeps the weights best on validation.
+
+    python train/classifier.py --data_dir=prepared --dataset=labeled_faces \
+      --model_dir=runs/xception --model=xception --image_size=150 --steps=5000
+"""
+
+import os
+
+import tensorflow as tf
+from absl import app, flags
+
+from dfdetect import (
+    calibration,
+    data,
+    evaluation,
+    labels,
+    manifest,
+    run_flags,
+    training,
+)
+from dfdetect.metrics import classification
+from dfdetect.models import classifier, weights
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)
+
+_DATASET = flags.DEFINE_string("dataset", "labeled_faces", "A prepared data set.")
+_MODEL = flags.DEFINE_enum("model", "xception", classifier.NAMES, "Architecture.")
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 299, "Side of the crops, px.")
+_DROPOUT = flags.DEFINE_float("dropout", 0.5, "Share of pooled features dropped.")
+_CROP_MARGIN = flags.DEFINE_float(
+    "crop_margin",
+    1.3,
+    "Side of a crop over the longer side of its head box, as the pictures of the data "
+    "set were cut; the graph will cut the same way.",
+)
+
+flags.mark_flags_as_required(["model_dir", "data_dir"])
+
+
+def main(argv: list[str]) -> None:
+    settings = run_flags.start(argv)
+    builder = data.open_builder(FLAGS.data_dir, _DATASET.value)
+    model = classifier.build(_MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value)
+    print(weights.load_snapshot(model, FLAGS.snapshot))
+    validation = data.classifier_evaluation(
+        builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
+    )
+
+    def evaluate() -> dict[str, float]:
+        logits, truths = evaluation.classifier_logits(model, validation)
+        return classification.summary(truths, calibration.probability(logits))
+
+    def keep_best(figures: dict[str, float]) -> None:
+        weights.save(model, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
+        manifest.write(
+            FLAGS.model_dir,
+            {
+                "kind": "classifier",
+                "model": _MODEL.value,
+                "image_size": _IMAGE_SIZE.value,
+                "crop_margin": _CROP_MARGIN.value,
+                "temperature": calibration.fit_temperature(
+                    *evaluation.classifier_logits(model, validation)
+                ),
+                "threshold": 0.5,
+                "labels": list(labels.NAMES),
+                "data": data.describe(builder),
+                "metrics": {"validation": figures},
+                "versions": manifest.versions(),
+            },
+        )
+
+    training.train(
+        model,
+        _loss,
+        lambda step: data.classifier_training(
+            builder, "train", _IMAGE_SIZE.value, FLAGS.batch_size, FLAGS.seed + step
+        ),
+        evaluate,
+        keep_best,
+        "auc",
+        settings,
+    )
+
+
+def _loss(model, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+    images, truths = batch
+    logits = model(images, training=True)[:, 0]
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        tf.cast(truths, tf.float32), tf.cast(logits, tf.float32)
+    )
+    right = tf.equal(logits > 0, truths == labels.FAKE)
+    return {
+        "loss": tf.reduce_mean(losses),
+        "accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,139 @@
+"""Teaches a network the mid-level features of a pretrained one; needs no labels.
+
+Traces of a forgery lie in features that random weights find slowly. Where ImageNet
+weights of the network itself cannot be had, a small teacher's feature maps are a cheap
+start: each tapped map of the student is brought by one 1x1 convolution to the
+teacher's map of the same stride (Romero et al., FitNets, ICLR 2015). The 1x1
+convolutions are thrown away; `--snapshot=MODEL_DIR` then starts a training.
+
+    python train/distill.py --model=xception --teacher=squeezenet.h5 \
+      --images=faces,more_faces --model_dir=runs/distilled
+"""
+
+import functools
+import os
+
+import keras
+import tensorflow as tf
+from absl import app, flags
+
+from dfdetect import data, run_flags, training
+from dfdetect.models import classifier, efficientnet, squeezenet, weights, xception
+
+FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(run_flags)
+
+# Maps of stride 8 and 16 of every student, and the teacher's of these strides.
+_STUDENT_MAPS = {
+    "xception": ("entry2", "middle8"),
+    "midwayxception": ("entry2", "middle8"),
+    "lightxception": ("entry2", "middle4"),
+}
+_TEACHER_MAPS = ("fire5", "fire9", "fire9")
+
+_MODEL = flags.DEFINE_enum(
+    "model", "xception", [*_STUDENT_MAPS, "efficientnet_b0"], "The student."
+)
+_TEACHER = flags.DEFINE_string(
+    "teacher", None, "SqueezeNet 1.1 weights without top, Keras .h5.", required=True
+)
+_IMAGES = flags.DEFINE_list(
+    "images", None, "Folders and globs of pictures, by commas.", required=True
+)
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", 150, "Side of the student's input, px."
+)
+_TEACHER_SIZE = flags.DEFINE_integer("teacher_size", 224, "Side of the teacher's, px.")
+_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Pictures to measure on.")
+
+flags.mark_flags_as_required(["model_dir"])
+
+
+def main(argv: list[str]) -> None:
+    settings = run_flags.start(argv)
+    paths = data.find_images(_IMAGES.value)
+    if len(paths) < 2 * _HELD_OUT.value:
+        raise app.UsageError(f"{len(paths)} pictures are too few to hold some out.")
+    # Sorted names come by source; every n-th is a fair sample of all.
+    every = len(paths) // _HELD_OUT.value
+    held_out = paths[::every]
+    kept = sorted(set(paths) - set(held_out))
+    sizes = (_IMAGE_SIZE.value, _TEACHER_SIZE.value)
+    batches = functools.partial(
+        data.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
+    )
+    teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS)
+    student, taps = _student()
+    print(weights.load_snapshot(student, FLAGS.snapshot))
+    pair = _pair(taps, teacher)
+    guess = tf.function(lambda batch: _loss(pair, batch, training=False)["loss"])
+
+    def evaluate() -> dict[str, float]:
+        mean = keras.metrics.Mean()
+        steps = max(len(held_out) // FLAGS.batch_size, 1)
+        for batch in batches(held_out, seed=0).take(steps):
+            mean.update_state(guess(batch))
+        return {"explained": 1.0 - float(mean.result())}
+
+    training.train(
+        pair,
+        _loss,
+        lambda step: batches(kept, seed=FLAGS.seed + step),
+        evaluate,
+        lambda figures: weights.save(
+            student, os.path.join(FLAGS.model_dir, weights.FILE_NAME)
+        ),
+        "explained",
+        settings,
+    )
+
+
+def _student() -> tuple[keras.Model, keras.Model]:
+    """The network whose weights are kept, and a model of its tapped maps."""
+    if _MODEL.value == "efficientnet_b0":
+        student = efficientnet.build("b0", _IMAGE_SIZE.value)
+        images = keras.Input((_IMAGE_SIZE.value, _IMAGE_SIZE.value, 3))
+        maps = student(efficientnet.normalization()(images))
+        return student, keras.Model(images, maps)
+    student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
+    return student, xception.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
+
+
+def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
+    """A model of both networks' pictures that gives their maps, to be made equal.
+
+    The student's have as many channels as the teacher's; the teacher's are
+    standardised by channel.
+    """
+    images = keras.Input(taps.input_shape[1:], name="student_images")
+    teacher_images = keras.Input(teacher.input_shape[1:], name="teacher_images")
+    guesses, targets = [], []
+    for index, (tap, target) in enumerate(
+        zip(taps(images), teacher(teacher_images), strict=False)
+    ):
+        project = keras.layers.Conv2D(
+            target.shape[-1], 1, dtype="float32", name=f"project{index}"
+        )
+        standardise = keras.layers.BatchNormalization(
+            center=False, scale=False, dtype="float32", name=f"standardise{index}"
+        )
+        guesses.append(project(tap))
+        targets.append(standardise(target))
+    return keras.Model([images, teacher_images], [guesses, targets])
+
+
+def _loss(
+    pair: keras.Model, batch: tuple[tf.Tensor, tf.Tensor], training: bool = True
+) -> dict[str, tf.Tensor]:
+    """Mean squared error of each map; 1 is what a constant would reach."""
+    losses = []
+    for guess, target in zip(*pair(list(batch), training=training), strict=True):
+        target = tf.image.resize(target, tf.shape(guess)[1:3], antialias=True)
+        losses.append(tf.reduce_mean(tf.square(guess - tf.stop_gradient(target))))
+    return {"loss": tf.add_n(losses) / len(losses)} | {
+        f"map{index}": loss for index, loss in enumerate(losses)
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,70 @@
+"""Measures a trained model on a split of a prepared data set.
+
+    python train/evaluate.py --task=detect --model_dir=runs/d0 \
+      --data_dir=prepared --dataset=hollywood_heads --split=test
+"""
+
+import json
+import os
+
+from absl import app, flags
+
+from dfdetect import calibration, data, evaluation, model_directory
+from dfdetect.metrics import classification
+
+FLAGS = flags.FLAGS
+
+_TASK = flags.DEFINE_enum(
+    "task", None, ["detect", "classify"], "What the model does.", required=True
+)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder of a trained model; the default weights without it."
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets.", required=True
+)
+_DATASET = flags.DEFINE_string("dataset", None, "A prepared data set.", required=True)
+_SPLIT = flags.DEFINE_string("split", "test", "A split of it.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+    builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
+    measure = {"detect": _detect, "classify": _classify}[_TASK.value]
+    figures = {
+        "task": _TASK.value,
+        "split": _SPLIT.value,
+        "data": data.describe(builder),
+        "metrics": measure(builder),
+    }
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if _OUTPUT.value:
+        with open(_OUTPUT.value + ".tmp", "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+        os.replace(_OUTPUT.value + ".tmp", _OUTPUT.value)
+
+
+def _detect(builder) -> dict[str, float]:
+    model, manifest = model_directory.load_detector(_MODEL_DIR.value)
+    batches = data.detector_evaluation(
+        builder, _SPLIT.value, manifest["image_size"], _BATCH_SIZE.value
+    )
+    return evaluation.detector_figures(model, batches)
+
+
+def _classify(builder) -> dict[str, float]:
+    model, manifest = model_directory.load_classifier(_MODEL_DIR.value)
+    batches = data.classifier_evaluation(
+        builder, _SPLIT.value, manifest["image_size"], _BATCH_SIZE.value
+    )
+    logits, truths = evaluation.classifier_logits(model, batches)
+    probabilities = calibration.probability(logits, manifest["temperature"])
+    return classification.summary(truths, probabilities)
+
+
+if __name__ == "__main__":
+    app.run(main)
