@@ -223,7 +223,13 @@ def pad_to_square(image: tf.Tensor, size: int) -> tf.Tensor:
 def letterbox_boxes(
     boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
 ) -> tf.Tensor:
-    """Boxes `[..., 4]` of a `height` x `width` picture, relative to its letterbox."""
+    """Boxes of a `height` x `width` picture, relative to its letterbox.
+
+    Args:
+        boxes: `[..., 4]`.
+        height: `[...]` in pixels, broadcast against the boxes; a scalar for one picture.
+        width: Alike.
+    """
     return boxes * _share_of_square(height, width)
 
 
@@ -235,8 +241,9 @@ def unletterbox_boxes(
 
 
 def _share_of_square(height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
-    extent = tf.stack([tf.cast(height, tf.float32), tf.cast(width, tf.float32)])
-    return tf.tile(extent / tf.reduce_max(extent), [2])
+    sides = [tf.cast(height, tf.float32), tf.cast(width, tf.float32)]
+    extent = tf.stack(sides * 2, axis=-1)
+    return extent / tf.reduce_max(extent, axis=-1, keepdims=True)
 
 
 def crop_heads(
