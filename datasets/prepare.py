@@ -68,7 +68,7 @@ def _print_summary(info: tfds.core.DatasetInfo) -> None:
     print(f"{info.full_name} in {info.data_dir}")
     for split in info.splits.values():
         counts = info.metadata["counts"][split.name]
-        numbers = "".join(f", {value:,} {key}" for key, value in counts.items())
+        numbers = "".join(f", {n:,} {name}" for name, n in counts.items() if n)
         print(f"  {split.name}: {split.num_examples:,} images{numbers}")
     for key, value in info.metadata.items():
         if not isinstance(value, dict):
