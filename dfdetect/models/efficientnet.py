@@ -15,7 +15,7 @@ PRESETS = {  # EfficientNet, section 3.3: width and depth of each size.
     "b6": {"width_coefficient": 1.8, "depth_coefficient": 2.6},
     "b7": {"width_coefficient": 2.0, "depth_coefficient": 3.1},
 }
-_STACKS = {  # EfficientNet, table 1.
+_STACKS: dict[str, list[float]] = {  # EfficientNet, table 1.
     "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
     "stackwise_num_repeats": [1, 2, 2, 3, 3, 4, 1],
     "stackwise_input_filters": [32, 16, 24, 40, 80, 112, 192],
@@ -70,46 +70,28 @@ def build(
         raise ValueError(f"variant must be one of {list(PRESETS)}, got {variant!r}.")
     import keras_cv  # Imports TensorFlow; the rest of this file needs Keras only.
 
+    repeats = _STACKS["stackwise_num_repeats"]
+    depth = PRESETS[variant]["depth_coefficient"]
+    num_blocks = sum(math.ceil(depth * repeat) for repeat in repeats)
     network = keras_cv.models.EfficientNetV1Backbone(
         include_rescaling=False,
         input_shape=(image_size, image_size, 3),
-        drop_connect_rate=drop_connect_rate,
+        # keras-cv 0.9.0 divides by the number of blocks of B0 in every size.
+        drop_connect_rate=drop_connect_rate * sum(repeats) / num_blocks,
         **PRESETS[variant],
         **_STACKS,
     )
-    _follow_the_paper(network, drop_connect_rate, bn_momentum)
+    for layer in network.layers:
+        if layer.name.endswith("_project_activation"):
+            # The published bottleneck is linear; keras-cv 0.9.0 puts a swish here.
+            layer.activation = keras.activations.linear
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = bn_momentum
     features = []
     for block in _TAPPED_BLOCKS:
         layers = [x for x in network.layers if x.name.startswith(f"block{block}")]
         features.append(layers[-1].output)
     return keras.Model(network.input, features, name=name)
-
-
-def _follow_the_paper(
-    network: keras.Model, drop_connect_rate: float, bn_momentum: float
-) -> None:
-    """Undoes three habits in which keras-cv 0.9.0 leaves the published network.
-
-    It puts a swish after the linear bottleneck, divides the drop rate by the number of
-    blocks of B0 in every size, and has no argument for the batch norms' momentum.
-    """
-    repeats = [
-        math.ceil(network.depth_coefficient * repeat)
-        for repeat in _STACKS["stackwise_num_repeats"]
-    ]
-    blocks = [
-        f"block{stack}{chr(ord('a') + index)}_"
-        for stack, count in enumerate(repeats, start=1)
-        for index in range(count)
-    ]
-    for layer in network.layers:
-        if layer.name.endswith("_project_activation"):
-            layer.activation = keras.activations.linear
-        elif layer.name.endswith("_drop"):
-            block = blocks.index(layer.name.removesuffix("drop"))
-            layer.rate = drop_connect_rate * block / len(blocks)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            layer.momentum = bn_momentum
 
 
 def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> None:
