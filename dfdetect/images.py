@@ -227,7 +227,7 @@ def letterbox_boxes(
 
     Args:
         boxes: `[..., 4]`.
-        height: `[...]` in pixels, broadcast against the boxes; a scalar for one picture.
+        height: Pixels; a scalar, or `[...]` to broadcast against the boxes.
         width: Alike.
     """
     return boxes * _share_of_square(height, width)

@@ -1,0 +1,456 @@
+"""The whole of dfdetect as one graph: encoded bytes in, heads and probabilities out."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from dfdetect import images, manifest, model_directory, postprocess
+from dfdetect.models import classifier as classifiers
+
+FORMAT = 1  # Of the graph's signatures and manifest.
+
+# They bound the memory that a call takes, whatever its batch: so many decoded pictures
+# and their heads, and so many crops in the classifier. Models gain little beyond.
+_PICTURES_AT_ONCE = 8
+_CROPS_AT_ONCE = 16
+
+_MIN_HEAD_SIZE = 16
+
+Outputs = dict[str, tf.Tensor]
+
+
+def _signature(spec: tf.TensorSpec) -> Callable:
+    # There is no Python control flow to convert, and looking for it takes seconds.
+    return tf.function(input_signature=[spec], autograph=False)
+
+
+class DeepfakePipeline(tf.Module):
+    """Finds heads and says how likely each one is a deepfake.
+
+    The methods `detect`, `detect_frames`, `classify_crops` and `embed` are the
+    signatures `serving_default`, `frames`, `classify_crops` and `embed` of the graph
+    that `save` writes.
+
+    Args:
+        detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
+            with its `anchors`; see `models.efficientdet`.
+        classifier: Head crops to fake logits `[B, 1]`; see `models.classifier`.
+        description: Manifest of kind "pipeline". An optional `min_head_size` is the
+            least longer side, in pixels of the original, of a head that is judged.
+
+    Raises:
+        ValueError: The manifest is incomplete or disagrees with a model.
+    """
+
+    def __init__(
+        self,
+        detector: keras.Model,
+        classifier: keras.Model,
+        description: dict[str, Any],
+    ) -> None:
+        super().__init__(name="deepfake_pipeline")
+        _check(description)
+        parts = {"detector": detector, "classifier": classifier}
+        for part, model in parts.items():
+            side = description[part]["image_size"]
+            if tuple(model.input_shape[1:]) != (side, side, 3):
+                raise ValueError(
+                    f"{part} must take pictures of {side} pixels, as its manifest "
+                    f"says, got {model.input_shape}."
+                )
+        self.manifest = description
+        self._models = (detector, classifier)  # They own the variables.
+        embedder = classifiers.embedding_model(classifier)
+        self._embedding_size = embedder.output_shape[-1]
+        self._find_heads = self._detector_function(detector)
+        self._judge = self._classifier_function(classifier)
+        self._describe = self._embedder_function(embedder)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def detect(self, image_bytes: tf.Tensor) -> Outputs:
+        """Finds and judges the heads of encoded pictures.
+
+        Args:
+            image_bytes: string `[B]`; see `images.decode`.
+
+        Returns:
+            With N, the most heads of a picture, fixed, and padding of zeros:
+            `num_heads` int32 `[B]`; `boxes` float32 `[B, N, 4]`, best first;
+            `head_scores` and `fake_probabilities` float32 `[B, N]`, NaN for a head that
+            is too small to be judged; `fake_probability` float32 `[B]`, that of the
+            most suspicious head, NaN without one; `status` int32 `[B]`, see `images`.
+        """
+        return self._in_groups(
+            lambda group: self._analyse(*images.decode(group)), image_bytes
+        )
+
+    @_signature(tf.TensorSpec([None] * 3 + [3], tf.uint8, "frames"))
+    def detect_frames(self, frames: tf.Tensor) -> Outputs:
+        """Finds and judges the heads of pictures of one size.
+
+        Args:
+            frames: uint8 `[B, H, W, 3]`, upright RGB.
+
+        Returns:
+            As `detect`.
+        """
+
+        def analyse(group: tf.Tensor) -> Outputs:
+            packed = _map(images.pack, group, tf.TensorSpec([], tf.string))
+            return self._analyse(packed, tf.zeros(tf.shape(packed), tf.int32))
+
+        return self._in_groups(analyse, frames)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def classify_crops(self, image_bytes: tf.Tensor) -> Outputs:
+        """Judges encoded pictures of one head each, cut with the margin of training.
+
+        Returns:
+            `fake_probability` float32 `[B]`, NaN where the `status` int32 `[B]` is not
+            `images.OK`.
+        """
+
+        def judge(group: tf.Tensor) -> Outputs:
+            probability, status = self._on_crops(group, self._probabilities, [])
+            readable = status == images.OK
+            probability = tf.where(readable, probability, float("nan"))
+            return {"fake_probability": probability, "status": status}
+
+        specs = {"fake_probability": _spec(), "status": _spec(dtype=tf.int32)}
+        return _by_chunks(judge, [image_bytes], _PICTURES_AT_ONCE, specs)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def embed(self, image_bytes: tf.Tensor) -> Outputs:
+        """Describes encoded pictures of one head each.
+
+        Returns:
+            `embedding` float32 `[B, D]` of unit length; zeros for a picture that cannot
+            be decoded, which are like nothing else.
+        """
+        shape = [self._embedding_size]
+
+        def describe(group: tf.Tensor) -> Outputs:
+            embedding, _ = self._on_crops(group, self._embeddings, shape)
+            return {"embedding": embedding}
+
+        specs = {"embedding": _spec(shape)}
+        return _by_chunks(describe, [image_bytes], _PICTURES_AT_ONCE, specs)
+
+    def save(self, directory: str) -> None:
+        """Writes the graph, aside and then renamed, with its manifest in the assets.
+
+        Args:
+            directory: New folder; a number for TensorFlow Serving.
+
+        Raises:
+            FileExistsError: The folder is there already.
+        """
+        directory = os.path.abspath(directory)
+        if os.path.exists(directory):
+            raise FileExistsError(f"{directory} is there already.")
+        parent, name = os.path.split(directory)
+        # Not a number, so that no server takes it for a version.
+        aside = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
+        signatures = {
+            "serving_default": self.detect,
+            "frames": self.detect_frames,
+            "classify_crops": self.classify_crops,
+            "embed": self.embed,
+        }
+        try:
+            tf.saved_model.save(self, aside, signatures=signatures)
+            manifest.write(os.path.join(aside, "assets"), self.manifest)
+            os.rename(aside, directory)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _in_groups(self, function: Callable[..., Outputs], batch: tf.Tensor) -> Outputs:
+        num_boxes = self.manifest["max_detections"]
+        specs = {
+            "num_heads": _spec(dtype=tf.int32),
+            "boxes": _spec([num_boxes, 4]),
+            "head_scores": _spec([num_boxes]),
+            "fake_probabilities": _spec([num_boxes]),
+            "fake_probability": _spec(),
+            "status": _spec(dtype=tf.int32),
+        }
+        return _by_chunks(function, [batch], _PICTURES_AT_ONCE, specs)
+
+    def _analyse(self, packed: tf.Tensor, status: tf.Tensor) -> Outputs:
+        """The outputs of `detect` for some pictures of `images.decode`."""
+        readable = tf.where(status == images.OK)
+        packed = tf.gather_nd(packed, readable)
+        boxes, scores, num_heads, sides = self._heads(packed)
+        is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
+        judged = is_head & (sides >= self.manifest.get("min_head_size", _MIN_HEAD_SIZE))
+
+        crops = self._crops(packed, boxes, judged)
+        found = tf.tensor_scatter_nd_update(
+            tf.where(is_head, float("nan"), 0.0),
+            tf.where(judged),
+            self._probabilities(crops),
+        )
+        any_judged = tf.reduce_any(judged, axis=1)
+        highest = tf.reduce_max(tf.where(judged, found, 0.0), axis=1)
+        outcome = tf.where(any_judged, images.OK, images.HEAD_TOO_SMALL)
+        outcome = tf.where(num_heads > 0, outcome, images.NO_HEAD)
+
+        def among_all(values: tf.Tensor) -> tf.Tensor:
+            shape = tf.concat([tf.shape(status), tf.shape(values)[1:]], 0)
+            return tf.scatter_nd(tf.cast(readable, tf.int32), values, shape)
+
+        return {
+            "num_heads": among_all(num_heads),
+            "boxes": among_all(boxes),
+            "head_scores": among_all(scores),
+            "fake_probabilities": among_all(found),
+            "fake_probability": tf.where(
+                among_all(any_judged), among_all(highest), float("nan")
+            ),
+            "status": tf.tensor_scatter_nd_update(status, readable, outcome),
+        }
+
+    def _heads(self, packed: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Boxes `[B, N, 4]` of the originals, scores, counts, longer sides (pixels)."""
+        size = self.manifest["detector"]["image_size"]
+        num_boxes = self.manifest["max_detections"]
+
+        def letterbox(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            image = images.unpack(one)
+            return images.letterbox(image, size), tf.shape(image)[:2]
+
+        letterboxed, extents = _map(
+            letterbox,
+            packed,
+            (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32)),
+        )
+
+        specs = {
+            "boxes": _spec([num_boxes, 4]),
+            "scores": _spec([num_boxes]),
+            "num_heads": _spec(dtype=tf.int32),
+        }
+        found = _by_chunks(self._find_heads, [letterboxed], _PICTURES_AT_ONCE, specs)
+        heights, widths = extents[:, 0, None], extents[:, 1, None]
+        boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
+        pixels = (boxes[..., 2:] - boxes[..., :2]) * tf.cast(
+            extents[:, None], tf.float32
+        )
+        sides = tf.reduce_max(pixels, axis=-1)
+        return boxes, found["scores"], found["num_heads"], sides
+
+    def _crops(
+        self, packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor
+    ) -> tf.Tensor:
+        """Crops `[K, S, S, 3]` of the chosen heads of all pictures, in order."""
+        described = self.manifest["classifier"]
+        size, margin = described["image_size"], described["crop_margin"]
+
+        # From the original, not the letterboxed picture: a head of 40 px would be
+        # resized twice.
+        def cut(one: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> Outputs:
+            boxes = tf.boolean_mask(boxes[0], chosen[0])
+            image = images.unpack(one[0])
+            return {"crops": images.crop_heads(image, boxes, size, margin)}
+
+        specs = {"crops": _spec([size, size, 3])}
+        return _by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]
+
+    def _on_crops(
+        self,
+        image_bytes: tf.Tensor,
+        function: Callable[[tf.Tensor], tf.Tensor],
+        shape: list[int],
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What `function` gives for pictures of one head (else zeros), and statuses."""
+        size = self.manifest["classifier"]["image_size"]
+        packed, status = images.decode(image_bytes)
+        readable = tf.where(status == images.OK)
+        crops = _map(
+            lambda one: images.resize(images.unpack(one), size),
+            tf.gather_nd(packed, readable),
+            tf.TensorSpec([size, size, 3]),
+        )
+        all_shape = tf.concat([tf.shape(status), shape], 0)
+        index = tf.cast(readable, tf.int32)
+        return tf.scatter_nd(index, function(crops), all_shape), status
+
+    def _probabilities(self, crops: tf.Tensor) -> tf.Tensor:
+        specs = {"probabilities": _spec()}
+        found = _by_chunks(self._judge, [crops], _CROPS_AT_ONCE, specs)
+        return found["probabilities"]
+
+    def _embeddings(self, crops: tf.Tensor) -> tf.Tensor:
+        specs = {"embeddings": _spec([self._embedding_size])}
+        found = _by_chunks(self._describe, [crops], _CROPS_AT_ONCE, specs)
+        return found["embeddings"]
+
+    # The models as functions, each traced once for all signatures.
+
+    def _detector_function(self, detector: keras.Model) -> Callable:
+        described = self.manifest["detector"]
+
+        def find(letterboxed: tf.Tensor) -> Outputs:
+            class_logits, box_offsets = detector(letterboxed, training=False)
+            boxes, scores, num_heads = postprocess.detections(
+                class_logits,
+                box_offsets,
+                detector.anchors.boxes,
+                max_detections=self.manifest["max_detections"],
+                iou_threshold=described["iou_threshold"],
+                score_threshold=described["score_threshold"],
+            )
+            return {"boxes": boxes, "scores": scores, "num_heads": num_heads}
+
+        return _signature(_pictures(described["image_size"]))(find)
+
+    def _classifier_function(self, classifier: keras.Model) -> Callable:
+        described = self.manifest["classifier"]
+
+        def judge(crops: tf.Tensor) -> Outputs:
+            logits = classifier(crops, training=False)[:, 0]
+            return {"probabilities": tf.sigmoid(logits / described["temperature"])}
+
+        return _signature(_pictures(described["image_size"]))(judge)
+
+    def _embedder_function(self, embedder: keras.Model) -> Callable:
+        def describe(crops: tf.Tensor) -> Outputs:
+            features = embedder(crops, training=False)
+            return {"embeddings": tf.math.l2_normalize(features, axis=-1)}
+
+        size = self.manifest["classifier"]["image_size"]
+        return _signature(_pictures(size))(describe)
+
+
+class LoadedPipeline:
+    """A graph from disk, called like the `DeepfakePipeline` that it was.
+
+    Attributes:
+        manifest: Its manifest, of kind "pipeline".
+    """
+
+    def __init__(self, graph: Any, description: dict[str, Any]) -> None:
+        self.manifest = description
+        # The functions alone do not keep the variables alive.
+        self._graph = graph
+        self.detect = graph.detect
+        self.detect_frames = graph.detect_frames
+        self.classify_crops = graph.classify_crops
+        self.embed = graph.embed
+
+
+def from_directories(
+    detector: str | None = None, classifier: str | None = None
+) -> DeepfakePipeline:
+    """Chains two trained models.
+
+    Args:
+        detector: Model directory of the detector; None for the default weights.
+        classifier: Model directory of the classifier; None for the default weights.
+
+    Raises:
+        FileNotFoundError: A directory lacks a file.
+        ValueError: A manifest or weights do not fit.
+    """
+    detector_model, detector_manifest = model_directory.load_detector(detector)
+    classifier_model, classifier_manifest = model_directory.load_classifier(classifier)
+    description = {
+        "kind": "pipeline",
+        "format": FORMAT,
+        "detector": detector_manifest,
+        "classifier": classifier_manifest,
+        "max_detections": detector_manifest["max_detections"],
+        "min_head_size": _MIN_HEAD_SIZE,
+        "versions": manifest.versions(),
+    }
+    return DeepfakePipeline(detector_model, classifier_model, description)
+
+
+def load(directory: str) -> LoadedPipeline:
+    """Loads a graph that `DeepfakePipeline.save` wrote.
+
+    Raises:
+        ValueError: It has no valid manifest of this format: it is not ours.
+    """
+    try:
+        description = manifest.read(os.path.join(directory, "assets"), "pipeline")
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{directory} is no graph of dfdetect: it has no {error.filename}."
+        ) from error
+    _check(description)
+    return LoadedPipeline(tf.saved_model.load(directory), description)
+
+
+def _check(description: dict[str, Any]) -> None:
+    manifest.check(description, "pipeline")
+    if description["format"] != FORMAT:
+        raise ValueError(f"format must be {FORMAT}, got {description['format']!r}.")
+    if description["detector"]["num_classes"] != 1:
+        raise ValueError(
+            "num_classes of the detector must be 1, heads, "
+            f"got {description['detector']['num_classes']}."
+        )
+
+
+def _spec(
+    shape: list[int] | None = None, dtype: tf.DType = tf.float32
+) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *(shape or [])], dtype)
+
+
+def _pictures(size: int) -> tf.TensorSpec:
+    return tf.TensorSpec([None, size, size, 3], tf.float32)
+
+
+def _map(function: Callable, elements: Any, specs: Any) -> Any:
+    # One after another: what a picture takes on the way is freed before the next.
+    return tf.map_fn(
+        function, elements, fn_output_signature=specs, parallel_iterations=1
+    )
+
+
+def _by_chunks(
+    function: Callable[..., Outputs],
+    tensors: list[tf.Tensor],
+    chunk_size: int,
+    specs: dict[str, tf.TensorSpec],
+) -> Outputs:
+    """Calls `function` on slices of the tensors and joins what it returns.
+
+    Args:
+        function: Takes a slice of each tensor; may return any number of rows.
+        tensors: Equal in their first dimension, which may be 0.
+        chunk_size: Most rows of a slice.
+        specs: What the function returns, the first dimension unknown.
+    """
+    total = tf.shape(tensors[0])[0]
+    num_chunks = -(-total // chunk_size)
+    arrays = {
+        name: tf.TensorArray(
+            spec.dtype, num_chunks, infer_shape=False, element_shape=spec.shape
+        )
+        for name, spec in specs.items()
+    }
+
+    def step(chunk: tf.Tensor, arrays: dict) -> tuple[tf.Tensor, dict]:
+        rows = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
+        results = function(*(tensor[rows] for tensor in tensors))
+        return chunk + 1, {
+            name: array.write(chunk, results[name]) for name, array in arrays.items()
+        }
+
+    _, arrays = tf.while_loop(
+        lambda chunk, _: chunk < num_chunks,
+        step,
+        (tf.constant(0), arrays),
+        parallel_iterations=1,
+    )
+    return {
+        name: tf.ensure_shape(array.concat(), specs[name].shape)
+        for name, array in arrays.items()
+    }
