@@ -90,6 +90,7 @@ def scale_and_crop(
         boxes relative to it, clipped, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
     """
+    image = tf.convert_to_tensor(image)
     seeds = tf.random.split(seed, 2)
     low, high = (tf.math.log(float(bound)) for bound in scales)
     scale = tf.exp(tf.random.stateless_uniform([], seeds[0], low, high))

@@ -113,21 +113,16 @@ def detector_training(
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, ...]:
         seeds = tf.random.split(seed, 3)
         image = images.decode_image(example["image"])
-        boxes = example["objects"]["bbox"]
+        objects = example["objects"]
         image, boxes, keep = augment.scale_and_crop(
-            image, boxes, image_size, seeds[0], scales
+            image, objects["bbox"], image_size, seeds[0], scales
         )
         image, boxes = augment.flip_with_boxes(image, boxes, seeds[1])
-        classes = tf.boolean_mask(example["objects"]["label"], keep)[:MAX_HEADS]
-        boxes = tf.boolean_mask(boxes, keep)[:MAX_HEADS]
-        missing = MAX_HEADS - tf.shape(boxes)[0]
         class_targets, box_targets, _ = matching.match(
-            tf.ensure_shape(tf.pad(boxes, [[0, missing], [0, 0]]), [MAX_HEADS, 4]),
-            tf.ensure_shape(
-                tf.pad(tf.cast(classes, tf.int32), [[0, missing]], constant_values=-1),
-                [MAX_HEADS],
-            ),
+            _padded(tf.boolean_mask(boxes, keep), 0.0),
+            _padded(tf.boolean_mask(objects["label"], keep), -1),
             anchor_boxes,
+            _padded(tf.boolean_mask(objects["is_difficult"], keep), False),
         )
         return augment.colour(image, seeds[2]), class_targets, box_targets
 
@@ -220,6 +215,15 @@ def _seeded(examples: tf.data.Dataset, seed: int) -> tf.data.Dataset:
             example,
         )
     )
+
+
+def _padded(values: tf.Tensor, padding: Any) -> tf.Tensor:
+    """Brings the heads of one picture to `MAX_HEADS` rows; more are cut off."""
+    values = values[:MAX_HEADS]
+    shape = tf.TensorShape([MAX_HEADS]).concatenate(values.shape[1:])
+    missing = [[0, MAX_HEADS - tf.shape(values)[0]]] + [[0, 0]] * (shape.rank - 1)
+    filled = tf.pad(values, missing, constant_values=tf.cast(padding, values.dtype))
+    return tf.ensure_shape(filled, shape)
 
 
 def _batched(

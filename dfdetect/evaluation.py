@@ -1,15 +1,46 @@
 """Runs a model over a validation or test set and measures what it says."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 
-from dfdetect import images, postprocess
-from dfdetect.metrics import detection
+from dfdetect import calibration, data, images, postprocess
+from dfdetect.metrics import classification, detection
 
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
 _MAX_DETECTIONS = 100
+
+
+def measure(
+    model: keras.Model,
+    manifest: dict[str, Any],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    batch_size: int = 16,
+) -> dict[str, float]:
+    """The figures of a trained model on a split of a prepared data set.
+
+    Args:
+        model: A detector or classifier, see `model_directory`.
+        manifest: Its manifest.
+        builder: A prepared data set of pictures with heads, or of head crops.
+        split: "train", "validation" or "test".
+        batch_size: Pictures at once.
+
+    Returns:
+        For a detector those of `detector_figures`, for a classifier those of
+        `metrics.classification.summary` over calibrated probabilities.
+    """
+    source = (builder, split, manifest["image_size"], batch_size)
+    if manifest["kind"] == "detector":
+        return detector_figures(model, data.detector_evaluation(*source))
+    logits, truths = classifier_logits(model, data.classifier_evaluation(*source))
+    probabilities = calibration.probability(logits, manifest["temperature"])
+    return classification.summary(truths, probabilities)
 
 
 def classifier_logits(

@@ -86,7 +86,7 @@ def apply_palette(
     colours = tf.strings.substr(image_bytes, start, 4 * 256)
     # Blue, green, red and nothing; black where the file has fewer than 256.
     colours = tf.io.decode_raw(colours, tf.uint8, fixed_length=4 * 256)
-    colours = tf.reshape(colours, [256, 4])[:, 2::-1]
+    colours = tf.reverse(tf.reshape(colours, [256, 4])[:, :3], [1])
     return tf.gather(colours, tf.cast(indices, tf.int32))
 
 
@@ -117,7 +117,7 @@ def _uint(
     index = tf.cast(at, tf.int64)[..., None] + tf.range(num_bytes, dtype=tf.int64)
     index = tf.minimum(index, tf.size(data, tf.int64) - 1)
     weights = tf.constant([256**i for i in range(num_bytes)], tf.int64)
-    weights = tf.where(little, weights, weights[::-1])
+    weights = tf.where(little, weights, tf.reverse(weights, [0]))
     return tf.reduce_sum(tf.cast(tf.gather(data, index), tf.int64) * weights, -1)
 
 

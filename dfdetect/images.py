@@ -161,15 +161,20 @@ def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.T
         lambda: image,
     )
     orientation = header[headers.ORIENTATION]
-    # 5 to 8 swap the axes; what is left then is to mirror one side or both.
+    # 5 to 8 swap the axes; what is left then is to mirror one side or both. Not by a
+    # slice of step -1: Grappler's remapper gives up on a graph that has one.
     image = tf.cond(
         orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image
     )
     image = tf.cond(
-        _any_of(orientation, (2, 3, 6, 7)), lambda: image[:, ::-1], lambda: image
+        _any_of(orientation, (2, 3, 6, 7)),
+        lambda: tf.reverse(image, [1]),
+        lambda: image,
     )
     image = tf.cond(
-        _any_of(orientation, (3, 4, 7, 8)), lambda: image[::-1], lambda: image
+        _any_of(orientation, (3, 4, 7, 8)),
+        lambda: tf.reverse(image, [0]),
+        lambda: image,
     )
     return tf.ensure_shape(image, [None, None, 3])
 

@@ -1,8 +1,6 @@
 """The flags that every training script shares, and what a run keeps of them."""
 
-import logging
 import os
-import sys
 from collections.abc import Sequence
 
 import keras
@@ -50,9 +48,6 @@ def start(argv: Sequence[str]) -> training.Settings:
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s"
-    )
     try:
         settings = training.Settings(
             FLAGS.model_dir,

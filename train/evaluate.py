@@ -9,8 +9,7 @@ import os
 
 from absl import app, flags
 
-from dfdetect import calibration, data, evaluation, model_directory
-from dfdetect.metrics import classification
+from dfdetect import data, evaluation, model_directory
 
 FLAGS = flags.FLAGS
 
@@ -33,12 +32,18 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
-    measure = {"detect": _detect, "classify": _classify}[_TASK.value]
+    load = {
+        "detect": model_directory.load_detector,
+        "classify": model_directory.load_classifier,
+    }[_TASK.value]
+    model, described = load(_MODEL_DIR.value)
     figures = {
         "task": _TASK.value,
         "split": _SPLIT.value,
         "data": data.describe(builder),
-        "metrics": measure(builder),
+        "metrics": evaluation.measure(
+            model, described, builder, _SPLIT.value, _BATCH_SIZE.value
+        ),
     }
     text = json.dumps(figures, indent=2)
     print(text)
@@ -46,24 +51,6 @@ def main(argv: list[str]) -> None:
         with open(_OUTPUT.value + ".tmp", "w", encoding="utf-8") as file:
             file.write(text + "\n")
         os.replace(_OUTPUT.value + ".tmp", _OUTPUT.value)
-
-
-def _detect(builder) -> dict[str, float]:
-    model, manifest = model_directory.load_detector(_MODEL_DIR.value)
-    batches = data.detector_evaluation(
-        builder, _SPLIT.value, manifest["image_size"], _BATCH_SIZE.value
-    )
-    return evaluation.detector_figures(model, batches)
-
-
-def _classify(builder) -> dict[str, float]:
-    model, manifest = model_directory.load_classifier(_MODEL_DIR.value)
-    batches = data.classifier_evaluation(
-        builder, _SPLIT.value, manifest["image_size"], _BATCH_SIZE.value
-    )
-    logits, truths = evaluation.classifier_logits(model, batches)
-    probabilities = calibration.probability(logits, manifest["temperature"])
-    return classification.summary(truths, probabilities)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,107 @@
+"""Small drawn data sets, prepared once for the tests that read or train on them."""
+
+import csv
+import os
+import pathlib
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def _run_script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess:
+    """Runs Python in the checkout as a user would, and returns what it printed."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if check and done.returncode:
+        raise AssertionError(f"{arguments} gave {done.returncode}:\n{done.stderr}")
+    return done
+
+
+def _draw_heads(random: np.random.Generator, height: int, width: int, count: int):
+    """A noisy picture with bright ellipses, and their boxes (x1, y1, x2, y2)."""
+    image = random.integers(0, 60, (height, width, 3)).astype(np.uint8)
+    boxes = []
+    for _ in range(count):
+        radius = int(random.integers(8, 16))
+        x = int(random.integers(radius, width - radius))
+        y = int(random.integers(radius, height - radius))
+        cv2.ellipse(image, (x, y), (radius, radius), 0, 0, 360, (120, 170, 220), -1)
+        boxes.append((x - radius, y - radius, x + radius, y + radius))
+    return image, boxes
+
+
+def _write_heads(folder: pathlib.Path) -> None:
+    """A folder like HollywoodHeads: 6 / 3 / 3 pictures of 0 to 2 heads."""
+    random = np.random.default_rng(0)
+    for name in ("JPEGImages", "Annotations", "Splits"):
+        (folder / name).mkdir(parents=True)
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        stems = [f"mov_00{len(split)}_{index:06d}" for index in range(count)]
+        (folder / "Splits" / f"{split}.txt").write_text("\n".join(stems) + "\n")
+        for index, stem in enumerate(stems):
+            image, boxes = _draw_heads(random, 96, 160, index % 3)
+            cv2.imwrite(str(folder / "JPEGImages" / f"{stem}.jpeg"), image)
+            objects = "".join(
+                "<object><name>head</name><bndbox>"
+                f"<xmin>{x1}</xmin><ymin>{y1}</ymin><xmax>{x2}</xmax><ymax>{y2}</ymax>"
+                "</bndbox><difficult>0</difficult></object>"
+                for x1, y1, x2, y2 in boxes
+            )
+            (folder / "Annotations" / f"{stem}.xml").write_text(
+                f"<annotation><size><width>160</width><height>96</height></size>"
+                f"{objects or '<object/>'}</annotation>"
+            )
+
+
+def _write_faces(folder: pathlib.Path) -> None:
+    """A folder with labels.csv: 8 / 4 / 4 faces, the fakes smoother than the reals."""
+    random = np.random.default_rng(1)
+    folder.mkdir(parents=True)
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", "split", "group"])
+        for split, count in (("train", 4), ("val", 2), ("test", 2)):
+            for index in range(count):
+                for label in ("real", "fake"):
+                    image = random.integers(0, 256, (90, 80, 3)).astype(np.uint8)
+                    if label == "fake":
+                        image = cv2.GaussianBlur(image, (9, 9), 0)
+                    name = f"{split}{index}_{label}.png"
+                    cv2.imwrite(str(folder / name), image)
+                    rows.writerow([name, label, split, f"{split}{index}"])
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """The function `run_script(*arguments, check=True)`."""
+    return _run_script
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory) -> pathlib.Path:
+    """Folder with both drawn data sets, prepared by `datasets/prepare.py`."""
+    folder = tmp_path_factory.mktemp("prepared")
+    for name, write in (
+        ("hollywood_heads", _write_heads),
+        ("labeled_faces", _write_faces),
+    ):
+        write(folder / "source" / name)
+        _run_script(
+            "datasets/prepare.py",
+            f"--dataset={name}",
+            f"--manual_dir={folder / 'source' / name}",
+            f"--data_dir={folder}",
+        )
+    return folder

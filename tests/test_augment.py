@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import augment
+
+SEED = tf.constant([1, 2])
+
+
+def _gradient(height, width):
+    """A picture whose red is its row and green its column, 0 to 255."""
+    rows = np.linspace(0, 255, height)[:, None, None] * [1, 0, 0]
+    columns = np.linspace(0, 255, width)[None, :, None] * [0, 1, 0]
+    return (rows + columns).astype(np.float32)
+
+
+def _in_graph(function):
+    """The result eagerly, after checking that a data set gives the same."""
+    eager = function()
+    mapped = tf.data.Dataset.range(1).map(lambda _: function()).get_single_element()
+    tf.nest.map_structure(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), eager, mapped
+    )
+    return eager
+
+
+def test_random_crop_is_a_window_of_the_picture():
+    image = _gradient(60, 80)
+    crop = _in_graph(lambda: augment.random_crop(image, 40, SEED)).numpy()
+    assert crop.shape == (40, 40, 3)
+    assert np.all(np.diff(crop[:, 20, 0]) > 0)
+    kept = np.ptp(crop[..., 0]) / 255 * np.ptp(crop[..., 1]) / 255
+    assert 0.6 < kept <= 1.0
+
+
+def test_random_crop_follows_its_seed():
+    image = _gradient(60, 80)
+    again = augment.random_crop(image, 40, SEED)
+    np.testing.assert_array_equal(augment.random_crop(image, 40, SEED), again)
+    other = augment.random_crop(image, 40, tf.constant([1, 3]))
+    assert np.abs(again - other).max() > 1
+
+
+def test_colour_stays_in_range_and_keeps_the_shape():
+    for index in range(20):
+        image = augment.colour(
+            _gradient(8, 8) * 3 - 200, tf.constant([0, index]), strength=0.5
+        ).numpy()
+        assert image.shape == (8, 8, 3)
+        assert image.min() >= 0 and image.max() <= 255.01
+
+
+def test_flip_moves_boxes_with_the_picture():
+    image = _gradient(4, 10)
+    boxes = tf.constant([[0.1, 0.2, 0.5, 0.4]])
+    seen = set()
+    for index in range(20):
+        seed = tf.constant([0, index])
+        flipped, moved = augment.flip_with_boxes(image, boxes, seed)
+        mirrored = bool(flipped[0, 0, 1] > flipped[0, -1, 1])
+        expected = [0.1, 0.6, 0.5, 0.8] if mirrored else [0.1, 0.2, 0.5, 0.4]
+        np.testing.assert_allclose(moved, [expected], atol=1e-6)
+        seen.add(mirrored)
+    assert seen == {False, True}
+
+
+@pytest.mark.parametrize("scales", [(0.3, 0.9), (1.0, 1.0), (1.2, 3.0)])
+def test_boxes_stay_on_their_heads_under_scale_and_crop(scales):
+    # One white head on black: the box must enclose just the white that is left.
+    image = np.zeros((120, 200, 3), np.float32)
+    image[30:70, 60:120] = 255
+    boxes = tf.constant([[30 / 120, 60 / 200, 70 / 120, 120 / 200]])
+    for index in range(8):
+        picture, moved, keep = augment.scale_and_crop(
+            image, boxes, 128, tf.constant([3, index]), scales
+        )
+        assert picture.shape == (128, 128, 3)
+        if not keep[0]:
+            continue
+        # The padding is the mean pixel, whose blue is below half.
+        white = np.argwhere(picture[..., 2].numpy() > 127.5)
+        box = moved[0].numpy() * 128
+        np.testing.assert_allclose(box[:2], white.min(0), atol=1.6)
+        np.testing.assert_allclose(box[2:], white.max(0) + 1, atol=1.6)
+
+
+def test_scale_one_is_the_letterbox():
+    image = _gradient(60, 120)
+    picture, boxes, keep = _in_graph(
+        lambda: augment.scale_and_crop(
+            image, tf.constant([[0.0, 0.0, 1.0, 1.0]]), 128, SEED, (1.0, 1.0)
+        )
+    )
+    np.testing.assert_allclose(boxes, [[0, 0, 0.5, 1.0]], atol=1e-6)
+    assert keep.numpy().tolist() == [True]
+    np.testing.assert_allclose(picture[100, 100], [123.675, 116.28, 103.53], atol=1e-3)
+
+
+def test_hidden_and_thin_boxes_are_dropped():
+    image = np.zeros((100, 100, 3), np.uint8)
+    boxes = tf.constant([[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5 + 1e-3, 0.9]])
+    _, _, keep = augment.scale_and_crop(image, boxes, 64, SEED, (4.0, 4.0))
+    assert keep.numpy().tolist() == [False, False]
+
+
+def test_no_boxes_at_all():
+    image = np.zeros((50, 70, 3), np.uint8)
+    _, boxes, keep = augment.scale_and_crop(
+        image, tf.zeros([0, 4]), 64, SEED, (0.5, 2.0)
+    )
+    assert boxes.shape == (0, 4) and keep.shape == (0,)

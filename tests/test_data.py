@@ -1,0 +1,125 @@
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import anchors, data, images, matching
+
+
+def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
+    with pytest.raises(FileNotFoundError, match="datasets/prepare.py --dataset=heads"):
+        data.open_builder(str(tmp_path), "heads")
+
+
+def test_describe_names_data_and_fingerprint(prepared):
+    described = data.describe(data.open_builder(str(prepared), "labeled_faces"))
+    assert described["name"] == "labeled_faces"
+    assert described["splits"] == {"train": 8, "validation": 4, "test": 4}
+    assert len(described["fingerprint"]) >= 16
+
+
+def test_classifier_evaluation_is_in_order_and_complete(prepared):
+    builder = data.open_builder(str(prepared), "labeled_faces")
+    batches = list(data.classifier_evaluation(builder, "test", 71, 3))
+    assert [crops.shape[0] for crops, _ in batches] == [3, 1]
+    labels = np.concatenate([truths for _, truths in batches])
+    assert sorted(labels.tolist()) == [0, 0, 1, 1]
+    again = list(data.classifier_evaluation(builder, "test", 71, 4))[0]
+    np.testing.assert_array_equal(again[1], labels)
+    # A crop is what decoding and resizing the file gives, and nothing else.
+    files = sorted((prepared / "source" / "labeled_faces").glob("test*.png"))
+    expected = [
+        images.resize(images.decode_image(tf.io.read_file(str(path))), 71)
+        for path in files
+    ]
+    found = sorted(again[0].numpy().tolist())
+    np.testing.assert_allclose(found, sorted(np.array(expected).tolist()), atol=1e-3)
+
+
+def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared):
+    builder = data.open_builder(str(prepared), "labeled_faces")
+
+    def first(seed, count=3):
+        batches = data.classifier_training(builder, "train", 71, 4, seed)
+        return [
+            (crops.numpy(), truths.numpy()) for crops, truths in batches.take(count)
+        ]
+
+    one, same, other = first(1), first(1), first(2)
+    for a, b in zip(one, same, strict=True):
+        np.testing.assert_allclose(a[0], b[0], atol=1e-3)
+        np.testing.assert_array_equal(a[1], b[1])
+    assert np.abs(one[0][0] - other[0][0]).max() > 1
+    # Two batches of 4 are one pass over the 8 pictures, half of them fake.
+    assert sum(truths.sum() for _, truths in one[:2]) == 4
+    assert one[0][0].shape == (4, 71, 71, 3)
+    assert min(c.min() for c, _ in one) >= 0 and max(c.max() for c, _ in one) <= 255.01
+
+
+def test_detector_training_targets_lie_on_the_drawn_heads(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    grid = anchors.Anchors(128, 2.0)
+    batches = data.detector_training(
+        builder, "train", grid.boxes, 128, 2, 0, scales=(1.0, 1.5)
+    )
+    seen = 0
+    for pictures, class_targets, box_targets in batches.take(6):
+        assert pictures.shape == (2, 128, 128, 3)
+        assert class_targets.shape == (2, len(grid.boxes))
+        for index in range(2):
+            positive = class_targets[index].numpy() >= 0
+            boxes = anchors.decode(box_targets[index], grid.boxes).numpy()[positive]
+            for y1, x1, y2, x2 in boxes * 128:
+                middle = pictures[index, int((y1 + y2) / 2), int((x1 + x2) / 2)]
+                assert middle[0] > 110  # Heads are bright, the rest below 72 in red.
+                seen += 1
+            absent = class_targets[index].numpy()[~positive]
+            assert np.all(absent == matching.BACKGROUND)
+    assert seen > 5
+
+
+def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batches = list(data.detector_evaluation(builder, "validation", 128, 2))
+    assert [len(batch["images"]) for batch in batches] == [2, 1]
+    counts = sorted(
+        len(boxes) for batch in batches for boxes in batch["boxes"].to_list()
+    )
+    assert counts == [0, 1, 2]
+    for batch in batches:
+        assert batch["images"].shape[1:] == (128, 128, 3)
+        assert batch["extents"].numpy().tolist() == [[96, 160]] * len(batch["images"])
+        # 160 x 96 fills the upper 77 rows; below is the padding.
+        below = batch["images"][:, 100].numpy().reshape(-1, 3)
+        np.testing.assert_allclose(below - images.MEAN_PIXEL, 0, atol=1e-3)
+
+
+def test_find_images_takes_folders_globs_and_lists(tmp_path):
+    for name in ("a.png", "sub/b.JPG", "sub/c.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    listed = tmp_path / "list.txt"
+    listed.write_text(f"{tmp_path / 'a.png'}\n")
+    a, b = str(tmp_path / "a.png"), str(tmp_path / "sub" / "b.JPG")
+    assert data.find_images([str(tmp_path)]) == [a, b]
+    assert data.find_images([str(tmp_path / "*.png")]) == [a]
+    assert data.find_images([str(listed)]) == [a]
+    with pytest.raises(FileNotFoundError, match="none"):
+        data.find_images([str(tmp_path / "none")])
+
+
+def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
+    random = np.random.default_rng(0)
+    for index in range(3):
+        picture = cv2.resize(
+            random.integers(0, 256, (6, 6, 3)).astype(np.uint8), (90, 90)
+        )
+        cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+    batches = data.unlabelled_training(
+        data.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
+    )
+    small, large = next(iter(batches))
+    assert small.shape == (3, 32, 32, 3) and large.shape == (3, 64, 64, 3)
+    shrunk = tf.image.resize(large, [32, 32], antialias=True)
+    assert np.abs(shrunk - small).mean() < 4

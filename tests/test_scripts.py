@@ -1,0 +1,176 @@
+"""The scripts, run as a user runs them: from drawn pictures to an exported graph."""
+
+import json
+import re
+
+import h5py
+import numpy as np
+import pytest
+
+from dfdetect import manifest
+from dfdetect.models import squeezenet
+
+DETECTOR = (
+    "--dataset=hollywood_heads",
+    "--image_size=128",
+    "--anchor_scale=2",
+    "--batch_size=2",
+    "--eval_every=2",
+    "--log_every=1",
+)
+CLASSIFIER = (
+    "--dataset=labeled_faces",
+    "--model=lightxception",
+    "--image_size=71",
+    "--batch_size=4",
+    "--crop_margin=1.1",
+    "--eval_every=2",
+    "--log_every=1",
+)
+
+
+def _train(run_script, script, prepared, model_dir, flags, steps, *more):
+    return run_script(
+        f"train/{script}.py",
+        f"--data_dir={prepared}",
+        f"--model_dir={model_dir}",
+        f"--steps={steps}",
+        *flags,
+        *more,
+    )
+
+
+@pytest.fixture(scope="module")
+def detector(run_script, prepared, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("runs") / "detector"
+    _train(run_script, "detector", prepared, model_dir, DETECTOR, 2)
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def classifier(run_script, prepared, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("runs") / "classifier"
+    _train(run_script, "classifier", prepared, model_dir, CLASSIFIER, 2)
+    return model_dir
+
+
+def test_training_leaves_weights_manifest_and_flags(detector, classifier):
+    described = manifest.read(detector, "detector")
+    assert described["image_size"] == 128 and described["anchor_scale"] == 2.0
+    assert described["data"]["splits"]["train"] == 6
+    assert 0 <= described["metrics"]["validation"]["ap"] <= 1
+    described = manifest.read(classifier, "classifier")
+    assert described["crop_margin"] == 1.1 and described["temperature"] > 0
+    assert 0 <= described["metrics"]["validation"]["auc"] <= 1
+    for model_dir in (detector, classifier):
+        assert (model_dir / "weights.npz").stat().st_size > 1_000_000
+        assert "--batch_size=" in (model_dir / "flags.txt").read_text()
+
+
+def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
+    done = run_script(
+        "train/classifier.py",
+        f"--flagfile={classifier / 'flags.txt'}",
+        "--steps=3",
+    )
+    assert "goes on from step 2" in done.stderr
+    assert "step 3/3" in done.stderr
+
+
+def test_evaluate_measures_both_models(
+    run_script, prepared, detector, classifier, tmp_path
+):
+    for task, model_dir, dataset, metric in (
+        ("detect", detector, "hollywood_heads", "ap"),
+        ("classify", classifier, "labeled_faces", "auc"),
+    ):
+        output = tmp_path / f"{task}.json"
+        run_script(
+            "train/evaluate.py",
+            f"--task={task}",
+            f"--model_dir={model_dir}",
+            f"--data_dir={prepared}",
+            f"--dataset={dataset}",
+            f"--output={output}",
+        )
+        figures = json.loads(output.read_text())
+        assert 0 <= figures["metrics"][metric] <= 1
+        assert figures["data"]["name"] == dataset and figures["split"] == "test"
+
+
+def test_export_writes_numbered_versions_that_detect_reads(
+    run_script, prepared, detector, classifier, tmp_path
+):
+    export = (
+        "serve/export.py",
+        f"--output={tmp_path / 'base'}",
+        f"--detector={detector}",
+        f"--classifier={classifier}",
+    )
+    assert run_script(*export).stdout.strip().endswith("base/1")
+    assert run_script(*export).stdout.strip().endswith("base/2")
+    assert sorted(p.name for p in (tmp_path / "base").iterdir()) == ["1", "2"]
+    picture = next((prepared / "source/hollywood_heads/JPEGImages").iterdir())
+    command = "import sys; from dfdetect import cli; sys.exit(cli.main())"
+    done = run_script("-c", command, "detect", picture, "--model", tmp_path / "base/2")
+    line = json.loads(done.stdout)
+    assert (line["width"], line["height"]) == (160, 96)
+    assert line["status"] in ("ok", "no_head", "head_too_small")
+
+
+def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
+    teacher = tmp_path / "teacher.h5"
+    _write_teacher(teacher)
+    run_script(
+        "train/distill.py",
+        "--model=lightxception",
+        f"--teacher={teacher}",
+        f"--images={prepared / 'source' / 'labeled_faces'}",
+        f"--model_dir={tmp_path / 'distilled'}",
+        "--image_size=71",
+        "--teacher_size=64",
+        "--held_out=2",
+        "--batch_size=2",
+        "--steps=2",
+        "--eval_every=2",
+    )
+    done = _train(
+        run_script,
+        "classifier",
+        prepared,
+        tmp_path / "run",
+        CLASSIFIER,
+        1,
+        f"--snapshot={tmp_path / 'distilled'}",
+    )
+    loaded, missing = (
+        int(re.search(rf"(\d+) {word}", done.stdout)[1])
+        for word in ("loaded", "missing")
+    )
+    assert loaded > 100 and missing == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("train/classifier.py", "--model_dir=x"), "data_dir"),
+        (("train/detector.py", "--phi=8", "--model_dir=x", "--data_dir=x"), "phi"),
+        (("train/evaluate.py", "--task=sing"), "task"),
+        (("serve/export.py",), "output"),
+    ],
+)
+def test_usage_errors_name_the_flag(run_script, arguments, message):
+    done = run_script(*arguments, check=False)
+    assert done.returncode != 0 and message in done.stderr
+
+
+def _write_teacher(path):
+    """A SqueezeNet with random weights, in the layout of the public file."""
+    random = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for layer in squeezenet.SqueezeNet(64).layers:
+            name = layer.name.replace("_", "/", 1)
+            for variable in layer.weights:
+                key = f"{name}_b" if variable.name == "bias" else "kernel"
+                shape = tuple(variable.shape)
+                file[f"{name}/{key}"] = random.normal(0, 0.05, shape)

@@ -1,0 +1,53 @@
+"""Makes a trained model the default: compact weights, with what they reach on test.
+
+    python train/release.py --model_dir=runs/d0 --data_dir=prepared \
+      --dataset=hollywood_heads
+
+Kernels are rounded to float16, and it is the rounded weights that are measured. Both
+go into `dfdetect/default_weights/`, which the package ships.
+"""
+
+import json
+import os
+
+from absl import app, flags
+
+from dfdetect import data, evaluation, manifest, model_directory
+from dfdetect.models import weights
+
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder of the trained model.", required=True
+)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets.", required=True
+)
+_DATASET = flags.DEFINE_string("dataset", None, "The data to test on.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", model_directory.DEFAULT_WEIGHTS, "Folder of the default weights."
+)
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
+    with open(os.path.join(_MODEL_DIR.value, manifest.FILE_NAME)) as file:
+        kind = json.load(file)["kind"]
+    load = {
+        "detector": model_directory.load_detector,
+        "classifier": model_directory.load_classifier,
+    }[kind]
+    builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
+    model, described = load(_MODEL_DIR.value)
+    target = os.path.join(_OUTPUT.value, kind)
+    os.makedirs(target, exist_ok=True)
+    weights.save(model, os.path.join(target, weights.FILE_NAME), compact=True)
+    manifest.write(target, described)
+    model, described = load(target)
+    figures = evaluation.measure(model, described, builder, "test")
+    described["metrics"]["test"] = figures
+    manifest.write(target, described)
+    print(json.dumps({"written": target, "test": figures}, indent=2))
+
+
+if __name__ == "__main__":
+    app.run(main)
