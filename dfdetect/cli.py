@@ -15,8 +15,6 @@ from dfdetect import files, manifest
 
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
-_DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "default_weights")
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code.
@@ -170,20 +168,21 @@ def _load(directory: str | None) -> Any:
     Raises:
         FileNotFoundError: The package came without default weights.
     """
-    parts = [os.path.join(_DEFAULT_WEIGHTS, x) for x in ("detector", "classifier")]
-    if directory is None and not all(os.path.isdir(part) for part in parts):
-        raise FileNotFoundError(
-            f"no default weights in {_DEFAULT_WEIGHTS}; name a graph with --model"
-        )
     # Before the import: what TensorFlow says of its own making is not for this person,
     # and the graph is TensorFlow whatever backend Keras is set to.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from dfdetect import pipeline
 
-    if directory is None:
-        return pipeline.from_directories(*parts)
-    return pipeline.load(directory)
+    if directory is not None:
+        return pipeline.load(directory)
+    try:
+        return pipeline.from_directories()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"no default weights: {error.filename} is missing; "
+            "name a graph with --model"
+        ) from error
 
 
 if __name__ == "__main__":
