@@ -24,9 +24,13 @@ _choose_environment() {
     fi
     if [[ -n $environment ]]; then
         python=$environment/bin/python
-        _python_fits "$python" && return
-        say "the active environment $environment must be of Python 3.10 to 3.13"
-        return 1
+        if ! _python_fits "$python"; then
+            say "the active environment $environment must be of Python 3.10 to 3.13"
+            return 1
+        fi
+        # Some tools make environments without pip.
+        "$python" -m pip --version >/dev/null 2>&1 || "$python" -m ensurepip >&2
+        return
     fi
     environment=$root/.venv
     python=$environment/bin/python
@@ -48,8 +52,13 @@ _choose_environment() {
     "$base" -m venv --clear "$environment" >&2
 }
 
+# What pip says is of use only when it fails.
 _pip() {
-    "$python" -m pip --disable-pip-version-check "$@" >&2
+    local log=$environment/dfdetect-pip.log
+    "$python" -m pip --disable-pip-version-check "$@" >"$log" 2>&1 && return
+    tail -n 20 "$log" >&2
+    say "pip failed; all it said is in $log"
+    return 1
 }
 
 # opencv-python draws windows and so needs libGL, which a server does not have.
@@ -65,8 +74,8 @@ _ensure_opencv() {
     version=$("$python" -c \
         'import importlib.metadata as m; print(m.version("opencv-python"))') || return
     # Both own the folder cv2: the first must go before the second comes.
-    _pip uninstall --quiet --yes opencv-python opencv-python-headless || return
-    _pip install --quiet --no-deps "opencv-python-headless==$version" || return
+    _pip uninstall --yes opencv-python opencv-python-headless || return
+    _pip install --no-deps "opencv-python-headless==$version" || return
     "$python" -c 'import cv2' >&2
 }
 
@@ -84,7 +93,7 @@ print(hashlib.sha256(setup).hexdigest(), sys.version.split()[0], os.getcwd())') 
     # The CPU-only and nightly builds own the same files as tensorflow.
     printf '%s\n' 'tensorflow==2.20.*' 'tensorflow-cpu==0' 'tf-nightly==0' \
         >"$environment/dfdetect-constraints.txt" || return
-    (cd "$root" && _pip install --quiet --use-pep517 \
+    (cd "$root" && _pip install --use-pep517 \
         --constraint "$environment/dfdetect-constraints.txt" \
         --editable ".${extra:+[$extra]}") || return
     _ensure_opencv || return
