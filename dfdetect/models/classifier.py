@@ -25,7 +25,8 @@ def build(
 
     Returns:
         A model from RGB `[B, image_size, image_size, 3]` float32 in [0, 255] to the
-        logit of fake, `[B, 1]` float32.
+        logit of fake, `[B, 1]` float32. B must not be 0: TensorFlow's convolutions on
+        a CPU (oneDNN, 2.20) give an empty batch a wrong shape.
 
     Raises:
         ValueError: There is no such classifier, or the size is too small for it.
@@ -50,7 +51,9 @@ def embedding_model(model: keras.Model) -> keras.Model:
 
 
 def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """A model that shares the classifier's weights and gives these stages, in a list.
+    """A model that shares the classifier's weights and gives these stages.
+
+    It gives a list, or of one name, as Keras does, the map itself.
 
     Raises:
         ValueError: The classifier has no stage of that name.
@@ -122,7 +125,7 @@ class EfficientNetB0(keras.Model):
         }
 
     def feature_maps(self, names: Sequence[str]) -> keras.Model:
-        """A model of the same input and weights that gives these stages, in a list.
+        """See the function `feature_maps`.
 
         Raises:
             ValueError: There is no stage of that name.
@@ -143,6 +146,14 @@ class EfficientNetB0(keras.Model):
         source = keras.applications.EfficientNetB0(
             weights="imagenet", include_top=False
         )
+        self.copy_applications_weights(source)
+
+    def copy_applications_weights(self, source: keras.Model) -> None:
+        """Copies all but the logits from a `keras.applications.EfficientNetB0`.
+
+        Raises:
+            ValueError: The layers are not the same.
+        """
         efficientnet.copy_applications_weights(self.get_layer("backbone"), source)
         for name in ("top_conv", "top_bn"):
             self.get_layer(name).set_weights(source.get_layer(name).get_weights())

@@ -134,6 +134,47 @@ class Xception(keras.Model):
         copy_applications_weights(self, source)
 
 
+@keras.saving.register_keras_serializable(package="dfdetect")
+class PairConv2D(keras.layers.Layer):
+    """A 3x3 convolution of each pair of channels: C channels to C, in C / 2 groups.
+
+    The same numbers, with the same kernel, as
+    `Conv2D(C, 3, groups=C // 2, padding="same", use_bias=False)`, which on a CPU Keras
+    has XLA compile: a gradient at 728 channels then takes 43 s instead of .02 s.
+    """
+
+    def build(self, input_shape: Sequence[int | None]) -> None:
+        channels = input_shape[-1]
+        if channels is None or channels % 2:
+            raise ValueError(f"The channels must be even, got {channels}.")
+        self.kernel = self.add_weight(
+            shape=(3, 3, 2, channels), initializer="glorot_uniform", name="kernel"
+        )
+        self.built = True
+
+    def call(self, features: Any) -> Any:
+        ops = keras.ops
+        batch, height, width, channels = ops.shape(features)
+        # The output 2g + o sums over i the input 2g + i with the kernel [i, 2g + o]:
+        # its own channel (i = o) and, with the pairs swapped, the other one.
+        kernel = ops.reshape(self.kernel, (3, 3, 2, channels // 2, 2))
+        own = ops.stack([kernel[:, :, 0, :, 0], kernel[:, :, 1, :, 1]], axis=-1)
+        other = ops.stack([kernel[:, :, 1, :, 0], kernel[:, :, 0, :, 1]], axis=-1)
+        swapped = ops.flip(
+            ops.reshape(features, (batch, height, width, channels // 2, 2)), axis=-1
+        )
+        swapped = ops.reshape(swapped, (batch, height, width, channels))
+        shape = (3, 3, channels, 1)
+        return ops.depthwise_conv(
+            features, ops.reshape(own, shape), padding="same"
+        ) + ops.depthwise_conv(swapped, ops.reshape(other, shape), padding="same")
+
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None]
+    ) -> Sequence[int | None]:
+        return input_shape
+
+
 class _Builder:
     """Adds layers with names that do not depend on what was built before."""
 
@@ -171,16 +212,7 @@ class _Builder:
                 channels, 3, padding="same", use_bias=False, name=name
             )
             return self.batch_norm(layer(x), name)
-        in_channels = x.shape[-1]
-        layer = keras.layers.Conv2D(
-            in_channels,
-            3,
-            padding="same",
-            groups=in_channels // 2,
-            use_bias=False,
-            name=f"{name}_spatial",
-        )
-        return self.conv(layer(x), channels, 1, name)
+        return self.conv(PairConv2D(name=f"{name}_spatial")(x), channels, 1, name)
 
     def block(
         self,
@@ -205,7 +237,9 @@ class _Builder:
 
 
 def feature_maps(model: Xception, names: Sequence[str]) -> keras.Model:
-    """A model of the same input and weights that gives these stages, in a list.
+    """A model of the same input and weights that gives these stages.
+
+    It gives a list, or of one name, as Keras does, the map itself.
 
     Raises:
         ValueError: There is no layer of that name.

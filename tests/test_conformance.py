@@ -1,0 +1,86 @@
+"""What every model keeps to, at its smallest size: one line each in `_MODELS`."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect.models import classifier, squeezenet
+
+_MODELS = {
+    "xception": lambda: classifier.build("xception", 71),
+    "midwayxception": lambda: classifier.build("midwayxception", 71),
+    "lightxception": lambda: classifier.build("lightxception", 71),
+    "efficientnet_b0": lambda: classifier.build("efficientnet_b0", 32),
+    "squeezenet": lambda: squeezenet.SqueezeNet(32),
+}
+
+
+@pytest.fixture(params=_MODELS)
+def build(request):
+    return _MODELS[request.param]
+
+
+def _images(model):
+    rng = np.random.default_rng(0)
+    shape = (2, *model.input_shape[1:])
+    return rng.uniform(0, 255, shape).astype("float32")
+
+
+def _assert_equal(outputs, expected, atol):
+    outputs, expected = keras.tree.flatten(outputs), keras.tree.flatten(expected)
+    for one, other in zip(outputs, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=atol)
+
+
+def test_config_save_and_load(build, tmp_path):
+    model = build()
+    again = type(model).from_config(model.get_config())
+    assert again.get_config() == model.get_config()
+    weights = [(weight.path, weight.shape) for weight in model.weights]
+    assert [(weight.path, weight.shape) for weight in again.weights] == weights
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded) is type(model)
+    _assert_equal(loaded(_images(model)), model(_images(model)), atol=0)
+
+
+def test_saved_model(build, tmp_path):
+    model = build()
+    model.export(str(tmp_path), verbose=False)
+    loaded = tf.saved_model.load(str(tmp_path))
+    images = _images(model)
+    _assert_equal(loaded.serve(images), model(images), atol=1e-4)
+    _assert_equal(loaded.serve(images[:1]), model(images[:1]), atol=1e-4)
+
+
+def test_mixed_precision(build):
+    model = build()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(model.get_weights())
+    assert {str(weight.dtype) for weight in mixed.weights} == {"float32"}
+    assert "bfloat16" in {layer.compute_dtype for layer in mixed.layers}
+    for outputs, expected in zip(
+        keras.tree.flatten(mixed(_images(model))),
+        keras.tree.flatten(model(_images(model))),
+        strict=True,
+    ):
+        outputs = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+        # bfloat16 keeps 8 bits, and the roundings of all layers add up.
+        assert np.abs(outputs - expected).max() <= 0.1 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("name", classifier.NAMES)
+def test_logits_stay_in_float32(name):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = _MODELS[name]()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert model(_images(model)).dtype == "float32"
+    assert classifier.embedding_model(model)(_images(model)).dtype == "float32"
+    assert model.get_layer("normalise").compute_dtype == "float32"

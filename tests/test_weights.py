@@ -1,0 +1,220 @@
+"""Weights on disk: keys, strictness, float16 and snapshots that fit in part."""
+
+import os
+
+import keras
+import numpy as np
+import pytest
+
+from dfdetect.models import weights
+
+
+def _model(name="small", width=4, num_outputs=2):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(width, 3, name="conv")(images)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    x = keras.layers.Dropout(0.5, name="dropout")(x)
+    return keras.Model(
+        images, keras.layers.Dense(num_outputs, name="logits")(x), name=name
+    )
+
+
+_KEYS = [
+    "conv/kernel",
+    "conv/bias",
+    "norm/gamma",
+    "norm/beta",
+    "norm/moving_mean",
+    "norm/moving_variance",
+    "logits/kernel",
+    "logits/bias",
+]
+
+
+class Nested(keras.Model):
+    """A subclassed model, whose own automatic name stands before its paths."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = _model()
+        self.top = keras.layers.Dense(1, name="top")
+
+    def build(self, input_shape):
+        self.top.build((None, 2))
+
+    def call(self, images):
+        return self.top(self.inner(images))
+
+
+def _randomise(model, seed=0):
+    rng = np.random.default_rng(seed)
+    arrays = [rng.uniform(0.5, 1.5, w.shape) for w in model.get_weights()]
+    model.set_weights(arrays)
+    return model
+
+
+def test_round_trip_into_a_second_model_of_the_process(tmp_path):
+    model, other = _randomise(_model()), _model(name="another")
+    weights.save(model, tmp_path / "weights.npz")
+    assert list(np.load(tmp_path / "weights.npz")) == _KEYS
+    weights.load(other, tmp_path)  # the folder will do
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_keys_do_not_depend_on_what_was_built_before(tmp_path):
+    images = np.zeros((1, 8, 8, 3), "float32")
+    first, second = Nested(), Nested()
+    first(images)
+    second(images)
+    assert first.name != second.name
+    assert list(weights.variables(first)) == list(weights.variables(second))
+    weights.save(_randomise(first), tmp_path)
+    weights.load(second, tmp_path)
+    np.testing.assert_array_equal(first.predict_on_batch(images), second(images))
+
+
+def test_compact_halves_kernels_only(tmp_path):
+    model = _randomise(_model())
+    weights.save(model, tmp_path, compact=True)
+    arrays = np.load(tmp_path / weights.FILE_NAME)
+    dtypes = {key: str(arrays[key].dtype) for key in arrays}
+    halved = {"conv/kernel", "logits/kernel"}
+    assert dtypes == {k: "float16" if k in halved else "float32" for k in _KEYS}
+    other = _model()
+    weights.load(other, tmp_path)
+    for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        # float16 has 11 bits: half a unit in the last place is 2 ** -11 of a value.
+        np.testing.assert_allclose(ours, theirs, rtol=2**-11)
+
+
+@pytest.mark.parametrize("value", [7e4, np.nan])
+def test_compact_refuses_what_float16_cannot_hold(tmp_path, value):
+    model = _model()
+    model.get_layer("logits").kernel.assign(np.full((4, 2), value))
+    with pytest.raises(ValueError, match="logits/kernel does not fit"):
+        weights.save(model, tmp_path, compact=True)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path):
+    path = tmp_path / "weights.npz"
+    weights.save(_randomise(_model()), path)
+    before = path.read_bytes()
+    broken = _model()
+    broken.get_layer("conv").kernel.assign(np.full((3, 3, 3, 4), np.inf))
+    with pytest.raises(ValueError, match="conv/kernel"):
+        weights.save(broken, path, compact=True)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == ["weights.npz"]
+
+
+def test_load_is_strict_and_changes_nothing_when_it_fails(tmp_path):
+    weights.save(_randomise(_model(num_outputs=3)), tmp_path)
+    model = _model()
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=r"2 mismatched \(logits/kernel, logits/bias"):
+        weights.load(model, tmp_path)
+    headless = keras.Model(model.input, model.get_layer("pool").output)
+    with pytest.raises(ValueError, match=r"2 unexpected \(logits/kernel, logits/bias"):
+        weights.load(headless, tmp_path)
+    weights.save(headless, tmp_path / "headless.npz")
+    with pytest.raises(ValueError, match=r"2 missing \(logits/kernel, logits/bias"):
+        weights.load(model, tmp_path / "headless.npz")
+    for ours, theirs in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_load_without_a_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        weights.load(_model(), tmp_path)
+
+
+def test_two_weights_of_one_path_are_refused():
+    images = keras.Input((2,))
+    model = keras.Model(images, _dense_model()(_dense_model()(images)))
+    with pytest.raises(ValueError, match="top/kernel"):
+        weights.variables(model)
+
+
+def _dense_model():
+    images = keras.Input((2,))
+    return keras.Model(images, keras.layers.Dense(2, name="top")(images))
+
+
+def test_unbuilt_model_is_refused():
+    model = keras.Sequential([keras.layers.Dense(2, name="top")], name="unbuilt")
+    with pytest.raises(ValueError, match="unbuilt has no weights yet"):
+        weights.variables(model)
+
+
+def test_snapshot_takes_what_fits(tmp_path):
+    source = _randomise(_model(num_outputs=3))
+    weights.save(source, tmp_path)
+    model = _model()
+    top = model.get_layer("logits").get_weights()[0]
+    report = weights.load_snapshot(model, str(tmp_path))
+    assert report.loaded == tuple(_KEYS[:6])
+    assert report.mismatched == ("logits/kernel", "logits/bias")
+    assert (report.missing, report.unexpected) == ((), ())
+    assert str(report) == (
+        "weights: 6 loaded; 0 missing; 0 unexpected; "
+        "2 mismatched (logits/kernel, logits/bias)"
+    )
+    for layer in ("conv", "norm"):
+        ours, theirs = (m.get_layer(layer).get_weights() for m in (source, model))
+        for expected, found in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(model.get_layer("logits").get_weights()[0], top)
+
+
+def test_snapshot_of_another_model_is_refused(tmp_path):
+    weights.save(_dense_model(), tmp_path)
+    with pytest.raises(ValueError, match="Nothing in .* fits small"):
+        weights.load_snapshot(_model(), str(tmp_path))
+
+
+def test_snapshot_none_keeps_the_random_weights():
+    model = _model()
+    before = model.get_weights()
+    report = weights.load_snapshot(model, "none")
+    assert report == weights.Report(missing=tuple(_KEYS))
+    for expected, found in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+class Pretrained(keras.Model):
+    """Fetches its ImageNet weights, two numbers, from `origin`."""
+
+    def __init__(self, origin, cache):
+        images = keras.Input((2,))
+        outputs = keras.layers.Dense(1, use_bias=False, name="top")(images)
+        super().__init__(images, outputs, name="pretrained")
+        self._origin, self._cache = origin, str(cache)
+
+    def load_imagenet(self):
+        path = keras.utils.get_file("w", self._origin, cache_dir=self._cache)
+        self.get_layer("top").set_weights([np.loadtxt(path, ndmin=2)])
+
+
+def test_snapshot_imagenet(tmp_path, capsys):
+    (tmp_path / "numbers").write_text("3\n5\n")
+    model = Pretrained((tmp_path / "numbers").as_uri(), tmp_path)
+    report = weights.load_snapshot(model, "imagenet")
+    assert report == weights.Report(loaded=("top/kernel",))
+    np.testing.assert_array_equal(model.get_weights()[0], [[3.0], [5.0]])
+
+
+def test_snapshot_imagenet_without_a_network_says_so(tmp_path, capsys):
+    # Nobody listens on port 9 (discard) of this machine.
+    model = Pretrained("http://127.0.0.1:9/weights", tmp_path)
+    before = model.get_weights()[0]
+    report = weights.load_snapshot(model, "imagenet")
+    assert report == weights.Report(missing=("top/kernel",))
+    assert "pretrained starts from random weights" in capsys.readouterr().out
+    np.testing.assert_array_equal(model.get_weights()[0], before)
+
+
+def test_snapshot_imagenet_of_a_model_that_has_none():
+    with pytest.raises(ValueError, match="no ImageNet weights for small"):
+        weights.load_snapshot(_model(), "imagenet")
