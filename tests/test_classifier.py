@@ -85,7 +85,7 @@ def test_training_steps_lower_the_loss_and_settle_the_batch_norms():
     images, labels = _images(4, 71), np.array([[0.0], [1.0], [0.0], [1.0]])
     images[1::2] /= 2
     loss = keras.losses.BinaryCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.Adam(1e-3), loss, jit_compile=False)
+    model.compile(keras.optimizers.Adam(1e-3), loss, run_eagerly=True)
     losses = [model.train_on_batch(images, labels) for _ in range(5)]
     assert losses[-1] < losses[0] / 2
     logits = np.array(model(images))
