@@ -22,7 +22,7 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     Returns:
         A positive number between 1/20 and 20 to divide logits by.
 
-    Source: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, section 4.2.
+    Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
     logits = np.asarray(logits, np.float64)
     signs = 1.0 - 2.0 * np.asarray(labels)

@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     # Two models of one set of weights: windows to train on, whole pictures to judge.
     judged = _build(_IMAGE_SIZE.value)
     model = _build(_WINDOW_SIZE.value or judged.image_size)
-    print(weights.load_snapshot(model.backbone, FLAGS.snapshot))
+    print(weights.load_snapshot(model, FLAGS.snapshot))
     if _INIT_FROM.value:
         weights.load(model, _INIT_FROM.value)
     low, high = (float(s) * judged.image_size / model.image_size for s in _SCALES.value)

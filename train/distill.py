@@ -18,22 +18,21 @@ import tensorflow as tf
 from absl import app, flags
 
 from dfdetect import data, run_flags, training
-from dfdetect.models import classifier, efficientnet, squeezenet, weights, xception
+from dfdetect.models import classifier, squeezenet, weights
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
-# Maps of stride 8 and 16 of every student, and the teacher's of these strides.
+# Maps of stride 8, 16 and perhaps 32 of every student, and the teacher's for these.
 _STUDENT_MAPS = {
     "xception": ("entry2", "middle8"),
     "midwayxception": ("entry2", "middle8"),
     "lightxception": ("entry2", "middle4"),
+    "efficientnet_b0": ("block3", "block5", "block7"),
 }
 _TEACHER_MAPS = ("fire5", "fire9", "fire9")
 
-_MODEL = flags.DEFINE_enum(
-    "model", "xception", [*_STUDENT_MAPS, "efficientnet_b0"], "The student."
-)
+_MODEL = flags.DEFINE_enum("model", "xception", list(_STUDENT_MAPS), "The student.")
 _TEACHER = flags.DEFINE_string(
     "teacher", None, "SqueezeNet 1.1 weights without top, Keras .h5.", required=True
 )
@@ -63,7 +62,8 @@ def main(argv: list[str]) -> None:
         data.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
     teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS)
-    student, taps = _student()
+    student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
+    taps = classifier.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
     print(weights.load_snapshot(student, FLAGS.snapshot))
     pair = _pair(taps, teacher)
     guess = tf.function(lambda batch: _loss(pair, batch, training=False)["loss"])
@@ -86,17 +86,6 @@ def main(argv: list[str]) -> None:
         "explained",
         settings,
     )
-
-
-def _student() -> tuple[keras.Model, keras.Model]:
-    """The network whose weights are kept, and a model of its tapped maps."""
-    if _MODEL.value == "efficientnet_b0":
-        student = efficientnet.build("b0", _IMAGE_SIZE.value)
-        images = keras.Input((_IMAGE_SIZE.value, _IMAGE_SIZE.value, 3))
-        maps = student(efficientnet.normalization()(images))
-        return student, keras.Model(images, maps)
-    student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
-    return student, xception.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
 
 
 def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:

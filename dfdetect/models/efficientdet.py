@@ -123,6 +123,13 @@ class EfficientDet(keras.Model):
             "name": self.name,
         }
 
+    def load_imagenet(self) -> None:
+        """Loads the backbone's ImageNet weights of Keras; needs the network."""
+        variant = PRESETS[self.phi]["backbone"].upper()
+        build = getattr(keras.applications, f"EfficientNet{variant}")
+        source = build(weights="imagenet", include_top=False)
+        efficientnet.copy_applications_weights(self.backbone, source)
+
 
 def _head(
     features: Sequence[Any],
