@@ -1,0 +1,332 @@
+import csv
+import io
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import types
+
+import cv2
+import keras
+import numpy as np
+import pytest
+
+from dfdetect import cli, detect, files, images, model_directory, pipeline
+
+SIZE = 64
+# Of the letterbox; a picture of 160 x 120 fills its upper three quarters.
+ANCHORS = np.float32([[0.0, 0.0, 0.375, 0.5], [0.375, 0.5, 0.75, 1.0]])
+
+
+def row(status, num_heads=0, fake_probability=math.nan):
+    """One picture's outputs, padded to three heads."""
+    return {
+        "status": np.int32(status),
+        "num_heads": np.int32(num_heads),
+        "boxes": np.float32([[0.1, 0.2, 0.3, 0.4], [0, 0.5, 1, 1], [0, 0, 0, 0]]),
+        "head_scores": np.float32([0.9, 0.8, 0]),
+        "fake_probabilities": np.float32([0.25, math.nan, 0]),
+        "fake_probability": np.float32(fake_probability),
+        "height": np.int64(600),
+        "width": np.int64(512),
+    }
+
+
+def test_result_of_a_picture_with_heads():
+    assert detect.result_line("a b.jpg", row(images.OK, 2, 0.25), 0.5) == {
+        "path": "a b.jpg",
+        "kind": "image",
+        "status": "ok",
+        "width": 512,
+        "height": 600,
+        "heads": [
+            {"box": [0.1, 0.2, 0.3, 0.4], "score": 0.9, "fake_probability": 0.25},
+            {"box": [0.0, 0.5, 1.0, 1.0], "score": 0.8, "fake_probability": None},
+        ],
+        "fake_probability": 0.25,
+        "verdict": "real",
+    }
+
+
+@pytest.mark.parametrize(
+    "status, name, size",
+    [
+        (images.NO_HEAD, "no_head", (512, 600)),
+        (images.HEAD_TOO_SMALL, "head_too_small", (512, 600)),
+        (images.TOO_LARGE, "too_large", (512, 600)),
+        (images.UNREADABLE, "unreadable", (None, None)),
+    ],
+)
+def test_result_without_a_probability_has_no_verdict(status, name, size):
+    result = detect.result_line("x", row(status), 0.5)
+    assert (result["width"], result["height"]) == size
+    assert result["status"] == name and result["heads"] == []
+    assert result["fake_probability"] is None and result["verdict"] is None
+
+
+def test_result_of_a_file_that_was_not_read():
+    result = detect.result_line("x", {}, 0.5)
+    assert result["status"] == "unreadable" and result["width"] is None
+    assert set(result) == set(detect.result_line("x", row(images.OK, 1), 0.5))
+
+
+@pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
+def test_fake_from_the_threshold_on(probability, verdict):
+    line = detect.result_line("x", row(images.OK, 1, probability), 0.25)
+    assert line["verdict"] == verdict
+
+
+@pytest.mark.parametrize("path", ["a\nb.jpg", "größe 人.jpg", '"', "not\udcffutf8"])
+def test_json_stays_on_one_line_and_keeps_the_path(path):
+    line = detect.json_line(detect.result_line(path, row(images.OK, 2), 0.5))
+    assert len(line.splitlines()) == 1
+    assert line.encode() and json.loads(line)["path"] == path
+
+
+def test_csv_has_a_row_for_each_head():
+    first, second = detect.csv_rows(detect.result_line("x", row(0, 2, 0.25), 0.5))
+    before = ["x", "image", "ok", 512, 600]
+    assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real"]
+    assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real"]
+    assert len(first) == len(detect.CSV_COLUMNS)
+    (empty,) = detect.csv_rows(detect.result_line("x", row(images.NO_HEAD), 0.5))
+    assert empty == ["x", "image", "no_head", 512, 600, *[None] * 9]
+
+
+def brightness_detector():
+    """Finds the two anchors in every picture that is not dark."""
+    pictures = keras.Input((SIZE, SIZE, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(pictures)
+    logits, offsets = keras.layers.Dense(2), keras.layers.Dense(8)
+    outputs = [
+        keras.layers.Reshape((2, 1))(logits(mean)),
+        keras.layers.Reshape((2, 4))(offsets(mean)),
+    ]
+    logits.set_weights([np.full((3, 2), 0.2 / 3), np.array([-10.0, -11.0])])
+    offsets.set_weights([np.zeros((3, 8)), np.zeros(8)])
+    model = keras.Model(pictures, outputs)
+    model.anchors = types.SimpleNamespace(boxes=ANCHORS)
+    return model
+
+
+def brightness_classifier():
+    """The logit is (mean grey level - 128) / 32."""
+    crops = keras.Input((SIZE, SIZE, 3))
+    pooled = keras.layers.GlobalAveragePooling2D(name="pool")(crops)
+    logits = keras.layers.Dense(1)
+    model = keras.Model(crops, logits(pooled))
+    logits.set_weights([np.full((3, 1), 1 / 96), np.array([-4.0])])
+    return model
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """An exported graph whose answers are known."""
+    detector_manifest = {
+        "kind": "detector",
+        "phi": 0,
+        "image_size": SIZE,
+        "anchor_scale": 4.0,
+        "num_classes": 1,
+        "score_threshold": 0.5,
+        "iou_threshold": 0.5,
+        "max_detections": 3,
+        "labels": ["head"],
+    }
+    classifier_manifest = {
+        "kind": "classifier",
+        "model": "xception",
+        "image_size": SIZE,
+        "crop_margin": 1.3,
+        "temperature": 1.0,
+        "threshold": 0.5,
+        "labels": ["real", "fake"],
+    }
+    chained = pipeline.DeepfakePipeline(
+        brightness_detector(),
+        brightness_classifier(),
+        {
+            "kind": "pipeline",
+            "format": pipeline.FORMAT,
+            "detector": detector_manifest,
+            "classifier": classifier_manifest,
+            "max_detections": 3,
+            "versions": {},
+        },
+    )
+    directory = tmp_path_factory.mktemp("graph") / "1"
+    chained.save(str(directory))
+    return str(directory)
+
+
+@pytest.fixture(scope="module")
+def loaded(graph):
+    return pipeline.load(graph)
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Bright and wide, cut short, less bright and tall, dark, missing."""
+    bright = cv2.imencode(".jpg", np.full((120, 160, 3), 192, np.uint8))[1].tobytes()
+    (tmp_path / "bright.jpg").write_bytes(bright)
+    (tmp_path / "cut ü\n.jpg").write_bytes(bright[: len(bright) // 2])
+    cv2.imwrite(str(tmp_path / "tall.png"), np.full((160, 120, 3), 96, np.uint8))
+    cv2.imwrite(str(tmp_path / "dark.bmp"), np.zeros((50, 50, 3), np.uint8))
+    names = ("bright.jpg", "cut ü\n.jpg", "tall.png", "dark.bmp", "missing.jpg")
+    return [str(tmp_path / name) for name in names]
+
+
+def command(*arguments):
+    # Started in the background of a script, a process would not heed an interrupt.
+    code = """import signal, sys
+from dfdetect import cli
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(cli.main())
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, "detect", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size):
+    sources, barren = files.find(pictures)
+    found = list(detect.findings(loaded.detect, sources, 0.5, batch_size))
+    assert barren == [] and [x.source for x in found] == sources
+    assert [(x.result["status"], x.result["verdict"]) for x in found] == [
+        ("ok", "fake"),
+        ("unreadable", None),
+        ("ok", "real"),
+        ("no_head", None),
+        ("unreadable", None),
+    ]
+    assert [(x.result["width"], x.result["height"]) for x in found] == [
+        (160, 120),
+        (None, None),
+        (120, 160),
+        (50, 50),
+        (None, None),
+    ]
+    assert [x.problem for x in found] == [
+        "",
+        "no picture that can be decoded",
+        "",
+        "",
+        "No such file or directory",
+    ]
+    # The sigmoids of (192 - 128) / 32 and (96 - 128) / 32.
+    bright, tall = found[0].result, found[2].result
+    assert bright["fake_probability"] == pytest.approx(0.880797, abs=1e-3)
+    assert tall["fake_probability"] == pytest.approx(0.268941, abs=1e-5)
+    for head in (*bright["heads"], *tall["heads"]):
+        assert head["score"] > 0.5 and head["fake_probability"] is not None
+    boxes = [head["box"] for head in bright["heads"]]
+    np.testing.assert_allclose(boxes, [[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]], atol=1e-5)
+    boxes = [head["box"] for head in tall["heads"]]
+    np.testing.assert_allclose(
+        boxes, [[0, 0, 0.375, 2 / 3], [0.375, 2 / 3, 0.75, 1]], atol=1e-5
+    )
+
+
+def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
+    content = cv2.imencode(".jpg", np.full((90, 150, 3), 192, np.uint8))[1].tobytes()
+    # An EXIF segment with one entry: tag 0x0112, short, one, 6 (turn by a quarter).
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
+    segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    turned = tmp_path / "turned.jpg"
+    turned.write_bytes(content[:2] + segment + content[2:])
+    sources, _ = files.find([str(turned)])
+    (finding,) = detect.findings(loaded.detect, sources, 0.5)
+    assert (finding.result["width"], finding.result["height"]) == (90, 150)
+    marked = cv2.imdecode(np.frombuffer(detect.annotated(finding), np.uint8), 1)
+    assert marked.shape == (150, 90, 3)
+
+
+def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys):
+    before = [files.read(path) for path in pictures[:4]]
+    output = tmp_path / "new" / "out"
+    sources, _ = files.find([str(tmp_path)], str(output))
+    unread = detect.run(
+        loaded.detect, sources, 0.2, output=str(output), as_csv=True, batch_size=2
+    )
+    assert unread == 1
+    shown = capsys.readouterr()
+    header, *rows = csv.reader(io.StringIO(shown.out))
+    assert tuple(header) == detect.CSV_COLUMNS
+    assert [(os.path.basename(row[0]), row[-1]) for row in rows] == [
+        ("bright.jpg", "fake"),
+        ("bright.jpg", "fake"),
+        ("cut ü\n.jpg", ""),
+        ("dark.bmp", ""),
+        ("tall.png", "fake"),
+        ("tall.png", "fake"),
+    ]
+    problem, summary = shown.err.splitlines()
+    assert problem.endswith("cut ü\\n.jpg': no picture that can be decoded")
+    assert summary.startswith("dfdetect: 4 files: 2 fake, 1 unreadable, 1 no_head; ")
+
+    assert sorted(os.listdir(output)) == ["bright.jpg", "dark.png", "tall.png"]
+    tall = cv2.imread(str(output / "tall.png"))[..., ::-1]
+    assert tall.shape == (160, 120, 3)
+    # The first box is 60 rows high and 80 columns wide; .27 is green, some red.
+    assert tuple(tall[40, 80]) == (137, 255, 0) and tuple(tall[150, 10]) == (96,) * 3
+    dark = cv2.imread(str(output / "dark.png"))
+    assert not dark.any(), "nothing to mark"
+    assert before == [files.read(path) for path in pictures[:4]]
+
+
+def test_command_streams_lines_and_exits_with_3(graph, pictures):
+    process = command(*pictures, "--model", graph, "--batch_size", "2")
+    shown, said = process.communicate()
+    assert process.returncode == cli.UNREAD, said
+    results = [json.loads(line) for line in shown.splitlines()]
+    assert [result["path"] for result in results] == pictures
+    assert [len(result["heads"]) for result in results] == [2, 0, 2, 0, 0]
+    lines = said.splitlines()
+    assert any(line.endswith("decoded") and "cut ü" in line for line in lines)
+    assert any(line.endswith("jpg': No such file or directory") for line in lines)
+    assert not any(word in said.lower() for word in ("tensorflow", "cuda", "warning"))
+    assert lines[-1].startswith(
+        "dfdetect: 5 files: 1 fake, 2 unreadable, 1 real, 1 no_head; "
+    )
+
+
+def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # nobody writes: the command waits for its bytes
+    arguments = (pictures[0], str(tmp_path / "pipe"), "--batch_size", "1")
+    process = command(*arguments, "--model", graph)
+    assert json.loads(process.stdout.readline())["path"] == pictures[0]
+    process.send_signal(signal.SIGINT)
+    shown, said = process.communicate()
+    assert process.returncode == cli.INTERRUPTED
+    assert shown == "" and said == "dfdetect: interrupted\n"
+
+
+def test_command_ends_quietly_when_nobody_reads(graph, pictures):
+    process = command(pictures[0], pictures[2], "--model", graph)
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == cli.PIPE_CLOSED
+    process.stderr.close()
+
+
+def test_default_weights_find_the_head_of_the_portrait():
+    for part in ("detector", "classifier"):
+        if not os.path.isdir(os.path.join(model_directory.DEFAULT_WEIGHTS, part)):
+            pytest.skip(f"no default weights of the {part} yet")
+    process = command()
+    shown, said = process.communicate()
+    assert process.returncode == 0, said
+    (result,) = (json.loads(line) for line in shown.splitlines())
+    assert result["status"] == "ok"
+    assert (result["width"], result["height"]) == (512, 600)
+    # The face's centre, by eye, at 48 % of the width and 32 % of the height.
+    top, left, bottom, right = result["heads"][0]["box"]
+    assert top < 0.32 < bottom and left < 0.48 < right
+    assert 0.0 <= result["fake_probability"] <= 1.0
