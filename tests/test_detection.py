@@ -51,6 +51,13 @@ def test_evaluate_joins_images_by_score():
     assert found["num_true"] == 6
 
 
+def test_best_f1_of_the_toy():
+    correct, ignored = detection.match_detections(BOXES, SCORES, HEADS, DIFFICULT)
+    # .9 right, .8 wrong, .6 right of 3 heads: 2 * 2 / (3 + 3).
+    f1, threshold = detection.best_f1(SCORES, correct, ignored, 3)
+    assert (f1, threshold) == (pytest.approx(2 / 3), pytest.approx(0.6))
+
+
 def test_nothing_to_find_is_not_a_number():
     none = np.zeros(0)
     assert np.isnan(detection.average_precision(none, none > 0, none > 0, 0))

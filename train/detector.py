@@ -40,8 +40,6 @@ _INIT_FROM = flags.DEFINE_string(
     "init_from", None, "Model folder of an earlier run, to start from."
 )
 
-_SCORE_THRESHOLD = 0.3  # What the graph reports; AP counts lower scores as well.
-
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
@@ -73,7 +71,8 @@ def main(argv: list[str]) -> None:
                 "image_size": judged.image_size,
                 "anchor_scale": judged.anchor_scale,
                 "num_classes": judged.num_classes,
-                "score_threshold": _SCORE_THRESHOLD,
+                # The graph reports from here on; AP counts lower scores as well.
+                "score_threshold": figures["f1_score_threshold"],
                 "iou_threshold": 0.5,
                 "max_detections": 100,
                 "labels": ["head"],

@@ -101,7 +101,8 @@ def evaluate(
         iou_threshold: Least overlap of a right detection.
 
     Returns:
-        `ap`, `recall` (share of true boxes found at any score) and `num_true`.
+        `ap`, `recall` (share of true boxes found at any score), `f1` and
+        `f1_score_threshold` (see `best_f1`) and `num_true`.
     """
     correct, ignored, scores = [], [], []
     for (boxes, image_scores), (true_boxes, difficult) in zip(
@@ -114,14 +115,32 @@ def evaluate(
         ignored.append(left_out)
         scores.append(image_scores)
     num_true = int(sum((~difficult).sum() for _, difficult in ground_truth))
-    right = np.concatenate(correct)
+    joined = np.concatenate(scores), np.concatenate(correct), np.concatenate(ignored)
+    f1, threshold = best_f1(*joined, num_true)
     return {
-        "ap": average_precision(
-            np.concatenate(scores), right, np.concatenate(ignored), num_true
-        ),
-        "recall": float(right.sum() / num_true) if num_true else float("nan"),
+        "ap": average_precision(*joined, num_true),
+        "recall": float(joined[1].sum() / num_true) if num_true else float("nan"),
+        "f1": f1,
+        "f1_score_threshold": threshold,
         "num_true": num_true,
     }
+
+
+def best_f1(
+    scores: np.ndarray, correct: np.ndarray, ignored: np.ndarray, num_true: int
+) -> tuple[float, float]:
+    """The highest F1, and the score of the last detection that it counts.
+
+    Returns:
+        In [0, 1] both; 0 and 1 when there is nothing to find or nothing was found.
+    """
+    order = np.argsort(-scores[~ignored], kind="stable")
+    if num_true == 0 or not len(order):
+        return 0.0, 1.0
+    hits = np.cumsum(correct[~ignored][order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + num_true)
+    best = int(np.argmax(f1))
+    return float(f1[best]), float(scores[~ignored][order][best])
 
 
 def _iou(boxes: np.ndarray, true_boxes: np.ndarray) -> np.ndarray:
