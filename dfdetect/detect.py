@@ -260,7 +260,8 @@ class _Progress:
         self._bar.close()
         if kind is None:
             outcomes = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
-            say(f"{self._done} files: {outcomes}; {self._speed()}")
+            noun = "file" if self._done == 1 else "files"
+            say(f"{self._done} {noun}: {outcomes}; {self._speed()}")
 
     def paused(self) -> contextlib.AbstractContextManager:
         """While it lasts, others may write to the terminal."""

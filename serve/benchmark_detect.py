@@ -111,7 +111,7 @@ def main(argv: list[str]) -> None:
     print(f"Command: `{shown} PATH...`, {len(paths)} {origin} pictures.\n")
     print("| figure | value |\n|---|---|")
     for name, value in figures.items():
-        text = str(value) if isinstance(value, int) else f"{value:.1f}"
+        text = str(value) if isinstance(value, int) else f"{value:.2f}"
         print(f"| {name} | {text} |")
 
 
