@@ -1,0 +1,96 @@
+"""Anchors and box coding against published numbers."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import anchors
+
+
+@pytest.mark.parametrize(
+    "image_size, anchor_scale, num_anchors, area",
+    [
+        (512, 4.0, 49_104, 321.32e6),
+        (640, 4.0, 76_725, 502.0624e6),
+        (768, 4.0, 110_484, 722.9699e6),
+        (896, 4.0, 150_381, 984.0424e6),
+        (1024, 4.0, 196_416, 1285.2798e6),
+        (1280, 4.0, 306_900, 2008.2497e6),
+        (1536, 5.0, 441_936, 4518.5619e6),
+    ],
+)
+def test_number_and_area_of_the_published_sizes(
+    image_size, anchor_scale, num_anchors, area
+):
+    boxes = anchors.Anchors(image_size, anchor_scale).boxes.astype(np.float64)
+    assert boxes.shape == (num_anchors, 4)
+    sides = (boxes[:, 2:] - boxes[:, :2]) * image_size
+    assert np.isclose(np.prod(sides, axis=1).sum(), area, rtol=1e-5)
+
+
+def test_corners_at_512():
+    boxes = anchors.Anchors(512).boxes
+    assert boxes.dtype == np.float32
+    np.testing.assert_allclose(
+        boxes[[0, 1, -1]] * 512,
+        [
+            [-12, -12, 20, 20],
+            [-7.3137, -18.6274, 15.3137, 26.6274],
+            [-126.701, 160.650, 1022.701, 735.350],
+        ],
+        atol=1e-3,
+    )
+
+
+def test_first_corner_of_d7():
+    boxes = anchors.Anchors(1536, anchor_scale=5.0).boxes
+    np.testing.assert_allclose(boxes[0] * 1536, [-16, -16, 24, 24], atol=1e-3)
+
+
+def test_order_is_level_row_column_octave_aspect():
+    boxes = anchors.Anchors(128).boxes * 128
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    heights, widths = (boxes[:, 2:] - boxes[:, :2]).T
+    np.testing.assert_allclose(centers[[0, 9, 9 * 16]], [[4, 4], [4, 12], [12, 4]])
+    np.testing.assert_allclose((widths / heights)[:6], [1, 2, 0.5] * 2, rtol=1e-5)
+    np.testing.assert_allclose(heights[[0, 3, 6]], 32 * 2 ** (np.arange(3) / 3))
+    # 16 x 16 places on level 3, then 8 x 8 on level 4.
+    np.testing.assert_allclose(centers[9 * 16 * 16], [8, 8])
+    np.testing.assert_allclose(heights[9 * 16 * 16], 64)
+
+
+@pytest.mark.parametrize("image_size", [0, -128, 500])
+def test_refuses_other_sizes(image_size):
+    with pytest.raises(ValueError, match="multiple of 128"):
+        anchors.Anchors(image_size)
+
+
+def test_encode_by_hand():
+    anchor = [0.2, 0.2, 0.4, 0.6]  # Centre (.3, .4), size (.2, .4).
+    box = [0.2, 0.4, 0.6, 0.6]  # Centre (.4, .5), size (.4, .2).
+    offsets = np.array(anchors.encode(np.array([box]), np.array([anchor])))
+    expected = [[0.5, 0.25, np.log(2), np.log(0.5)]]
+    np.testing.assert_allclose(offsets, expected, rtol=1e-5)
+
+
+def test_decode_inverts_encode_eagerly_and_in_a_graph():
+    rng = np.random.default_rng(0)
+    corners = np.sort(rng.uniform(size=(2, 50, 2)), axis=0)
+    boxes = np.concatenate(corners, axis=-1).astype(np.float32)
+    grid = anchors.Anchors(128).boxes[:50]
+    offsets = anchors.encode(boxes, grid)
+    np.testing.assert_allclose(anchors.decode(offsets, grid), boxes, atol=1e-5)
+    in_graph = tf.function(anchors.decode)(offsets, grid)
+    np.testing.assert_allclose(in_graph, boxes, atol=1e-5)
+
+
+def test_decode_broadcasts_over_the_batch():
+    grid = anchors.Anchors(128).boxes
+    decoded = anchors.decode(np.zeros((2, len(grid), 4), np.float32), grid)
+    np.testing.assert_allclose(decoded, np.stack([grid, grid]), atol=1e-5)
+
+
+def test_padding_and_nothing_encode_to_finite_values():
+    grid = anchors.Anchors(128).boxes
+    assert np.isfinite(anchors.encode(np.zeros((1, 4)), grid[:1])).all()
+    assert anchors.encode(np.zeros((0, 4)), grid[:0]).shape == (0, 4)
