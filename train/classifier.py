@@ -6,6 +6,7 @@
 
 import os
 
+import keras
 import tensorflow as tf
 from absl import app, flags
 
@@ -35,14 +36,27 @@ _CROP_MARGIN = flags.DEFINE_float(
     "set were cut; the graph will cut the same way.",
 )
 
+_FREEZE_THROUGH = flags.DEFINE_string(
+    "freeze_through",
+    None,
+    "Layer up to which weights and batch-norm statistics stay as they start.",
+)
+_BN_MOMENTUM = flags.DEFINE_float(
+    "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
+)
+
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
 def main(argv: list[str]) -> None:
     settings = run_flags.start(argv)
     builder = data.open_builder(FLAGS.data_dir, _DATASET.value)
-    model = classifier.build(_MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value)
+    model = classifier.build(
+        _MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value, _BN_MOMENTUM.value
+    )
     print(weights.load_snapshot(model, FLAGS.snapshot))
+    if _FREEZE_THROUGH.value:
+        _freeze(model, _FREEZE_THROUGH.value)
     validation = data.classifier_evaluation(
         builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
     )
@@ -84,7 +98,18 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _loss(model, batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+def _freeze(model: keras.Model, last: str) -> None:
+    """Freezes the layers from the input through the one named `last`."""
+    names = [layer.name for layer in model.layers]
+    if last not in names:
+        raise app.UsageError(f"--freeze_through: no layer {last!r} in {names}")
+    for layer in model.layers[: names.index(last) + 1]:
+        layer.trainable = False
+
+
+def _loss(
+    model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]
+) -> dict[str, tf.Tensor]:
     images, truths = batch
     logits = model(images, training=True)[:, 0]
     losses = tf.nn.sigmoid_cross_entropy_with_logits(
