@@ -63,7 +63,13 @@ class DeepfakePipeline(tf.Module):
                     f"says, got {model.input_shape}."
                 )
         self.manifest = description
-        self._models = (detector, classifier)  # They own the variables.
+        # The variables alone, not the models: of a tracked Keras model TensorFlow
+        # saves a second set, and TensorFlow Serving would restore only that.
+        self._variables = [
+            variable.value
+            for model in (detector, classifier)
+            for variable in model.variables
+        ]
         embedder = classifiers.embedding_model(classifier)
         self._embedding_size = embedder.output_shape[-1]
         self._find_heads = self._detector_function(detector)

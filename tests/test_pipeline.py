@@ -1,0 +1,382 @@
+"""The chained graph with small stand-ins: known detections, a known classifier."""
+
+import io
+import json
+import pathlib
+import types
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from dfdetect import images, manifest, model_directory, pipeline
+from dfdetect.models import classifier as classifiers
+from dfdetect.models import efficientdet, weights
+
+_DETECTOR_SIZE, _CROP_SIZE, _NUM_FEATURES = 64, 40, 8
+_NUM_BOXES = 6
+_TEMPERATURE = 2.0
+
+# What the stand-in can find: a head at the top left, one at the right, a tiny one.
+_ANCHORS = np.float32(
+    [[0.0, 0.0, 0.5, 0.5], [0.25, 0.5, 0.75, 0.9], [0.9, 0.9, 0.96, 0.96]]
+)
+
+
+@keras.saving.register_keras_serializable(package="test")
+class _PixelDetector(keras.layers.Layer):
+    """Each anchor has a switch, 8 x 8 pixels in the first row: its red is its logit."""
+
+    def call(self, pictures):
+        logits = pictures[:, 3, 4:28:8, 0, None] / 10.0 - 5.0
+        return logits, keras.ops.tile(logits * 0.0, (1, 1, 4))
+
+
+def _detector():
+    pictures = keras.Input((_DETECTOR_SIZE, _DETECTOR_SIZE, 3))
+    model = keras.Model(pictures, _PixelDetector()(pictures))
+    model.anchors = types.SimpleNamespace(boxes=_ANCHORS)
+    return model
+
+
+def _classifier():
+    """The mean of some filters over the picture: it tells noise from noise."""
+    keras.utils.set_random_seed(1)
+    pictures = keras.Input((_CROP_SIZE, _CROP_SIZE, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(pictures)
+    x = keras.layers.Conv2D(_NUM_FEATURES, 5, strides=3, activation="relu")(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    initializer = keras.initializers.RandomNormal(stddev=5.0)
+    x = keras.layers.Dense(1, name="logits", kernel_initializer=initializer)(x)
+    return keras.Model(pictures, x)
+
+
+def _description(**changes):
+    return {
+        "kind": "pipeline",
+        "format": 1,
+        "detector": {
+            "kind": "detector",
+            "phi": 0,
+            "image_size": _DETECTOR_SIZE,
+            "anchor_scale": 4.0,
+            "num_classes": 1,
+            "score_threshold": 0.5,
+            "iou_threshold": 0.5,
+            "max_detections": _NUM_BOXES,
+            "labels": ["head"],
+        },
+        "classifier": {
+            "kind": "classifier",
+            "model": "efficientnet_b0",
+            "image_size": _CROP_SIZE,
+            "crop_margin": 1.3,
+            "temperature": _TEMPERATURE,
+            "threshold": 0.5,
+            "labels": ["real", "fake"],
+        },
+        "max_detections": _NUM_BOXES,
+        "min_head_size": 16,
+        "versions": {},
+    } | changes
+
+
+@pytest.fixture(name="parts", scope="module")
+def _parts():
+    return _detector(), _classifier()
+
+
+@pytest.fixture(name="graph", scope="module")
+def _graph(parts):
+    return pipeline.DeepfakePipeline(*parts, _description())
+
+
+@pytest.fixture(name="saved", scope="module")
+def _saved(graph, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("base") / "1"
+    graph.save(str(directory))
+    return str(directory)
+
+
+def _picture(reds, height=128, width=128, seed=0):
+    """Noise below the switches of the stand-in."""
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    block = 8 * max(height, width) // _DETECTOR_SIZE
+    for i, red in enumerate(reds):
+        picture[:block, i * block : (i + 1) * block, 0] = red
+    return picture
+
+
+_ALL, _FIRST, _TINY, _NONE = (120, 100, 80), (120, 0, 0), (0, 0, 80), (0, 0, 0)
+
+
+def _png(picture):
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _sigmoid(logit):
+    return 1 / (1 + np.exp(-logit))
+
+
+def _judged_alone(classifier, picture, box):
+    """The probability by hand: the square of FACTS 3.6, resized, calibrated."""
+    height, width = picture.shape[:2]
+    corners = np.round(np.array(box) * [height, width, height, width])
+    y1, x1, y2, x2 = corners.astype(int)
+    side = max(y2 - y1, x2 - x1) * 13 // 10
+    y = max((y1 + y2) // 2 - side // 2, 0)
+    x = max((x1 + x2) // 2 - side // 2, 0)
+    side = min(side, height - y, width - x)
+    square = picture[y : y + side, x : x + side]
+    return _crop_judged_alone(classifier, square)
+
+
+def _crop_judged_alone(classifier, crop):
+    resized = tf.image.resize(crop, [_CROP_SIZE, _CROP_SIZE], antialias=True)
+    logit = classifier(resized[None], training=False)
+    return _sigmoid(float(logit[0, 0]) / _TEMPERATURE)
+
+
+def test_outputs_by_hand(graph, parts):
+    picture = _picture(_ALL)
+    found = graph.detect(tf.constant([_png(picture)]))
+    np.testing.assert_array_equal(found["num_heads"], [3])
+    np.testing.assert_array_equal(found["status"], [images.OK])
+    np.testing.assert_allclose(found["boxes"][0, :3], _ANCHORS, atol=1e-6)
+    np.testing.assert_allclose(
+        found["head_scores"][0, :3], _sigmoid(np.array([7.0, 5.0, 3.0])), rtol=1e-5
+    )
+    expected = [_judged_alone(parts[1], picture, box) for box in _ANCHORS[:2]]
+    # The classifier tells the two heads apart, or this would test nothing.
+    assert abs(expected[0] - expected[1]) > 1e-3
+    probabilities = found["fake_probabilities"][0].numpy()
+    np.testing.assert_allclose(probabilities[:2], expected, atol=1e-5)
+    assert np.isnan(probabilities[2])
+    np.testing.assert_allclose(found["fake_probability"], [max(expected)], atol=1e-5)
+    # The padding is zeros.
+    for name in ("boxes", "head_scores", "fake_probabilities"):
+        assert found[name].shape[1] == _NUM_BOXES
+        assert not found[name][0, 3:].numpy().any()
+
+
+def test_boxes_are_those_of_the_original(graph):
+    # 128 high, 64 wide: the letterbox is padded on its right half.
+    found = graph.detect(tf.constant([_png(_picture(_FIRST, width=64))]))
+    np.testing.assert_array_equal(found["num_heads"], [1])
+    np.testing.assert_allclose(found["boxes"][0, 0], [0, 0, 0.5, 1], atol=1e-6)
+
+
+def _mixed_batch():
+    reds = [_ALL, _NONE, _TINY, _FIRST, _ALL, _NONE, _FIRST, _ALL, _FIRST]
+    pictures = [
+        _png(_picture(r, height=64 * (1 + i % 3), seed=i)) for i, r in enumerate(reds)
+    ]
+    # More than are looked at together, and broken ones between.
+    batch = [*pictures[:3], b"", *pictures[3:6], pictures[0][:-60], *pictures[6:]]
+    statuses = [0, 1, 4, 2, 0, 0, 1, 2, 0, 0, 0]
+    return batch, statuses
+
+
+def test_statuses_and_the_batch_equals_its_pictures(graph):
+    batch, statuses = _mixed_batch()
+    together = graph.detect(tf.constant(batch))
+    np.testing.assert_array_equal(together["status"], statuses)
+    suspect = np.isnan(together["fake_probability"])
+    np.testing.assert_array_equal(suspect, np.array(statuses) != images.OK)
+    for i, image_bytes in enumerate(batch):
+        alone = graph.detect(tf.constant([image_bytes]))
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][i], value[0], atol=1e-5)
+
+
+def test_a_picture_without_an_answer(graph):
+    found = graph.detect(tf.constant([b"no picture", _png(_picture(_NONE))]))
+    for name in ("num_heads", "boxes", "head_scores", "fake_probabilities"):
+        assert not found[name].numpy().any()
+    assert np.isnan(found["fake_probability"]).all()
+
+
+def test_frames_equal_files(graph):
+    pictures = np.stack([_picture(_ALL, seed=1), _picture(_NONE), _picture(_TINY)])
+    by_frames = graph.detect_frames(tf.constant(pictures))
+    by_files = graph.detect(tf.constant([_png(x) for x in pictures]))
+    for name, value in by_files.items():
+        np.testing.assert_allclose(by_frames[name], value, atol=1e-6)
+
+
+def test_classify_crops(graph, parts):
+    pictures = [_picture(_NONE, seed=i) for i in range(3)]
+    batch = [_png(x) for x in pictures]
+    found = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
+    np.testing.assert_array_equal(found["status"], [0, images.UNREADABLE, 0, 0])
+    probabilities = found["fake_probability"].numpy()
+    assert np.isnan(probabilities[1])
+    expected = [_crop_judged_alone(parts[1], x) for x in pictures]
+    np.testing.assert_allclose(probabilities[[0, 2, 3]], expected, atol=1e-5)
+
+
+def test_embeddings_have_unit_length(graph, parts):
+    picture = _picture(_NONE)
+    found = graph.embed(tf.constant([_png(picture), b"bad"]))["embedding"]
+    features = classifiers.embedding_model(parts[1])(
+        tf.image.resize(picture, [_CROP_SIZE] * 2, antialias=True)[None]
+    )[0]
+    np.testing.assert_allclose(
+        found[0], features / np.linalg.norm(features), rtol=1e-3, atol=1e-5
+    )
+    assert not found[1].numpy().any()
+
+
+def _signature_outputs(directory, name, batch):
+    """As TensorFlow Serving runs a graph: a session."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta = tf.compat.v1.saved_model.load(session, ["serve"], directory)
+        signature = meta.signature_def[name]
+        (feed,) = signature.inputs.values()
+        fetches = {key: info.name for key, info in signature.outputs.items()}
+        return session.run(fetches, {feed.name: batch})
+
+
+def test_signatures_of_the_saved_graph(saved):
+    signatures = tf.saved_model.load(saved).signatures
+    shapes = {
+        name: {key: (spec.dtype.name, tuple(spec.shape)) for key, spec in outs.items()}
+        for name, outs in ((n, s.structured_outputs) for n, s in signatures.items())
+    }
+    detections = {
+        "num_heads": ("int32", (None,)),
+        "boxes": ("float32", (None, _NUM_BOXES, 4)),
+        "head_scores": ("float32", (None, _NUM_BOXES)),
+        "fake_probabilities": ("float32", (None, _NUM_BOXES)),
+        "fake_probability": ("float32", (None,)),
+        "status": ("int32", (None,)),
+    }
+    assert shapes == {
+        "serving_default": detections,
+        "frames": detections,
+        "classify_crops": {
+            "fake_probability": ("float32", (None,)),
+            "status": ("int32", (None,)),
+        },
+        "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
+    }
+
+
+def test_the_loaded_graph_answers_alike(graph, saved):
+    loaded = pipeline.load(saved)
+    assert loaded.manifest == _description()
+    batch, _ = _mixed_batch()
+    image_bytes = tf.constant(batch)
+    frames = tf.constant(_picture(_ALL)[None])
+    for name, argument in (
+        ("detect", image_bytes),
+        ("detect_frames", frames),
+        ("classify_crops", image_bytes),
+        ("embed", image_bytes),
+    ):
+        expected = getattr(graph, name)(argument)
+        found = getattr(loaded, name)(argument)
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, atol=1e-5)
+
+
+def test_a_session_answers_alike(graph, saved):
+    batch, _ = _mixed_batch()
+    found = _signature_outputs(saved, "serving_default", np.array(batch, object))
+    for key, value in graph.detect(tf.constant(batch)).items():
+        np.testing.assert_allclose(found[key], value, atol=1e-5)
+    empty = _signature_outputs(saved, "classify_crops", np.array([], object))
+    assert empty["fake_probability"].shape == (0,)
+
+
+def test_an_empty_batch(graph):
+    nothing = tf.constant([], tf.string)
+    assert graph.detect(nothing)["boxes"].shape == (0, _NUM_BOXES, 4)
+    assert graph.classify_crops(nothing)["fake_probability"].shape == (0,)
+    assert graph.embed(nothing)["embedding"].shape == (0, _NUM_FEATURES)
+    frames = graph.detect_frames(tf.zeros([0, 20, 30, 3], tf.uint8))
+    assert frames["status"].shape == (0,)
+
+
+def test_saving_leaves_nothing_aside(graph, saved):
+    base = pathlib.Path(saved).parent
+    assert [path.name for path in base.iterdir()] == ["1"]
+    assert json.loads((base / "1/assets/manifest.json").read_text()) == _description()
+    with pytest.raises(FileExistsError, match="is there already"):
+        graph.save(saved)
+
+
+def test_a_foreign_graph_is_refused(tmp_path):
+    tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
+    with pytest.raises(ValueError, match=r"foreign is no graph of dfdetect"):
+        pipeline.load(str(tmp_path / "foreign"))
+
+
+def test_a_graph_of_another_format_is_refused(tmp_path):
+    manifest.write(tmp_path / "assets", _description(format=2))
+    with pytest.raises(ValueError, match="format must be 1, got 2"):
+        pipeline.load(str(tmp_path))
+
+
+def test_a_manifest_that_disagrees_with_its_model_is_refused(parts):
+    wrong = _description()
+    wrong["classifier"]["image_size"] = 75
+    with pytest.raises(ValueError, match="classifier must take pictures of 75 pixels"):
+        pipeline.DeepfakePipeline(*parts, wrong)
+
+
+# Model directories and the export, with real models of the smallest size.
+
+
+@pytest.fixture(name="directories", scope="module")
+def _directories(tmp_path_factory):
+    base = tmp_path_factory.mktemp("models")
+    described = _description()
+    described["detector"]["image_size"] = 128
+    described["classifier"]["image_size"] = 64
+    models = {
+        "detector": efficientdet.EfficientDet(image_size=128),
+        "classifier": classifiers.build("efficientnet_b0", 64),
+    }
+    for name, model in models.items():
+        manifest.write(base / name, described[name])
+        weights.save(model, base / name)
+    return base
+
+
+def test_model_directories(directories):
+    model, described = model_directory.load_classifier(str(directories / "classifier"))
+    assert described["image_size"] == model.input_shape[1] == 64
+    stored = np.load(directories / "classifier" / weights.FILE_NAME)
+    for key, variable in weights.variables(model).items():
+        np.testing.assert_array_equal(variable, stored[key])
+    with pytest.raises(ValueError, match="must be of kind 'detector'"):
+        model_directory.load_detector(str(directories / "classifier"))
+
+
+def test_labels_the_other_way_round_are_refused(tmp_path):
+    described = _description()["classifier"] | {"labels": ["fake", "real"]}
+    manifest.write(tmp_path, described)
+    with pytest.raises(ValueError, match="labels of .* must be"):
+        model_directory.load_classifier(str(tmp_path))
+
+
+def test_export_numbers_the_versions(directories, tmp_path, run_script):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "12.tmp").mkdir()
+    command = ["serve/export.py", f"--output={tmp_path}"]
+    command += [f"--{x}={directories / x}" for x in ("detector", "classifier")]
+    done = run_script(*command)
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "8")
+    assert {x.name for x in tmp_path.iterdir()} == {"7", "12.tmp", "8"}
+    batch = np.array([_png(_picture(_NONE)), b""], object)
+    found = _signature_outputs(str(tmp_path / "8"), "classify_crops", batch)
+    np.testing.assert_array_equal(found["status"], [images.OK, images.UNREADABLE])
+    again = run_script(*command, "--version=8", check=False)
+    assert again.returncode != 0 and "is there already" in again.stdout + again.stderr
