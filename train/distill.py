@@ -23,11 +23,11 @@ from dfdetect.models import classifier, squeezenet, weights
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
-# Maps of stride 8, 16 and 32 of every student, and the teacher's for these.
+# Maps of stride 8, 16 and perhaps 32 of every student, and the teacher's for these.
 _STUDENT_MAPS = {
-    "xception": ("entry2", "middle8", "exit"),
-    "midwayxception": ("entry2", "middle8", "exit"),
-    "lightxception": ("entry2", "middle4", "exit"),
+    "xception": ("entry2", "middle8"),
+    "midwayxception": ("entry2", "middle8"),
+    "lightxception": ("entry2", "middle4"),
     "efficientnet_b0": ("block3", "block5", "block7"),
 }
 _TEACHER_MAPS = ("fire5", "fire9", "fire9")
@@ -98,7 +98,7 @@ def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
     teacher_images = keras.Input(teacher.input_shape[1:], name="teacher_images")
     guesses, targets = [], []
     for index, (tap, target) in enumerate(
-        zip(taps(images), teacher(teacher_images), strict=True)
+        zip(taps(images), teacher(teacher_images), strict=False)
     ):
         project = keras.layers.Conv2D(
             target.shape[-1], 1, dtype="float32", name=f"project{index}"
