@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import images, manifest, model_directory, postprocess
+from dfdetect import chunks, images, manifest, model_directory, postprocess
 from dfdetect.models import classifier as classifiers
 
 FORMAT = 1  # Of the graph's signatures and manifest.
@@ -19,8 +19,6 @@ _PICTURES_AT_ONCE = 8
 _CROPS_AT_ONCE = 16
 
 _MIN_HEAD_SIZE = 16
-
-Outputs = dict[str, tf.Tensor]
 
 
 def _signature(spec: tf.TensorSpec) -> Callable:
@@ -77,7 +75,7 @@ class DeepfakePipeline(tf.Module):
         self._describe = self._embedder_function(embedder)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
-    def detect(self, image_bytes: tf.Tensor) -> Outputs:
+    def detect(self, image_bytes: tf.Tensor) -> chunks.Outputs:
         """Finds and judges the heads of encoded pictures.
 
         Args:
@@ -95,7 +93,7 @@ class DeepfakePipeline(tf.Module):
         )
 
     @_signature(tf.TensorSpec([None] * 3 + [3], tf.uint8, "frames"))
-    def detect_frames(self, frames: tf.Tensor) -> Outputs:
+    def detect_frames(self, frames: tf.Tensor) -> chunks.Outputs:
         """Finds and judges the heads of pictures of one size.
 
         Args:
@@ -105,14 +103,14 @@ class DeepfakePipeline(tf.Module):
             As `detect`.
         """
 
-        def analyse(group: tf.Tensor) -> Outputs:
-            packed = _map(images.pack, group, tf.TensorSpec([], tf.string))
+        def analyse(group: tf.Tensor) -> chunks.Outputs:
+            packed = chunks.one_by_one(images.pack, group, tf.TensorSpec([], tf.string))
             return self._analyse(packed, tf.zeros(tf.shape(packed), tf.int32))
 
         return self._in_groups(analyse, frames)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
-    def classify_crops(self, image_bytes: tf.Tensor) -> Outputs:
+    def classify_crops(self, image_bytes: tf.Tensor) -> chunks.Outputs:
         """Judges encoded pictures of one head each, cut with the margin of training.
 
         Returns:
@@ -120,17 +118,17 @@ class DeepfakePipeline(tf.Module):
             `images.OK`.
         """
 
-        def judge(group: tf.Tensor) -> Outputs:
+        def judge(group: tf.Tensor) -> chunks.Outputs:
             probability, status = self._on_crops(group, self._probabilities, [])
             readable = status == images.OK
             probability = tf.where(readable, probability, float("nan"))
             return {"fake_probability": probability, "status": status}
 
         specs = {"fake_probability": _spec(), "status": _spec(dtype=tf.int32)}
-        return _by_chunks(judge, [image_bytes], _PICTURES_AT_ONCE, specs)
+        return chunks.by_chunks(judge, [image_bytes], _PICTURES_AT_ONCE, specs)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
-    def embed(self, image_bytes: tf.Tensor) -> Outputs:
+    def embed(self, image_bytes: tf.Tensor) -> chunks.Outputs:
         """Describes encoded pictures of one head each.
 
         Returns:
@@ -139,12 +137,12 @@ class DeepfakePipeline(tf.Module):
         """
         shape = [self._embedding_size]
 
-        def describe(group: tf.Tensor) -> Outputs:
+        def describe(group: tf.Tensor) -> chunks.Outputs:
             embedding, _ = self._on_crops(group, self._embeddings, shape)
             return {"embedding": embedding}
 
         specs = {"embedding": _spec(shape)}
-        return _by_chunks(describe, [image_bytes], _PICTURES_AT_ONCE, specs)
+        return chunks.by_chunks(describe, [image_bytes], _PICTURES_AT_ONCE, specs)
 
     def save(self, directory: str) -> None:
         """Writes the graph, aside and then renamed, with its manifest in the assets.
@@ -174,7 +172,9 @@ class DeepfakePipeline(tf.Module):
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
-    def _in_groups(self, function: Callable[..., Outputs], batch: tf.Tensor) -> Outputs:
+    def _in_groups(
+        self, function: Callable[..., chunks.Outputs], batch: tf.Tensor
+    ) -> chunks.Outputs:
         num_boxes = self.manifest["max_detections"]
         specs = {
             "num_heads": _spec(dtype=tf.int32),
@@ -184,9 +184,9 @@ class DeepfakePipeline(tf.Module):
             "fake_probability": _spec(),
             "status": _spec(dtype=tf.int32),
         }
-        return _by_chunks(function, [batch], _PICTURES_AT_ONCE, specs)
+        return chunks.by_chunks(function, [batch], _PICTURES_AT_ONCE, specs)
 
-    def _analyse(self, packed: tf.Tensor, status: tf.Tensor) -> Outputs:
+    def _analyse(self, packed: tf.Tensor, status: tf.Tensor) -> chunks.Outputs:
         """The outputs of `detect` for some pictures of `images.decode`."""
         readable = tf.where(status == images.OK)
         packed = tf.gather_nd(packed, readable)
@@ -229,7 +229,7 @@ class DeepfakePipeline(tf.Module):
             image = images.unpack(one)
             return images.letterbox(image, size), tf.shape(image)[:2]
 
-        letterboxed, extents = _map(
+        letterboxed, extents = chunks.one_by_one(
             letterbox,
             packed,
             (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32)),
@@ -240,7 +240,9 @@ class DeepfakePipeline(tf.Module):
             "scores": _spec([num_boxes]),
             "num_heads": _spec(dtype=tf.int32),
         }
-        found = _by_chunks(self._find_heads, [letterboxed], _PICTURES_AT_ONCE, specs)
+        found = chunks.by_chunks(
+            self._find_heads, [letterboxed], _PICTURES_AT_ONCE, specs
+        )
         heights, widths = extents[:, 0, None], extents[:, 1, None]
         boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
         pixels = (boxes[..., 2:] - boxes[..., :2]) * tf.cast(
@@ -258,13 +260,13 @@ class DeepfakePipeline(tf.Module):
 
         # From the original, not the letterboxed picture: a head of 40 px would be
         # resized twice.
-        def cut(one: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> Outputs:
+        def cut(one: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> chunks.Outputs:
             boxes = tf.boolean_mask(boxes[0], chosen[0])
             image = images.unpack(one[0])
             return {"crops": images.crop_heads(image, boxes, size, margin)}
 
         specs = {"crops": _spec([size, size, 3])}
-        return _by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]
+        return chunks.by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]
 
     def _on_crops(
         self,
@@ -276,7 +278,7 @@ class DeepfakePipeline(tf.Module):
         size = self.manifest["classifier"]["image_size"]
         packed, status = images.decode(image_bytes)
         readable = tf.where(status == images.OK)
-        crops = _map(
+        crops = chunks.one_by_one(
             lambda one: images.resize(images.unpack(one), size),
             tf.gather_nd(packed, readable),
             tf.TensorSpec([size, size, 3]),
@@ -287,12 +289,12 @@ class DeepfakePipeline(tf.Module):
 
     def _probabilities(self, crops: tf.Tensor) -> tf.Tensor:
         specs = {"probabilities": _spec()}
-        found = _by_chunks(self._judge, [crops], _CROPS_AT_ONCE, specs)
+        found = chunks.by_chunks(self._judge, [crops], _CROPS_AT_ONCE, specs)
         return found["probabilities"]
 
     def _embeddings(self, crops: tf.Tensor) -> tf.Tensor:
         specs = {"embeddings": _spec([self._embedding_size])}
-        found = _by_chunks(self._describe, [crops], _CROPS_AT_ONCE, specs)
+        found = chunks.by_chunks(self._describe, [crops], _CROPS_AT_ONCE, specs)
         return found["embeddings"]
 
     # The models as functions, each traced once for all signatures.
@@ -300,7 +302,7 @@ class DeepfakePipeline(tf.Module):
     def _detector_function(self, detector: keras.Model) -> Callable:
         described = self.manifest["detector"]
 
-        def find(letterboxed: tf.Tensor) -> Outputs:
+        def find(letterboxed: tf.Tensor) -> chunks.Outputs:
             class_logits, box_offsets = detector(letterboxed, training=False)
             boxes, scores, num_heads = postprocess.detections(
                 class_logits,
@@ -317,14 +319,14 @@ class DeepfakePipeline(tf.Module):
     def _classifier_function(self, classifier: keras.Model) -> Callable:
         described = self.manifest["classifier"]
 
-        def judge(crops: tf.Tensor) -> Outputs:
+        def judge(crops: tf.Tensor) -> chunks.Outputs:
             logits = classifier(crops, training=False)[:, 0]
             return {"probabilities": tf.sigmoid(logits / described["temperature"])}
 
         return _signature(_pictures(described["image_size"]))(judge)
 
     def _embedder_function(self, embedder: keras.Model) -> Callable:
-        def describe(crops: tf.Tensor) -> Outputs:
+        def describe(crops: tf.Tensor) -> chunks.Outputs:
             features = embedder(crops, training=False)
             return {"embeddings": tf.math.l2_normalize(features, axis=-1)}
 
@@ -411,52 +413,3 @@ def _spec(
 
 def _pictures(size: int) -> tf.TensorSpec:
     return tf.TensorSpec([None, size, size, 3], tf.float32)
-
-
-def _map(function: Callable, elements: Any, specs: Any) -> Any:
-    # One after another: what a picture takes on the way is freed before the next.
-    return tf.map_fn(
-        function, elements, fn_output_signature=specs, parallel_iterations=1
-    )
-
-
-def _by_chunks(
-    function: Callable[..., Outputs],
-    tensors: list[tf.Tensor],
-    chunk_size: int,
-    specs: dict[str, tf.TensorSpec],
-) -> Outputs:
-    """Calls `function` on slices of the tensors and joins what it returns.
-
-    Args:
-        function: Takes a slice of each tensor; may return any number of rows.
-        tensors: Equal in their first dimension, which may be 0.
-        chunk_size: Most rows of a slice.
-        specs: What the function returns, the first dimension unknown.
-    """
-    total = tf.shape(tensors[0])[0]
-    num_chunks = -(-total // chunk_size)
-    arrays = {
-        name: tf.TensorArray(
-            spec.dtype, num_chunks, infer_shape=False, element_shape=spec.shape
-        )
-        for name, spec in specs.items()
-    }
-
-    def step(chunk: tf.Tensor, arrays: dict) -> tuple[tf.Tensor, dict]:
-        rows = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
-        results = function(*(tensor[rows] for tensor in tensors))
-        return chunk + 1, {
-            name: array.write(chunk, results[name]) for name, array in arrays.items()
-        }
-
-    _, arrays = tf.while_loop(
-        lambda chunk, _: chunk < num_chunks,
-        step,
-        (tf.constant(0), arrays),
-        parallel_iterations=1,
-    )
-    return {
-        name: tf.ensure_shape(array.concat(), specs[name].shape)
-        for name, array in arrays.items()
-    }

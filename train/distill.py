@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     batches = functools.partial(
         data.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
-    teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS)
+    teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS, _TEACHER_SIZE.value)
     student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
     taps = classifier.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
     print(weights.load_snapshot(student, FLAGS.snapshot))
