@@ -37,7 +37,13 @@ _REQUIRED = {
         "threshold",
         "labels",
     ),
-    "pipeline": ("format", "detector", "classifier", "max_detections"),
+    "pipeline": (
+        "format",
+        "detector",
+        "classifier",
+        "max_detections",
+        "min_head_size",
+    ),
 }
 
 

@@ -149,6 +149,7 @@ def graph(tmp_path_factory):
         brightness_classifier(),
         {
             "kind": "pipeline",
+            "min_head_size": 1,
             "format": pipeline.FORMAT,
             "detector": detector_manifest,
             "classifier": classifier_manifest,

@@ -54,6 +54,7 @@ def test_parts_of_a_pipeline_are_checked():
         "detector": {"kind": "detector"},
         "classifier": CLASSIFIER,
         "max_detections": 100,
+        "min_head_size": 16,
     }
     with pytest.raises(ValueError, match="detector of the manifest lacks phi"):
         manifest.check(pipeline, "pipeline")

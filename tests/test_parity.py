@@ -43,6 +43,7 @@ _DESCRIPTION = {
         "labels": ["real", "fake"],
     },
     "max_detections": 10,
+    "min_head_size": 16,
     "versions": {},
 }
 
