@@ -32,8 +32,10 @@ _CORE = [
     "absl-py",
     # Plots, and the sample portrait that `dfdetect detect` takes by default.
     "matplotlib",
-    # Metrics: ROC, precision and recall, calibration.
+    # Metrics: ROC, precision and recall.
     "scikit-learn",
+    # Calibration: fits the temperature.
+    "scipy",
     # Progress bars.
     "tqdm",
 ]
