@@ -12,6 +12,7 @@ import platform
 from typing import Any
 
 import dfdetect
+from dfdetect import files
 
 FILE_NAME = "manifest.json"
 
@@ -110,11 +111,7 @@ def write(directory: str | os.PathLike, manifest: dict[str, Any]) -> str:
     if kind not in _REQUIRED:
         raise ValueError(f"kind must be one of {sorted(_REQUIRED)}, got {kind!r}.")
     check(manifest, kind)
-    os.makedirs(directory, exist_ok=True)
     path = os.path.join(directory, FILE_NAME)
-    aside = f"{path}.{os.getpid()}.tmp"
-    with open(aside, "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=2, sort_keys=True)
-        file.write("\n")
-    os.replace(aside, path)
+    text = json.dumps(manifest, indent=2, sort_keys=True)
+    files.write(path, f"{text}\n".encode())
     return path

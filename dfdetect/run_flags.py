@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 from absl import app, flags
 
-from dfdetect import training
+from dfdetect import files, training
 
 FLAGS = flags.FLAGS
 
@@ -68,14 +68,11 @@ def start(argv: Sequence[str]) -> training.Settings:
 
 
 def _keep_flags(model_dir: str, script: str) -> None:
-    os.makedirs(model_dir, exist_ok=True)
-    path = os.path.join(model_dir, "flags.txt")
     lines = {
         flag.serialize()
         for module in (script, __name__)
         for flag in FLAGS.get_flags_for_module(module)
         if flag.value is not None
     }
-    with open(path + ".tmp", "w", encoding="utf-8") as file:
-        file.write("\n".join(sorted(line for line in lines if line)) + "\n")
-    os.replace(path + ".tmp", path)
+    text = "\n".join(sorted(line for line in lines if line)) + "\n"
+    files.write(os.path.join(model_dir, "flags.txt"), text.encode())

@@ -7,6 +7,7 @@
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
@@ -61,8 +62,10 @@ def main(argv: list[str]) -> None:
         builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
     )
 
+    judged: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
+
     def evaluate() -> dict[str, float]:
-        logits, truths = evaluation.classifier_logits(model, validation)
+        judged[:] = logits, truths = evaluation.classifier_logits(model, validation)
         return classification.summary(truths, calibration.probability(logits))
 
     def keep_best(figures: dict[str, float]) -> None:
@@ -74,9 +77,7 @@ def main(argv: list[str]) -> None:
                 "model": _MODEL.value,
                 "image_size": _IMAGE_SIZE.value,
                 "crop_margin": _CROP_MARGIN.value,
-                "temperature": calibration.fit_temperature(
-                    *evaluation.classifier_logits(model, validation)
-                ),
+                "temperature": calibration.fit_temperature(*judged),
                 "threshold": 0.5,
                 "labels": list(labels.NAMES),
                 "data": data.describe(builder),

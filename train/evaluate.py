@@ -5,11 +5,10 @@
 """
 
 import json
-import os
 
 from absl import app, flags
 
-from dfdetect import data, evaluation, model_directory
+from dfdetect import data, evaluation, files, model_directory
 
 FLAGS = flags.FLAGS
 
@@ -48,9 +47,7 @@ def main(argv: list[str]) -> None:
     text = json.dumps(figures, indent=2)
     print(text)
     if _OUTPUT.value:
-        with open(_OUTPUT.value + ".tmp", "w", encoding="utf-8") as file:
-            file.write(text + "\n")
-        os.replace(_OUTPUT.value + ".tmp", _OUTPUT.value)
+        files.write(_OUTPUT.value, f"{text}\n".encode())
 
 
 if __name__ == "__main__":
