@@ -4,9 +4,10 @@ Reads folders that `datasets/prepare.py` wrote; they describe themselves, so no 
 code is needed. Encoded bytes are shuffled, then decoded: a tenth of the memory.
 """
 
+import dataclasses
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -20,6 +21,107 @@ _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 # Most heads of one training picture; HollywoodHeads has at most 27, SCUT-HEAD 89.
 MAX_HEADS = 100
 
+_NAME = "tfds_id"  # Key of what TFDS calls a record: file and place.
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """An endless stream of training batches that begins at any step.
+
+    What a step sees depends on the seed and the step only: not on where the run began,
+    nor on how many workers share its batch. Each epoch is shuffled anew, and the last
+    batch of one epoch may reach into the next.
+
+    Attributes:
+        examples: One pass over encoded examples, in a fixed order.
+        prepare: Takes a seed for stateless random ops, int32 `[2]`, and an example;
+            returns what the model trains on.
+        batch_size: Examples of a step, over all devices.
+        seed: Of order and augmentation.
+    """
+
+    examples: tf.data.Dataset
+    prepare: Callable[[tf.Tensor, Any], Any]
+    batch_size: int
+    seed: int
+
+    def from_step(
+        self, step: int, context: tf.distribute.InputContext | None = None
+    ) -> tf.data.Dataset:
+        """Batches from a step on, a batch for each replica.
+
+        Args:
+            step: Steps done, 0 at first.
+            context: Which of the workers this is; all of them by default.
+
+        Raises:
+            ValueError: There is no example, or the batch cannot be divided evenly.
+        """
+        context = context or tf.distribute.InputContext()
+        replicas = context.num_replicas_in_sync
+        if self.batch_size % replicas:
+            raise ValueError(
+                f"batch_size must be a multiple of {replicas} devices, "
+                f"got {self.batch_size}."
+            )
+        # Each worker reads all bytes but decodes its share only: that is what costs.
+        mine = self._seeded(step).shard(
+            context.num_input_pipelines, context.input_pipeline_id
+        )
+        return (
+            mine.map(self.prepare, tf.data.AUTOTUNE)
+            .batch(self.batch_size // replicas, drop_remainder=True)
+            # The strategies ask workers for more data at each step unless they know.
+            .apply(
+                tf.data.experimental.assert_cardinality(
+                    tf.data.experimental.INFINITE_CARDINALITY
+                )
+            )
+            .prefetch(2)
+        )
+
+    def unreadable(self, step: int) -> str:
+        """Names the first example from a step on that cannot be prepared, and why."""
+        prepare = tf.function(self.prepare)
+        epoch = self._seeded(step).take(self.examples.cardinality())
+        name = "a record"
+        try:
+            for seed, example in epoch:
+                name = example[_NAME].numpy().decode()
+                prepare(seed, example)
+                name = "a record"
+        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+            return f"{name}: {error.message.splitlines()[0]}"
+        return "none of the examples of this epoch"
+
+    def _seeded(self, step: int) -> tf.data.Dataset:
+        """Pairs of a seed and an encoded example, without end, from a step on."""
+        size = int(self.examples.cardinality())
+        if size < 1:
+            raise ValueError(
+                f"The data must have a known number of examples, got {size}."
+            )
+        first = step * self.batch_size
+        first_epoch, done = divmod(first, size)
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            # Of this function only: the order shall not depend on the global seed, and
+            # with one of 0 a data set takes no tensor as seed (TensorFlow 2.20).
+            tf.random.set_seed(1)
+            shuffled = self.examples.shuffle(
+                _SHUFFLE_EXAMPLES,
+                seed=self.seed * 1_000_003 + number,
+                reshuffle_each_iteration=False,
+            )
+            return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
+
+        def seeded(index: tf.Tensor, example: Any) -> tuple[tf.Tensor, Any]:
+            number = tf.cast(index % 2**31, tf.int32)
+            return tf.stack([tf.constant(self.seed, tf.int32), number]), example
+
+        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+        return epochs.flat_map(epoch).enumerate(first).map(seeded)
+
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
     """Opens a prepared data set.
@@ -28,7 +130,7 @@ def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
         FileNotFoundError: There is none of this name.
     """
     # TFDS takes "~" and relative paths, but looks elsewhere when the folder lacks.
-    if not os.path.isdir(os.path.join(data_dir, name)):
+    if not tf.io.gfile.isdir(os.path.join(data_dir, name)):
         raise FileNotFoundError(
             f"{name} is not prepared in {data_dir}; run "
             f"python datasets/prepare.py --dataset={name} --data_dir={data_dir}"
@@ -54,8 +156,8 @@ def classifier_training(
     image_size: int,
     batch_size: int,
     seed: int,
-) -> tf.data.Dataset:
-    """Endless shuffled batches of augmented head crops.
+) -> Batches:
+    """Shuffled batches of augmented head crops.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -68,8 +170,7 @@ def classifier_training(
         image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
         return image, tf.cast(example["label"], tf.int32)
 
-    examples = _seeded(_encoded(builder, split), seed)
-    return _batched(examples.map(prepare, tf.data.AUTOTUNE), batch_size, True)
+    return Batches(_encoded(builder, split), prepare, batch_size, seed)
 
 
 def classifier_evaluation(
@@ -86,7 +187,7 @@ def classifier_evaluation(
         return image, tf.cast(example["label"], tf.int32)
 
     examples = _encoded(builder, split).map(prepare, tf.data.AUTOTUNE)
-    return _batched(examples, batch_size, False)
+    return examples.batch(batch_size).prefetch(2)
 
 
 def detector_training(
@@ -97,8 +198,8 @@ def detector_training(
     batch_size: int,
     seed: int,
     scales: tuple[float, float],
-) -> tf.data.Dataset:
-    """Endless shuffled batches of augmented pictures with their anchors' targets.
+) -> Batches:
+    """Shuffled batches of augmented pictures with their anchors' targets.
 
     Args:
         anchor_boxes: `[A, 4]` of a model for `image_size`.
@@ -126,8 +227,7 @@ def detector_training(
         )
         return augment.colour(image, seeds[2]), class_targets, box_targets
 
-    examples = _seeded(_encoded(builder, split), seed)
-    return _batched(examples.map(prepare, tf.data.AUTOTUNE), batch_size, True)
+    return Batches(_encoded(builder, split), prepare, batch_size, seed)
 
 
 def detector_evaluation(
@@ -178,42 +278,30 @@ def find_images(patterns: Sequence[str]) -> list[str]:
 
 def unlabelled_training(
     paths: Sequence[str], image_sizes: Sequence[int], batch_size: int, seed: int
-) -> tf.data.Dataset:
-    """Endless shuffled batches of random windows of pictures, at several sizes at once.
+) -> Batches:
+    """Shuffled batches of random windows of pictures, at several sizes at once.
 
     Returns:
         Batches with one `[B, S, S, 3]` float32 in [0, 255] for each of `image_sizes`,
         all showing the same window.
     """
 
-    def prepare(seed: tf.Tensor, path: tf.Tensor) -> tuple[tf.Tensor, ...]:
+    def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, ...]:
         seeds = tf.random.split(seed, 3)
-        image = images.decode_image(tf.io.read_file(path))
+        image = images.decode_image(tf.io.read_file(example[_NAME]))
         image = augment.random_crop(image, max(image_sizes), seeds[0], min_area=0.3)
         image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
         return tuple(images.resize(image, size) for size in image_sizes)
 
-    files = tf.data.Dataset.from_tensor_slices(list(paths))
-    examples = _seeded(files, seed).map(prepare, tf.data.AUTOTUNE)
-    return _batched(examples, batch_size, True)
+    files = tf.data.Dataset.from_tensor_slices({_NAME: list(paths)})
+    return Batches(files, prepare, batch_size, seed)
 
 
 def _encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     return builder.as_dataset(
         split=split,
         decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(try_autocache=False),
-    )
-
-
-def _seeded(examples: tf.data.Dataset, seed: int) -> tf.data.Dataset:
-    """Shuffles without end; each example gets its own seed for stateless random ops."""
-    shuffled = examples.shuffle(_SHUFFLE_EXAMPLES, seed=seed).repeat()
-    return shuffled.enumerate().map(
-        lambda index, example: (
-            tf.stack([tf.constant(seed, tf.int32), tf.cast(index, tf.int32)]),
-            example,
-        )
+        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=True),
     )
 
 
@@ -224,9 +312,3 @@ def _padded(values: tf.Tensor, padding: Any) -> tf.Tensor:
     missing = [[0, MAX_HEADS - tf.shape(values)[0]]] + [[0, 0]] * (shape.rank - 1)
     filled = tf.pad(values, missing, constant_values=tf.cast(padding, values.dtype))
     return tf.ensure_shape(filled, shape)
-
-
-def _batched(
-    examples: tf.data.Dataset, batch_size: int, training: bool
-) -> tf.data.Dataset:
-    return examples.batch(batch_size, drop_remainder=training).prefetch(2)

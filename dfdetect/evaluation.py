@@ -1,5 +1,6 @@
 """Runs a model over a validation or test set and measures what it says."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -13,6 +14,9 @@ from dfdetect.metrics import classification, detection
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
 _MAX_DETECTIONS = 100
+
+Function = Callable[[tf.Tensor], Any]
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 def measure(
@@ -32,40 +36,35 @@ def measure(
         batch_size: Pictures at once.
 
     Returns:
-        For a detector those of `detector_figures`, for a classifier those of
+        For a detector those of `metrics.detection.evaluate`, for a classifier those of
         `metrics.classification.summary` over calibrated probabilities.
     """
     source = (builder, split, manifest["image_size"], batch_size)
     if manifest["kind"] == "detector":
-        return detector_figures(model, data.detector_evaluation(*source))
-    logits, truths = classifier_logits(model, data.classifier_evaluation(*source))
+        batches = data.detector_evaluation(*source)
+        return detection.evaluate(*detections(detect_function(model), batches))
+    crops = data.classifier_evaluation(*source)
+    logits, truths = classifier_logits(logits_function(model), crops)
     probabilities = calibration.probability(logits, manifest["temperature"])
     return classification.summary(truths, probabilities)
 
 
+def logits_function(model: keras.Model) -> Function:
+    """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`."""
+    return tf.function(lambda crops: model(crops, training=False)[:, 0])
+
+
 def classifier_logits(
-    model: keras.Model, batches: tf.data.Dataset
+    logits_function: Function, batches: tf.data.Dataset
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fake logits and labels, `[N]` each, of `data.classifier_evaluation`."""
-    predict = tf.function(lambda crops: model(crops, training=False)[:, 0])
-    pairs = [(predict(crops), truths) for crops, truths in batches]
+    pairs = [(logits_function(crops), truths) for crops, truths in batches]
     logits, truths = zip(*pairs, strict=True)
     return np.concatenate(logits), np.concatenate(truths)
 
 
-def detector_figures(
-    model: keras.Model, batches: tf.data.Dataset, iou_threshold: float = 0.5
-) -> dict[str, float]:
-    """Average precision over `data.detector_evaluation`, boxes of the originals.
-
-    Args:
-        model: An `EfficientDet`.
-        batches: As `data.detector_evaluation` gives them.
-        iou_threshold: Least overlap of a right detection, and of duplicates.
-
-    Returns:
-        See `metrics.detection.evaluate`.
-    """
+def detect_function(model: keras.Model) -> Function:
+    """A traced function from letterboxed pictures to `postprocess.detections`."""
     anchor_boxes = tf.constant(model.anchors.boxes)
 
     @tf.function(reduce_retracing=True)
@@ -80,9 +79,21 @@ def detector_figures(
             score_threshold=_SCORE_THRESHOLD,
         )
 
+    return detect
+
+
+def detections(
+    detect_function: Function, batches: tf.data.Dataset
+) -> tuple[list[Pair], list[Pair]]:
+    """What a detector finds in `data.detector_evaluation`, and what is there.
+
+    Returns:
+        Boxes and scores of each picture, and true boxes and whether they are difficult;
+        both as `metrics.detection.evaluate` takes them, boxes of the originals.
+    """
     found, truth = [], []
     for batch in batches:
-        boxes, scores, counts = detect(batch["images"])
+        boxes, scores, counts = detect_function(batch["images"])
         for index, count in enumerate(counts.numpy()):
             height, width = batch["extents"][index].numpy()
             upright = images.unletterbox_boxes(boxes[index, :count], height, width)
@@ -90,4 +101,4 @@ def detector_figures(
             truth.append(
                 (batch["boxes"][index].numpy(), batch["difficult"][index].numpy())
             )
-    return detection.evaluate(found, truth, iou_threshold)
+    return found, truth

@@ -1,34 +1,39 @@
-"""The flags that every training script shares, and what a run keeps of them."""
+"""The flags that every training script shares, and what a run makes of them."""
 
+import dataclasses
+import functools
+import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
+import tensorflow as tf
 from absl import app, flags
 
-from dfdetect import files, training
+from dfdetect import distribute, files, optimization, train_step, training
+from dfdetect.settings import Settings
 
 FLAGS = flags.FLAGS
+
+_log = logging.getLogger(__name__)
+
+# Kubeflow's training operator starts again what ends with a code from 128 on; 138 is
+# left to programs.
+_LOST_WORKER_CODE = 138
 
 flags.DEFINE_string(
     "model_dir", None, "Folder for checkpoints, events, weights and manifest."
 )
-flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
-flags.DEFINE_integer("batch_size", 16, "Pictures a step.", lower_bound=1)
-flags.DEFINE_integer("steps", 10_000, "Optimiser steps in all.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 1e-3, "Learning rate after the warm-up.")
-flags.DEFINE_integer("warmup_steps", 0, "Steps of linear rise.", lower_bound=0)
-flags.DEFINE_float("weight_decay", 1e-4, "Decoupled decay of kernels.")
-flags.DEFINE_float("clip_norm", 10.0, "Greatest global norm of the gradient.")
-flags.DEFINE_integer("eval_every", 500, "Steps between evaluations.", lower_bound=1)
-flags.DEFINE_integer("log_every", 50, "Steps between log lines.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.")
-flags.DEFINE_enum(
-    "precision",
-    "float32",
-    ["float32", "mixed_bfloat16"],
-    "Number format of the layers; weights, logits and losses stay float32.",
+flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets, here or gs:// or the like."
 )
+flags.DEFINE_integer(
+    "batch_size", 16, "Pictures a step, over all devices.", lower_bound=1
+)
+flags.DEFINE_integer("steps", 10_000, "Optimiser steps in all.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.", 0)
 flags.DEFINE_string(
     "snapshot",
     "none",
@@ -36,43 +41,179 @@ flags.DEFINE_string(
     "weights file or model folder of dfdetect.",
 )
 
+flags.DEFINE_enum(
+    "strategy",
+    "one",
+    distribute.NAMES,
+    "Where to train: one device; mirrored, all devices of this machine; multi_worker, "
+    "the machines that TF_CONFIG names; tpu, the one that TPU_NAME names.",
+)
+flags.DEFINE_integer(
+    "devices",
+    None,
+    "GPUs to take on each machine; without a GPU, parts to divide the processor into.",
+)
+flags.DEFINE_bool(
+    "deterministic", False, "Let TensorFlow use only operations that always repeat."
+)
+flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_bfloat16", "mixed_float16"],
+    "Number format of the layers; weights, logits and losses stay float32. "
+    "mixed_float16 scales the loss.",
+)
 
-def start(argv: Sequence[str]) -> training.Settings:
+flags.DEFINE_enum("optimizer", "adamw", optimization.RULES, "Update rule.")
+flags.DEFINE_float("learning_rate", 1e-3, "Learning rate after the warm-up.")
+flags.DEFINE_integer("warmup_steps", 0, "Steps of linear rise.", lower_bound=0)
+flags.DEFINE_enum(
+    "schedule",
+    "cosine",
+    optimization.SCHEDULES,
+    "Learning rate after the warm-up: a cosine down to 0 at --steps, or times "
+    "--decay_factor every --decay_every steps, or constant.",
+)
+flags.DEFINE_float("decay_factor", 0.1, "See --schedule.")
+flags.DEFINE_integer("decay_every", 1000, "See --schedule, in steps.", lower_bound=1)
+flags.DEFINE_float("momentum", 0.9, "Of --optimizer=sgd.")
+flags.DEFINE_float("weight_decay", 1e-4, "Decoupled decay of kernels.")
+flags.DEFINE_float(
+    "clip_norm", 10.0, "Greatest global norm of the gradient; 0 for no limit."
+)
+flags.DEFINE_float(
+    "ema_decay",
+    0.0,
+    "Evaluate and keep a moving average of the weights with this decay, such as .9998; "
+    "0 for the weights themselves.",
+)
+flags.DEFINE_integer(
+    "accumulate",
+    1,
+    "Parts of a batch to compute one after the other, for less memory; batch norms see "
+    "each part by itself.",
+    lower_bound=1,
+)
+flags.DEFINE_bool("freeze_backbone", False, "Train only what stands on the backbone.")
+flags.DEFINE_bool("freeze_bn", False, "Leave every batch norm as it starts.")
+flags.DEFINE_bool(
+    "synchronize_bn", True, "Let batch norms see the whole batch on many devices."
+)
+
+flags.DEFINE_integer("eval_every", 500, "Steps between evaluations.", lower_bound=1)
+flags.DEFINE_integer(
+    "checkpoint_every",
+    500,
+    "Steps between checkpoints; each evaluation has one as well.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("keep", 2, "Checkpoints to keep.", lower_bound=1)
+flags.DEFINE_string(
+    "best_metric",
+    None,
+    "Validation figure by which the weights are kept; with a minus sign before it if "
+    "less is better.",
+)
+flags.DEFINE_integer(
+    "patience",
+    0,
+    "Evaluations without a better one after which to stop; 0 for never.",
+    lower_bound=0,
+)
+flags.DEFINE_integer("log_every", 50, "Steps between log lines.", lower_bound=1)
+flags.DEFINE_bool("histograms", False, "Show histograms of all weights in TensorBoard.")
+flags.DEFINE_list(
+    "profile_steps", [], "First and last step to profile for TensorBoard, as 10,20."
+)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a script's `main`.
+
+    What the user can mend is one line on standard error, and exit code 1; with
+    `--verbosity=1` the traceback is shown as well. A run that a signal ended gives 128
+    plus the signal's number, one that lost a worker 138.
+    """
+    app.run(functools.partial(_guarded, main))
+
+
+def start(
+    argv: Sequence[str], metrics: Sequence[str]
+) -> tuple[Settings, tf.distribute.Strategy]:
     """Checks the flags, sets seed and precision, keeps the flags in `flags.txt`.
 
+    Args:
+        argv: What `main` got.
+        metrics: Names of the validation figures; the first is the default
+            `--best_metric`.
+
     Returns:
-        What the training loop needs to know.
+        What the training loop needs to know, and where it is to train.
 
     Raises:
         app.UsageError: Arguments are left over, or a value is out of range.
     """
     if len(argv) > 1:
         raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
-    try:
-        settings = training.Settings(
-            FLAGS.model_dir,
-            FLAGS.steps,
-            FLAGS.learning_rate,
-            FLAGS.warmup_steps,
-            FLAGS.weight_decay,
-            FLAGS.clip_norm,
-            FLAGS.eval_every,
-            FLAGS.log_every,
+    best_metric = FLAGS.best_metric or metrics[0]
+    if best_metric.removeprefix("-") not in metrics:
+        raise app.UsageError(
+            f"--best_metric must be one of {list(metrics)}, got {best_metric}."
         )
+    try:
+        fields = {field.name for field in dataclasses.fields(Settings)}
+        values: dict[str, Any] = {name: FLAGS[name].value for name in fields & {*FLAGS}}
+        values["best_metric"] = best_metric
+        values["loss_scaling"] = FLAGS.precision == "mixed_float16"
+        values["profile_steps"] = tuple(map(int, FLAGS.profile_steps))
+        values["hparams"] = {
+            name: shown if isinstance(shown, int | float) else str(shown)
+            for name, shown in _flag_values(argv[0]).items()
+        }
+        settings = Settings(**values)
+        strategy = distribute.make(FLAGS.strategy, FLAGS.devices)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
     keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy(FLAGS.precision)
-    _keep_flags(FLAGS.model_dir, argv[0])
-    return settings
+    if distribute.is_chief(strategy):
+        names = sorted(_flag_values(argv[0]))
+        text = "".join(f"{FLAGS[name].serialize()}\n" for name in names)
+        files.write(os.path.join(FLAGS.model_dir, "flags.txt"), text.encode())
+    return settings, strategy
 
 
-def _keep_flags(model_dir: str, script: str) -> None:
-    lines = {
-        flag.serialize()
+def adapt(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Freezes or joins the batch norms of a model, as the flags say."""
+    if FLAGS.freeze_bn:
+        train_step.freeze_batch_norms(model)
+    if FLAGS.synchronize_bn and strategy.num_replicas_in_sync > 1:
+        for layer in train_step.batch_norms(model):
+            layer.synchronized = True
+
+
+def _flag_values(script: str) -> dict[str, Any]:
+    """The flags of a script and of this module that have a value."""
+    return {
+        flag.name: flag.value
         for module in (script, __name__)
         for flag in FLAGS.get_flags_for_module(module)
-        if flag.value is not None
+        if flag.value not in (None, [])
     }
-    text = "\n".join(sorted(line for line in lines if line)) + "\n"
-    files.write(os.path.join(model_dir, "flags.txt"), text.encode())
+
+
+def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    try:
+        main(argv)
+    except training.Interrupted as interrupted:
+        _log.info("%s", interrupted)
+        sys.exit(128 + interrupted.signal)
+    except training.WorkerLost as lost:
+        print(f"{os.path.basename(argv[0])}: {lost}", file=sys.stderr)
+        sys.exit(_LOST_WORKER_CODE)
+    except (OSError, ValueError, FloatingPointError, tf.errors.OpError) as error:
+        _log.debug("", exc_info=True)
+        print(f"{os.path.basename(argv[0])}: {error}", file=sys.stderr)
+        sys.exit(1)

@@ -1,226 +1,327 @@
-"""The training loop: steps, checkpoints, resume, TensorBoard, a validation metric."""
+"""The one training loop: the same on one device, many devices and many machines.
 
-import dataclasses
+The chief evaluates, writes checkpoints and draws; the other workers wait for it. Data
+and random numbers are functions of seed and step, so that a checkpoint is all that a
+run needs to go on as if it had never been stopped.
+"""
+
+import collections
+import json
 import logging
 import os
-import sys
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
-import tqdm
+
+from dfdetect import checkpoints, data, distribute, files, summaries, train_step
+from dfdetect.progress import Progress, line
+from dfdetect.settings import Settings
 
 _log = logging.getLogger(__name__)
 
-# Batch-norm scales and offsets and biases are not decayed (He et al., Bag of Tricks
-# for Image Classification, CVPR 2019, section 3.1).
-_NOT_DECAYED = ("bias", "gamma", "beta", "fusion")
+# What a worker gets when another one dies.
+_LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+    tf.errors.InternalError,
+)
 
-LossFunction = Callable[[keras.Model, Any], dict[str, tf.Tensor]]
 
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to train.
+class Interrupted(Exception):
+    """The run left after a checkpoint, as a signal asked.
 
     Attributes:
-        model_dir: Where checkpoints, TensorBoard events and the best weights go.
-        steps: Optimiser steps in all.
-        learning_rate: Peak, reached after the warm-up; then a cosine down to zero.
-        warmup_steps: Steps of linear rise.
-        weight_decay: Of AdamW, decoupled; kernels only.
-        clip_norm: Greatest global norm of the gradient.
-        eval_every: Steps between evaluations, each of which keeps a checkpoint.
-        log_every: Steps between log lines.
+        signal: Number of the signal; that of SIGTERM where another worker got it.
     """
 
-    model_dir: str
-    steps: int
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    clip_norm: float
-    eval_every: int
-    log_every: int
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"interrupted; step {step} is kept, the same command goes on")
+        self.signal = signal_number
 
-    def __post_init__(self):
-        for name in ("steps", "learning_rate", "eval_every", "log_every", "clip_norm"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
-        if not 0 <= self.warmup_steps < self.steps:
+
+class WorkerLost(Exception):
+    """Another worker is gone, and all have to start again."""
+
+
+class Evaluations:
+    """The validation figures of a run, in `evaluations.jsonl` of its folder.
+
+    Args:
+        model_dir: The folder.
+        metric: Which figure says what is best; with a minus sign if less is better.
+        step: Lines of later steps are dropped.
+    """
+
+    def __init__(self, model_dir: str, metric: str, step: int) -> None:
+        self._path = os.path.join(model_dir, "evaluations.jsonl")
+        self._name = metric.removeprefix("-")
+        self._sign = -1.0 if metric.startswith("-") else 1.0
+        self._lines: list[dict[str, float]] = []
+        if os.path.exists(self._path):
+            with open(self._path, encoding="utf-8") as file:
+                self._lines = [json.loads(text) for text in file]
+        self._lines = [figures for figures in self._lines if figures["step"] <= step]
+
+    def best(self) -> dict[str, float] | None:
+        """The figures of the best evaluation, the first of equals."""
+        sound = [line for line in self._lines if not np.isnan(line[self._name])]
+        return max(sound, key=lambda x: self._sign * x[self._name], default=None)
+
+    def has(self, step: int) -> bool:
+        """Whether the step has been evaluated."""
+        return any(figures["step"] == step for figures in self._lines)
+
+    def since_best(self) -> int:
+        """Evaluations after the best one."""
+        best = self.best()
+        return len(self._lines) - (1 + self._lines.index(best) if best else 0)
+
+    def add(self, figures: Mapping[str, float]) -> bool:
+        """Takes the figures of a step; returns whether they are the best.
+
+        Raises:
+            ValueError: The metric is not among them.
+        """
+        if self._name not in figures:
             raise ValueError(
-                f"warmup_steps must be in [0, {self.steps}), got {self.warmup_steps}."
+                f"best_metric must be one of {sorted(figures)}, got {self._name!r}."
             )
+        self._lines.append(dict(figures))
+        return self.best() is self._lines[-1]
 
-
-class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
-    """Linear rise to the peak, then half a cosine down to zero."""
-
-    def __init__(self, peak: float, warmup_steps: int, steps: int):
-        self.peak = peak
-        self.warmup_steps = warmup_steps
-        self.steps = steps
-
-    def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        rise = (step + 1.0) / max(self.warmup_steps, 1)
-        share = (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1)
-        fall = 0.5 * (1.0 + keras.ops.cos(3.14159265 * keras.ops.clip(share, 0, 1)))
-        return self.peak * keras.ops.where(step < self.warmup_steps, rise, fall)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "peak": self.peak,
-            "warmup_steps": self.warmup_steps,
-            "steps": self.steps,
-        }
+    def write(self) -> None:
+        """Writes the file."""
+        text = "".join(json.dumps(figures) + "\n" for figures in self._lines)
+        files.write(self._path, text.encode())
 
 
 def train(
     model: keras.Model,
-    loss: LossFunction,
-    batches: Callable[[int], tf.data.Dataset],
+    judged: keras.Model,
+    loss: train_step.LossFunction,
+    batches: data.Batches,
     evaluate: Callable[[], Mapping[str, float]],
-    keep_best: Callable[[Mapping[str, float]], None],
-    metric: str,
+    keep_best: Callable[[Mapping[str, float]], Mapping[str, Any]],
     settings: Settings,
-) -> float:
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, float]:
     """Trains to `settings.steps`, going on from the newest checkpoint if there is one.
 
     Args:
-        model: Trained in place; holds the last weights afterwards, not the best.
-        loss: Takes the model and a batch; returns scalars, "loss" the one to lower.
-        batches: Takes the first step; returns an endless data set of batches.
-        evaluate: Returns validation figures of the model as it stands.
-        keep_best: Called with the figures whenever `metric` is the best so far.
-        metric: Which of the figures says what is best; greater is better.
+        model: Made within the strategy's scope; trained in place.
+        judged: Another model with the same weights, made outside of the scope. Before
+            each evaluation it gets those of `model`, averaged if so set.
+        loss: See `train_step.LossFunction`.
+        batches: What to train on.
+        evaluate: Returns validation figures of `judged`. What it writes with
+            `tf.summary` goes to the run's events.
+        keep_best: Called with the figures, after `evaluate`, whenever they are the best
+            so far. Keeps `judged`, and returns what is to be told of it.
+        settings: How to train.
+        strategy: Where to train; on one device by default.
 
     Returns:
-        The best value of `metric`.
+        The figures of the best evaluation.
 
     Raises:
-        FloatingPointError: The loss is no longer finite.
-        KeyboardInterrupt: After a checkpoint, when the run was interrupted.
+        FloatingPointError: The loss or the gradient is no longer finite.
+        ValueError: A record cannot be read, the checkpoint is of another run, or there
+            is no such metric.
+        Interrupted: SIGTERM or SIGINT came, and a checkpoint was written.
+        WorkerLost: Another worker died.
     """
-    optimizer = _optimizer(model, settings)
-    step = tf.Variable(0, dtype=tf.int64, trainable=False)
-    best = tf.Variable(float("-inf"), dtype=tf.float64, trainable=False)
-    checkpoints = tf.train.CheckpointManager(
-        tf.train.Checkpoint(model=model, optimizer=optimizer, step=step, best=best),
-        os.path.join(settings.model_dir, "checkpoints"),
-        max_to_keep=2,
+    strategy = strategy or tf.distribute.get_strategy()
+    chief = distribute.is_chief(strategy)
+    began = time.monotonic()
+    with strategy.scope():
+        state = train_step.State(model, settings)
+    take_step = train_step.make(strategy, state, loss, settings)
+    saved = checkpoints.Checkpoints(
+        os.path.join(settings.model_dir, "checkpoints"), settings.keep
     )
-    if checkpoints.restore_or_initialize():
-        _log.info("goes on from step %d", int(step))
-    train_step = _train_step(model, loss, optimizer)
-    writer = tf.summary.create_file_writer(settings.model_dir)
-    iterator = iter(batches(int(step)))
-    progress = _Progress(int(step), settings)
-    try:
-        while int(step) < settings.steps:
-            scalars = train_step(next(iterator))
-            step.assign_add(1)
-            progress.report(int(step), scalars, writer)
-            if int(step) % settings.eval_every == 0 or int(step) == settings.steps:
-                figures = evaluate()
-                _write_scalars(writer, figures, int(step), "validation")
-                _log.info("step %d validation %s", int(step), _line(figures))
-                if figures[metric] > float(best):
-                    best.assign(figures[metric])
-                    keep_best({**figures, "step": int(step)})
-                checkpoints.save(int(step))
-                progress.restart(int(step))
-    except KeyboardInterrupt:
-        checkpoints.save(int(step))
-        _log.info("interrupted; step %d is kept", int(step))
-        raise
-    finally:
-        writer.flush()
-    return float(best)
-
-
-def _optimizer(model: keras.Model, settings: Settings) -> keras.optimizers.Optimizer:
-    optimizer = keras.optimizers.AdamW(
-        WarmupCosine(settings.learning_rate, settings.warmup_steps, settings.steps),
-        weight_decay=settings.weight_decay,
-        global_clipnorm=settings.clip_norm,
+    step = _restore(state, saved, strategy)
+    if step and chief:
+        _log.info("goes on from step %d", step)
+    evaluations = Evaluations(settings.model_dir, settings.best_metric, step)
+    board = summaries.Board(
+        settings.model_dir, settings.hparams, chief, settings.profile_steps
     )
-    optimizer.exclude_from_weight_decay(var_names=list(_NOT_DECAYED))
-    optimizer.build(model.trainable_variables)
-    return optimizer
+    progress = Progress(step, settings.steps, batches.batch_size, chief)
 
+    def judge() -> None:
+        judged.set_weights(state.weights_to_judge())
+        with board.writing(step):
+            figures = {**evaluate(), "step": step}
+            board.scalars("validation", figures)
+            progress.say("step %d validation %s", step, line(figures))
+            if evaluations.add(figures):
+                board.text("manifest", keep_best(figures))
+            if settings.histograms:
+                board.histograms(state.variables())
+        saved.wait()  # No evaluation is on record whose checkpoint is not.
+        evaluations.write()
 
-def _train_step(
-    model: keras.Model, loss: LossFunction, optimizer: keras.optimizers.Optimizer
-) -> Callable[[Any], dict[str, tf.Tensor]]:
-    @tf.function
-    def train_step(batch):
-        with tf.GradientTape() as tape:
-            scalars = loss(model, batch)
-        gradients = tape.gradient(scalars["loss"], model.trainable_variables)
-        optimizer.apply_gradients(
-            zip(gradients, model.trainable_variables, strict=True)
-        )
-        return scalars | {
-            "gradient_norm": tf.linalg.global_norm(gradients),
-            "learning_rate": optimizer.learning_rate,
-        }
-
-    return train_step
-
-
-class _Progress:
-    """Scalars to TensorBoard and, every `log_every` steps, to a person."""
-
-    def __init__(self, step: int, settings: Settings):
-        self._settings = settings
-        self._bar = (
-            tqdm.tqdm(total=settings.steps, initial=step, unit="step")
-            if sys.stderr.isatty()
-            else None
-        )
-        self.restart(step)
-
-    def restart(self, step: int) -> None:
-        """Starts the clock anew, so that evaluations do not count as training."""
-        self._since = time.monotonic()
-        self._from_step = step
-
-    def report(
-        self,
-        step: int,
-        scalars: Mapping[str, tf.Tensor],
-        writer: tf.summary.SummaryWriter,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.update(1)
-        if step % self._settings.log_every and step != self._settings.steps:
-            return
+    def verified(at: int, scalars: Mapping[str, tf.Tensor]) -> dict[str, float]:
+        """The scalars of a step, which may still be running."""
         figures = {name: float(value) for name, value in scalars.items()}
-        if not abs(figures["loss"]) < float("inf"):
-            raise FloatingPointError(f"The loss is {figures['loss']} at step {step}.")
-        took = time.monotonic() - self._since
-        figures["steps_per_second"] = (step - self._from_step) / max(took, 1e-9)
-        _write_scalars(writer, figures, step, "training")
-        if self._bar is not None:
-            self._bar.set_postfix_str(_line(figures))
-        else:
-            _log.info("step %d/%d %s", step, self._settings.steps, _line(figures))
-        self.restart(step)
+        # In float16 the gradient overflows now and then; such steps are passed over.
+        watched = ("loss",) if settings.loss_scaling else ("loss", "gradient_norm")
+        for name in watched:
+            if not np.isfinite(figures[name]):
+                kept = f"step {saved.steps()[-1]}" if saved.steps() else "no checkpoint"
+                raise FloatingPointError(
+                    f"{name} is {figures[name]} at step {at}; {kept} is kept"
+                )
+        return figures
+
+    signals = _Signals()
+    # Reading the scalars of a step waits for it. Those of the step before are read
+    # while a GPU computes this one.
+    unread: collections.deque = collections.deque()
+    figures: dict[str, float] = {}
+    stop = False
+
+    def read(all_but: int) -> None:
+        nonlocal figures, stop
+        while len(unread) > all_but:
+            figures = verified(*unread.popleft())
+            stop = figures.pop("stop") > 0 or stop
+
+    try:
+        iterator = iter(
+            strategy.distribute_datasets_from_function(
+                lambda context: batches.from_step(step, context)
+            )
+        )
+        while True:
+            if step and _due(step, settings.eval_every, settings):
+                with progress.paused():
+                    if chief and not evaluations.has(step):
+                        judge()
+                    stale = _shared(strategy, evaluations.since_best())
+                if settings.patience and stale >= settings.patience:
+                    progress.say("stops: no better one in %d evaluations", stale)
+                    break
+            if step == settings.steps:
+                break
+            board.profile(step + 1)
+            with progress.waiting():
+                batch = _next(iterator, batches, step)
+            scalars = take_step(batch, tf.constant(step, tf.int64), signals.asked())
+            step += 1
+            progress.advance()
+            unread.append((step, scalars))
+            log = _due(step, settings.log_every, settings)
+            evaluation = _due(step, settings.eval_every, settings)
+            save = evaluation or _due(step, settings.checkpoint_every, settings)
+            read(0 if log or save else 1)
+            if stop:
+                read(0)
+            if log:
+                with board.writing(step):
+                    board.scalars("training", figures | progress.report(step, figures))
+            if evaluation:
+                with board.writing(step):
+                    board.batch(strategy, batch)
+            if chief and (save or stop):
+                saved.save(step, _arrays(state))
+            if stop and step < settings.steps:
+                raise Interrupted(step, signals.number or signal.SIGTERM)
+    except _LOST as error:
+        if distribute.num_workers(strategy) == 1:
+            raise
+        last = saved.steps()[-1:] or [0]
+        raise WorkerLost(
+            f"another worker is lost at step {step + 1}; start all of them again, they "
+            f"go on from step {last[0]} ({error.message.splitlines()[0][:200]})"
+        ) from error
+    finally:
+        signals.close()
+        progress.close()
+        saved.wait()
+        board.close()
+    _shared(strategy, 0)  # The others leave once the chief has written all.
+    best = evaluations.best() or {}
+    if chief:
+        _log.info(
+            "at step %d after %.0f s; the best, in %s: %s",
+            *(step, time.monotonic() - began, settings.model_dir, line(best)),
+        )
+    return best
 
 
-def _write_scalars(
-    writer: tf.summary.SummaryWriter,
-    figures: Mapping[str, float],
-    step: int,
-    group: str,
-) -> None:
-    with writer.as_default(step=step):
-        for name, value in figures.items():
-            tf.summary.scalar(f"{group}/{name}", value)
+class _Signals:
+    """Notes SIGTERM and SIGINT; a second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._before: dict[int, Any] = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
+
+    def asked(self) -> tf.Tensor:
+        """1 once a signal came, 0 before."""
+        return tf.constant(0.0 if self.number is None else 1.0)
+
+    def close(self) -> None:
+        """Gives the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: Any) -> None:
+        self.number = number
+        self.close()
 
 
-def _line(figures: Mapping[str, float]) -> str:
-    return " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+def _due(step: int, every: int, settings: Settings) -> bool:
+    return step % every == 0 or step == settings.steps
+
+
+def _arrays(state: train_step.State) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in state.variables().items()}
+
+
+def _shared(strategy: tf.distribute.Strategy, number: int) -> int:
+    """The chief's number; every worker waits here for the others."""
+    return int(distribute.share(strategy, [np.array(number, np.int64)])[0])
+
+
+def _restore(
+    state: train_step.State,
+    saved: checkpoints.Checkpoints,
+    strategy: tf.distribute.Strategy,
+) -> int:
+    """Brings the chief's newest checkpoint, or its start, into all replicas.
+
+    Returns:
+        The step of the checkpoint, 0 without one.
+    """
+    variables = state.variables()
+    arrays: dict[str, np.ndarray] = {}
+    if distribute.is_chief(strategy):
+        arrays = saved.restore({n: tuple(v.shape) for n, v in variables.items()})
+    step = _shared(strategy, saved.steps()[-1] if arrays else 0)
+    arrays = arrays or _arrays(state)
+    shared = distribute.share(strategy, [arrays[name] for name in variables])
+    with strategy.scope():
+        for variable, value in zip(variables.values(), shared, strict=True):
+            variable.assign(value)
+    return step
+
+
+def _next(iterator: Iterator, batches: data.Batches, step: int) -> Any:
+    try:
+        return next(iterator)
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        raise ValueError(
+            f"at step {step + 1} a record cannot be read: {batches.unreadable(step)}"
+        ) from error

@@ -40,7 +40,7 @@ def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared
     builder = data.open_builder(str(prepared), "labeled_faces")
 
     def first(seed, count=3):
-        batches = data.classifier_training(builder, "train", 71, 4, seed)
+        batches = data.classifier_training(builder, "train", 71, 4, seed).from_step(0)
         return [
             (crops.numpy(), truths.numpy()) for crops, truths in batches.take(count)
         ]
@@ -56,12 +56,80 @@ def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared
     assert min(c.min() for c, _ in one) >= 0 and max(c.max() for c, _ in one) <= 255.01
 
 
+def _contexts(workers, replicas=1):
+    return [
+        tf.distribute.InputContext(workers, index, workers * replicas)
+        for index in range(workers)
+    ]
+
+
+def _numbers(size, batch_size, seed=0):
+    """Batches whose examples are the numbers from 0 on, with the seeds they get."""
+    examples = tf.data.Dataset.range(size)
+    return data.Batches(examples, lambda *pair: pair, batch_size, seed)
+
+
+def _take(batches, step, count, context=None):
+    stream = batches.from_step(step, context).take(count)
+    return [(seeds.numpy(), values.numpy()) for seeds, values in stream]
+
+
+def test_a_stream_from_a_step_goes_on_as_the_whole_one():
+    # 10 examples in batches of 4: epochs end within batches.
+    batches = _numbers(10, 4)
+    whole = _take(batches, 0, 10)
+    for step in (1, 2, 5, 9):
+        for one, other in zip(_take(batches, step, 1), whole[step:], strict=False):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+    values = np.concatenate([values for _, values in whole])
+    epochs = values.reshape(4, 10)
+    assert all(sorted(epoch) == list(range(10)) for epoch in epochs.tolist())
+    assert len({tuple(epoch) for epoch in epochs.tolist()}) == 4
+    seeds = np.concatenate([seeds for seeds, _ in whole])
+    assert len({tuple(seed) for seed in seeds.tolist()}) == 40
+    other = np.concatenate([v for _, v in _take(_numbers(10, 4, seed=1), 0, 10)])
+    assert not np.array_equal(values, other)
+
+
+def test_workers_and_devices_share_each_batch():
+    batches = _numbers(10, 4)
+    whole = _take(batches, 3, 2)
+    for workers, replicas in ((2, 1), (1, 2), (2, 2)):
+        shares = [
+            _take(batches, 3, 2 * replicas, c) for c in _contexts(workers, replicas)
+        ]
+        for step in range(2):
+            values = [
+                value
+                for share in shares
+                for _, part in share[step * replicas : (step + 1) * replicas]
+                for value in part.tolist()
+            ]
+            assert sorted(values) == sorted(whole[step][1].tolist())
+    with pytest.raises(ValueError, match="multiple of 3 devices, got 4"):
+        batches.from_step(0, _contexts(3)[0])
+
+
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
+    for index in range(5):
+        picture = np.full((80, 80, 3), 50 * index, np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+    broken = tmp_path / "3.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    paths = data.find_images([str(tmp_path)])
+    batches = data.unlabelled_training(paths, (32,), batch_size=2, seed=0)
+    assert batches.unreadable(0).startswith(f"{broken}: ")
+    whole = data.unlabelled_training(paths[:3], (32,), batch_size=2, seed=0)
+    assert whole.unreadable(0).startswith("none of")
+
+
 def test_detector_training_targets_lie_on_the_drawn_heads(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
     batches = data.detector_training(
         builder, "train", grid.boxes, 128, 2, 0, scales=(1.0, 1.5)
-    )
+    ).from_step(0)
     seen = 0
     for pictures, class_targets, box_targets in batches.take(6):
         assert pictures.shape == (2, 128, 128, 3)
@@ -119,7 +187,7 @@ def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
     batches = data.unlabelled_training(
         data.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
     )
-    small, large = next(iter(batches))
+    small, large = next(iter(batches.from_step(0)))
     assert small.shape == (3, 32, 32, 3) and large.shape == (3, 64, 64, 3)
     shrunk = tf.image.resize(large, [32, 32], antialias=True)
     assert np.abs(shrunk - small).mean() < 4

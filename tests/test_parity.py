@@ -86,7 +86,8 @@ def _classifier():
 
 def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
     batches = data.classifier_evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
-    logits, _ = evaluation.classifier_logits(classifier, batches)
+    logits_function = evaluation.logits_function(classifier)
+    logits, _ = evaluation.classifier_logits(logits_function, batches)
     scored = calibration.probability(logits, _TEMPERATURE)
 
     detector = efficientdet.EfficientDet(image_size=128)

@@ -1,108 +1,268 @@
+import json
+import math
 import os
+import signal
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import training
+from dfdetect import checkpoints, data, training
+from dfdetect.settings import Settings
 
 
 def _settings(model_dir, **changes):
-    return training.Settings(
-        **{
-            "model_dir": str(model_dir),
-            "steps": 40,
-            "learning_rate": 0.3,
-            "warmup_steps": 4,
-            "weight_decay": 0.0,
-            "clip_norm": 10.0,
-            "eval_every": 10,
-            "log_every": 5,
-            **changes,
-        }
-    )
+    values = {
+        "steps": 40,
+        "best_metric": "nearness",
+        "learning_rate": 0.3,
+        "warmup_steps": 4,
+        "weight_decay": 0.0,
+        "eval_every": 10,
+        "checkpoint_every": 10,
+        "log_every": 5,
+    }
+    return Settings(str(model_dir), **{**values, **changes})
 
 
-class _Line:
-    """Fits y = 2x with one weight; records what the loop asks for."""
+def _line():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, name="line")])
+    model.layers[0].set_weights([np.zeros((1, 1)), np.zeros(1)])
+    return model
 
-    def __init__(self):
-        self.model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        self.model.layers[0].set_weights([np.zeros((1, 1)), np.zeros(1)])
-        self.starts, self.kept = [], []
+
+def _dropout():
+    """As `_line`, with weights that dropout spoils at random."""
+    keras.utils.set_random_seed(0)
+    layers = [
+        keras.layers.Dense(8, name="wide"),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(1, name="line"),
+    ]
+    return keras.Sequential([keras.Input((1,)), *layers])
+
+
+class _Run:
+    """Fits y = 2x; records what the loop asks for."""
+
+    def __init__(self, build=_line):
+        self.model, self.judged = build(), build()
+        self.kept, self.seen = [], []
+        inputs = np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
+        self.batches = data.Batches(
+            tf.data.Dataset.from_tensor_slices(inputs), lambda seed, x: x, 4, seed=0
+        )
 
     def loss(self, model, batch):
-        error = model(batch, training=True) - 2.0 * batch
-        return {"loss": tf.reduce_mean(tf.square(error))}
+        error = tf.square(model(batch, training=True) - 2.0 * batch)
+        return {"loss": tf.reduce_sum(error)}, tf.cast(tf.shape(batch)[0], tf.float32)
 
-    def batches(self, first_step):
-        self.starts.append((first_step, self.slope()))
-        return tf.data.Dataset.from_tensors(tf.constant([[1.0], [-1.0]])).repeat()
-
-    def slope(self):
-        return float(self.model.layers[0].kernel.numpy()[0, 0])
+    def slope(self, model=None):
+        model = model or self.model
+        return float(model(np.ones((1, 1), np.float32))[0, 0])
 
     def evaluate(self):
-        return {"nearness": -abs(self.slope() - 2.0)}
+        self.seen.append(self.judged.get_weights())
+        return {"nearness": -abs(self.slope(self.judged) - 2.0)}
+
+    def keep_best(self, figures):
+        self.kept.append(figures)
+        return figures
 
     def run(self, settings, **changes):
         parts = {
             "loss": self.loss,
             "batches": self.batches,
             "evaluate": self.evaluate,
-            "keep_best": self.kept.append,
+            "keep_best": self.keep_best,
             **changes,
         }
-        return training.train(self.model, metric="nearness", settings=settings, **parts)
+        return training.train(self.model, self.judged, settings=settings, **parts)
+
+
+def _events(model_dir):
+    """Scalars by tag and step."""
+    scalars = {}
+    for name in sorted(os.listdir(model_dir)):
+        if "tfevents" not in name:
+            continue
+        for event in tf.compat.v1.train.summary_iterator(os.path.join(model_dir, name)):
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    number = float(tf.make_ndarray(value.tensor))
+                    scalars.setdefault(value.tag, {})[event.step] = number
+    return scalars
+
+
+def _equal(weights, others):
+    return all(np.array_equal(a, b) for a, b in zip(weights, others, strict=True))
 
 
 def test_it_learns_and_keeps_the_best(tmp_path):
-    line = _Line()
-    best = line.run(_settings(tmp_path))
-    assert line.slope() == pytest.approx(2.0, abs=0.2)
-    nearness = [figures["nearness"] for figures in line.kept]
-    assert nearness == sorted(nearness) and nearness[-1] == pytest.approx(best)
-    assert all(figures["step"] % 10 == 0 for figures in line.kept)
-    assert any("tfevents" in name for name in os.listdir(tmp_path))
+    run = _Run()
+    best = run.run(_settings(tmp_path))
+    assert run.slope() == pytest.approx(2.0, abs=0.2)
+    nearness = [figures["nearness"] for figures in run.kept]
+    assert nearness == sorted(nearness) and nearness[-1] == best["nearness"]
+    assert all(figures["step"] % 10 == 0 for figures in run.kept)
+    scalars = _events(tmp_path)
+    assert list(scalars["training/loss"]) == list(range(5, 41, 5))
+    assert list(scalars["validation/nearness"]) == [10, 20, 30, 40]
+    assert {"training/gradient_norm", "training/images_per_second"} <= scalars.keys()
+    assert 0 <= scalars["training/input_wait_share"][40] <= 1
+    lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [10, 20, 30, 40]
 
 
-def test_a_second_run_goes_on_where_the_first_stopped(tmp_path):
-    first = _Line()
+def test_first_steps_are_those_of_the_formulas(tmp_path):
+    """Two SGD steps by hand: loss, clipping, momentum, and the averaged weights."""
+    run = _Run()
+    settings = _settings(
+        tmp_path,
+        steps=2,
+        optimizer="sgd",
+        schedule="constant",
+        warmup_steps=0,
+        learning_rate=0.1,
+        clip_norm=1.0,
+        ema_decay=0.9,
+        log_every=1,
+    )
+    run.run(settings)
+    weight = offset = momentum_w = momentum_b = 0.0
+    average = np.zeros(2)
+    scalars = _events(tmp_path)
+    for step, batch in enumerate(run.batches.from_step(0).take(2)):
+        x = batch.numpy()[:, 0].astype(np.float64)
+        error = weight * x + offset - 2 * x
+        assert scalars["training/loss"][step + 1] == pytest.approx((error**2).mean())
+        gradient = np.array([(2 * error * x).mean(), (2 * error).mean()])
+        norm = np.sqrt((gradient**2).sum())
+        assert scalars["training/gradient_norm"][step + 1] == pytest.approx(norm)
+        gradient = gradient / max(norm, 1.0)
+        momentum_w = 0.9 * momentum_w - 0.1 * gradient[0]
+        momentum_b = 0.9 * momentum_b - 0.1 * gradient[1]
+        weight, offset = weight + momentum_w, offset + momentum_b
+        decay = min(0.9, (1 + step) / (10 + step))
+        average += (1 - decay) * (np.array([weight, offset]) - average)
+    found = [float(w.ravel()[0]) for w in run.model.get_weights()]
+    np.testing.assert_allclose(found, [weight, offset], rtol=1e-5)
+    judged = [float(w.ravel()[0]) for w in run.seen[-1]]
+    np.testing.assert_allclose(judged, average, rtol=1e-5)
 
-    def interrupt(figures):
-        raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        first.run(_settings(tmp_path), keep_best=interrupt)
-    slope = first.slope()
-    second = _Line()
-    second.run(_settings(tmp_path))
-    assert second.starts == [(10, pytest.approx(slope))]
-    whole = _Line()
-    whole.run(_settings(tmp_path / "whole"))
-    assert second.slope() == pytest.approx(whole.slope(), abs=1e-6)
+@pytest.mark.parametrize("changes", [{}, {"ema_decay": 0.9, "optimizer": "sgd"}])
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(tmp_path, changes):
+    settings = {"steps": 23, "eval_every": 9, "checkpoint_every": 4, **changes}
+    whole = _Run(_dropout)
+    whole.run(_settings(tmp_path / "whole", **settings))
+    stopped = _Run(_dropout)
+
+    def loss(model, batch):
+        tf.py_function(stop, [], [])
+        return stopped.loss(model, batch)
+
+    def stop():
+        calls.append(1)
+        if len(calls) == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    calls = []
+    with pytest.raises(training.Interrupted, match="step 1[123] is kept") as raised:
+        stopped.run(_settings(tmp_path / "parts", **settings), loss=loss)
+    assert raised.value.signal == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    again = _Run(_dropout)
+    again.run(_settings(tmp_path / "parts", **settings))
+    assert _equal(again.model.get_weights(), whole.model.get_weights())
+    assert _equal(again.judged.get_weights(), whole.judged.get_weights())
+    both = [
+        (tmp_path / d / "evaluations.jsonl").read_text() for d in ("whole", "parts")
+    ]
+    assert both[0] == both[1]
+
+
+def test_a_batch_in_parts_is_the_same_step(tmp_path):
+    whole, parts = _Run(), _Run()
+    whole.run(_settings(tmp_path / "whole", steps=10))
+    parts.run(_settings(tmp_path / "parts", steps=10, accumulate=2))
+    assert parts.slope() == pytest.approx(whole.slope(), abs=1e-6)
+    with pytest.raises(ValueError, match="accumulate must divide 4 examples, got 3"):
+        _Run().run(_settings(tmp_path / "odd", accumulate=3))
 
 
 def test_a_finished_run_does_nothing_more(tmp_path):
-    _Line().run(_settings(tmp_path))
-    again = _Line()
-    again.run(_settings(tmp_path))
-    assert again.kept == []
+    first = _Run()
+    best = first.run(_settings(tmp_path))
+    again = _Run()
+    assert again.run(_settings(tmp_path)) == best
+    assert again.kept == [] and again.seen == []
+    assert again.slope() == first.slope()
+
+
+def test_checkpoints_are_the_newest_few(tmp_path):
+    _Run().run(_settings(tmp_path, keep=3, checkpoint_every=8))
+    saved = checkpoints.Checkpoints(str(tmp_path / "checkpoints"), 3)
+    assert saved.steps() == [30, 32, 40]
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 6
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    _Run().run(_settings(tmp_path))
+    with pytest.raises(ValueError, match="step_00000040 is not a checkpoint of this"):
+        _Run(_dropout).run(_settings(tmp_path))
+    with pytest.raises(ValueError, match="optimizer/mean.*another\nmodel_dir|another"):
+        _Run().run(_settings(tmp_path, optimizer="sgd"))
+
+
+def test_early_stopping_and_a_metric_of_which_less_is_better(tmp_path):
+    run = _Run()
+    answers = iter([0.5, 0.3, 0.4, float("nan"), 0.2])
+    best = run.run(
+        _settings(tmp_path, patience=2, best_metric="-error", steps=200),
+        evaluate=lambda: {"error": next(answers)},
+    )
+    assert [figures["error"] for figures in run.kept] == [0.5, 0.3]
+    assert best == {"error": 0.3, "step": 20}
+    assert next(answers) == 0.2  # It stopped after two that were no better.
+
+
+def test_an_unknown_metric_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"one of \['nearness', 'step'\], got 'auc'"):
+        _Run().run(_settings(tmp_path, best_metric="auc"))
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
+    run = _Run()
+
     def broken(model, batch):
-        return {"loss": tf.reduce_mean(model(batch)) * float("nan")}
+        sums, weight = run.loss(model, batch)
+        at_13 = tf.py_function(
+            lambda: float(len(calls.append(1) or calls)), [], "float"
+        )
+        return {"loss": tf.where(at_13 > 12, math.nan, 1.0) * sums["loss"]}, weight
 
-    with pytest.raises(FloatingPointError, match="nan at step 5"):
-        _Line().run(_settings(tmp_path), loss=broken)
+    calls = []
+    with pytest.raises(FloatingPointError, match="loss is nan at step 13; step 10 is"):
+        run.run(_settings(tmp_path), loss=broken)
+    assert checkpoints.Checkpoints(str(tmp_path / "checkpoints"), 1).steps() == [10]
 
 
-def test_learning_rate_rises_then_falls_to_zero():
-    schedule = training.WarmupCosine(1.0, 10, 110)
-    rates = [float(schedule(step)) for step in (0, 4, 9, 10, 60, 110)]
-    np.testing.assert_allclose(rates, [0.1, 0.5, 1.0, 1.0, 0.5, 0.0], atol=1e-6)
+def test_float16_passes_over_steps_whose_gradient_overflows(tmp_path):
+    run = _Run()
+
+    def half(model, batch):
+        # The gradient goes through float16: at a scale of 2**15 it overflows.
+        guess = tf.cast(tf.cast(model(batch), tf.float16), tf.float32)
+        error = tf.square(guess - 2.0 * batch)
+        return {"loss": tf.reduce_sum(error)}, tf.cast(tf.shape(batch)[0], tf.float32)
+
+    run.run(_settings(tmp_path, loss_scaling=True, log_every=1), loss=half)
+    scales = list(_events(tmp_path)["training/loss_scale"].values())
+    assert scales[0] == 2**15 and scales == sorted(scales, reverse=True)
+    assert scales[-1] < 2**15
+    assert run.slope() == pytest.approx(2.0, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +271,9 @@ def test_learning_rate_rises_then_falls_to_zero():
         ({"steps": 0}, "steps must be above 0, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be above 0"),
         ({"warmup_steps": 40}, r"warmup_steps must be in \[0, 40\), got 40"),
+        ({"ema_decay": 1.0}, r"ema_decay must be in \[0, 1\), got 1.0"),
+        ({"schedule": "sine"}, "schedule must be one of .*cosine"),
+        ({"profile_steps": (3,)}, "profile_steps must be a first and a last step"),
     ],
 )
 def test_bad_settings_are_refused(tmp_path, changes, message):

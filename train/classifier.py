@@ -18,6 +18,7 @@ from dfdetect import (
     labels,
     manifest,
     run_flags,
+    summaries,
     training,
 )
 from dfdetect.metrics import classification
@@ -42,6 +43,9 @@ _FREEZE_THROUGH = flags.DEFINE_string(
     None,
     "Layer up to which weights and batch-norm statistics stay as they start.",
 )
+_PROJECTED = flags.DEFINE_integer(
+    "projected", 256, "Validation crops in TensorBoard's projector.", lower_bound=0
+)
 _BN_MOMENTUM = flags.DEFINE_float(
     "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
 )
@@ -50,52 +54,84 @@ flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
 def main(argv: list[str]) -> None:
-    settings = run_flags.start(argv)
+    settings, strategy = run_flags.start(argv, classification.METRICS)
     builder = data.open_builder(FLAGS.data_dir, _DATASET.value)
-    model = classifier.build(
-        _MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value, _BN_MOMENTUM.value
-    )
+    with strategy.scope():
+        model = _build()
     print(weights.load_snapshot(model, FLAGS.snapshot))
-    if _FREEZE_THROUGH.value:
-        _freeze(model, _FREEZE_THROUGH.value)
+    freeze_through = "pool" if FLAGS.freeze_backbone else _FREEZE_THROUGH.value
+    if freeze_through:
+        _freeze(model, freeze_through)
+    run_flags.adapt(model, strategy)
+    judged = _build()
+    logits_function = evaluation.logits_function(judged)
+    embed = tf.function(classifier.embedding_model(judged))
     validation = data.classifier_evaluation(
         builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
     )
 
-    judged: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
+    latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
 
     def evaluate() -> dict[str, float]:
-        judged[:] = logits, truths = evaluation.classifier_logits(model, validation)
-        return classification.summary(truths, calibration.probability(logits))
-
-    def keep_best(figures: dict[str, float]) -> None:
-        weights.save(model, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
-        manifest.write(
-            FLAGS.model_dir,
-            {
-                "kind": "classifier",
-                "model": _MODEL.value,
-                "image_size": _IMAGE_SIZE.value,
-                "crop_margin": _CROP_MARGIN.value,
-                "temperature": calibration.fit_temperature(*judged),
-                "threshold": 0.5,
-                "labels": list(labels.NAMES),
-                "data": data.describe(builder),
-                "metrics": {"validation": figures},
-                "versions": manifest.versions(),
-            },
+        latest[:] = logits, truths = evaluation.classifier_logits(
+            logits_function, validation
         )
+        probabilities = calibration.probability(logits)
+        summaries.classification(truths, probabilities)
+        return classification.summary(truths, probabilities)
+
+    def keep_best(figures: dict[str, float]) -> dict:
+        weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
+        described = {
+            "kind": "classifier",
+            "model": _MODEL.value,
+            "image_size": _IMAGE_SIZE.value,
+            "crop_margin": _CROP_MARGIN.value,
+            "temperature": calibration.fit_temperature(*latest),
+            "threshold": 0.5,
+            "labels": list(labels.NAMES),
+            "data": data.describe(builder),
+            "metrics": {"validation": figures},
+            "versions": manifest.versions(),
+        }
+        manifest.write(FLAGS.model_dir, described)
+        _project(embed, validation)
+        return described
 
     training.train(
         model,
-        _loss,
-        lambda step: data.classifier_training(
-            builder, "train", _IMAGE_SIZE.value, FLAGS.batch_size, FLAGS.seed + step
+        judged,
+        loss,
+        data.classifier_training(
+            builder, "train", _IMAGE_SIZE.value, FLAGS.batch_size, FLAGS.seed
         ),
         evaluate,
         keep_best,
-        "auc",
         settings,
+        strategy,
+    )
+
+
+def loss(
+    model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Sums of cross-entropy and right answers, and the number of crops."""
+    images, truths = batch
+    logits = model(images, training=True)[:, 0]
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(
+        tf.cast(truths, tf.float32), tf.cast(logits, tf.float32)
+    )
+    right = tf.equal(logits > 0, truths == labels.FAKE)
+    sums = {
+        "loss": tf.reduce_sum(losses),
+        "accuracy": tf.reduce_sum(tf.cast(right, tf.float32)),
+    }
+    return sums, tf.cast(tf.size(truths), tf.float32)
+
+
+def _build() -> keras.Model:
+    return classifier.build(
+        _MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value, _BN_MOMENTUM.value
     )
 
 
@@ -108,20 +144,15 @@ def _freeze(model: keras.Model, last: str) -> None:
         layer.trainable = False
 
 
-def _loss(
-    model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]
-) -> dict[str, tf.Tensor]:
-    images, truths = batch
-    logits = model(images, training=True)[:, 0]
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(
-        tf.cast(truths, tf.float32), tf.cast(logits, tf.float32)
-    )
-    right = tf.equal(logits > 0, truths == labels.FAKE)
-    return {
-        "loss": tf.reduce_mean(losses),
-        "accuracy": tf.reduce_mean(tf.cast(right, tf.float32)),
-    }
+def _project(embed: evaluation.Function, validation: tf.data.Dataset) -> None:
+    """Shows the embeddings of the first validation crops in TensorBoard."""
+    shown = -(-_PROJECTED.value // FLAGS.batch_size)
+    if shown:
+        batches = [(x.numpy(), embed(x), y) for x, y in validation.take(shown)]
+        crops, vectors, truths = map(np.concatenate, zip(*batches, strict=True))
+        names = [labels.NAMES[truth] for truth in truths]
+        summaries.embeddings(FLAGS.model_dir, vectors, crops, names)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_flags.run(main)

@@ -4,13 +4,24 @@
       --model_dir=runs/d0 --phi=0 --image_size=512 --steps=5000 --batch_size=8
 """
 
+import functools
 import os
 
 import keras
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from dfdetect import data, evaluation, losses, manifest, run_flags, training
+from dfdetect import (
+    data,
+    evaluation,
+    images,
+    losses,
+    manifest,
+    run_flags,
+    summaries,
+    training,
+)
+from dfdetect.metrics import detection
 from dfdetect.models import efficientdet, weights
 
 FLAGS = flags.FLAGS
@@ -33,6 +44,9 @@ _SCALES = flags.DEFINE_list(
 _ANCHOR_SCALE = flags.DEFINE_float(
     "anchor_scale", None, "Side of the smallest anchor in strides; 4, or 5 for D7."
 )
+_WEIGHTED_BIFPN = flags.DEFINE_bool(
+    "weighted_bifpn", None, "Learnt fusion weights; by default up to phi 5."
+)
 _DROP_CONNECT = flags.DEFINE_float(
     "drop_connect_rate", 0.2, "Chance to skip the last residual block of the backbone."
 )
@@ -44,61 +58,82 @@ flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
 def main(argv: list[str]) -> None:
-    settings = run_flags.start(argv)
+    settings, strategy = run_flags.start(argv, detection.METRICS)
     builder = data.open_builder(FLAGS.data_dir, _DATASET.value)
     # Two models of one set of weights: windows to train on, whole pictures to judge.
     judged = _build(_IMAGE_SIZE.value)
-    model = _build(_WINDOW_SIZE.value or judged.image_size)
+    with strategy.scope():
+        model = _build(_WINDOW_SIZE.value or judged.image_size)
     print(weights.load_snapshot(model, FLAGS.snapshot))
     if _INIT_FROM.value:
         weights.load(model, _INIT_FROM.value)
+    model.backbone.trainable = not FLAGS.freeze_backbone
+    run_flags.adapt(model, strategy)
     low, high = (float(s) * judged.image_size / model.image_size for s in _SCALES.value)
     validation = data.detector_evaluation(
         builder, "validation", judged.image_size, FLAGS.batch_size
     )
+    detect_function = evaluation.detect_function(judged)
 
     def evaluate() -> dict[str, float]:
-        judged.set_weights(model.get_weights())
-        return evaluation.detector_figures(judged, validation)
+        found, truth = evaluation.detections(detect_function, validation)
+        _show(found, truth, next(iter(validation)))
+        return detection.evaluate(found, truth)
 
-    def keep_best(figures: dict[str, float]) -> None:
+    def keep_best(figures: dict[str, float]) -> dict:
         weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
-        manifest.write(
-            FLAGS.model_dir,
-            {
-                "kind": "detector",
-                "phi": judged.phi,
-                "image_size": judged.image_size,
-                "anchor_scale": judged.anchor_scale,
-                "num_classes": judged.num_classes,
-                # The graph reports from here on; AP counts lower scores as well.
-                "score_threshold": figures["f1_score_threshold"],
-                "iou_threshold": 0.5,
-                "max_detections": 100,
-                "labels": ["head"],
-                "data": data.describe(builder),
-                "metrics": {"validation": figures},
-                "versions": manifest.versions(),
-            },
-        )
+        described = {
+            "kind": "detector",
+            "phi": judged.phi,
+            "image_size": judged.image_size,
+            "anchor_scale": judged.anchor_scale,
+            "num_classes": judged.num_classes,
+            # The graph reports from here on; AP counts lower scores as well.
+            "score_threshold": figures["f1_score_threshold"],
+            "iou_threshold": 0.5,
+            "max_detections": 100,
+            "labels": ["head"],
+            "data": data.describe(builder),
+            "metrics": {"validation": figures},
+            "versions": manifest.versions(),
+        }
+        manifest.write(FLAGS.model_dir, described)
+        return described
 
     training.train(
         model,
-        _loss,
-        lambda step: data.detector_training(
+        judged,
+        functools.partial(loss, batch_size=FLAGS.batch_size),
+        data.detector_training(
             builder,
             "train",
             model.anchors.boxes,
             model.image_size,
             FLAGS.batch_size,
-            FLAGS.seed + step,
+            FLAGS.seed,
             (low, high),
         ),
         evaluate,
         keep_best,
-        "ap",
         settings,
+        strategy,
     )
+
+
+def loss(
+    model: keras.Model, batch: tuple[tf.Tensor, ...], batch_size: int
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Sums of the losses, and the number of positive anchors, one more in all parts."""
+    pictures, class_targets, box_targets = batch
+    class_logits, box_offsets = model(pictures, training=True)
+    # The loss divides by one more than it is told.
+    total, class_loss, box_loss = losses.detection_loss(
+        class_logits, box_offsets, class_targets, box_targets, num_positives=0
+    )
+    positives = tf.reduce_sum(tf.cast(class_targets >= 0, tf.float32))
+    share = tf.cast(tf.shape(pictures)[0], tf.float32) / batch_size
+    sums = {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+    return sums, positives + share
 
 
 def _build(image_size: int | None) -> efficientdet.EfficientDet:
@@ -107,18 +142,26 @@ def _build(image_size: int | None) -> efficientdet.EfficientDet:
         num_classes=1,
         image_size=image_size,
         anchor_scale=_ANCHOR_SCALE.value,
+        weighted_bifpn=_WEIGHTED_BIFPN.value,
         drop_connect_rate=_DROP_CONNECT.value,
     )
 
 
-def _loss(model: keras.Model, batch: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
-    images, class_targets, box_targets = batch
-    class_logits, box_offsets = model(images, training=True)
-    total, class_loss, box_loss = losses.detection_loss(
-        class_logits, box_offsets, class_targets, box_targets
-    )
-    return {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+def _show(found: list, truth: list, first: dict[str, tf.Tensor]) -> None:
+    """Shows precision and recall, and what was found in the first batch."""
+    scores, correct, ignored, num_true = detection.match_all(found, truth)
+    summaries.detection_curve(scores[~ignored], correct[~ignored], num_true)
+    extents = first["extents"].numpy()
+    squared = [
+        (images.letterbox_boxes(boxes, *extent).numpy(), box_scores)
+        for (boxes, box_scores), extent in zip(found, extents, strict=False)
+    ]
+    true_boxes = [
+        images.letterbox_boxes(boxes, *extent).numpy()
+        for (boxes, _), extent in zip(truth, extents, strict=False)
+    ]
+    summaries.detections(first["images"].numpy(), squared, true_boxes)
 
 
 if __name__ == "__main__":
-    app.run(main)
+    run_flags.run(main)

@@ -49,7 +49,7 @@ flags.mark_flags_as_required(["model_dir"])
 
 
 def main(argv: list[str]) -> None:
-    settings = run_flags.start(argv)
+    settings, strategy = run_flags.start(argv, ["explained"])
     paths = data.find_images(_IMAGES.value)
     if len(paths) < 2 * _HELD_OUT.value:
         raise app.UsageError(f"{len(paths)} pictures are too few to hold some out.")
@@ -61,31 +61,62 @@ def main(argv: list[str]) -> None:
     batches = functools.partial(
         data.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
-    teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS, _TEACHER_SIZE.value)
-    student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
-    taps = classifier.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
+    with strategy.scope():
+        student, pair = _build()
     print(weights.load_snapshot(student, FLAGS.snapshot))
-    pair = _pair(taps, teacher)
-    guess = tf.function(lambda batch: _loss(pair, batch, training=False)["loss"])
+    run_flags.adapt(pair, strategy)
+    judged_student, judged = _build()
+    guess = tf.function(lambda batch: loss(judged, batch, training=False))
 
     def evaluate() -> dict[str, float]:
-        mean = keras.metrics.Mean()
         steps = max(len(held_out) // FLAGS.batch_size, 1)
-        for batch in batches(held_out, seed=0).take(steps):
-            mean.update_state(guess(batch))
-        return {"explained": 1.0 - float(mean.result())}
+        guesses = [
+            guess(batch) for batch in batches(held_out, seed=0).from_step(0).take(steps)
+        ]
+        errors = [float(sums["loss"] / weight) for sums, weight in guesses]
+        return {"explained": 1.0 - sum(errors) / len(errors)}
+
+    def keep_best(figures: dict[str, float]) -> dict[str, float]:
+        path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
+        weights.save(judged_student, path)
+        return figures
 
     training.train(
         pair,
-        _loss,
-        lambda step: batches(kept, seed=FLAGS.seed + step),
+        judged,
+        loss,
+        batches(kept, seed=FLAGS.seed),
         evaluate,
-        lambda figures: weights.save(
-            student, os.path.join(FLAGS.model_dir, weights.FILE_NAME)
-        ),
-        "explained",
+        keep_best,
         settings,
+        strategy,
     )
+
+
+def loss(
+    pair: keras.Model, batch: tuple[tf.Tensor, tf.Tensor], training: bool = True
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Sums of the pictures' errors, in each map and over all, and their number.
+
+    An error is a mean square; 1 is what a constant would reach.
+    """
+    losses = []
+    for guess, target in zip(*pair(list(batch), training=training), strict=True):
+        target = tf.image.resize(target, tf.shape(guess)[1:3], antialias=True)
+        error = tf.square(guess - tf.stop_gradient(target))
+        losses.append(tf.reduce_sum(tf.reduce_mean(error, axis=[1, 2, 3])))
+    sums = {"loss": tf.add_n(losses) / len(losses)} | {
+        f"map{index}": loss for index, loss in enumerate(losses)
+    }
+    return sums, tf.cast(tf.shape(batch[0])[0], tf.float32)
+
+
+def _build() -> tuple[keras.Model, keras.Model]:
+    """A student, and the pair of it and the teacher."""
+    teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS, _TEACHER_SIZE.value)
+    student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
+    taps = classifier.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
+    return student, _pair(taps, teacher)
 
 
 def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
@@ -111,18 +142,5 @@ def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
     return keras.Model([images, teacher_images], [guesses, targets])
 
 
-def _loss(
-    pair: keras.Model, batch: tuple[tf.Tensor, tf.Tensor], training: bool = True
-) -> dict[str, tf.Tensor]:
-    """Mean squared error of each map; 1 is what a constant would reach."""
-    losses = []
-    for guess, target in zip(*pair(list(batch), training=training), strict=True):
-        target = tf.image.resize(target, tf.shape(guess)[1:3], antialias=True)
-        losses.append(tf.reduce_mean(tf.square(guess - tf.stop_gradient(target))))
-    return {"loss": tf.add_n(losses) / len(losses)} | {
-        f"map{index}": loss for index, loss in enumerate(losses)
-    }
-
-
 if __name__ == "__main__":
-    app.run(main)
+    run_flags.run(main)

@@ -5,6 +5,17 @@ import sklearn.metrics
 
 from dfdetect import labels as label_names
 
+METRICS = (
+    "auc",
+    "ap",
+    "accuracy",
+    "balanced_accuracy",
+    "log_loss",
+    "brier",
+    "ece",
+    "eer",
+)
+
 
 def summary(labels: np.ndarray, fake_probabilities: np.ndarray) -> dict[str, float]:
     """The usual measures at once.

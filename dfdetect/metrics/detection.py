@@ -8,6 +8,8 @@ import numpy as np
 # the area under the whole curve, VOC 2010 and later.
 METHODS = {"all": None, "11": 11, "101": 101}
 
+METRICS = ("ap", "recall", "f1")  # Of `evaluate`: those that say how good.
+
 
 def match_detections(
     boxes: np.ndarray,
@@ -104,6 +106,30 @@ def evaluate(
         `ap`, `recall` (share of true boxes found at any score), `f1` and
         `f1_score_threshold` (see `best_f1`) and `num_true`.
     """
+    scores, correct, ignored, num_true = match_all(
+        detections, ground_truth, iou_threshold
+    )
+    f1, threshold = best_f1(scores, correct, ignored, num_true)
+    return {
+        "ap": average_precision(scores, correct, ignored, num_true),
+        "recall": float(correct.sum() / num_true) if num_true else float("nan"),
+        "f1": f1,
+        "f1_score_threshold": threshold,
+        "num_true": num_true,
+    }
+
+
+def match_all(
+    detections: Sequence[tuple[np.ndarray, np.ndarray]],
+    ground_truth: Sequence[tuple[np.ndarray, np.ndarray]],
+    iou_threshold: float = 0.5,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """`match_detections` over many images, see `evaluate`.
+
+    Returns:
+        `scores`, `correct` and `ignored`, `[N]` over all images, and the number of true
+        boxes that are not difficult.
+    """
     correct, ignored, scores = [], [], []
     for (boxes, image_scores), (true_boxes, difficult) in zip(
         detections, ground_truth, strict=True
@@ -115,15 +141,12 @@ def evaluate(
         ignored.append(left_out)
         scores.append(image_scores)
     num_true = int(sum((~difficult).sum() for _, difficult in ground_truth))
-    joined = np.concatenate(scores), np.concatenate(correct), np.concatenate(ignored)
-    f1, threshold = best_f1(*joined, num_true)
-    return {
-        "ap": average_precision(*joined, num_true),
-        "recall": float(joined[1].sum() / num_true) if num_true else float("nan"),
-        "f1": f1,
-        "f1_score_threshold": threshold,
-        "num_true": num_true,
-    }
+    return (
+        np.concatenate(scores),
+        np.concatenate(correct),
+        np.concatenate(ignored),
+        num_true,
+    )
 
 
 def best_f1(
