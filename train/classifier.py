@@ -17,6 +17,7 @@ from dfdetect import (
     evaluation,
     labels,
     manifest,
+    objectives,
     run_flags,
     summaries,
     training,
@@ -101,7 +102,7 @@ def main(argv: list[str]) -> None:
     training.train(
         model,
         judged,
-        loss,
+        objectives.classification,
         data.classifier_training(
             builder, "train", _IMAGE_SIZE.value, FLAGS.batch_size, FLAGS.seed
         ),
@@ -110,23 +111,6 @@ def main(argv: list[str]) -> None:
         settings,
         strategy,
     )
-
-
-def loss(
-    model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Sums of cross-entropy and right answers, and the number of crops."""
-    images, truths = batch
-    logits = model(images, training=True)[:, 0]
-    losses = tf.nn.sigmoid_cross_entropy_with_logits(
-        tf.cast(truths, tf.float32), tf.cast(logits, tf.float32)
-    )
-    right = tf.equal(logits > 0, truths == labels.FAKE)
-    sums = {
-        "loss": tf.reduce_sum(losses),
-        "accuracy": tf.reduce_sum(tf.cast(right, tf.float32)),
-    }
-    return sums, tf.cast(tf.size(truths), tf.float32)
 
 
 def _build() -> keras.Model:

@@ -15,8 +15,8 @@ from dfdetect import (
     data,
     evaluation,
     images,
-    losses,
     manifest,
+    objectives,
     run_flags,
     summaries,
     training,
@@ -103,7 +103,7 @@ def main(argv: list[str]) -> None:
     training.train(
         model,
         judged,
-        functools.partial(loss, batch_size=FLAGS.batch_size),
+        functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
         data.detector_training(
             builder,
             "train",
@@ -118,22 +118,6 @@ def main(argv: list[str]) -> None:
         settings,
         strategy,
     )
-
-
-def loss(
-    model: keras.Model, batch: tuple[tf.Tensor, ...], batch_size: int
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Sums of the losses, and the number of positive anchors, one more in all parts."""
-    pictures, class_targets, box_targets = batch
-    class_logits, box_offsets = model(pictures, training=True)
-    # The loss divides by one more than it is told.
-    total, class_loss, box_loss = losses.detection_loss(
-        class_logits, box_offsets, class_targets, box_targets, num_positives=0
-    )
-    positives = tf.reduce_sum(tf.cast(class_targets >= 0, tf.float32))
-    share = tf.cast(tf.shape(pictures)[0], tf.float32) / batch_size
-    sums = {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
-    return sums, positives + share
 
 
 def _build(image_size: int | None) -> efficientdet.EfficientDet:
