@@ -7,7 +7,6 @@
 import functools
 import os
 
-import keras
 import tensorflow as tf
 from absl import flags
 
