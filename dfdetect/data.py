@@ -13,7 +13,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import augment, images, matching
+from dfdetect import augment, images, labels, matching
 
 _SHUFFLE_EXAMPLES = 10_000
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -156,8 +156,17 @@ def classifier_training(
     image_size: int,
     batch_size: int,
     seed: int,
+    augmented: bool = True,
 ) -> Batches:
-    """Shuffled batches of augmented head crops.
+    """Shuffled batches of head crops.
+
+    Args:
+        builder: A prepared data set of head crops.
+        split: "train" or another one.
+        image_size: Side of the crops in pixels.
+        batch_size: Crops of a step.
+        seed: Of order and augmentation.
+        augmented: Whether to crop, mirror and colour at random.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -166,11 +175,20 @@ def classifier_training(
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
         seeds = tf.random.split(seed, 3)
         image = images.decode_image(example["image"])
-        image = augment.random_crop(image, image_size, seeds[0])
-        image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
+        if augmented:
+            image = augment.random_crop(image, image_size, seeds[0])
+            image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
+        else:
+            image = images.resize(image, image_size)
         return image, tf.cast(example["label"], tf.int32)
 
     return Batches(_encoded(builder, split), prepare, batch_size, seed)
+
+
+def count_labels(builder: tfds.core.DatasetBuilder, split: str) -> list[int]:
+    """How many examples of a split have each of `dfdetect.labels`; reads them all."""
+    found = [int(e["label"]) for e in _encoded(builder, split).as_numpy_iterator()]
+    return [found.count(labels.REAL), found.count(labels.FAKE)]
 
 
 def classifier_evaluation(

@@ -4,6 +4,8 @@ See `train_step.LossFunction`: the sums of all parts are divided by the weights 
 so that it does not matter how a batch is cut up.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -12,27 +14,33 @@ from dfdetect import labels, losses
 Sums = tuple[dict[str, tf.Tensor], tf.Tensor]
 
 
-def classification(model: keras.Model, batch: tuple[tf.Tensor, tf.Tensor]) -> Sums:
+def classification(
+    model: keras.Model,
+    batch: tuple[tf.Tensor, tf.Tensor],
+    class_weights: Sequence[float] = (1.0, 1.0),
+) -> Sums:
     """Cross-entropy of head crops.
 
     Args:
         model: A classifier.
         batch: As `data.classifier_training` gives it.
+        class_weights: How much a crop of each label counts.
 
     Returns:
-        The sums `loss` and `accuracy`, and the number of crops.
+        The sums `loss` and `accuracy`, and the weight of the crops.
     """
     images, truths = batch
     logits = tf.cast(model(images, training=True)[:, 0], tf.float32)
     cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(
         tf.cast(truths, tf.float32), logits
     )
-    right = tf.equal(logits > 0, truths == labels.FAKE)
+    right = tf.cast(tf.equal(logits > 0, truths == labels.FAKE), tf.float32)
+    counts = tf.gather(tf.constant(class_weights, tf.float32), truths)
     sums = {
-        "loss": tf.reduce_sum(cross_entropy),
-        "accuracy": tf.reduce_sum(tf.cast(right, tf.float32)),
+        "loss": tf.reduce_sum(counts * cross_entropy),
+        "accuracy": tf.reduce_sum(counts * right),
     }
-    return sums, tf.cast(tf.size(truths), tf.float32)
+    return sums, tf.reduce_sum(counts)
 
 
 def detection(

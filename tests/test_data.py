@@ -124,6 +124,17 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     assert whole.unreadable(0).startswith("none of")
 
 
+def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
+    builder = data.open_builder(str(prepared), "labeled_faces")
+    batches = data.classifier_training(builder, "train", 71, 8, 0, augmented=False)
+    crops, truths = next(iter(batches.from_step(0)))
+    expected, labels = next(iter(data.classifier_evaluation(builder, "train", 71, 8)))
+    order, same = (np.argsort(x.numpy().sum((1, 2, 3))) for x in (crops, expected))
+    np.testing.assert_allclose(crops.numpy()[order], expected.numpy()[same], atol=1e-3)
+    np.testing.assert_array_equal(truths.numpy()[order], labels.numpy()[same])
+    assert data.count_labels(builder, "train") == [4, 4]
+
+
 def test_detector_training_targets_lie_on_the_drawn_heads(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)

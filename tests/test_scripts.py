@@ -2,6 +2,12 @@
 
 import json
 import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 
 import h5py
 import numpy as np
@@ -29,7 +35,7 @@ CLASSIFIER = (
 )
 
 
-def _train(run_script, script, prepared, model_dir, flags, steps, *more):
+def _train(run_script, script, prepared, model_dir, flags, steps, *more, check=True):
     return run_script(
         f"train/{script}.py",
         f"--data_dir={prepared}",
@@ -37,6 +43,7 @@ def _train(run_script, script, prepared, model_dir, flags, steps, *more):
         f"--steps={steps}",
         *flags,
         *more,
+        check=check,
     )
 
 
@@ -160,6 +167,87 @@ def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
 def test_usage_errors_name_the_flag(run_script, arguments, message):
     done = run_script(*arguments, check=False)
     assert done.returncode != 0 and message in done.stderr
+
+
+def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tmp_path):
+    done = _train(
+        run_script, "classifier", tmp_path, tmp_path / "x", (), 1, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("classifier.py: labeled_faces is not prepared in")
+    assert "Traceback" not in done.stderr
+    other = ("--dataset=labeled_faces", "--model=xception", "--image_size=71")
+    done = _train(run_script, "classifier", prepared, classifier, other, 4, check=False)
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "is not a checkpoint of this run" in last and "middle5" in last
+
+
+@pytest.mark.parametrize("script", ["classifier", "detector", "distill"])
+def test_recipes_name_flags_that_there_are(run_script, script):
+    code = f"""
+import glob, runpy
+runpy.run_path("train/{script}.py")
+from absl import flags
+for path in glob.glob("train/recipes/*.flags"):
+    if "train/{script}.py" in open(path).read():
+        flags.FLAGS.unparse_flags()
+        required = ["--model_dir=x", "--data_dir=x", "--teacher=x", "--images=x"]
+        required = [flag for flag in required if flag[2:-2] in flags.FLAGS]
+        flags.FLAGS(["x", f"--flagfile={{path}}", *required])
+        print(path)
+"""
+    read = run_script("-c", code).stdout.split()
+    assert len(read) >= {"classifier": 10, "detector": 4, "distill": 2}[script]
+
+
+def test_tensorboard_shows_a_run(detector, classifier, tmp_path):
+    for model_dir in (detector, classifier):
+        (tmp_path / model_dir.name).symlink_to(model_dir)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={tmp_path}"]
+        + [f"--port={port}", "--load_fast=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def tags(plugin, page="tags"):
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/data/plugin/{plugin}/{page}", timeout=10
+        ) as answer:
+            return json.load(answer)
+
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                scalars = tags("scalars")
+                if {"detector", "classifier"} <= scalars.keys():
+                    break
+            except urllib.error.URLError:
+                pass
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        training = ("loss", "learning_rate", "gradient_norm", "images_per_second")
+        wanted = {f"training/{name}" for name in (*training, "input_wait_share")}
+        assert wanted | {"validation/ap"} <= scalars["detector"].keys()
+        assert wanted | {"validation/auc"} <= scalars["classifier"].keys()
+        images = tags("images")
+        shown = {"training/batch", "validation/pr_curve"}
+        assert shown | {"validation/detections"} <= images["detector"].keys()
+        curves = {"validation/roc_curve", "validation/confusion_matrix"}
+        assert shown | curves <= images["classifier"].keys()
+        assert "validation/pr_curves" in tags("pr_curves")["classifier"]
+        assert {"flags", "manifest"} <= set(tags("text")["classifier"])
+        assert "validation/fake_probability_of_real" in tags("histograms")["classifier"]
+        assert "classifier" in tags("projector", "runs")
+    finally:
+        server.kill()
+        server.wait()
 
 
 def _write_teacher(path):

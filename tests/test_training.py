@@ -233,6 +233,27 @@ def test_an_unknown_metric_is_named(tmp_path):
         _Run().run(_settings(tmp_path, best_metric="auc"))
 
 
+def test_a_record_that_cannot_be_read_is_named(tmp_path):
+    pictures = [tf.io.encode_png(np.full((1, 1, 1), i, np.uint8)) for i in range(8)]
+    pictures[5] = tf.constant("no picture")
+    examples = {
+        "image": pictures,
+        "tfds_id": [f"train.tfrecord__{i}" for i in range(8)],
+    }
+
+    def prepare(seed, example):
+        return tf.cast(tf.io.decode_png(example["image"])[0, 0], tf.float32)
+
+    batches = data.Batches(
+        tf.data.Dataset.from_tensor_slices(examples), prepare, 4, seed=0
+    )
+    with pytest.raises(
+        ValueError, match="cannot be read: train.tfrecord__5: "
+    ) as raised:
+        _Run().run(_settings(tmp_path), batches=batches)
+    assert "\n" not in str(raised.value)
+
+
 def test_a_loss_that_is_no_number_stops_the_run(tmp_path):
     run = _Run()
 

@@ -4,11 +4,13 @@
       --model_dir=runs/xception --model=xception --image_size=150 --steps=5000
 """
 
+import functools
 import os
 
 import keras
 import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import (
@@ -44,6 +46,10 @@ _FREEZE_THROUGH = flags.DEFINE_string(
     None,
     "Layer up to which weights and batch-norm statistics stay as they start.",
 )
+_BALANCE = flags.DEFINE_bool(
+    "balance", False, "Let real and fake crops count the same in all, however many."
+)
+_AUGMENT = flags.DEFINE_bool("augment", True, "Change the crops at random.")
 _PROJECTED = flags.DEFINE_integer(
     "projected", 256, "Validation crops in TensorBoard's projector.", lower_bound=0
 )
@@ -102,9 +108,16 @@ def main(argv: list[str]) -> None:
     training.train(
         model,
         judged,
-        objectives.classification,
+        functools.partial(
+            objectives.classification, class_weights=_class_weights(builder)
+        ),
         data.classifier_training(
-            builder, "train", _IMAGE_SIZE.value, FLAGS.batch_size, FLAGS.seed
+            builder,
+            "train",
+            _IMAGE_SIZE.value,
+            FLAGS.batch_size,
+            FLAGS.seed,
+            _AUGMENT.value,
         ),
         evaluate,
         keep_best,
@@ -117,6 +130,16 @@ def _build() -> keras.Model:
     return classifier.build(
         _MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value, _BN_MOMENTUM.value
     )
+
+
+def _class_weights(builder: tfds.core.DatasetBuilder) -> list[float]:
+    """By label; their mean over the training crops is 1."""
+    if not _BALANCE.value:
+        return [1.0, 1.0]
+    counts = data.count_labels(builder, "train")
+    if not all(counts):
+        raise ValueError(f"--balance wants real and fake crops, got {counts}.")
+    return [sum(counts) / (2 * count) for count in counts]
 
 
 def _freeze(model: keras.Model, last: str) -> None:
