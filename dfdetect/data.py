@@ -68,8 +68,12 @@ class Batches:
         mine = self._seeded(step).shard(
             context.num_input_pipelines, context.input_pipeline_id
         )
+        # Its thread now and then never ends when an iterator of many devices does, and
+        # with it the process (TensorFlow 2.20).
+        options = tf.data.Options()
+        options.autotune.enabled = False
         return (
-            mine.map(self.prepare, tf.data.AUTOTUNE)
+            mine.map(self.prepare, os.cpu_count())
             .batch(self.batch_size // replicas, drop_remainder=True)
             # The strategies ask workers for more data at each step unless they know.
             .apply(
@@ -78,6 +82,7 @@ class Batches:
                 )
             )
             .prefetch(2)
+            .with_options(options)
         )
 
     def unreadable(self, step: int) -> str:

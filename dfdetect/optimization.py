@@ -110,18 +110,25 @@ class Optimizer(tf.Module):
         for (name, weight), gradient in zip(
             self._weights.items(), gradients, strict=True
         ):
+            # Each variable is read once and written once: TensorFlow does not always
+            # keep the order of two changes, and their rounding depends on it.
+            value = tf.convert_to_tensor(weight.value)
             if self._weight_decay and not name.endswith(_NOT_DECAYED):
-                weight.assign_sub(weight * self._weight_decay * rate)
+                value -= value * self._weight_decay * rate
             if self._rule == "sgd":
-                momentum = self.slots[f"momentum/{name}"]
-                momentum.assign(self._momentum * momentum - rate * gradient)
-                weight.assign_add(momentum)
+                momentum = self._momentum * self.slots[f"momentum/{name}"]
+                momentum -= rate * gradient
+                self.slots[f"momentum/{name}"].assign(momentum)
+                weight.assign(value + momentum)
             else:
-                mean = self.slots[f"mean/{name}"]
-                square = self.slots[f"square/{name}"]
-                mean.assign_add((gradient - mean) * (1.0 - _BETA1))
-                square.assign_add((tf.square(gradient) - square) * (1.0 - _BETA2))
-                weight.assign_sub(mean * corrected / (tf.sqrt(square) + _EPSILON))
+                mean = tf.convert_to_tensor(self.slots[f"mean/{name}"])
+                mean += (gradient - mean) * (1.0 - _BETA1)
+                self.slots[f"mean/{name}"].assign(mean)
+                square = tf.convert_to_tensor(self.slots[f"square/{name}"])
+                square += (tf.square(gradient) - square) * (1.0 - _BETA2)
+                self.slots[f"square/{name}"].assign(square)
+                change = mean * corrected / (tf.sqrt(square) + _EPSILON)
+                weight.assign(value - change)
 
 
 class LossScale(tf.Module):

@@ -54,7 +54,9 @@ flags.DEFINE_integer(
     "GPUs to take on each machine; without a GPU, parts to divide the processor into.",
 )
 flags.DEFINE_bool(
-    "deterministic", False, "Let TensorFlow use only operations that always repeat."
+    "deterministic",
+    False,
+    "Repeat to the last bit: only operations that do, each on one thread of a processor.",
 )
 flags.DEFINE_enum(
     "precision",
@@ -171,6 +173,10 @@ def start(
             for name, shown in _flag_values(argv[0]).items()
         }
         settings = Settings(**values)
+        if FLAGS.deterministic:
+            # Kernels of several threads differ now and then in the last bit, whatever
+            # enable_op_determinism says (TensorFlow 2.20).
+            tf.config.threading.set_intra_op_parallelism_threads(1)
         strategy = distribute.make(FLAGS.strategy, FLAGS.devices)
     except ValueError as error:
         raise app.UsageError(str(error)) from error

@@ -290,7 +290,7 @@ def _confusion(tag: str, truths: np.ndarray, called_fake: np.ndarray) -> None:
     axes.imshow(counts / np.maximum(counts.sum(1, keepdims=True), 1), "Blues", vmin=0)
     for row in range(2):
         for column in range(2):
-            axes.text(column, row, str(counts[row, column]), ha="center")
+            axes.text(column, row, str(counts[row, column]), backgroundcolor="white")
     axes.set(xlabel="called", ylabel="is")
     axes.set(xticks=[0, 1], xticklabels=labels.NAMES)
     axes.set(yticks=[0, 1], yticklabels=labels.NAMES)

@@ -159,9 +159,10 @@ def train(
     def judge() -> None:
         judged.set_weights(state.weights_to_judge())
         with board.writing(step):
-            figures = {**evaluate(), "step": step}
-            board.scalars("validation", figures)
-            progress.say("step %d validation %s", step, line(figures))
+            found = evaluate()
+            board.scalars("validation", found)
+            progress.say("step %d validation %s", step, line(found))
+            figures = {**found, "step": step}
             if evaluations.add(figures):
                 board.text("manifest", keep_best(figures))
             if settings.histograms:
