@@ -8,25 +8,34 @@ the source files cannot be used.
 """
 
 import importlib.util
+import inspect
 import os
 import pathlib
+import signal
 import sys
-from types import ModuleType
-from typing import NoReturn
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
 
 # Before TensorFlow is imported: its start-up notes would bury the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
+from tensorflow_datasets.core import shuffle
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"
 _NAMES = sorted(p.parent.name for p in _FOLDER.glob(f"*/*{_SUFFIX}.py"))
 
-_DATASET = flags.DEFINE_enum("dataset", None, _NAMES, "What to prepare.", required=True)
+# TFDS sorts records by a hash: in memory up to so many bytes, beyond in files. Its
+# gigabyte would be most of what a build takes.
+_SORTED_IN_MEMORY = 2**26
+
+_DATASET = flags.DEFINE_string(
+    "dataset", None, f"One of {', '.join(_NAMES)}, or NAME/CONFIG.", required=True
+)
 _MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", None, "Folder of the source files; only read.", required=True
+    "manual_dir", None, "Folder of the source files; only read."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder for prepared datasets; made if absent.", required=True
@@ -34,6 +43,37 @@ _DATA_DIR = flags.DEFINE_string(
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Prepare again what --data_dir already has."
 )
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner",
+    None,
+    "Run on Apache Beam (pip install dfdetect[beam]): DirectRunner, FlinkRunner, "
+    "SparkRunner or DataflowRunner.",
+)
+_BEAM_OPTIONS = flags.DEFINE_list(
+    "beam_options",
+    [],
+    "Options of the runner, such as direct_running_mode=multi_processing,"
+    "direct_num_workers=2.",
+)
+_DOWNLOAD = flags.DEFINE_bool(
+    "download", False, "Fetch the source files, where the dataset is public."
+)
+
+# What a builder takes; see its README. Those that are not given stay as it says.
+_OPTIONS = [
+    flags.DEFINE_bool("strict", False, "Stop at the first file that cannot be used."),
+    flags.DEFINE_integer(
+        "num_threads", None, "Source files at once; by default the cores.", 1
+    ),
+    flags.DEFINE_integer(
+        "frames_per_video",
+        None,
+        "Frames of a clip, at the centres of equal parts; -1 for all.",
+    ),
+    flags.DEFINE_enum(
+        "frame_format", None, ["png", "jpeg"], "How the frames of clips are kept."
+    ),
+]
 
 
 def _load(name: str) -> ModuleType:
@@ -49,19 +89,66 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def _prepare(name: str, manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
-    builder = _load(name).Builder(data_dir=data_dir)
+def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
+    """The builder of `NAME` or `NAME/CONFIG` with the options that were given.
+
+    Raises:
+        flags.Error: There is no such dataset or config, or it has no such option.
+    """
+    name, _, config = dataset.partition("/")
+    if name not in _NAMES:
+        raise flags.Error(f"--dataset must be one of {', '.join(_NAMES)}, got {name}.")
+    builder_class = _load(name).Builder
+    configs = [config.name for config in builder_class.BUILDER_CONFIGS]
+    if config not in (configs or [""]):
+        raise flags.Error(
+            f"--dataset={name} {'needs a config' if configs else 'has no configs'}: "
+            f"{', '.join(f'{name}/{c}' for c in configs) or name}; got {dataset}."
+        )
+    options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
+    known: set[str] = set()
+    for base in builder_class.__mro__:
+        known.update(inspect.signature(base.__init__).parameters)
+    unknown = [f"--{option}" for option in options if option not in known]
+    if unknown:
+        raise flags.Error(f"{', '.join(unknown)} does not apply to {name}.")
+    if config:
+        options["config"] = config
+    return builder_class(data_dir=data_dir, **options)
+
+
+def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
     if builder.data_path.exists() and not _OVERWRITE.value:
+        before = dict(builder.info.metadata).get("settings")
+        if before != builder.settings():
+            raise ValueError(
+                f"{builder.info.full_name} was prepared with {before}, not with "
+                f"{builder.settings()}; --overwrite does it again."
+            )
         print("Prepared already; --overwrite does it again.")
     else:
+        shuffle.MAX_MEM_BUFFER_SIZE = _SORTED_IN_MEMORY
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
                 manual_dir=manual_dir,
                 download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
                 try_download_gcs=False,
+                **_beam(),
             )
         )
     _print_summary(builder.info)
+
+
+def _beam() -> dict[str, Any]:
+    if _BEAM_RUNNER.value is None:
+        return {}
+    from apache_beam.options import pipeline_options
+
+    arguments = [f"--{option}" for option in _BEAM_OPTIONS.value]
+    return {
+        "beam_runner": _BEAM_RUNNER.value,
+        "beam_options": pipeline_options.PipelineOptions(arguments),
+    }
 
 
 def _print_summary(info: tfds.core.DatasetInfo) -> None:
@@ -70,9 +157,11 @@ def _print_summary(info: tfds.core.DatasetInfo) -> None:
         counts = info.metadata["counts"][split.name]
         numbers = "".join(f", {n:,} {name}" for name, n in counts.items() if n)
         print(f"  {split.name}: {split.num_examples:,} images{numbers}")
-    for key, value in info.metadata.items():
-        if not isinstance(value, dict):
-            print(f"  {key}: {value}")
+    for split, lines in info.metadata["skipped"].items():
+        for line in lines:
+            print(f"  skipped in {split}: {line}")
+    for key in ("settings", "fingerprint"):
+        print(f"  {key}: {info.metadata[key]}")
 
 
 def _parse_flags(argv: list[str]) -> list[str]:
@@ -87,18 +176,33 @@ def _exit(code: int, message: str) -> NoReturn:
     sys.exit(code)
 
 
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # An exception lets TFDS remove what it has written so far.
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str]) -> None:
     """Checks the flags, prepares the dataset and prints what it holds."""
     if len(argv) > 1:
         _exit(2, f"unknown arguments: {' '.join(argv[1:])}")
+    if not _MANUAL_DIR.value:
+        _exit(2, "--manual_dir must have a value.")
     manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
     if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
         _exit(2, f"--manual_dir: {manual_dir} is no folder, or an empty one.")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     logging.set_verbosity(logging.WARNING)  # The progress bars say the same.
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _prepare(_DATASET.value, manual_dir, pathlib.Path(_DATA_DIR.value).expanduser())
-    except (ValueError, OSError) as error:
+        data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+        _prepare(_builder(_DATASET.value, data_dir), manual_dir)
+    except flags.Error as error:
+        _exit(2, str(error))
+    except (ValueError, OSError, ImportError) as error:
         _exit(1, str(error))
+    except KeyboardInterrupt:
+        _exit(1, "interrupted; nothing half done was left.")
 
 
 if __name__ == "__main__":
