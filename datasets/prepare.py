@@ -9,6 +9,7 @@ the source files cannot be used.
 
 import importlib.util
 import inspect
+import logging
 import os
 import pathlib
 import signal
@@ -19,8 +20,9 @@ from typing import Any, NoReturn
 # Before TensorFlow is imported: its start-up notes would bury the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import absl.logging
 import tensorflow_datasets as tfds
-from absl import app, flags, logging
+from absl import app, flags
 from tensorflow_datasets.core import shuffle
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
@@ -55,11 +57,8 @@ _BEAM_OPTIONS = flags.DEFINE_list(
     "Options of the runner, such as direct_running_mode=multi_processing,"
     "direct_num_workers=2.",
 )
-_DOWNLOAD = flags.DEFINE_bool(
-    "download", False, "Fetch the source files, where the dataset is public."
-)
 
-# What a builder takes; see its README. Those that are not given stay as it says.
+# What builders take; see their READMEs. What is not given stays as they say.
 _OPTIONS = [
     flags.DEFINE_bool("strict", False, "Stop at the first file that cannot be used."),
     flags.DEFINE_integer(
@@ -68,10 +67,31 @@ _OPTIONS = [
     flags.DEFINE_integer(
         "frames_per_video",
         None,
-        "Frames of a clip, at the centres of equal parts; -1 for all.",
+        "faceforensics: frames at the centres of equal parts of a clip; -1 for all.",
     ),
     flags.DEFINE_enum(
-        "frame_format", None, ["png", "jpeg"], "How the frames of clips are kept."
+        "frame_format", None, ["png", "jpeg"], "faceforensics: how frames are kept."
+    ),
+    flags.DEFINE_integer(
+        "frame_stride",
+        None,
+        "hollywood_heads: frames that training frames of a film are apart at least.",
+    ),
+    flags.DEFINE_bool(
+        "download", False, "hollywood_heads: fetch the ZIP file; no --manual_dir then."
+    ),
+    flags.DEFINE_string("url", None, "hollywood_heads: where to fetch it."),
+    flags.DEFINE_string("sha256", None, "hollywood_heads: what it must hash to."),
+    flags.DEFINE_bool(
+        "leaky_random_split",
+        False,
+        "labeled_faces: share out images without group and split one by one. Images of "
+        "one video then stand in training and in the test: figures are too good.",
+    ),
+    flags.DEFINE_integer("sv", None, "cvcs: percent of the groups for validation."),
+    flags.DEFINE_integer("st", None, "cvcs: percent of the groups for the test."),
+    flags.DEFINE_enum(
+        "compression", None, ["raw", "c23", "c40"], "cvcs: of faceforensics."
     ),
 ]
 
@@ -114,7 +134,21 @@ def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
         raise flags.Error(f"{', '.join(unknown)} does not apply to {name}.")
     if config:
         options["config"] = config
-    return builder_class(data_dir=data_dir, **options)
+    try:
+        return builder_class(data_dir=data_dir, **options)
+    except ValueError as error:
+        raise flags.Error(str(error)) from error
+
+
+def _manual_dir() -> pathlib.Path | None:
+    if flags.FLAGS.download:
+        return None
+    if not _MANUAL_DIR.value:
+        raise flags.Error("--manual_dir must have a value.")
+    manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
+    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+        raise flags.Error(f"--manual_dir: {manual_dir} is no folder, or an empty one.")
+    return manual_dir
 
 
 def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
@@ -144,10 +178,12 @@ def _beam() -> dict[str, Any]:
         return {}
     from apache_beam.options import pipeline_options
 
-    arguments = [f"--{option}" for option in _BEAM_OPTIONS.value]
+    arguments = ["default_sdk_harness_log_level=WARNING", *_BEAM_OPTIONS.value]
     return {
         "beam_runner": _BEAM_RUNNER.value,
-        "beam_options": pipeline_options.PipelineOptions(arguments),
+        "beam_options": pipeline_options.PipelineOptions(
+            [f"--{argument}" for argument in arguments]
+        ),
     }
 
 
@@ -185,18 +221,14 @@ def main(argv: list[str]) -> None:
     """Checks the flags, prepares the dataset and prints what it holds."""
     if len(argv) > 1:
         _exit(2, f"unknown arguments: {' '.join(argv[1:])}")
-    if not _MANUAL_DIR.value:
-        _exit(2, "--manual_dir must have a value.")
-    manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
-    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
-        _exit(2, f"--manual_dir: {manual_dir} is no folder, or an empty one.")
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
-    logging.set_verbosity(logging.WARNING)  # The progress bars say the same.
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS talks of itself.
+    logging.getLogger("dfdetect").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
-        _prepare(_builder(_DATASET.value, data_dir), manual_dir)
+        _prepare(_builder(_DATASET.value, data_dir), _manual_dir())
     except flags.Error as error:
         _exit(2, str(error))
     except (ValueError, OSError, ImportError) as error:

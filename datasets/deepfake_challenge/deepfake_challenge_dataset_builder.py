@@ -1,13 +1,11 @@
 """The training images of the ICIAP 2021 deepfake challenge as a TFDS dataset."""
 
-import functools
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from absl import logging
 
 from dfdetect import files, labels
 from dfdetect.building import archives, builder
@@ -91,7 +89,7 @@ def _find(manual_dir: tfds.core.Path) -> dict[str, tfds.core.Path]:
     if not found:
         raise FileNotFoundError(message)
     if missing:
-        logging.warning("%s", message)
+        builder.warn(message)
     return found
 
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from absl import logging
 
 from dfdetect import labels, video
 from dfdetect.building import archives, builder
@@ -196,7 +195,7 @@ def _find(root: tfds.core.Path, compression: str) -> list[tuple[str, tfds.core.P
     if not found:
         raise FileNotFoundError(message)
     if any(counts[method] < total for method, (_, total) in _METHODS.items()):
-        logging.warning("%s", message)
+        builder.warn(message)
     return found
 
 

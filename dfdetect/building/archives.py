@@ -37,11 +37,11 @@ def read(root: str | os.PathLike, name: str) -> bytes:
     Raises:
         ValueError: It is damaged, or cannot be read.
     """
-    root = tfds.core.Path(root)
+    root = os.fspath(root)
     try:
-        if root.is_dir():
-            return (root / name).read_bytes()
-        return _open_zip(os.fspath(root)).read(name)
+        if tf.io.gfile.isdir(root):
+            return tfds.core.Path(root, name).read_bytes()
+        return _open_zip(root).read(name)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot be read ({error})") from error
 

@@ -7,6 +7,7 @@ names the function that turns one task into records. The rest is done here.
 import functools
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -20,6 +21,8 @@ from dfdetect import images
 from dfdetect.building import streams
 from dfdetect.building.account import Account
 
+_log = logging.getLogger(__name__)
+
 _SIGNATURES = {
     "JPEG": b"\xff\xd8\xff",
     "PNG": b"\x89PNG",
@@ -31,7 +34,7 @@ _SIGNATURES = {
 _ACCOUNTS = "accounts-"  # Files in which Beam workers leave their accounts.
 
 
-class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Builder(tfds.core.GeneratorBasedBuilder):
     """A TFDS builder that streams, in threads or on Beam, and accounts for its files.
 
     The metadata of a prepared data set holds `counts` and `skipped` by split, `totals`
@@ -133,12 +136,16 @@ class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         for account in accounts.values():
             totals.update(account.counts)
         self.info.metadata.update(
-            counts={split: dict(a.counts) for split, a in accounts.items()},
+            counts={split: _sorted(a.counts) for split, a in accounts.items()},
             skipped={split: a.skipped for split, a in accounts.items()},
-            totals=dict(totals),
+            totals=_sorted(totals),
             fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest(),
             settings=settings,
         )
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
 
 
 def _nothing(split: str, account: Account) -> str:
@@ -146,6 +153,11 @@ def _nothing(split: str, account: Account) -> str:
         f"No file of the split {split} gives a record; the first that was skipped: "
         f"{account.skipped[0] if account.skipped else 'none'}."
     )
+
+
+def warn(message: str) -> None:
+    """Tells the person who prepares a dataset."""
+    _log.warning("%s", message)
 
 
 def split_by_hash(group: str, validation: int = 10, test: int = 10) -> str:

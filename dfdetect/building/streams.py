@@ -1,5 +1,6 @@
 """Runs the tasks of a split, in threads or on Apache Beam: the same records."""
 
+import logging
 import pickle
 import queue
 import threading
@@ -9,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 
 from dfdetect.building.account import Account
 
@@ -17,6 +17,8 @@ Record = tuple[str, dict[str, Any]]
 
 # Turns one task into records and notes in the account what became of its files.
 Process = Callable[[Any, Account], Iterator[Record]]
+
+_log = logging.getLogger(__name__)
 
 _MAX_WAITING = 64  # Records made ahead of the writer; they bound the memory.
 _SECONDS_BETWEEN_LINES = 30  # of progress
@@ -100,7 +102,7 @@ class _Lines:
         now = time.monotonic()
         if now - self._last > _SECONDS_BETWEEN_LINES:
             self._last = now
-            logging.info(
+            _log.info(
                 "%s: %d of %d parts done, %d records, %.1f a second",
                 *(self._split, self._tasks, self._num_tasks, self._records),
                 self._records / (now - self._start),
