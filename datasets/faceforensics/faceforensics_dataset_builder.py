@@ -5,21 +5,19 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import cv2
-import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels, video
-from dfdetect.building import archives, builder
+from dfdetect.building import archives, builder, clips
 from dfdetect.building.account import Account
 
 _FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}
 _DFD = "DeepFakeDetection"
-# Where the clips of each method lie, and how many there are (FACTS of the authors).
+# Where the clips of each method lie, and how many of them there are in all.
 _METHODS = {
     "youtube": ("original_sequences", 1000),
     "actors": ("original_sequences", 363),
@@ -41,16 +39,7 @@ _SWAP_NAME = re.compile(r"(?P<target>\d{3})_(?P<source>\d{3})")
 _VALIDATION_ACTORS = ("05", "12", "19", "26")
 _TEST_ACTORS = ("06", "13", "20", "27")
 
-# Position, seconds, bytes of an image file.
-_Encoded = tuple[int, float, bytes]
-
 _SPLITS = ("train", "validation", "test")
-_ENCODINGS = {
-    "png": (".png", []),
-    "jpeg": (".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95]),
-}
-# Headers of sound clips are a frame or two off; a clip cut short lacks more.
-_LEAST_SHARE = 0.99
 
 
 @dataclasses.dataclass
@@ -88,9 +77,9 @@ class Builder(builder.Builder):
                 "frames_per_video must be above 0, or -1 for all, "
                 f"got {frames_per_video}."
             )
-        if frame_format not in _ENCODINGS:
+        if frame_format not in clips.ENDINGS:
             raise ValueError(
-                f"frame_format must be one of {', '.join(_ENCODINGS)}, "
+                f"frame_format must be one of {', '.join(clips.ENDINGS)}, "
                 f"got {frame_format!r}."
             )
         self._frames_per_video = frames_per_video
@@ -176,9 +165,12 @@ def _find(root: tfds.core.Path, compression: str) -> list[tuple[str, tfds.core.P
     """All clips with their methods; says once what there is and what is not."""
     found = []
     for method, (sequences, _) in _METHODS.items():
-        for folder in _FOLDERS[compression]:
-            videos = root / sequences / method / folder / "videos"
-            found += [(method, path) for path in sorted(videos.glob("*.mp4"))]
+        folders = [
+            root / sequences / method / folder / "videos"
+            for folder in _FOLDERS[compression]
+        ]
+        videos = next((folder for folder in folders if folder.exists()), folders[0])
+        found += [(method, path) for path in sorted(videos.glob("*.mp4"))]
     counts = Counter(method for method, _ in found)
     there = ", ".join(
         f"{method} {counts[method]:,} of {_METHODS[method][1]:,}" for method in counts
@@ -246,15 +238,13 @@ def _splits(clip: _Clip, split_of: dict[str, str]) -> set[str]:
     """The splits that a clip touches; more than one where actors cross."""
     if clip.group in split_of:
         return {split_of[clip.group]}
-    actors = {clip.target_id, clip.source_id} - {""}
-    return {
-        "validation"
-        if actor in _VALIDATION_ACTORS
-        else "test"
-        if actor in _TEST_ACTORS
-        else "train"
-        for actor in actors
-    }
+    return {_actor_split(a) for a in (clip.target_id, clip.source_id) if a}
+
+
+def _actor_split(actor: str) -> str:
+    if actor in _VALIDATION_ACTORS:
+        return "validation"
+    return "test" if actor in _TEST_ACTORS else "train"
 
 
 def _records(
@@ -262,11 +252,11 @@ def _records(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The frames of one clip: all that are wanted, or none."""
     try:
-        wanted, frames = _frames(clip.path, frames_per_video, frame_format)
+        wanted, frames = clips.encoded_frames(clip.path, frames_per_video, frame_format)
     except ValueError as error:
         account.skip(f"{clip.name}.mp4", str(error))
         return
-    ending, _ = _ENCODINGS[frame_format]
+    ending = clips.ENDINGS[frame_format]
     digests = [archives.sha256(path) for path in (clip.path, clip.mask_path) if path]
     account.take(clip.name, *digests)
     account.counts["n_clips"] += 1
@@ -294,53 +284,12 @@ def _records(
         )
 
 
-def _frames(
-    path: str, count: int, frame_format: str
-) -> tuple[list[int], Iterable[_Encoded]]:
-    """Which frames of a clip are wanted, and these, encoded; they are complete.
-
-    Raises:
-        ValueError: It cannot be decoded, or is cut short.
-    """
-    try:
-        promised = video.num_frames(path)
-        if count < 0:
-            # Too many to hold: a pass before the first frame says if all are there.
-            there = video.num_frames(path, decode=True)
-            wanted = video.bin_centres(there, count)
-            encoded: Iterable[_Encoded] = _encode(
-                video.frames(path, wanted), frame_format
-            )
-            complete = there >= _LEAST_SHARE * promised
-        else:
-            wanted = video.bin_centres(promised, count)
-            encoded = list(_encode(video.frames(path, wanted), frame_format))
-            complete = len(encoded) == len(wanted)
-    except ValueError as error:
-        raise ValueError("no clip that can be decoded") from error
-    if not wanted or not complete:
-        raise ValueError(f"cut short: not all of its {promised} frames can be decoded")
-    return wanted, encoded
-
-
 def _masks(clip: _Clip, wanted: list[int], account: Account) -> Iterator[bytes]:
     """The encoded masks of these frames, then nothing without end."""
     if clip.mask_path:
         try:
             for frame in video.frames(clip.mask_path, wanted):
-                yield _imencode(".png", frame.image[..., 0], [])
+                yield clips.encode(frame.image[..., 0], "png")
         except ValueError:
             account.skip(f"mask of {clip.name}", "no clip that can be decoded")
     yield from itertools.repeat(b"")
-
-
-def _encode(frames: Iterable[video.Frame], frame_format: str) -> Iterator[_Encoded]:
-    ending, parameters = _ENCODINGS[frame_format]
-    for frame in frames:
-        image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR)
-        yield frame.index, frame.time, _imencode(ending, image, parameters)
-
-
-def _imencode(ending: str, image: np.ndarray, parameters: list[int]) -> bytes:
-    _, data = cv2.imencode(ending, image, parameters)
-    return data.tobytes()

@@ -34,7 +34,6 @@ _COUNTS = (
     "n_size_mismatch",
     "n_consecutive",
     "n_thinned",
-    "n_skipped",
     "n_missing_image",
     "n_missing_annotation",
     "n_unreadable",
@@ -129,10 +128,6 @@ class Builder(builder.Builder):
             )
             for split, listed in stems.items()
         }
-        if not any(tasks.values()):
-            raise ValueError(
-                f"None of the images listed in Splits is in JPEGImages of {root}."
-            )
         process = functools.partial(_records, root=str(root), folder=folder)
         return self.records(tasks, process, accounts)
 

@@ -86,6 +86,8 @@ class Builder(builder.Builder):
             by_split[split].append(row)
         accounts = {
             split: self.new_account(
+                real=0,
+                fake=0,
                 n_groups=len({row.group for row in listed}),
                 n_split_by_hash=sum(row.group not in named for row in listed),
             )

@@ -62,7 +62,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def new_account(self, **counts: int) -> Account:
         """An account of this build that begins with these counts."""
-        return Account(self._strict, Counter(counts))
+        return Account(self._strict, Counter({"n_skipped": 0, **counts}))
 
     def records(
         self,
@@ -84,6 +84,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._accounts = {
             split: (accounts or {}).get(split) or self.new_account() for split in tasks
         }
+        if not any(tasks.values()):
+            raise ValueError(_nothing("data set", *self._accounts.values()))
         return {
             split: self._generate_examples(split, listed, process)
             for split, listed in tasks.items()
@@ -111,7 +113,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             some = True
             yield record
         if not some:
-            raise ValueError(_nothing(split, account))
+            raise ValueError(_nothing(f"split {split}", account))
 
     def _generate_splits(
         self,
@@ -148,10 +150,11 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _nothing(split: str, account: Account) -> str:
+def _nothing(what: str, *accounts: Account) -> str:
+    skipped = [line for account in accounts for line in account.skipped]
     return (
-        f"No file of the split {split} gives a record; the first that was skipped: "
-        f"{account.skipped[0] if account.skipped else 'none'}."
+        f"No file of the {what} gives a record; the first that was skipped: "
+        f"{skipped[0] if skipped else 'none'}."
     )
 
 

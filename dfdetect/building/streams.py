@@ -22,6 +22,7 @@ _log = logging.getLogger(__name__)
 
 _MAX_WAITING = 64  # Records made ahead of the writer; they bound the memory.
 _SECONDS_BETWEEN_LINES = 30  # of progress
+_SECONDS_TO_STOP = 5  # for a thread that may hang in a file
 
 _END = object()
 
@@ -63,10 +64,10 @@ def in_threads(
 
     threads = [threading.Thread(target=work, daemon=True) for _ in range(num_threads)]
     progress = _Lines(split, len(tasks))
+    for thread in threads:
+        thread.start()
+    running = len(threads)
     try:
-        for thread in threads:
-            thread.start()
-        running = len(threads)
         while running:
             item = made.get()
             if isinstance(item, Account):
@@ -82,8 +83,7 @@ def in_threads(
     finally:
         stop.set()
         for thread in threads:
-            if thread.is_alive():
-                thread.join()
+            thread.join(_SECONDS_TO_STOP)
 
 
 class _Lines:
