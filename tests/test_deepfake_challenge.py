@@ -4,6 +4,7 @@ import zipfile
 import pytest
 from building_support import (
     builder_class,
+    cut,
     draw_deepfake_challenge,
     encoded,
     prepare,
@@ -110,4 +111,17 @@ def test_a_damaged_member_of_a_zip_file_is_skipped(tmp_path):
 def test_an_empty_part_is_an_error(tmp_path):
     write(tmp_path / "0-FFHQ/readme.txt", "no images yet")
     with pytest.raises(ValueError, match="no image in .*0-FFHQ"):
+        prepare(DeepfakeChallenge(data_dir=tmp_path / "data"), tmp_path)
+
+
+def test_an_empty_folder_says_what_is_wanted(tmp_path):
+    message = "has none of the parts; missing: 0-CelebA, .*Wanted: any of .*unict"
+    with pytest.raises(FileNotFoundError, match=message):
+        prepare(DeepfakeChallenge(data_dir=tmp_path / "data"), tmp_path)
+
+
+def test_a_zip_file_that_was_cut_is_named(tmp_path):
+    draw_deepfake_challenge(tmp_path)
+    cut(tmp_path / "1-GDWCT.zip")
+    with pytest.raises(ValueError, match="1-GDWCT.zip is no ZIP file, or was not down"):
         prepare(DeepfakeChallenge(data_dir=tmp_path / "data"), tmp_path)

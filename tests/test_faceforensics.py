@@ -250,3 +250,12 @@ def test_actors_never_cross(tmp_path):
 def test_wrong_options(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         FaceForensics(config="c23", data_dir=tmp_path, **options)
+
+
+def test_an_empty_folder_says_what_is_wanted_and_where_to_ask(tmp_path):
+    message = (
+        r"has clips of c40: none; missing: youtube, actors, Deepfakes, .* Wanted: "
+        r"original_sequences/\{youtube,actors\}/c40/videos/\*.mp4, .*ondyari"
+    )
+    with pytest.raises(FileNotFoundError, match=message):
+        prepare(FaceForensics(config="c40", data_dir=tmp_path / "data"), tmp_path)
