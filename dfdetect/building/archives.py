@@ -59,7 +59,8 @@ def sha256(path: str | os.PathLike) -> bytes:
 def _open_zip(path: str) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(tf.io.gfile.GFile(path, "rb"))
-    except zipfile.BadZipFile as error:
+    # TensorFlow's refuses to seek before the start of a file that is too short.
+    except (zipfile.BadZipFile, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
             f"{path} is no ZIP file, or was not downloaded to its end."
         ) from error

@@ -57,6 +57,8 @@ def in_threads(
                 own = Account(account.strict)
                 for record in process(task, own):
                     put(record)
+                    if stop.is_set():
+                        return
                 put(own)
             put(_END)
         except BaseException as error:  # It is raised again by the reader.
