@@ -42,7 +42,6 @@ import tensorflow_datasets as tfds
 from dfdetect import boxes as box_format
 from dfdetect import (
     chunks,
-    data,
     images,
     labels,
     manifest,
@@ -206,7 +205,7 @@ def crop_heads(
     if score_threshold is None:
         score_threshold = description["score_threshold"]
     settings = {
-        "dataset": data.describe(builder) | {"config": builder.info.config_name or ""},
+        "dataset": records.describe(builder),
         "detector": {"weights_sha256": _digest(detector), "manifest": description},
         "score_threshold": score_threshold,
         "margin": margin,

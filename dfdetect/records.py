@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import files, labels
+from dfdetect import data, files, labels
 
 REQUIRED = ("image", "image/filename", "label", "group")
 
@@ -63,6 +63,11 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
         raise ValueError(
             f"label of {builder.info.name} must be {list(labels.NAMES)}, got {names}."
         )
+
+
+def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """What tells a data set from others: as `data.describe`, and its config."""
+    return data.describe(builder) | {"config": builder.info.config_name or ""}
 
 
 def further_fields(builder: tfds.core.DatasetBuilder) -> list[str]:

@@ -53,8 +53,8 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures at once.", lower_b
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
     cropping.crop_heads(
-        data.open_builder(_DATA_DIR.value, _DATASET.value),
-        _OUTPUT.value,
+        data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
+        os.path.expanduser(_OUTPUT.value),
         script.say,
         _DETECTOR.value,
         _SCORE_THRESHOLD.value,
