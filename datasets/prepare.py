@@ -3,8 +3,8 @@
     python datasets/prepare.py --dataset=labeled_faces --manual_dir=FACES --data_dir=DIR
 
 TFDS writes aside and renames at the end, so that an interrupted run leaves no half
-dataset and is simply started again. The exit code is 2 for a usage error and 1 where
-the source files cannot be used.
+dataset and is simply started again. The exit code is 2 for a usage error, 1 where the
+source files cannot be used, 130 after an interrupt.
 """
 
 import importlib.util
@@ -24,6 +24,8 @@ import absl.logging
 import tensorflow_datasets as tfds
 from absl import app, flags
 from tensorflow_datasets.core import shuffle
+
+from dfdetect import script
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"
@@ -113,15 +115,17 @@ def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
     """The builder of `NAME` or `NAME/CONFIG` with the options that were given.
 
     Raises:
-        flags.Error: There is no such dataset or config, or it has no such option.
+        app.UsageError: There is no such dataset or config, or it has no such option.
     """
     name, _, config = dataset.partition("/")
     if name not in _NAMES:
-        raise flags.Error(f"--dataset must be one of {', '.join(_NAMES)}, got {name}.")
+        raise app.UsageError(
+            f"--dataset must be one of {', '.join(_NAMES)}, got {name}."
+        )
     builder_class = _load(name).Builder
     configs = [config.name for config in builder_class.BUILDER_CONFIGS]
     if config not in (configs or [""]):
-        raise flags.Error(
+        raise app.UsageError(
             f"--dataset={name} {'needs a config' if configs else 'has no configs'}: "
             f"{', '.join(f'{name}/{c}' for c in configs) or name}; got {dataset}."
         )
@@ -131,23 +135,25 @@ def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
         known.update(inspect.signature(base.__init__).parameters)
     unknown = [f"--{option}" for option in options if option not in known]
     if unknown:
-        raise flags.Error(f"{', '.join(unknown)} does not apply to {name}.")
+        raise app.UsageError(f"{', '.join(unknown)} does not apply to {name}.")
     if config:
         options["config"] = config
     try:
         return builder_class(data_dir=data_dir, **options)
     except ValueError as error:
-        raise flags.Error(str(error)) from error
+        raise app.UsageError(str(error)) from error
 
 
 def _manual_dir() -> pathlib.Path | None:
     if flags.FLAGS.download:
         return None
     if not _MANUAL_DIR.value:
-        raise flags.Error("--manual_dir must have a value.")
+        raise app.UsageError("--manual_dir must have a value.")
     manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
     if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
-        raise flags.Error(f"--manual_dir: {manual_dir} is no folder, or an empty one.")
+        raise app.UsageError(
+            f"--manual_dir: {manual_dir} is no folder, or an empty one."
+        )
     return manual_dir
 
 
@@ -200,42 +206,22 @@ def _print_summary(info: tfds.core.DatasetInfo) -> None:
         print(f"  {key}: {info.metadata[key]}")
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        return _exit(2, str(error))
-
-
-def _exit(code: int, message: str) -> NoReturn:
-    print("prepare.py:", " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
-
-
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
     # An exception lets TFDS remove what it has written so far.
     raise KeyboardInterrupt
 
 
 def main(argv: list[str]) -> None:
-    """Checks the flags, prepares the dataset and prints what it holds."""
-    if len(argv) > 1:
-        _exit(2, f"unknown arguments: {' '.join(argv[1:])}")
+    """Prepares the dataset and prints what it holds."""
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS talks of itself.
     logging.getLogger("dfdetect").setLevel(logging.INFO)
     signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
-        _prepare(_builder(_DATASET.value, data_dir), _manual_dir())
-    except flags.Error as error:
-        _exit(2, str(error))
-    except (ValueError, OSError, ImportError) as error:
-        _exit(1, str(error))
-    except KeyboardInterrupt:
-        _exit(1, "interrupted; nothing half done was left.")
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+    builder = _builder(_DATASET.value, data_dir)
+    _prepare(builder, _manual_dir())
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    script.run(main)

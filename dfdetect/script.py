@@ -31,10 +31,10 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     # Whatever is in the way of the output was named by a flag.
     except (app.UsageError, FileExistsError) as error:
         _exit(2, str(error))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         _exit(1, str(error))
     except KeyboardInterrupt:
-        _exit(130, "interrupted; the same command goes on from here")
+        _exit(130, "interrupted; start the same command again")
 
 
 def _parse(argv: list[str]) -> list[str]:

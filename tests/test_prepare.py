@@ -110,7 +110,7 @@ def test_a_terminated_build_leaves_nothing(tmp_path):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 1
+    assert process.wait(60) == 130
     assert "interrupted" in process.stderr.read()
     assert not [path for path in folder.rglob("*") if path.is_file()]
 
