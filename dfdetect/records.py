@@ -135,8 +135,10 @@ def read(
                 {name: _scalar(features[name], example[name]) for name in further},
             )
     except tf.errors.DataLossError as error:
-        message = f"{builder.info.full_name}: the files of {split} are damaged: {error}"
-        raise ValueError(message) from error
+        raise ValueError(
+            f"The files of {split} of {builder.info.full_name} are damaged; prepare it "
+            "again."
+        ) from error
 
 
 def path_stem(record: Record) -> str:

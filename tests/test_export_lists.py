@@ -174,6 +174,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
     assert run(builder, output) == [f"{output} is finished already."]
 
 
+def test_a_damaged_data_set_is_told(tmp_path):
+    builder = prepare(tmp_path, {"train": PICTURES["train"]})
+    (records,) = pathlib.Path(builder.data_dir).glob("*.tfrecord*")
+    content = records.read_bytes()
+    records.write_bytes(content[:900] + b"damaged" + content[907:])
+    with pytest.raises(ValueError, match="of train of .* are damaged; prepare it"):
+        run(builder, tmp_path / "lists")
+
+
 def test_folders_in_use_are_refused(builder, tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds other files"):
