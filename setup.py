@@ -40,8 +40,15 @@ _CORE = [
     "tqdm",
 ]
 
+# Builds data sets on many machines; older ones have no cloudpickle of their own, by which
+# a builder travels to the workers.
+_BEAM = ["apache-beam>=2.77"]
+
 _TEST = [
+    *_BEAM,
     "build",
+    # TFDS's own test of a builder imports it.
+    "dill",
     "mypy",
     # The yardstick of the decoder's tests; nothing in the package uses it.
     "pillow",
@@ -66,7 +73,7 @@ setup(
     packages=find_packages(include=["dfdetect", "dfdetect.*"]),
     package_data={"dfdetect": ["default_weights/*/*", "default_weights/*.md"]},
     install_requires=_CORE,
-    extras_require={"test": _TEST},
+    extras_require={"beam": _BEAM, "test": _TEST},
     entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},
     classifiers=[
         "Operating System :: POSIX",

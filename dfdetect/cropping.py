@@ -42,11 +42,11 @@ import tensorflow_datasets as tfds
 from dfdetect import boxes as box_format
 from dfdetect import (
     chunks,
+    heads,
     images,
     labels,
     manifest,
     model_directory,
-    postprocess,
     progress,
     records,
     resumable,
@@ -97,36 +97,8 @@ def head_cutter(
         float32 `[R, N]`; `chosen` bool `[R, N]`, whether a head is cut; and `crops`
         string `[K]`, a PNG for each chosen head in order.
     """
-    size = description["image_size"]
+    detect = heads.detector_function(detector, description, score_threshold)
     num_boxes = description["max_detections"]
-
-    def detect(packed: tf.Tensor) -> chunks.Outputs:
-        def letterbox(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = images.unpack(one)
-            return images.letterbox(image, size), tf.shape(image)[:2]
-
-        specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
-        letterboxed, extents = chunks.one_by_one(letterbox, packed, specs)
-        class_logits, box_offsets = detector(letterboxed, training=False)
-        boxes, scores, num_heads = postprocess.detections(
-            class_logits,
-            box_offsets,
-            detector.anchors.boxes,
-            max_detections=num_boxes,
-            iou_threshold=description["iou_threshold"],
-            score_threshold=score_threshold,
-        )
-        heights, widths = extents[:, 0, None], extents[:, 1, None]
-        boxes = images.unletterbox_boxes(boxes, heights, widths)
-        pixels = tf.cast(extents[:, None], tf.float32)
-        sides = tf.reduce_max((boxes[..., 2:] - boxes[..., :2]) * pixels, axis=-1)
-        is_head = tf.range(num_boxes) < num_heads[:, None]
-        return {
-            "num_heads": num_heads,
-            "boxes": boxes,
-            "scores": scores,
-            "chosen": is_head & (sides >= min_size),
-        }
 
     def cut(packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> chunks.Outputs:
         image = images.unpack(packed[0])
@@ -146,24 +118,16 @@ def head_cutter(
     def find_and_cut(image_bytes: tf.Tensor) -> chunks.Outputs:
         packed, status = images.decode(image_bytes)
         packed = tf.boolean_mask(packed, status == images.OK)
-        found = chunks.by_chunks(
-            detect,
-            [packed],
-            batch_size,
-            {
-                "num_heads": tf.TensorSpec([None], tf.int32),
-                "boxes": tf.TensorSpec([None, num_boxes, 4]),
-                "scores": tf.TensorSpec([None, num_boxes]),
-                "chosen": tf.TensorSpec([None, num_boxes], tf.bool),
-            },
-        )
+        found = heads.find(detect, packed, description, batch_size)
+        is_head = tf.range(num_boxes) < found["num_heads"][:, None]
+        chosen = is_head & (found.pop("sides") >= min_size)
         crops = chunks.by_chunks(
             cut,
-            [packed, found["boxes"], found["chosen"]],
+            [packed, found["boxes"], chosen],
             1,
             {"crops": tf.TensorSpec([None], tf.string)},
         )
-        return {"status": status, **found, **crops}
+        return {"status": status, "chosen": chosen, **found, **crops}
 
     return find_and_cut
 
