@@ -12,7 +12,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels, video
-from dfdetect.building import archives, builder, clips
+from dfdetect.building import builder, clips
 from dfdetect.building.account import Account
 
 _FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}
@@ -257,8 +257,6 @@ def _records(
         account.skip(f"{clip.name}.mp4", str(error))
         return
     ending = clips.ENDINGS[frame_format]
-    digests = [archives.sha256(path) for path in (clip.path, clip.mask_path) if path]
-    account.take(clip.name, *digests)
     account.counts["n_clips"] += 1
     masks = _masks(clip, wanted, account)
     for (index, time, image_bytes), mask in zip(frames, masks, strict=False):
@@ -266,6 +264,7 @@ def _records(
         account.counts[f"method/{clip.method}"] += 1
         account.counts["n_masks"] += bool(mask)
         name = f"{clip.name}/{index:06d}{ending}"
+        account.take(name, image_bytes, mask)
         yield (
             name,
             {

@@ -39,7 +39,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     The metadata of a prepared data set holds `counts` and `skipped` by split, `totals`
     over the splits, the `settings` that shape the records, and a `fingerprint`, the
-    SHA-256 of the splits' fingerprints and the settings.
+    SHA-256 of the splits' fingerprints.
 
     Args:
         strict: Stop at the first file that cannot be used, instead of skipping it.
@@ -131,9 +131,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return splits
 
     def _note_accounts(self) -> None:
-        accounts, settings = self._accounts, self.settings()
+        accounts = self._accounts
         prints = {split: f"{a.fingerprint:064x}" for split, a in accounts.items()}
-        fingerprint = json.dumps([prints, settings], sort_keys=True)
+        fingerprint = json.dumps(prints, sort_keys=True)
         totals: Counter[str] = Counter()
         for account in accounts.values():
             totals.update(account.counts)
@@ -142,7 +142,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             skipped={split: a.skipped for split, a in accounts.items()},
             totals=_sorted(totals),
             fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest(),
-            settings=settings,
+            settings=self.settings(),
         )
 
 
