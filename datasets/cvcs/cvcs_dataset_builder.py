@@ -70,11 +70,7 @@ class Builder(builder.Builder):
         return {"sv": self._sv, "st": self._st, "compression": self._compression}
 
     def _info(self) -> tfds.core.DatasetInfo:
-        features = {
-            "image": tfds.features.Image(shape=(None, None, 3)),
-            "image/filename": tfds.features.Text(),
-            "label": tfds.features.ClassLabel(names=labels.NAMES),
-            "group": tfds.features.Text(),
+        further = {
             "dataset": tfds.features.Text(),
             "source": tfds.features.Text(),
             "target_id": tfds.features.Text(),
@@ -82,14 +78,14 @@ class Builder(builder.Builder):
             "frame": tfds.features.Scalar(tf.int64),
         }
         if self.builder_config.name == "cropped":
-            features |= {
+            further |= {
                 "box": tfds.features.BBoxFeature(),
                 "score": tfds.features.Scalar(tf.float32),
                 "margin": tfds.features.Scalar(tf.float32),
                 "head": tfds.features.Scalar(tf.int64),
             }
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(features),
+            features=builder.labelled_features(**further),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(),
         )

@@ -37,18 +37,12 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "image/filename": tfds.features.Text(),
-                    "label": tfds.features.ClassLabel(names=labels.NAMES),
-                    "group": tfds.features.Text(),
-                    "source": tfds.features.Text(),
-                    "width": tfds.features.Scalar(tf.int64),
-                    "height": tfds.features.Scalar(tf.int64),
-                    "format": tfds.features.Text(),
-                    "num_bytes": tfds.features.Scalar(tf.int64),
-                }
+            features=builder.labelled_features(
+                source=tfds.features.Text(),
+                width=tfds.features.Scalar(tf.int64),
+                height=tfds.features.Scalar(tf.int64),
+                format=tfds.features.Text(),
+                num_bytes=tfds.features.Scalar(tf.int64),
             ),
             homepage=_PAGE,
             supervised_keys=("image", "label"),

@@ -95,21 +95,15 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "image/filename": tfds.features.Text(),
-                    "label": tfds.features.ClassLabel(names=labels.NAMES),
-                    "group": tfds.features.Text(),
-                    "method": tfds.features.Text(),
-                    "compression": tfds.features.Text(),
-                    "target_id": tfds.features.Text(),
-                    "source_id": tfds.features.Text(),
-                    "frame": tfds.features.Scalar(tf.int64),
-                    "time": tfds.features.Scalar(tf.float32),
-                    # Most frames have none, and an image cannot be absent.
-                    "mask": tfds.features.Scalar(tf.string),
-                }
+            features=builder.labelled_features(
+                method=tfds.features.Text(),
+                compression=tfds.features.Text(),
+                target_id=tfds.features.Text(),
+                source_id=tfds.features.Text(),
+                frame=tfds.features.Scalar(tf.int64),
+                time=tfds.features.Scalar(tf.float32),
+                # Most frames have none, and an image cannot be absent.
+                mask=tfds.features.Scalar(tf.string),
             ),
             homepage="https://github.com/ondyari/FaceForensics",
             supervised_keys=("image", "label"),

@@ -57,14 +57,7 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "image/filename": tfds.features.Text(),
-                    "label": tfds.features.ClassLabel(names=labels.NAMES),
-                    "group": tfds.features.Text(),
-                }
-            ),
+            features=builder.labelled_features(),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(),
         )

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import images
+from dfdetect import images, labels
 from dfdetect.building import streams
 from dfdetect.building.account import Account
 
@@ -155,6 +155,21 @@ def _nothing(what: str, *accounts: Account) -> str:
     return (
         f"No file of the {what} gives a record; the first that was skipped: "
         f"{skipped[0] if skipped else 'none'}."
+    )
+
+
+def labelled_features(
+    **further: tfds.features.FeatureConnector,
+) -> tfds.features.FeaturesDict:
+    """The fields of a labelled picture, which every data set of them has, and more."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "image/filename": tfds.features.Text(),
+            "label": tfds.features.ClassLabel(names=labels.NAMES),
+            "group": tfds.features.Text(),
+            **further,
+        }
     )
 
 
