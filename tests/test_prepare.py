@@ -10,6 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 from building_support import (
     ROOT,
+    draw_deepfake_challenge,
     draw_faceforensics,
     encoded,
     faces,
@@ -18,6 +19,10 @@ from building_support import (
 )
 
 _SCRIPT = "datasets/prepare.py"
+_WORKERS = (
+    "--beam_runner=DirectRunner",
+    "--beam_options=direct_running_mode=multi_processing,direct_num_workers=2",
+)
 
 
 def _flags(dataset, tmp_path, data="data"):
@@ -122,20 +127,16 @@ def _by_split(tmp_path, data):
 
 
 @pytest.mark.parametrize(
-    "options",
+    "beam",
     [
-        "direct_running_mode=in_memory",
-        pytest.param(
-            "direct_running_mode=multi_processing,direct_num_workers=2",
-            marks=pytest.mark.slow,
-        ),
+        ("--beam_runner=DirectRunner", "--beam_options=direct_running_mode=in_memory"),
+        pytest.param(_WORKERS, marks=pytest.mark.slow),
     ],
 )
-def test_beam_makes_the_same_records(tmp_path, run_script, options):
+def test_beam_makes_the_same_records(tmp_path, run_script, beam):
     draw_faceforensics(tmp_path / "manual")
     name, frames = "faceforensics/c23", "--frames_per_video=3"
     run_script(_SCRIPT, *_flags(name, tmp_path), frames)
-    beam = ("--beam_runner=DirectRunner", f"--beam_options={options}")
     run_script(_SCRIPT, *_flags(name, tmp_path, "beam"), frames, *beam)
     (threads, told), (beams, beam_told) = (
         _by_split(tmp_path, data) for data in ("data", "beam")
@@ -149,3 +150,24 @@ def test_beam_makes_the_same_records(tmp_path, run_script, options):
     for split, found in threads.items():
         assert beams[split] == found
     assert not list((tmp_path / "beam").rglob("accounts-*"))
+
+
+@pytest.mark.slow
+def test_beam_workers_read_prepared_sets_alike(tmp_path, run_script):
+    draw_deepfake_challenge(tmp_path / "manual")
+    run_script(_SCRIPT, *_flags("deepfake_challenge", tmp_path))
+    for data, more in (("threads", ()), ("beam", _WORKERS)):
+        run_script(
+            _SCRIPT,
+            "--dataset=cvcs/full",
+            f"--manual_dir={tmp_path / 'data'}",
+            f"--data_dir={tmp_path / data}",
+            *more,
+        )
+    threads, beam = (
+        tfds.builder("cvcs/full", data_dir=tmp_path / data)
+        for data in ("threads", "beam")
+    )
+    assert dict(beam.info.metadata) == dict(threads.info.metadata)
+    for split in threads.info.splits:
+        assert records(beam, split) == records(threads, split)

@@ -104,7 +104,7 @@ class Builder(builder.Builder):
         slices: list[_Slice] = []
         some = set()
         for name in names:
-            source = tfds.builder(name, data_dir=data_dir)
+            source = builder.opened(name, str(data_dir))
             for split, info in source.info.splits.items():
                 for start in range(0, info.num_examples, _EXAMPLES_AT_ONCE):
                     stop = min(start + _EXAMPLES_AT_ONCE, info.num_examples)
@@ -185,17 +185,12 @@ def _split(identities: frozenset[str], validation: int, test: int) -> str:
     return splits.pop() if len(splits) == 1 else ""
 
 
-@functools.lru_cache
-def _open(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    return tfds.builder(name, data_dir=data_dir)
-
-
 def _whole(
     task: tuple[_Slice, str], account: Account, split_of: Any
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     piece, split = task
     dataset = piece.name.split("/")[0]
-    records = _open(piece.name, piece.data_dir).as_dataset(
+    records = builder.opened(piece.name, piece.data_dir).as_dataset(
         split=tfds.core.ReadInstruction(
             piece.split, from_=piece.start, to=piece.stop, unit="abs"
         ),

@@ -178,6 +178,12 @@ def warn(message: str) -> None:
     _log.warning("%s", message)
 
 
+@functools.lru_cache
+def opened(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+    """A prepared data set, opened once; here, as a cache cannot travel with a task."""
+    return tfds.builder(name, data_dir=data_dir)
+
+
 def split_by_hash(group: str, validation: int = 10, test: int = 10) -> str:
     """The split of a group: the same at any time and place, whatever else there is.
 
