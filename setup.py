@@ -34,14 +34,27 @@ _CORE = [
     "matplotlib",
     # Metrics: ROC, precision and recall.
     "scikit-learn",
+    # Limits scikit-learn's threads, and comes with it.
+    "threadpoolctl",
     # Calibration: fits the temperature.
     "scipy",
     # Progress bars.
     "tqdm",
 ]
 
+# Builds data sets on many machines; older ones lack the cloudpickle by which a builder
+# travels to the workers.
+_BEAM = ["apache-beam>=2.77"]
+
+# Perceptual hashes and, through Pillow, what a file says of itself.
+_AUDIT = ["imagehash"]
+
 _TEST = [
+    *_AUDIT,
+    *_BEAM,
     "build",
+    # TFDS's own test of a builder imports it.
+    "dill",
     "mypy",
     # The yardstick of the decoder's tests; nothing in the package uses it.
     "pillow",
@@ -66,7 +79,7 @@ setup(
     packages=find_packages(include=["dfdetect", "dfdetect.*"]),
     package_data={"dfdetect": ["default_weights/*/*", "default_weights/*.md"]},
     install_requires=_CORE,
-    extras_require={"test": _TEST},
+    extras_require={"audit": _AUDIT, "beam": _BEAM, "test": _TEST},
     entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},
     classifiers=[
         "Operating System :: POSIX",

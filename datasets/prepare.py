@@ -3,30 +3,43 @@
     python datasets/prepare.py --dataset=labeled_faces --manual_dir=FACES --data_dir=DIR
 
 TFDS writes aside and renames at the end, so that an interrupted run leaves no half
-dataset and is simply started again. The exit code is 2 for a usage error and 1 where
-the source files cannot be used.
+dataset and is simply started again. The exit code is 2 for a usage error, 1 where the
+source files cannot be used, 130 after an interrupt.
 """
 
 import importlib.util
+import inspect
+import logging
 import os
 import pathlib
+import signal
 import sys
-from types import ModuleType
-from typing import NoReturn
+from types import FrameType, ModuleType
+from typing import Any, NoReturn
 
 # Before TensorFlow is imported: its start-up notes would bury the messages.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import absl.logging
 import tensorflow_datasets as tfds
-from absl import app, flags, logging
+from absl import app, flags
+from tensorflow_datasets.core import shuffle
+
+from dfdetect import script
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"
 _NAMES = sorted(p.parent.name for p in _FOLDER.glob(f"*/*{_SUFFIX}.py"))
 
-_DATASET = flags.DEFINE_enum("dataset", None, _NAMES, "What to prepare.", required=True)
+# TFDS sorts records by a hash: in memory up to so many bytes, beyond in files. Its
+# gigabyte would be most of what a build takes.
+_SORTED_IN_MEMORY = 2**26
+
+_DATASET = flags.DEFINE_string(
+    "dataset", None, f"One of {', '.join(_NAMES)}, or NAME/CONFIG.", required=True
+)
 _MANUAL_DIR = flags.DEFINE_string(
-    "manual_dir", None, "Folder of the source files; only read.", required=True
+    "manual_dir", None, "Folder of the source files; only read."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder for prepared datasets; made if absent.", required=True
@@ -34,6 +47,55 @@ _DATA_DIR = flags.DEFINE_string(
 _OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Prepare again what --data_dir already has."
 )
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner",
+    None,
+    "Run on Apache Beam (pip install dfdetect[beam]): DirectRunner, FlinkRunner, "
+    "SparkRunner or DataflowRunner.",
+)
+_BEAM_OPTIONS = flags.DEFINE_list(
+    "beam_options",
+    [],
+    "Options of the runner, such as direct_running_mode=multi_processing,"
+    "direct_num_workers=2.",
+)
+
+# What builders take; see their READMEs. What is not given stays as they say.
+_OPTIONS = [
+    flags.DEFINE_bool("strict", False, "Stop at the first file that cannot be used."),
+    flags.DEFINE_integer(
+        "num_threads", None, "Source files at once; by default the cores.", 1
+    ),
+    flags.DEFINE_integer(
+        "frames_per_video",
+        None,
+        "faceforensics: frames at the centres of equal parts of a clip; -1 for all.",
+    ),
+    flags.DEFINE_enum(
+        "frame_format", None, ["png", "jpeg"], "faceforensics: how frames are kept."
+    ),
+    flags.DEFINE_integer(
+        "frame_stride",
+        None,
+        "hollywood_heads: frames that training frames of a film are apart at least.",
+    ),
+    flags.DEFINE_bool(
+        "download", False, "hollywood_heads: fetch the ZIP file; no --manual_dir then."
+    ),
+    flags.DEFINE_string("url", None, "hollywood_heads: where to fetch it."),
+    flags.DEFINE_string("sha256", None, "hollywood_heads: what it must hash to."),
+    flags.DEFINE_bool(
+        "leaky_random_split",
+        False,
+        "labeled_faces: share out images without group and split one by one. Images of "
+        "one video then stand in training and in the test: figures are too good.",
+    ),
+    flags.DEFINE_integer("sv", None, "cvcs: percent of the groups for validation."),
+    flags.DEFINE_integer("st", None, "cvcs: percent of the groups for the test."),
+    flags.DEFINE_enum(
+        "compression", None, ["raw", "c23", "c40"], "cvcs: of faceforensics."
+    ),
+]
 
 
 def _load(name: str) -> ModuleType:
@@ -49,19 +111,86 @@ def _load(name: str) -> ModuleType:
     return module
 
 
-def _prepare(name: str, manual_dir: pathlib.Path, data_dir: pathlib.Path) -> None:
-    builder = _load(name).Builder(data_dir=data_dir)
+def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
+    """The builder of `NAME` or `NAME/CONFIG` with the options that were given.
+
+    Raises:
+        app.UsageError: There is no such dataset or config, or it has no such option.
+    """
+    name, _, config = dataset.partition("/")
+    if name not in _NAMES:
+        raise app.UsageError(
+            f"--dataset must be one of {', '.join(_NAMES)}, got {name}."
+        )
+    builder_class = _load(name).Builder
+    configs = [config.name for config in builder_class.BUILDER_CONFIGS]
+    if config not in (configs or [""]):
+        raise app.UsageError(
+            f"--dataset={name} {'needs a config' if configs else 'has no configs'}: "
+            f"{', '.join(f'{name}/{c}' for c in configs) or name}; got {dataset}."
+        )
+    options = {flag.name: flag.value for flag in _OPTIONS if flag.present}
+    known: set[str] = set()
+    for base in builder_class.__mro__:
+        known.update(inspect.signature(base.__init__).parameters)
+    unknown = [f"--{option}" for option in options if option not in known]
+    if unknown:
+        raise app.UsageError(f"{', '.join(unknown)} does not apply to {name}.")
+    if config:
+        options["config"] = config
+    try:
+        return builder_class(data_dir=data_dir, **options)
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+
+
+def _manual_dir() -> pathlib.Path | None:
+    if flags.FLAGS.download:
+        return None
+    if not _MANUAL_DIR.value:
+        raise app.UsageError("--manual_dir must have a value.")
+    manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
+    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+        raise app.UsageError(
+            f"--manual_dir: {manual_dir} is no folder, or an empty one."
+        )
+    return manual_dir
+
+
+def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
     if builder.data_path.exists() and not _OVERWRITE.value:
+        before = dict(builder.info.metadata).get("settings")
+        if before != builder.settings():
+            raise ValueError(
+                f"{builder.info.full_name} was prepared with {before}, not with "
+                f"{builder.settings()}; --overwrite does it again."
+            )
         print("Prepared already; --overwrite does it again.")
     else:
+        shuffle.MAX_MEM_BUFFER_SIZE = _SORTED_IN_MEMORY
         builder.download_and_prepare(
             download_config=tfds.download.DownloadConfig(
                 manual_dir=manual_dir,
                 download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
                 try_download_gcs=False,
+                **_beam(),
             )
         )
     _print_summary(builder.info)
+
+
+def _beam() -> dict[str, Any]:
+    if _BEAM_RUNNER.value is None:
+        return {}
+    from apache_beam.options import pipeline_options
+
+    arguments = ["default_sdk_harness_log_level=WARNING", *_BEAM_OPTIONS.value]
+    return {
+        "beam_runner": _BEAM_RUNNER.value,
+        "beam_options": pipeline_options.PipelineOptions(
+            [f"--{argument}" for argument in arguments]
+        ),
+    }
 
 
 def _print_summary(info: tfds.core.DatasetInfo) -> None:
@@ -70,36 +199,29 @@ def _print_summary(info: tfds.core.DatasetInfo) -> None:
         counts = info.metadata["counts"][split.name]
         numbers = "".join(f", {n:,} {name}" for name, n in counts.items() if n)
         print(f"  {split.name}: {split.num_examples:,} images{numbers}")
-    for key, value in info.metadata.items():
-        if not isinstance(value, dict):
-            print(f"  {key}: {value}")
+    for split, lines in info.metadata["skipped"].items():
+        for line in lines:
+            print(f"  skipped in {split}: {line}")
+    for key in ("settings", "fingerprint"):
+        print(f"  {key}: {info.metadata[key]}")
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
-    try:
-        return flags.FLAGS(argv)
-    except flags.Error as error:
-        return _exit(2, str(error))
-
-
-def _exit(code: int, message: str) -> NoReturn:
-    print("prepare.py:", " ".join(message.split()), file=sys.stderr)
-    sys.exit(code)
+def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
+    # An exception lets TFDS remove what it has written so far.
+    raise KeyboardInterrupt
 
 
 def main(argv: list[str]) -> None:
-    """Checks the flags, prepares the dataset and prints what it holds."""
-    if len(argv) > 1:
-        _exit(2, f"unknown arguments: {' '.join(argv[1:])}")
-    manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
-    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
-        _exit(2, f"--manual_dir: {manual_dir} is no folder, or an empty one.")
-    logging.set_verbosity(logging.WARNING)  # The progress bars say the same.
-    try:
-        _prepare(_DATASET.value, manual_dir, pathlib.Path(_DATA_DIR.value).expanduser())
-    except (ValueError, OSError) as error:
-        _exit(1, str(error))
+    """Prepares the dataset and prints what it holds."""
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS talks of itself.
+    logging.getLogger("dfdetect").setLevel(logging.INFO)
+    signal.signal(signal.SIGTERM, _interrupt)
+    data_dir = pathlib.Path(_DATA_DIR.value).expanduser()
+    builder = _builder(_DATASET.value, data_dir)
+    _prepare(builder, _manual_dir())
 
 
 if __name__ == "__main__":
-    app.run(main, flags_parser=_parse_flags)
+    script.run(main)

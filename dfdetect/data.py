@@ -134,19 +134,25 @@ def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
     Raises:
         FileNotFoundError: There is none of this name.
     """
+    missing = (
+        f"{name} is not prepared in {data_dir}; run "
+        f"python datasets/prepare.py --dataset={name} --data_dir={data_dir}"
+    )
     # TFDS takes "~" and relative paths, but looks elsewhere when the folder lacks.
     if not tf.io.gfile.isdir(os.path.join(data_dir, name)):
-        raise FileNotFoundError(
-            f"{name} is not prepared in {data_dir}; run "
-            f"python datasets/prepare.py --dataset={name} --data_dir={data_dir}"
-        )
-    return tfds.builder(name, data_dir=data_dir)
+        raise FileNotFoundError(missing)
+    try:
+        return tfds.builder(name, data_dir=data_dir)
+    # All there is may be what a killed build has left.
+    except tfds.core.DatasetNotFoundError as error:
+        raise FileNotFoundError(missing) from error
 
 
 def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
-    """What a manifest keeps of a data set: name, version, fingerprint, split sizes."""
+    """What a manifest keeps of a data set: what tells it from others, split sizes."""
     return {
         "name": builder.info.name,
+        "config": builder.info.config_name or "",
         "version": str(builder.info.version),
         "fingerprint": dict(builder.info.metadata or {}).get("fingerprint"),
         "splits": {

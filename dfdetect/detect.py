@@ -1,22 +1,18 @@
 """The work behind `dfdetect detect`: files in, one result for each out, in order."""
 
-import contextlib
 import csv
 import dataclasses
 import json
 import math
 import os
 import sys
-import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tqdm
 
-from dfdetect import files, headers, images, report
+from dfdetect import files, headers, images, progress, report
 
 Result = dict[str, Any]
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -28,7 +24,6 @@ CSV_COLUMNS = (
 )
 
 _DIGITS = 6  # what is sure of a float32
-_SECONDS_BETWEEN_LINES = 30  # of progress, where there is no terminal for a bar
 _REASONS = {
     "unreadable": "no picture that can be decoded",
     "too_large": f"more than {images.MAX_PIXELS // 10**6} megapixels",
@@ -160,9 +155,10 @@ def run(
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         table.writerow(CSV_COLUMNS)
-    with _Progress(len(sources)) as progress:
+    unread = 0
+    with progress.Progress(len(sources), say) as shown:
         for finding in findings(graph, sources, threshold, batch_size):
-            with progress.paused():
+            with shown.paused():
                 if as_csv:
                     table.writerows(csv_rows(finding.result))
                 else:
@@ -174,8 +170,9 @@ def run(
                 files.write(
                     os.path.join(output, finding.source.copy), annotated(finding)
                 )
-            progress.count(finding)
-    return progress.unread
+            unread += bool(finding.problem)
+            shown.count(finding.result["verdict"] or finding.result["status"])
+    return unread
 
 
 def annotated(finding: Finding) -> bytes:
@@ -235,48 +232,3 @@ def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
 def _number(value: float) -> float | None:
     value = round(float(value), _DIGITS)
     return None if math.isnan(value) else value
-
-
-class _Progress:
-    """A bar on a terminal, elsewhere a line now and then, and a summary at the end."""
-
-    def __init__(self, total: int) -> None:
-        self.unread = 0
-        self._total = total
-        self._done = 0
-        self._outcomes: Counter[str] = Counter()
-        self._start = self._last_line = time.monotonic()
-        self._bar = tqdm.tqdm(
-            total=total,
-            unit="file",
-            disable=total < 2 or not sys.stderr.isatty(),
-            leave=False,
-        )
-
-    def __enter__(self) -> "_Progress":
-        return self
-
-    def __exit__(self, kind: type | None, *rest: object) -> None:
-        self._bar.close()
-        if kind is None:
-            outcomes = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
-            noun = "file" if self._done == 1 else "files"
-            say(f"{self._done} {noun}: {outcomes}; {self._speed()}")
-
-    def paused(self) -> contextlib.AbstractContextManager:
-        """While it lasts, others may write to the terminal."""
-        return tqdm.tqdm.external_write_mode()
-
-    def count(self, finding: Finding) -> None:
-        self._done += 1
-        self.unread += bool(finding.problem)
-        self._outcomes[finding.result["verdict"] or finding.result["status"]] += 1
-        self._bar.update()
-        now = time.monotonic()
-        if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
-            self._last_line = now
-            say(f"{self._done} of {self._total} files; {self._speed()}")
-
-    def _speed(self) -> str:
-        seconds = time.monotonic() - self._start
-        return f"{seconds:.1f} s, {self._done / max(seconds, 1e-3):.1f} files/s"

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, images, manifest, model_directory, postprocess
+from dfdetect import chunks, heads, images, manifest, model_directory
 from dfdetect.models import classifier as classifiers
 
 FORMAT = 1  # Of the graph's signatures and manifest.
@@ -72,7 +72,16 @@ class DeepfakePipeline(tf.Module):
         ]
         embedder = classifiers.embedding_model(classifier)
         self._embedding_size = embedder.output_shape[-1]
-        self._find_heads = self._detector_function(detector)
+        # The pipeline decides how many heads there may be.
+        self._detector_manifest = {
+            **description["detector"],
+            "max_detections": description["max_detections"],
+        }
+        self._find_heads = heads.detector_function(
+            detector,
+            self._detector_manifest,
+            description["detector"]["score_threshold"],
+        )
         self._judge = self._classifier_function(classifier)
         self._describe = self._embedder_function(embedder)
 
@@ -192,9 +201,12 @@ class DeepfakePipeline(tf.Module):
         """The outputs of `detect` for some pictures of `images.decode`."""
         readable = tf.where(status == images.OK)
         packed = tf.gather_nd(packed, readable)
-        boxes, scores, num_heads, sides = self._heads(packed)
+        heads_found = heads.find(
+            self._find_heads, packed, self._detector_manifest, _PICTURES_AT_ONCE
+        )
+        boxes, num_heads = heads_found["boxes"], heads_found["num_heads"]
         is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
-        judged = is_head & (sides >= self.manifest["min_head_size"])
+        judged = is_head & (heads_found["sides"] >= self.manifest["min_head_size"])
 
         crops = self._crops(packed, boxes, judged)
         found = tf.tensor_scatter_nd_update(
@@ -214,44 +226,13 @@ class DeepfakePipeline(tf.Module):
         return {
             "num_heads": among_all(num_heads),
             "boxes": among_all(boxes),
-            "head_scores": among_all(scores),
+            "head_scores": among_all(heads_found["scores"]),
             "fake_probabilities": among_all(found),
             "fake_probability": tf.where(
                 among_all(any_judged), among_all(highest), float("nan")
             ),
             "status": tf.tensor_scatter_nd_update(status, readable, outcome),
         }
-
-    def _heads(self, packed: tf.Tensor) -> tuple[tf.Tensor, ...]:
-        """Boxes `[B, N, 4]` of the originals, scores, counts, longer sides (pixels)."""
-        size = self.manifest["detector"]["image_size"]
-        num_boxes = self.manifest["max_detections"]
-
-        def letterbox(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            image = images.unpack(one)
-            return images.letterbox(image, size), tf.shape(image)[:2]
-
-        letterboxed, extents = chunks.one_by_one(
-            letterbox,
-            packed,
-            (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32)),
-        )
-
-        specs = {
-            "boxes": _spec([num_boxes, 4]),
-            "scores": _spec([num_boxes]),
-            "num_heads": _spec(dtype=tf.int32),
-        }
-        found = chunks.by_chunks(
-            self._find_heads, [letterboxed], _PICTURES_AT_ONCE, specs
-        )
-        heights, widths = extents[:, 0, None], extents[:, 1, None]
-        boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
-        pixels = (boxes[..., 2:] - boxes[..., :2]) * tf.cast(
-            extents[:, None], tf.float32
-        )
-        sides = tf.reduce_max(pixels, axis=-1)
-        return boxes, found["scores"], found["num_heads"], sides
 
     def _crops(
         self, packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor
@@ -300,23 +281,6 @@ class DeepfakePipeline(tf.Module):
         return found["embeddings"]
 
     # The models as functions, each traced once for all signatures.
-
-    def _detector_function(self, detector: keras.Model) -> Callable:
-        described = self.manifest["detector"]
-
-        def find(letterboxed: tf.Tensor) -> chunks.Outputs:
-            class_logits, box_offsets = detector(letterboxed, training=False)
-            boxes, scores, num_heads = postprocess.detections(
-                class_logits,
-                box_offsets,
-                detector.anchors.boxes,
-                max_detections=self.manifest["max_detections"],
-                iou_threshold=described["iou_threshold"],
-                score_threshold=described["score_threshold"],
-            )
-            return {"boxes": boxes, "scores": scores, "num_heads": num_heads}
-
-        return _signature(_pictures(described["image_size"]))(find)
 
     def _classifier_function(self, classifier: keras.Model) -> Callable:
         described = self.manifest["classifier"]

@@ -1,98 +1,69 @@
-"""What a person sees of a training: a bar on a terminal, else lines in a log."""
+"""How far a long command is, for the person who waits for it."""
 
-import datetime
-import logging
+import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable
 
 import tqdm
 
-_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_LINES = 30  # where there is no terminal for a bar
 
 
 class Progress:
-    """Counts steps and time; what is not training stops the clock.
+    """A bar on a terminal, elsewhere a line now and then, and a summary at the end.
 
     Args:
-        step: Steps done.
-        steps: Steps in all.
-        batch_size: Images of a step.
-        shown: Whether this process shows anything.
+        total: Items in all.
+        say: Prints a line.
+        noun: What one item is.
+        done: Items that an earlier run has finished.
     """
 
-    def __init__(self, step: int, steps: int, batch_size: int, shown: bool) -> None:
-        self._steps = steps
-        self._batch_size = batch_size
-        self._shown = shown
-        self._bar = (
-            tqdm.tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
-            if shown and sys.stderr.isatty()
-            else None
+    def __init__(
+        self, total: int, say: Callable[[str], None], noun: str = "file", done: int = 0
+    ) -> None:
+        self._total = total
+        self._say = say
+        self._noun = noun
+        self._before = self._done = done
+        self._outcomes: Counter[str] = Counter()
+        self._start = self._last_line = time.monotonic()
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=done,
+            unit=noun,
+            disable=total < 2 or not sys.stderr.isatty(),
+            leave=False,
         )
-        self._begin(step)
 
-    def advance(self) -> None:
-        """Notes that a step is done."""
-        if self._bar is not None:
-            self._bar.update(1)
+    def __enter__(self) -> "Progress":
+        return self
 
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Counts what happens within as waiting for input."""
-        since = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - since
+    def __exit__(self, kind: type | None, *rest: object) -> None:
+        self._bar.close()
+        if kind is None:
+            number = self._done - self._before
+            outcomes = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
+            noun = self._noun if number == 1 else f"{self._noun}s"
+            self._say(f"{number} {noun}: {outcomes or 'none left'}; {self._speed()}")
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Does not count what happens within as training."""
-        since = time.perf_counter()
-        yield
-        self._since += time.perf_counter() - since
+    def paused(self) -> contextlib.AbstractContextManager:
+        """While it lasts, others may write to the terminal."""
+        return tqdm.tqdm.external_write_mode()
 
-    def report(self, step: int, figures: Mapping[str, float]) -> dict[str, float]:
-        """Shows the figures of a step.
+    def count(self, outcome: str) -> None:
+        """One item more, and what became of it."""
+        self._done += 1
+        self._outcomes[outcome] += 1
+        self._bar.update()
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._say(f"{self._done} of {self._total} {self._noun}s; {self._speed()}")
 
-        Returns:
-            Speed since the report before: `images_per_second`, and
-            `input_wait_share`, the share of the time that went by waiting for input.
-        """
-        took = max(time.perf_counter() - self._since, 1e-9)
-        speed = {
-            "images_per_second": (step - self._from_step) * self._batch_size / took,
-            "input_wait_share": self._waited / took,
-        }
-        left = took / max(step - self._from_step, 1) * (self._steps - step)
-        text = line({**figures, **speed})
-        if self._bar is not None:
-            brief = {"loss": figures["loss"], "images/s": speed["images_per_second"]}
-            self._bar.set_postfix_str(line(brief))
-        elif self._shown:
-            left_text = datetime.timedelta(seconds=round(left))
-            _log.info("step %d/%d %s left %s", step, self._steps, text, left_text)
-        self._begin(step)
-        return speed
-
-    def say(self, message: str, *values: object) -> None:
-        """Writes a line to the log, above the bar where there is one."""
-        if self._bar is not None:
-            self._bar.write(message % values, file=sys.stderr)
-        elif self._shown:
-            _log.info(message, *values)
-
-    def close(self) -> None:
-        """Leaves the bar as it stands."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def _begin(self, step: int) -> None:
-        self._from_step = step
-        self._waited = 0.0
-        self._since = time.perf_counter()
-
-
-def line(figures: Mapping[str, float]) -> str:
-    """The figures as "name value name value", four digits each."""
-    return " ".join(f"{name} {value:.4g}" for name, value in figures.items())
+    def _speed(self) -> str:
+        seconds = time.monotonic() - self._start
+        speed = (self._done - self._before) / max(seconds, 1e-3)
+        return f"{seconds:.1f} s, {speed:.1f} {self._noun}s/s"

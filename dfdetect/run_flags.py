@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect import distribute, files, optimization, train_step, training
+from dfdetect import distribute, files, optimization, script, train_step, training
 from dfdetect.settings import Settings
 
 FLAGS = flags.FLAGS
@@ -56,7 +56,7 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
     "deterministic",
     False,
-    "Repeat to the last bit: only operations that do, each on one thread of a processor.",
+    "Repeat to the last bit: only operations that do, each on one thread.",
 )
 flags.DEFINE_enum(
     "precision",
@@ -130,13 +130,12 @@ flags.DEFINE_list(
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a script's `main`.
+    """Runs a script's `main` as `script.run` does.
 
-    What the user can mend is one line on standard error, and exit code 1; with
-    `--verbosity=1` the traceback is shown as well. A run that a signal ended gives 128
-    plus the signal's number, one that lost a worker 138.
+    A run that a signal ended gives 128 plus the signal's number, one that lost a worker
+    138. With `--verbosity=1` the traceback of a mistake is shown as well.
     """
-    app.run(functools.partial(_guarded, main))
+    script.run(functools.partial(_guarded, main))
 
 
 def start(
@@ -153,10 +152,8 @@ def start(
         What the training loop needs to know, and where it is to train.
 
     Raises:
-        app.UsageError: Arguments are left over, or a value is out of range.
+        app.UsageError: A value is out of range.
     """
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     best_metric = FLAGS.best_metric or metrics[0]
     if best_metric.removeprefix("-") not in metrics:
         raise app.UsageError(
@@ -217,9 +214,10 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
         _log.info("%s", interrupted)
         sys.exit(128 + interrupted.signal)
     except training.WorkerLost as lost:
-        print(f"{os.path.basename(argv[0])}: {lost}", file=sys.stderr)
+        script.say(str(lost))
         sys.exit(_LOST_WORKER_CODE)
     except (OSError, ValueError, FloatingPointError, tf.errors.OpError) as error:
         _log.debug("", exc_info=True)
-        print(f"{os.path.basename(argv[0])}: {error}", file=sys.stderr)
-        sys.exit(1)
+        if isinstance(error, OSError | ValueError):
+            raise
+        raise ValueError(str(error)) from error

@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import checkpoints, data, distribute, files, summaries, train_step
-from dfdetect.progress import Progress, line
 from dfdetect.settings import Settings
+from dfdetect.training_progress import Progress, line
 
 _log = logging.getLogger(__name__)
 

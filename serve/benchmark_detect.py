@@ -19,10 +19,10 @@ import time
 
 import cv2
 import numpy as np
-from absl import app, flags
+from absl import flags
 
 import dfdetect
-from dfdetect import files
+from dfdetect import files, script
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of pictures; drawn by default.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 100, "Pictures.", lower_bound=2)
@@ -90,8 +90,6 @@ def _machine() -> str:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"no arguments but flags, got {argv[1:]}")
     command = [sys.executable, "-m", "dfdetect.cli", "detect"]
     shown = "dfdetect detect"
     for name, value in (("model", _MODEL.value), ("batch_size", _BATCH_SIZE.value)):
@@ -116,4 +114,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    script.run(main)

@@ -11,6 +11,8 @@ import os
 
 from absl import app, flags
 
+from dfdetect import script
+
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the versions; made when missing.", required=True
 )
@@ -32,8 +34,6 @@ def next_version(base: str) -> int:
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     base = _OUTPUT.value
     version = _VERSION.value or next_version(base)
     directory = os.path.join(base, str(version))
@@ -50,4 +50,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    script.run(main)

@@ -1,10 +1,13 @@
 """Small drawn data sets, prepared once for the tests that read or train on them."""
 
 import csv
+import functools
+import http.server
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import cv2
 import numpy as np
@@ -87,6 +90,25 @@ def _write_faces(folder: pathlib.Path) -> None:
 def run_script():
     """The function `run_script(*arguments, check=True)`."""
     return _run_script
+
+
+@pytest.fixture
+def serve_folder():
+    """The function `serve_folder(folder)`: serves it on this machine, gives the URL."""
+    servers = []
+
+    def serve(folder: pathlib.Path) -> str:
+        handler = functools.partial(
+            http.server.SimpleHTTPRequestHandler, directory=folder
+        )
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,12 @@ def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
         data.open_builder(str(tmp_path), "heads")
 
 
+def test_what_a_killed_build_left_is_no_data_set(tmp_path):
+    (tmp_path / "labeled_faces" / "incomplete.ABC_1.0.0").mkdir(parents=True)
+    with pytest.raises(FileNotFoundError, match="labeled_faces is not prepared in"):
+        data.open_builder(str(tmp_path), "labeled_faces")
+
+
 def test_describe_names_data_and_fingerprint(prepared):
     described = data.describe(data.open_builder(str(prepared), "labeled_faces"))
     assert described["name"] == "labeled_faces"

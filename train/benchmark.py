@@ -15,9 +15,9 @@ from collections.abc import Callable
 
 import keras
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
-from dfdetect import data, objectives, train_step, training
+from dfdetect import data, objectives, script, train_step, training
 from dfdetect.models import classifier, efficientdet
 from dfdetect.settings import Settings
 
@@ -44,8 +44,6 @@ Parts = tuple[Callable[[], keras.Model], train_step.LossFunction, data.Batches]
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     print("| model | precision | images/s | waits for input | loop over bare step |")
     print("|---|---|---|---|---|")
     for name in _MODELS.value:
@@ -161,4 +159,4 @@ def _bare_steps(
 
 
 if __name__ == "__main__":
-    app.run(main)
+    script.run(main)

@@ -6,9 +6,9 @@
 
 import json
 
-from absl import app, flags
+from absl import flags
 
-from dfdetect import data, evaluation, files, model_directory
+from dfdetect import data, evaluation, files, model_directory, script
 
 FLAGS = flags.FLAGS
 
@@ -28,8 +28,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
     load = {
         "detect": model_directory.load_detector,
@@ -51,4 +49,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    script.run(main)

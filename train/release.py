@@ -10,9 +10,9 @@ go into `dfdetect/default_weights/`, which the package ships.
 import json
 import os
 
-from absl import app, flags
+from absl import flags
 
-from dfdetect import data, evaluation, manifest, model_directory
+from dfdetect import data, evaluation, manifest, model_directory, script
 from dfdetect.models import weights
 
 _MODEL_DIR = flags.DEFINE_string(
@@ -28,8 +28,6 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown arguments: {' '.join(argv[1:])}")
     with open(os.path.join(_MODEL_DIR.value, manifest.FILE_NAME)) as file:
         kind = json.load(file)["kind"]
     load = {
@@ -50,4 +48,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    script.run(main)

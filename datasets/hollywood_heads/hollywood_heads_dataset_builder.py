@@ -1,21 +1,24 @@
 """HollywoodHeads, or any folder in its layout, as a TFDS dataset."""
 
-import collections
 import dataclasses
-import hashlib
+import functools
 import math
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import images
+from dfdetect.building import archives, builder
+from dfdetect.building.account import Account
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _LAYOUT = "JPEGImages/*.jpeg, Annotations/*.xml and Splits/{train,val,test}.txt"
+_PAGE = "https://www.di.ens.fr/willow/research/headdetection/"
+_URL = f"{_PAGE}release/HollywoodHeads.zip"
 # Every count is in the metadata, also those that stay at zero.
 _COUNTS = (
     "n_frames",
@@ -30,33 +33,56 @@ _COUNTS = (
     "n_missing_difficult",
     "n_size_mismatch",
     "n_consecutive",
-    "n_skipped_missing_image",
-    "n_skipped_missing_annotation",
-    "n_skipped_unreadable",
-)
-
-# What training could not decode must not become a record.
-_decode = tf.function(
-    images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
+    "n_thinned",
+    "n_missing_image",
+    "n_missing_annotation",
+    "n_unreadable",
 )
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(builder.Builder):
     """Frames with head boxes; the source folder is only read, never changed.
 
-    The metadata holds each count of `_COUNTS` over all splits, the same by split
-    under `counts`, and a `fingerprint` of what went in: the SHA-256 over the sorted
-    digests of (name, split, annotation, image). `README.md` explains the counts.
+    Args:
+        frame_stride: Training frames of one film are at least so many frames apart.
+        download: Fetch the ZIP file instead of reading one, or a folder.
+        url: Where to fetch it.
+        sha256: What the fetched file must hash to; the authors publish none. What came
+            is in the metadata as `archive_sha256`.
+        **kwargs: Of `dfdetect.building.builder.Builder`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "Another fingerprint and clearer counts; reads ZIP files.",
+        "1.0.0": "First release.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
-    Unpack HollywoodHeads.zip from
-    https://www.di.ens.fr/willow/research/headdetection/ and give the folder
-    HollywoodHeads, or the one that contains it. It has {_LAYOUT}.
+    Get HollywoodHeads.zip from {_PAGE} and give the folder that holds it, or the folder
+    HollywoodHeads of its content, or one that contains that. It has {_LAYOUT}.
     """
     pkg_dir_path = tfds.core.Path(__file__).parent
+
+    def __init__(
+        self,
+        *,
+        frame_stride: int = 1,
+        download: bool = False,
+        url: str = _URL,
+        sha256: str = "",
+        **kwargs: Any,
+    ) -> None:
+        if frame_stride < 1:
+            raise ValueError(f"frame_stride must be at least 1, got {frame_stride}.")
+        self._frame_stride = frame_stride
+        self._download = download
+        self._url = url
+        self._sha256 = sha256
+        super().__init__(**kwargs)
+
+    def settings(self) -> dict[str, Any]:
+        """What shapes the records besides the files."""
+        return {"frame_stride": self._frame_stride}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -75,100 +101,111 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     ),
                 }
             ),
-            homepage="https://www.di.ens.fr/willow/research/headdetection/",
+            homepage=_PAGE,
             metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
-        root = _find_root(dl_manager.manual_dir)
+    ) -> dict[str, Any]:
+        if self._download:
+            archive = self._fetch(dl_manager)
+            files, root = set(archives.members(archive)), archive
+        else:
+            root, files = _find_source(dl_manager.manual_dir)
+        folder = _folder(root, files)
         stems = {
-            split: _read_stems(root / "Splits" / f"{name}.txt")
+            split: _read_stems(root, f"{folder}Splits/{name}.txt")
             for split, name in _SPLITS.items()
         }
         _check_disjoint(stems)
-        present = {path.stem for path in (root / "JPEGImages").glob("*.jpeg")}
-        if not any(present.intersection(listed) for listed in stems.values()):
+        accounts = {
+            split: self.new_account(**dict.fromkeys(_COUNTS, 0)) for split in stems
+        }
+        tasks = {
+            split: builder.chunks(
+                self._chosen(split, listed, folder, files, accounts[split])
+            )
+            for split, listed in stems.items()
+        }
+        process = functools.partial(_records, root=str(root), folder=folder)
+        return self.records(tasks, process, accounts)
+
+    def _fetch(self, dl_manager: tfds.download.DownloadManager) -> tfds.core.Path:
+        archive = dl_manager.download(self._url)
+        came = archives.sha256(archive).hex()
+        if self._sha256 and came != self._sha256.lower():
             raise ValueError(
-                f"None of the images listed in {root / 'Splits'} is in "
-                f"{root / 'JPEGImages'}."
+                f"The SHA-256 of {self._url} must be {self._sha256}, got {came}."
             )
-        metadata = self.info.metadata
-        metadata.clear()
-        metadata.update(dict.fromkeys(_COUNTS, 0), counts={}, fingerprint="")
-        digests: list[bytes] = []
-        generators = {}
-        for split, listed in stems.items():
-            counts = collections.Counter(dict.fromkeys(_COUNTS, 0))
-            found = [stem for stem in listed if stem in present]
-            counts["n_skipped_missing_image"] = len(listed) - len(found)
-            if found:  # TFDS cannot write an empty split.
-                generators[split] = self._generate_examples(
-                    root, split, found, counts, digests
-                )
-            else:
-                self._note(split, counts, digests)
-        return generators
+        self.info.metadata["archive_sha256"] = came
+        return archive
 
-    def _generate_examples(
+    def _chosen(
         self,
-        root: tfds.core.Path,
         split: str,
-        stems: list[str],
-        counts: collections.Counter[str],
-        digests: list[bytes],
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        previous = ("", -1)
-        for stem in stems:
-            image_path = root / "JPEGImages" / f"{stem}.jpeg"
-            annotation_path = root / "Annotations" / f"{stem}.xml"
-            if not annotation_path.exists():
-                counts["n_skipped_missing_annotation"] += 1
-                continue
-            image_bytes = image_path.read_bytes()
-            annotation_bytes = annotation_path.read_bytes()
-            try:
-                height, width = _decode(image_bytes).shape[:2]
-                annotation = ElementTree.fromstring(annotation_bytes)
-            except (tf.errors.InvalidArgumentError, ElementTree.ParseError):
-                counts["n_skipped_unreadable"] += 1
-                continue
-            movie, frame = _movie_and_frame(stem)
-            counts["n_consecutive"] += previous == (movie, frame - 1)
-            previous = (movie, frame)
-            objects = _objects(annotation, height, width, counts)
-            counts["n_frames"] += 1
-            counts["n_heads"] += len(objects)
-            counts["n_difficult"] += sum(head.is_difficult for head in objects)
-            counts["n_empty"] += not objects
-            digest = hashlib.sha256(f"{stem}\0{split}\0".encode())
-            digest.update(hashlib.sha256(annotation_bytes).digest())
-            digest.update(hashlib.sha256(image_bytes).digest())
-            digests.append(digest.digest())
-            yield (
-                stem,
-                {
-                    "image": image_bytes,
-                    "image/filename": image_path.name,
-                    "movie": movie,
-                    "frame": frame,
-                    "objects": [dataclasses.asdict(head) for head in objects],
-                },
-            )
-        if not counts["n_frames"]:
-            raise ValueError(f"No frame of the split {split} can be read in {root}.")
-        self._note(split, counts, digests)
+        listed: Sequence[str],
+        folder: str,
+        files: set[str],
+        account: Account,
+    ) -> list[str]:
+        """The stems of a split that are there, thinned where they are for training."""
+        stride = self._frame_stride if split == "train" else 1
+        chosen = []
+        previous = last = ("", -1)
+        for stem in sorted(listed):
+            if f"{folder}JPEGImages/{stem}.jpeg" not in files:
+                account.counts["n_missing_image"] += 1
+                account.skip(stem, "listed, but there is no image")
+            elif f"{folder}Annotations/{stem}.xml" not in files:
+                account.counts["n_missing_annotation"] += 1
+                account.skip(stem, "listed, but there is no annotation")
+            else:
+                movie, frame = _movie_and_frame(stem)
+                account.counts["n_consecutive"] += previous == (movie, frame - 1)
+                previous = (movie, frame)
+                if frame >= 0 and last[0] == movie and frame - last[1] < stride:
+                    account.counts["n_thinned"] += 1
+                else:
+                    last = (movie, frame)
+                    chosen.append(stem)
+        return chosen
 
-    def _note(
-        self, split: str, counts: collections.Counter[str], digests: list[bytes]
-    ) -> None:
-        """Adds the counts of one finished split to the metadata."""
-        metadata = self.info.metadata
-        metadata["counts"][split] = dict(counts)
-        for name in _COUNTS:
-            metadata[name] += counts[name]
-        metadata["fingerprint"] = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+
+def _records(
+    stems: Sequence[str], account: Account, root: str, folder: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for stem in stems:
+        try:
+            image_bytes = archives.read(root, f"{folder}JPEGImages/{stem}.jpeg")
+            annotation_bytes = archives.read(root, f"{folder}Annotations/{stem}.xml")
+            height, width = builder.image_extent(image_bytes)
+            annotation = ElementTree.fromstring(annotation_bytes)
+        except ValueError as error:
+            account.counts["n_unreadable"] += 1
+            account.skip(stem, str(error))
+            continue
+        except ElementTree.ParseError as error:
+            account.counts["n_unreadable"] += 1
+            account.skip(stem, f"the annotation is no XML ({error})")
+            continue
+        movie, frame = _movie_and_frame(stem)
+        objects = _objects(annotation, height, width, account.counts)
+        account.counts["n_frames"] += 1
+        account.counts["n_heads"] += len(objects)
+        account.counts["n_difficult"] += sum(head.is_difficult for head in objects)
+        account.counts["n_empty"] += not objects
+        account.take(stem, annotation_bytes, image_bytes)
+        yield (
+            stem,
+            {
+                "image": image_bytes,
+                "image/filename": f"{stem}.jpeg",
+                "movie": movie,
+                "frame": frame,
+                "objects": [dataclasses.asdict(head) for head in objects],
+            },
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,24 +215,39 @@ class _Head:
     label: str = "head"
 
 
-def _find_root(manual_dir: tfds.core.Path) -> tfds.core.Path:
-    """The folder of the three parts: `manual_dir` or `HollywoodHeads` in it."""
-    wanted = ["JPEGImages", "Annotations"]
-    wanted += [f"Splits/{name}.txt" for name in _SPLITS.values()]
-    nested = manual_dir / "HollywoodHeads"
-    root = nested if nested.exists() else manual_dir
-    missing = [part for part in wanted if not (root / part).exists()]
+def _find_source(
+    manual_dir: tfds.core.Path,
+) -> tuple[tfds.core.Path, set[str]]:
+    """The folder or ZIP file of the dataset, and the names of what lies in it."""
+    archive = manual_dir / "HollywoodHeads.zip"
+    unpacked = any(
+        (manual_dir / name).exists() for name in ("HollywoodHeads", "Splits")
+    )
+    root = archive if archive.exists() and not unpacked else manual_dir
+    return root, set(archives.members(root))
+
+
+def _folder(root: tfds.core.Path, files: set[str]) -> str:
+    """Where in the source the three parts lie: "" or "HollywoodHeads/"."""
+    folder = "HollywoodHeads/"
+    if not any(name.startswith(folder) for name in files):
+        folder = ""
+    wanted = [f"Splits/{name}.txt" for name in _SPLITS.values()]
+    missing = [part for part in wanted if folder + part not in files]
+    found = [part for part in wanted if part not in missing]
+    for part in ("JPEGImages", "Annotations"):
+        there = any(name.startswith(f"{folder}{part}/") for name in files)
+        (found if there else missing).append(part)
     if missing:
-        found = [part for part in wanted if part not in missing]
         raise FileNotFoundError(
             f"{root} lacks {', '.join(missing)} (found: {', '.join(found) or 'none'})."
-            f" Wanted: {_LAYOUT}."
+            f" Wanted: {_LAYOUT}. The dataset is at {_PAGE}; --download fetches it."
         )
-    return root
+    return folder
 
 
-def _read_stems(path: tfds.core.Path) -> list[str]:
-    return path.read_text().split()
+def _read_stems(root: tfds.core.Path, name: str) -> list[str]:
+    return archives.read(root, name).decode().split()
 
 
 def _check_disjoint(stems: dict[str, list[str]]) -> None:
@@ -219,7 +271,7 @@ def _objects(
     annotation: ElementTree.Element,
     height: int,
     width: int,
-    counts: collections.Counter[str],
+    counts: Counter[str],
 ) -> list[_Head]:
     """The usable heads of one annotation; what is mended or dropped is counted."""
     size = [_number(annotation, f"size/{side}") for side in ("height", "width")]

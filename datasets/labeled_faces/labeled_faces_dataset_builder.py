@@ -1,16 +1,17 @@
-"""Any folder of face images with a `labels.csv` as a TFDS dataset."""
+"""Any folder of face images with their labels as a TFDS dataset."""
 
-import collections
 import csv
 import dataclasses
-import hashlib
+import functools
+import io
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import images, labels
+from dfdetect import files, labels
+from dfdetect.building import archives, builder
+from dfdetect.building.account import Account
 
 _COLUMNS = ("path", "label", "split", "group")
 _LABELS = {"real": labels.REAL, "fake": labels.FAKE, "0": labels.REAL, "1": labels.FAKE}
@@ -20,122 +21,108 @@ _SPLITS = {
     "validation": "validation",
     "test": "test",
 }
-_MAX_LISTED = 100  # Names of unreadable images kept in the metadata.
-
-# What training could not decode must not become a record.
-_decode = tf.function(
-    images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
-)
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(builder.Builder):
     """Labelled face images; the source folder is only read, never changed.
 
-    The metadata holds `counts` by split and label, `n_groups` by split,
-    `n_split_by_hash` (images whose group names no split), `n_unreadable` and the
-    names in `unreadable`, and a `fingerprint` of what went in: the SHA-256 over the
-    sorted digests of (path, label, split, group, file content).
+    Args:
+        leaky_random_split: Share out images that name neither a group nor a split one
+            by one. Images of one video or person then stand in training and in the
+            test, and every figure is too good.
+        **kwargs: Of `dfdetect.building.builder.Builder`.
     """
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {
+        "1.1.0": "Another fingerprint; folders real/ and fake/ without a labels.csv.",
+        "1.0.0": "First release.",
+    }
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Give a folder of images with a labels.csv. Its columns are path (from the folder),
     label (real, fake, 0 or 1), split (train, val, validation or test; may be empty or
     absent) and group (images that belong together, such as one video; may be empty).
+    Or give a folder with the folders real/ and fake/, in train/, val/ and test/ where
+    the split is known; folders within them are groups.
     """
     pkg_dir_path = tfds.core.Path(__file__).parent
 
+    def __init__(self, *, leaky_random_split: bool = False, **kwargs: Any) -> None:
+        self._leaky_random_split = leaky_random_split
+        super().__init__(**kwargs)
+
+    def settings(self) -> dict[str, Any]:
+        """What shapes the split besides the files."""
+        return {"leaky_random_split": self._leaky_random_split}
+
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "image/filename": tfds.features.Text(),
-                    "label": tfds.features.ClassLabel(names=labels.NAMES),
-                    "group": tfds.features.Text(),
-                }
-            ),
+            features=builder.labelled_features(),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(),
         )
 
     def _split_generators(
         self, dl_manager: tfds.download.DownloadManager
-    ) -> dict[str, Iterator[tuple[str, dict[str, Any]]]]:
+    ) -> dict[str, Any]:
         root = dl_manager.manual_dir
-        rows = _read_rows(root)
-        named = _named_splits(root, rows)
-        by_split: dict[str, list[_Row]] = {}
-        for row in rows:
-            split = named.get(row.group) or _split_by_hash(row.group)
-            by_split.setdefault(split, []).append(row)
-        self.info.metadata.clear()
-        self.info.metadata.update(
-            counts={},
-            n_groups={},
-            n_split_by_hash=sum(row.group not in named for row in rows),
-            n_unreadable=0,
-            unreadable=[],
-            fingerprint="",
-        )
-        digests: list[bytes] = []
-        return {
-            split: self._generate_examples(root, split, by_split[split], digests)
-            for split in ("train", "validation", "test")
-            if split in by_split
+        has_csv = (root / "labels.csv").exists()
+        rows = _read_rows(root) if has_csv else _rows_of_folders(root)
+        if not self._leaky_random_split:
+            _check_grouped(rows)
+        named = _named_splits(rows)
+        by_split: dict[str, list[_Row]] = {
+            split: [] for split in ("train", "validation", "test")
         }
-
-    def _generate_examples(
-        self,
-        root: tfds.core.Path,
-        split: str,
-        rows: list["_Row"],
-        digests: list[bytes],
-    ) -> Iterator[tuple[str, dict[str, Any]]]:
-        metadata = self.info.metadata
-        counts = collections.Counter(dict.fromkeys(labels.NAMES, 0))
-        groups = set()
         for row in rows:
-            image_bytes = (root / row.path).read_bytes()
-            try:
-                _decode(image_bytes)
-            except tf.errors.InvalidArgumentError:
-                metadata["n_unreadable"] += 1
-                if len(metadata["unreadable"]) < _MAX_LISTED:
-                    metadata["unreadable"].append(row.path)
-                continue
-            name = labels.NAMES[row.label]
-            counts[name] += 1
-            groups.add(row.group)
-            digest = hashlib.sha256(
-                "\0".join((row.path, name, split, row.group, "")).encode()
+            split = named.get(row.group) or builder.split_by_hash(row.group)
+            by_split[split].append(row)
+        accounts = {
+            split: self.new_account(
+                real=0,
+                fake=0,
+                n_groups=len({row.group for row in listed}),
+                n_split_by_hash=sum(row.group not in named for row in listed),
             )
-            digest.update(hashlib.sha256(image_bytes).digest())
-            digests.append(digest.digest())
-            yield (
-                row.path,
-                {
-                    "image": image_bytes,
-                    "image/filename": row.path,
-                    "label": row.label,
-                    "group": row.group,
-                },
-            )
-        if not groups:
-            raise ValueError(f"No image of the split {split} can be read in {root}.")
-        metadata["counts"][split] = dict(counts)
-        metadata["n_groups"][split] = len(groups)
-        metadata["fingerprint"] = hashlib.sha256(b"".join(sorted(digests))).hexdigest()
+            for split, listed in by_split.items()
+            if listed
+        }
+        tasks = {split: builder.chunks(by_split[split]) for split in accounts}
+        return self.records(
+            tasks, functools.partial(_records, root=str(root)), accounts
+        )
+
+
+def _records(
+    rows: Sequence["_Row"], account: Account, root: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for row in rows:
+        try:
+            image_bytes = archives.read(root, row.path)
+            builder.image_extent(image_bytes)
+        except ValueError as error:
+            account.skip(row.path, str(error))
+            continue
+        account.counts[labels.NAMES[row.label]] += 1
+        account.take(row.path, row.label, row.group, image_bytes)
+        yield (
+            row.path,
+            {
+                "image": image_bytes,
+                "image/filename": row.path,
+                "label": row.label,
+                "group": row.group,
+            },
+        )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    line: int
+    where: str  # For messages.
     path: str
     label: int
-    split: str  # Empty if the file does not say.
-    group: str
+    split: str  # Empty where none is named.
+    group: str  # The path of an image without one: it is a group by itself.
 
 
 def _read_rows(root: tfds.core.Path) -> list[_Row]:
@@ -144,18 +131,17 @@ def _read_rows(root: tfds.core.Path) -> list[_Row]:
     rows = []
     line_of: dict[str, int] = {}
     # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey="")
-        _check_columns(f"{path}:1", reader.fieldnames or ())
-        for fields in reader:
-            row = _row(root, f"{path}:{reader.line_num}", reader.line_num, fields)
-            if row.path in line_of:
-                raise ValueError(
-                    f"{path}:{row.line}: {row.path!r} stands in line "
-                    f"{line_of[row.path]} already."
-                )
-            line_of[row.path] = row.line
-            rows.append(row)
+    text = path.read_bytes().decode("utf-8-sig")
+    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="")
+    _check_columns(f"{path}:1", reader.fieldnames or ())
+    for fields in reader:
+        row = _row(root, f"{path}:{reader.line_num}", fields)
+        if row.path in line_of:
+            raise ValueError(
+                f"{row.where}: {row.path!r} stands in line {line_of[row.path]} already."
+            )
+        line_of[row.path] = reader.line_num
+        rows.append(row)
     if not rows:
         raise ValueError(f"{path}: no images listed.")
     return rows
@@ -171,7 +157,7 @@ def _check_columns(where: str, columns: Sequence[str]) -> None:
         )
 
 
-def _row(root: tfds.core.Path, where: str, line: int, fields: dict[str, Any]) -> _Row:
+def _row(root: tfds.core.Path, where: str, fields: dict[str, Any]) -> _Row:
     if "" in fields or None in fields.values():
         raise ValueError(f"{where}: the number of fields differs from the header's.")
     path, label = fields["path"], fields["label"]
@@ -188,11 +174,51 @@ def _row(root: tfds.core.Path, where: str, line: int, fields: dict[str, Any]) ->
         raise ValueError(f"{where}: path must lead into the folder, got {path!r}.")
     if not (root / path).is_file():
         raise ValueError(f"{where}: there is no file {path!r} in {root}.")
-    # An image without a group is a group by itself.
-    return _Row(line, path, _LABELS[label], _SPLITS.get(split, ""), group or path)
+    return _Row(where, path, _LABELS[label], _SPLITS.get(split, ""), group or path)
 
 
-def _named_splits(root: tfds.core.Path, rows: list[_Row]) -> dict[str, str]:
+def _rows_of_folders(root: tfds.core.Path) -> list[_Row]:
+    """The images in `[SPLIT/]{real,fake}/[GROUP/]`, which name all there is to know."""
+    rows = []
+    strange = []
+    for path in archives.members(root):
+        if not path.lower().endswith(files.IMAGE_SUFFIXES):
+            continue
+        *folders, _ = path.split("/")
+        split = folders.pop(0) if folders and folders[0] in _SPLITS else ""
+        if not folders or folders[0] not in labels.NAMES:
+            strange.append(path)
+            continue
+        rows.append(
+            _Row(
+                where=str(root / path),
+                path=path,
+                label=_LABELS[folders[0]],
+                split=_SPLITS.get(split, ""),
+                group="/".join(folders[1:]) or path,
+            )
+        )
+    if not rows or strange:
+        raise ValueError(
+            f"{root} must have a labels.csv, or its images in real/ and fake/ (these "
+            f"in train/, val/ and test/ where the split is known); "
+            f"{f'elsewhere lies {strange[0]}' if strange else 'there are none'}."
+        )
+    return rows
+
+
+def _check_grouped(rows: list[_Row]) -> None:
+    alone = [row for row in rows if not row.split and row.group == row.path]
+    if alone:
+        raise ValueError(
+            f"{alone[0].where}: {alone[0].path!r} names neither a group nor a split, "
+            f"nor do {len(alone) - 1:,} others. A random split of images leaks: those "
+            "of one video or person stand in training and in the test, and every "
+            "figure is too good. --leaky_random_split does it all the same."
+        )
+
+
+def _named_splits(rows: list[_Row]) -> dict[str, str]:
     """The split of each group whose rows name one; two of them are an error."""
     named: dict[str, _Row] = {}
     for row in rows:
@@ -201,13 +227,7 @@ def _named_splits(root: tfds.core.Path, rows: list[_Row]) -> dict[str, str]:
         first = named.setdefault(row.group, row)
         if first.split != row.split:
             raise ValueError(
-                f"{root / 'labels.csv'}:{row.line}: group {row.group!r} stands in "
-                f"{first.split} (line {first.line}) and in {row.split}."
+                f"{row.where}: group {row.group!r} stands in {first.split} "
+                f"({first.where}) and in {row.split}."
             )
     return {group: row.split for group, row in named.items()}
-
-
-def _split_by_hash(group: str) -> str:
-    """80 % train, 10 % validation, 10 % test; the same at any time and place."""
-    percent = int.from_bytes(hashlib.sha256(group.encode()).digest()[:8], "big") % 100
-    return "train" if percent < 80 else "validation" if percent < 90 else "test"

@@ -1,0 +1,1 @@
+"""Challenge images and FaceForensics++ frames in one dataset, whole or cropped."""

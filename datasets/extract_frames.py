@@ -1,0 +1,133 @@
+"""Writes frames of clips as image files, for tools that read files.
+
+    python datasets/extract_frames.py -i CLIPS -o FRAMES -f 32
+
+Every clip below CLIPS gives a folder below FRAMES of the same path without the ending,
+with the frames at the centres of equal parts of the clip: `000123.png` is frame 123. A
+clip's folder appears when it is complete, so that an interrupted run is simply started
+again, and a later run adds the clips that are new. The exit code is 3 when some clips
+could not be read (each is named), 2 for a usage error, 1 when the command failed.
+"""
+
+import collections
+import concurrent.futures
+import json
+import os
+import pathlib
+import shutil
+import sys
+
+from absl import app, flags
+
+from dfdetect import files, progress, script
+from dfdetect.building import clips
+
+_INPUT = flags.DEFINE_string(
+    "input", None, "Folder of clips; only read.", short_name="i", required=True
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder of the frames.", short_name="o", required=True
+)
+_FRAMES = flags.DEFINE_integer(
+    "frames_per_video", 32, "Frames of a clip; -1 for all.", short_name="f"
+)
+_FORMAT = flags.DEFINE_enum(
+    "frame_format", "png", list(clips.ENDINGS), "Lossless, or of quality 95."
+)
+_THREADS = flags.DEFINE_integer(
+    "num_threads", os.cpu_count(), "Clips at once.", lower_bound=1
+)
+
+_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+_SETTINGS = "extract_frames.json"
+
+
+def folders_of(root: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
+    """The clips below a folder, and the folder of each, relative to the output."""
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in _ENDINGS and path.name[0] != "."
+    )
+    relative = [path.relative_to(root) for path in found]
+    taken = collections.Counter(path.with_suffix("") for path in relative)
+    return {
+        path: name if taken[name.with_suffix("")] > 1 else name.with_suffix("")
+        for path, name in zip(found, relative, strict=True)
+    }
+
+
+def extract(clip: pathlib.Path, folder: pathlib.Path) -> None:
+    """Writes the frames of a clip into a folder that appears when it is complete.
+
+    Raises:
+        ValueError: The clip cannot be decoded, or is cut short.
+    """
+    _, frames = clips.encoded_frames(clip, _FRAMES.value, _FORMAT.value)
+    aside = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for index, _, image_bytes in frames:
+        name = f"{index:06d}{clips.ENDINGS[_FORMAT.value]}"
+        (aside / name).write_bytes(image_bytes)
+    aside.rename(folder)
+
+
+def _check_settings(output: pathlib.Path) -> None:
+    """Refuses a folder with other content, or with other frames of the clips."""
+    settings = {
+        "frames_per_video": _FRAMES.value,
+        "frame_format": _FORMAT.value,
+    }
+    path = output / _SETTINGS
+    if path.exists():
+        before = json.loads(path.read_text())
+        if before != settings:
+            raise app.UsageError(
+                f"{output} was made with {before}, not with {settings}; name a new "
+                "folder."
+            )
+    elif output.exists() and any(output.iterdir()):
+        raise app.UsageError(f"{output} holds other files; name a new folder.")
+    else:
+        files.write(str(path), f"{json.dumps(settings)}\n".encode())
+
+
+def main(argv: list[str]) -> None:
+    """Extracts what is not there yet."""
+    if _FRAMES.value == 0 or _FRAMES.value < -1:
+        raise app.UsageError(f"-f must be above 0, or -1 for all, got {_FRAMES.value}.")
+    root = pathlib.Path(_INPUT.value).expanduser()
+    output = pathlib.Path(_OUTPUT.value).expanduser()
+    wanted = folders_of(root)
+    if not wanted:
+        raise app.UsageError(f"there is no clip ({', '.join(_ENDINGS)}) in {root}.")
+    _check_settings(output)
+    todo = {clip: output / name for clip, name in wanted.items()}
+    todo = {clip: folder for clip, folder in todo.items() if not folder.exists()}
+    unread = 0
+    with (
+        progress.Progress(
+            len(wanted), script.say, "clip", done=len(wanted) - len(todo)
+        ) as bar,
+        concurrent.futures.ThreadPoolExecutor(_THREADS.value) as pool,
+    ):
+        futures = {pool.submit(extract, *pair): pair[0] for pair in todo.items()}
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                try:
+                    future.result()
+                    bar.count("extracted")
+                except ValueError as error:
+                    with bar.paused():
+                        script.say(f"{futures[future]}: {error}")
+                    bar.count("unreadable")
+                    unread += 1
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    sys.exit(3 if unread else 0)
+
+
+if __name__ == "__main__":
+    script.run(main)

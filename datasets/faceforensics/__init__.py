@@ -1,0 +1,1 @@
+"""FaceForensics++ and DeepFakeDetection: frames of original and manipulated clips."""

@@ -1,0 +1,98 @@
+"""What a person sees of a training: a bar on a terminal, else lines in a log."""
+
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import tqdm
+
+_log = logging.getLogger(__name__)
+
+
+class Progress:
+    """Counts steps and time; what is not training stops the clock.
+
+    Args:
+        step: Steps done.
+        steps: Steps in all.
+        batch_size: Images of a step.
+        shown: Whether this process shows anything.
+    """
+
+    def __init__(self, step: int, steps: int, batch_size: int, shown: bool) -> None:
+        self._steps = steps
+        self._batch_size = batch_size
+        self._shown = shown
+        self._bar = (
+            tqdm.tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
+            if shown and sys.stderr.isatty()
+            else None
+        )
+        self._begin(step)
+
+    def advance(self) -> None:
+        """Notes that a step is done."""
+        if self._bar is not None:
+            self._bar.update(1)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts what happens within as waiting for input."""
+        since = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - since
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Does not count what happens within as training."""
+        since = time.perf_counter()
+        yield
+        self._since += time.perf_counter() - since
+
+    def report(self, step: int, figures: Mapping[str, float]) -> dict[str, float]:
+        """Shows the figures of a step.
+
+        Returns:
+            Speed since the report before: `images_per_second`, and
+            `input_wait_share`, the share of the time that went by waiting for input.
+        """
+        took = max(time.perf_counter() - self._since, 1e-9)
+        speed = {
+            "images_per_second": (step - self._from_step) * self._batch_size / took,
+            "input_wait_share": self._waited / took,
+        }
+        left = took / max(step - self._from_step, 1) * (self._steps - step)
+        text = line({**figures, **speed})
+        if self._bar is not None:
+            brief = {"loss": figures["loss"], "images/s": speed["images_per_second"]}
+            self._bar.set_postfix_str(line(brief))
+        elif self._shown:
+            left_text = datetime.timedelta(seconds=round(left))
+            _log.info("step %d/%d %s left %s", step, self._steps, text, left_text)
+        self._begin(step)
+        return speed
+
+    def say(self, message: str, *values: object) -> None:
+        """Writes a line to the log, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.write(message % values, file=sys.stderr)
+        elif self._shown:
+            _log.info(message, *values)
+
+    def close(self) -> None:
+        """Leaves the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _begin(self, step: int) -> None:
+        self._from_step = step
+        self._waited = 0.0
+        self._since = time.perf_counter()
+
+
+def line(figures: Mapping[str, float]) -> str:
+    """The figures as "name value name value", four digits each."""
+    return " ".join(f"{name} {value:.4g}" for name, value in figures.items())

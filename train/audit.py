@@ -1,0 +1,144 @@
+"""Says what is wrong with a prepared data set before a model is trained on it.
+
+    python train/audit.py --data_dir=DATA --dataset=NAME [--output=audit.json]
+
+(a) groups (videos, actors, films) that stand in two splits, (b) near-duplicate pictures
+that do, by perceptual hash, (c) how well trees that see no pixels tell the label. The
+exit code is 3 when (a) or (b) found any, 2 for a usage error, 1 when the audit failed;
+a shortcut of (c) is a warning, as it may lie in the nature of the data.
+"""
+
+import json
+import os
+import sys
+from typing import Any
+
+# Before TensorFlow is imported: its start-up notes would bury the messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+import absl.logging
+from absl import flags
+
+from dfdetect import data, files, progress, script
+from dfdetect.audit import groups, near_duplicates, no_pixels, scan
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets.", required=True
+)
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "A prepared data set; NAME or NAME/CONFIG.", required=True
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file with all that was found.")
+_MAX_DISTANCE = flags.DEFINE_integer(
+    "max_distance",
+    near_duplicates.MAX_DISTANCE,
+    "Bits of 256 in which the hashes of near duplicates may differ.",
+    lower_bound=0,
+    upper_bound=128,
+)
+_LISTED = flags.DEFINE_integer(
+    "num_listed", 20, "Offenders of a kind to print; the JSON has all.", lower_bound=0
+)
+
+
+def audit() -> dict[str, Any]:
+    """Runs all three checks; see the module."""
+    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    total = sum(info.num_examples for info in builder.info.splits.values())
+    with progress.Progress(total, script.say, "picture") as bar:
+        survey = scan.scan(builder, bar.count)
+    return {
+        "data": data.describe(builder),
+        "num_flat": int((~survey.comparable).sum()),
+        "group_leaks": groups.leaks(survey),
+        "near_duplicates": near_duplicates.pairs(survey, _MAX_DISTANCE.value),
+        "max_distance": _MAX_DISTANCE.value,
+        "no_pixel_baseline": no_pixels.baseline(survey),
+    }
+
+
+def show(found: dict[str, Any]) -> None:
+    """Prints what was found for a person."""
+    sizes = ", ".join(f"{n:,} {name}" for name, n in found["data"]["splits"].items())
+    print(f"# {_DATASET.value}: {sizes}\n")
+    leaks = found["group_leaks"]
+    print(f"## (a) Groups in two splits: {len(leaks):,}\n")
+    _list(
+        ("kind", "name", "records"),
+        [
+            (
+                leak["kind"],
+                leak["name"],
+                ", ".join(f"{n} {split}" for split, n in leak["splits"].items()),
+            )
+            for leak in leaks
+        ],
+    )
+    pairs = found["near_duplicates"]
+    print(
+        f"## (b) Near duplicates in two splits: {len(pairs):,} pairs within "
+        f"{found['max_distance']} of 256 bits; {found['num_flat']:,} flat pictures "
+        "were not compared\n"
+    )
+    _list(
+        ("bits", "picture", "near duplicate"),
+        [
+            (
+                str(pair["distance"]),
+                *(
+                    f"{split}: {name}"
+                    for split, name in zip(pair["split"], pair["filename"], strict=True)
+                ),
+            )
+            for pair in pairs
+        ],
+    )
+    _show_baseline(found["no_pixel_baseline"])
+
+
+def _show_baseline(baseline: dict[str, Any]) -> None:
+    if "reason" in baseline:
+        print(f"## (c) Without pixels: no figure, as {baseline['reason']}")
+        return
+    low, high = baseline["interval"]
+    print(
+        f"## (c) Without pixels: AUC {baseline['auc']:.3f} [{low:.3f}, {high:.3f}], "
+        f"accuracy {baseline['accuracy']:.3f} (majority "
+        f"{baseline['majority_share']:.3f})\n"
+    )
+    if baseline["auc"] > no_pixels.WARN_ABOVE:
+        print(
+            f"**WARNING: above {no_pixels.WARN_ABOVE}. The class is given away without "
+            "a look at the picture; a detector will learn that first.**\n"
+        )
+    _list(
+        ("feature", "AUC alone"),
+        [(name, f"{auc:.3f}") for name, auc in baseline["single"].items()],
+    )
+
+
+def _list(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    if not rows or not _LISTED.value:
+        return
+    print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))
+    for row in rows[: _LISTED.value]:
+        print("| " + " | ".join(row) + " |")
+    if len(rows) > _LISTED.value:
+        print(f"\n... and {len(rows) - _LISTED.value:,} more")
+    print()
+
+
+def main(argv: list[str]) -> None:
+    """Audits, prints, and keeps the result where that is asked for."""
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own innards.
+    found = audit()
+    show(found)
+    if _OUTPUT.value:
+        text = json.dumps(found, indent=2, ensure_ascii=False)
+        files.write(_OUTPUT.value, f"{text}\n".encode())
+    sys.exit(3 if found["group_leaks"] or found["near_duplicates"] else 0)
+
+
+if __name__ == "__main__":
+    script.run(main)

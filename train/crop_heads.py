@@ -1,0 +1,68 @@
+"""Cuts every head out of a prepared data set of labelled pictures.
+
+    python train/crop_heads.py --data_dir=DATA --dataset=NAME --output=CROPS
+
+CROPS gets one PNG a head, `heads.csv`, `no_head.csv` with the pictures that gave none,
+and `crops.json`; `dfdetect/cropping.py` explains them. A run that was stopped, however,
+goes on with the same command and ends in the same files. The exit code is 2 for a usage
+error, other settings for a folder in use among them, and 1 where data cannot be used.
+"""
+
+import os
+
+# Before TensorFlow is imported: its start-up notes would bury the messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The graph is TensorFlow whatever backend Keras is set to.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+from absl import flags, logging
+
+from dfdetect import cropping, data, script
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets.", required=True
+)
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "A prepared data set; NAME or NAME/CONFIG.",
+    required=True,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder of the crops; made when missing.", required=True
+)
+_DETECTOR = flags.DEFINE_string(
+    "detector", None, "Model directory of the detector; by default our weights."
+)
+_SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold",
+    None,
+    "Heads must score above it; by default the detector's own threshold.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+_MARGIN = flags.DEFINE_float(
+    "margin", 1.3, "Side of a crop over the longer side of its box.", lower_bound=0.1
+)
+_MIN_SIZE = flags.DEFINE_integer(
+    "min_size", 0, "Least longer side of a head, in pixels.", lower_bound=0
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures at once.", lower_bound=1)
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
+    cropping.crop_heads(
+        data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
+        os.path.expanduser(_OUTPUT.value),
+        script.say,
+        _DETECTOR.value,
+        _SCORE_THRESHOLD.value,
+        _MARGIN.value,
+        _MIN_SIZE.value,
+        _BATCH_SIZE.value,
+    )
+
+
+if __name__ == "__main__":
+    script.run(main)
