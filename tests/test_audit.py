@@ -201,6 +201,15 @@ def test_a_size_that_tells_the_class_is_a_shortcut():
     assert fair["interval"][0] < 0.5 < fair["interval"][1]
 
 
+@pytest.mark.parametrize("count", [10, 24, 44])
+def test_a_shortcut_shows_in_a_small_set_too(count):
+    labels = np.arange(count) % 2
+    features = np.zeros((count, len(no_pixels.FEATURES)), np.float32)
+    features[:, 0] = 200 + 56 * labels
+    found = no_pixels.baseline(_survey(["train"] * count, labels, features=features))
+    assert found["auc"] == 1 and found["accuracy"] == 1
+
+
 def test_too_few_groups_give_a_reason():
     assert "5 folds need as many" in no_pixels.baseline(_containers(12, 0))["reason"]
 

@@ -132,8 +132,12 @@ def _out_of_fold(
         _FOLDS, shuffle=True, random_state=seed
     )
     for train, held_out in folds.split(values, truths, groups):
+        # A leaf holds 20 records by default: in a set of less than 50 no tree could
+        # split, and the plainest shortcut would look like none.
         trees = sklearn.ensemble.HistGradientBoostingClassifier(
-            max_iter=50, random_state=seed
+            max_iter=50,
+            min_samples_leaf=max(1, min(20, len(train) // 10)),
+            random_state=seed,
         )
         # On a busy machine OpenMP's threads wait for each other for minutes.
         with threadpoolctl.threadpool_limits(1, "openmp"):
