@@ -51,7 +51,10 @@ def is_comparable(thumbnail: np.ndarray) -> bool:
 
 
 def pairs(survey: Survey, max_distance: int = MAX_DISTANCE) -> list[dict]:
-    """All pairs of pictures in different splits that are near duplicates.
+    """Pairs of pictures in different splits that are near duplicates.
+
+    Every picture that has one is in a pair; of pictures with equal hashes in a split,
+    only the first is paired with all.
 
     Args:
         survey: What was seen.
@@ -94,9 +97,12 @@ def _near(survey: Survey, max_distance: int) -> Iterator[tuple[int, int, int]]:
         members[split] = signs, index[order], starts
     for left, right in itertools.combinations(members.values(), 2):
         for i, j, distance in _blocks(left[0], right[0], max_distance):
-            for one in left[1][left[2][i] : left[2][i + 1]]:
-                for other in right[1][right[2][j] : right[2][j + 1]]:
-                    yield one, other, distance
+            ones = left[1][left[2][i] : left[2][i + 1]]
+            others = right[1][right[2][j] : right[2][j + 1]]
+            # Each with the first of the others: thousands of equal frames would make
+            # millions of pairs.
+            yield from ((one, others[0], distance) for one in ones)
+            yield from ((ones[0], other, distance) for other in others[1:])
 
 
 def _blocks(
