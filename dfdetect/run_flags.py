@@ -56,7 +56,8 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
     "deterministic",
     False,
-    "Repeat to the last bit: only operations that do, each on one thread.",
+    "Take only operations that repeat, on one thread each; large models may differ "
+    "in the last bits all the same.",
 )
 flags.DEFINE_enum(
     "precision",
