@@ -119,7 +119,9 @@ def multiply_deepfake_challenge(source: pathlib.Path, target: pathlib.Path) -> N
 def multiply_hollywood_heads(source: pathlib.Path, target: pathlib.Path) -> None:
     for path in source.glob("Splits/*.txt"):
         stems = path.read_text().split()
-        copies = [(f"copy{copy}_{stem}", stem) for stem in stems for copy in range(4)]
+        copies = [
+            (f"copy{copy}_{stem}", stem) for stem in stems for copy in range(_COPIES)
+        ]
         (target / "Splits").mkdir(parents=True, exist_ok=True)
         (target / "Splits" / path.name).write_text("\n".join(c for c, _ in copies))
         for name, stem in copies:

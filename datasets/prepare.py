@@ -26,6 +26,7 @@ from absl import app, flags
 from tensorflow_datasets.core import shuffle
 
 from dfdetect import script
+from dfdetect.building import streams
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"
@@ -182,6 +183,7 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
 def _beam() -> dict[str, Any]:
     if _BEAM_RUNNER.value is None:
         return {}
+    streams.import_beam()
     from apache_beam.options import pipeline_options
 
     arguments = ["default_sdk_harness_log_level=WARNING", *_BEAM_OPTIONS.value]

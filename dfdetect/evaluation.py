@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import calibration, data, images, postprocess
+from dfdetect import calibration, data, heads, images
 from dfdetect.metrics import classification, detection
 
 # Average precision wants the doubtful detections, too.
@@ -64,22 +64,13 @@ def classifier_logits(
 
 
 def detect_function(model: keras.Model) -> Function:
-    """A traced function from letterboxed pictures to `postprocess.detections`."""
-    anchor_boxes = tf.constant(model.anchors.boxes)
-
-    @tf.function(reduce_retracing=True)
-    def detect(letterboxed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        class_logits, box_offsets = model(letterboxed, training=False)
-        return postprocess.detections(
-            class_logits,
-            box_offsets,
-            anchor_boxes,
-            max_detections=_MAX_DETECTIONS,
-            iou_threshold=0.5,
-            score_threshold=_SCORE_THRESHOLD,
-        )
-
-    return detect
+    """The `heads.detector_function` whose boxes are measured."""
+    described = {
+        "image_size": model.input_shape[1],
+        "max_detections": _MAX_DETECTIONS,
+        "iou_threshold": 0.5,
+    }
+    return heads.detector_function(model, described, _SCORE_THRESHOLD)
 
 
 def detections(
@@ -93,8 +84,9 @@ def detections(
     """
     found, truth = [], []
     for batch in batches:
-        boxes, scores, counts = detect_function(batch["images"])
-        for index, count in enumerate(counts.numpy()):
+        detected = detect_function(batch["images"])
+        boxes, scores = detected["boxes"], detected["scores"]
+        for index, count in enumerate(detected["num_heads"].numpy()):
             height, width = batch["extents"][index].numpy()
             upright = images.unletterbox_boxes(boxes[index, :count], height, width)
             found.append((upright.numpy(), scores[index, :count].numpy()))

@@ -16,7 +16,8 @@ def detector_function(
 
     Args:
         detector: An `EfficientDet`.
-        described: Its manifest.
+        described: Its manifest, or of it `image_size`, `max_detections` and
+            `iou_threshold`.
         score_threshold: Heads score above it.
 
     Returns:

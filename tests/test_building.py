@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import sys
 import threading
 import zipfile
 
@@ -165,3 +166,9 @@ def test_records_ahead_of_the_reader_are_bounded():
     threading.Event().wait(0.3)
     assert len(made) < 200
     records.close()
+
+
+def test_a_missing_beam_says_how_to_get_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    with pytest.raises(ImportError, match=r"pip install dfdetect\[beam\]"):
+        streams.import_beam()

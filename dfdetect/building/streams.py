@@ -111,6 +111,21 @@ class _Lines:
             )
 
 
+def import_beam() -> types.ModuleType:
+    """Apache Beam, which only some need.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        import apache_beam
+    except ImportError as error:
+        raise ImportError(
+            "Apache Beam is missing: pip install dfdetect[beam]"
+        ) from error
+    return apache_beam
+
+
 def on_beam(
     tasks: Sequence[Any],
     process: Process,
@@ -130,13 +145,9 @@ def on_beam(
     Raises:
         ImportError: Apache Beam is not installed.
     """
-    try:
-        import apache_beam as beam
-        from apache_beam.internal import cloudpickle
-    except ImportError as error:
-        raise ImportError("Apache Beam is missing: pip install dfdetect[beam]") from (
-            error
-        )
+    beam = import_beam()
+    from apache_beam.internal import cloudpickle
+
     cloudpickle.register_pickle_by_value(module)
     packed = [cloudpickle.dumps(task) for task in tasks]
 
