@@ -56,8 +56,8 @@ flags.DEFINE_integer(
 flags.DEFINE_bool(
     "deterministic",
     False,
-    "Take only operations that repeat, on one thread each; large models may differ "
-    "in the last bits all the same.",
+    "Take only operations that repeat, one after the other on one thread: the same "
+    "command ends with the same weights, bit for bit. Slower.",
 )
 flags.DEFINE_enum(
     "precision",
@@ -172,9 +172,11 @@ def start(
         }
         settings = Settings(**values)
         if FLAGS.deterministic:
-            # Kernels of several threads differ now and then in the last bit, whatever
-            # enable_op_determinism says (TensorFlow 2.20).
+            # With several threads, in a kernel or between kernels, sums differ now and
+            # then in the last bit, whatever enable_op_determinism says (TensorFlow
+            # 2.20; between kernels only if Grappler is on and the machine is busy).
             tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
         strategy = distribute.make(FLAGS.strategy, FLAGS.devices)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
