@@ -1,5 +1,6 @@
 """From the detector's outputs to the boxes of an image."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -17,6 +18,7 @@ def detections(
     iou_threshold: float = 0.5,
     score_threshold: float = 0.05,
     max_candidates: int = _MAX_CANDIDATES,
+    soft_nms_sigma: float = 0.0,
 ) -> tuple[Any, Any, Any]:
     """Like `class_detections`, without the classes.
 
@@ -32,6 +34,7 @@ def detections(
         iou_threshold,
         score_threshold,
         max_candidates,
+        soft_nms_sigma,
     )
     return found, scores, num
 
@@ -44,21 +47,25 @@ def class_detections(
     iou_threshold: float = 0.5,
     score_threshold: float = 0.05,
     max_candidates: int = _MAX_CANDIDATES,
+    soft_nms_sigma: float = 0.0,
 ) -> tuple[Any, Any, Any, Any]:
-    """Picks the best boxes of each image, best first, by hard non-maximum suppression.
+    """Picks the best boxes of each image, best first, by non-maximum suppression.
 
-    A box goes when it overlaps a better one of the same class by more than
-    `iou_threshold`. The result is the same each time, and that of
-    `tf.image.non_max_suppression` for each class.
+    Hard: a box goes when it overlaps a better one of the same class by more than
+    `iou_threshold`; the result is that of `tf.image.non_max_suppression` for each
+    class. Soft (Bodla et al., Soft-NMS, ICCV 2017, equation 3): each better box of the
+    same class multiplies its score by exp(-IoU^2 / sigma), and it goes when the score
+    falls to `score_threshold`. Both give the same each time.
 
     Args:
         class_logits: `[batch, num_anchors, num_classes]`.
         box_offsets: `[batch, num_anchors, 4]`.
         anchor_boxes: `[num_anchors, 4]` in the format of `dfdetect.boxes`.
         max_detections: Boxes in the result, padding included.
-        iou_threshold: In [0, 1].
+        iou_threshold: In [0, 1]; of hard suppression.
         score_threshold: A score must lie above it.
         max_candidates: Best scores of an image that are looked at.
+        soft_nms_sigma: Of soft suppression, .5 in the paper; 0 for hard suppression.
 
     Returns:
         Boxes `[batch, max_detections, 4]` float32, clipped to the square that the
@@ -78,48 +85,69 @@ def class_detections(
     anchor_boxes = ops.cast(anchor_boxes, "float32")
     decoded = anchors.decode(offsets, ops.take(anchor_boxes, anchor_ids, axis=0))
 
-    picked = _suppress(
-        decoded, classes, scores > score_threshold, max_detections, iou_threshold
+    scores, picked = _suppress(
+        decoded,
+        classes,
+        ops.where(scores > score_threshold, scores, 0.0),
+        max_detections,
+        _hard(iou_threshold) if soft_nms_sigma <= 0 else _soft(soft_nms_sigma),
+        score_threshold,
     )
     valid = picked >= 0
     picked = ops.maximum(picked, 0)
-    scores = ops.where(valid, ops.take_along_axis(scores, picked, axis=1), 0.0)
     classes = ops.where(valid, ops.take_along_axis(classes, picked, axis=1), 0)
     decoded = boxes.clip(ops.take_along_axis(decoded, picked[..., None], axis=1))
     decoded = ops.where(valid[..., None], decoded, 0.0)
     return decoded, scores, classes, ops.sum(ops.cast(valid, "int32"), axis=1)
 
 
+def _hard(iou_threshold: float) -> Callable[[Any, Any], Any]:
+    return lambda shared, union: ops.cast(shared <= iou_threshold * union, "float32")
+
+
+def _soft(sigma: float) -> Callable[[Any, Any], Any]:
+    def weight(shared: Any, union: Any) -> Any:
+        return ops.exp(-ops.square(shared / ops.maximum(union, 1e-12)) / sigma)
+
+    return weight
+
+
 def _suppress(
     candidates: Any,
     classes: Any,
-    eligible: Any,
+    scores: Any,
     max_detections: int,
-    iou_threshold: float,
-) -> Any:
+    weight: Callable[[Any, Any], Any],
+    score_threshold: float,
+) -> tuple[Any, Any]:
     """Greedy suppression of a batch; stops when no image has a candidate left.
 
     Args:
-        candidates: `[batch, num, 4]` boxes, best first.
+        candidates: `[batch, num, 4]` boxes.
         classes: `[batch, num]` int32.
-        eligible: `[batch, num]` bool.
+        scores: `[batch, num]`; 0 for those that cannot be picked.
         max_detections: Rounds at most.
-        iou_threshold: In [0, 1].
+        weight: What a picked box leaves of the score of another one of its class, from
+            the areas of their intersection and union.
+        score_threshold: Of those above it the highest score is picked next, the first
+            of equals.
 
     Returns:
-        Positions of the survivors `[batch, max_detections]` int32, then -1.
+        Scores `[batch, max_detections]` when picked, then 0, and positions
+        `[batch, max_detections]` int32, then -1.
     """
     ymin, xmin, ymax, xmax = ops.unstack(candidates, 4, axis=-1)
     areas = boxes.area(candidates)
     positions = ops.arange(ops.shape(candidates)[1], dtype="int32")[None]
     slots = ops.arange(max_detections, dtype="int32")[None]
 
-    def keep_going(step: Any, alive: Any, picked: Any) -> Any:
-        return ops.logical_and(step < max_detections, ops.any(alive))
+    def keep_going(step: Any, left: Any, picked_scores: Any, picked: Any) -> Any:
+        return ops.logical_and(step < max_detections, ops.any(left > 0.0))
 
-    def pick(step: Any, alive: Any, picked: Any) -> tuple[Any, Any, Any]:
-        best = ops.argmax(ops.cast(alive, "int32"), axis=1)  # First of the living.
-        best = ops.cast(best, "int32")[:, None]
+    def pick(
+        step: Any, left: Any, picked_scores: Any, picked: Any
+    ) -> tuple[Any, Any, Any, Any]:
+        best = ops.cast(ops.argmax(left, axis=1), "int32")[:, None]
 
         def of_best(values: Any) -> Any:
             return ops.take_along_axis(values, best, axis=1)
@@ -128,15 +156,24 @@ def _suppress(
         width = ops.minimum(xmax, of_best(xmax)) - ops.maximum(xmin, of_best(xmin))
         shared = ops.maximum(height, 0.0) * ops.maximum(width, 0.0)
         union = areas + of_best(areas) - shared
-        overlapping = shared > iou_threshold * union
-        overlapping = ops.logical_and(overlapping, classes == of_best(classes))
-        overlapping = ops.logical_or(overlapping, positions == best)
-        is_slot = ops.logical_and(slots == step, of_best(alive))
+        kept = ops.where(classes == of_best(classes), weight(shared, union), 1.0)
+        kept = ops.where(positions == best, 0.0, kept)
+        is_slot = ops.logical_and(slots == step, of_best(left) > 0.0)
+        picked_scores = ops.where(is_slot, of_best(left), picked_scores)
         picked = ops.where(is_slot, best, picked)
-        return step + 1, ops.logical_and(alive, ops.logical_not(overlapping)), picked
+        left = left * kept
+        left = ops.where(left > score_threshold, left, 0.0)
+        return step + 1, left, picked_scores, picked
 
-    picked = ops.zeros_like(classes[:, :1]) - ops.ones_like(slots)  # [B, N] of -1.
-    _, _, picked = ops.while_loop(
-        keep_going, pick, (ops.zeros((), dtype="int32"), eligible, picked)
+    nothing = ops.zeros_like(scores[:, :1]) * ops.zeros_like(slots, dtype="float32")
+    _, _, picked_scores, picked = ops.while_loop(
+        keep_going,
+        pick,
+        (
+            ops.zeros((), dtype="int32"),
+            scores,
+            nothing,
+            ops.cast(nothing, "int32") - 1,
+        ),
     )
-    return picked
+    return picked_scores, picked

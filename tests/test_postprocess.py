@@ -55,6 +55,34 @@ def test_equals_tensorflow(wrap, max_candidates):
         assert not np.any(scores[i][num[i] :])
 
 
+def test_soft_suppression_equals_tensorflow():
+    logits, offsets = _random_outputs(2, seed=1)
+    found, scores, num = tf.function(postprocess.detections)(
+        logits, offsets, _GRID, 50, score_threshold=0.1, soft_nms_sigma=0.5
+    )
+    decoded = np.array(anchors.decode(offsets, _GRID))
+    all_scores = 1 / (1 + np.exp(-logits[..., 0]))
+    for i in range(2):
+        # TensorFlow's sigma is half of the paper's.
+        kept, kept_scores = tf.image.non_max_suppression_with_scores(
+            decoded[i], all_scores[i], 50, 1.0, 0.1, soft_nms_sigma=0.25
+        )
+        assert num[i] == len(kept)
+        np.testing.assert_allclose(scores[i][: num[i]], kept_scores, atol=1e-5)
+        expected = np.clip(decoded[i][kept.numpy()], 0, 1)
+        np.testing.assert_allclose(found[i][: num[i]], expected, atol=1e-6)
+
+
+def test_soft_suppression_by_hand():
+    _, scores, num = postprocess.detections(
+        *_with_scores(0.6, 0.9, 0.3), 4, soft_nms_sigma=0.5
+    )
+    assert num == 3
+    np.testing.assert_allclose(
+        scores, [[0.9, 0.3, 0.6 * np.exp(-(0.6**2) / 0.5), 0]], atol=1e-6
+    )
+
+
 def test_the_better_of_two_overlapping_boxes_survives():
     found, scores, num = postprocess.detections(*_with_scores(0.6, 0.9, 0.3), 4)
     assert num == 2
