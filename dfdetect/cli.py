@@ -99,6 +99,11 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         help="least fake probability of the verdict fake; by default the model's",
     )
     detect.add_argument(
+        "--tile",
+        action="store_true",
+        help="look for small heads in overlapping tiles of large pictures, too: slower",
+    )
+    detect.add_argument(
         "--csv", action="store_true", help="a table with a row for each head"
     )
     return parser, {"detect": detect}
@@ -125,7 +130,7 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     if os.path.exists(output) and not os.path.isdir(output):
         parser.error(f"--output must be a folder: {output}")
     if arguments.model is not None:
-        _check_graph(arguments.model, parser)
+        _check_graph(arguments.model, arguments.tile, parser)
     try:
         sources, barren = files.find(arguments.paths or [files.sample()], output)
     except (ValueError, FileNotFoundError) as error:
@@ -135,7 +140,7 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     for path in barren:
         print(f"dfdetect: no pictures in {path}", file=sys.stderr)
 
-    model = _load(arguments.model)
+    model = _load(arguments.model, arguments.tile)
     from dfdetect import detect
 
     threshold = arguments.threshold
@@ -152,17 +157,19 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     return UNREAD if unread else 0
 
 
-def _check_graph(directory: str, parser: _Parser) -> None:
+def _check_graph(directory: str, tile: bool, parser: _Parser) -> None:
     """Refuses what is no graph of ours before TensorFlow is imported."""
     if not os.path.isfile(os.path.join(directory, "saved_model.pb")):
         parser.error(f"--model must be a folder with a saved_model.pb: {directory}")
     try:
-        manifest.read(os.path.join(directory, "assets"), "pipeline")
+        described = manifest.read(os.path.join(directory, "assets"), "pipeline")
     except (FileNotFoundError, ValueError) as error:
         parser.error(f"--model: {error}")
+    if tile and not described["detector"].get("tile_size"):
+        parser.error(f"--tile: the graph was exported without it: {directory}")
 
 
-def _load(directory: str | None) -> Any:
+def _load(directory: str | None, tile: bool) -> Any:
     """Loads an exported graph, or builds the one of the default weights.
 
     Raises:
@@ -177,7 +184,7 @@ def _load(directory: str | None) -> Any:
     if directory is not None:
         return pipeline.load(directory)
     try:
-        return pipeline.from_directories()
+        return pipeline.from_directories(tile=tile)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no default weights: {error.filename} is missing; "

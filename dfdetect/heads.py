@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, images, postprocess
+from dfdetect import chunks, images, postprocess, tiles
 
 
 def detector_function(
@@ -16,8 +16,8 @@ def detector_function(
 
     Args:
         detector: An `EfficientDet`.
-        described: Its manifest, or of it `image_size`, `max_detections` and
-            `iou_threshold`.
+        described: Its manifest, or of it `image_size`, `max_detections`,
+            `iou_threshold`, and `soft_nms_sigma` if suppression is soft.
         score_threshold: Heads score above it.
 
     Returns:
@@ -35,6 +35,7 @@ def detector_function(
             max_detections=described["max_detections"],
             iou_threshold=described["iou_threshold"],
             score_threshold=score_threshold,
+            soft_nms_sigma=described.get("soft_nms_sigma", 0.0),
         )
         return {"boxes": boxes, "scores": scores, "num_heads": num_heads}
 
@@ -54,32 +55,44 @@ def find(
     Args:
         detect: Of `detector_function`.
         packed: Pictures of `images.decode`, string `[B]`, all of them readable.
-        described: The detector's manifest.
-        at_once: Pictures that the detector sees in one call.
+        described: The detector's manifest. With a `tile_size`, the detector looks at
+            each picture as a whole and at overlapping tiles of it, see `tiles.views`.
+        at_once: Pictures or tiles that the detector sees in one call.
 
     Returns:
         What `detect` gives, the boxes relative to the originals; `sides` float32
         `[B, N]`, the longer side of each box in pixels of its original.
     """
     size, num_boxes = described["image_size"], described["max_detections"]
-
-    def letterbox(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = images.unpack(one)
-        return images.letterbox(image, size), tf.shape(image)[:2]
-
-    letterboxed, extents = chunks.one_by_one(
-        letterbox,
-        packed,
-        (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32)),
-    )
     specs = {
         "boxes": tf.TensorSpec([None, num_boxes, 4]),
         "scores": tf.TensorSpec([None, num_boxes]),
         "num_heads": tf.TensorSpec([None], tf.int32),
     }
-    found = chunks.by_chunks(detect, [letterboxed], at_once, specs)
-    heights, widths = extents[:, 0, None], extents[:, 1, None]
-    boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
+
+    def letterbox(one: tf.Tensor) -> tf.Tensor:
+        return images.letterbox(images.unpack(one), size)
+
+    def look(packed: tf.Tensor) -> chunks.Outputs:
+        picture = tf.TensorSpec([size, size, 3])
+        return detect(chunks.one_by_one(letterbox, packed, picture))
+
+    def look_closely(packed: tf.Tensor) -> chunks.Outputs:
+        found = tiles.find(detect, images.unpack(packed[0]), described, at_once)
+        return {name: value[None] for name, value in found.items()}
+
+    extents = chunks.one_by_one(
+        lambda one: tf.shape(images.unpack(one))[:2],
+        packed,
+        tf.TensorSpec([2], tf.int32),
+    )
+    if described.get("tile_size"):
+        found = chunks.by_chunks(look_closely, [packed], 1, specs)
+        boxes = found["boxes"]
+    else:
+        found = chunks.by_chunks(look, [packed], at_once, specs)
+        heights, widths = extents[:, 0, None], extents[:, 1, None]
+        boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
     pixels = tf.cast(extents[:, None], tf.float32)
     sides = tf.reduce_max((boxes[..., 2:] - boxes[..., :2]) * pixels, axis=-1)
     return {**found, "boxes": boxes, "sides": sides}

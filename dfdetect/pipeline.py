@@ -318,13 +318,19 @@ class LoadedPipeline:
 
 
 def from_directories(
-    detector: str | None = None, classifier: str | None = None
+    detector: str | None = None,
+    classifier: str | None = None,
+    tile: bool = False,
+    soft_nms_sigma: float = 0.0,
 ) -> DeepfakePipeline:
     """Chains two trained models.
 
     Args:
         detector: Model directory of the detector; None for the default weights.
         classifier: Model directory of the classifier; None for the default weights.
+        tile: Whether to look also at tiles of pictures that are larger than the
+            detector's input, see `tiles`.
+        soft_nms_sigma: See `postprocess.class_detections`.
 
     Raises:
         FileNotFoundError: A directory lacks a file.
@@ -332,6 +338,10 @@ def from_directories(
     """
     detector_model, detector_manifest = model_directory.load_detector(detector)
     classifier_model, classifier_manifest = model_directory.load_classifier(classifier)
+    detector_manifest |= {
+        "tile_size": detector_manifest["image_size"] if tile else None,
+        "soft_nms_sigma": soft_nms_sigma,
+    }
     description = {
         "kind": "pipeline",
         "format": FORMAT,

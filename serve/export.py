@@ -1,6 +1,6 @@
 """Exports the whole graph as a version that a server can pick up.
 
-    python serve/export.py --output=BASE [--detector=DIR] [--classifier=DIR]
+    python serve/export.py --output=BASE [--detector=DIR] [--classifier=DIR] [--tile]
 
 Writes BASE/<version>/, aside and then renamed, so that a server that polls BASE never
 sees half of it. Without the model directories, the default weights are exported.
@@ -25,6 +25,12 @@ _CLASSIFIER = flags.DEFINE_string(
 _VERSION = flags.DEFINE_integer(
     "version", None, "Number of the version; by default the next one.", lower_bound=1
 )
+_TILE = flags.DEFINE_bool(
+    "tile", False, "Look for small heads in overlapping tiles of large pictures."
+)
+_SOFT_NMS_SIGMA = flags.DEFINE_float(
+    "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
+)
 
 
 def next_version(base: str) -> int:
@@ -43,7 +49,9 @@ def main(argv: list[str]) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from dfdetect import pipeline
 
-    graph = pipeline.from_directories(_DETECTOR.value, _CLASSIFIER.value)
+    graph = pipeline.from_directories(
+        _DETECTOR.value, _CLASSIFIER.value, _TILE.value, _SOFT_NMS_SIGMA.value
+    )
     os.makedirs(base, exist_ok=True)
     graph.save(directory)
     print(directory)
