@@ -12,7 +12,6 @@ the folder as it is, and over one with every file four times.
 import csv
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
@@ -23,7 +22,7 @@ import absl.logging
 import cv2
 from absl import app, flags
 
-from dfdetect import script, video
+from dfdetect import machine, script, video
 from dfdetect.building import clips
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
@@ -211,10 +210,9 @@ def main(argv: list[str]) -> None:
     if not given:
         raise app.UsageError("name a source folder at least")
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS talks of itself.
-    gibibytes = resource.getpagesize() * os.sysconf("SC_PHYS_PAGES") / 2**30
     print(
-        f"{os.cpu_count()} cores, {gibibytes:.0f} GiB, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, OpenCV {cv2.__version__}."
+        f"{machine.description()}, OpenCV {cv2.__version__}; "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     if "faceforensics" in given:
         decoding(str(given["faceforensics"]))

@@ -147,7 +147,9 @@ def _suppress(
     def pick(
         step: Any, left: Any, picked_scores: Any, picked: Any
     ) -> tuple[Any, Any, Any, Any]:
-        best = ops.cast(ops.argmax(left, axis=1), "int32")[:, None]
+        # Not argmax: that of Keras looks at signs of zeros in ways TFLite does not know.
+        best_score, best = ops.top_k(left, 1)
+        best = ops.cast(best, "int32")
 
         def of_best(values: Any) -> Any:
             return ops.take_along_axis(values, best, axis=1)
@@ -158,8 +160,8 @@ def _suppress(
         union = areas + of_best(areas) - shared
         kept = ops.where(classes == of_best(classes), weight(shared, union), 1.0)
         kept = ops.where(positions == best, 0.0, kept)
-        is_slot = ops.logical_and(slots == step, of_best(left) > 0.0)
-        picked_scores = ops.where(is_slot, of_best(left), picked_scores)
+        is_slot = ops.logical_and(slots == step, best_score > 0.0)
+        picked_scores = ops.where(is_slot, best_score, picked_scores)
         picked = ops.where(is_slot, best, picked)
         left = left * kept
         left = ops.where(left > score_threshold, left, 0.0)

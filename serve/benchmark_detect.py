@@ -10,7 +10,6 @@ to three times.
 import json
 import os
 import pathlib
-import platform
 import resource
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import numpy as np
 from absl import flags
 
 import dfdetect
-from dfdetect import files, script
+from dfdetect import files, machine, script
 
 _IMAGES = flags.DEFINE_string("images", None, "Folder of pictures; drawn by default.")
 _NUM_IMAGES = flags.DEFINE_integer("num_images", 100, "Pictures.", lower_bound=2)
@@ -78,17 +77,6 @@ def measure(command: list[str], paths: list[str]) -> dict[str, float]:
     }
 
 
-def _machine() -> str:
-    cpu = platform.processor() or platform.machine()
-    try:
-        lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next(x.split(":", 1)[1].strip() for x in lines if "model name" in x)
-    except (OSError, StopIteration):
-        pass
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{cpu}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}"
-
-
 def main(argv: list[str]) -> None:
     command = [sys.executable, "-m", "dfdetect.cli", "detect"]
     shown = "dfdetect detect"
@@ -103,8 +91,8 @@ def main(argv: list[str]) -> None:
         paths = [source.path for source in sources[: _NUM_IMAGES.value]]
         load = os.getloadavg()[0]
         figures = measure(command, paths)
-    print(f"dfdetect {dfdetect.__version__}, Python {platform.python_version()}.")
-    print(f"Machine: {_machine()}; load before the start {load:.1f}.")
+    print(f"dfdetect {dfdetect.__version__}.")
+    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
     origin = "drawn" if _IMAGES.value is None else "given"
     print(f"Command: `{shown} PATH...`, {len(paths)} {origin} pictures.\n")
     print("| figure | value |\n|---|---|")

@@ -380,3 +380,16 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
     np.testing.assert_array_equal(found["status"], [images.OK, images.UNREADABLE])
     again = run_script(*command, "--version=8", check=False)
     assert again.returncode != 0 and "is there already" in again.stdout + again.stderr
+
+
+def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
+    described = _description()
+    described["detector"]["tile_size"] = _DETECTOR_SIZE
+    pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    loaded = pipeline.load(str(tmp_path / "1"))
+    assert loaded.manifest["detector"]["tile_size"] == _DETECTOR_SIZE
+    picture = np.zeros((256, 256, 3), np.uint8)
+    picture[:8, :8, 0] = 200  # A switch at the scale of a tile, not at that of all.
+    outputs = loaded.detect_frames(picture[None])
+    np.testing.assert_array_equal(outputs["num_heads"], [1])
+    np.testing.assert_allclose(outputs["boxes"][0, 0], [0, 0, 1 / 8, 1 / 8], atol=1e-6)

@@ -1,0 +1,58 @@
+"""Exports the detector alone, as a SavedModel or for TFLite (LiteRT).
+
+    python serve/export_detector.py --output=DIR [--detector=DIR] [--format=tflite]
+
+Writes the SavedModel itself, or `detector.tflite` and `manifest.json`, into a new folder.
+Both take letterboxed pictures and give boxes, scores and their number: see
+`dfdetect/detector_export.py`.
+"""
+
+import os
+import shutil
+
+from absl import app, flags
+
+from dfdetect import files, manifest, script
+
+_OUTPUT = flags.DEFINE_string("output", None, "A new folder.", required=True)
+_DETECTOR = flags.DEFINE_string(
+    "detector", None, "Model directory of the detector; by default our weights."
+)
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "saved_model",
+    ["saved_model", "tflite", "tflite_int8"],
+    "tflite_int8 keeps kernels in 8 bits: a third of the size.",
+)
+_SOFT_NMS_SIGMA = flags.DEFINE_float(
+    "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
+)
+
+
+def main(argv: list[str]) -> None:
+    output = os.path.abspath(_OUTPUT.value)
+    if os.path.exists(output):
+        raise app.UsageError(f"{output} is there already.")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    from dfdetect import detector_export, model_directory
+
+    detector, described = model_directory.load_detector(_DETECTOR.value)
+    described["soft_nms_sigma"] = _SOFT_NMS_SIGMA.value
+    aside = f"{output}.{os.getpid()}.tmp"
+    os.makedirs(aside)
+    try:
+        if _FORMAT.value == "saved_model":
+            detector_export.save(detector, described, aside)
+        else:
+            int8 = _FORMAT.value == "tflite_int8"
+            content = detector_export.tflite(detector, described, int8)
+            files.write(os.path.join(aside, "detector.tflite"), content)
+            manifest.write(aside, described)
+        os.rename(aside, output)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    print(output)
+
+
+if __name__ == "__main__":
+    script.run(main)
