@@ -12,7 +12,6 @@ the folder as it is, and over one with every file four times.
 import csv
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile

@@ -147,7 +147,7 @@ def _suppress(
     def pick(
         step: Any, left: Any, picked_scores: Any, picked: Any
     ) -> tuple[Any, Any, Any, Any]:
-        # Not argmax: that of Keras looks at signs of zeros in ways TFLite does not know.
+        # Keras's argmax looks at the sign of zeros with operations TFLite lacks.
         best_score, best = ops.top_k(left, 1)
         best = ops.cast(best, "int32")
 
