@@ -82,8 +82,10 @@ def class_detections(
     classes = candidates % num_classes
     anchor_ids = candidates // num_classes
     offsets = ops.take_along_axis(box_offsets, anchor_ids[..., None], axis=1)
-    anchor_boxes = ops.cast(anchor_boxes, "float32")
-    decoded = anchors.decode(offsets, ops.take(anchor_boxes, anchor_ids, axis=0))
+    # TFLite would keep a table of float32 in 8 bits; one of integers it leaves alone.
+    anchor_bits = ops.view(ops.cast(anchor_boxes, "float32"), "int32")
+    anchor_bits = ops.take(anchor_bits, anchor_ids, axis=0)
+    decoded = anchors.decode(offsets, ops.view(anchor_bits, "float32"))
 
     scores, picked = _suppress(
         decoded,

@@ -34,6 +34,10 @@ def _pictures():
     ]
 
 
+# Each of them builds or converts whole models: half a minute and more.
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(name="detector", scope="module")
 def _detector():
     return model_directory.load_detector()
@@ -78,7 +82,6 @@ def test_the_saved_model_equals_the_chain(detector, pictures, in_chain, tmp_path
     assert described["image_size"] == 384
 
 
-@pytest.mark.slow
 def test_tflite_equals_the_chain(detector, pictures, in_chain):
     detect = _runner(detector_export.tflite(*detector))
     for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
@@ -87,15 +90,17 @@ def test_tflite_equals_the_chain(detector, pictures, in_chain):
         np.testing.assert_allclose(found[1], scores, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_tflite_of_8_bits_finds_the_same_heads(detector, pictures, in_chain):
     content = detector_export.tflite(*detector, int8=True)
     assert len(content) < 6e6
     detect = _runner(content)
+    offsets = []
     for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
         found, found_scores = _alone(detect, picture, 384)
         sure = np.array(scores) > detector[1]["score_threshold"] + 0.05
         overlaps = np.array(boxes.iou(expected[sure], found))
-        assert np.all(overlaps.max(1) > 0.7)
-        nearest = found_scores[overlaps.argmax(1)]
-        np.testing.assert_allclose(nearest, scores[sure], atol=0.05)
+        assert np.all(overlaps.max(1) > 0.5)
+        nearest = overlaps.argmax(1)
+        offsets.extend(np.abs(expected[sure] - found[nearest]).max(1))
+        np.testing.assert_allclose(found_scores[nearest], scores[sure], atol=0.05)
+    assert np.percentile(offsets, 95) < 2e-3
