@@ -61,13 +61,14 @@ def summary(found: Pairs, truth: Pairs, extents: np.ndarray) -> dict[str, Any]:
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
 
     Returns:
-        The figures of `detection.evaluate`; `ap_interval`; `voc_ap` with
+        The figures of `detection.evaluate`; `num_images`; `ap_interval`; `voc_ap` with
         `voc_ap_interval`; `recall_at_fppi`; `by_size`.
     """
     matches = match(found, truth, extents)
     voc_matches = match(found, truth, extents, border=_VOC_BORDER)
     return {
         **detection.evaluate(found, truth),
+        "num_images": matches.num_images,
         "ap_interval": interval(matches),
         "voc_ap": average_precision(voc_matches),
         "voc_ap_interval": interval(voc_matches),
