@@ -16,7 +16,7 @@ from dfdetect.metrics import detection, protocol
 
 _NUM_WORST = 12
 _COLUMNS = 3
-_TILE = (300, 400)  # Height and width of a picture's place on the sheet, in pixels.
+_TILE = (480, 640)  # Height and width of a picture's place on the sheet, in pixels.
 _CAPTION = 20  # Height of the line below it.
 _DIFFICULT = (0, 130, 0)
 
@@ -207,11 +207,13 @@ def _tile(
     kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(image, (width, height), interpolation=kind)
     pixels = np.array([height, width, height, width])
+    # Two pixels wide: a JPEG takes the colour out of finer lines.
     for box, difficult in zip(*truth, strict=True):
-        report.rectangle(small, box * pixels, _DIFFICULT if difficult else report.TRUE)
+        colour = _DIFFICULT if difficult else report.TRUE
+        report.rectangle(small, box * pixels, colour, line=2)
     for box, score in zip(*found, strict=True):
         if score >= threshold:
-            report.rectangle(small, box * pixels, report.PREDICTED, f"{score:.2f}")
+            report.rectangle(small, box * pixels, report.PREDICTED, f"{score:.2f}", 2)
     tile = np.zeros((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)
     tile[:height, :width] = small
     place = (4, _TILE[0] + 14)

@@ -60,11 +60,15 @@ def annotate(
 
 
 def rectangle(
-    canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], text: str = ""
+    canvas: np.ndarray,
+    box: np.ndarray,
+    colour: tuple[int, int, int],
+    text: str = "",
+    line: int = 1,
 ) -> None:
-    """Draws a thin box, ymin, xmin, ymax and xmax in pixels, and a text above it."""
+    """Draws a box, ymin, xmin, ymax and xmax in pixels, and a small text above it."""
     top, left, bottom, right = (int(round(float(edge))) for edge in box)
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, 1)
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, line)
     place = (left, max(top - 2, 8))
     cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
 

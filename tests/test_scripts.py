@@ -105,6 +105,44 @@ def test_evaluate_measures_both_models(
         assert figures["data"]["name"] == dataset and figures["split"] == "test"
 
 
+def test_evaluate_leaves_a_report_of_a_detector(
+    run_script, prepared, detector, tmp_path
+):
+    command = (
+        "train/evaluate.py",
+        "--task=detect",
+        f"--model_dir={detector}",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+    )
+    done = run_script(*command, f"--output={tmp_path / 'measured'}")
+    figures = json.loads((tmp_path / "measured" / "metrics.json").read_text())
+    assert json.loads(done.stdout) == figures
+    metrics = figures["metrics"]
+    assert metrics["num_images"] == 3 and metrics["num_true"] == 3
+    low, high = metrics["ap_interval"]
+    assert 0 <= low <= metrics["ap"] <= high <= 1
+    assert {"voc_ap", "recall_at_fppi", "by_size"} <= metrics.keys()
+    assert (
+        metrics["by_size"]["<16"]["num_true"]
+        + sum(metrics["by_size"][name]["num_true"] for name in ("16-32", "32-64"))
+        == metrics["num_true"]
+    )
+    assert metrics["by_size"][">=128"]["ap"] is None
+    assert 0 <= metrics["coco"]["ap50"] <= 1 and metrics["coco"]["ap_large"] is None
+    written = sorted(path.name for path in (tmp_path / "measured").iterdir())
+    pictures = ["precision_recall.png", "worst_images.jpg"]
+    assert written == sorted(["metrics.json", "report.md", *pictures])
+    assert (
+        figures["data"]["fingerprint"]
+        in (tmp_path / "measured" / "report.md").read_text()
+    )
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    done = run_script(*command, f"--output={in_the_way}", check=False)
+    assert done.returncode == 2 and "file" in done.stderr.splitlines()[-1]
+
+
 def test_export_writes_a_version_that_detect_reads(
     run_script, prepared, detector, classifier, tmp_path
 ):
