@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect import detection_report, report
+from dfdetect import detection_report
 from dfdetect.metrics import coco, protocol
 
 EXTENT = (240, 320)
