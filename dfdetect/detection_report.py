@@ -117,7 +117,7 @@ def table(figures: dict[str, Any]) -> list[str]:
     data, metrics = figures["data"], figures["metrics"]
     named = data["name"], data["config"], data["version"]
     threshold = metrics["f1_score_threshold"]
-    lines = [
+    return [
         f"# Detection on {data['name']}, {figures['split']}",
         "",
         "| | |",
@@ -127,29 +127,20 @@ def table(figures: dict[str, Any]) -> list[str]:
         f"| split | {figures['split']} |",
         f"| fingerprint | {data['fingerprint']} |",
         "",
-        "| figure | value | 95 % interval | |",
-        "|---|---|---|---|",
-    ]
-    coco = {f"coco {name}": value for name, value in metrics["coco"].items()}
-    everything = {**metrics, **coco}
-    for name, meaning in _MEANINGS.items():
-        low_high = everything.get(f"{name}_interval")
-        interval = " to ".join(map(_text, low_high)) if low_high else ""
-        lines.append(f"| {name} | {_text(everything[name])} | {interval} | {meaning} |")
-    lines += ["", "| false positives a picture | recall |", "|---|---|"]
-    lines += [f"| {k} | {_text(v)} |" for k, v in metrics["recall_at_fppi"].items()]
-    lines += [
+        *_figure_rows(metrics),
+        "",
+        "| false positives a picture | recall |",
+        "|---|---|",
+        *(f"| {k} | {_text(v)} |" for k, v in metrics["recall_at_fppi"].items()),
         "",
         "Sizes are roots of the area, in pixels of the original pictures.",
         "",
         "| size | heads | ap | recall |",
         "|---|---|---|---|",
-    ]
-    for name, sized in metrics["by_size"].items():
-        ap, recall = _text(sized["ap"]), _text(sized["recall"])
-        lines.append(f"| {name} | {sized['num_true']} | {ap} | {recall} |")
-    return [
-        *lines,
+        *(
+            f"| {k} | {v['num_true']} | {_text(v['ap'])} | {_text(v['recall'])} |"
+            for k, v in metrics["by_size"].items()
+        ),
         "",
         "![Precision and recall](precision_recall.png)",
         "",
@@ -192,6 +183,18 @@ def contact_sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:
         sheet[divmod(place, _COLUMNS)] = tile
     # [R, C, H, W, 3] -> [R*H, C*W, 3]
     return sheet.swapaxes(1, 2).reshape(rows * (height + _CAPTION), -1, 3)
+
+
+def _figure_rows(metrics: dict[str, Any]) -> list[str]:
+    """The table of single figures and what they mean."""
+    coco = {f"coco {name}": value for name, value in metrics["coco"].items()}
+    everything = {**metrics, **coco}
+    lines = ["| figure | value | 95 % interval | |", "|---|---|---|---|"]
+    for name, meaning in _MEANINGS.items():
+        ends = everything.get(f"{name}_interval", ())
+        interval = " to ".join(map(_text, ends))
+        lines.append(f"| {name} | {_text(everything[name])} | {interval} | {meaning} |")
+    return lines
 
 
 def _tile(
