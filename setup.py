@@ -49,9 +49,13 @@ _BEAM = ["apache-beam>=2.77"]
 # Perceptual hashes and, through Pillow, what a file says of itself.
 _AUDIT = ["imagehash"]
 
+# COCO's own code for its figures of detection.
+_EVALUATE = ["pycocotools"]
+
 _TEST = [
     *_AUDIT,
     *_BEAM,
+    *_EVALUATE,
     "build",
     # TFDS's own test of a builder imports it.
     "dill",
@@ -79,7 +83,12 @@ setup(
     packages=find_packages(include=["dfdetect", "dfdetect.*"]),
     package_data={"dfdetect": ["default_weights/*/*", "default_weights/*.md"]},
     install_requires=_CORE,
-    extras_require={"audit": _AUDIT, "beam": _BEAM, "test": _TEST},
+    extras_require={
+        "audit": _AUDIT,
+        "beam": _BEAM,
+        "evaluate": _EVALUATE,
+        "test": _TEST,
+    },
     entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},
     classifiers=[
         "Operating System :: POSIX",

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
@@ -281,6 +282,25 @@ def detector_evaluation(
 
     examples = _encoded(builder, split).map(prepare, tf.data.AUTOTUNE)
     return examples.ragged_batch(batch_size).prefetch(2)
+
+
+def pictures(
+    builder: tfds.core.DatasetBuilder, split: str, places: Sequence[int]
+) -> dict[int, tuple[str, np.ndarray]]:
+    """Some pictures of a split, by their places in its order.
+
+    Returns:
+        For each place the name of the picture and `[height, width, 3]` uint8 RGB.
+    """
+
+    def wanted(place: tf.Tensor, _: dict) -> tf.Tensor:
+        return tf.reduce_any(tf.constant(places, tf.int64) == place)
+
+    found = {}
+    for place, example in _encoded(builder, split).enumerate().filter(wanted):
+        name = example.get("image/filename", example[_NAME]).numpy().decode()
+        found[int(place)] = name, images.decode_image(example["image"]).numpy()
+    return found
 
 
 def find_images(patterns: Sequence[str]) -> list[str]:

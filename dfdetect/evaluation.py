@@ -42,7 +42,8 @@ def measure(
     source = (builder, split, manifest["image_size"], batch_size)
     if manifest["kind"] == "detector":
         batches = data.detector_evaluation(*source)
-        return detection.evaluate(*detections(detect_function(model), batches))
+        found, truth, _ = detections(detect_function(model), batches)
+        return detection.evaluate(found, truth)
     crops = data.classifier_evaluation(*source)
     logits, truths = classifier_logits(logits_function(model), crops)
     probabilities = calibration.probability(logits, manifest["temperature"])
@@ -75,22 +76,24 @@ def detect_function(model: keras.Model) -> Function:
 
 def detections(
     detect_function: Function, batches: tf.data.Dataset
-) -> tuple[list[Pair], list[Pair]]:
+) -> tuple[list[Pair], list[Pair], np.ndarray]:
     """What a detector finds in `data.detector_evaluation`, and what is there.
 
     Returns:
         Boxes and scores of each picture, and true boxes and whether they are difficult;
-        both as `metrics.detection.evaluate` takes them, boxes of the originals.
+        both as `metrics.detection.evaluate` takes them, boxes of the originals. Then
+        the heights and widths `[N, 2]` of the originals in pixels.
     """
-    found, truth = [], []
+    found, truth, extents = [], [], []
     for batch in batches:
         detected = detect_function(batch["images"])
         boxes, scores = detected["boxes"], detected["scores"]
         for index, count in enumerate(detected["num_heads"].numpy()):
             height, width = batch["extents"][index].numpy()
             upright = images.unletterbox_boxes(boxes[index, :count], height, width)
+            extents.append((height, width))
             found.append((upright.numpy(), scores[index, :count].numpy()))
             truth.append(
                 (batch["boxes"][index].numpy(), batch["difficult"][index].numpy())
             )
-    return found, truth
+    return found, truth, np.reshape(extents, (-1, 2))

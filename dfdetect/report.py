@@ -8,6 +8,9 @@ import numpy as np
 
 _GREY = (128, 128, 128)  # a head without a probability
 
+# Of the boxes that are there, and of those that a detector gives.
+TRUE, PREDICTED = (0, 220, 0), (255, 140, 0)
+
 
 def colour(fake_probability: float) -> tuple[int, int, int]:
     """RGB from green (0, real) over yellow to red (1, fake); grey for NaN."""
@@ -54,6 +57,20 @@ def annotate(
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
         _label(canvas, text, (left, top, right - left), colour(probability), line)
     return canvas
+
+
+def rectangle(
+    canvas: np.ndarray,
+    box: np.ndarray,
+    colour: tuple[int, int, int],
+    text: str = "",
+    line: int = 1,
+) -> None:
+    """Draws a box, ymin, xmin, ymax and xmax in pixels, and a small text above it."""
+    top, left, bottom, right = (int(round(float(edge))) for edge in box)
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, line)
+    place = (left, max(top - 2, 8))
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
 
 
 def encode(image: np.ndarray, suffix: str) -> bytes:

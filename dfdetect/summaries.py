@@ -22,13 +22,12 @@ from tensorboard.plugins import projector
 from tensorboard.plugins.hparams import api as hparams_api
 from tensorboard.plugins.pr_curve import metadata as pr_curve_metadata
 
-from dfdetect import files, labels
+from dfdetect import files, labels, report
 
 _MAX_PICTURES = 16
 _NUM_THRESHOLDS = 201
 _CONFIDENT = 0.3  # Detections below this are not drawn.
 _SPRITE_SIZE = 48
-_TRUE, _PREDICTED = (0, 220, 0), (255, 140, 0)
 
 
 class Board:
@@ -211,10 +210,10 @@ def detections(
     size = images.shape[1]
     for canvas, (boxes, scores), true_boxes in zip(canvases, found, truth, strict=True):
         for box in true_boxes:
-            _rectangle(canvas, box * size, _TRUE)
+            report.rectangle(canvas, box * size, report.TRUE)
         for box, score in zip(boxes, scores, strict=True):
             if score >= _CONFIDENT:
-                _rectangle(canvas, box * size, _PREDICTED, f"{score:.2f}")
+                report.rectangle(canvas, box * size, report.PREDICTED, f"{score:.2f}")
     pictures("validation/detections", canvases)
 
 
@@ -272,15 +271,6 @@ def embeddings(
     embedding.sprite.image_path = "projector/sprite.png"
     embedding.sprite.single_image_dim.extend([_SPRITE_SIZE, _SPRITE_SIZE])
     projector.visualize_embeddings(model_dir, config)
-
-
-def _rectangle(
-    canvas: np.ndarray, box: np.ndarray, colour: tuple[int, int, int], text: str = ""
-) -> None:
-    top, left, bottom, right = (int(round(float(edge))) for edge in box)
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, 1)
-    place = (left, max(top - 2, 8))
-    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
 
 
 def _confusion(tag: str, truths: np.ndarray, called_fake: np.ndarray) -> None:

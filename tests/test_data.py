@@ -179,6 +179,20 @@ def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
         np.testing.assert_allclose(below - images.MEAN_PIXEL, 0, atol=1e-3)
 
 
+def test_pictures_are_those_of_the_places_in_the_split(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batch = next(iter(data.detector_evaluation(builder, "train", 128, 6)))
+    found = data.pictures(builder, "train", [4, 1])
+    assert sorted(found) == [1, 4]
+    folder = prepared / "source" / "hollywood_heads" / "JPEGImages"
+    for place, (name, picture) in found.items():
+        content = tf.io.read_file(str(folder / name))
+        np.testing.assert_array_equal(picture, images.decode_image(content))
+        np.testing.assert_allclose(
+            images.letterbox(picture, 128), batch["images"][place], atol=1e-3
+        )
+
+
 def test_find_images_takes_folders_globs_and_lists(tmp_path):
     for name in ("a.png", "sub/b.JPG", "sub/c.txt"):
         path = tmp_path / name

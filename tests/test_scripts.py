@@ -84,25 +84,52 @@ def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
     assert "step 3/3" in done.stderr
 
 
-def test_evaluate_measures_both_models(
-    run_script, prepared, detector, classifier, tmp_path
+def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_path):
+    output = tmp_path / "figures.json"
+    run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={classifier}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        f"--output={output}",
+    )
+    figures = json.loads(output.read_text())
+    assert 0 <= figures["metrics"]["auc"] <= 1
+    assert figures["data"]["name"] == "labeled_faces" and figures["split"] == "test"
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_evaluate_leaves_a_report_of_a_detector(
+    run_script, prepared, detector, tmp_path
 ):
-    for task, model_dir, dataset, metric in (
-        ("detect", detector, "hollywood_heads", "ap"),
-        ("classify", classifier, "labeled_faces", "auc"),
-    ):
-        output = tmp_path / f"{task}.json"
-        run_script(
-            "train/evaluate.py",
-            f"--task={task}",
-            f"--model_dir={model_dir}",
-            f"--data_dir={prepared}",
-            f"--dataset={dataset}",
-            f"--output={output}",
-        )
-        figures = json.loads(output.read_text())
-        assert 0 <= figures["metrics"][metric] <= 1
-        assert figures["data"]["name"] == dataset and figures["split"] == "test"
+    folder = tmp_path / "measured"
+    done = run_script(
+        "train/evaluate.py",
+        "--task=detect",
+        f"--model_dir={detector}",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+        f"--output={folder}",
+    )
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert json.loads(done.stdout) == figures
+    metrics = figures["metrics"]
+    assert metrics["num_images"] == 3 and metrics["num_true"] == 3
+    low, high = metrics["ap_interval"]
+    assert 0 <= low <= metrics["ap"] <= high <= 1
+    assert {"voc_ap", "recall_at_fppi", "by_size"} <= metrics.keys()
+    assert (
+        metrics["by_size"]["<16"]["num_true"]
+        + sum(metrics["by_size"][name]["num_true"] for name in ("16-32", "32-64"))
+        == metrics["num_true"]
+    )
+    assert metrics["by_size"][">=128"]["ap"] is None
+    assert 0 <= metrics["coco"]["ap50"] <= 1 and metrics["coco"]["ap_large"] is None
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["metrics.json", "report.md", "precision_recall.png", "worst_images.jpg"]
+    )
+    assert figures["data"]["fingerprint"] in (folder / "report.md").read_text()
 
 
 def test_export_writes_a_version_that_detect_reads(
@@ -161,6 +188,11 @@ def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
         (("train/classifier.py", "--model_dir=x"), "data_dir"),
         (("train/detector.py", "--phi=8", "--model_dir=x", "--data_dir=x"), "phi"),
         (("train/evaluate.py", "--task=sing"), "task"),
+        (
+            ("train/evaluate.py", "--task=detect", "--data_dir=x", "--dataset=x")
+            + ("--output=setup.py",),
+            "setup.py",
+        ),
         (("serve/export.py",), "output"),
     ],
 )

@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
     detect_function = evaluation.detect_function(judged)
 
     def evaluate() -> dict[str, float]:
-        found, truth = evaluation.detections(detect_function, validation)
+        found, truth, _ = evaluation.detections(detect_function, validation)
         _show(found, truth, next(iter(validation)))
         return detection.evaluate(found, truth)
 

@@ -1,14 +1,29 @@
 """Measures a trained model on a split of a prepared data set.
 
     python train/evaluate.py --task=detect --model_dir=runs/d0 \
-      --data_dir=prepared --dataset=hollywood_heads --split=test
+      --data_dir=prepared --dataset=hollywood_heads --split=test --output=measured
+
+A detector needs `pip install dfdetect[evaluate]`.
 """
 
+import functools
 import json
+import math
+import os
+from typing import Any
 
+import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import data, evaluation, files, model_directory, script
+from dfdetect import (
+    data,
+    detection_report,
+    evaluation,
+    files,
+    model_directory,
+    script,
+)
+from dfdetect.metrics import coco, protocol
 
 FLAGS = flags.FLAGS
 
@@ -24,28 +39,69 @@ _DATA_DIR = flags.DEFINE_string(
 _DATASET = flags.DEFINE_string("dataset", None, "A prepared data set.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "A split of it.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Folder for metrics.json and, for a detector, report.md, precision_recall.png and "
+    "worst_images.jpg; or a file ending in .json for the figures alone.",
+)
 
 
 def main(argv: list[str]) -> None:
+    output = _OUTPUT.value or ""
+    folder = "" if output.endswith(".json") else output
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+        output = os.path.join(folder, "metrics.json")
     builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
-    load = {
-        "detect": model_directory.load_detector,
-        "classify": model_directory.load_classifier,
-    }[_TASK.value]
-    model, described = load(_MODEL_DIR.value)
+    measure = {"detect": _measure_detector, "classify": _measure_classifier}
     figures = {
         "task": _TASK.value,
+        "model": _MODEL_DIR.value or "default weights",
         "split": _SPLIT.value,
         "data": data.describe(builder),
-        "metrics": evaluation.measure(
-            model, described, builder, _SPLIT.value, _BATCH_SIZE.value
-        ),
     }
-    text = json.dumps(figures, indent=2)
+    measure[_TASK.value](builder, figures, folder)
+    text = json.dumps(_without_nan(figures), indent=2, allow_nan=False)
     print(text)
-    if _OUTPUT.value:
-        files.write(_OUTPUT.value, f"{text}\n".encode())
+    if output:
+        files.write(output, f"{text}\n".encode())
+
+
+def _measure_classifier(
+    builder: tfds.core.DatasetBuilder, figures: dict[str, Any], folder: str
+) -> None:
+    model, described = model_directory.load_classifier(_MODEL_DIR.value)
+    figures["metrics"] = evaluation.measure(
+        model, described, builder, _SPLIT.value, _BATCH_SIZE.value
+    )
+
+
+def _measure_detector(
+    builder: tfds.core.DatasetBuilder, figures: dict[str, Any], folder: str
+) -> None:
+    coco.import_pycocotools()  # Before minutes have gone by.
+    model, described = model_directory.load_detector(_MODEL_DIR.value)
+    batches = data.detector_evaluation(
+        builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
+    )
+    measured = evaluation.detections(evaluation.detect_function(model), batches)
+    figures["metrics"] = {
+        **protocol.summary(*measured),
+        "coco": coco.summary(*measured),
+    }
+    if folder:
+        pictures = functools.partial(data.pictures, builder, _SPLIT.value)
+        detection_report.write(folder, figures, *measured, pictures)
+
+
+def _without_nan(figures: Any) -> Any:
+    """The same for JSON, which has no NaN: null instead."""
+    if isinstance(figures, dict):
+        return {name: _without_nan(value) for name, value in figures.items()}
+    if isinstance(figures, (list, tuple)):
+        return [_without_nan(value) for value in figures]
+    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 if __name__ == "__main__":

@@ -11,6 +11,54 @@ METHODS = {"all": None, "11": 11, "101": 101}
 METRICS = ("ap", "recall", "f1")  # Of `evaluate`: those that say how good.
 
 
+# What `assign` gives a detection that finds no true box of its own.
+WRONG, IGNORED = -1, -2
+
+
+def assign(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    true_boxes: np.ndarray,
+    difficult: np.ndarray,
+    iou_threshold: float = 0.5,
+    border: float = 0.0,
+) -> np.ndarray:
+    """Gives the detections of one image the true boxes that they find.
+
+    Detections are taken by falling score; each takes the true box that it overlaps
+    most. The first to take a box is right, any later one wrong (Everingham et al.,
+    The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.2).
+
+    Args:
+        boxes: `[N, 4]`, ymin, xmin, ymax and xmax in any unit.
+        scores: `[N]`.
+        true_boxes: `[M, 4]`.
+        difficult: `[M]` bool; detections of these count neither for nor against.
+        iou_threshold: Least overlap of a right detection.
+        border: How much longer a side is than the difference of its ends: 0 between
+            edges, 1 from the first pixel to the last, as PASCAL VOC counts.
+
+    Returns:
+        `[N]` int, in the order of `boxes`: the place of the true box, `WRONG`, or
+        `IGNORED` for a detection of a difficult one.
+    """
+    found = np.full(len(boxes), WRONG)
+    if not len(true_boxes):
+        return found
+    overlaps = _iou(boxes, true_boxes, border)
+    taken = np.zeros(len(true_boxes), bool)
+    for index in np.argsort(-scores, kind="stable"):
+        best = int(np.argmax(overlaps[index]))
+        if overlaps[index, best] < iou_threshold:
+            continue
+        if difficult[best]:
+            found[index] = IGNORED
+        elif not taken[best]:
+            taken[best] = True
+            found[index] = best
+    return found
+
+
 def match_detections(
     boxes: np.ndarray,
     scores: np.ndarray,
@@ -18,37 +66,13 @@ def match_detections(
     difficult: np.ndarray,
     iou_threshold: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Says for each detection of one image whether it is right.
-
-    Detections are taken by falling score; each takes the true box that it overlaps
-    most. The first to take a box is right, any later one wrong (Everingham et al.,
-    The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.2).
-
-    Args:
-        boxes: `[N, 4]` in the format of `dfdetect.boxes`.
-        scores: `[N]`.
-        true_boxes: `[M, 4]`.
-        difficult: `[M]` bool; detections of these count neither for nor against.
-        iou_threshold: Least overlap of a right detection.
+    """Says for each detection of one image whether it is right, see `assign`.
 
     Returns:
         `correct` `[N]` bool and `ignored` `[N]` bool, in the order of `boxes`.
     """
-    overlaps = _iou(boxes, true_boxes)
-    taken = np.zeros(len(true_boxes), bool)
-    correct = np.zeros(len(boxes), bool)
-    ignored = np.zeros(len(boxes), bool)
-    if not len(true_boxes):
-        return correct, ignored
-    for index in np.argsort(-scores, kind="stable"):
-        best = int(np.argmax(overlaps[index]))
-        if overlaps[index, best] < iou_threshold:
-            continue
-        if difficult[best]:
-            ignored[index] = True
-        elif not taken[best]:
-            taken[best] = correct[index] = True
-    return correct, ignored
+    found = assign(boxes, scores, true_boxes, difficult, iou_threshold)
+    return found >= 0, found == IGNORED
 
 
 def average_precision(
@@ -78,16 +102,37 @@ def average_precision(
     if num_true == 0:
         return float("nan")
     order = np.argsort(-scores[~ignored], kind="stable")
-    hits = np.cumsum(correct[~ignored][order])
-    recall = hits / num_true
-    precision = hits / np.arange(1, len(hits) + 1)
-    # Precision at a recall is the best that this recall or a higher one reaches.
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    recall, precision = curve(correct[~ignored][order], num_true)
     levels = METHODS[method]
     if levels is None:
-        return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+        return area(recall, precision)
     places = np.searchsorted(recall, np.linspace(0, 1, levels), "left")
-    return float(np.append(envelope, 0.0)[places].mean())
+    return float(np.append(precision, 0.0)[places].mean())
+
+
+def curve(
+    correct: np.ndarray, num_true: float, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Recall and precision `[N]` down a list of detections.
+
+    Args:
+        correct: `[N]` bool, by falling score, without ignored ones.
+        num_true: What there is to find, more than 0.
+        weights: `[N]`, how often each detection counts; once by default.
+
+    Returns:
+        Both in [0, 1]. The precision is the best that this recall or a higher one
+        reaches, so that it never rises.
+    """
+    counts = np.ones(len(correct)) if weights is None else weights
+    hits = np.cumsum(counts * correct)
+    precision = hits / np.maximum(np.cumsum(counts), 1)
+    return hits / num_true, np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def area(recall: np.ndarray, precision: np.ndarray) -> float:
+    """The area under a `curve`: all-point average precision."""
+    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
 def evaluate(
@@ -166,11 +211,11 @@ def best_f1(
     return float(f1[best]), float(scores[~ignored][order][best])
 
 
-def _iou(boxes: np.ndarray, true_boxes: np.ndarray) -> np.ndarray:
+def _iou(boxes: np.ndarray, true_boxes: np.ndarray, border: float) -> np.ndarray:
     top_left = np.maximum(boxes[:, None, :2], true_boxes[None, :, :2])
     bottom_right = np.minimum(boxes[:, None, 2:], true_boxes[None, :, 2:])
-    intersection = np.clip(bottom_right - top_left, 0, None).prod(-1)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    true_areas = (true_boxes[:, 2:] - true_boxes[:, :2]).prod(-1)
+    intersection = np.clip(bottom_right - top_left + border, 0, None).prod(-1)
+    areas = (boxes[:, 2:] - boxes[:, :2] + border).prod(-1)
+    true_areas = (true_boxes[:, 2:] - true_boxes[:, :2] + border).prod(-1)
     union = areas[:, None] + true_areas[None] - intersection
     return intersection / np.maximum(union, 1e-12)

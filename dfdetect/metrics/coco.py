@@ -1,0 +1,109 @@
+"""The figures of COCO, by its own code."""
+
+import contextlib
+import io
+import types
+
+import numpy as np
+
+from dfdetect.metrics import protocol
+
+# Places of `COCOeval.stats`.
+_STATS = {
+    "ap": 0,
+    "ap50": 1,
+    "ap75": 2,
+    "ap_small": 3,
+    "ap_medium": 4,
+    "ap_large": 5,
+    "ar100": 8,
+}
+METRICS = tuple(_STATS)
+
+
+def import_pycocotools() -> types.ModuleType:
+    """The package pycocotools with `coco` and `cocoeval`.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    try:
+        import pycocotools.coco
+        import pycocotools.cocoeval
+    except ImportError as error:
+        raise ImportError(
+            "pycocotools is missing: pip install dfdetect[evaluate]"
+        ) from error
+    return pycocotools
+
+
+def summary(
+    found: protocol.Pairs, truth: protocol.Pairs, extents: np.ndarray
+) -> dict[str, float]:
+    """COCO's average precision and recall.
+
+    Difficult heads are COCO's crowds: any number of detections may lie in one, and none
+    of them counts.
+
+    Args:
+        found: Boxes and scores of each image, see `protocol.summary`.
+        truth: Boxes and difficult of each image.
+        extents: `[num_images, 2]`, heights and widths of the originals in pixels.
+
+    Returns:
+        `ap` over the overlaps .50, .55 to .95; `ap50` and `ap75` at one; `ap_small`,
+        `ap_medium` and `ap_large` of heads below 32 x 32 pixels, below 96 x 96 and
+        above; `ar100`, the recall of 100 detections an image, over the same overlaps.
+        All in [0, 1]; NaN where there is nothing to find.
+
+    Raises:
+        ImportError: pycocotools is not installed.
+
+    Source: Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
+    """
+    package = import_pycocotools()
+    # It prints what it does, and a table.
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation = package.cocoeval.COCOeval(
+            _described(package, truth, extents, "iscrowd"),
+            _described(package, found, extents, "score"),
+            "bbox",
+        )
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return {
+        name: float(evaluation.stats[place]) if evaluation.stats[place] >= 0 else np.nan
+        for name, place in _STATS.items()
+    }
+
+
+def _described(
+    package: types.ModuleType, pairs: protocol.Pairs, extents: np.ndarray, second: str
+) -> object:
+    """What COCO's code takes; `second` says what the pairs hold besides boxes."""
+    annotations: list[dict] = []
+    for image, ((boxes, values), extent) in enumerate(zip(pairs, extents, strict=True)):
+        pixels = boxes * np.tile(np.asarray(extent, np.float64), 2)
+        for (ymin, xmin, ymax, xmax), value in zip(pixels, values, strict=True):
+            height, width = ymax - ymin, xmax - xmin
+            annotations.append(
+                {
+                    # From 1: it takes a detection whose head is number 0 for wrong.
+                    "id": len(annotations) + 1,
+                    "image_id": image,
+                    "category_id": 1,
+                    "bbox": [xmin, ymin, width, height],
+                    "area": height * width,
+                    "iscrowd": 0,
+                    second: value.item(),
+                }
+            )
+    described = package.coco.COCO()
+    described.dataset = {
+        "images": [{"id": image} for image in range(len(extents))],
+        "categories": [{"id": 1}],
+        "annotations": annotations,
+    }
+    described.createIndex()
+    return described

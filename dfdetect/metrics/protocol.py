@@ -1,0 +1,204 @@
+"""The figures that papers on head detection report of a data set's split.
+
+Boxes are compared in pixels of the original pictures, in two conventions. `ap` takes
+a box from edge to edge. `voc_ap` is the official protocol of HollywoodHeads (its
+`VOCevaldet_HH.m`; Vu et al., Context-aware CNNs for person head detection, ICCV 2015):
+all-point average precision at an overlap of .5, where a box holds its last row and
+column of pixels, too, so that each side is longer by 1. Our boxes are the annotation's
+numbers over the picture's size, nothing added or taken away; times the size they are
+those numbers again. Both ignore difficult heads. (The official one gives a picture
+without heads a difficult one of no area, which changes nothing.)
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dfdetect.metrics import detection
+
+FALSE_POSITIVES_PER_IMAGE = (0.01, 0.1, 1.0)
+_SIZE_EDGES = (16, 32, 64, 128)
+SIZE_NAMES = ("<16", "16-32", "32-64", "64-128", ">=128")
+
+_VOC_BORDER = 1.0
+
+Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Matches:
+    """The detections of a split by falling score, without those of difficult heads.
+
+    Attributes:
+        scores: `[N]`.
+        correct: `[N]` bool.
+        sizes: `[N]`, root of the area in pixels; where correct, of the true head.
+        images: `[N]` int, the place of each one's image.
+        true_sizes: `[M]` of the heads to find, those that are not difficult.
+        true_images: `[M]` int.
+        num_images: Number of images.
+    """
+
+    scores: np.ndarray
+    correct: np.ndarray
+    sizes: np.ndarray
+    images: np.ndarray
+    true_sizes: np.ndarray
+    true_images: np.ndarray
+    num_images: int
+
+
+def summary(found: Pairs, truth: Pairs, extents: np.ndarray) -> dict[str, Any]:
+    """All figures of this module, after those of `detection.evaluate`.
+
+    Args:
+        found: Boxes `[N, 4]` in the format of `dfdetect.boxes`, and scores `[N]`, of
+            each image.
+        truth: Boxes `[M, 4]` and difficult `[M]` of each image.
+        extents: `[num_images, 2]`, heights and widths of the originals in pixels.
+
+    Returns:
+        The figures of `detection.evaluate`; `num_images`; `ap_interval`; `voc_ap` with
+        `voc_ap_interval`; `recall_at_fppi`; `by_size`.
+    """
+    matches = match(found, truth, extents)
+    voc_matches = match(found, truth, extents, border=_VOC_BORDER)
+    return {
+        **detection.evaluate(found, truth),
+        "num_images": matches.num_images,
+        "ap_interval": interval(matches),
+        "voc_ap": average_precision(voc_matches),
+        "voc_ap_interval": interval(voc_matches),
+        "recall_at_fppi": {
+            f"{rate:g}": recall_at(matches, rate) for rate in FALSE_POSITIVES_PER_IMAGE
+        },
+        "by_size": by_size(matches),
+    }
+
+
+def match(
+    found: Pairs,
+    truth: Pairs,
+    extents: np.ndarray,
+    iou_threshold: float = 0.5,
+    border: float = 0.0,
+) -> Matches:
+    """Matches all images, see `detection.assign`; arguments as of `summary`."""
+    detections, heads = [np.zeros((0, 4))], [np.zeros((0, 2))]
+    for place, ((boxes, scores), (true_boxes, difficult), extent) in enumerate(
+        zip(found, truth, extents, strict=True)
+    ):
+        pixels = np.tile(np.asarray(extent, np.float64), 2)
+        boxes, true_boxes = boxes * pixels, true_boxes * pixels
+        places = detection.assign(
+            boxes, scores, true_boxes, difficult, iou_threshold, border
+        )
+        true_sizes, sizes = _sizes(true_boxes), _sizes(boxes)
+        correct = places >= 0
+        sizes[correct] = true_sizes[places[correct]]
+        of_image = np.full(len(boxes), place)
+        rows = np.stack([scores, correct, sizes, of_image], axis=1)
+        detections.append(rows[places != detection.IGNORED])
+        plain = true_sizes[~np.asarray(difficult, bool)]
+        heads.append(np.stack([plain, np.full(len(plain), place)], axis=1))
+    scores, right, sizes, images = np.concatenate(detections).T
+    true_sizes, true_images = np.concatenate(heads).T
+    order = np.argsort(-scores, kind="stable")
+    return Matches(
+        scores=scores[order],
+        correct=right[order] > 0,
+        sizes=sizes[order],
+        images=images[order].astype(int),
+        true_sizes=true_sizes,
+        true_images=true_images.astype(int),
+        num_images=len(extents),
+    )
+
+
+def average_precision(matches: Matches) -> float:
+    """All-point average precision in [0, 1]; NaN when there is nothing to find."""
+    return _average_precision(matches.correct, len(matches.true_sizes))
+
+
+def recall_at(matches: Matches, false_positives_per_image: float) -> float:
+    """Recall down to the last detection before there are more false positives.
+
+    Returns:
+        In [0, 1]; NaN when there is nothing to find.
+
+    Source: Dollár et al., Pedestrian Detection, An Evaluation of the State of the Art,
+    PAMI 2012, section 3.1.
+    """
+    if not len(matches.true_sizes):
+        return math.nan
+    allowed = np.floor(false_positives_per_image * matches.num_images + 1e-9)
+    kept = np.cumsum(~matches.correct) <= allowed
+    return float(matches.correct[kept].sum() / len(matches.true_sizes))
+
+
+def by_size(matches: Matches) -> dict[str, dict[str, float]]:
+    """Average precision and recall of heads of each size.
+
+    A size is the root of the area, in pixels of the original, and belongs to the range
+    that it begins. A right detection counts where its head does, a wrong one where its
+    own box does.
+
+    Returns:
+        For each of `SIZE_NAMES` its `num_true`, `ap` and `recall`, NaN where there is
+        nothing to find.
+    """
+    ranges = np.searchsorted(_SIZE_EDGES, matches.sizes, "right")
+    true_ranges = np.searchsorted(_SIZE_EDGES, matches.true_sizes, "right")
+    figures = {}
+    for index, name in enumerate(SIZE_NAMES):
+        correct = matches.correct[ranges == index]
+        num_true = int((true_ranges == index).sum())
+        figures[name] = {
+            "num_true": num_true,
+            "ap": _average_precision(correct, num_true),
+            "recall": float(correct.sum() / num_true) if num_true else math.nan,
+        }
+    return figures
+
+
+def interval(
+    matches: Matches, num_resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % bootstrap interval of the average precision.
+
+    Whole images are drawn anew; their detections stay matched. Frames of one film are
+    alike, which this does not know: it is the least that the result may vary.
+
+    Returns:
+        The 2.5th and the 97.5th percentile over the resamples that have something to
+        find; NaN twice when there is nothing.
+    """
+    if not len(matches.true_sizes):
+        return math.nan, math.nan
+    true_counts = np.bincount(matches.true_images, minlength=matches.num_images)
+    generator = np.random.default_rng(seed)
+    shares = np.full(matches.num_images, 1 / matches.num_images)
+    drawn = []
+    for counts in generator.multinomial(matches.num_images, shares, num_resamples):
+        num_true = counts @ true_counts
+        if num_true:
+            # An image drawn twice brings its detections twice, at the same scores.
+            weights = counts[matches.images]
+            drawn.append(
+                detection.area(*detection.curve(matches.correct, num_true, weights))
+            )
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def _average_precision(correct: np.ndarray, num_true: int) -> float:
+    if not num_true:
+        return math.nan
+    return detection.area(*detection.curve(correct, num_true))
+
+
+def _sizes(boxes: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1))

@@ -1,0 +1,90 @@
+import cv2
+import numpy as np
+import pytest
+
+from dfdetect import detection_report
+from dfdetect.metrics import coco, protocol
+
+EXTENT = (240, 320)
+
+
+def _boxes(*boxes):
+    return np.array(boxes, np.float64).reshape(-1, 4) / np.tile(EXTENT, 2)
+
+
+LEFT, MIDDLE, RIGHT = (50, 20, 90, 60), (50, 140, 90, 180), (50, 250, 90, 290)
+PLAIN = np.zeros(1, bool)
+# Found; one missed and one false, two low ones besides; a false one; nothing at all.
+TRUTH = [
+    (_boxes(LEFT), PLAIN),
+    (_boxes(LEFT), PLAIN),
+    (_boxes(), PLAIN[:0]),
+    (_boxes(), PLAIN[:0]),
+]
+FOUND = [
+    (_boxes(LEFT), np.array([0.9])),
+    (_boxes(MIDDLE, RIGHT, RIGHT), np.array([0.85, 0.1, 0.05])),
+    (_boxes(MIDDLE), np.array([0.8])),
+    (_boxes(), np.array([])),
+]
+EXTENTS = [EXTENT] * 4
+
+
+@pytest.fixture(scope="module")
+def figures():
+    metrics = {
+        **protocol.summary(FOUND, TRUTH, EXTENTS),
+        "coco": coco.summary(FOUND, TRUTH, EXTENTS),
+    }
+    metrics["f1_score_threshold"] = 0.5  # The three detections of high scores count.
+    data = {"name": "heads", "config": "", "version": "1.0.0", "fingerprint": "abc"}
+    return {"model": "m", "split": "test", "data": data, "metrics": metrics}
+
+
+def test_errors_count_from_the_threshold_on():
+    matches = protocol.match(FOUND, TRUTH, EXTENTS)
+    missed, wrong, scores = detection_report.errors(matches, 0.5)
+    assert missed.tolist() == [0, 1, 0, 0]
+    assert wrong.tolist() == [0, 1, 1, 0]
+    assert scores == pytest.approx([0, 0.85, 0.8, 0])
+    missed, wrong, _ = detection_report.errors(matches, 0.95)
+    assert missed.tolist() == [1, 1, 0, 0] and wrong.tolist() == [0, 0, 0, 0]
+
+
+def _pictures(places):
+    grey = np.full((*EXTENT, 3), 90, np.uint8)
+    return {place: (f"picture{place}.png", grey.copy()) for place in places}
+
+
+def test_report_has_all_figures_and_the_worst_pictures(figures, tmp_path):
+    folder = tmp_path / "new"
+    detection_report.write(str(folder), figures, FOUND, TRUTH, EXTENTS, _pictures)
+    lines = (folder / "report.md").read_text().splitlines()
+    assert "| fingerprint | abc |" in lines and "| data | heads 1.0.0 |" in lines
+    assert lines[-2:] == ["| picture1.png | 1 | 1 |", "| picture2.png | 0 | 1 |"]
+    names = {line.split(" | ")[0].strip("| ") for line in lines}
+    numbers = {name for name, value in figures["metrics"].items() if np.isscalar(value)}
+    assert numbers | {f"coco {name}" for name in coco.METRICS} <= names
+    assert {*protocol.SIZE_NAMES, "0.01", "0.1", "1"} <= names
+    assert cv2.imread(str(folder / "precision_recall.png")).shape[2] == 3
+    sheet = cv2.imread(str(folder / "worst_images.jpg"))[..., ::-1].astype(int)
+    # Twice as large: the true head at 40 .. 120, the false one at 280 .. 360.
+    red, green, blue = sheet[140, 38:43].mean(0)
+    assert green > red + 50 and green > blue + 50
+    red, green, blue = sheet[140, 278:283].mean(0)
+    assert red > green + 20 > blue + 50
+    assert np.abs(sheet[140, 80] - 90).max() < 10
+
+
+def test_without_errors_there_is_an_empty_sheet(figures, tmp_path):
+    right = [(_boxes(LEFT), np.array([0.9]))], [(_boxes(LEFT), PLAIN)]
+    detection_report.write(str(tmp_path), figures, *right, EXTENTS[:1], _pictures)
+    assert cv2.imread(str(tmp_path / "worst_images.jpg")).max() == 0
+
+
+def test_curve_of_nothing_is_a_picture():
+    matches = protocol.match(FOUND[3:], TRUTH[3:], EXTENTS[3:])
+    content = np.frombuffer(detection_report.precision_recall(matches), np.uint8)
+    assert cv2.imdecode(content, 1) is not None
+    matches = protocol.match(FOUND[3:], TRUTH[:1], EXTENTS[3:])
+    assert detection_report.precision_recall(matches).startswith(b"\x89PNG")
