@@ -4,6 +4,8 @@ Pictures are float32 RGB in [0, 255] on the way in and out. A seed is an int32 `
 of the stateless random ops: the same seed gives the same picture.
 """
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
@@ -53,6 +55,25 @@ def colour(image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2) -> tf.Tenso
     )
 
 
+def jpeg(image: tf.Tensor, seed: tf.Tensor, quality: tuple[int, int]) -> tf.Tensor:
+    """Compresses `[H, W, 3]` as JPEG, at a quality drawn from bounds, both included.
+
+    Returns:
+        Whole numbers in [0, 255], float32.
+
+    Raises:
+        ValueError: The bounds do not ascend within 0 to 100.
+    """
+    low, high = quality
+    if not 0 <= low <= high <= 100:
+        raise ValueError(f"quality must ascend within 0 to 100, got {quality}.")
+    # As tf.image.stateless_random_jpeg_quality does; that never draws the upper bound,
+    # and takes float pictures in [0, 1] only.
+    drawn = tf.random.stateless_uniform([], seed, low, high + 1, tf.int32)
+    pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
+    return tf.cast(tf.image.adjust_jpeg_quality(pixels, drawn), tf.float32)
+
+
 def flip_with_boxes(
     image: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -90,31 +111,128 @@ def scale_and_crop(
         boxes relative to it, clipped, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
     """
+    picture, boxes, keep = _scaled_window(
+        image, boxes, size, (size, size), seed, scales, min_visible
+    )
+    return images.pad_to_square(picture, size), boxes / size, keep
+
+
+# Not keras_cv.layers.Mosaic, nor its jitter: they draw from generators that go on from
+# call to call. A run that is resumed would see other pictures than one that never
+# stopped, and two workers other ones than one.
+def mosaic(
+    pictures: Sequence[tf.Tensor],
+    boxes: Sequence[tf.Tensor],
+    size: int,
+    seed: tf.Tensor,
+    scales: tuple[float, float],
+    min_visible: float = 0.4,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Joins four pictures at a random point, each of them scaled and cut at random.
+
+    The point lies in the middle half of the result, so that each picture has at least
+    a quarter of either side. No picture is smaller than what just fits into its part:
+    else, at small scales, most of the result would be padding.
+
+    Args:
+        pictures: Four of `[height, width, 3]`, any numeric dtype: those at the top left
+            and right, then those at the bottom left and right.
+        boxes: Of each picture, `[num_heads, 4]` in the format of `dfdetect.boxes`.
+        size: Side of the result in pixels.
+        seed: int32 `[2]`.
+        scales: See `scale_and_crop`; the upper bound always holds.
+        min_visible: See `scale_and_crop`.
+
+    Returns:
+        The picture, `[size, size, 3]` float32; the boxes of all four, in their order,
+        relative to it, clipped to their part, `[num_heads, 4]`; and which of them stay,
+        `[num_heads]` bool. A box thinner than a pixel never stays.
+
+    Raises:
+        ValueError: There are not four pictures with their boxes.
+
+    Source: Bochkovskiy et al., YOLOv4, section 3.3, 2020.
+    """
+    if len(pictures) != 4 or len(boxes) != 4:
+        raise ValueError(
+            "A mosaic wants four pictures with their boxes, got "
+            f"{len(pictures)} and {len(boxes)}."
+        )
+    seeds = tf.random.split(seed, 5)
+    centre = tf.random.stateless_uniform([2], seeds[4], size / 4, size * 3 / 4)
+    y, x = tf.unstack(tf.cast(centre, tf.int32))
+    parts, moved, kept = [], [], []
+    for index, (top, left) in enumerate([(0, 0), (0, x), (y, 0), (y, x)]):
+        height = size - y if index > 1 else y
+        width = size - x if index % 2 else x
+        part, part_boxes, keep = _scaled_window(
+            pictures[index],
+            boxes[index],
+            size,
+            (height, width),
+            seeds[index],
+            scales,
+            min_visible,
+            fitting=True,
+        )
+        parts.append(images.pad(part, height, width))
+        corner = tf.cast(tf.stack([top, left, top, left]), tf.float32)
+        moved.append((part_boxes + corner) / size)
+        kept.append(keep)
+    rows = [tf.concat(parts[:2], axis=1), tf.concat(parts[2:], axis=1)]
+    picture = tf.ensure_shape(tf.concat(rows, axis=0), [size, size, 3])
+    return picture, tf.concat(moved, axis=0), tf.concat(kept, axis=0)
+
+
+def _scaled_window(
+    image: tf.Tensor,
+    boxes: tf.Tensor,
+    size: int,
+    most: tuple[tf.Tensor | int, tf.Tensor | int],
+    seed: tf.Tensor,
+    scales: tuple[float, float],
+    min_visible: float,
+    fitting: bool = False,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """A random window of a picture at a random scale.
+
+    With `fitting` the scale is at least that which fits the picture into `most`, if
+    the upper bound permits.
+
+    Returns:
+        The window, `[height, width, 3]` float32, `most` pixels high and wide or all of
+        the picture; the boxes in pixels of it, clipped; and which of them stay.
+    """
+    low, high = scales
+    if not 0 < low <= high:
+        raise ValueError(f"scales must be above 0 and ascend, got {scales}.")
     image = tf.convert_to_tensor(image)
     seeds = tf.random.split(seed, 2)
-    low, high = (tf.math.log(float(bound)) for bound in scales)
-    scale = tf.exp(tf.random.stateless_uniform([], seeds[0], low, high))
     extent = tf.cast(tf.shape(image)[:2], tf.float32)
-    scaled = tf.maximum(tf.round(extent * scale * size / tf.reduce_max(extent)), 1.0)
+    of_one = extent * size / tf.reduce_max(extent)
+    limit = tf.cast(tf.stack(most), tf.float32)
+    least = tf.constant(low, tf.float32)
+    if fitting:
+        least = tf.clip_by_value(tf.reduce_min(limit / of_one), low, high)
+    exponent = tf.random.stateless_uniform(
+        [], seeds[0], tf.math.log(least), tf.math.log(float(high))
+    )
+    scaled = tf.maximum(tf.round(of_one * tf.exp(exponent)), 1.0)
 
     # Cut from the original and resize only that: most of a large picture is thrown
     # away, and resizing costs more than everything else here.
-    window = tf.minimum(scaled, float(size))
+    window = tf.minimum(scaled, limit)
     offset = tf.random.stateless_uniform([2], seeds[1]) * (scaled - window)
     start = tf.cast(tf.floor(offset * extent / scaled), tf.int32)
     stop = tf.cast(tf.math.ceil((offset + window) * extent / scaled), tf.int32)
     stop = tf.minimum(tf.maximum(stop, start + 1), tf.shape(image)[:2])
     cut = image[start[0] : stop[0], start[1] : stop[1]]
     cut = tf.image.resize(cut, tf.cast(window, tf.int32), antialias=True)
-    picture = images.pad_to_square(cut, size)
 
     first = tf.tile(tf.cast(start, tf.float32), [2])
-    cut_extent = tf.tile(tf.cast(stop - start, tf.float32), [2])
-    moved = (boxes * tf.tile(extent, [2]) - first) / cut_extent
-    moved *= tf.tile(window, [2]) / size
-    bound = tf.tile(window / size, [2])
-    clipped = tf.clip_by_value(moved, 0.0, bound)
-    sides = (clipped[:, 2:] - clipped[:, :2]) * size
+    ratio = window / tf.cast(stop - start, tf.float32)
+    moved = (boxes * tf.tile(extent, [2]) - first) * tf.tile(ratio, [2])
+    clipped = tf.clip_by_value(moved, 0.0, tf.tile(window, [2]))
     visible = tf.math.divide_no_nan(box_format.area(clipped), box_format.area(moved))
-    keep = (visible >= min_visible) & tf.reduce_all(sides >= 1.0, axis=-1)
-    return picture, clipped, keep
+    thick = tf.reduce_all(clipped[:, 2:] - clipped[:, :2] >= 1.0, axis=-1)
+    return cut, clipped, (visible >= min_visible) & thick

@@ -19,9 +19,6 @@ from dfdetect import augment, images, labels, matching
 _SHUFFLE_EXAMPLES = 10_000
 _IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
-# Most heads of one training picture; HollywoodHeads has at most 27, SCUT-HEAD 89.
-MAX_HEADS = 100
-
 _NAME = "tfds_id"  # Key of what TFDS calls a record: file and place.
 
 
@@ -39,12 +36,16 @@ class Batches:
             returns what the model trains on.
         batch_size: Examples of a step, over all devices.
         seed: Of order and augmentation.
+        following: How many of the examples next in order `prepare` takes as well, one
+            argument each: to join pictures of the batch of a worker would make them
+            depend on how many workers there are.
     """
 
     examples: tf.data.Dataset
-    prepare: Callable[[tf.Tensor, Any], Any]
+    prepare: Callable[..., Any]
     batch_size: int
     seed: int
+    following: int = 0
 
     def from_step(
         self, step: int, context: tf.distribute.InputContext | None = None
@@ -92,16 +93,17 @@ class Batches:
         epoch = self._seeded(step).take(self.examples.cardinality())
         name = "a record"
         try:
-            for seed, example in epoch:
+            for seed, example, *_ in epoch:
                 name = example[_NAME].numpy().decode()
-                prepare(seed, example)
+                # By itself, so that it is not blamed for another one.
+                prepare(seed, example, *[example] * self.following)
                 name = "a record"
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
             return f"{name}: {error.message.splitlines()[0]}"
         return "none of the examples of this epoch"
 
     def _seeded(self, step: int) -> tf.data.Dataset:
-        """Pairs of a seed and an encoded example, without end, from a step on."""
+        """Seed, encoded example and those `following`, without end, from a step on."""
         size = int(self.examples.cardinality())
         if size < 1:
             raise ValueError(
@@ -121,12 +123,13 @@ class Batches:
             )
             return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
 
-        def seeded(index: tf.Tensor, example: Any) -> tuple[tf.Tensor, Any]:
+        def seeded(index: tf.Tensor, window: tuple) -> tuple:
             number = tf.cast(index % 2**31, tf.int32)
-            return tf.stack([tf.constant(self.seed, tf.int32), number]), example
+            return tf.stack([tf.constant(self.seed, tf.int32), number]), *window
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        return epochs.flat_map(epoch).enumerate(first).map(seeded)
+        windows = _windows(epochs.flat_map(epoch), 1 + self.following)
+        return windows.enumerate(first).map(seeded)
 
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
@@ -228,12 +231,25 @@ def detector_training(
     batch_size: int,
     seed: int,
     scales: tuple[float, float],
+    augmented: bool = True,
+    mosaic: float = 0.0,
+    jpeg_quality: tuple[int, int] | None = None,
 ) -> Batches:
-    """Shuffled batches of augmented pictures with their anchors' targets.
+    """Shuffled batches of pictures with their anchors' targets.
 
     Args:
+        builder: A prepared data set of pictures with head boxes.
+        split: "train" or another one.
         anchor_boxes: `[A, 4]` of a model for `image_size`.
+        image_size: Side of the pictures in pixels.
+        batch_size: Pictures of a step.
+        seed: Of order and augmentation.
         scales: Bounds of the scale jitter, see `augment.scale_and_crop`.
+        augmented: Whether to change pictures at random; else they are letterboxed as
+            for evaluation, and what follows has no effect.
+        mosaic: Chance that a picture is joined with the three next in order, see
+            `augment.mosaic`. Only then are those decoded.
+        jpeg_quality: Bounds of `augment.jpeg`; not compressed by default.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255], `class_targets` `[B, A]`
@@ -241,23 +257,35 @@ def detector_training(
     """
     anchor_boxes = tf.constant(anchor_boxes)
 
-    def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, ...]:
-        seeds = tf.random.split(seed, 3)
-        image = images.decode_image(example["image"])
-        objects = example["objects"]
-        image, boxes, keep = augment.scale_and_crop(
-            image, objects["bbox"], image_size, seeds[0], scales
+    def changed(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, dict]:
+        seeds = tf.random.split(seed, 5)
+        image, heads = tf.cond(
+            tf.random.stateless_uniform([], seeds[3]) < mosaic,
+            lambda: _jittered(examples, image_size, seeds[0], scales),
+            lambda: _jittered(examples[:1], image_size, seeds[0], scales),
         )
-        image, boxes = augment.flip_with_boxes(image, boxes, seeds[1])
-        class_targets, box_targets, _ = matching.match(
-            _padded(tf.boolean_mask(boxes, keep), 0.0),
-            _padded(tf.boolean_mask(objects["label"], keep), -1),
-            anchor_boxes,
-            _padded(tf.boolean_mask(objects["is_difficult"], keep), False),
-        )
-        return augment.colour(image, seeds[2]), class_targets, box_targets
+        image, boxes = augment.flip_with_boxes(image, heads["bbox"], seeds[1])
+        image = augment.colour(image, seeds[2])
+        if jpeg_quality:
+            image = augment.jpeg(image, seeds[4], jpeg_quality)
+        return image, heads | {"bbox": boxes}
 
-    return Batches(_encoded(builder, split), prepare, batch_size, seed)
+    def unchanged(example: dict) -> tuple[tf.Tensor, dict]:
+        image = images.decode_image(example["image"])
+        heads = example["objects"]
+        extent = tf.unstack(tf.shape(image)[:2])
+        boxes = images.letterbox_boxes(heads["bbox"], *extent)
+        return images.letterbox(image, image_size), heads | {"bbox": boxes}
+
+    def prepare(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, ...]:
+        image, heads = changed(seed, *examples) if augmented else unchanged(*examples)
+        class_targets, box_targets, _ = matching.match(
+            heads["bbox"], heads["label"], anchor_boxes, heads["is_difficult"]
+        )
+        return image, class_targets, box_targets
+
+    following = 3 if augmented and mosaic else 0
+    return Batches(_encoded(builder, split), prepare, batch_size, seed, following)
 
 
 def detector_evaluation(
@@ -346,6 +374,21 @@ def unlabelled_training(
     return Batches(files, prepare, batch_size, seed)
 
 
+def _windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Each example in a tuple with the `size - 1` ones after it."""
+
+    def slide(last: tuple, example: Any) -> tuple[tuple, tuple]:
+        window = (*last[1:], example)
+        return window, window
+
+    # Not `window`: it makes a data set within the data set of each example.
+    nothing = tf.nest.map_structure(
+        lambda spec: tf.zeros([side or 0 for side in spec.shape], spec.dtype),
+        examples.element_spec,
+    )
+    return examples.scan((nothing,) * size, slide).skip(size - 1)
+
+
 def _encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     return builder.as_dataset(
         split=split,
@@ -354,10 +397,21 @@ def _encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     )
 
 
-def _padded(values: tf.Tensor, padding: Any) -> tf.Tensor:
-    """Brings the heads of one picture to `MAX_HEADS` rows; more are cut off."""
-    values = values[:MAX_HEADS]
-    shape = tf.TensorShape([MAX_HEADS]).concatenate(values.shape[1:])
-    missing = [[0, MAX_HEADS - tf.shape(values)[0]]] + [[0, 0]] * (shape.rank - 1)
-    filled = tf.pad(values, missing, constant_values=tf.cast(padding, values.dtype))
-    return tf.ensure_shape(filled, shape)
+def _jittered(
+    examples: Sequence[dict], size: int, seed: tf.Tensor, scales: tuple[float, float]
+) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """A picture at a random scale, or a mosaic of four, and the heads that stay."""
+    pictures = [images.decode_image(example["image"]) for example in examples]
+    objects = [example["objects"] for example in examples]
+    boxes = [heads["bbox"] for heads in objects]
+    if len(examples) == 1:
+        image, moved, keep = augment.scale_and_crop(
+            pictures[0], boxes[0], size, seed, scales
+        )
+    else:
+        image, moved, keep = augment.mosaic(pictures, boxes, size, seed, scales)
+    joined = {
+        key: tf.concat([heads[key] for heads in objects], 0) for key in objects[0]
+    }
+    joined["bbox"] = moved
+    return image, {key: tf.boolean_mask(joined[key], keep) for key in joined}

@@ -217,12 +217,20 @@ def pad_to_square(image: tf.Tensor, size: int) -> tf.Tensor:
     Returns:
         float32 `[size, size, 3]`; neither side of `image` may be longer than `size`.
     """
+    return tf.ensure_shape(pad(image, size, size), [size, size, 3])
+
+
+def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
+    """Pads a picture that is no larger at the bottom and right with `MEAN_PIXEL`.
+
+    Returns:
+        float32 `[height, width, 3]`.
+    """
     image = tf.cast(image, tf.float32)
-    height, width = tf.shape(image)[0], tf.shape(image)[1]
-    paddings = [[0, size - height], [0, size - width], [0, 0]]
-    outside = 1.0 - tf.pad(tf.ones([height, width, 1]), paddings)
-    padded = tf.pad(image, paddings) + outside * tf.constant(MEAN_PIXEL)
-    return tf.ensure_shape(padded, [size, size, 3])
+    extent = tf.shape(image)
+    paddings = [[0, height - extent[0]], [0, width - extent[1]], [0, 0]]
+    outside = 1.0 - tf.pad(tf.ones([extent[0], extent[1], 1]), paddings)
+    return tf.pad(image, paddings) + outside * tf.constant(MEAN_PIXEL)
 
 
 def letterbox_boxes(

@@ -109,3 +109,115 @@ def test_no_boxes_at_all():
         image, tf.zeros([0, 4]), 64, SEED, (0.5, 2.0)
     )
     assert boxes.shape == (0, 4) and keep.shape == (0,)
+
+
+def test_a_mosaic_fills_the_square_with_four_parts():
+    pictures = [np.full((90, 120, 3), 60 * index, np.uint8) for index in range(4)]
+    whole = [tf.constant([[0.0, 0.0, 1.0, 1.0]])] * 4
+    points = []
+    for index in range(8):
+        seed = tf.constant([5, index])
+        # So large that no part is padded, and any visible share is enough.
+        picture, boxes, keep = augment.mosaic(
+            pictures, whole, 64, seed, (2.0, 3.0), min_visible=0.0
+        )
+        y, x = boxes[0, 2:].numpy()
+        expected = [[0, 0, y, x], [0, x, y, 1], [y, 0, 1, x], [y, x, 1, 1]]
+        np.testing.assert_allclose(boxes, expected, atol=1e-6)
+        assert keep.numpy().all() and 0.25 <= min(y, x) and max(y, x) <= 0.75
+        for part, box in enumerate((boxes.numpy() * 64).round().astype(int)):
+            shown = picture[box[0] : box[2], box[1] : box[3]]
+            np.testing.assert_allclose(shown, 60 * part, atol=1e-3)
+        points.append((y, x))
+    assert len(set(points)) > 6
+
+
+def test_boxes_stay_on_their_heads_in_a_mosaic():
+    # One head in each picture, of a colour of its own, on black.
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    pictures = [np.zeros((120, 200, 3), np.float32) for _ in colours]
+    for picture, colour in zip(pictures, colours, strict=True):
+        picture[30:70, 60:120] = colour
+    boxes = [tf.constant([[30 / 120, 60 / 200, 70 / 120, 120 / 200]])] * 4
+    seen = 0
+    for index in range(12):
+        picture, moved, keep = augment.mosaic(
+            pictures, boxes, 128, tf.constant([7, index]), (0.8, 1.6)
+        )
+        assert picture.shape == (128, 128, 3)
+        for head in np.flatnonzero(keep):
+            wanted = np.array(colours[head]) > 127.5
+            # The padding is the mean pixel; no head is near it.
+            distinct = np.all((picture.numpy() > 180) == wanted, axis=-1)
+            found = np.argwhere(distinct & (picture.numpy().max(-1) > 180))
+            box = moved[head].numpy() * 128
+            np.testing.assert_allclose(box[:2], found.min(0), atol=1.6)
+            np.testing.assert_allclose(box[2:], found.max(0) + 1, atol=1.6)
+            seen += 1
+    assert seen > 12
+
+
+def test_a_mosaic_in_a_data_set_and_without_heads():
+    pictures = [_gradient(50, 70)] * 4
+    one = tf.constant([[0.2, 0.2, 0.8, 0.8]])
+    none = tf.zeros([0, 4])
+    for boxes, count in (([one] * 4, 4), ([none] * 4, 0), ([one, none] * 2, 2)):
+        picture, moved, keep = _in_graph(
+            lambda boxes=boxes: augment.mosaic(pictures, boxes, 64, SEED, (0.1, 2.0))
+        )
+        assert picture.shape == (64, 64, 3)
+        assert moved.shape == (count, 4) and keep.shape == (count,)
+    with pytest.raises(ValueError, match="four pictures .* got 3 and 4"):
+        augment.mosaic(pictures[:3], [one] * 4, 64, SEED, (0.1, 2.0))
+
+
+def test_each_picture_of_a_mosaic_fills_one_side_of_its_part():
+    pictures = [np.zeros((90, 120, 3), np.uint8)] * 4
+    whole = [tf.constant([[0.0, 0.0, 1.0, 1.0]])] * 4
+    for index in range(8):
+        seed = tf.constant([9, index])
+        _, boxes, _ = augment.mosaic(pictures, whole, 64, seed, (0.1, 1.0))
+        y1, x1, y2, x2 = boxes.numpy().T
+        (y, x), pixel = (y1[3], x1[3]), 1 / 64
+        for part, (height, width) in enumerate(
+            [(y, x), (y, 1 - x), (1 - y, x), (1 - y, 1 - x)]
+        ):
+            missing = (height - (y2 - y1)[part], width - (x2 - x1)[part])
+            assert -1e-6 < min(missing) < pixel and max(missing) < 0.7
+
+
+def test_a_mosaic_drops_thin_boxes():
+    pictures = [np.zeros((100, 100, 3), np.uint8)] * 4
+    thin = [tf.constant([[0.0, 0.5, 1.0, 0.5 + 1e-3]])] * 4
+    *_, keep = augment.mosaic(pictures, thin, 64, SEED, (1.0, 1.0), min_visible=0.0)
+    assert not keep.numpy().any()
+
+
+def test_scales_must_ascend():
+    for scales in ((2.0, 1.0), (0.0, 1.0)):
+        with pytest.raises(ValueError, match="scales must be above 0 and ascend"):
+            augment.scale_and_crop(_gradient(9, 9), tf.zeros([0, 4]), 8, SEED, scales)
+
+
+def test_jpeg_compresses_at_a_drawn_quality():
+    image = np.random.default_rng(0).uniform(0, 255, (16, 24, 3)).astype(np.float32)
+    pixels = image.round().astype(np.uint8)
+    expected = [tf.image.adjust_jpeg_quality(pixels, q).numpy() for q in (40, 41)]
+    drawn = []
+    for index in range(12):
+        seed = tf.constant([0, index])
+        found = augment.jpeg(image, seed, (40, 41))
+        assert found.dtype == tf.float32
+        equal = [np.array_equal(found, other) for other in expected]
+        assert sum(equal) == 1
+        drawn.append(equal[1])
+    assert {*drawn} == {False, True}
+
+    def error(quality):
+        return np.abs(_in_graph(lambda: augment.jpeg(image, SEED, quality)) - image)
+
+    assert error((100, 100)).mean() < error((50, 50)).mean() < error((5, 5)).mean()
+    smooth = _gradient(16, 16)
+    np.testing.assert_allclose(augment.jpeg(smooth, SEED, (100, 100)), smooth, atol=12)
+    with pytest.raises(ValueError, match="ascend within 0 to 100, got"):
+        augment.jpeg(image, SEED, (90, 101))

@@ -117,6 +117,24 @@ def test_workers_and_devices_share_each_batch():
         batches.from_step(0, _contexts(3)[0])
 
 
+def test_examples_come_with_those_that_follow_on_every_worker():
+    examples = tf.data.Dataset.range(10)
+    batches = data.Batches(
+        examples, lambda seed, *four: (seed, tf.stack(four)), 4, 0, following=3
+    )
+    alone = np.concatenate([values for _, values in _take(_numbers(10, 4), 0, 12)])
+    whole = _take(batches, 0, 8)
+    fours = np.concatenate([values for _, values in whole])
+    expected = np.lib.stride_tricks.sliding_window_view(alone, 4)
+    np.testing.assert_array_equal(fours, expected[: len(fours)])
+    for step in (1, 2, 5):
+        np.testing.assert_array_equal(_take(batches, step, 1)[0][1], whole[step][1])
+        shares = [_take(batches, step, 1, context)[0] for context in _contexts(2)]
+        for index, (seeds, values) in enumerate(shares):
+            np.testing.assert_array_equal(seeds, whole[step][0][index::2])
+            np.testing.assert_array_equal(values, whole[step][1][index::2])
+
+
 def test_a_record_that_cannot_be_read_is_named(tmp_path):
     for index in range(5):
         picture = np.full((80, 80, 3), 50 * index, np.uint8)
@@ -141,11 +159,12 @@ def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     assert data.count_labels(builder, "train") == [4, 4]
 
 
-def test_detector_training_targets_lie_on_the_drawn_heads(prepared):
+@pytest.mark.parametrize("mosaic", [0.0, 0.7])
+def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
     batches = data.detector_training(
-        builder, "train", grid.boxes, 128, 2, 0, scales=(1.0, 1.5)
+        builder, "train", grid.boxes, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
     ).from_step(0)
     seen = 0
     for pictures, class_targets, box_targets in batches.take(6):
@@ -161,6 +180,49 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared):
             absent = class_targets[index].numpy()[~positive]
             assert np.all(absent == matching.BACKGROUND)
     assert seen > 5
+
+
+def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batches = data.detector_training(
+        builder,
+        "train",
+        anchors.Anchors(128, 2.0).boxes,
+        *(128, 2, 0, (0.3, 2.0)),
+        mosaic=0.5,
+        jpeg_quality=(30, 95),
+    )
+    # 6 pictures: more than an epoch.
+    whole = [[part.numpy() for part in batch] for batch in batches.from_step(0).take(5)]
+    shares = batches.from_step(2, _contexts(2)[1]).take(3)
+    for batch, share in zip(whole[2:], shares, strict=True):
+        for expected, part in zip(batch, share, strict=True):
+            np.testing.assert_array_equal(part[0], expected[1])
+
+
+def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    grid = anchors.Anchors(128, 2.0)
+    batches = data.detector_training(
+        builder, "train", grid.boxes, 128, 6, 0, (0.1, 2.0), augmented=False
+    )
+    pictures, class_targets, box_targets = next(iter(batches.from_step(0)))
+    expected = next(iter(data.detector_evaluation(builder, "train", 128, 6)))
+    order, same = (
+        np.argsort(shown.numpy().sum((1, 2, 3)))
+        for shown in (pictures, expected["images"])
+    )
+    np.testing.assert_array_equal(
+        pictures.numpy()[order], expected["images"].numpy()[same]
+    )
+    for one, other in zip(order, same, strict=True):
+        positive = class_targets[one].numpy() >= 0
+        learnt = anchors.decode(box_targets[one], grid.boxes).numpy()[positive]
+        boxes = images.letterbox_boxes(expected["boxes"][other], 96, 160).numpy()
+        distances = np.abs(boxes[:, None] - learnt).max(-1)
+        for axis in range(2 if len(boxes) else 0):  # Each is one of the others.
+            assert distances.min(axis).max() < 1e-5
+        assert (len(boxes) == 0) == (len(learnt) == 0)
 
 
 def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):

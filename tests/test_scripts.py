@@ -84,6 +84,34 @@ def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
     assert "step 3/3" in done.stderr
 
 
+@pytest.mark.slow
+def test_a_second_phase_starts_from_every_weight_of_the_first(
+    run_script, prepared, tmp_path
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    changes = ("--mosaic=0.5", "--jpeg_quality=40,95", "--scales=0.1,2")
+    frozen = (*changes, "--freeze_backbone")
+    done = _train(run_script, "detector", prepared, first, DETECTOR, 1, *frozen)
+    missing = int(re.search(r"weights: 0 loaded; (\d+) missing", done.stdout)[1])
+    # So small a rate leaves what is loaded as it is; batch norms stand still.
+    still = ("--freeze_bn", "--learning_rate=1e-30", "--norandom_transform")
+    start = f"--init_from={first}"
+    done = _train(run_script, "detector", prepared, second, DETECTOR, 1, start, *still)
+    report = f"weights: {missing} loaded; 0 missing; 0 unexpected; 0 mismatched"
+    assert done.stdout.splitlines() == [report]
+    with np.load(first / "weights.npz") as one, np.load(second / "weights.npz") as two:
+        assert len(one.files) == missing and {*one.files} == {*two.files}
+        for key in one.files:
+            np.testing.assert_allclose(two[key], one[key], atol=1e-12, err_msg=key)
+
+    other = ("--phi=1", start)
+    done = _train(
+        run_script, "detector", prepared, second, DETECTOR, 1, *other, check=False
+    )
+    assert done.returncode == 1
+    assert "does not fit efficientdet" in done.stderr.strip().splitlines()[-1]
+
+
 def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_path):
     output = tmp_path / "figures.json"
     run_script(
@@ -199,6 +227,34 @@ def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
 def test_usage_errors_name_the_flag(run_script, arguments, message):
     done = run_script(*arguments, check=False)
     assert done.returncode != 0 and message in done.stderr
+
+
+def test_the_detector_turns_away_bounds_and_changes_that_make_no_sense(run_script):
+    code = """
+import runpy
+runpy.run_path("train/detector.py")
+from absl import flags
+for given in (
+    ["--scales=2,1"], ["--scales=a,b"], ["--jpeg_quality=9"], ["--jpeg_quality=9,101"],
+    ["--norandom_transform", "--mosaic=.5"], ["--norandom_transform"],
+):
+    flags.FLAGS.unparse_flags()
+    for name in ("scales", "jpeg_quality", "random_transform", "mosaic"):
+        flags.FLAGS[name].unparse()
+    try:
+        flags.FLAGS(["x", "--model_dir=x", "--data_dir=x", *given])
+        print("taken")
+    except flags.IllegalFlagValueError as error:
+        print(error)
+"""
+    lines = run_script("-c", code).stdout.splitlines()
+    for line, message in zip(
+        lines,
+        ["--scales=['2', '1']", "--scales", "--jpeg_quality", "--jpeg_quality"]
+        + ["no place for a mosaic", "taken"],
+        strict=True,
+    ):
+        assert message in line
 
 
 def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tmp_path):

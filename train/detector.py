@@ -5,7 +5,9 @@
 """
 
 import functools
+import math
 import os
+from typing import Any
 
 import tensorflow as tf
 from absl import flags
@@ -37,8 +39,19 @@ _WINDOW_SIZE = flags.DEFINE_integer(
     "Train on random windows of this side in px, a multiple of 128: heads are as large "
     "as at image_size, but steps are cheaper. image_size by default.",
 )
+_RANDOM_TRANSFORM = flags.DEFINE_bool(
+    "random_transform",
+    True,
+    "Change training pictures at random; else they are letterboxed as for evaluation.",
+)
 _SCALES = flags.DEFINE_list(
-    "scales", ["0.5", "2.0"], "Bounds of the scale jitter; 1 fills image_size."
+    "scales", ["0.1", "2.0"], "Bounds of the scale jitter; 1 fills image_size."
+)
+_MOSAIC = flags.DEFINE_float(
+    "mosaic", 0.0, "Chance to join a picture with the next three.", 0.0, 1.0
+)
+_JPEG_QUALITY = flags.DEFINE_list(
+    "jpeg_quality", [], "Bounds of JPEG compression, such as 30,95; none by default."
 )
 _ANCHOR_SCALE = flags.DEFINE_float(
     "anchor_scale", None, "Side of the smallest anchor in strides; 4, or 5 for D7."
@@ -49,11 +62,45 @@ _WEIGHTED_BIFPN = flags.DEFINE_bool(
 _DROP_CONNECT = flags.DEFINE_float(
     "drop_connect_rate", 0.2, "Chance to skip the last residual block of the backbone."
 )
+_BN_MOMENTUM = flags.DEFINE_float(
+    "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
+)
 _INIT_FROM = flags.DEFINE_string(
-    "init_from", None, "Model folder of an earlier run, to start from."
+    "init_from",
+    None,
+    "Model folder of an earlier run, to start from: every weight must be there, and "
+    "none may be left over. --snapshot is not read.",
 )
 
 flags.mark_flags_as_required(["model_dir", "data_dir"])
+
+
+@flags.validator(_SCALES, "must be two numbers above 0 that ascend, as 0.1,2")
+def _are_scales(texts: list[str]) -> bool:
+    bounds = _numbers(float, texts)
+    return len(bounds) == 2 and 0 < bounds[0] <= bounds[1] < math.inf
+
+
+@flags.validator(_JPEG_QUALITY, "must be two whole numbers that ascend within 0 to 100")
+def _are_qualities(texts: list[str]) -> bool:
+    bounds = _numbers(int, texts)
+    return not texts or len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] <= 100
+
+
+@flags.multi_flags_validator(
+    [_RANDOM_TRANSFORM, _MOSAIC, _JPEG_QUALITY, _WINDOW_SIZE],
+    "--norandom_transform leaves no place for a mosaic, JPEG compression or windows.",
+)
+def _are_changes_wanted(values: dict[str, Any]) -> bool:
+    return values.pop(_RANDOM_TRANSFORM.name) or not any(values.values())
+
+
+def _numbers(kind: type, texts: list[str]) -> list:
+    """What the texts say; nothing where one of them is no number."""
+    try:
+        return [kind(text) for text in texts]
+    except ValueError:
+        return []
 
 
 def main(argv: list[str]) -> None:
@@ -63,12 +110,17 @@ def main(argv: list[str]) -> None:
     judged = _build(_IMAGE_SIZE.value)
     with strategy.scope():
         model = _build(_WINDOW_SIZE.value or judged.image_size)
-    print(weights.load_snapshot(model, FLAGS.snapshot))
     if _INIT_FROM.value:
-        weights.load(model, _INIT_FROM.value)
+        print(weights.load(model, _INIT_FROM.value))
+    else:
+        print(weights.load_snapshot(model, FLAGS.snapshot))
     model.backbone.trainable = not FLAGS.freeze_backbone
     run_flags.adapt(model, strategy)
     low, high = (float(s) * judged.image_size / model.image_size for s in _SCALES.value)
+    jpeg_quality = None
+    if _JPEG_QUALITY.value:
+        least, most = map(int, _JPEG_QUALITY.value)
+        jpeg_quality = (least, most)
     validation = data.detector_evaluation(
         builder, "validation", judged.image_size, FLAGS.batch_size
     )
@@ -111,6 +163,9 @@ def main(argv: list[str]) -> None:
             FLAGS.batch_size,
             FLAGS.seed,
             (low, high),
+            _RANDOM_TRANSFORM.value,
+            _MOSAIC.value,
+            jpeg_quality,
         ),
         evaluate,
         keep_best,
@@ -126,6 +181,7 @@ def _build(image_size: int | None) -> efficientdet.EfficientDet:
         image_size=image_size,
         anchor_scale=_ANCHOR_SCALE.value,
         weighted_bifpn=_WEIGHTED_BIFPN.value,
+        bn_momentum=_BN_MOMENTUM.value,
         drop_connect_rate=_DROP_CONNECT.value,
     )
 

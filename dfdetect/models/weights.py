@@ -93,12 +93,15 @@ def save(
         aside.unlink(missing_ok=True)
 
 
-def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
+def load(model: keras.Model, path: str | os.PathLike[str]) -> Report:
     """Loads every weight of a model from a file that `save` wrote.
 
     Args:
         model: The same built model.
         path: The .npz file, or a folder with a `weights.npz`.
+
+    Returns:
+        All keys as loaded, and no others.
 
     Raises:
         ValueError: A weight is missing, unexpected or of another shape. The model then
@@ -109,6 +112,7 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> None:
     if report.missing or report.unexpected or report.mismatched:
         raise ValueError(f"{path} does not fit {model.name}: {report}.")
     _assign(model, arrays, report)
+    return report
 
 
 def load_snapshot(model: keras.Model, snapshot: str) -> Report:
