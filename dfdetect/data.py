@@ -294,15 +294,16 @@ def detector_evaluation(
     """One pass over letterboxed pictures, in order, with their true boxes.
 
     Returns:
-        Batches of dicts: `images` `[B, S, S, 3]` float32 in [0, 255], `extents`
-        `[B, 2]` int32 (height, width of the original), ragged `boxes` `[B, M, 4]` and
-        ragged `difficult` `[B, M]` bool.
+        Batches of dicts: `images` `[B, S, S, 3]` float32 in [0, 255], `image_bytes`
+        string `[B]`, `extents` `[B, 2]` int32 (height, width of the original), ragged
+        `boxes` `[B, M, 4]` and ragged `difficult` `[B, M]` bool.
     """
 
     def prepare(example: dict) -> dict[str, tf.Tensor]:
         image = images.decode_image(example["image"])
         return {
             "images": images.letterbox(image, image_size),
+            "image_bytes": example["image"],
             "extents": tf.shape(image)[:2],
             "boxes": example["objects"]["bbox"],
             "difficult": example["objects"]["is_difficult"],

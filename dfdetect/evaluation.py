@@ -14,6 +14,7 @@ from dfdetect.metrics import classification, detection
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
 _MAX_DETECTIONS = 100
+_VIEWS_AT_ONCE = 8
 
 Function = Callable[[tf.Tensor], Any]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -64,20 +65,53 @@ def classifier_logits(
     return np.concatenate(logits), np.concatenate(truths)
 
 
-def detect_function(model: keras.Model) -> Function:
-    """The `heads.detector_function` whose boxes are measured."""
+def detect_function(
+    model: keras.Model, tile: bool = False, soft_nms_sigma: float = 0.0
+) -> Function:
+    """What finds the boxes that are measured.
+
+    Args:
+        model: A detector.
+        tile: Whether to look also at tiles of pictures that are larger than its input,
+            see `tiles`.
+        soft_nms_sigma: See `postprocess.class_detections`.
+
+    Returns:
+        A function from a batch of `data.detector_evaluation` to `boxes` `[B, N, 4]` of
+        the originals, `scores` `[B, N]` and `num_heads` `[B]`.
+    """
+    size = model.input_shape[1]
     described = {
-        "image_size": model.input_shape[1],
+        "image_size": size,
         "max_detections": _MAX_DETECTIONS,
         "iou_threshold": 0.5,
+        "soft_nms_sigma": soft_nms_sigma,
+        "tile_size": size if tile else None,
     }
-    return heads.detector_function(model, described, _SCORE_THRESHOLD)
+    detect = heads.detector_function(model, described, _SCORE_THRESHOLD)
+
+    def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        found = detect(batch["images"])
+        heights, widths = tf.unstack(batch["extents"][:, :, None], axis=1)
+        boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
+        return {**found, "boxes": boxes}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def look_closely(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        packed, _ = images.decode(image_bytes)
+        return heads.find(detect, packed, described, _VIEWS_AT_ONCE)
+
+    return (lambda batch: look_closely(batch["image_bytes"])) if tile else look
 
 
 def detections(
     detect_function: Function, batches: tf.data.Dataset
 ) -> tuple[list[Pair], list[Pair], np.ndarray]:
     """What a detector finds in `data.detector_evaluation`, and what is there.
+
+    Args:
+        detect_function: See the function of this name.
+        batches: Of `data.detector_evaluation`.
 
     Returns:
         Boxes and scores of each picture, and true boxes and whether they are difficult;
@@ -86,13 +120,11 @@ def detections(
     """
     found, truth, extents = [], [], []
     for batch in batches:
-        detected = detect_function(batch["images"])
-        boxes, scores = detected["boxes"], detected["scores"]
+        detected = detect_function(batch)
+        boxes, scores = detected["boxes"].numpy(), detected["scores"].numpy()
         for index, count in enumerate(detected["num_heads"].numpy()):
-            height, width = batch["extents"][index].numpy()
-            upright = images.unletterbox_boxes(boxes[index, :count], height, width)
-            extents.append((height, width))
-            found.append((upright.numpy(), scores[index, :count].numpy()))
+            extents.append(batch["extents"][index].numpy())
+            found.append((boxes[index, :count], scores[index, :count]))
             truth.append(
                 (batch["boxes"][index].numpy(), batch["difficult"][index].numpy())
             )

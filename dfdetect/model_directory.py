@@ -34,6 +34,7 @@ def load_detector(directory: str | None = None) -> Loaded:
         num_classes=described["num_classes"],
         image_size=described["image_size"],
         anchor_scale=described["anchor_scale"],
+        weighted_bifpn=described.get("weighted_bifpn"),
     )
     weights.load(model, directory)
     return model, described

@@ -138,6 +138,7 @@ def main(argv: list[str]) -> None:
             "phi": judged.phi,
             "image_size": judged.image_size,
             "anchor_scale": judged.anchor_scale,
+            "weighted_bifpn": judged.weighted_bifpn,
             "num_classes": judged.num_classes,
             # The graph reports from here on; AP counts lower scores as well.
             "score_threshold": figures["f1_score_threshold"],

@@ -39,6 +39,12 @@ _DATA_DIR = flags.DEFINE_string(
 _DATASET = flags.DEFINE_string("dataset", None, "A prepared data set.", required=True)
 _SPLIT = flags.DEFINE_string("split", "test", "A split of it.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
+_TILE = flags.DEFINE_bool(
+    "tile", False, "Let a detector look at tiles of large pictures, too."
+)
+_SOFT_NMS_SIGMA = flags.DEFINE_float(
+    "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
+)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -85,7 +91,8 @@ def _measure_detector(
     batches = data.detector_evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
-    measured = evaluation.detections(evaluation.detect_function(model), batches)
+    detect = evaluation.detect_function(model, _TILE.value, _SOFT_NMS_SIGMA.value)
+    measured = evaluation.detections(detect, batches)
     figures["metrics"] = {
         **protocol.summary(*measured),
         "coco": coco.summary(*measured),
