@@ -1,29 +1,63 @@
+"""What is measured of a detector, with a stand-in that always finds the same."""
+
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import data, evaluation
+from dfdetect import data, evaluation, heads
+
+_MODEL = types.SimpleNamespace(input_shape=(None, 128, 128, 3))
+
+
+def _finds(monkeypatch, boxes, scores):
+    """Lets every detector find these, relative to what it sees."""
+
+    def detect(pictures):
+        count = tf.shape(pictures)[0]
+        padding = [[0, 0], [0, 100 - len(boxes)]]
+        return {
+            "boxes": tf.pad(tf.tile([boxes], [count, 1, 1]), [*padding, [0, 0]]),
+            "scores": tf.pad(tf.tile([scores], [count, 1]), padding),
+            "num_heads": tf.fill([count], len(boxes)),
+        }
+
+    monkeypatch.setattr(heads, "detector_function", lambda *_: detect)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
-def test_detections_are_of_the_originals_with_their_sizes(prepared, batch_size):
-    def detect(pictures):
-        # Of the square: the picture of 96 x 160 fills its upper .6.
-        boxes = tf.constant([[0.0, 0.25, 0.3, 0.5], [0.3, 0.0, 0.9, 1.0]])
-        count = len(pictures)
-        return {
-            "boxes": tf.tile(boxes[None], [count, 1, 1]),
-            "scores": tf.tile([[0.9, 0.8]], [count, 1]),
-            "num_heads": tf.constant([1, 2][:count]),
-        }
-
+def test_detections_are_of_the_originals_with_their_sizes(
+    prepared, monkeypatch, batch_size
+):
+    # Of the square: the picture of 96 x 160 fills its upper .6.
+    seen = [[0.0, 0.25, 0.3, 0.5], [0.3, 0.0, 0.9, 1.0]]
+    _finds(monkeypatch, seen, [0.9, 0.8])
     builder = data.open_builder(str(prepared), "hollywood_heads")
     batches = data.detector_evaluation(builder, "test", 128, batch_size)
-    found, truth, extents = evaluation.detections(detect, batches)
-    assert extents.tolist() == [[96, 160]] * 3
+    found, truth, extents = evaluation.detections(
+        evaluation.detect_function(_MODEL), batches
+    )
+    assert np.array_equal(extents, [[96, 160]] * 3)
     assert sorted(len(boxes) for boxes, _ in truth) == [0, 1, 2]
-    assert [len(boxes) for boxes, _ in found] == ([1, 1, 1], [1, 2, 1])[batch_size - 1]
     whole = np.array([[0, 0.25, 0.5, 0.5], [0.5, 0, 1, 1]])
+    assert len(found) == 3
     for boxes, scores in found:
-        np.testing.assert_allclose(boxes, whole[: len(boxes)], atol=1e-6)
-        np.testing.assert_allclose(scores, [0.9, 0.8][: len(boxes)])
+        np.testing.assert_allclose(boxes, whole, atol=1e-6)
+        np.testing.assert_allclose(scores, [0.9, 0.8])
+
+
+def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
+    _finds(monkeypatch, [[0.25, 0.25, 0.5, 0.5]], [0.9])
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batches = data.detector_evaluation(builder, "test", 128, 2)
+    found, _, _ = evaluation.detections(
+        evaluation.detect_function(_MODEL, tile=True), batches
+    )
+    # The whole picture, and tiles of 96 x 128 from the left and the right.
+    by_hand = np.array([[40, 40, 80, 80], [32, 32, 64, 64], [32, 64, 64, 96]])
+    expected = by_hand / [96, 160, 96, 160]
+    assert len(found) == 3
+    for boxes, _ in found:
+        order = np.lexsort((boxes[:, 1], -boxes[:, 0]))
+        np.testing.assert_allclose(boxes[order], expected, atol=1e-6)
