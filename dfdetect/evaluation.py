@@ -1,5 +1,6 @@
 """Runs a model over a validation or test set and measures what it says."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -91,10 +92,7 @@ def detect_function(
     detect = heads.detector_function(model, described, _SCORE_THRESHOLD)
 
     def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        found = detect(batch["images"])
-        heights, widths = tf.unstack(batch["extents"][:, :, None], axis=1)
-        boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
-        return {**found, "boxes": boxes}
+        return _upright(detect(batch["images"]), batch["extents"])
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def look_closely(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -102,6 +100,19 @@ def detect_function(
         return heads.find(detect, packed, described, _VIEWS_AT_ONCE)
 
     return (lambda batch: look_closely(batch["image_bytes"])) if tile else look
+
+
+def tflite_function(path: str) -> Function:
+    """What finds the boxes of an exported `detector.tflite`, as `detect_function`."""
+    interpreter = tf.lite.Interpreter(path, num_threads=os.cpu_count())
+    run = interpreter.get_signature_runner()
+
+    def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = [run(images=picture[None].numpy()) for picture in batch["images"]]
+        found = {name: tf.concat([row[name] for row in rows], 0) for name in rows[0]}
+        return _upright(found, batch["extents"])
+
+    return look
 
 
 def detections(
@@ -129,3 +140,10 @@ def detections(
                 (batch["boxes"][index].numpy(), batch["difficult"][index].numpy())
             )
     return found, truth, np.reshape(extents, (-1, 2))
+
+
+def _upright(found: dict[str, tf.Tensor], extents: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The same with boxes of the originals instead of their letterboxes."""
+    heights, widths = tf.unstack(extents[:, :, None], axis=1)
+    boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
+    return {**found, "boxes": boxes}

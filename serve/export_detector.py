@@ -24,6 +24,13 @@ _FORMAT = flags.DEFINE_enum(
     ["saved_model", "tflite", "tflite_int8"],
     "tflite_int8 keeps kernels in 8 bits: a third of the size.",
 )
+_SCORE_THRESHOLD = flags.DEFINE_float(
+    "score_threshold",
+    None,
+    "Heads score above it; the model's by default, .01 to measure average precision.",
+    0.0,
+    1.0,
+)
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
 )
@@ -37,6 +44,8 @@ def main(argv: list[str]) -> None:
     from dfdetect import detector_export, model_directory
 
     detector, described = model_directory.load_detector(_DETECTOR.value)
+    if _SCORE_THRESHOLD.value is not None:
+        described["score_threshold"] = _SCORE_THRESHOLD.value
     described["soft_nms_sigma"] = _SOFT_NMS_SIGMA.value
     aside = f"{output}.{os.getpid()}.tmp"
     os.makedirs(aside)

@@ -20,6 +20,7 @@ from dfdetect import (
     detection_report,
     evaluation,
     files,
+    manifest,
     model_directory,
     script,
 )
@@ -44,6 +45,9 @@ _TILE = flags.DEFINE_bool(
 )
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
+)
+_TFLITE = flags.DEFINE_string(
+    "tflite", None, "A folder of serve/export_detector.py: measure that instead."
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -87,11 +91,17 @@ def _measure_detector(
     builder: tfds.core.DatasetBuilder, figures: dict[str, Any], folder: str
 ) -> None:
     coco.import_pycocotools()  # Before minutes have gone by.
-    model, described = model_directory.load_detector(_MODEL_DIR.value)
+    if _TFLITE.value:
+        described = manifest.read(_TFLITE.value, "detector")
+        path = os.path.join(_TFLITE.value, "detector.tflite")
+        detect = evaluation.tflite_function(path)
+        figures["model"] = path
+    else:
+        model, described = model_directory.load_detector(_MODEL_DIR.value)
+        detect = evaluation.detect_function(model, _TILE.value, _SOFT_NMS_SIGMA.value)
     batches = data.detector_evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
-    detect = evaluation.detect_function(model, _TILE.value, _SOFT_NMS_SIGMA.value)
     measured = evaluation.detections(detect, batches)
     figures["metrics"] = {
         **protocol.summary(*measured),
