@@ -1,0 +1,92 @@
+"""Training as a whole learns: a few real pictures by heart, from random weights."""
+
+import json
+import os
+import pathlib
+import shutil
+from xml.etree import ElementTree
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+SAMPLE = pathlib.Path(
+    os.environ.get("DFDETECT_SAMPLE_DATA", ROOT.parent / "shared" / "data")
+)
+IMAGE_SIZE = 256
+PICTURES = 16
+
+# A head that is smaller than this at IMAGE_SIZE is hard to hit with an IoU of .5: what
+# is tried here is the training, not the resolution.
+SMALLEST_HEAD = 14
+
+
+def _smallest_head(annotation):
+    """The shortest side of a head, in px, once the picture is letterboxed."""
+    root = ElementTree.parse(annotation).getroot()
+    longer = max(int(root.findtext(f"size/{side}")) for side in ("width", "height"))
+    sides = [
+        float(box.findtext(f"{axis}max")) - float(box.findtext(f"{axis}min"))
+        for box in root.iter("bndbox")
+        for axis in "xy"
+    ]
+    return min(sides, default=0) * IMAGE_SIZE / longer
+
+
+@pytest.fixture(scope="module", name="same")
+def _same(run_script, tmp_path_factory):
+    """16 pictures, prepared: the same ones in each split, under other names."""
+    heads = SAMPLE / "heads"
+    if not heads.is_dir():
+        pytest.skip(f"There are no pictures in {heads}.")
+    folder = tmp_path_factory.mktemp("overfit")
+    listed = (heads / "Splits" / "train.txt").read_text().split()
+    chosen = [
+        stem
+        for stem in listed
+        if _smallest_head(heads / "Annotations" / f"{stem}.xml") >= SMALLEST_HEAD
+    ][:PICTURES]
+    assert len(chosen) == PICTURES
+    for name in ("JPEGImages", "Annotations", "Splits"):
+        (folder / "source" / name).mkdir(parents=True)
+    for split in ("train", "val", "test"):
+        for stem in chosen:
+            for name in (f"JPEGImages/{stem}.jpeg", f"Annotations/{stem}.xml"):
+                copy = folder / "source" / name.replace(stem, f"{split}_{stem}")
+                shutil.copy(heads / name, copy)
+        names = "".join(f"{split}_{stem}\n" for stem in chosen)
+        (folder / "source" / "Splits" / f"{split}.txt").write_text(names)
+    run_script(
+        "datasets/prepare.py",
+        "--dataset=hollywood_heads",
+        f"--manual_dir={folder / 'source'}",
+        f"--data_dir={folder}",
+    )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phi", [0, 2])
+def test_sixteen_pictures_are_learnt_by_heart(run_script, same, tmp_path, phi):
+    run_script(
+        "train/detector.py",
+        "--dataset=hollywood_heads",
+        f"--data_dir={same}",
+        f"--model_dir={tmp_path / 'run'}",
+        f"--phi={phi}",
+        f"--image_size={IMAGE_SIZE}",
+        "--anchor_scale=2",
+        "--norandom_transform",
+        "--drop_connect_rate=0",
+        "--bn_momentum=0.9",
+        "--batch_size=8",
+        "--steps=200",
+        "--warmup_steps=20",
+        "--learning_rate=0.002",
+        "--weight_decay=0",
+        "--eval_every=50",
+        "--checkpoint_every=100",
+    )
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
+    figures = [json.loads(text)["ap"] for text in lines]
+    assert figures[0] < 0.9  # It begins with nothing.
+    assert max(figures) > 0.98
