@@ -131,7 +131,8 @@ def mosaic(
     """Joins four pictures at a random point, each of them scaled and cut at random.
 
     The point lies in the middle half of the result, so that each picture has at least
-    a quarter of either side. Heads are as large as those of `scale_and_crop`.
+    a quarter of either side. No picture is smaller than what just fits into its part:
+    else, at small scales, most of the result would be padding.
 
     Args:
         pictures: Four of `[height, width, 3]`, any numeric dtype: those at the top left
@@ -139,7 +140,7 @@ def mosaic(
         boxes: Of each picture, `[num_heads, 4]` in the format of `dfdetect.boxes`.
         size: Side of the result in pixels.
         seed: int32 `[2]`.
-        scales: See `scale_and_crop`.
+        scales: See `scale_and_crop`; the upper bound always holds.
         min_visible: See `scale_and_crop`.
 
     Returns:
@@ -172,6 +173,7 @@ def mosaic(
             seeds[index],
             scales,
             min_visible,
+            fitting=True,
         )
         parts.append(images.pad(part, height, width))
         corner = tf.cast(tf.stack([top, left, top, left]), tf.float32)
@@ -190,8 +192,12 @@ def _scaled_window(
     seed: tf.Tensor,
     scales: tuple[float, float],
     min_visible: float,
+    fitting: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """A random window of a picture at a random scale.
+
+    With `fitting` the scale is at least that which fits the picture into `most`, if
+    the upper bound permits.
 
     Returns:
         The window, `[height, width, 3]` float32, `most` pixels high and wide or all of
@@ -202,16 +208,20 @@ def _scaled_window(
         raise ValueError(f"scales must be above 0 and ascend, got {scales}.")
     image = tf.convert_to_tensor(image)
     seeds = tf.random.split(seed, 2)
-    exponent = tf.random.stateless_uniform(
-        [], seeds[0], tf.math.log(float(low)), tf.math.log(float(high))
-    )
     extent = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = tf.exp(exponent) * size / tf.reduce_max(extent)
-    scaled = tf.maximum(tf.round(extent * scale), 1.0)
+    of_one = extent * size / tf.reduce_max(extent)
+    limit = tf.cast(tf.stack(most), tf.float32)
+    least = tf.constant(low, tf.float32)
+    if fitting:
+        least = tf.clip_by_value(tf.reduce_min(limit / of_one), low, high)
+    exponent = tf.random.stateless_uniform(
+        [], seeds[0], tf.math.log(least), tf.math.log(float(high))
+    )
+    scaled = tf.maximum(tf.round(of_one * tf.exp(exponent)), 1.0)
 
     # Cut from the original and resize only that: most of a large picture is thrown
     # away, and resizing costs more than everything else here.
-    window = tf.minimum(scaled, tf.cast(tf.stack(most), tf.float32))
+    window = tf.minimum(scaled, limit)
     offset = tf.random.stateless_uniform([2], seeds[1]) * (scaled - window)
     start = tf.cast(tf.floor(offset * extent / scaled), tf.int32)
     stop = tf.cast(tf.math.ceil((offset + window) * extent / scaled), tf.int32)

@@ -171,6 +171,21 @@ def test_a_mosaic_in_a_data_set_and_without_heads():
         augment.mosaic(pictures[:3], [one] * 4, 64, SEED, (0.1, 2.0))
 
 
+def test_each_picture_of_a_mosaic_fills_one_side_of_its_part():
+    pictures = [np.zeros((90, 120, 3), np.uint8)] * 4
+    whole = [tf.constant([[0.0, 0.0, 1.0, 1.0]])] * 4
+    for index in range(8):
+        seed = tf.constant([9, index])
+        _, boxes, _ = augment.mosaic(pictures, whole, 64, seed, (0.1, 1.0))
+        y1, x1, y2, x2 = boxes.numpy().T
+        (y, x), pixel = (y1[3], x1[3]), 1 / 64
+        for part, (height, width) in enumerate(
+            [(y, x), (y, 1 - x), (1 - y, x), (1 - y, 1 - x)]
+        ):
+            missing = (height - (y2 - y1)[part], width - (x2 - x1)[part])
+            assert -1e-6 < min(missing) < pixel and max(missing) < 0.7
+
+
 def test_a_mosaic_drops_thin_boxes():
     pictures = [np.zeros((100, 100, 3), np.uint8)] * 4
     thin = [tf.constant([[0.0, 0.5, 1.0, 0.5 + 1e-3]])] * 4
