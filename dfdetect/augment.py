@@ -71,7 +71,8 @@ def jpeg(image: tf.Tensor, seed: tf.Tensor, quality: tuple[int, int]) -> tf.Tens
     # and takes float pictures in [0, 1] only.
     drawn = tf.random.stateless_uniform([], seed, low, high + 1, tf.int32)
     pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
-    return tf.cast(tf.image.adjust_jpeg_quality(pixels, drawn), tf.float32)
+    pixels = tf.image.adjust_jpeg_quality(pixels, drawn)
+    return tf.cast(tf.ensure_shape(pixels, image.shape), tf.float32)
 
 
 def flip_with_boxes(

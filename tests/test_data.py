@@ -1,3 +1,5 @@
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -144,6 +146,13 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     paths = data.find_images([str(tmp_path)])
     batches = data.unlabelled_training(paths, (32,), batch_size=2, seed=0)
     assert batches.unreadable(0).startswith(f"{broken}: ")
+    # One is not blamed for those that come with it.
+    joined = dataclasses.replace(
+        batches,
+        prepare=lambda seed, *three: [batches.prepare(seed, one) for one in three],
+        following=2,
+    )
+    assert joined.unreadable(0).startswith(f"{broken}: ")
     whole = data.unlabelled_training(paths[:3], (32,), batch_size=2, seed=0)
     assert whole.unreadable(0).startswith("none of")
 
@@ -192,6 +201,8 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
         mosaic=0.5,
         jpeg_quality=(30, 95),
     )
+    shapes = [spec.shape.as_list() for spec in batches.from_step(0).element_spec]
+    assert all(None not in shape for shape in shapes)
     # 6 pictures: more than an epoch.
     whole = [[part.numpy() for part in batch] for batch in batches.from_step(0).take(5)]
     shares = batches.from_step(2, _contexts(2)[1]).take(3)

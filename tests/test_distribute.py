@@ -59,6 +59,9 @@ DETECTOR = (
     # some 1e-5 of the loss. The classifier's test has batch norms of all replicas.
     "--freeze_bn",
     "--anchor_scale=2",
+    "--scales=0.5,2",
+    "--mosaic=0.5",
+    "--jpeg_quality=50,95",
     "--drop_connect_rate=0",
     "--snapshot=dfdetect/default_weights/detector",
 )
