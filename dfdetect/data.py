@@ -1,13 +1,12 @@
 """From prepared data to batches: the only road by which pictures reach a model.
 
 Reads folders that `datasets/prepare.py` wrote; they describe themselves, so no builder
-code is needed. Encoded bytes are shuffled, then decoded: a tenth of the memory.
+code is needed.
 """
 
-import dataclasses
 import glob
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,121 +14,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import augment, images, labels, matching
-
-_SHUFFLE_EXAMPLES = 10_000
-_IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-
-_NAME = "tfds_id"  # Key of what TFDS calls a record: file and place.
-
-
-@dataclasses.dataclass(frozen=True)
-class Batches:
-    """An endless stream of training batches that begins at any step.
-
-    What a step sees depends on the seed and the step only: not on where the run began,
-    nor on how many workers share its batch. Each epoch is shuffled anew, and the last
-    batch of one epoch may reach into the next.
-
-    Attributes:
-        examples: One pass over encoded examples, in a fixed order.
-        prepare: Takes a seed for stateless random ops, int32 `[2]`, and an example;
-            returns what the model trains on.
-        batch_size: Examples of a step, over all devices.
-        seed: Of order and augmentation.
-        following: How many of the examples next in order `prepare` takes as well, one
-            argument each: to join pictures of the batch of a worker would make them
-            depend on how many workers there are.
-    """
-
-    examples: tf.data.Dataset
-    prepare: Callable[..., Any]
-    batch_size: int
-    seed: int
-    following: int = 0
-
-    def from_step(
-        self, step: int, context: tf.distribute.InputContext | None = None
-    ) -> tf.data.Dataset:
-        """Batches from a step on, a batch for each replica.
-
-        Args:
-            step: Steps done, 0 at first.
-            context: Which of the workers this is; all of them by default.
-
-        Raises:
-            ValueError: There is no example, or the batch cannot be divided evenly.
-        """
-        context = context or tf.distribute.InputContext()
-        replicas = context.num_replicas_in_sync
-        if self.batch_size % replicas:
-            raise ValueError(
-                f"batch_size must be a multiple of {replicas} devices, "
-                f"got {self.batch_size}."
-            )
-        # Each worker reads all bytes but decodes its share only: that is what costs.
-        mine = self._seeded(step).shard(
-            context.num_input_pipelines, context.input_pipeline_id
-        )
-        # Its thread now and then never ends when an iterator of many devices does, and
-        # with it the process (TensorFlow 2.20).
-        options = tf.data.Options()
-        options.autotune.enabled = False
-        return (
-            mine.map(self.prepare, os.cpu_count())
-            .batch(self.batch_size // replicas, drop_remainder=True)
-            # The strategies ask workers for more data at each step unless they know.
-            .apply(
-                tf.data.experimental.assert_cardinality(
-                    tf.data.experimental.INFINITE_CARDINALITY
-                )
-            )
-            .prefetch(2)
-            .with_options(options)
-        )
-
-    def unreadable(self, step: int) -> str:
-        """Names the first example from a step on that cannot be prepared, and why."""
-        prepare = tf.function(self.prepare)
-        epoch = self._seeded(step).take(self.examples.cardinality())
-        name = "a record"
-        try:
-            for seed, example, *_ in epoch:
-                name = example[_NAME].numpy().decode()
-                # By itself, so that it is not blamed for another one.
-                prepare(seed, example, *[example] * self.following)
-                name = "a record"
-        except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
-            return f"{name}: {error.message.splitlines()[0]}"
-        return "none of the examples of this epoch"
-
-    def _seeded(self, step: int) -> tf.data.Dataset:
-        """Seed, encoded example and those `following`, without end, from a step on."""
-        size = int(self.examples.cardinality())
-        if size < 1:
-            raise ValueError(
-                f"The data must have a known number of examples, got {size}."
-            )
-        first = step * self.batch_size
-        first_epoch, done = divmod(first, size)
-
-        def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # Of this function only: the order shall not depend on the global seed, and
-            # with one of 0 a data set takes no tensor as seed (TensorFlow 2.20).
-            tf.random.set_seed(1)
-            shuffled = self.examples.shuffle(
-                _SHUFFLE_EXAMPLES,
-                seed=self.seed * 1_000_003 + number,
-                reshuffle_each_iteration=False,
-            )
-            return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
-
-        def seeded(index: tf.Tensor, window: tuple) -> tuple:
-            number = tf.cast(index % 2**31, tf.int32)
-            return tf.stack([tf.constant(self.seed, tf.int32), number]), *window
-
-        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        windows = _windows(epochs.flat_map(epoch), 1 + self.following)
-        return windows.enumerate(first).map(seeded)
+from dfdetect.batches import NAME, Batches
+from dfdetect.files import IMAGE_SUFFIXES
 
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
@@ -327,7 +213,7 @@ def pictures(
 
     found = {}
     for place, example in _encoded(builder, split).enumerate().filter(wanted):
-        name = example.get("image/filename", example[_NAME]).numpy().decode()
+        name = example.get("image/filename", example[NAME]).numpy().decode()
         found[int(place)] = name, images.decode_image(example["image"]).numpy()
     return found
 
@@ -347,7 +233,7 @@ def find_images(patterns: Sequence[str]) -> list[str]:
             candidates = glob.glob(os.path.join(pattern, "**", "*"), recursive=True)
         else:
             candidates = glob.glob(pattern, recursive=True)
-        files = {c for c in candidates if c.lower().endswith(_IMAGE_ENDINGS)}
+        files = {c for c in candidates if c.lower().endswith(IMAGE_SUFFIXES)}
         if not files:
             raise FileNotFoundError(f"No picture is found at {pattern}.")
         found |= files
@@ -366,28 +252,13 @@ def unlabelled_training(
 
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, ...]:
         seeds = tf.random.split(seed, 3)
-        image = images.decode_image(tf.io.read_file(example[_NAME]))
+        image = images.decode_image(tf.io.read_file(example[NAME]))
         image = augment.random_crop(image, max(image_sizes), seeds[0], min_area=0.3)
         image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
         return tuple(images.resize(image, size) for size in image_sizes)
 
-    files = tf.data.Dataset.from_tensor_slices({_NAME: list(paths)})
+    files = tf.data.Dataset.from_tensor_slices({NAME: list(paths)})
     return Batches(files, prepare, batch_size, seed)
-
-
-def _windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Each example in a tuple with the `size - 1` ones after it."""
-
-    def slide(last: tuple, example: Any) -> tuple[tuple, tuple]:
-        window = (*last[1:], example)
-        return window, window
-
-    # Not `window`: it makes a data set within the data set of each example.
-    nothing = tf.nest.map_structure(
-        lambda spec: tf.zeros([side or 0 for side in spec.shape], spec.dtype),
-        examples.element_spec,
-    )
-    return examples.scan((nothing,) * size, slide).skip(size - 1)
 
 
 def _encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:

@@ -19,7 +19,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import checkpoints, data, distribute, files, summaries, train_step
+from dfdetect import checkpoints, distribute, files, summaries, train_step
+from dfdetect.batches import Batches
 from dfdetect.settings import Settings
 from dfdetect.training_progress import Progress, line
 
@@ -107,7 +108,7 @@ def train(
     model: keras.Model,
     judged: keras.Model,
     loss: train_step.LossFunction,
-    batches: data.Batches,
+    batches: Batches,
     evaluate: Callable[[], Mapping[str, float]],
     keep_best: Callable[[Mapping[str, float]], Mapping[str, Any]],
     settings: Settings,
@@ -319,7 +320,7 @@ def _restore(
     return step
 
 
-def _next(iterator: Iterator, batches: data.Batches, step: int) -> Any:
+def _next(iterator: Iterator, batches: Batches, step: int) -> Any:
     try:
         return next(iterator)
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:

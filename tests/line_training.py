@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from dfdetect import data, run_flags, training
+from dfdetect import run_flags, training
+from dfdetect.batches import Batches
 
 flags.adopt_module_key_flags(run_flags)
 
@@ -40,7 +41,7 @@ def main(argv: list[str]) -> None:
         model,
         judged,
         loss,
-        data.Batches(
+        Batches(
             tf.data.Dataset.from_tensor_slices((inputs, targets)),
             lambda seed, example: example,
             run_flags.FLAGS.batch_size,

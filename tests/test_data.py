@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from dfdetect import anchors, data, images, matching
+from dfdetect.batches import Batches
 
 
 def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
@@ -74,7 +75,7 @@ def _contexts(workers, replicas=1):
 def _numbers(size, batch_size, seed=0):
     """Batches whose examples are the numbers from 0 on, with the seeds they get."""
     examples = tf.data.Dataset.range(size)
-    return data.Batches(examples, lambda *pair: pair, batch_size, seed)
+    return Batches(examples, lambda *pair: pair, batch_size, seed)
 
 
 def _take(batches, step, count, context=None):
@@ -121,7 +122,7 @@ def test_workers_and_devices_share_each_batch():
 
 def test_examples_come_with_those_that_follow_on_every_worker():
     examples = tf.data.Dataset.range(10)
-    batches = data.Batches(
+    batches = Batches(
         examples, lambda seed, *four: (seed, tf.stack(four)), 4, 0, following=3
     )
     alone = np.concatenate([values for _, values in _take(_numbers(10, 4), 0, 12)])

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import checkpoints, data, training
+from dfdetect import checkpoints, training
+from dfdetect.batches import Batches
 from dfdetect.settings import Settings
 
 
@@ -50,7 +51,7 @@ class _Run:
         self.model, self.judged = build(), build()
         self.kept, self.seen = [], []
         inputs = np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
-        self.batches = data.Batches(
+        self.batches = Batches(
             tf.data.Dataset.from_tensor_slices(inputs), lambda seed, x: x, 4, seed=0
         )
 
@@ -244,9 +245,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     def prepare(seed, example):
         return tf.cast(tf.io.decode_png(example["image"])[0, 0], tf.float32)
 
-    batches = data.Batches(
-        tf.data.Dataset.from_tensor_slices(examples), prepare, 4, seed=0
-    )
+    batches = Batches(tf.data.Dataset.from_tensor_slices(examples), prepare, 4, seed=0)
     with pytest.raises(
         ValueError, match="cannot be read: train.tfrecord__5: "
     ) as raised:

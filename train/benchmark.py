@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import flags
 
 from dfdetect import data, objectives, script, train_step, training
+from dfdetect.batches import Batches
 from dfdetect.models import classifier, efficientdet
 from dfdetect.settings import Settings
 
@@ -40,7 +41,7 @@ _IMAGE_SIZE = flags.DEFINE_integer("image_size", 512, "Input of the detector, px
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures a step.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 12, "Steps to measure.", lower_bound=2)
 
-Parts = tuple[Callable[[], keras.Model], train_step.LossFunction, data.Batches]
+Parts = tuple[Callable[[], keras.Model], train_step.LossFunction, Batches]
 
 
 def main(argv: list[str]) -> None:
@@ -88,7 +89,7 @@ def _detector() -> Parts:
 def _measure(
     build: Callable[[], keras.Model],
     loss: train_step.LossFunction,
-    batches: data.Batches,
+    batches: Batches,
     precision: str,
 ) -> tuple[float, float, float]:
     """Images per second of the loop, share of waiting, and overhead."""
@@ -141,7 +142,7 @@ def _measure(
 def _bare_steps(
     model: keras.Model,
     loss: train_step.LossFunction,
-    batches: data.Batches,
+    batches: Batches,
     settings: Settings,
 ) -> list[float]:
     """Seconds of each step of a loop that does nothing else."""
