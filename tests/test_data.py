@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import cv2
 import numpy as np
@@ -166,7 +167,15 @@ def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     order, same = (np.argsort(x.numpy().sum((1, 2, 3))) for x in (crops, expected))
     np.testing.assert_allclose(crops.numpy()[order], expected.numpy()[same], atol=1e-3)
     np.testing.assert_array_equal(truths.numpy()[order], labels.numpy()[same])
+
+
+def test_labels_are_counted_with_metadata_and_without(prepared):
+    builder = data.open_builder(str(prepared), "labeled_faces")
+    foreign = types.SimpleNamespace(
+        info=types.SimpleNamespace(metadata=None), as_dataset=builder.as_dataset
+    )
     assert data.count_labels(builder, "train") == [4, 4]
+    assert data.count_labels(foreign, "validation") == [2, 2]
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 0.7])
