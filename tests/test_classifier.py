@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.models import classifier
+from dfdetect.models import classifier, xception
 
 
 def _images(batch_size, size=75):
@@ -13,7 +13,9 @@ def _images(batch_size, size=75):
     return rng.uniform(0, 255, (batch_size, size, size, 3)).astype("float32")
 
 
-@pytest.mark.parametrize("name", classifier.NAMES)
+@pytest.mark.parametrize(
+    "name", [*xception.PRESETS, "mesonet4", "mesoinception4", "efficientnet_b0"]
+)
 def test_batch_equals_single_eagerly_and_in_a_graph(name):
     model = classifier.build(name, 75)
     images = _images(2)
@@ -24,7 +26,8 @@ def test_batch_equals_single_eagerly_and_in_a_graph(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "width"), [("lightxception", 2048), ("efficientnet_b0", 1280)]
+    ("name", "width"),
+    [("lightxception", 2048), ("mesoinception4", 16), ("efficientnet_b0", 1280)],
 )
 def test_the_logit_is_linear_in_the_embedding(name, width):
     model = classifier.build(name, 75)
@@ -51,11 +54,32 @@ def test_stages_share_the_weights(name, stages, shapes):
         classifier.feature_maps(model, ["block9"])
 
 
-def test_efficientnet_b0_has_the_published_size():
+@pytest.mark.parametrize(
+    ("name", "size", "width"),
+    [
+        ("efficientnet_b0", 4_049_571, 1280),
+        pytest.param("efficientnet_b1", 6_575_239, 1280, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b2", 7_768_569, 1408, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b3", 10_783_535, 1536, marks=pytest.mark.slow),
+        pytest.param("efficientnet_b4", 17_673_823, 1792, marks=pytest.mark.slow),
+    ],
+)
+def test_an_efficientnet_has_the_published_size(name, size, width):
     # keras.applications counts 7 more in its normalisation layer.
-    model = classifier.build("efficientnet_b0", 224)
-    head = 1280 + 1
-    assert model.count_params() == 4_049_571 - 7 + head
+    model = classifier.build(name, 224)
+    assert model.count_params() == size - 7 + width + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "trainable"),
+    [("mesonet4", 28_073, 27_977), ("mesoinception4", 28_725, 28_615)],
+)
+def test_a_mesonet_has_the_published_size(name, size, trainable):
+    model = classifier.build(name, 256)
+    assert model.count_params() == size
+    assert sum(np.prod(v.shape) for v in model.trainable_variables) == trainable
+    with pytest.raises(ValueError, match="at least 32, got 31"):
+        classifier.build(name, 31)
 
 
 def test_efficientnet_b0_takes_the_weights_of_its_top():

@@ -5,10 +5,13 @@ from typing import Any
 
 import keras
 
-from dfdetect.models import efficientnet, xception
+from dfdetect.models import efficientnet, mesonet, xception
 
-NAMES = (*xception.PRESETS, "efficientnet_b0")
-_TOP_CHANNELS = 1280  # EfficientNet, table 1: stage 9 of B0.
+_MESONETS = ("mesonet4", "mesoinception4")
+# Channels of the last convolution: EfficientNet, table 1, stage 9, times the width.
+_TOP_CHANNELS = {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "b4": 1792}
+_EFFICIENTNETS = {f"efficientnet_{variant}": variant for variant in _TOP_CHANNELS}
+NAMES = (*xception.PRESETS, *_MESONETS, *_EFFICIENTNETS)
 _BACKBONE_STAGES = ("block3", "block5", "block7")
 
 
@@ -34,8 +37,11 @@ def build(
     if name not in NAMES:
         raise ValueError(f"name must be one of {NAMES}, got {name!r}.")
     options: dict[str, Any] = {"dropout": dropout, "bn_momentum": bn_momentum}
-    if name == "efficientnet_b0":
-        return EfficientNetB0(image_size, name=name, **options)
+    if name in _EFFICIENTNETS:
+        return EfficientNet(image_size, _EFFICIENTNETS[name], name=name, **options)
+    if name in _MESONETS:
+        inception = name == "mesoinception4"
+        return mesonet.MesoNet(image_size, inception, name=name, **options)
     return xception.Xception(image_size, name=name, **options, **xception.PRESETS[name])
 
 
@@ -58,49 +64,58 @@ def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
     Raises:
         ValueError: The classifier has no stage of that name.
     """
-    if isinstance(model, EfficientNetB0):
+    if isinstance(model, EfficientNet):
         return model.feature_maps(names)
     return xception.feature_maps(model, names)
 
 
 @keras.saving.register_keras_serializable(package="dfdetect")
-class EfficientNetB0(keras.Model):
-    """EfficientNet-B0 with a top, from RGB in [0, 255] to logits.
+class EfficientNet(keras.Model):
+    """EfficientNet-B0 to B4 with a top, from RGB in [0, 255] to logits.
 
     Input `[B, image_size, image_size, 3]`, output `[B, num_outputs]` float32. Stages,
-    by the names of their layers, with channels and stride: `block3` (40, 8), `block5`
-    (112, 16), `block7` (320, 32), `exit` (1280, 32), and `pool`, the mean of `exit`.
+    by the names of their layers, with channels of B0 and stride: `block3` (40, 8),
+    `block5` (112, 16), `block7` (320, 32), `exit` (1280, 32), and `pool`, the mean of
+    `exit`.
 
     Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks, 2019.
 
     Args:
         image_size: Side of the input in pixels, at least 32.
+        variant: "b0" to "b4".
         num_outputs: Number of logits.
         dropout: Share of the pooled features dropped in training.
         bn_momentum: Of the moving statistics.
         name: Of the model.
 
     Raises:
-        ValueError: The image is too small.
+        ValueError: The image is too small, or there is no such variant.
     """
 
     def __init__(
         self,
         image_size: int = 224,
+        variant: str = "b0",
         num_outputs: int = 1,
         dropout: float = 0.2,
         bn_momentum: float = 0.99,
-        name: str = "efficientnet_b0",
+        name: str = "efficientnet",
         **kwargs: Any,
     ) -> None:
         if image_size < 32:
             raise ValueError(f"image_size must be at least 32, got {image_size}.")
+        if variant not in _TOP_CHANNELS:
+            raise ValueError(
+                f"variant must be one of {list(_TOP_CHANNELS)}, got {variant!r}."
+            )
         images = keras.Input((image_size, image_size, 3), name="images")
         # The backbone's own size stays free: it takes any, its strides pad.
-        backbone = efficientnet.build("b0", bn_momentum=bn_momentum)
+        backbone = efficientnet.build(variant, bn_momentum=bn_momentum)
         x = backbone(efficientnet.normalization("normalise")(images))[-1]
-        x = keras.layers.Conv2D(_TOP_CHANNELS, 1, use_bias=False, name="top_conv")(x)
+        x = keras.layers.Conv2D(
+            _TOP_CHANNELS[variant], 1, use_bias=False, name="top_conv"
+        )(x)
         x = keras.layers.BatchNormalization(
             momentum=bn_momentum, epsilon=1e-3, name="top_bn"
         )(x)
@@ -110,6 +125,7 @@ class EfficientNetB0(keras.Model):
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)
         self.image_size = image_size
+        self.variant = variant
         self.num_outputs = num_outputs
         self.dropout = dropout
         self.bn_momentum = bn_momentum
@@ -117,6 +133,7 @@ class EfficientNetB0(keras.Model):
     def get_config(self) -> dict[str, Any]:
         return {
             "image_size": self.image_size,
+            "variant": self.variant,
             "num_outputs": self.num_outputs,
             "dropout": self.dropout,
             "bn_momentum": self.bn_momentum,
@@ -143,13 +160,14 @@ class EfficientNetB0(keras.Model):
 
     def load_imagenet(self) -> None:
         """Loads the ImageNet weights of `keras.applications`; needs the network."""
-        source = keras.applications.EfficientNetB0(
-            weights="imagenet", include_top=False
+        build_source = getattr(
+            keras.applications, f"EfficientNet{self.variant.upper()}"
         )
+        source = build_source(weights="imagenet", include_top=False)
         self.copy_applications_weights(source)
 
     def copy_applications_weights(self, source: keras.Model) -> None:
-        """Copies all but the logits from a `keras.applications.EfficientNetB0`.
+        """Copies all but the logits from the same size in `keras.applications`.
 
         Raises:
             ValueError: The layers are not the same.
