@@ -243,6 +243,7 @@ def test_sigterm_to_one_worker_ends_both_after_a_checkpoint(runs):
     )
 
 
+@pytest.mark.slow
 def test_the_classifier_on_two_devices(classifier, runs, prepared):
     arguments = [*CLASSIFIER, f"--data_dir={prepared}", "--devices=2"]
     both = runs / "classifier_mirrored"

@@ -272,6 +272,7 @@ def test_config_holds_every_argument():
     assert {norm.momentum for norm in norms} == {0.9}
 
 
+@pytest.mark.slow
 def test_saved_model_with_a_free_batch(small_d0, tmp_path):
     module = tf.Module()
     module.model = small_d0

@@ -367,6 +367,7 @@ def test_labels_the_other_way_round_are_refused(tmp_path):
         model_directory.load_classifier(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_export_numbers_the_versions(directories, tmp_path, run_script):
     (tmp_path / "7").mkdir()
     (tmp_path / "12.tmp").mkdir()

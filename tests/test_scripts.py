@@ -178,6 +178,7 @@ def test_export_writes_a_version_that_detect_reads(
     assert line["status"] in ("ok", "no_head", "head_too_small")
 
 
+@pytest.mark.slow
 def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
     teacher = tmp_path / "teacher.h5"
     _write_teacher(teacher)
