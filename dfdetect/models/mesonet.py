@@ -51,7 +51,7 @@ class MesoNet(keras.Model):
                 f"image_size must be at least {_MIN_IMAGE_SIZE}, got {image_size}."
             )
         images = keras.Input((image_size, image_size, 3), name="images")
-        x = keras.layers.Rescaling(1 / 255, name="normalise")(images)
+        x = keras.layers.Rescaling(1 / 255, dtype="float32", name="normalise")(images)
         for index, pool in enumerate(_POOLS):
             block = f"block{index + 1}"
             if inception and index < len(_INCEPTION):
