@@ -7,7 +7,7 @@ see what one would. Encoded bytes are shuffled, then decoded: a tenth of the mem
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -16,30 +16,90 @@ NAME = "tfds_id"  # Key of what TFDS calls a record: file and place.
 _SHUFFLE_EXAMPLES = 10_000
 
 
+class Source(Protocol):
+    """Where the examples of batches come from, in an order without end.
+
+    Attributes:
+        size: Examples of about one pass over the data.
+    """
+
+    @property
+    def size(self) -> int: ...
+
+    def from_index(self, index: int) -> tf.data.Dataset:
+        """Tuples of encoded examples, from that of this number on."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffled:
+    """All examples of a data set, each pass shuffled anew.
+
+    Attributes:
+        examples: One pass over encoded examples, in a fixed order.
+        seed: Of the order.
+        following: How many of the examples next in order come with each: to join
+            pictures of the batch of a worker would make them depend on how many
+            workers there are.
+    """
+
+    examples: tf.data.Dataset
+    seed: int
+    following: int = 0
+
+    @property
+    def size(self) -> int:
+        """Examples of a pass.
+
+        Raises:
+            ValueError: There are none, or the number is not known.
+        """
+        size = int(self.examples.cardinality())
+        if size < 1:
+            raise ValueError(
+                f"The data must have a known number of examples, got {size}."
+            )
+        return size
+
+    def from_index(self, index: int) -> tf.data.Dataset:
+        """Each example in a tuple with those `following`, from one on."""
+        first_epoch, done = divmod(index, self.size)
+
+        def epoch(number: tf.Tensor) -> tf.data.Dataset:
+            # Of this function only: the order shall not depend on the global seed, and
+            # with one of 0 a data set takes no tensor as seed (TensorFlow 2.20).
+            tf.random.set_seed(1)
+            shuffled = self.examples.shuffle(
+                _SHUFFLE_EXAMPLES,
+                seed=self.seed * 1_000_003 + number,
+                reshuffle_each_iteration=False,
+            )
+            return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
+
+        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+        return _windows(epochs.flat_map(epoch), 1 + self.following)
+
+
 @dataclasses.dataclass(frozen=True)
 class Batches:
     """An endless stream of training batches that begins at any step.
 
     What a step sees depends on the seed and the step only: not on where the run began,
-    nor on how many workers share its batch. Each epoch is shuffled anew, and the last
-    batch of one epoch may reach into the next.
+    nor on how many workers share its batch. The last batch of one pass over the data
+    may reach into the next.
 
     Attributes:
-        examples: One pass over encoded examples, in a fixed order.
-        prepare: Takes a seed for stateless random ops, int32 `[2]`, and an example;
-            returns what the model trains on.
+        source: Encoded examples in the order of training.
+        prepare: Takes a seed for stateless random ops, int32 `[2]`, and the examples of
+            a tuple of the source; returns what the model trains on.
         batch_size: Examples of a step, over all devices.
-        seed: Of order and augmentation.
-        following: How many of the examples next in order `prepare` takes as well, one
-            argument each: to join pictures of the batch of a worker would make them
-            depend on how many workers there are.
+        seed: Of what `prepare` draws.
     """
 
-    examples: tf.data.Dataset
+    source: Source
     prepare: Callable[..., Any]
     batch_size: int
     seed: int
-    following: int = 0
 
     def from_step(
         self, step: int, context: tf.distribute.InputContext | None = None
@@ -84,46 +144,26 @@ class Batches:
     def unreadable(self, step: int) -> str:
         """Names the first example from a step on that cannot be prepared, and why."""
         prepare = tf.function(self.prepare)
-        epoch = self._seeded(step).take(self.examples.cardinality())
         name = "a record"
         try:
-            for seed, example, *_ in epoch:
+            for seed, example, *following in self._seeded(step).take(self.source.size):
                 name = example[NAME].numpy().decode()
                 # By itself, so that it is not blamed for another one.
-                prepare(seed, example, *[example] * self.following)
+                prepare(seed, example, *[example] * len(following))
                 name = "a record"
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
             return f"{name}: {error.message.splitlines()[0]}"
         return "none of the examples of this epoch"
 
     def _seeded(self, step: int) -> tf.data.Dataset:
-        """Seed, encoded example and those `following`, without end, from a step on."""
-        size = int(self.examples.cardinality())
-        if size < 1:
-            raise ValueError(
-                f"The data must have a known number of examples, got {size}."
-            )
+        """Seed and the tuple of encoded examples, without end, from a step on."""
         first = step * self.batch_size
-        first_epoch, done = divmod(first, size)
 
-        def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # Of this function only: the order shall not depend on the global seed, and
-            # with one of 0 a data set takes no tensor as seed (TensorFlow 2.20).
-            tf.random.set_seed(1)
-            shuffled = self.examples.shuffle(
-                _SHUFFLE_EXAMPLES,
-                seed=self.seed * 1_000_003 + number,
-                reshuffle_each_iteration=False,
-            )
-            return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
-
-        def seeded(index: tf.Tensor, window: tuple) -> tuple:
+        def seeded(index: tf.Tensor, examples: tuple) -> tuple:
             number = tf.cast(index % 2**31, tf.int32)
-            return tf.stack([tf.constant(self.seed, tf.int32), number]), *window
+            return tf.stack([tf.constant(self.seed, tf.int32), number]), *examples
 
-        epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        windows = _windows(epochs.flat_map(epoch), 1 + self.following)
-        return windows.enumerate(first).map(seeded)
+        return self.source.from_index(first).enumerate(first).map(seeded)
 
 
 def _windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:

@@ -13,9 +13,20 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import augment, images, labels, matching
-from dfdetect.batches import NAME, Batches
+from dfdetect import (
+    augment,
+    degradations,
+    images,
+    labels,
+    matching,
+    record_index,
+    sampling,
+    self_blending,
+)
+from dfdetect.batches import NAME, Batches, Shuffled
 from dfdetect.files import IMAGE_SUFFIXES
+
+AUGMENTATIONS = ("none", "light", "forensic")
 
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
@@ -52,38 +63,84 @@ def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
 
 
 def classifier_training(
-    builder: tfds.core.DatasetBuilder,
+    builders: Sequence[tfds.core.DatasetBuilder],
     split: str,
     image_size: int,
     batch_size: int,
     seed: int,
-    augmented: bool = True,
+    augmentation: str = "light",
+    sampling_mode: str = "natural",
+    weights: Sequence[float] | None = None,
+    self_blended: float = 0.0,
+    crop_margin: float = 1.0,
 ) -> Batches:
-    """Shuffled batches of head crops.
+    """Batches of head crops in an order without end.
 
     Args:
-        builder: A prepared data set of head crops.
-        split: "train" or another one.
+        builders: Prepared data sets of head crops.
+        split: "train" or another one that all have.
         image_size: Side of the crops in pixels.
         batch_size: Crops of a step.
         seed: Of order and augmentation.
-        augmented: Whether to crop, mirror and colour at random.
+        augmentation: One of `AUGMENTATIONS`: "light" cuts, mirrors and colours at
+            random, "forensic" cuts at random and then does as `degradations.forensics`.
+        sampling_mode: See `sampling.Sampler`, as for the two following.
+        weights: How much each data set counts.
+        self_blended: Share of the fakes made out of reals, see `self_blending`.
+        crop_margin: Side of a crop over the longer side of its head box: where the head
+            is when a crop is blended.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
+
+    Raises:
+        ValueError: A data set holds no labelled pictures, or an argument is out of
+            range.
     """
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(
+            f"augmentation must be one of {AUGMENTATIONS}, got {augmentation!r}."
+        )
+    edge = max(0.0, (1 - 1 / crop_margin) / 2)
+    box = [edge, edge, 1 - edge, 1 - edge] if edge else None
+
+    def blend(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        pixels = tf.cast(image, tf.float32)
+        return self_blending.self_blend(pixels, seed, box and tf.constant(box))
 
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
-        seeds = tf.random.split(seed, 3)
+        seeds = tf.random.split(seed, 4)
         image = images.decode_image(example["image"])
-        if augmented:
-            image = augment.random_crop(image, image_size, seeds[0])
-            image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
-        else:
+        if self_blended:
+            image = tf.cond(
+                example["blended"],
+                lambda: blend(image, seeds[3]),
+                lambda: tf.cast(image, tf.float32),
+            )
+        if augmentation == "none":
             image = images.resize(image, image_size)
-        return image, tf.cast(example["label"], tf.int32)
+        else:
+            image = augment.random_crop(image, image_size, seeds[0])
+        if augmentation == "light":
+            image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
+        elif augmentation == "forensic":
+            image = degradations.forensics(image, seeds[1])
+        label = tf.where(
+            example["blended"], labels.FAKE, tf.cast(example["label"], tf.int32)
+        )
+        return image, label
 
-    return Batches(_encoded(builder, split), prepare, batch_size, seed)
+    indexes = [record_index.RecordIndex(builder, split) for builder in builders]
+    sampler = sampling.Sampler(
+        [index.catalogue for index in indexes],
+        batch_size,
+        seed,
+        sampling_mode,
+        weights,
+        self_blended,
+    )
+    source = record_index.Sampled(indexes, sampler, batch_size)
+    return Batches(source, prepare, batch_size, seed)
 
 
 def count_labels(builder: tfds.core.DatasetBuilder, split: str) -> list[int]:
@@ -177,7 +234,8 @@ def detector_training(
         return image, class_targets, box_targets
 
     following = 3 if augmented and mosaic else 0
-    return Batches(_encoded(builder, split), prepare, batch_size, seed, following)
+    source = Shuffled(_encoded(builder, split), seed, following)
+    return Batches(source, prepare, batch_size, seed)
 
 
 def detector_evaluation(
@@ -264,7 +322,7 @@ def unlabelled_training(
         return tuple(images.resize(image, size) for size in image_sizes)
 
     files = tf.data.Dataset.from_tensor_slices({NAME: list(paths)})
-    return Batches(files, prepare, batch_size, seed)
+    return Batches(Shuffled(files, seed), prepare, batch_size, seed)
 
 
 def _encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:

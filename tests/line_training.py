@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags
 
 from dfdetect import run_flags, training
-from dfdetect.batches import Batches
+from dfdetect.batches import Batches, Shuffled
 
 flags.adopt_module_key_flags(run_flags)
 
@@ -42,7 +42,10 @@ def main(argv: list[str]) -> None:
         judged,
         loss,
         Batches(
-            tf.data.Dataset.from_tensor_slices((inputs, targets)),
+            Shuffled(
+                tf.data.Dataset.from_tensor_slices((inputs, targets)),
+                run_flags.FLAGS.seed,
+            ),
             lambda seed, example: example,
             run_flags.FLAGS.batch_size,
             run_flags.FLAGS.seed,

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from dfdetect import anchors, data, images, matching
-from dfdetect.batches import Batches
+from dfdetect.batches import Batches, Shuffled
 
 
 def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
@@ -50,7 +50,7 @@ def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared
     builder = data.open_builder(str(prepared), "labeled_faces")
 
     def first(seed, count=3):
-        batches = data.classifier_training(builder, "train", 71, 4, seed).from_step(0)
+        batches = data.classifier_training([builder], "train", 71, 4, seed).from_step(0)
         return [
             (crops.numpy(), truths.numpy()) for crops, truths in batches.take(count)
         ]
@@ -76,7 +76,7 @@ def _contexts(workers, replicas=1):
 def _numbers(size, batch_size, seed=0):
     """Batches whose examples are the numbers from 0 on, with the seeds they get."""
     examples = tf.data.Dataset.range(size)
-    return Batches(examples, lambda *pair: pair, batch_size, seed)
+    return Batches(Shuffled(examples, seed), lambda *pair: pair, batch_size, seed)
 
 
 def _take(batches, step, count, context=None):
@@ -123,9 +123,8 @@ def test_workers_and_devices_share_each_batch():
 
 def test_examples_come_with_those_that_follow_on_every_worker():
     examples = tf.data.Dataset.range(10)
-    batches = Batches(
-        examples, lambda seed, *four: (seed, tf.stack(four)), 4, 0, following=3
-    )
+    source = Shuffled(examples, seed=0, following=3)
+    batches = Batches(source, lambda seed, *four: (seed, tf.stack(four)), 4, seed=0)
     alone = np.concatenate([values for _, values in _take(_numbers(10, 4), 0, 12)])
     whole = _take(batches, 0, 8)
     fours = np.concatenate([values for _, values in whole])
@@ -161,7 +160,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
 
 def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = data.classifier_training(builder, "train", 71, 8, 0, augmented=False)
+    batches = data.classifier_training([builder], "train", 71, 8, 0, "none")
     crops, truths = next(iter(batches.from_step(0)))
     expected, labels = next(iter(data.classifier_evaluation(builder, "train", 71, 8)))
     order, same = (np.argsort(x.numpy().sum((1, 2, 3))) for x in (crops, expected))

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from dfdetect import checkpoints, training
-from dfdetect.batches import Batches
+from dfdetect.batches import Batches, Shuffled
 from dfdetect.settings import Settings
 
 
@@ -52,7 +52,10 @@ class _Run:
         self.kept, self.seen = [], []
         inputs = np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
         self.batches = Batches(
-            tf.data.Dataset.from_tensor_slices(inputs), lambda seed, x: x, 4, seed=0
+            Shuffled(tf.data.Dataset.from_tensor_slices(inputs), seed=0),
+            lambda seed, x: x,
+            batch_size=4,
+            seed=0,
         )
 
     def loss(self, model, batch):
@@ -245,7 +248,8 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     def prepare(seed, example):
         return tf.cast(tf.io.decode_png(example["image"])[0, 0], tf.float32)
 
-    batches = Batches(tf.data.Dataset.from_tensor_slices(examples), prepare, 4, seed=0)
+    source = Shuffled(tf.data.Dataset.from_tensor_slices(examples), seed=0)
+    batches = Batches(source, prepare, 4, seed=0)
     with pytest.raises(
         ValueError, match="cannot be read: train.tfrecord__5: "
     ) as raised:

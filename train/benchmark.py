@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
 
 def _classifier() -> Parts:
     batches = data.classifier_training(
-        data.open_builder(_DATA_DIR.value, _FACES.value),
+        [data.open_builder(_DATA_DIR.value, _FACES.value)],
         "train",
         _CROP_SIZE.value,
         _BATCH_SIZE.value,

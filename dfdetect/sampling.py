@@ -1,0 +1,238 @@
+"""Which records a training batch holds: a function of seed and step alone.
+
+Nothing is drawn as training goes on, so that a run that was stopped, or that many
+workers share, sees the batches of one that was not.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from dfdetect import labels
+
+MODES = ("natural", "balanced", "pairs")
+
+_KINDS = (labels.REAL, labels.FAKE)
+
+# Slots after which the order of the strata repeats: weights count to a ten-thousandth.
+_CYCLE = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Catalogue:
+    """What is to be known of the records of a data set.
+
+    Attributes:
+        labels: `[N]` of `dfdetect.labels`.
+        origins: `[N]`, names of what each was made from or is, such as a source video;
+            empty where that is not known.
+    """
+
+    labels: np.ndarray
+    origins: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """The records of a batch, `[B]` each.
+
+    Attributes:
+        datasets: int64, places of the data sets.
+        records: int64, places within them.
+        blended: bool, whether the record, a real one, is to become a self-blended fake.
+    """
+
+    datasets: np.ndarray
+    records: np.ndarray
+    blended: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stratum:
+    """Records of a data set that are drawn alike, and whether to blend them."""
+
+    dataset: int
+    records: np.ndarray
+    blended: bool = False
+
+
+class Sampler:
+    """Says which records each batch holds.
+
+    Of each stratum, such as the fakes of a data set, every record comes once before any
+    comes again. The modes:
+
+    * `natural`: records of a data set alike, however many of them are fake;
+    * `balanced`: as many reals as fakes over time;
+    * `pairs`: half of each batch are reals, each of them with a fake of the same
+      origin, or where it has none with any fake of its data set.
+
+    Args:
+        catalogues: One for each data set.
+        batch_size: Records of a batch, even for pairs.
+        seed: Of the order.
+        mode: One of `MODES`.
+        weights: How much each data set counts in a batch, by default its size.
+        self_blended: Share of the fakes in place of which a real record is drawn, to be
+            blended with itself: in a pair its real, else any of the data set.
+
+    Raises:
+        ValueError: An argument is out of range, or a class is missing.
+    """
+
+    def __init__(
+        self,
+        catalogues: Sequence[Catalogue],
+        batch_size: int,
+        seed: int,
+        mode: str = "natural",
+        weights: Sequence[float] | None = None,
+        self_blended: float = 0.0,
+    ) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {MODES}, got {mode!r}.")
+        if mode == "pairs" and batch_size % 2:
+            raise ValueError(f"batch_size must be even for pairs, got {batch_size}.")
+        if not 0 <= self_blended <= 1:
+            raise ValueError(f"self_blended must be in [0, 1], got {self_blended}.")
+        sizes = [len(catalogue.labels) for catalogue in catalogues]
+        weights = list(sizes if weights is None else weights)
+        if len(weights) != len(sizes) or not all(w > 0 for w in weights):
+            raise ValueError(
+                f"weights must be {len(sizes)} numbers above 0, got {weights}."
+            )
+        self._catalogues = catalogues
+        self._batch_size, self._seed, self._mode = batch_size, seed, mode
+        self._self_blended = self_blended
+        self._members = [
+            {kind: np.flatnonzero(c.labels == kind) for kind in _KINDS}
+            for c in catalogues
+        ]
+        self._fakes = [_by_origin(c, labels.FAKE) for c in catalogues]
+        self._check_classes()
+        self._strata, shares = self._cut(weights)
+        self._order = _interleave(shares, _CYCLE)
+        self._counts = np.bincount(self._order, minlength=len(shares))
+        self._permutation = functools.lru_cache(maxsize=32)(self._permute)
+        self._ranks = np.zeros(_CYCLE, np.int64)
+        for stratum in range(len(shares)):
+            chosen = self._order == stratum
+            self._ranks[chosen] = np.arange(chosen.sum())
+
+    def batch(self, step: int) -> Draws:
+        """The records of the batch after so many steps."""
+        generator = np.random.default_rng([self._seed, step])
+        if self._mode == "pairs":
+            half = self._batch_size // 2
+            reals = [self._slot(step * half + i) for i in range(half)]
+            fakes = [self._partner(*real[:2], generator) for real in reals]
+            chosen = reals + fakes
+            # Workers and parts of a batch take slots in order: all are to get both.
+            places = generator.permutation(self._batch_size)
+            chosen = [chosen[place] for place in places]
+        else:
+            first = step * self._batch_size
+            slots = [self._slot(first + i) for i in range(self._batch_size)]
+            chosen = [self._perhaps_blended(*slot, generator) for slot in slots]
+        datasets, records, blended = map(np.array, zip(*chosen, strict=True))
+        return Draws(datasets, records, blended)
+
+    def _check_classes(self) -> None:
+        if not any(len(catalogue.labels) for catalogue in self._catalogues):
+            raise ValueError("There is no record.")
+        if self._mode == "natural" and not self._self_blended:
+            return
+        reals, fakes = (
+            [len(members[kind]) for members in self._members] for kind in _KINDS
+        )
+        wanting = not sum(fakes)
+        if self._mode == "pairs":
+            wanting = any(r and not f for r, f in zip(reals, fakes, strict=True))
+        blend = self._self_blended and self._mode != "natural"
+        if not sum(reals) or (wanting and not blend):
+            raise ValueError(
+                f"mode {self._mode!r} wants real and fake records, or self_blended "
+                f"above 0, got {reals} real and {fakes} fake ones."
+            )
+
+    def _cut(self, weights: Sequence[float]) -> tuple[list[_Stratum], np.ndarray]:
+        """The strata, and the share of each in all slots."""
+        if self._mode == "natural":
+            strata = [
+                _Stratum(place, np.arange(len(catalogue.labels)))
+                for place, catalogue in enumerate(self._catalogues)
+            ]
+            return strata, np.array(weights) / np.sum(weights)
+        strata, shares = [], []
+        kinds = _KINDS[:1] if self._mode == "pairs" else _KINDS
+        for kind in kinds:
+            # Where there is no fake at all, reals are blended in their place.
+            blended = not any(len(members[kind]) for members in self._members)
+            source = labels.REAL if blended else kind
+            having = [p for p, m in enumerate(self._members) if len(m[source])]
+            total = sum(weights[place] for place in having)
+            for place in having:
+                members = self._members[place][source]
+                strata.append(_Stratum(place, members, blended))
+                shares.append(weights[place] / total / len(kinds))
+        return strata, np.array(shares)
+
+    def _slot(self, slot: int) -> tuple[int, int, bool]:
+        """What stands in the slot of this number, counted from the beginning."""
+        cycle, place = divmod(slot, _CYCLE)
+        index = int(self._order[place])
+        nth = cycle * int(self._counts[index]) + int(self._ranks[place])
+        stratum = self._strata[index]
+        epoch, rank = divmod(nth, len(stratum.records))
+        record = int(stratum.records[self._permutation(index, epoch)[rank]])
+        return stratum.dataset, record, stratum.blended
+
+    def _permute(self, stratum: int, epoch: int) -> np.ndarray:
+        generator = np.random.default_rng([self._seed, stratum, epoch, 1])
+        return generator.permutation(len(self._strata[stratum].records))
+
+    def _partner(
+        self, dataset: int, real: int, generator: np.random.Generator
+    ) -> tuple[int, int, bool]:
+        """The fake of a pair."""
+        blended, choice = generator.random(2)
+        fakes = self._members[dataset][labels.FAKE]
+        if blended < self._self_blended or not len(fakes):
+            return dataset, real, True
+        origin = str(self._catalogues[dataset].origins[real])
+        if origin:
+            fakes = self._fakes[dataset].get(origin, fakes)
+        return dataset, int(fakes[int(choice * len(fakes))]), False
+
+    def _perhaps_blended(
+        self, dataset: int, record: int, blended: bool, generator: np.random.Generator
+    ) -> tuple[int, int, bool]:
+        """The record, or if it is a fake perhaps a real one to be blended."""
+        chance, choice = generator.random(2)
+        reals = self._members[dataset][labels.REAL]
+        is_fake = self._catalogues[dataset].labels[record] == labels.FAKE
+        if is_fake and len(reals) and chance < self._self_blended:
+            return dataset, int(reals[int(choice * len(reals))]), True
+        return dataset, record, blended
+
+
+def _by_origin(catalogue: Catalogue, label: int) -> dict[str, np.ndarray]:
+    places = np.flatnonzero(catalogue.labels == label)
+    names, starts = np.unique(catalogue.origins[places], return_inverse=True)
+    order = np.argsort(starts, kind="stable")
+    parts = np.split(places[order], np.cumsum(np.bincount(starts))[:-1])
+    return {str(name): part for name, part in zip(names, parts, strict=False)}
+
+
+def _interleave(shares: Iterable[float], length: int) -> np.ndarray:
+    """Strata in an order in which each has its share of any stretch, within one."""
+    shares = np.asarray(shares, np.float64)
+    owed = np.zeros(len(shares))
+    order = np.zeros(length, np.int64)
+    for place in range(length):
+        owed += shares
+        order[place] = np.argmax(owed)
+        owed[order[place]] -= 1
+    return order
