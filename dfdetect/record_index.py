@@ -125,7 +125,7 @@ class Sampled:
             return tuple(tf.ensure_shape(part, [self._batch_size]) for part in drawn)
 
         def read(dataset: np.ndarray, record: np.ndarray) -> tuple[bytes, bytes]:
-            source = self._indexes[dataset]
+            source = self._indexes[int(dataset)]
             return source.read(int(record)), source.name(int(record)).encode()
 
         def load(dataset: tf.Tensor, record: tf.Tensor, blended: tf.Tensor) -> tuple:

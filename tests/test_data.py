@@ -151,7 +151,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     joined = dataclasses.replace(
         batches,
         prepare=lambda seed, *three: [batches.prepare(seed, one) for one in three],
-        following=2,
+        source=dataclasses.replace(batches.source, following=2),
     )
     assert joined.unreadable(0).startswith(f"{broken}: ")
     whole = data.unlabelled_training(paths[:3], (32,), batch_size=2, seed=0)

@@ -1,10 +1,6 @@
 """Teaches a network the mid-level features of a pretrained one; needs no labels.
 
-Traces of a forgery lie in features that random weights find slowly. Where ImageNet
-weights of the network itself cannot be had, a small teacher's feature maps are a cheap
-start: each tapped map of the student is brought by one 1x1 convolution to the
-teacher's map of the same stride (Romero et al., FitNets, ICLR 2015). The 1x1
-convolutions are thrown away; `--snapshot=MODEL_DIR` then starts a training.
+See `dfdetect.distillation`. `--snapshot=MODEL_DIR` then starts a training.
 
     python train/distill.py --model=xception --teacher=squeezenet.h5 \
       --images=faces,more_faces --model_dir=runs/distilled
@@ -17,22 +13,16 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect import data, run_flags, training
+from dfdetect import data, distillation, run_flags, training
 from dfdetect.models import classifier, squeezenet, weights
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
-# Maps of stride 8, 16 and perhaps 32 of every student, and the teacher's for these.
-_STUDENT_MAPS = {
-    "xception": ("entry2", "middle8"),
-    "midwayxception": ("entry2", "middle8"),
-    "lightxception": ("entry2", "middle4"),
-    "efficientnet_b0": ("block3", "block5", "block7"),
-}
-_TEACHER_MAPS = ("fire5", "fire9", "fire9")
+_TEACHER_MAPS = ("fire5", "fire9", "fire9")  # Of strides 8, 16 and 32.
+_STUDENTS = [name for name in distillation.STAGES if name in classifier.NAMES]
 
-_MODEL = flags.DEFINE_enum("model", "xception", list(_STUDENT_MAPS), "The student.")
+_MODEL = flags.DEFINE_enum("model", "xception", _STUDENTS, "The student.")
 _TEACHER = flags.DEFINE_string(
     "teacher", None, "SqueezeNet 1.1 weights without top, Keras .h5.", required=True
 )
@@ -100,11 +90,8 @@ def loss(
 
     An error is a mean square; 1 is what a constant would reach.
     """
-    losses = []
-    for guess, target in zip(*pair(list(batch), training=training), strict=True):
-        target = tf.image.resize(target, tf.shape(guess)[1:3], antialias=True)
-        error = tf.square(guess - tf.stop_gradient(target))
-        losses.append(tf.reduce_sum(tf.reduce_mean(error, axis=[1, 2, 3])))
+    errors = distillation.errors(*pair(list(batch), training=training))
+    losses = [tf.reduce_sum(error) for error in errors]
     sums = {"loss": tf.add_n(losses) / len(losses)} | {
         f"map{index}": loss for index, loss in enumerate(losses)
     }
@@ -115,7 +102,7 @@ def _build() -> tuple[keras.Model, keras.Model]:
     """A student, and the pair of it and the teacher."""
     teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS, _TEACHER_SIZE.value)
     student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
-    taps = classifier.feature_maps(student, _STUDENT_MAPS[_MODEL.value])
+    taps = classifier.feature_maps(student, distillation.STAGES[_MODEL.value])
     return student, _pair(taps, teacher)
 
 
@@ -127,18 +114,7 @@ def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
     """
     images = keras.Input(taps.input_shape[1:], name="student_images")
     teacher_images = keras.Input(teacher.input_shape[1:], name="teacher_images")
-    guesses, targets = [], []
-    for index, (tap, target) in enumerate(
-        zip(taps(images), teacher(teacher_images), strict=False)
-    ):
-        project = keras.layers.Conv2D(
-            target.shape[-1], 1, dtype="float32", name=f"project{index}"
-        )
-        standardise = keras.layers.BatchNormalization(
-            center=False, scale=False, dtype="float32", name=f"standardise{index}"
-        )
-        guesses.append(project(tap))
-        targets.append(standardise(target))
+    guesses, targets = distillation.matched(taps(images), teacher(teacher_images))
     return keras.Model([images, teacher_images], [guesses, targets])
 
 

@@ -5,13 +5,15 @@ from typing import Any
 
 import keras
 
-from dfdetect.models import efficientnet, mesonet, xception
+from dfdetect.models import efficientnet, mesonet, mobilenet, xception
 
 _MESONETS = ("mesonet4", "mesoinception4")
 # Channels of the last convolution: EfficientNet, table 1, stage 9, times the width.
 _TOP_CHANNELS = {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "b4": 1792}
 _EFFICIENTNETS = {f"efficientnet_{variant}": variant for variant in _TOP_CHANNELS}
 NAMES = (*xception.PRESETS, *_MESONETS, *_EFFICIENTNETS)
+# Pretrained ones to learn from; no published model is one.
+TEACHERS = ("mobilenet_v2",)
 _BACKBONE_STAGES = ("block3", "block5", "block7")
 
 
@@ -21,7 +23,7 @@ def build(
     """Builds a classifier with random weights.
 
     Args:
-        name: One of `NAMES`.
+        name: One of `NAMES` or `TEACHERS`.
         image_size: Side of the crops in pixels.
         dropout: Share of the pooled features dropped in training.
         bn_momentum: Of the batch norms; .9 for a short run from random weights.
@@ -34,9 +36,11 @@ def build(
     Raises:
         ValueError: There is no such classifier, or the size is too small for it.
     """
-    if name not in NAMES:
-        raise ValueError(f"name must be one of {NAMES}, got {name!r}.")
+    if name not in (*NAMES, *TEACHERS):
+        raise ValueError(f"name must be one of {NAMES + TEACHERS}, got {name!r}.")
     options: dict[str, Any] = {"dropout": dropout, "bn_momentum": bn_momentum}
+    if name in TEACHERS:
+        return mobilenet.MobileNetV2(image_size, name=name, **options)
     if name in _EFFICIENTNETS:
         return EfficientNet(image_size, _EFFICIENTNETS[name], name=name, **options)
     if name in _MESONETS:
@@ -152,7 +156,7 @@ class EfficientNet(keras.Model):
         maps = self.get_layer("backbone")(self.get_layer("normalise")(images))
         stages = dict(zip(_BACKBONE_STAGES, maps, strict=True))
         x = maps[-1]
-        for layer in ("top_conv", "top_bn", "exit", "pool"):
+        for layer in ("top_conv", "top_bn", "exit", "pool", "dropout", "logits"):
             x = stages[layer] = self.get_layer(layer)(x)
         if not stages.keys() >= set(names):
             raise ValueError(f"names must be of {list(stages)}, got {list(names)}.")

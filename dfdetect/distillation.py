@@ -1,0 +1,97 @@
+"""A student that learns a frozen teacher's feature maps beside its own task.
+
+Traces of a forgery lie in features that random weights find slowly. Where ImageNet
+weights of the network itself cannot be had, a small teacher's feature maps are a cheap
+start: each tapped map of the student is brought by one 1x1 convolution to the
+teacher's map of the same stride. The convolutions are thrown away afterwards.
+
+Source: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from dfdetect.models import classifier
+
+# Maps of stride 8, 16 and perhaps 32, by the names of `classifier.feature_maps`.
+STAGES = {
+    "xception": ("entry2", "middle8"),
+    "midwayxception": ("entry2", "middle8"),
+    "lightxception": ("entry2", "middle4"),
+    "efficientnet_b0": ("block3", "block5", "block7"),
+    "mobilenet_v2": ("block_5_add", "block_12_add", "block_15_add"),
+}
+
+
+def matched(
+    taps: Sequence[Any], targets: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Pairs of maps to be made equal, as many as both have.
+
+    Args:
+        taps: The student's maps.
+        targets: The teacher's, of the same strides.
+
+    Returns:
+        The student's with the channels of the teacher's, and the teacher's standardised
+        by channel; float32.
+    """
+    guesses, standards = [], []
+    for index, (tap, target) in enumerate(zip(taps, targets, strict=False)):
+        project = keras.layers.Conv2D(
+            target.shape[-1], 1, dtype="float32", name=f"project{index}"
+        )
+        standardise = keras.layers.BatchNormalization(
+            center=False, scale=False, dtype="float32", name=f"standardise{index}"
+        )
+        guesses.append(project(tap))
+        standards.append(standardise(target))
+    return guesses, standards
+
+
+def errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+    """Mean square errors of each map, `[B]` each; 1 is what a constant would reach.
+
+    The teacher's maps are brought to the size of the student's.
+    """
+    found = []
+    for guess, target in zip(guesses, targets, strict=True):
+        size = keras.ops.shape(guess)[1:3]
+        if tuple(target.shape[1:3]) != tuple(guess.shape[1:3]):
+            target = keras.ops.image.resize(target, size, antialias=True)
+        error = keras.ops.square(guess - keras.ops.stop_gradient(target))
+        found.append(keras.ops.mean(error, axis=(1, 2, 3)))
+    return found
+
+
+def with_teacher(
+    name: str, student: keras.Model, teacher_name: str, teacher: keras.Model
+) -> keras.Model:
+    """A model of the crops that both networks see.
+
+    Args:
+        name: Of the student, one of `STAGES`.
+        student: A classifier.
+        teacher_name: Of the teacher, one of `STAGES`.
+        teacher: A classifier of the same input, frozen here.
+
+    Returns:
+        A model from crops to a dict: `logits` of the student, and the lists `guesses`
+        and `targets` of `matched`.
+
+    Raises:
+        ValueError: It is not known which maps of a network are to be taken.
+    """
+    for each in (name, teacher_name):
+        if each not in STAGES:
+            raise ValueError(f"distillation knows {list(STAGES)}, got {each!r}.")
+    teacher.trainable = False
+    images = keras.Input(student.input_shape[1:], name="images")
+    taps = classifier.feature_maps(student, [*STAGES[name], "logits"])
+    *maps, logits = taps(images)
+    targets = classifier.feature_maps(teacher, STAGES[teacher_name])(images)
+    guesses, targets = matched(maps, targets)
+    outputs = {"logits": logits, "guesses": guesses, "targets": targets}
+    return keras.Model(images, outputs)
