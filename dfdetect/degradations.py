@@ -13,18 +13,6 @@ import tensorflow as tf
 
 from dfdetect import augment
 
-# From every second picture little is taken, and from hardly one all: the trace of a
-# forgery must survive in most of them, or the labels teach nothing.
-_PROBABILITIES = {
-    "colour": 0.3,
-    "gaussian_blur": 0.15,
-    "motion_blur": 0.08,
-    "noise": 0.2,
-    "rescale": 0.3,
-    "jpeg": 0.5,
-    "cut_out": 0.2,
-}
-
 # How a picture is sampled again: the method, and whether it is antialiased. Bilinear
 # is both, as what browsers and OpenCV call bilinear is not antialiased.
 _KERNELS = (
@@ -56,21 +44,23 @@ def forensics(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     sensor, a smaller size, JPEG. Last, a rectangle is cut out, so that no single part
     of a face decides. What is not drawn costs nothing.
     """
-    chain: tuple[Callable[[tf.Tensor, tf.Tensor], tf.Tensor], ...] = (
-        augment.colour,
-        gaussian_blur,
-        motion_blur,
-        noise,
-        rescale,
-        jpeg,
-        cut_out,
+    # Most pictures meet one or two changes, and hardly one meets all of them: where
+    # the trace of a forgery is gone, its label teaches nothing.
+    chain: tuple[tuple[float, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]], ...] = (
+        (0.3, augment.colour),
+        (0.15, gaussian_blur),
+        (0.08, motion_blur),
+        (0.2, noise),
+        (0.3, rescale),
+        (0.5, jpeg),
+        (0.2, cut_out),
     )
     seeds = tf.random.split(seed, len(chain) + 2)
-    chances = tf.random.stateless_uniform([len(chain)], seeds[-1])
+    draws = tf.random.stateless_uniform([len(chain)], seeds[-1])
     image = augment.flip(image, seeds[-2])
-    for index, change in enumerate(chain):
+    for index, (chance, change) in enumerate(chain):
         image = tf.cond(
-            chances[index] < _PROBABILITIES[change.__name__],
+            draws[index] < chance,
             lambda change=change, image=image, index=index: change(image, seeds[index]),
             lambda image=image: image,
         )
@@ -89,8 +79,7 @@ def jpeg(
         image: `[H, W, 3]`.
         seed: int32 `[2]`.
         quality: Bounds within 0 to 100.
-        chroma: One of `CHROMA_MODES`; drawn by default. "4:2:2" is put together from
-            two pictures in "4:4:4", as TensorFlow does not write it.
+        chroma: One of `CHROMA_MODES`; drawn by default.
 
     Returns:
         Whole numbers in [0, 255], float32.
@@ -107,8 +96,8 @@ def jpeg(
     drawn = tf.random.stateless_uniform([], seeds[0], low, high + 1, tf.int32)
     modes = {
         "4:2:0": lambda: augment.jpeg(image, seeds[0], quality),
-        "4:2:2": lambda: _jpeg_422(image, drawn, quality),
-        "4:4:4": lambda: _jpeg_444(image, drawn, quality),
+        "4:2:2": lambda: _finer_chroma(image, drawn, columns=False),
+        "4:4:4": lambda: _finer_chroma(image, drawn, columns=True),
     }
     if chroma is not None:
         result = modes[chroma]()
@@ -251,38 +240,34 @@ def _convolve(image: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(result, image.shape)
 
 
-def _jpeg_444(
-    image: tf.Tensor, drawn: tf.Tensor, quality: tuple[int, int]
-) -> tf.Tensor:
-    """Compresses with chroma of full size, at the quality `drawn` within the bounds."""
+def _finer_chroma(image: tf.Tensor, quality: tf.Tensor, columns: bool) -> tf.Tensor:
+    """Compresses with chroma of full height, and of full width too with `columns`.
+
+    The one op that takes its quality as a tensor halves both sides of the chroma, so
+    it is given a picture with each row twice, and each column: its chroma is then as
+    large as wanted. The luma, which no mode halves, comes from the picture as it is.
+    """
     pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
-    # The op that takes its quality as a tensor always halves the chroma. The one that
-    # does not has it as an attribute: so one op for each.
-    low, high = quality
-    encoded = tf.switch_case(
-        drawn - low,
-        [
-            lambda value=value: tf.io.encode_jpeg(
-                pixels, "rgb", value, chroma_downsampling=False
-            )
-            for value in range(low, high + 1)
-        ],
-    )
-    return tf.cast(tf.io.decode_jpeg(encoded, channels=3), tf.float32)
-
-
-def _jpeg_422(
-    image: tf.Tensor, drawn: tf.Tensor, quality: tuple[int, int]
-) -> tf.Tensor:
-    """Compresses with chroma of half the width: that of a picture of half the width."""
-    extent = tf.shape(image)
-    height, width = extent[0], extent[1]
-    half = (width + 1) // 2
-    even = tf.concat([image, image[:, width - 1 : 2 * half - 1]], axis=1)
-    narrow = tf.image.resize(even, [height, half], "area")
-    luma = tf.tensordot(_jpeg_444(image, drawn, quality), RGB_TO_YCC, 1)[..., :1]
-    chroma = tf.tensordot(_jpeg_444(narrow, drawn, quality), RGB_TO_YCC, 1)[..., 1:]
-    # Bilinear is what libjpeg calls fancy upsampling.
-    chroma = tf.image.resize(chroma, [height, 2 * half])[:, :width]
+    larger = tf.repeat(pixels, 2, axis=0)
+    if columns:
+        larger = tf.repeat(larger, 2, axis=1)
+    luma = _encode_and_decode(pixels, quality)[..., :1]
+    # Without fancy upscaling each value of chroma is there four times, unmixed.
+    chroma = _encode_and_decode(larger, quality, fancy_upscaling=False)
+    chroma = chroma[::2, ::2, 1:]
+    if not columns:
+        # Bilinear is what is called fancy upscaling.
+        extent = tf.shape(chroma)
+        chroma = tf.image.resize(chroma, [extent[0], 2 * extent[1]])
+        chroma = chroma[:, : tf.shape(image)[1]]
     result = tf.tensordot(tf.concat([luma, chroma], axis=-1), YCC_TO_RGB, 1)
     return tf.round(tf.clip_by_value(result, 0.0, 255.0))
+
+
+def _encode_and_decode(
+    pixels: tf.Tensor, quality: tf.Tensor, fancy_upscaling: bool = True
+) -> tf.Tensor:
+    """The luma and the two chroma differences of uint8 `[H, W, 3]` as JPEG: float32."""
+    encoded = tf.raw_ops.EncodeJpegVariableQuality(images=pixels, quality=quality)
+    decoded = tf.io.decode_jpeg(encoded, 3, fancy_upscaling=fancy_upscaling)
+    return tf.tensordot(tf.cast(decoded, tf.float32), RGB_TO_YCC, 1)

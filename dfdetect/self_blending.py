@@ -101,7 +101,7 @@ def self_blend_parts(
 def _default_box(seed: tf.Tensor) -> tf.Tensor:
     """About where the head lies in a crop with a margin: `boxes.square_crops`."""
     draws = tf.random.stateless_uniform([4], seed)
-    sides = tf.constant([0.7, 0.6]) + 0.25 * draws[:2]
+    sides = tf.constant([0.75, 0.65]) + 0.25 * draws[:2]
     middle = 0.5 + 0.1 * (draws[2:] - 0.5)
     return tf.concat([middle - sides / 2.0, middle + sides / 2.0], axis=0)
 
@@ -113,7 +113,7 @@ def _bounding_box(points: tf.Tensor) -> tf.Tensor:
 def _recolour(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Changes hue, saturation, contrast, brightness and each channel's level."""
     draws = tf.random.stateless_uniform([7], seed, -1.0, 1.0)
-    hue, saturation = 0.1 * draws[0], 1.0 + 0.3 * draws[1]
+    hue, saturation = 0.06 * draws[0], 1.0 + 0.3 * draws[1]
     # All of it is linear but the clipping: one product with a matrix. Hue turns the
     # plane of the two colour differences, saturation stretches it.
     turn = tf.stack(
@@ -125,7 +125,8 @@ def _recolour(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
     matrix = tf.constant(degradations.RGB_TO_YCC) @ turn
     matrix = matrix @ tf.constant(degradations.YCC_TO_RGB) * (1.0 + 0.15 * draws[2])
-    level = 15.0 * draws[3] + 20.0 * draws[4:]
+    # No more: on a dark face a stronger tint is what gives the fake away.
+    level = 12.0 * draws[3] + 8.0 * draws[4:]
     mean = tf.reduce_mean(image)
     changed = tf.tensordot(image - mean, matrix, 1) + mean + level
     return tf.ensure_shape(tf.clip_by_value(changed, 0.0, 255.0), image.shape)
@@ -207,17 +208,19 @@ def _mask(points: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     # Some forgeries replace the mouth or the eyes only.
     border = 0.6 * (draws[2] - 0.5)
     part = tf.where(draws[2] < 0.5, y - border, border - y)
-    depth = tf.where(draws[1] < 0.3, tf.minimum(depth, part), depth)
+    depth = tf.where(draws[1] < 0.2, tf.minimum(depth, part), depth)
     mask = tf.clip_by_value(depth / _CELL + 0.5, 0.0, 1.0)
 
     # Of the paper: a blur, an erosion, another blur of another width.
     mask = _blur(mask, 0.02 * 6.0 ** draws[3])
     mask = tf.where(mask >= 0.9 * tf.reduce_max(mask), mask, 0.0)
     mask = _blur(mask, 0.02 * 10.0 ** draws[4])
+    # Off with the tails of the Gaussian: a blend is the target itself outside.
+    mask = tf.maximum(mask / tf.reduce_max(mask) - 0.02, 0.0) / 0.98
     mask = tf.pad(mask[1:-1, 1:-1], [[1, 1], [1, 1]])
     index = tf.cast(draws[5] * len(_BLEND_RATIOS), tf.int32)
     ratio = tf.gather(tf.constant(_BLEND_RATIOS), index)
-    return ratio * mask / tf.reduce_max(mask)
+    return ratio * mask
 
 
 def _depth_in_oval(y: tf.Tensor, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -232,9 +235,9 @@ def _depth_in_oval(y: tf.Tensor, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         y * tf.cos(angle) - x * tf.sin(angle),
         y * tf.sin(angle) + x * tf.cos(angle),
     )
-    height, width = 0.6 + 0.35 * draws[3], 0.55 + 0.35 * draws[4]
+    height, width = 0.7 + 0.3 * draws[3], 0.65 + 0.3 * draws[4]
     width *= 1.0 - 0.3 * draws[5] * tf.clip_by_value(y / height, -1.0, 1.0)
-    power = 2.0 + 2.0 * draws[6]
+    power = 2.0 + 1.5 * draws[6]
     radius = tf.abs(y / height) ** power + tf.abs(x / width) ** power
     return (1.0 - radius ** (1.0 / power)) * tf.minimum(height, width)
 

@@ -1,0 +1,221 @@
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import degradations
+
+SEED = tf.constant([1, 2])
+CHANGES = [
+    degradations.forensics,
+    degradations.jpeg,
+    degradations.rescale,
+    degradations.gaussian_blur,
+    degradations.motion_blur,
+    degradations.noise,
+    degradations.cut_out,
+]
+
+
+def _picture(height, width):
+    """Smooth colours with some noise on them, as photographs are."""
+    draws = np.random.default_rng(0)
+    coarse = draws.uniform(0, 255, (4, 4, 3)).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    noise = draws.normal(0, 4, (height, width, 3))
+    return np.clip(smooth + noise, 0, 255).astype(np.float32)
+
+
+def _spot(size):
+    image = np.zeros((size, size, 3), np.float32)
+    image[size // 2, size // 2] = 255
+    return image
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_range_shape_and_seed(change):
+    image = _picture(40, 57)
+    results = [change(image, tf.constant([0, index])) for index in range(8)]
+    for result in results:
+        assert result.shape == (40, 57, 3) and result.dtype == tf.float32
+        assert 0 <= result.numpy().min() and result.numpy().max() <= 255
+    assert len({result.numpy().tobytes() for result in results}) >= 6
+    np.testing.assert_array_equal(change(image, tf.constant([0, 3])), results[3])
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_in_a_data_set_of_unknown_sizes(change):
+    pictures = [_picture(40, 57), _picture(33, 16), _picture(1, 1)]
+    rows = [(image, np.int32([4, index])) for image in pictures for index in range(2)]
+    spec = (tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32))
+    mapped = tf.data.Dataset.from_generator(lambda: rows, output_signature=spec).map(
+        change
+    )
+    assert mapped.element_spec == spec[0]
+    for row, found in zip(rows, mapped, strict=True):
+        np.testing.assert_allclose(found, change(*row), atol=2e-3)
+
+
+def test_forensics_leaves_some_pictures_alone_and_changes_most_of_them():
+    image = _picture(64, 64)
+    changed = (
+        tf.data.Dataset.range(250)
+        .map(lambda index: degradations.forensics(image, tf.stack([index, 7])))
+        .map(lambda found: _difference(found, image))
+    )
+    differences = np.array(list(changed.as_numpy_iterator()))
+    # Without flips: .7 * .85 * .92 * .8 * .7 * .5 * .8 of them meet no change.
+    assert 0.06 < np.mean(differences < 1e-3) < 0.19
+    assert np.median(differences) < 12
+
+
+def _difference(found, image):
+    """The mean absolute difference, of the picture or its mirror image."""
+    return tf.minimum(
+        tf.reduce_mean(tf.abs(found - image)),
+        tf.reduce_mean(tf.abs(found - image[:, ::-1])),
+    )
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 64), (37, 41)])
+@pytest.mark.parametrize("quality", [40, 75, 95])
+def test_jpeg_is_what_opencv_writes(height, width, quality):
+    image = _picture(height, width).round()
+    # Edges of colour both ways.
+    image[:, width // 2 :, 0] = 20
+    image[height // 3 :, :, 2] = 200
+    expected = {}
+    for mode in degradations.CHROMA_MODES:
+        factor = getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{mode.replace(':', '')}")
+        options = [cv2.IMWRITE_JPEG_QUALITY, quality]
+        options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, factor]
+        _, written = cv2.imencode(".jpg", image[..., ::-1].astype(np.uint8), options)
+        expected[mode] = cv2.imdecode(written, cv2.IMREAD_COLOR)[..., ::-1]
+    for mode in degradations.CHROMA_MODES:
+        found = degradations.jpeg(image, SEED, (quality, quality), mode).numpy()
+        errors = {
+            other: np.abs(found - pixels).mean() for other, pixels in expected.items()
+        }
+        # One grey level: TensorFlow's fast transform.
+        assert errors.pop(mode) < 1.5 and min(errors.values()) > 1.5
+
+
+def test_jpeg_blurs_edges_of_colour_as_its_mode_says():
+    # Red and blue of about equal luma, in columns and in rows.
+    image = np.tile(np.float32([200, 40, 40]), (32, 32, 1))
+    image[:, ::2] = (40, 100, 200)
+
+    def contrast(chroma, picture, axis):
+        found = degradations.jpeg(picture, SEED, (95, 95), chroma).numpy()
+        return np.abs(np.diff(found[..., 0], axis=axis)).mean()
+
+    columns = {mode: contrast(mode, image, 1) for mode in degradations.CHROMA_MODES}
+    turned = image.transpose(1, 0, 2)
+    rows = {mode: contrast(mode, turned, 0) for mode in degradations.CHROMA_MODES}
+    assert columns["4:4:4"] > 140 and rows["4:4:4"] > 140 and rows["4:2:2"] > 140
+    assert columns["4:2:2"] < 70 and columns["4:2:0"] < 70 and rows["4:2:0"] < 70
+
+
+def test_jpeg_draws_qualities_and_modes():
+    image = _picture(16, 24)
+    expected = {
+        (quality, mode): degradations.jpeg(image, SEED, (quality, quality), mode)
+        for quality in (50, 51)
+        for mode in degradations.CHROMA_MODES
+    }
+    seen = set()
+    for index in range(40):
+        found = degradations.jpeg(image, tf.constant([2, index]), (50, 51)).numpy()
+        seen |= {key for key, value in expected.items() if np.array_equal(value, found)}
+    assert {mode for _, mode in seen} == {*degradations.CHROMA_MODES}
+    assert {quality for quality, _ in seen} == {50, 51}
+
+
+def test_jpeg_wants_bounds_and_modes_that_there_are():
+    with pytest.raises(ValueError, match="ascend within 0 to 100, got"):
+        degradations.jpeg(_spot(8), SEED, (90, 101))
+    with pytest.raises(ValueError, match="chroma must be one of .* got '4:1:1'"):
+        degradations.jpeg(_spot(8), SEED, chroma="4:1:1")
+
+
+def test_rescale_takes_details_away_and_keeps_the_rest():
+    lines = np.zeros((64, 64, 3), np.float32)
+    lines[:, ::2] = 255
+    flat = np.full((64, 64, 3), 77, np.float32)
+    for index in range(20):
+        seed = tf.constant([3, index])
+        # Lines a pixel wide survive no quarter of the size, whatever the kernel.
+        found = degradations.rescale(lines, seed, (0.25, 0.25)).numpy()
+        assert np.abs(np.diff(found, axis=1)).mean() < 60
+        np.testing.assert_allclose(
+            degradations.rescale(flat, seed, (0.25, 1.0)), flat, atol=1e-3
+        )
+        same = degradations.rescale(lines, seed, (1.0, 1.0))
+        np.testing.assert_allclose(same, lines, atol=1e-3)
+    kernels = {
+        degradations.rescale(_picture(32, 32), tf.constant([5, index]), (0.5, 0.5))
+        .numpy()
+        .tobytes()
+        for index in range(40)
+    }
+    assert len(kernels) > 12
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.3, 2.5])
+def test_gaussian_blur_is_that_of_opencv(sigma):
+    image = _picture(30, 44)
+    found = degradations.gaussian_blur(image, SEED, (sigma, sigma))
+    side = 2 * int(3 * sigma + 0.5) + 1
+    expected = cv2.GaussianBlur(
+        image, (side, side), sigma, borderType=cv2.BORDER_REPLICATE
+    )
+    np.testing.assert_allclose(found, expected, atol=0.01)
+
+
+def test_motion_blur_makes_a_line_of_a_spot():
+    angles = set()
+    for index in range(12):
+        seed = tf.constant([6, index])
+        found = degradations.motion_blur(_spot(41), seed, (9.0, 9.0)).numpy()
+        np.testing.assert_allclose(found.sum((0, 1)), 255, rtol=1e-4)
+        positions = np.argwhere(found[..., 0] > 1e-3) - 20.0
+        weights = found[..., 0][found[..., 0] > 1e-3] / 255
+        spread = np.linalg.eigvalsh((positions.T * weights) @ positions)
+        # Nine pixels in a row have a variance of (81 - 1) / 12.
+        assert 5.5 < spread[1] < 7.5 and spread[0] < 0.4
+        angles.add(tuple(positions[0]))
+    assert len(angles) > 4
+    still = degradations.motion_blur(_spot(41), SEED, (1.0, 1.0))
+    np.testing.assert_allclose(still, _spot(41), atol=1e-3)
+
+
+def test_noise_has_its_sigma_and_is_grey_or_coloured():
+    image = np.full((64, 64, 3), 128, np.float32)
+    grey = []
+    for index in range(12):
+        seed = tf.constant([8, index])
+        added = degradations.noise(image, seed, (7.0, 7.0)).numpy() - image
+        assert abs(added.std() - 7) < 0.4 and abs(added.mean()) < 0.5
+        likeness = np.corrcoef(added[..., 0].ravel(), added[..., 1].ravel())[0, 1]
+        assert abs(likeness) < 0.1 or likeness > 0.999
+        grey.append(likeness > 0.5)
+    assert {*grey} == {False, True}
+
+
+def test_cut_out_fills_one_rectangle():
+    image = _picture(80, 120)
+    by_mean, corners = [], set()
+    for index in range(16):
+        seed = tf.constant([9, index])
+        found = degradations.cut_out(image, seed, (0.05, 0.1)).numpy()
+        changed = np.argwhere(np.any(found != image, axis=-1))
+        (top, left), (bottom, right) = changed.min(0), changed.max(0) + 1
+        area = (bottom - top) * (right - left)
+        assert len(changed) == area and 0.045 < area / (80 * 120) < 0.105
+        inside = found[top:bottom, left:right]
+        np.testing.assert_array_equal(
+            inside, np.broadcast_to(inside[0, 0], inside.shape)
+        )
+        by_mean.append(np.allclose(inside[0, 0], image.mean((0, 1)), atol=0.1))
+        corners.add((top, left))
+    assert {*by_mean} == {False, True} and len(corners) > 12

@@ -1,0 +1,165 @@
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import self_blending
+
+BOX = tf.constant([0.3, 0.4, 0.6, 0.7])
+
+
+def _picture(height, width):
+    draws = np.random.default_rng(0)
+    coarse = draws.uniform(30, 220, (4, 4, 3)).astype(np.float32)
+    smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+    noise = draws.normal(0, 6, (height, width, 3))
+    return np.clip(smooth + noise, 0, 255).astype(np.float32)
+
+
+def _parts(image, index, box=None, landmarks=None):
+    seed = tf.constant([3, index])
+    parts = self_blending.self_blend_parts(image, seed, box, landmarks)
+    return tuple(np.asarray(part) for part in parts)
+
+
+def _masks(count, box=None, landmarks=None):
+    image = _picture(100, 120)
+    parts = tf.data.Dataset.range(count).map(
+        lambda index: self_blending.self_blend_parts(
+            image, tf.stack([index, 3]), box, landmarks
+        )
+    )
+    return [mask for _, _, mask in parts.as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("box", [None, BOX])
+@pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 83)])
+def test_it_is_the_blend_of_its_parts(box, height, width):
+    image = _picture(height, width)
+    results = set()
+    for index in range(6):
+        source, target, mask = _parts(image, index, box)
+        assert source.shape == target.shape == (height, width, 3)
+        assert mask.shape == (height, width, 1)
+        assert 0 <= mask.min() and mask.max() <= 1
+        found = self_blending.self_blend(image, tf.constant([3, index]), box).numpy()
+        assert found.dtype == np.float32 and found.shape == image.shape
+        assert 0 <= found.min() and found.max() <= 255
+        expected = mask * source + (1 - mask) * target
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        outside = mask[..., 0] == 0
+        assert outside.any()
+        np.testing.assert_array_equal(found[outside], target[outside])
+        inside = mask[..., 0] > 0.2
+        assert np.abs(found - target)[inside].mean() > 0.5
+        again = self_blending.self_blend(image, tf.constant([3, index]), box)
+        np.testing.assert_array_equal(found, again)
+        results.add(found.tobytes())
+    assert len(results) == 6
+
+
+def test_the_blend_by_hand():
+    source, target = tf.fill([1, 2, 3], 200.0), tf.fill([1, 2, 3], 100.0)
+    mask = tf.constant([[[0.25], [1.0]]])
+    found = self_blending.blend(source, target, mask)
+    np.testing.assert_array_equal(found, [[[125.0] * 3, [200.0] * 3]])
+
+
+def test_in_a_data_set_of_unknown_sizes_with_and_without_landmarks():
+    spec = (
+        tf.TensorSpec([None, None, 3], tf.float32),
+        tf.TensorSpec([None, 2], tf.float32),
+    )
+    points = np.float32([[0.3, 0.3], [0.3, 0.7], [0.7, 0.5], [0.4, 0.5]])
+    rows = [
+        (_picture(40, 57), points),
+        (_picture(70, 64), np.zeros([0, 2], np.float32)),
+        (_picture(3, 1), points[:1]),
+    ]
+    seed = tf.constant([4, 5])
+    mapped = tf.data.Dataset.from_generator(lambda: rows, output_signature=spec).map(
+        lambda image, landmarks: self_blending.self_blend(image, seed, BOX, landmarks)
+    )
+    assert mapped.element_spec == spec[0]
+    for (image, landmarks), found in zip(rows, mapped, strict=True):
+        expected = self_blending.self_blend(image, seed, BOX, landmarks)
+        np.testing.assert_allclose(found, expected, atol=0.05)
+        if len(landmarks) < 3:
+            expected = self_blending.self_blend(image, seed, BOX)
+            np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_the_mask_is_about_the_head_and_nowhere_else():
+    for mask in _masks(20, BOX):
+        positions = np.argwhere(mask[..., 0] > 0.5 * mask.max()) + 0.5
+        top, left, bottom, right = BOX.numpy() * (100, 120, 100, 120)
+        centre = positions.mean(0)
+        assert top < centre[0] < bottom and left < centre[1] < right
+        share = len(positions) / ((bottom - top) * (right - left))
+        assert 0.1 < share < 1.1
+        # The grid of the mask reaches 1.6 times as far as the box.
+        assert not mask[:20].any() and not mask[72:].any()
+        assert not mask[:, :36].any() and not mask[:, 96:].any()
+
+
+def test_the_mask_of_a_crop_is_in_its_middle():
+    for mask in _masks(20):
+        weight = mask[..., 0] > 0.5 * mask.max()
+        assert 0.07 < weight.mean() < 0.8
+        centre = np.argwhere(weight).mean(0) / (100, 120)
+        assert np.all(np.abs(centre - 0.5) < 0.3)
+
+
+def test_masks_are_as_strong_as_the_paper_says():
+    # Not quite: enlarging the grid may miss the largest cell by a little.
+    tops = np.array([mask.max() for mask in _masks(60, BOX)])
+    nearest = np.abs(tops[:, None] - [0.25, 0.5, 0.75, 1.0]).argmin(1)
+    np.testing.assert_allclose(tops, (nearest + 1) / 4, atol=0.02)
+    counts = np.bincount(nearest, minlength=4)
+    assert counts.min() >= 3 and counts.argmax() == 3
+
+
+def test_the_mask_follows_the_hull_of_the_landmarks():
+    points = np.float32([[0.2, 0.25], [0.25, 0.75], [0.8, 0.7], [0.75, 0.2]])
+    inner = np.float32([[0.5, 0.5], [0.4, 0.6]])
+    pixels = np.round(points[:, ::-1] * (120, 100) - 0.5).astype(np.int32)
+    hull = cv2.fillConvexPoly(np.zeros((100, 120), np.uint8), pixels, 1) > 0
+    likeness = []
+    for mask in _masks(30, None, np.concatenate([points, inner])):
+        weight = mask[..., 0] > 0.5 * mask.max()
+        likeness.append((weight & hull).sum() / (weight | hull).sum())
+        assert (weight & hull).sum() > 0.85 * weight.sum()
+    # A part of the masks is of half the face.
+    assert np.median(likeness) > 0.7 and max(likeness) > 0.85
+
+
+def test_either_copy_is_the_changed_one():
+    image = _picture(60, 60)
+    untouched = [np.array_equal(_parts(image, index)[1], image) for index in range(20)]
+    assert 4 < sum(untouched) < 16
+
+
+def test_the_source_is_moved_a_little():
+    # Bright spots at the corners of the box, dark elsewhere.
+    image = np.full((200, 200, 3), 40, np.float32)
+    corners = np.array([[61, 81], [61, 139], [119, 81], [119, 139]])
+    for y, x in corners:
+        image[y - 2 : y + 3, x - 2 : x + 3] = 250
+    moved = []
+    for index in range(10):
+        source, *_ = _parts(image, index, BOX)
+        for y, x in corners:
+            window = source[y - 7 : y + 8, x - 7 : x + 8, 1]
+            weight = np.maximum(window - np.median(window) - 30, 0)
+            offset = np.indices(weight.shape) - 7
+            moved.append((offset * weight).sum((1, 2)) / weight.sum())
+    # 3 % of the 60 pixels of the box, and 5 % of half of them.
+    assert 0.5 < np.abs(moved).mean() and np.abs(moved).max() < 3.6
+
+
+def test_wrong_shapes_are_told():
+    image, seed = _picture(8, 8), tf.constant([1, 2])
+    with pytest.raises(ValueError, match=r"box must be \[4\], got \(1, 4\)"):
+        self_blending.self_blend(image, seed, BOX[None])
+    with pytest.raises(ValueError, match=r"landmarks must be .* got \(5, 3\)"):
+        self_blending.self_blend(image, seed, BOX, tf.zeros([5, 3]))
