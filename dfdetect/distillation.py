@@ -25,9 +25,7 @@ STAGES = {
 }
 
 
-def matched(
-    taps: Sequence[Any], targets: Sequence[Any]
-) -> tuple[list[Any], list[Any]]:
+def matched(taps: Sequence[Any], targets: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """Pairs of maps to be made equal, as many as both have.
 
     Args:

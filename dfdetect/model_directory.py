@@ -40,11 +40,14 @@ def load_detector(directory: str | None = None) -> Loaded:
     return model, described
 
 
-def load_classifier(directory: str | None = None) -> Loaded:
+def load_classifier(
+    directory: str | None = None, image_size: int | None = None
+) -> Loaded:
     """Builds the classifier that a directory holds.
 
     Args:
         directory: Its model directory; None for the default weights.
+        image_size: Side of its input in pixels; that of its manifest by default.
 
     Returns:
         The classifier, images to fake logits, and its manifest.
@@ -61,6 +64,7 @@ def load_classifier(directory: str | None = None) -> Loaded:
             f"labels of {directory} must be {list(labels.NAMES)}, "
             f"got {described['labels']}."
         )
-    model = classifier.build(described["model"], described["image_size"])
+    size = image_size or described["image_size"]
+    model = classifier.build(described["model"], size)
     weights.load(model, directory)
     return model, described

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from dfdetect import labels, losses
+from dfdetect import distillation, labels, losses
 
 Sums = tuple[dict[str, tf.Tensor], tf.Tensor]
 
@@ -18,6 +18,7 @@ def classification(
     model: keras.Model,
     batch: tuple[tf.Tensor, tf.Tensor],
     class_weights: Sequence[float] = (1.0, 1.0),
+    label_smoothing: float = 0.0,
 ) -> Sums:
     """Cross-entropy of head crops.
 
@@ -25,15 +26,59 @@ def classification(
         model: A classifier.
         batch: As `data.classifier_training` gives it.
         class_weights: How much a crop of each label counts.
+        label_smoothing: How much of a label is shared out among both: .1 makes a fake
+            .95 (Szegedy et al., Rethinking the Inception Architecture, 2016, section
+            7).
 
     Returns:
         The sums `loss` and `accuracy`, and the weight of the crops.
     """
     images, truths = batch
-    logits = tf.cast(model(images, training=True)[:, 0], tf.float32)
-    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(
-        tf.cast(truths, tf.float32), logits
+    logits = model(images, training=True)
+    return _cross_entropy(logits, truths, class_weights, label_smoothing)
+
+
+def distilled_classification(
+    model: keras.Model,
+    batch: tuple[tf.Tensor, tf.Tensor],
+    teacher_weight: float,
+    class_weights: Sequence[float] = (1.0, 1.0),
+    label_smoothing: float = 0.0,
+) -> Sums:
+    """Cross-entropy, and what the maps of the student lack of the teacher's.
+
+    Args:
+        model: Of `distillation.with_teacher`.
+        batch: See `classification`, as for the rest.
+        teacher_weight: How much the mean of the maps' errors counts; a constant would
+            have one of 1.
+        class_weights: See above.
+        label_smoothing: See above.
+
+    Returns:
+        Those of `classification`, with the sum `teacher`, the errors.
+    """
+    images, truths = batch
+    outputs = model(images, training=True)
+    sums, weight = _cross_entropy(
+        outputs["logits"], truths, class_weights, label_smoothing
     )
+    errors = distillation.errors(outputs["guesses"], outputs["targets"])
+    counts = tf.gather(tf.constant(class_weights, tf.float32), truths)
+    sums["teacher"] = tf.reduce_sum(counts * tf.add_n(errors) / len(errors))
+    sums["loss"] += teacher_weight * sums["teacher"]
+    return sums, weight
+
+
+def _cross_entropy(
+    logits: tf.Tensor,
+    truths: tf.Tensor,
+    class_weights: Sequence[float],
+    label_smoothing: float,
+) -> Sums:
+    logits = tf.cast(logits[:, 0], tf.float32)
+    targets = tf.cast(truths, tf.float32) * (1 - label_smoothing) + label_smoothing / 2
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
     right = tf.cast(tf.equal(logits > 0, truths == labels.FAKE), tf.float32)
     counts = tf.gather(tf.constant(class_weights, tf.float32), truths)
     sums = {

@@ -6,6 +6,8 @@
 
 import functools
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -16,23 +18,62 @@ from absl import app, flags
 from dfdetect import (
     calibration,
     data,
+    distillation,
     evaluation,
     labels,
     manifest,
+    model_directory,
     objectives,
     run_flags,
+    sampling,
     summaries,
+    train_step,
     training,
 )
+from dfdetect.batches import Batches
 from dfdetect.metrics import classification
-from dfdetect.models import classifier, weights
+from dfdetect.models import classifier, mobilenet, weights
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
-_DATASET = flags.DEFINE_string("dataset", "labeled_faces", "A prepared data set.")
-_MODEL = flags.DEFINE_enum("model", "xception", classifier.NAMES, "Architecture.")
+_DATASET = flags.DEFINE_list(
+    "dataset", ["labeled_faces"], "Prepared data sets, by commas."
+)
+_WEIGHTS = flags.DEFINE_list(
+    "dataset_weights", [], "How much each data set counts; by default its size."
+)
+_SAMPLING = flags.DEFINE_enum(
+    "sampling",
+    "natural",
+    sampling.MODES,
+    "All crops alike, as many reals as fakes, or each real beside a fake made of it.",
+)
+_SELF_BLENDED = flags.DEFINE_float(
+    "self_blended",
+    0.0,
+    "Share of the fakes that are made by blending a real with itself.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+_AUGMENTATION = flags.DEFINE_enum(
+    "augmentation",
+    "light",
+    data.AUGMENTATIONS,
+    "How crops are changed at random: cut, mirrored and coloured; or cut and then "
+    "degraded as on the way through cameras, editors and platforms.",
+)
+_MODEL = flags.DEFINE_enum(
+    "model", "xception", classifier.NAMES + classifier.TEACHERS, "Architecture."
+)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 299, "Side of the crops, px.")
+_TRAINING_SIZE = flags.DEFINE_integer(
+    "training_size",
+    None,
+    "Side of the crops in training, px; by default --image_size. Smaller ones cost "
+    "less, and as they are parts, the scale is that of whole ones later (Touvron et "
+    "al., Fixing the train-test resolution discrepancy, 2019).",
+)
 _DROPOUT = flags.DEFINE_float("dropout", 0.5, "Share of pooled features dropped.")
 _CROP_MARGIN = flags.DEFINE_float(
     "crop_margin",
@@ -49,7 +90,17 @@ _FREEZE_THROUGH = flags.DEFINE_string(
 _BALANCE = flags.DEFINE_bool(
     "balance", False, "Let real and fake crops count the same in all, however many."
 )
-_AUGMENT = flags.DEFINE_bool("augment", True, "Change the crops at random.")
+_LABEL_SMOOTHING = flags.DEFINE_float(
+    "label_smoothing", 0.0, "Share of a label given to both; .1 makes a fake .95.", 0, 1
+)
+_TEACHER = flags.DEFINE_string(
+    "teacher",
+    None,
+    "Folder of a trained classifier whose feature maps are learned as well.",
+)
+_TEACHER_WEIGHT = flags.DEFINE_float(
+    "teacher_weight", 1.0, "How much the errors of the maps count beside the labels."
+)
 _PROJECTED = flags.DEFINE_integer(
     "projected", 256, "Validation crops in TensorBoard's projector.", lower_bound=0
 )
@@ -57,38 +108,52 @@ _BN_MOMENTUM = flags.DEFINE_float(
     "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
 )
 
+_CALIBRATION_CROPS = 128  # That a .tflite snapshot's batch norms are fitted to.
+
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, classification.METRICS)
-    builder = data.open_builder(FLAGS.data_dir, _DATASET.value)
+    builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    batches = _batches(builders)
+    training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
     with strategy.scope():
-        model = _build()
-    print(weights.load_snapshot(model, FLAGS.snapshot))
+        student, model = _build(training_size)
+    print(_load_snapshot(student, batches))
     freeze_through = "pool" if FLAGS.freeze_backbone else _FREEZE_THROUGH.value
     if freeze_through:
-        _freeze(model, freeze_through)
-    run_flags.adapt(model, strategy)
-    judged = _build()
-    logits_function = evaluation.logits_function(judged)
-    embed = tf.function(classifier.embedding_model(judged))
-    validation = data.classifier_evaluation(
-        builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
-    )
+        _freeze(student, freeze_through)
+    run_flags.adapt(student, strategy)
+    judged_student, judged = _build(_IMAGE_SIZE.value)
+    logits_function = evaluation.logits_function(judged_student)
+    embed = tf.function(classifier.embedding_model(judged_student))
+    validation = {
+        builder.info.name: data.classifier_evaluation(
+            builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
+        )
+        for builder in builders
+    }
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
 
     def evaluate() -> dict[str, float]:
-        latest[:] = logits, truths = evaluation.classifier_logits(
-            logits_function, validation
+        found = {
+            name: evaluation.classifier_logits(logits_function, crops)
+            for name, crops in validation.items()
+        }
+        latest[:] = map(np.concatenate, zip(*found.values(), strict=True))
+        summaries.classification(latest[1], calibration.probability(latest[0]))
+        return _means(
+            {
+                name: classification.summary(truths, calibration.probability(logits))
+                for name, (logits, truths) in found.items()
+            }
         )
-        probabilities = calibration.probability(logits)
-        summaries.classification(truths, probabilities)
-        return classification.summary(truths, probabilities)
 
     def keep_best(figures: dict[str, float]) -> dict:
-        weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
+        path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
+        weights.save(judged_student, path)
         described = {
             "kind": "classifier",
             "model": _MODEL.value,
@@ -97,28 +162,19 @@ def main(argv: list[str]) -> None:
             "temperature": calibration.fit_temperature(*latest),
             "threshold": 0.5,
             "labels": list(labels.NAMES),
-            "data": data.describe(builder),
+            "data": [data.describe(builder) for builder in builders],
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
         manifest.write(FLAGS.model_dir, described)
-        _project(embed, validation)
+        _project(embed, next(iter(validation.values())))
         return described
 
     training.train(
         model,
         judged,
-        functools.partial(
-            objectives.classification, class_weights=_class_weights(builder)
-        ),
-        data.classifier_training(
-            builder,
-            "train",
-            _IMAGE_SIZE.value,
-            FLAGS.batch_size,
-            FLAGS.seed,
-            _AUGMENT.value,
-        ),
+        _loss(builders),
+        batches,
         evaluate,
         keep_best,
         settings,
@@ -126,20 +182,83 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _build() -> keras.Model:
-    return classifier.build(
-        _MODEL.value, _IMAGE_SIZE.value, _DROPOUT.value, _BN_MOMENTUM.value
+def _batches(builders: Sequence[tfds.core.DatasetBuilder]) -> Batches:
+    try:
+        dataset_weights = [float(weight) for weight in _WEIGHTS.value] or None
+    except ValueError as error:
+        raise app.UsageError(f"--dataset_weights: {error}") from error
+    return data.classifier_training(
+        builders,
+        "train",
+        _TRAINING_SIZE.value or _IMAGE_SIZE.value,
+        FLAGS.batch_size,
+        FLAGS.seed,
+        _AUGMENTATION.value,
+        _SAMPLING.value,
+        dataset_weights,
+        _SELF_BLENDED.value,
+        _CROP_MARGIN.value,
     )
 
 
-def _class_weights(builder: tfds.core.DatasetBuilder) -> list[float]:
+def _build(image_size: int) -> tuple[keras.Model, keras.Model]:
+    """The classifier, and what is trained: itself, or beside it its teacher."""
+    student = classifier.build(
+        _MODEL.value, image_size, _DROPOUT.value, _BN_MOMENTUM.value
+    )
+    if not _TEACHER.value:
+        return student, student
+    teacher, described = model_directory.load_classifier(_TEACHER.value, image_size)
+    return student, distillation.with_teacher(
+        _MODEL.value, student, described["model"], teacher
+    )
+
+
+def _load_snapshot(student: keras.Model, batches: Batches) -> weights.Report:
+    if not FLAGS.snapshot.endswith(".tflite"):
+        return weights.load_snapshot(student, FLAGS.snapshot)
+    if _MODEL.value not in classifier.TEACHERS:
+        raise app.UsageError(f"--snapshot: {_MODEL.value} has no weights in .tflite.")
+    first = batches.from_step(0).take(-(-_CALIBRATION_CROPS // FLAGS.batch_size))
+    crops = np.concatenate([crops for crops, _ in first])
+    mobilenet.load_tflite(student, FLAGS.snapshot, crops)
+    keys = tuple(weights.variables(student))
+    return weights.Report(loaded=tuple(k for k in keys if not k.startswith("logits")))
+
+
+def _loss(builders: Sequence[tfds.core.DatasetBuilder]) -> train_step.LossFunction:
+    options: dict[str, Any] = {
+        "class_weights": _class_weights(builders),
+        "label_smoothing": _LABEL_SMOOTHING.value,
+    }
+    if not _TEACHER.value:
+        return functools.partial(objectives.classification, **options)
+    return functools.partial(
+        objectives.distilled_classification,
+        teacher_weight=_TEACHER_WEIGHT.value,
+        **options,
+    )
+
+
+def _means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Each figure's mean over the data sets, and of several the area of each one."""
+    means = {
+        metric: float(np.mean([values[metric] for values in figures.values()]))
+        for metric in classification.METRICS
+    }
+    if len(figures) > 1:
+        means |= {f"auc_{name}": values["auc"] for name, values in figures.items()}
+    return means
+
+
+def _class_weights(builders: Sequence[tfds.core.DatasetBuilder]) -> list[float]:
     """By label; their mean over the training crops is 1."""
     if not _BALANCE.value:
         return [1.0, 1.0]
-    counts = data.count_labels(builder, "train")
+    counts = np.sum([data.count_labels(b, "train") for b in builders], axis=0)
     if not all(counts):
         raise ValueError(f"--balance wants real and fake crops, got {counts}.")
-    return [sum(counts) / (2 * count) for count in counts]
+    return [float(sum(counts) / (2 * count)) for count in counts]
 
 
 def _freeze(model: keras.Model, last: str) -> None:

@@ -130,6 +130,7 @@ def load_tflite(
     """
     arrays = iter(_dequantised(path))
     norms = []
+    bias = None
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D | keras.layers.DepthwiseConv2D):
             kernel, bias = next(arrays, None), next(arrays, None)
@@ -142,7 +143,10 @@ def load_tflite(
                     f"{None if found is None else found.shape}."
                 )
             layer.set_weights([found])
-        elif isinstance(layer, keras.layers.BatchNormalization) and layer.center:
+        elif layer.name != "pool" and isinstance(
+            layer, keras.layers.BatchNormalization
+        ):
+            assert bias is not None  # Each follows a convolution.
             size = len(bias)
             scale = np.full(size, np.sqrt(1 + _EPSILON))
             layer.set_weights([scale, bias, np.zeros(size), np.ones(size)])
@@ -187,4 +191,3 @@ def _restore_statistics(
         variance = np.maximum(square - mean**2, 1e-4)
         offset = norm.get_weights()[1] + mean
         norm.set_weights([np.sqrt(variance + _EPSILON), offset, mean, variance])
-
