@@ -26,10 +26,11 @@ STAGES = {
 
 
 def matched(taps: Sequence[Any], targets: Sequence[Any]) -> tuple[list[Any], list[Any]]:
-    """Pairs of maps to be made equal, as many as both have.
+    """Pairs of maps `[B, H, W, C]`, or vectors `[B, C]`, to be made equal.
 
     Args:
-        taps: The student's maps.
+        taps: The student's, in the order of `targets`; what one side has more than the
+            other is left out.
         targets: The teacher's, of the same strides.
 
     Returns:
@@ -38,8 +39,9 @@ def matched(taps: Sequence[Any], targets: Sequence[Any]) -> tuple[list[Any], lis
     """
     guesses, standards = [], []
     for index, (tap, target) in enumerate(zip(taps, targets, strict=False)):
-        project = keras.layers.Conv2D(
-            target.shape[-1], 1, dtype="float32", name=f"project{index}"
+        # Of each place by itself: a 1x1 convolution of a map.
+        project = keras.layers.Dense(
+            target.shape[-1], dtype="float32", name=f"project{index}"
         )
         standardise = keras.layers.BatchNormalization(
             center=False, scale=False, dtype="float32", name=f"standardise{index}"
@@ -50,17 +52,17 @@ def matched(taps: Sequence[Any], targets: Sequence[Any]) -> tuple[list[Any], lis
 
 
 def errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
-    """Mean square errors of each map, `[B]` each; 1 is what a constant would reach.
+    """Mean square errors of each pair, `[B]`; 1 is what a constant would reach.
 
     The teacher's maps are brought to the size of the student's.
     """
     found = []
     for guess, target in zip(guesses, targets, strict=True):
-        size = keras.ops.shape(guess)[1:3]
-        if tuple(target.shape[1:3]) != tuple(guess.shape[1:3]):
+        if tuple(target.shape[1:]) != tuple(guess.shape[1:]):
+            size = keras.ops.shape(guess)[1:3]
             target = keras.ops.image.resize(target, size, antialias=True)
         error = keras.ops.square(guess - keras.ops.stop_gradient(target))
-        found.append(keras.ops.mean(error, axis=(1, 2, 3)))
+        found.append(keras.ops.mean(error, axis=range(1, len(error.shape))))
     return found
 
 
@@ -77,7 +79,7 @@ def with_teacher(
 
     Returns:
         A model from crops to a dict: `logits` of the student, and the lists `guesses`
-        and `targets` of `matched`.
+        and `targets` of `matched`, maps and then what both pool.
 
     Raises:
         ValueError: It is not known which maps of a network are to be taken.
@@ -87,9 +89,10 @@ def with_teacher(
             raise ValueError(f"distillation knows {list(STAGES)}, got {each!r}.")
     teacher.trainable = False
     images = keras.Input(student.input_shape[1:], name="images")
-    taps = classifier.feature_maps(student, [*STAGES[name], "logits"])
-    *maps, logits = taps(images)
-    targets = classifier.feature_maps(teacher, STAGES[teacher_name])(images)
-    guesses, targets = matched(maps, targets)
+    taps = classifier.feature_maps(student, [*STAGES[name], "pool", "logits"])
+    *maps, pooled, logits = taps(images)
+    stages = STAGES[teacher_name][: len(maps)]
+    targets = classifier.feature_maps(teacher, [*stages, "pool"])(images)
+    guesses, targets = matched([*maps[: len(stages)], pooled], targets)
     outputs = {"logits": logits, "guesses": guesses, "targets": targets}
     return keras.Model(images, outputs)

@@ -98,6 +98,8 @@ class Sampler:
         if not 0 <= self_blended <= 1:
             raise ValueError(f"self_blended must be in [0, 1], got {self_blended}.")
         sizes = [len(catalogue.labels) for catalogue in catalogues]
+        if not sum(sizes):
+            raise ValueError("There is no record.")
         weights = list(sizes if weights is None else weights)
         if len(weights) != len(sizes) or not all(w > 0 for w in weights):
             raise ValueError(
@@ -140,8 +142,6 @@ class Sampler:
         return Draws(datasets, records, blended)
 
     def _check_classes(self) -> None:
-        if not any(len(catalogue.labels) for catalogue in self._catalogues):
-            raise ValueError("There is no record.")
         if self._mode == "natural" and not self._self_blended:
             return
         reals, fakes = (

@@ -1,0 +1,83 @@
+"""Records of a prepared split, one by one and in any order."""
+
+import labelled_pictures
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import data, images, labels, record_index, sampling
+from dfdetect.batches import NAME
+
+
+@pytest.fixture(scope="module")
+def faces(prepared):
+    return data.open_builder(str(prepared), "labeled_faces")
+
+
+def test_records_are_those_that_tfds_reads(faces):
+    index = record_index.RecordIndex(faces, "train")
+    expected = {e[NAME].numpy().decode(): e for e in data._encoded(faces, "train")}
+    assert len(expected) == len(index.catalogue.labels) == 8
+    for place in (5, 0, 7, 2):
+        example = tf.train.Example.FromString(index.read(place)).features.feature
+        record = expected[index.name(place)]
+        assert example["image"].bytes_list.value[0] == record["image"].numpy()
+        assert index.catalogue.labels[place] == record["label"].numpy()
+        assert index.catalogue.origins[place] == record["group"].numpy().decode()
+
+
+def test_batches_hold_what_the_sampler_says(faces):
+    index = record_index.RecordIndex(faces, "train")
+    sampler = sampling.Sampler([index.catalogue], 4, seed=0, mode="pairs")
+    source = record_index.Sampled([index], sampler, batch_size=4)
+    assert source.size == 8
+    for first in (0, 8):
+        draws = [sampler.batch(first // 4), sampler.batch(first // 4 + 1)]
+        records = np.concatenate([d.records for d in draws])
+        found = [example for (example,) in source.from_index(first).take(8)]
+        assert [e[NAME].numpy().decode() for e in found] == [*map(index.name, records)]
+        truths = [e["label"].numpy() for e in found]
+        np.testing.assert_array_equal(truths, index.catalogue.labels[records])
+
+
+def test_a_blended_real_is_a_fake_and_looks_different(faces):
+    def batches(share, mode="pairs"):
+        return data.classifier_training(
+            [faces], "train", 71, 4, 0, "none", mode, self_blended=share
+        )
+
+    (crops, truths), *_ = batches(1.0).from_step(0).take(1)
+    assert sorted(truths.numpy()) == [0, 0, 1, 1]
+    files = [
+        images.resize(images.decode_image(e["image"]), 71)
+        for e in data._encoded(faces, "train")
+        if e["label"] == labels.REAL
+    ]
+    distance = [
+        min(float(tf.reduce_mean(tf.abs(crop - file))) for file in files)
+        for crop in crops
+    ]
+    real = truths.numpy() == 0
+    assert max(np.array(distance)[real]) < 0.01
+    assert min(np.array(distance)[~real]) > 0.1
+
+
+def test_data_sets_are_mixed(faces, tmp_path):
+    picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+    pictures = [(f"{i}.png", i % 2, picture) for i in range(4)]
+    black = labelled_pictures.prepare(tmp_path, {"train": pictures})
+    batches = data.classifier_training(
+        [faces, black], "train", 32, 8, 0, "forensic", "balanced", weights=[1, 1]
+    )
+    for crops, truths in batches.from_step(0).take(2):
+        assert truths.numpy().sum() == 4
+        assert crops.shape == (8, 32, 32, 3)
+        assert 0 <= crops.numpy().min() and crops.numpy().max() <= 255
+
+
+def test_what_is_no_set_of_labelled_pictures_is_refused(prepared, faces):
+    heads = data.open_builder(str(prepared), "hollywood_heads")
+    with pytest.raises(ValueError, match="hollywood_heads.* has no label"):
+        record_index.RecordIndex(heads, "train")
+    with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
+        data.classifier_training([faces], "train", 32, 8, 0, "some")

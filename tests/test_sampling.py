@@ -1,0 +1,152 @@
+"""Which records come into which batch."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from dfdetect.sampling import Catalogue, Sampler
+
+
+def _catalogue(*records):
+    """Of (label, origin) pairs."""
+    labels, origins = zip(*records, strict=True)
+    return Catalogue(np.array(labels), np.array(origins))
+
+
+# Three reals with two fakes each, and two reals and three fakes of unknown origin.
+PAIRED = _catalogue(
+    *[(0, f"v{i}") for i in range(3)], *[(1, f"v{i % 3}") for i in range(6)]
+)
+LOOSE = _catalogue((0, ""), (1, ""), (1, ""), (1, ""), (0, ""))
+
+
+def _records(sampler, steps):
+    """(dataset, record, blended) of all batches, one after the other."""
+    batches = [sampler.batch(step) for step in range(steps)]
+    return [
+        (int(d), int(r), bool(b))
+        for draws in batches
+        for d, r, b in zip(draws.datasets, draws.records, draws.blended, strict=True)
+    ]
+
+
+def test_naturally_each_record_comes_once_before_any_comes_again():
+    drawn = _records(Sampler([PAIRED], 4, seed=0), 9)
+    passes = [[record for _, record, _ in drawn[i : i + 9]] for i in range(0, 36, 9)]
+    assert all(sorted(records) == list(range(9)) for records in passes)
+    assert len({tuple(records) for records in passes}) == 4
+    assert not any(blended for _, _, blended in drawn)
+
+
+def test_a_batch_depends_on_seed_and_step_alone():
+    one, same = Sampler([PAIRED], 4, seed=0), Sampler([PAIRED], 4, seed=0)
+    same.batch(3)
+    for step in (7, 2):
+        np.testing.assert_array_equal(one.batch(step).records, same.batch(step).records)
+    other = Sampler([PAIRED], 4, seed=1)
+    assert _records(one, 5) != _records(other, 5)
+
+
+def test_weights_mix_data_sets_evenly_in_every_stretch():
+    sampler = Sampler([PAIRED, LOOSE], 10, seed=0, weights=[4, 1])
+    for step in range(30):
+        assert abs((sampler.batch(step).datasets == 0).sum() - 8) <= 1
+    drawn = _records(sampler, 30)
+    counts = collections.Counter(record for dataset, record, _ in drawn if dataset)
+    assert max(counts.values()) - min(counts.values()) <= 1
+    # By default data sets count by their sizes.
+    drawn = _records(Sampler([PAIRED, LOOSE], 7, seed=0), 20)
+    assert sum(dataset for dataset, _, _ in drawn) == 50
+
+
+def test_the_cycle_of_strata_has_no_seam():
+    sampler = Sampler([PAIRED, LOOSE], 10, seed=0, weights=[1, 2])
+    drawn = [
+        (int(d), int(r))
+        for step in range(990, 1010)
+        for d, r in zip(
+            sampler.batch(step).datasets, sampler.batch(step).records, strict=True
+        )
+    ]
+    counts = collections.Counter(record for dataset, record in drawn if dataset == 1)
+    assert max(counts.values()) - min(counts.values()) <= 2
+
+
+def test_balanced_batches_have_as_many_reals_as_fakes():
+    sampler = Sampler([PAIRED, LOOSE], 8, seed=0, mode="balanced")
+    drawn = _records(sampler, 50)
+    labels = [(PAIRED, LOOSE)[d].labels[r] for d, r, _ in drawn]
+    assert sum(labels) == 200
+    reals = collections.Counter(r for d, r, _ in drawn if d == 0 and r < 3)
+    assert max(reals.values()) - min(reals.values()) <= 1
+
+
+def test_a_real_comes_with_a_fake_of_its_own():
+    sampler = Sampler([PAIRED], 4, seed=0, mode="pairs")
+    seen = set()
+    for step in range(60):
+        records = sampler.batch(step).records
+        reals = sorted(PAIRED.origins[r] for r in records if PAIRED.labels[r] == 0)
+        fakes = sorted(PAIRED.origins[r] for r in records if PAIRED.labels[r] == 1)
+        assert reals == fakes and len(reals) == 2
+        seen |= set(records.tolist())
+    assert seen == set(range(9))
+
+
+def test_a_real_of_unknown_origin_comes_with_any_fake_of_its_set():
+    sampler = Sampler([PAIRED, LOOSE], 4, seed=0, mode="pairs", weights=[1, 1])
+    drawn = _records(sampler, 40)
+    loose = [LOOSE.labels[record] for dataset, record, _ in drawn if dataset == 1]
+    assert len(loose) == 80 and sum(loose) == 40
+    assert {r for d, r, _ in drawn if d == 1} == set(range(5))
+
+
+def test_workers_get_reals_and_fakes():
+    # They take every other slot of a batch.
+    sampler = Sampler([PAIRED], 16, seed=0, mode="pairs")
+    first = [
+        PAIRED.labels[sampler.batch(step).records[::2]].mean() for step in range(40)
+    ]
+    assert 0.4 < np.mean(first) < 0.6 and np.ptp(first) > 0
+
+
+@pytest.mark.parametrize("mode", ["natural", "balanced", "pairs"])
+def test_reals_are_blended_in_place_of_fakes(mode):
+    sampler = Sampler([PAIRED], 8, seed=0, mode=mode, self_blended=0.5)
+    drawn = _records(sampler, 100)
+    blended = [record for _, record, is_blended in drawn if is_blended]
+    assert all(PAIRED.labels[record] == 0 for record in blended)
+    plain_fakes = sum(PAIRED.labels[r] == 1 for _, r, b in drawn if not b)
+    share = len(blended) / (len(blended) + plain_fakes)
+    assert 0.42 < share < 0.58
+    if mode == "pairs":
+        for step in range(10):
+            draws = sampler.batch(step)
+            is_fake = draws.blended | (PAIRED.labels[draws.records] == 1)
+            origins = PAIRED.origins[draws.records]
+            assert sorted(origins[is_fake]) == sorted(origins[~is_fake])
+
+
+@pytest.mark.parametrize("mode", ["balanced", "pairs"])
+def test_fakes_can_be_made_from_reals_alone(mode):
+    reals = _catalogue((0, "a"), (0, "b"), (0, "c"))
+    drawn = _records(Sampler([reals], 6, seed=0, mode=mode, self_blended=1.0), 10)
+    assert sum(blended for _, _, blended in drawn) == 30
+    with pytest.raises(
+        ValueError, match=r"wants real and fake .* \[3\] real and \[0\]"
+    ):
+        Sampler([reals], 6, seed=0, mode=mode)
+
+
+def test_wrong_arguments():
+    with pytest.raises(ValueError, match="mode must be one of .*'odd'"):
+        Sampler([PAIRED], 4, seed=0, mode="odd")
+    with pytest.raises(ValueError, match="batch_size must be even for pairs, got 3"):
+        Sampler([PAIRED], 3, seed=0, mode="pairs")
+    with pytest.raises(ValueError, match="2 numbers above 0, got .1."):
+        Sampler([PAIRED, LOOSE], 4, seed=0, weights=[1])
+    with pytest.raises(ValueError, match=r"self_blended must be in \[0, 1\], got 2"):
+        Sampler([PAIRED], 4, seed=0, self_blended=2)
+    with pytest.raises(ValueError, match="There is no record"):
+        Sampler([Catalogue(np.zeros(0), np.zeros(0, str))], 4, seed=0)
