@@ -91,3 +91,58 @@ def test_sixteen_pictures_are_learnt_by_heart(run_script, same, tmp_path, phi):
     figures = [json.loads(text)["ap"] for text in lines]
     assert figures[0] < 0.9  # It begins with nothing.
     assert max(figures) > 0.98
+
+
+@pytest.fixture(scope="module", name="same_faces")
+def _same_faces(run_script, tmp_path_factory):
+    """32 faces, half of them fake: the same ones to train and to validate on."""
+    faces = SAMPLE / "faces_dfdc"
+    if not faces.is_dir():
+        pytest.skip(f"There are no pictures in {faces}.")
+    folder = tmp_path_factory.mktemp("overfit_faces")
+    lines = (faces / "labels.csv").read_text().splitlines()[1:]
+    rows = [line.split(",") for line in lines]
+    chosen = [
+        row
+        for label in ("real", "fake")
+        for row in [row for row in rows if row[1] == label][:16]
+    ]
+    (folder / "source").mkdir()
+    listed = ["path,label,split,group"]
+    for split in ("train", "val"):
+        for path, label, *_ in chosen:
+            name = f"{split}_{label}_{pathlib.Path(path).name}"
+            shutil.copy(faces / path, folder / "source" / name)
+            listed.append(f"{name},{label},{split},{name}")
+    (folder / "source" / "labels.csv").write_text("\n".join(listed) + "\n")
+    run_script(
+        "datasets/prepare.py",
+        "--dataset=labeled_faces",
+        f"--manual_dir={folder / 'source'}",
+        f"--data_dir={folder}",
+    )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["xception", "efficientnet_b0"])
+def test_thirty_two_faces_are_learnt_by_heart(run_script, same_faces, tmp_path, model):
+    run_script(
+        "train/classifier.py",
+        f"--data_dir={same_faces}",
+        f"--model_dir={tmp_path / 'run'}",
+        f"--model={model}",
+        "--image_size=128",
+        "--augmentation=none",
+        "--dropout=0",
+        "--bn_momentum=0.9",
+        "--batch_size=16",
+        "--steps=150",
+        "--warmup_steps=10",
+        "--weight_decay=0",
+        "--eval_every=50",
+        "--checkpoint_every=150",
+    )
+    lines = (tmp_path / "run" / "evaluations.jsonl").read_text().splitlines()
+    figures = [json.loads(text)["auc"] for text in lines]
+    assert max(figures) == 1.0

@@ -75,6 +75,9 @@ _TRAINING_SIZE = flags.DEFINE_integer(
     "al., Fixing the train-test resolution discrepancy, 2019).",
 )
 _DROPOUT = flags.DEFINE_float("dropout", 0.5, "Share of pooled features dropped.")
+_DROP_CONNECT_RATE = flags.DEFINE_float(
+    "drop_connect_rate", 0.2, "Chance to skip an EfficientNet's last residual block."
+)
 _CROP_MARGIN = flags.DEFINE_float(
     "crop_margin",
     1.3,
@@ -204,7 +207,11 @@ def _batches(builders: Sequence[tfds.core.DatasetBuilder]) -> Batches:
 def _build(image_size: int) -> tuple[keras.Model, keras.Model]:
     """The classifier, and what is trained: itself, or beside it its teacher."""
     student = classifier.build(
-        _MODEL.value, image_size, _DROPOUT.value, _BN_MOMENTUM.value
+        _MODEL.value,
+        image_size,
+        _DROPOUT.value,
+        _BN_MOMENTUM.value,
+        _DROP_CONNECT_RATE.value,
     )
     if not _TEACHER.value:
         return student, student

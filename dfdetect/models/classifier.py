@@ -18,7 +18,11 @@ _BACKBONE_STAGES = ("block3", "block5", "block7")
 
 
 def build(
-    name: str, image_size: int, dropout: float = 0.5, bn_momentum: float = 0.99
+    name: str,
+    image_size: int,
+    dropout: float = 0.5,
+    bn_momentum: float = 0.99,
+    drop_connect_rate: float = 0.2,
 ) -> keras.Model:
     """Builds a classifier with random weights.
 
@@ -27,6 +31,7 @@ def build(
         image_size: Side of the crops in pixels.
         dropout: Share of the pooled features dropped in training.
         bn_momentum: Of the batch norms; .9 for a short run from random weights.
+        drop_connect_rate: Of EfficientNets, see `efficientnet.build`.
 
     Returns:
         A model from RGB `[B, image_size, image_size, 3]` float32 in [0, 255] to the
@@ -42,6 +47,7 @@ def build(
     if name in TEACHERS:
         return mobilenet.MobileNetV2(image_size, name=name, **options)
     if name in _EFFICIENTNETS:
+        options["drop_connect_rate"] = drop_connect_rate
         return EfficientNet(image_size, _EFFICIENTNETS[name], name=name, **options)
     if name in _MESONETS:
         inception = name == "mesoinception4"
@@ -91,6 +97,7 @@ class EfficientNet(keras.Model):
         num_outputs: Number of logits.
         dropout: Share of the pooled features dropped in training.
         bn_momentum: Of the moving statistics.
+        drop_connect_rate: See `efficientnet.build`.
         name: Of the model.
 
     Raises:
@@ -104,6 +111,7 @@ class EfficientNet(keras.Model):
         num_outputs: int = 1,
         dropout: float = 0.2,
         bn_momentum: float = 0.99,
+        drop_connect_rate: float = 0.2,
         name: str = "efficientnet",
         **kwargs: Any,
     ) -> None:
@@ -115,7 +123,9 @@ class EfficientNet(keras.Model):
             )
         images = keras.Input((image_size, image_size, 3), name="images")
         # The backbone's own size stays free: it takes any, its strides pad.
-        backbone = efficientnet.build(variant, bn_momentum=bn_momentum)
+        backbone = efficientnet.build(
+            variant, bn_momentum=bn_momentum, drop_connect_rate=drop_connect_rate
+        )
         x = backbone(efficientnet.normalization("normalise")(images))[-1]
         x = keras.layers.Conv2D(
             _TOP_CHANNELS[variant], 1, use_bias=False, name="top_conv"
@@ -133,6 +143,7 @@ class EfficientNet(keras.Model):
         self.num_outputs = num_outputs
         self.dropout = dropout
         self.bn_momentum = bn_momentum
+        self.drop_connect_rate = drop_connect_rate
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -141,6 +152,7 @@ class EfficientNet(keras.Model):
             "num_outputs": self.num_outputs,
             "dropout": self.dropout,
             "bn_momentum": self.bn_momentum,
+            "drop_connect_rate": self.drop_connect_rate,
             "name": self.name,
             "trainable": self.trainable,
         }
