@@ -30,6 +30,9 @@ CLASSIFIER = (
     "--image_size=71",
     "--batch_size=4",
     "--crop_margin=1.1",
+    "--sampling=pairs",
+    "--self_blended=0.5",
+    "--augmentation=forensic",
     "--eval_every=2",
     "--log_every=1",
 )
@@ -67,6 +70,7 @@ def test_training_leaves_weights_manifest_and_flags(detector, classifier):
     assert described["data"]["splits"]["train"] == 6
     assert 0 <= described["metrics"]["validation"]["ap"] <= 1
     described = manifest.read(classifier, "classifier")
+    assert [data["splits"]["train"] for data in described["data"]] == [8]
     assert described["crop_margin"] == 1.1 and described["temperature"] > 0
     assert 0 <= described["metrics"]["validation"]["auc"] <= 1
     for model_dir in (detector, classifier):
@@ -82,6 +86,21 @@ def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
     )
     assert "goes on from step 2" in done.stderr
     assert "step 3/3" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_classifier_learns_beside_a_teacher(run_script, prepared, tmp_path):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    as_teacher = ("--model=mobilenet_v2", "--label_smoothing=0.1")
+    _train(run_script, "classifier", prepared, teacher, CLASSIFIER, 1, *as_teacher)
+    smaller = (f"--teacher={teacher}", "--image_size=96", "--training_size=71")
+    done = _train(run_script, "classifier", prepared, student, CLASSIFIER, 2, *smaller)
+    assert re.search(r"step 2/2 loss .* teacher \d", done.stderr)
+    described = manifest.read(student, "classifier")
+    assert described["model"] == "lightxception" and described["image_size"] == 96
+    # What it learnt from is no part of it.
+    with np.load(student / "weights.npz") as weights:
+        assert not any("block_" in name or "project" in name for name in weights.files)
 
 
 @pytest.mark.slow

@@ -21,7 +21,9 @@ _MODEL_DIR = flags.DEFINE_string(
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
 )
-_DATASET = flags.DEFINE_string("dataset", None, "The data to test on.", required=True)
+_DATASET = flags.DEFINE_list(
+    "dataset", None, "Prepared data sets to test on, by commas.", required=True
+)
 _OUTPUT = flags.DEFINE_string(
     "output", model_directory.DEFAULT_WEIGHTS, "Folder of the default weights."
 )
