@@ -82,7 +82,7 @@ class EvaluatedSet:
         auc = self.baselines["no_pixels"].get("metrics", {}).get("auc", np.nan)
         if auc > no_pixels.WARN_ABOVE:
             found.append(
-                f"SHORTCUT: without a look at any pixel, size, format and compression "
+                "SHORTCUT: without a look at any pixel, size, format and compression "
                 f"of the files tell the class with an AUC of {auc:.3f}."
             )
         if len(np.unique(self.survey.groups)) < _FEW_GROUPS:
@@ -159,7 +159,10 @@ def look(
 def leak_text(leaks: list[dict]) -> str:
     """How many groups stand in two splits, and the first of them."""
     counts = collections.Counter(leak["kind"] for leak in leaks)
-    kinds = ", ".join(f"{number:,} of kind '{kind}'" for kind, number in counts.items())
+    kinds = ", ".join(
+        f"{number:,} {kind}{'s' if number > 1 else ''}"
+        for kind, number in counts.items()
+    )
     splits = ", ".join(f"{n} in {name}" for name, n in leaks[0]["splits"].items())
     return f"{kinds} in two splits, such as {leaks[0]['name']} ({splits})"
 

@@ -88,7 +88,7 @@ def test_two_models_on_two_sets_make_a_matrix_and_leaks_are_told(judged, tmp_pat
     for name in ("report.md", "report.html"):
         page = (tmp_path / name).read_text()
         assert "LEAKY SPLIT" in page.splitlines()[0 if name == "report.md" else 5]
-        assert page.count("LEAKY SPLIT: 1 of kind") == 3  # The matrix and two sections.
+        assert page.count("LEAKY SPLIT: 1 group") == 3  # The matrix and two sections.
         assert "clips, test, where frame=0" in page
     html = (tmp_path / "report.html").read_text()
     links = re.findall(r'<a href="#([^"]*)">', html)

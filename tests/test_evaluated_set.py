@@ -101,7 +101,7 @@ def test_a_split_that_is_not_there(builder):
 def test_a_group_in_two_splits_is_refused(leaky):
     with pytest.raises(
         ValueError,
-        match=r"leaky split: 1 of kind 'group' in two splits, such as b "
+        match=r"leaky split: 1 group in two splits, such as b "
         r"\(6 in train, 6 in test\).*--allow_leaky_split",
     ):
         _look(leaky)
@@ -109,7 +109,7 @@ def test_a_group_in_two_splits_is_refused(leaky):
     described = judged.describe()
     assert described["leaky_split"] and described["num_leaks"] == 1
     assert described["leaks"][0]["name"] == "b"
-    assert judged.warnings({})[0].startswith("LEAKY SPLIT: 1 of kind 'group'")
+    assert judged.warnings({})[0].startswith("LEAKY SPLIT: 1 group")
 
 
 def test_shortcuts_and_seen_pictures_are_warned_of(builder):

@@ -159,7 +159,7 @@ def test_evaluate_compares_classifiers_and_tells_of_leaks(
     assert two["data"]["name"] == four["data"]["name"] == "clips"
     assert two["num_videos"] == 6 and two["strata"]["method"]["original"]
     assert two["strata"]["method"]["original"]["metrics"]["auc"] is None
-    warning = "WARNING: LEAKY SPLIT: 1 of kind 'group' in two splits, such as b"
+    warning = "WARNING: LEAKY SPLIT: 1 group in two splits, such as b"
     assert warning in done.stderr
     for name in ("report.md", "report.html"):
         assert "LEAKY SPLIT" in (folder / name).read_text()
@@ -179,7 +179,7 @@ def test_evaluate_refuses_a_leaky_split(run_script, classifier, tmp_path):
     )
     assert done.returncode == 1 and done.stdout == ""
     last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("evaluate.py: clips/1.0.0 has a leaky split: 1 of kind")
+    assert last.startswith("evaluate.py: clips/1.0.0 has a leaky split: 1 group")
 
 
 def test_evaluate_leaves_a_report_of_a_detector(
