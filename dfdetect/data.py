@@ -156,9 +156,20 @@ def count_labels(builder: tfds.core.DatasetBuilder, split: str) -> list[int]:
 
 
 def classifier_evaluation(
-    builder: tfds.core.DatasetBuilder, split: str, image_size: int, batch_size: int
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    image_size: int,
+    batch_size: int,
+    wanted: np.ndarray | None = None,
 ) -> tf.data.Dataset:
     """One pass over head crops, in order, as the graph's `classify_crops` sees them.
+
+    Args:
+        builder: A prepared data set of head crops.
+        split: One of its splits.
+        image_size: Side of the crops in pixels.
+        batch_size: Crops at once.
+        wanted: `[N]` bool, those of the split to take; all by default.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -168,8 +179,12 @@ def classifier_evaluation(
         image = images.resize(images.decode_image(example["image"]), image_size)
         return image, tf.cast(example["label"], tf.int32)
 
-    examples = _encoded(builder, split).map(prepare, tf.data.AUTOTUNE)
-    return examples.batch(batch_size).prefetch(2)
+    examples = _encoded(builder, split)
+    if wanted is not None:
+        chosen = tf.data.Dataset.from_tensor_slices(wanted)
+        examples = tf.data.Dataset.zip(examples, chosen)
+        examples = examples.filter(lambda _, keep: keep).map(lambda one, _: one)
+    return examples.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
 def detector_training(

@@ -1,5 +1,6 @@
 """Runs a model over a validation or test set and measures what it says."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import calibration, data, heads, images
-from dfdetect.metrics import classification, detection
+from dfdetect import calibration, data, heads, images, predictions
+from dfdetect import classification_protocol as protocol
+from dfdetect.audit import scan
+from dfdetect.audit.survey import Survey
+from dfdetect.metrics import detection
 
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
@@ -27,7 +31,7 @@ def measure(
     builder: tfds.core.DatasetBuilder,
     split: str,
     batch_size: int = 16,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """The figures of a trained model on a split of a prepared data set.
 
     Args:
@@ -39,17 +43,51 @@ def measure(
 
     Returns:
         For a detector those of `metrics.detection.evaluate`, for a classifier those of
-        `metrics.classification.summary` over calibrated probabilities.
+        `classification_protocol.measure` of the pictures that have a value.
     """
-    source = (builder, split, manifest["image_size"], batch_size)
     if manifest["kind"] == "detector":
-        batches = data.detector_evaluation(*source)
+        batches = data.detector_evaluation(
+            builder, split, manifest["image_size"], batch_size
+        )
         found, truth, _ = detections(detect_function(model), batches)
         return detection.evaluate(found, truth)
-    crops = data.classifier_evaluation(*source)
-    logits, truths = classifier_logits(logits_function(model), crops)
+    survey = scan.scan(builder, lambda _: None, [split], with_hashes=False)
+    figures = protocol.measure(
+        predict(model, manifest, builder, split, survey, batch_size=batch_size)
+    )
+    return {name: value for name, value in figures.items() if not np.isnan(value).any()}
+
+
+def predict(
+    model: keras.Model,
+    manifest: dict[str, Any],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    survey: Survey,
+    wanted: np.ndarray | None = None,
+    batch_size: int = 16,
+    count: Callable[[int], None] = lambda _: None,
+) -> predictions.Predictions:
+    """What a trained classifier says of a split, with what a survey knows of it.
+
+    Args:
+        model: A classifier, see `model_directory`.
+        manifest: Its manifest.
+        builder: A prepared data set of head crops.
+        split: One of its splits.
+        survey: Of the wanted records of this split, in their order.
+        wanted: `[N]` bool, the records of the split to take; all by default.
+        batch_size: Pictures at once.
+        count: Called for each batch, with its number of pictures.
+    """
+    crops = data.classifier_evaluation(
+        builder, split, manifest["image_size"], batch_size, wanted
+    )
+    logits, truths = classifier_logits(logits_function(model), crops, count)
+    assert np.array_equal(truths, survey.truths), "Not the pictures of the survey."
     probabilities = calibration.probability(logits, manifest["temperature"])
-    return classification.summary(truths, probabilities)
+    found = predictions.of_survey(survey, probabilities)
+    return dataclasses.replace(found, logits=logits)
 
 
 def logits_function(model: keras.Model) -> Function:
@@ -58,10 +96,18 @@ def logits_function(model: keras.Model) -> Function:
 
 
 def classifier_logits(
-    logits_function: Function, batches: tf.data.Dataset
+    logits_function: Function,
+    batches: tf.data.Dataset,
+    count: Callable[[int], None] = lambda _: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fake logits and labels, `[N]` each, of `data.classifier_evaluation`."""
-    pairs = [(logits_function(crops), truths) for crops, truths in batches]
+    """Fake logits and labels, `[N]` each, of `data.classifier_evaluation`.
+
+    `count` is called for each batch, with its number of crops.
+    """
+    pairs = []
+    for crops, truths in batches:
+        pairs.append((logits_function(crops), truths))
+        count(len(truths))
     logits, truths = zip(*pairs, strict=True)
     return np.concatenate(logits), np.concatenate(truths)
 

@@ -53,11 +53,11 @@ class Progress:
         """While it lasts, others may write to the terminal."""
         return tqdm.tqdm.external_write_mode()
 
-    def count(self, outcome: str) -> None:
-        """One item more, and what became of it."""
-        self._done += 1
-        self._outcomes[outcome] += 1
-        self._bar.update()
+    def count(self, outcome: str, number: int = 1) -> None:
+        """One item more, or several, and what became of them."""
+        self._done += number
+        self._outcomes[outcome] += number
+        self._bar.update(number)
         now = time.monotonic()
         if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
             self._last_line = now

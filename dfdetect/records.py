@@ -127,7 +127,7 @@ def read(
                 filename,
                 label,
                 _text(example["group"]),
-                {name: _scalar(features[name], example[name]) for name in further},
+                {name: scalar(features[name], example[name]) for name in further},
             )
     except tf.errors.DataLossError as error:
         raise ValueError(
@@ -159,7 +159,8 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def _scalar(feature: tfds.features.FeatureConnector, value: Any) -> Scalar:
+def scalar(feature: tfds.features.FeatureConnector, value: Any) -> Scalar:
+    """What a field holds, as Python has it; the name of a class, "" if not known."""
     if isinstance(feature, tfds.features.ClassLabel):
         # -1 is a class that is not known.
         return feature.int2str(int(value)) if value >= 0 else ""

@@ -18,6 +18,35 @@ def test_summary_of_the_toy():
     assert summary["log_loss"] == pytest.approx(0.5497639, abs=1e-6)
     assert summary["brier"] == pytest.approx(0.18975)
     assert summary["eer"] == pytest.approx(0.25)
+    # Above the highest real, .8, lie two of six fakes.
+    assert summary["tpr_at_1_percent_fpr"] == pytest.approx(1 / 3)
+    assert tuple(summary) == classification.METRICS
+
+
+def test_a_constant_is_right_half_of_the_time():
+    summary = classification.summary(LABELS, np.full(10, 0.6))
+    assert summary["auc"] == summary["eer"] == summary["balanced_accuracy"] == 0.5
+    assert summary["ap"] == pytest.approx(0.6)
+    assert summary["tpr_at_1_percent_fpr"] == 0 and summary["ece"] < 1e-9
+
+
+def test_rates_are_equal_between_corners_of_the_curve():
+    # Three fakes of four lie above all reals but one third: no corner is there.
+    labels = np.array([1, 1, 1, 0, 0, 0, 0, 1, 0, 0])
+    scores = np.linspace(0.9, 0.1, 10)
+    error = classification.equal_error_rate(labels, scores)
+    assert error == pytest.approx((1 / 6 + 2 / 6) / 2)
+
+
+def test_fakes_found_at_a_false_positive_rate():
+    labels = np.repeat([0, 1], [200, 4])
+    # Two reals are above .5, three above .4.
+    scores = np.concatenate(
+        [np.linspace(0, 0.3, 197), [0.45, 0.6, 0.7], [0.65, 0.5, 0.4, 0.8]]
+    )
+    assert classification.tpr_at_fpr(labels, scores) == 0.75
+    assert classification.tpr_at_fpr(labels, scores, 0.0) == 0.25
+    assert classification.tpr_at_fpr(labels, scores, 0.015) == 1
 
 
 def test_calibration_error_of_the_toy():

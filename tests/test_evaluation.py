@@ -1,7 +1,9 @@
 """What is measured of a detector, with a stand-in that always finds the same."""
 
+import json
 import types
 
+import clips
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -61,3 +63,14 @@ def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
     for boxes, _ in found:
         order = np.lexsort((boxes[:, 1], -boxes[:, 0]))
         np.testing.assert_allclose(boxes[order], expected, atol=1e-6)
+
+
+def test_a_released_classifier_has_figures_with_intervals(tmp_path):
+    builder = clips.prepare(tmp_path)
+    figures = evaluation.measure(clips.brightness, clips.MANIFEST, builder, "test")
+    low, high = figures["auc_interval"]
+    assert 0 <= low <= figures["auc"] <= high <= 1 and figures["num_groups"] == 6
+    single = clips.prepare(tmp_path / "one", {"test": [("a", 20)]})
+    figures = evaluation.measure(clips.brightness, clips.MANIFEST, single, "test")
+    assert "auc_interval" not in figures and 0 <= figures["auc"] <= 1
+    json.dumps(figures, allow_nan=False)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 
+import clips
 import h5py
 import numpy as np
 import pytest
@@ -142,9 +144,61 @@ def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_pa
         f"--output={output}",
     )
     figures = json.loads(output.read_text())
-    assert 0 <= figures["metrics"]["auc"] <= 1
+    low, high = figures["metrics"]["auc_interval"]
+    assert 0 <= low <= figures["metrics"]["auc"] <= high <= 1
     assert figures["data"]["name"] == "labeled_faces" and figures["split"] == "test"
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_evaluate_compares_classifiers_and_tells_of_leaks(
+    run_script, prepared, classifier, tmp_path
+):
+    leak = {"train": [("a", 20), ("b", 40)], "test": [("b", 40), ("c", 40)]}
+    data_dir = tmp_path / "data"
+    clips.prepare(data_dir, leak)
+    (data_dir / "labeled_faces").symlink_to(prepared / "labeled_faces")
+    other = shutil.copytree(classifier, tmp_path / "other")
+    folder = tmp_path / "measured"
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={classifier},{other}",
+        f"--data_dir={data_dir}",
+        "--dataset=labeled_faces,clips",
+        "--allow_leaky_split",
+        "--resamples=20",
+        f"--output={folder}",
+    )
+    figures = json.loads(done.stdout)
+    assert figures == json.loads((folder / "metrics.json").read_text())
+    assert figures["leaky_split"]
+    one, two, three, four = figures["results"]
+    assert [r["leaky_split"] for r in figures["results"]] == [False, True, False, True]
+    assert one["model"] != three["model"] and one["metrics"] == three["metrics"]
+    assert two["data"]["name"] == four["data"]["name"] == "clips"
+    assert two["num_videos"] == 6 and two["strata"]["method"]["original"]
+    assert two["strata"]["method"]["original"]["metrics"]["auc"] is None
+    warning = "WARNING: LEAKY SPLIT: 1 group in two splits, such as b"
+    assert warning in done.stderr
+    for name in ("report.md", "report.html"):
+        assert "LEAKY SPLIT" in (folder / name).read_text()
+    assert (folder / "4_roc.png").exists()
+
+
+@pytest.mark.slow
+def test_evaluate_refuses_a_leaky_split(run_script, classifier, tmp_path):
+    clips.prepare(tmp_path, {split: [("a", 20)] for split in ("train", "test")})
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={classifier}",
+        f"--data_dir={tmp_path}",
+        "--dataset=clips",
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("evaluate.py: clips/1.0.0 has a leaky split: 1 group")
 
 
 def test_evaluate_leaves_a_report_of_a_detector(

@@ -3,7 +3,11 @@
     python train/evaluate.py --task=detect --model_dir=runs/d0 \
       --data_dir=prepared --dataset=hollywood_heads --split=test --output=measured
 
-A detector needs `pip install dfdetect[evaluate]`.
+    python train/evaluate.py --task=classify --model_dir=default,runs/classifier \
+      --data_dir=prepared --dataset=labeled_faces,deepfake_challenge --output=measured
+
+A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets may be
+several: each is measured on each.
 """
 
 import functools
@@ -12,19 +16,21 @@ import math
 import os
 from typing import Any
 
-import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import (
+    classification_report,
+    classification_results,
     data,
     detection_report,
+    evaluated_set,
     evaluation,
     files,
     manifest,
     model_directory,
     script,
 )
-from dfdetect.metrics import coco, protocol
+from dfdetect.metrics import bootstrap, coco, protocol
 
 FLAGS = flags.FLAGS
 
@@ -32,12 +38,21 @@ _TASK = flags.DEFINE_enum(
     "task", None, ["detect", "classify"], "What the model does.", required=True
 )
 _MODEL_DIR = flags.DEFINE_string(
-    "model_dir", None, "Folder of a trained model; the default weights without it."
+    "model_dir",
+    None,
+    "Folder of a trained model; the default weights without it. Of classifiers "
+    "several, with commas between; 'default' is the default weights.",
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
 )
-_DATASET = flags.DEFINE_string("dataset", None, "A prepared data set.", required=True)
+_DATASET = flags.DEFINE_string(
+    "dataset",
+    None,
+    "A prepared data set, NAME or NAME/CONFIG; for classifiers several, with commas "
+    "between.",
+    required=True,
+)
 _SPLIT = flags.DEFINE_string("split", "test", "A split of it.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 _TILE = flags.DEFINE_bool(
@@ -49,11 +64,30 @@ _SOFT_NMS_SIGMA = flags.DEFINE_float(
 _TFLITE = flags.DEFINE_string(
     "tflite", None, "A folder of serve/export_detector.py: measure that instead."
 )
+_WHERE = flags.DEFINE_multi_string(
+    "where",
+    [],
+    "Classifiers are measured only on records that meet this: FIELD=VALUE|VALUE or "
+    "FIELD!=VALUE|VALUE. Given more than once, on those that meet all.",
+)
+_ALLOW_LEAKY_SPLIT = flags.DEFINE_bool(
+    "allow_leaky_split",
+    False,
+    "Measure classifiers also where a group stands in two splits; every output says "
+    "so.",
+)
+_RESAMPLES = flags.DEFINE_integer(
+    "resamples",
+    bootstrap.NUM_RESAMPLES,
+    "Resamples of the groups for a classifier's intervals.",
+    lower_bound=2,
+)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder for metrics.json and, for a detector, report.md, precision_recall.png and "
-    "worst_images.jpg; or a file ending in .json for the figures alone.",
+    "Folder for metrics.json, report.md and its pictures, for classifiers also "
+    "report.html, one file to pass on, and predictions.csv; or a file ending in .json "
+    "for the figures alone.",
 )
 
 
@@ -63,33 +97,67 @@ def main(argv: list[str]) -> None:
     if folder:
         os.makedirs(folder, exist_ok=True)
         output = os.path.join(folder, "metrics.json")
-    builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
-    measure = {"detect": _measure_detector, "classify": _measure_classifier}
-    figures = {
-        "task": _TASK.value,
-        "model": _MODEL_DIR.value or "default weights",
-        "split": _SPLIT.value,
-        "data": data.describe(builder),
-    }
-    measure[_TASK.value](builder, figures, folder)
+    measure = {"detect": _measure_detector, "classify": _measure_classifiers}
+    figures = measure[_TASK.value](folder)
     text = json.dumps(_without_nan(figures), indent=2, allow_nan=False)
     print(text)
     if output:
         files.write(output, f"{text}\n".encode())
 
 
-def _measure_classifier(
-    builder: tfds.core.DatasetBuilder, figures: dict[str, Any], folder: str
-) -> None:
-    model, described = model_directory.load_classifier(_MODEL_DIR.value)
-    figures["metrics"] = evaluation.measure(
-        model, described, builder, _SPLIT.value, _BATCH_SIZE.value
-    )
+def _measure_classifiers(folder: str) -> dict[str, Any]:
+    """The figures of one model on one set, or `results` of each on each."""
+    names = _listed(_MODEL_DIR.value or "default")
+    # Whatever cannot be measured is told before minutes have gone by.
+    models = [
+        model_directory.load_classifier(None if name == "default" else name)
+        for name in names
+    ]
+    builders = [
+        data.open_builder(_DATA_DIR.value, name) for name in _listed(_DATASET.value)
+    ]
+    sets = [
+        evaluated_set.look(
+            builder,
+            _SPLIT.value,
+            script.say,
+            _WHERE.value,
+            _ALLOW_LEAKY_SPLIT.value,
+            _RESAMPLES.value,
+        )
+        for builder in builders
+    ]
+    results = [
+        classification_results.measure(
+            name, model, judged, script.say, _BATCH_SIZE.value
+        )
+        for name, model in zip(names, models, strict=True)
+        for judged in sets
+    ]
+    for warning in dict.fromkeys(w for r in results for w in r.figures["warnings"]):
+        script.say(f"WARNING: {warning}")
+    if folder:
+        classification_report.write(folder, results)
+    if len(results) == 1:
+        return results[0].figures
+    leaky = any(judged.leaks for judged in sets)
+    every = [result.figures for result in results]
+    return {"task": "classify", "leaky_split": leaky, "results": every}
 
 
-def _measure_detector(
-    builder: tfds.core.DatasetBuilder, figures: dict[str, Any], folder: str
-) -> None:
+def _listed(names: str) -> list[str]:
+    """What stands between commas, each once."""
+    return list(dict.fromkeys(filter(None, map(str.strip, names.split(",")))))
+
+
+def _measure_detector(folder: str) -> dict[str, Any]:
+    builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
+    figures = {
+        "task": "detect",
+        "model": _MODEL_DIR.value or "default weights",
+        "split": _SPLIT.value,
+        "data": data.describe(builder),
+    }
     coco.import_pycocotools()  # Before minutes have gone by.
     if _TFLITE.value:
         described = manifest.read(_TFLITE.value, "detector")
@@ -110,6 +178,7 @@ def _measure_detector(
     if folder:
         pictures = functools.partial(data.pictures, builder, _SPLIT.value)
         detection_report.write(folder, figures, *measured, pictures)
+    return figures
 
 
 def _without_nan(figures: Any) -> Any:

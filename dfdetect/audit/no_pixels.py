@@ -87,12 +87,10 @@ def baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
     if survey.labels is None:
         return {"reason": "the data set has no labels"}
     truths, values = survey.labels, survey.features
-    groups = _groups(survey)
-    if len(np.unique(truths)) < 2:
-        return {"reason": "all pictures have the same label"}
-    smallest = min(len(np.unique(groups[truths == label])) for label in (0, 1))
-    if smallest < _FOLDS:
-        return {"reason": f"a class has {smallest} groups; {_FOLDS} folds need as many"}
+    groups = survey.groups
+    reason = _unfit(truths, groups)
+    if reason:
+        return {"reason": reason}
     scores = _out_of_fold(values, truths, groups, seed)
     auc, interval = classification.auc_interval(truths, scores, groups, seed=seed)
     share = float(np.mean(truths))
@@ -112,38 +110,84 @@ def baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def _groups(survey: Survey) -> np.ndarray:
-    """`[N]`, the group of each record; without one, a record is a group by itself."""
-    named = survey.identities.get("group")
-    if named is None:
-        return np.arange(len(survey.filenames)).astype(str)
-    return np.array([names[0] if names else "" for names in named])
+def probabilities(
+    survey: Survey, split: str, seed: int = 0
+) -> tuple[np.ndarray | None, str]:
+    """What trees make of each record of a split by its `features` alone.
+
+    They are trained on the other splits, as a model would be; where those lack a class,
+    on the other groups of the split itself.
+
+    Args:
+        survey: Of a data set with labels.
+        split: The one judged.
+        seed: Of folds and trees.
+
+    Returns:
+        Fake probabilities `[N]` of the split, and how they came about; or None, and why
+        there are none.
+    """
+    judged = survey.splits == split
+    truths = survey.truths
+    if len(np.unique(truths[~judged])) == 2:
+        others = [str(name) for name in np.unique(survey.splits[~judged])]
+        trees = _fitted(survey.features[~judged], truths[~judged], seed)
+        scores = _predicted(trees, survey.features[judged])
+        return scores, f"trained on {' and '.join(others)}"
+    one = survey.take(judged)
+    reason = _unfit(one.truths, one.groups)
+    if reason:
+        return None, reason
+    scores = _out_of_fold(one.features, one.truths, one.groups, seed)
+    return scores, f"{_FOLDS} folds of {split}, by group"
+
+
+def _unfit(truths: np.ndarray, groups: np.ndarray) -> str:
+    """Why folds cannot be made; "" where they can."""
+    if len(np.unique(truths)) < 2:
+        return "all pictures have the same label"
+    smallest = min(len(np.unique(groups[truths == label])) for label in (0, 1))
+    if smallest < _FOLDS:
+        return f"a class has {smallest} groups; {_FOLDS} folds need as many"
+    return ""
 
 
 def _out_of_fold(
     values: np.ndarray, truths: np.ndarray, groups: np.ndarray, seed: int
 ) -> np.ndarray:
-    import sklearn.ensemble
     import sklearn.model_selection
-    import threadpoolctl
 
     scores = np.zeros(len(truths))
     folds = sklearn.model_selection.StratifiedGroupKFold(
         _FOLDS, shuffle=True, random_state=seed
     )
     for train, held_out in folds.split(values, truths, groups):
-        # A leaf holds 20 records by default: in a set of less than 50 no tree could
-        # split, and the plainest shortcut would look like none.
-        trees = sklearn.ensemble.HistGradientBoostingClassifier(
-            max_iter=50,
-            min_samples_leaf=max(1, min(20, len(train) // 10)),
-            random_state=seed,
-        )
-        # On a busy machine OpenMP's threads wait for each other for minutes.
-        with threadpoolctl.threadpool_limits(1, "openmp"):
-            trees.fit(values[train], truths[train])
-            scores[held_out] = trees.predict_proba(values[held_out])[:, 1]
+        trees = _fitted(values[train], truths[train], seed)
+        scores[held_out] = _predicted(trees, values[held_out])
     return scores
+
+
+def _fitted(values: np.ndarray, truths: np.ndarray, seed: int) -> Any:
+    import sklearn.ensemble
+    import threadpoolctl
+
+    # A leaf holds 20 records by default: in a set of less than 50 no tree could split,
+    # and the plainest shortcut would look like none.
+    trees = sklearn.ensemble.HistGradientBoostingClassifier(
+        max_iter=50,
+        min_samples_leaf=max(1, min(20, len(truths) // 10)),
+        random_state=seed,
+    )
+    # On a busy machine OpenMP's threads wait for each other for minutes.
+    with threadpoolctl.threadpool_limits(1, "openmp"):
+        return trees.fit(values, truths)
+
+
+def _predicted(trees: Any, values: np.ndarray) -> np.ndarray:
+    import threadpoolctl
+
+    with threadpoolctl.threadpool_limits(1, "openmp"):
+        return trees.predict_proba(values)[:, 1]
 
 
 def _auc_either_way(truths: np.ndarray, values: np.ndarray) -> float:

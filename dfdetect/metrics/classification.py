@@ -4,6 +4,7 @@ import numpy as np
 import sklearn.metrics
 
 from dfdetect import labels as label_names
+from dfdetect.metrics import bootstrap
 
 METRICS = (
     "auc",
@@ -14,6 +15,7 @@ METRICS = (
     "brier",
     "ece",
     "eer",
+    "tpr_at_1_percent_fpr",
 )
 
 
@@ -26,7 +28,7 @@ def summary(labels: np.ndarray, fake_probabilities: np.ndarray) -> dict[str, flo
 
     Returns:
         `auc`, `ap` (average precision), `accuracy` and `balanced_accuracy` at .5,
-        `log_loss` (nats), `brier`, `ece` (15 bins) and `eer`.
+        `log_loss` (nats), `brier`, `ece` (15 bins), `eer` and `tpr_at_1_percent_fpr`.
 
     Raises:
         ValueError: Lengths differ, a class is absent, or a probability is none.
@@ -46,11 +48,14 @@ def summary(labels: np.ndarray, fake_probabilities: np.ndarray) -> dict[str, flo
         "brier": float(np.mean((fake_probabilities - labels) ** 2)),
         "ece": expected_calibration_error(labels, fake_probabilities),
         "eer": equal_error_rate(labels, fake_probabilities),
+        "tpr_at_1_percent_fpr": tpr_at_fpr(labels, fake_probabilities),
     }
 
 
 def expected_calibration_error(
-    labels: np.ndarray, fake_probabilities: np.ndarray, num_bins: int = 15
+    labels: np.ndarray,
+    fake_probabilities: np.ndarray,
+    num_bins: int = bootstrap.NUM_BINS,
 ) -> float:
     """Mean distance between predicted and observed share of fakes, by bin.
 
@@ -69,59 +74,63 @@ def expected_calibration_error(
 def equal_error_rate(labels: np.ndarray, fake_probabilities: np.ndarray) -> float:
     """False-positive rate where it is nearest to the false-negative rate.
 
+    Half way between the thresholds where several are as near, so that a constant has
+    .5. No threshold is left out, as scikit-learn does by default: between corners of
+    the curve lie nearer ones.
+
     Source: the convention of DeepfakeBench (Yan et al., NeurIPS 2023).
     """
-    labels, fake_probabilities = _checked(labels, fake_probabilities)
-    false_positives, true_positives, _ = sklearn.metrics.roc_curve(
-        labels, fake_probabilities, pos_label=label_names.FAKE
-    )
-    nearest = np.argmin(np.abs(1 - true_positives - false_positives))
-    return float(false_positives[nearest])
+    false_positive_rates, true_positive_rates = _rates(labels, fake_probabilities)
+    gaps = np.abs(1 - true_positive_rates - false_positive_rates)
+    nearest = false_positive_rates[gaps <= gaps.min() + 1e-9]
+    return float((nearest.min() + nearest.max()) / 2)
+
+
+def tpr_at_fpr(
+    labels: np.ndarray,
+    fake_probabilities: np.ndarray,
+    max_false_positive_rate: float = bootstrap.MAX_FALSE_POSITIVE_RATE,
+) -> float:
+    """Share of the fakes found where no more of the reals than this are called fake.
+
+    At 1 % and with fewer than 100 reals, that is none of them.
+    """
+    false_positive_rates, true_positive_rates = _rates(labels, fake_probabilities)
+    allowed = false_positive_rates <= max_false_positive_rate + 1e-9
+    return float(true_positive_rates[allowed].max())
 
 
 def auc_interval(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
-    num_resamples: int = 1000,
+    num_resamples: int = bootstrap.NUM_RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, tuple[float, float]]:
     """Area under the ROC curve, and its 95 % bootstrap interval by group.
-
-    Pictures of one video are no independent proof; whole groups are drawn anew.
 
     Args:
         labels: `[N]` of `dfdetect.labels`, both classes present.
         scores: `[N]`, greater where a fake is likelier.
         groups: `[N]`, names of what the pictures belong to.
-        num_resamples: Of the bootstrap; those without both classes do not count.
+        num_resamples: See `bootstrap.intervals`.
         seed: Of the drawing.
-
-    Source: Field and Welsh, Bootstrapping clustered data, JRSS B, 2007.
     """
-    # In the order of the scores each resample takes one pass: an area is a sum over
-    # fakes of the weight of the reals below them, ties counted half.
-    _, tied = np.unique(scores, return_inverse=True)
-    _, member_of = np.unique(groups, return_inverse=True)
-    is_fake = np.asarray(labels) == label_names.FAKE
-    num_groups = member_of.max() + 1
+    found = bootstrap.intervals(labels, scores, groups, ["auc"], num_resamples, seed)
+    return float(sklearn.metrics.roc_auc_score(labels, scores)), found["auc"]
 
-    def area(weights: np.ndarray) -> float:
-        fakes = np.bincount(tied, weights * is_fake)
-        reals = np.bincount(tied, weights * ~is_fake)
-        product = fakes.sum() * reals.sum()
-        below = np.cumsum(reals) - reals / 2
-        return float(fakes @ below / product) if product else float("nan")
 
-    generator = np.random.default_rng(seed)
-    drawn = [
-        area(
-            generator.multinomial(num_groups, [1 / num_groups] * num_groups)[member_of]
-        )
-        for _ in range(num_resamples)
-    ]
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return area(np.ones(len(tied))), (float(low), float(high))
+def _rates(
+    labels: np.ndarray, fake_probabilities: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    labels, fake_probabilities = _checked(labels, fake_probabilities)
+    false_positive_rates, true_positive_rates, _ = sklearn.metrics.roc_curve(
+        labels,
+        fake_probabilities,
+        pos_label=label_names.FAKE,
+        drop_intermediate=False,
+    )
+    return false_positive_rates, true_positive_rates
 
 
 def _checked(

@@ -1,0 +1,90 @@
+"""What one classifier reaches on one set: its figures, and what they come from."""
+
+import dataclasses
+import datetime
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dfdetect import classification_protocol as protocol
+from dfdetect import document, evaluated_set, evaluation, model_directory, progress
+from dfdetect.predictions import Predictions
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One model on one set.
+
+    Attributes:
+        figures: `model`, `split`, what `EvaluatedSet.describe` gives, `warnings`,
+            `date`, `classifier` (what its manifest says), `metrics`, `video_metrics`,
+            `baselines` and `strata`.
+        predictions: Of the pictures.
+        no_pixel_probabilities: Of the same; None where there are none.
+        further: Blocks that the report shows below its own.
+    """
+
+    figures: dict[str, Any]
+    predictions: Predictions
+    no_pixel_probabilities: np.ndarray | None = None
+    further: Sequence[document.Block] = ()
+
+    @property
+    def model(self) -> str:
+        """The name of the model."""
+        return self.figures["model"]
+
+    @property
+    def data(self) -> str:
+        """What was measured on, in a few words."""
+        data, split = self.figures["data"], self.figures["split"]
+        name = "/".join(filter(None, (data["name"], data["config"])))
+        return ", ".join([name, split, *(f"where {c}" for c in self.figures["where"])])
+
+
+def measure(
+    name: str,
+    model: model_directory.Loaded,
+    judged: evaluated_set.EvaluatedSet,
+    say: Callable[[str], None],
+    batch_size: int = 16,
+) -> Result:
+    """Measures a classifier on a set.
+
+    Args:
+        name: Its folder, or "default" for the default weights.
+        model: The classifier and its manifest.
+        judged: The set.
+        say: Prints a line.
+        batch_size: Pictures at once.
+    """
+    classifier, manifest = model
+    with progress.Progress(int(judged.wanted.sum()), say, "picture") as bar:
+        found = evaluation.predict(
+            classifier,
+            manifest,
+            judged.builder,
+            judged.split,
+            judged.survey,
+            judged.wanted,
+            batch_size,
+            functools.partial(bar.count, "classified"),
+        )
+    figures = {
+        "task": "classify",
+        "model": "default weights" if name == "default" else name,
+        "split": judged.split,
+        **judged.describe(),
+        "warnings": judged.warnings(manifest),
+        "date": datetime.date.today().isoformat(),
+        "classifier": {
+            "trained_on": manifest.get("data", {}),
+            **{key: manifest[key] for key in ("model", "image_size", "temperature")},
+        },
+        **protocol.both_levels(found, judged.num_resamples),
+        "baselines": judged.baselines,
+        "strata": protocol.strata(found, judged.num_resamples),
+    }
+    return Result(figures, found, judged.no_pixel_probabilities)

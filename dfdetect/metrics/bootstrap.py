@@ -1,0 +1,246 @@
+"""How far figures of classification would vary had other groups been taken.
+
+Pictures of one video, and a video and the fakes made of it, are no independent proof:
+whole groups are drawn anew, all their pictures with them.
+
+Source: Field and Welsh, Bootstrapping clustered data, JRSS B, 2007.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dfdetect import labels as label_names
+
+NUM_RESAMPLES = 1000
+NUM_BINS = 15  # Of the calibration error, equal in width.
+MAX_FALSE_POSITIVE_RATE = 0.01
+
+_LEVELS = (0.025, 0.975)
+_ENTRIES_AT_ONCE = 1_000_000  # Weights of a block of resamples; 8 MiB an array.
+
+Interval = tuple[float, float]
+
+
+def intervals(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str],
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """95 % intervals of figures, by percentiles over resamples of the groups.
+
+    Args:
+        labels: `[N]` of `dfdetect.labels`.
+        scores: `[N]`, greater where a fake is likelier; fake probabilities in [0, 1]
+            for all figures but the area.
+        groups: `[N]`, what the pictures belong to.
+        names: Of `FIGURES`.
+        num_resamples: Of the bootstrap; those in which a figure has no value, for want
+            of a class, do not count for it.
+        seed: Of the drawing.
+
+    Returns:
+        For each name both ends; NaN twice where there are fewer than two groups.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
+    _, member_of = np.unique(groups, return_inverse=True)
+    num_groups = int(member_of.max(initial=-1)) + 1
+    if num_groups < 2 or num_resamples < 1:
+        return dict.fromkeys(names, (np.nan, np.nan))
+    generator = np.random.default_rng(seed)
+    shares = np.full(num_groups, 1 / num_groups)
+    at_once = max(1, _ENTRIES_AT_ONCE // len(labels))
+    drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for start in range(0, num_resamples, at_once):
+        count = min(at_once, num_resamples - start)
+        weights = generator.multinomial(num_groups, shares, count)[:, member_of]
+        block = Weighted(labels, scores, weights)
+        for name in names:
+            drawn[name].append(FIGURES[name](block))
+    return {name: _ends(np.concatenate(values)) for name, values in drawn.items()}
+
+
+def observed_shares(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    groups: np.ndarray,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> list[Interval]:
+    """95 % intervals of the share of fakes in each bin of the calibration error."""
+    in_bin = bins(scores)
+    found = []
+    for index in range(NUM_BINS):
+        members = in_bin == index
+        ends = intervals(
+            labels[members],
+            scores[members],
+            groups[members],
+            ["prevalence"],
+            num_resamples,
+            seed,
+        )
+        found.append(ends["prevalence"])
+    return found
+
+
+def bins(scores: np.ndarray) -> np.ndarray:
+    """The bin of each probability: open below and closed above, 0 in the first."""
+    edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
+    return np.clip(np.searchsorted(edges, scores, "left") - 1, 0, NUM_BINS - 1)
+
+
+class Weighted:
+    """N scores under R sets of weights: what the figures share is computed once.
+
+    Args:
+        labels: `[N]`.
+        scores: `[N]`.
+        weights: `[R, N]`, how often each counts.
+    """
+
+    def __init__(
+        self, labels: np.ndarray, scores: np.ndarray, weights: np.ndarray
+    ) -> None:
+        order = np.argsort(scores, kind="stable")
+        self.scores, self.labels = scores[order], labels[order]
+        self.weights = weights[:, order].astype(np.float64)
+        # Where each of the U different scores begins.
+        _, self.starts = np.unique(self.scores, return_index=True)
+
+    @functools.cached_property
+    def fakes(self) -> np.ndarray:
+        """`[R, U]`, weight of the fakes of each score, from the lowest up."""
+        is_fake = self.labels == label_names.FAKE
+        return np.add.reduceat(self.weights * is_fake, self.starts, axis=1)
+
+    @functools.cached_property
+    def reals(self) -> np.ndarray:
+        """`[R, U]`, weight of the reals of each score, from the lowest up."""
+        is_real = self.labels == label_names.REAL
+        return np.add.reduceat(self.weights * is_real, self.starts, axis=1)
+
+    @functools.cached_property
+    def rates(self) -> tuple[np.ndarray, np.ndarray]:
+        """False- and true-positive rates `[R, U + 1]`, from the highest score down."""
+        return _from_above(self.reals), _from_above(self.fakes)
+
+    def mean(self, values: np.ndarray, label: int | None = None) -> np.ndarray:
+        """`[R]`, mean of `values` `[N]` in the order of the scores; of one class."""
+        weights = self.weights
+        if label is not None:
+            weights = weights * (self.labels == label)
+        return _divided(weights @ values, weights.sum(1))
+
+    def predicted(self) -> np.ndarray:
+        """`[N]`, 1 where the score calls a picture a fake."""
+        return (self.scores >= 0.5).astype(np.float64)
+
+
+def _auc(block: Weighted) -> np.ndarray:
+    # A sum over fakes of the weight of the reals below them, ties counted half.
+    below = np.cumsum(block.reals, axis=1) - block.reals / 2
+    product = block.fakes.sum(1) * block.reals.sum(1)
+    return _divided((block.fakes * below).sum(1), product)
+
+
+def _average_precision(block: Weighted) -> np.ndarray:
+    fakes, reals = block.fakes[:, ::-1], block.reals[:, ::-1]
+    true_positives = np.cumsum(fakes, axis=1)
+    called = true_positives + np.cumsum(reals, axis=1)
+    precision = np.divide(
+        true_positives, called, out=np.zeros_like(called), where=called > 0
+    )
+    has_both = (reals.sum(1) > 0) & (fakes.sum(1) > 0)
+    average = _divided((fakes * precision).sum(1), fakes.sum(1))
+    return np.where(has_both, average, np.nan)
+
+
+def _equal_error_rate(block: Weighted) -> np.ndarray:
+    false_positive_rates, true_positive_rates = block.rates
+    gaps = np.abs(1 - true_positive_rates - false_positive_rates)
+    nearest = gaps <= gaps.min(1, keepdims=True) + 1e-9
+    low = np.where(nearest, false_positive_rates, np.inf).min(1)
+    high = np.where(nearest, false_positive_rates, -np.inf).max(1)
+    with np.errstate(invalid="ignore"):
+        return (low + high) / 2  # NaN where a class is missing: no gap is nearest.
+
+
+def _tpr_at_fpr(block: Weighted) -> np.ndarray:
+    false_positive_rates, true_positive_rates = block.rates
+    allowed = false_positive_rates <= MAX_FALSE_POSITIVE_RATE + 1e-9
+    best = np.where(allowed, true_positive_rates, 0).max(1)
+    return np.where(np.isnan(false_positive_rates[:, 0]), np.nan, best)
+
+
+def _log_loss(block: Weighted) -> np.ndarray:
+    tiny = np.finfo(np.float64).eps
+    clipped = np.clip(block.scores, tiny, 1 - tiny)
+    is_fake = block.labels == label_names.FAKE
+    return block.mean(-np.log(np.where(is_fake, clipped, 1 - clipped)))
+
+
+def _calibration_error(block: Weighted) -> np.ndarray:
+    of_bin = bins(block.scores)[:, None] == np.arange(NUM_BINS)
+    gaps = block.weights @ ((block.scores - block.labels)[:, None] * of_bin)
+    return _divided(np.abs(gaps).sum(1), block.weights.sum(1))
+
+
+def _rate(block: Weighted, label: int) -> np.ndarray:
+    return block.mean(block.predicted(), label)
+
+
+def _balanced_accuracy(block: Weighted) -> np.ndarray:
+    specificity = 1 - _rate(block, label_names.REAL)
+    return (_rate(block, label_names.FAKE) + specificity) / 2
+
+
+# All are NaN where they need a class that a resample lacks.
+FIGURES: dict[str, Callable[[Weighted], np.ndarray]] = {
+    "auc": _auc,
+    "ap": _average_precision,
+    "accuracy": lambda block: block.mean(block.predicted() == block.labels),
+    "balanced_accuracy": _balanced_accuracy,
+    "log_loss": _log_loss,
+    "brier": lambda block: block.mean((block.scores - block.labels) ** 2),
+    "ece": _calibration_error,
+    "eer": _equal_error_rate,
+    "tpr_at_1_percent_fpr": _tpr_at_fpr,
+    "tpr": lambda block: _rate(block, label_names.FAKE),
+    "fpr": lambda block: _rate(block, label_names.REAL),
+    "mean_probability": lambda block: block.mean(block.scores),
+    "prevalence": lambda block: block.mean(block.labels),
+}
+
+
+def _from_above(counts: np.ndarray) -> np.ndarray:
+    """Shares `[R, U + 1]` at or above each score, from the highest; 0 before it."""
+    above = np.cumsum(counts[:, ::-1], axis=1)
+    shares = np.divide(
+        above,
+        above[:, -1:],
+        out=np.full_like(above, np.nan),
+        where=above[:, -1:] > 0,
+    )
+    return np.concatenate([0 * shares[:, :1], shares], axis=1)
+
+
+def _divided(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+    return np.divide(
+        numerators,
+        denominators,
+        out=np.full(len(denominators), np.nan),
+        where=denominators > 0,
+    )
+
+
+def _ends(drawn: np.ndarray) -> Interval:
+    there = drawn[~np.isnan(drawn)]
+    if not len(there):
+        return np.nan, np.nan
+    low, high = np.quantile(there, _LEVELS)
+    return float(low), float(high)
