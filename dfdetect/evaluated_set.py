@@ -72,13 +72,15 @@ class EvaluatedSet:
                 f"LEAKY SPLIT: {leak_text(self.leaks)}. The figures do not say how "
                 "well unseen videos are told; --allow_leaky_split asked for them."
             )
-        trained_on = manifest.get("data", {}).get("fingerprint")
-        if trained_on and trained_on == data.describe(self.builder)["fingerprint"]:
-            if self.split != "test":
-                found.append(
-                    f"SEEN BEFORE: the model was trained on this set, and {self.split} "
-                    "had a part in it."
-                )
+        trained_on = {
+            described["fingerprint"] for described in manifest.get("data", [])
+        }
+        fingerprint = data.describe(self.builder)["fingerprint"]
+        if fingerprint and fingerprint in trained_on and self.split != "test":
+            found.append(
+                f"SEEN BEFORE: the model was trained on this set, and {self.split} "
+                "had a part in it."
+            )
         auc = self.baselines["no_pixels"].get("metrics", {}).get("auc", np.nan)
         if auc > no_pixels.WARN_ABOVE:
             found.append(

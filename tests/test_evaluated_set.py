@@ -116,7 +116,7 @@ def test_shortcuts_and_seen_pictures_are_warned_of(builder):
     judged = _look(builder, "validation")
     judged.baselines["no_pixels"]["metrics"]["auc"] = 0.7
     fingerprint = judged.describe()["data"]["fingerprint"]
-    warnings = judged.warnings({"data": {"fingerprint": fingerprint}})
+    warnings = judged.warnings({"data": [{"fingerprint": fingerprint}]})
     assert [warning.split(":")[0] for warning in warnings] == [
         "SEEN BEFORE",
         "SHORTCUT",

@@ -10,10 +10,10 @@ go into `dfdetect/default_weights/`, which the package ships.
 import json
 import os
 
-from absl import flags
+from absl import app, flags
 
 from dfdetect import data, evaluation, manifest, model_directory, script
-from dfdetect.models import weights
+from dfdetect.models import classifier, weights
 
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder of the trained model.", required=True
@@ -36,14 +36,21 @@ def main(argv: list[str]) -> None:
         "detector": model_directory.load_detector,
         "classifier": model_directory.load_classifier,
     }[kind]
-    builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
+    builders = {
+        name: data.open_builder(_DATA_DIR.value, name) for name in _DATASET.value
+    }
     model, described = load(_MODEL_DIR.value)
+    if described.get("model") in classifier.TEACHERS:
+        raise app.UsageError(f"{described['model']} is to learn from, not to publish.")
     target = os.path.join(_OUTPUT.value, kind)
     os.makedirs(target, exist_ok=True)
     weights.save(model, os.path.join(target, weights.FILE_NAME), compact=True)
     manifest.write(target, described)
     model, described = load(target)
-    figures = evaluation.measure(model, described, builder, "test")
+    figures = {
+        name: evaluation.measure(model, described, builder, "test")
+        for name, builder in builders.items()
+    }
     described["metrics"]["test"] = figures
     manifest.write(target, described)
     print(json.dumps({"written": target, "test": figures}, indent=2))
