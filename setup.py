@@ -52,10 +52,15 @@ _AUDIT = ["imagehash"]
 # COCO's own code for its figures of detection.
 _EVALUATE = ["pycocotools"]
 
+# An ffmpeg with x264, for H.264 among the alterations. Apart from the others: it is
+# 30 MB under the GPL, which no one should get unasked. One on the PATH does, too.
+_ROBUSTNESS = ["imageio-ffmpeg"]
+
 _TEST = [
     *_AUDIT,
     *_BEAM,
     *_EVALUATE,
+    *_ROBUSTNESS,
     "build",
     # TFDS's own test of a builder imports it.
     "dill",
@@ -87,6 +92,7 @@ setup(
         "audit": _AUDIT,
         "beam": _BEAM,
         "evaluate": _EVALUATE,
+        "robustness": _ROBUSTNESS,
         "test": _TEST,
     },
     entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},

@@ -1,0 +1,208 @@
+"""How much a classifier loses when its pictures are altered, see `alterations`."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect import alterations, calibration, images, labels, progress, records
+from dfdetect.metrics import classification
+
+# Position in the split and pixels.
+Picture = tuple[int, np.ndarray]
+Variant = tuple[str, int]
+_CLEAN: Variant = ("clean", 0)
+
+
+def measure(
+    logits_function: Callable[[tf.Tensor], Any],
+    manifest: dict[str, Any],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    batch_size: int = 16,
+    max_crops: int | None = None,
+    names: Sequence[str] = tuple(alterations.ALTERATIONS),
+    threshold: float = 0.5,
+    seed: int = 0,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Measures a classifier on altered crops, all alterations at all strengths.
+
+    An altered picture is resized by the same function as in training and serving, and
+    strength 0 is the picture itself: on a whole split its figure is that of
+    `evaluation.measure`.
+
+    Args:
+        logits_function: From crops `[B, S, S, 3]` float32 to fake logits `[B]`, see
+            `evaluation.logits_function`.
+        manifest: The classifier's: `image_size` and `temperature` are used.
+        builder: A prepared data set of labelled crops, see `records`.
+        split: One of its splits.
+        batch_size: Crops at once.
+        max_crops: At most so many, whole groups drawn at random; None for all.
+        names: Those of `alterations.ALTERATIONS` that are wanted.
+        threshold: Fake probability from which on a crop is called a fake.
+        seed: Of drawing groups and of the resampling for intervals.
+        say: Prints a line of progress.
+
+    Returns:
+        For JSON: `num_crops`, `num_groups`, `threshold`; `clean` with `auc` and
+        `balanced_accuracy` and their 95 % intervals by group (`auc_interval`,
+        `balanced_accuracy_interval`); `alterations`, for each name its `unit` and its
+        `points`, each with `strength`, `value` (None at strength 0, the clean figure)
+        and the same figures; `skipped`, why a name was left out.
+
+    Raises:
+        ValueError: An argument is wrong, the data set holds no labelled pictures, or
+            only one class is among the crops.
+    """
+    unknown = sorted(set(names) - set(alterations.ALTERATIONS))
+    if unknown:
+        known = ", ".join(alterations.ALTERATIONS)
+        raise ValueError(f"names must be among {known}; got {', '.join(unknown)}.")
+    reasons = alterations.missing()
+    skipped = {name: reasons[name] for name in names if name in reasons}
+    wanted = [name for name in names if name not in skipped]
+    places, truths, groups = draw(builder, split, max_crops, seed)
+    variants = [_CLEAN] + [
+        (name, strength)
+        for name in wanted
+        for strength in range(1, 1 + len(alterations.ALTERATIONS[name].values))
+    ]
+    with progress.Progress(len(places) * len(variants), say, "crop") as shown:
+        logits = _logits(
+            logits_function,
+            _batches(_pictures(builder, split, places), batch_size),
+            variants,
+            manifest["image_size"],
+            shown.count,
+        )
+
+    def figures(variant: Variant) -> dict[str, Any]:
+        fakes = calibration.probability(logits[variant], manifest["temperature"])
+        auc, around_auc = classification.auc_interval(truths, fakes, groups, seed=seed)
+        # The area under the curve of a hard decision is its balanced accuracy.
+        balanced, around_balanced = classification.auc_interval(
+            truths, fakes >= threshold, groups, seed=seed
+        )
+        return {
+            "auc": auc,
+            "auc_interval": list(around_auc),
+            "balanced_accuracy": balanced,
+            "balanced_accuracy_interval": list(around_balanced),
+        }
+
+    found = {variant: figures(variant) for variant in variants}
+    return {
+        "num_crops": len(places),
+        "num_groups": len(np.unique(groups)),
+        "threshold": threshold,
+        "clean": found[_CLEAN],
+        "alterations": {name: _points(name, found) for name in wanted},
+        "skipped": skipped,
+    }
+
+
+def draw(
+    builder: tfds.core.DatasetBuilder, split: str, max_crops: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draws whole groups of a split, until one more would be too much.
+
+    Returns:
+        The places of their crops, ascending, their labels and their groups, `[N]` each.
+
+    Raises:
+        ValueError: There are fewer than two classes, or none fits into `max_crops`.
+    """
+    if max_crops is not None and max_crops < 2:
+        raise ValueError(f"max_crops must be at least 2, got {max_crops}.")
+    records.check(builder)
+    found = list(records.read(builder, split, with_images=False))
+    truths = np.array([record.label for record in found], int)
+    groups = np.array([record.group for record in found], str)
+    kept = np.arange(len(found))
+    if max_crops is not None and len(found) > max_crops:
+        _, member_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+        order = np.random.default_rng(seed).permutation(len(sizes))
+        chosen = order[np.cumsum(sizes[order]) <= max_crops]
+        kept = np.flatnonzero(np.isin(member_of, chosen))
+    if set(truths[kept]) != {labels.REAL, labels.FAKE}:
+        raise ValueError(
+            f"The {len(kept)} crops drawn from {split} of {builder.info.name} must be "
+            "both reals and fakes."
+        )
+    return kept, truths[kept], groups[kept]
+
+
+def _pictures(
+    builder: tfds.core.DatasetBuilder, split: str, places: np.ndarray
+) -> Iterator[Picture]:
+    decode = tf.function(
+        images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
+    )
+    wanted = set(places.tolist())
+    for record in records.read(builder, split):
+        if record.index in wanted:
+            yield record.index, decode(tf.constant(record.image_bytes)).numpy()
+
+
+def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    batch = []
+    for picture in pictures:
+        batch.append(picture)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _logits(
+    logits_function: Callable[[tf.Tensor], Any],
+    batches: Iterable[list[Picture]],
+    variants: Sequence[Variant],
+    image_size: int,
+    count: Callable[[str], None],
+) -> dict[Variant, np.ndarray]:
+    """Fake logits `[N]` of each variant; a picture is decoded once for all of them."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
+    def resize(image: tf.Tensor) -> tf.Tensor:
+        return images.resize(image, image_size)
+
+    def crop(picture: Picture, variant: Variant) -> tf.Tensor:
+        place, image = picture
+        name, strength = variant
+        if variant != _CLEAN:
+            image = alterations.alter(image, name, strength, seed=place)
+        return resize(tf.constant(image))
+
+    found: dict[Variant, list[np.ndarray]] = {variant: [] for variant in variants}
+    # OpenCV and ffmpeg let go of Python's lock.
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for batch in batches:
+            for variant in variants:
+                altered = pool.map(crop, batch, [variant] * len(batch))
+                found[variant].append(np.asarray(logits_function(tf.stack([*altered]))))
+                for _ in batch:
+                    count(variant[0])
+    return {variant: np.concatenate(found[variant]) for variant in variants}
+
+
+def _points(name: str, found: dict[Variant, dict[str, Any]]) -> dict[str, Any]:
+    alteration = alterations.ALTERATIONS[name]
+    return {
+        "unit": alteration.unit,
+        "points": [
+            {"strength": 0, "value": None, **found[_CLEAN]},
+            *(
+                {"strength": strength, "value": value, **found[name, strength]}
+                for strength, value in enumerate(alteration.values, 1)
+            ),
+        ],
+    }
