@@ -6,14 +6,13 @@ from typing import Any
 
 from dfdetect import classification_plots as plots
 from dfdetect import classification_tables as tables
-from dfdetect import document, files
+from dfdetect import document, files, robustness_report
 from dfdetect.classification_results import Result
 
 
 def write(
     folder: str,
     results: Sequence[Result],
-    further: Sequence[document.Section] = (),
 ) -> None:
     """Writes `report.md` with its pictures, `report.html` and `predictions.csv`.
 
@@ -23,7 +22,6 @@ def write(
     Args:
         folder: Where to; it exists.
         results: One, or one for each model and set.
-        further: Sections to stand before the meanings.
     """
     many = len(results) > 1
     sections = [tables.matrix(results)] if many else []
@@ -32,7 +30,7 @@ def write(
         sections.append(_section(result, tables.title(results, place), prefix))
         table = result.predictions.to_csv(result.figures["leaky_split"])
         files.write(os.path.join(folder, f"{prefix}predictions.csv"), table)
-    sections += [*further, tables.meanings()]
+    sections.append(tables.meanings())
     names = sorted({result.figures["data"]["name"] for result in results})
     title = f"Deepfake classification: {', '.join(names)}"
     if any(result.figures["leaky_split"] for result in results):
@@ -75,21 +73,26 @@ def _section(result: Result, title: str, prefix: str) -> document.Section:
                 figures, tables.FURTHER_COLUMNS, "Further figures, at a threshold of .5"
             ),
             *(tables.of_strata(figures, field) for field in figures["strata"]),
-            *result.further,
+            *(
+                robustness_report.blocks(figures["robustness"], prefix)
+                if "robustness" in figures
+                else ()
+            ),
         ],
     )
 
 
 def _facts(figures: dict[str, Any]) -> list[list[str]]:
     data, counts = figures["data"], figures
-    trained = figures["classifier"]["trained_on"]
-    same = trained.get("fingerprint") and (
-        trained["fingerprint"] == data["fingerprint"]
-    )
+    trained = [
+        f"{_data_name(each)}, "
+        + ("this set" if each["fingerprint"] == data["fingerprint"] else "another set")
+        for each in figures["classifier"]["trained_on"]
+    ]
     rows = {
         "model": f"{figures['model']} ({figures['classifier']['model']}, "
         f"{figures['classifier']['image_size']} px)",
-        "trained on": f"{_data_name(trained)}, {'this set' if same else 'another set'}",
+        "trained on": "; ".join(trained) or "unknown",
         "data": _data_name(data),
         "fingerprint": str(data["fingerprint"]),
         "split": f"{figures['split']}; all: "
@@ -111,4 +114,4 @@ def _facts(figures: dict[str, Any]) -> list[list[str]]:
 
 def _data_name(data: dict[str, Any]) -> str:
     named = data.get("name"), data.get("config"), data.get("version")
-    return " ".join(filter(None, named)) or "unknown"
+    return " ".join(filter(None, named))

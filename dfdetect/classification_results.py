@@ -3,13 +3,13 @@
 import dataclasses
 import datetime
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from dfdetect import classification_protocol as protocol
-from dfdetect import document, evaluated_set, evaluation, model_directory, progress
+from dfdetect import evaluated_set, evaluation, model_directory, progress
 from dfdetect.predictions import Predictions
 
 
@@ -20,16 +20,14 @@ class Result:
     Attributes:
         figures: `model`, `split`, what `EvaluatedSet.describe` gives, `warnings`,
             `date`, `classifier` (what its manifest says), `metrics`, `video_metrics`,
-            `baselines` and `strata`.
+            `baselines` and `strata`; perhaps `robustness`, see `robustness.measure`.
         predictions: Of the pictures.
         no_pixel_probabilities: Of the same; None where there are none.
-        further: Blocks that the report shows below its own.
     """
 
     figures: dict[str, Any]
     predictions: Predictions
     no_pixel_probabilities: np.ndarray | None = None
-    further: Sequence[document.Block] = ()
 
     @property
     def model(self) -> str:
@@ -80,7 +78,7 @@ def measure(
         "warnings": judged.warnings(manifest),
         "date": datetime.date.today().isoformat(),
         "classifier": {
-            "trained_on": manifest.get("data", {}),
+            "trained_on": manifest.get("data", []),
             **{key: manifest[key] for key in ("model", "image_size", "temperature")},
         },
         **protocol.both_levels(found, judged.num_resamples),

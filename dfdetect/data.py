@@ -6,7 +6,7 @@ code is needed.
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -179,12 +179,16 @@ def classifier_evaluation(
         image = images.resize(images.decode_image(example["image"]), image_size)
         return image, tf.cast(example["label"], tf.int32)
 
-    examples = _encoded(builder, split)
-    if wanted is not None:
-        chosen = tf.data.Dataset.from_tensor_slices(wanted)
-        examples = tf.data.Dataset.zip(examples, chosen)
-        examples = examples.filter(lambda _, keep: keep).map(lambda one, _: one)
+    examples = _chosen(_encoded(builder, split), wanted)
     return examples.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def encoded_crops(
+    builder: tfds.core.DatasetBuilder, split: str, wanted: np.ndarray | None = None
+) -> Iterator[bytes]:
+    """The files of head crops as they are, see `classifier_evaluation`."""
+    examples = _chosen(_encoded(builder, split), wanted)
+    yield from examples.map(lambda example: example["image"]).as_numpy_iterator()
 
 
 def detector_training(
@@ -346,6 +350,15 @@ def _encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=True),
     )
+
+
+def _chosen(examples: tf.data.Dataset, wanted: np.ndarray | None) -> tf.data.Dataset:
+    """Those of the examples that are wanted, or all."""
+    if wanted is None:
+        return examples
+    chosen = tf.data.Dataset.from_tensor_slices(wanted)
+    kept = tf.data.Dataset.zip(examples, chosen).filter(lambda _, keep: keep)
+    return kept.map(lambda example, _: example)
 
 
 def _jittered(

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from dfdetect import alterations, calibration, images, labels, progress, records
+from dfdetect import alterations, calibration, images, labels, progress
 from dfdetect.metrics import classification
 
-# Position in the split and pixels.
+# Place among all and pixels.
 Picture = tuple[int, np.ndarray]
 Variant = tuple[str, int]
 _CLEAN: Variant = ("clean", 0)
@@ -21,8 +20,9 @@ _CLEAN: Variant = ("clean", 0)
 def measure(
     logits_function: Callable[[tf.Tensor], Any],
     manifest: dict[str, Any],
-    builder: tfds.core.DatasetBuilder,
-    split: str,
+    pictures: Iterable[bytes],
+    truths: np.ndarray,
+    groups: np.ndarray,
     *,
     batch_size: int = 16,
     max_crops: int | None = None,
@@ -41,8 +41,9 @@ def measure(
         logits_function: From crops `[B, S, S, 3]` float32 to fake logits `[B]`, see
             `evaluation.logits_function`.
         manifest: The classifier's: `image_size` and `temperature` are used.
-        builder: A prepared data set of labelled crops, see `records`.
-        split: One of its splits.
+        pictures: Encoded crops, `N` of them.
+        truths: `[N]` of `dfdetect.labels`.
+        groups: `[N]`, names of what the crops belong to.
         batch_size: Crops at once.
         max_crops: At most so many, whole groups drawn at random; None for all.
         names: Those of `alterations.ALTERATIONS` that are wanted.
@@ -58,8 +59,7 @@ def measure(
         and the same figures; `skipped`, why a name was left out.
 
     Raises:
-        ValueError: An argument is wrong, the data set holds no labelled pictures, or
-            only one class is among the crops.
+        ValueError: An argument is wrong, or only one class is among the crops.
     """
     unknown = sorted(set(names) - set(alterations.ALTERATIONS))
     if unknown:
@@ -68,7 +68,8 @@ def measure(
     reasons = alterations.missing()
     skipped = {name: reasons[name] for name in names if name in reasons}
     wanted = [name for name in names if name not in skipped]
-    places, truths, groups = draw(builder, split, max_crops, seed)
+    places = draw(truths, groups, max_crops, seed)
+    truths, groups = truths[places], groups[places]
     variants = [_CLEAN] + [
         (name, strength)
         for name in wanted
@@ -77,7 +78,7 @@ def measure(
     with progress.Progress(len(places) * len(variants), say, "crop") as shown:
         logits = _logits(
             logits_function,
-            _batches(_pictures(builder, split, places), batch_size),
+            _batches(_decoded(pictures, places), batch_size),
             variants,
             manifest["image_size"],
             shown.count,
@@ -109,46 +110,37 @@ def measure(
 
 
 def draw(
-    builder: tfds.core.DatasetBuilder, split: str, max_crops: int | None, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws whole groups of a split, until one more would be too much.
+    truths: np.ndarray, groups: np.ndarray, max_crops: int | None, seed: int
+) -> np.ndarray:
+    """Draws whole groups, until one more would be too much.
 
     Returns:
-        The places of their crops, ascending, their labels and their groups, `[N]` each.
+        The places of their crops, ascending.
 
     Raises:
         ValueError: There are fewer than two classes, or none fits into `max_crops`.
     """
     if max_crops is not None and max_crops < 2:
         raise ValueError(f"max_crops must be at least 2, got {max_crops}.")
-    records.check(builder)
-    found = list(records.read(builder, split, with_images=False))
-    truths = np.array([record.label for record in found], int)
-    groups = np.array([record.group for record in found], str)
-    kept = np.arange(len(found))
-    if max_crops is not None and len(found) > max_crops:
+    kept = np.arange(len(truths))
+    if max_crops is not None and len(truths) > max_crops:
         _, member_of, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         order = np.random.default_rng(seed).permutation(len(sizes))
         chosen = order[np.cumsum(sizes[order]) <= max_crops]
         kept = np.flatnonzero(np.isin(member_of, chosen))
     if set(truths[kept]) != {labels.REAL, labels.FAKE}:
-        raise ValueError(
-            f"The {len(kept)} crops drawn from {split} of {builder.info.name} must be "
-            "both reals and fakes."
-        )
-    return kept, truths[kept], groups[kept]
+        raise ValueError(f"The {len(kept)} crops drawn must be both reals and fakes.")
+    return kept
 
 
-def _pictures(
-    builder: tfds.core.DatasetBuilder, split: str, places: np.ndarray
-) -> Iterator[Picture]:
+def _decoded(pictures: Iterable[bytes], places: np.ndarray) -> Iterator[Picture]:
     decode = tf.function(
         images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
     )
     wanted = set(places.tolist())
-    for record in records.read(builder, split):
-        if record.index in wanted:
-            yield record.index, decode(tf.constant(record.image_bytes)).numpy()
+    for place, encoded in enumerate(pictures):
+        if place in wanted:
+            yield place, decode(tf.constant(encoded)).numpy()
 
 
 def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:

@@ -6,49 +6,48 @@ from typing import Any
 import matplotlib.figure
 from matplotlib.backends import backend_agg
 
-from dfdetect import alterations
+from dfdetect import alterations, document
 
 FILE_NAME = "robustness.png"
 
 _COLUMNS = 3
 
 
-def section(results: dict[str, Any]) -> tuple[list[str], dict[str, bytes]]:
+def blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
     """What a report says about the results of `robustness.measure`.
 
-    Returns:
-        Lines of Markdown from a heading on, and the files they name.
+    Args:
+        results: Of `robustness.measure`.
+        prefix: Before the name of the plot's file.
     """
-    lines = [
-        "## Robustness",
-        "",
-        f"{results['num_crops']} crops of {results['num_groups']} groups, altered; in "
-        "brackets what the strength stands for. The bands of the plot are 95 % "
-        "intervals by group.",
-        "",
-        f"![Robustness]({FILE_NAME})",
-        "",
+    threshold = f"{results['threshold']:g}"
+    found: list[document.Block] = [
+        document.Text(
+            f"Robustness: {results['num_crops']} crops of {results['num_groups']} "
+            "groups, altered; in brackets what the strength stands for. The bands of "
+            "the plot are 95 % intervals by group."
+        ),
+        document.Picture(prefix + FILE_NAME, plot(results), "AUC against strength"),
     ]
     for figure, title in (
-        ("auc", "AUC"),
+        ("auc", "AUC of altered crops"),
         (
             "balanced_accuracy",
-            f"balanced accuracy at a fake probability of {results['threshold']:g}",
+            f"Balanced accuracy at a fake probability of {threshold}",
         ),
     ):
-        lines += [
-            f"| {title} | clean | 1 | 2 | 3 | 4 | 5 |",
-            "|---|---|---|---|---|---|---|",
-            *(
-                _row(f"{name}, {found['unit']}", found["points"], figure)
-                for name, found in results["alterations"].items()
-            ),
-            "",
+        rows = [
+            _row(f"{name}, {alteration['unit']}", alteration["points"], figure)
+            for name, alteration in results["alterations"].items()
         ]
-    lines += [
-        f"Not measured: {name}, {why}." for name, why in results["skipped"].items()
+        strengths = [str(i) for i in range(1, alterations.STRENGTHS + 1)]
+        columns = ["alteration", "clean", *strengths]
+        found.append(document.Table(columns, rows, title))
+    found += [
+        document.Text(f"Not measured: {name}, {why}.")
+        for name, why in results["skipped"].items()
     ]
-    return lines, {FILE_NAME: plot(results)}
+    return found
 
 
 def plot(results: dict[str, Any]) -> bytes:
@@ -86,8 +85,13 @@ def plot(results: dict[str, Any]) -> bytes:
     return content.getvalue()
 
 
-def _row(title: str, points: list[dict[str, Any]], figure: str) -> str:
-    cells = [f"{points[0][figure]:.3f}"]
-    cells += [f"{point[figure]:.3f} ({point['value']:g})" for point in points[1:]]
+def _row(title: str, points: list[dict[str, Any]], figure: str) -> list[str]:
+    cells = [_cell(points[0], figure)]
+    cells += [f"{_cell(point, figure)} ({point['value']:g})" for point in points[1:]]
     cells += [""] * (alterations.STRENGTHS + 1 - len(cells))
-    return f"| {title} | {' | '.join(cells)} |"
+    return [title, *cells]
+
+
+def _cell(point: dict[str, Any], figure: str) -> str:
+    low, high = point[f"{figure}_interval"]
+    return f"{point[figure]:.3f} [{low:.3f}, {high:.3f}]"

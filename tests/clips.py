@@ -11,7 +11,7 @@ MANIFEST = {
     "model": "brightness",
     "image_size": 16,
     "temperature": 1.0,
-    "data": {"name": "elsewhere", "version": "1.0.0"},
+    "data": [{"name": "elsewhere", "version": "1.0.0", "fingerprint": "of others"}],
 }
 
 

@@ -13,8 +13,10 @@ from dfdetect import (
     classification_report,
     classification_results,
     classification_tables,
-    document,
+    data,
     evaluated_set,
+    evaluation,
+    robustness,
 )
 
 
@@ -44,8 +46,7 @@ PLOTS = ["reliability.png", "roc.png", "scores.png"]
 def test_report_of_one_model_on_one_set(judged, tmp_path):
     result = _result("default", judged[0])
     figures = result.figures
-    further = document.Section("Further", [document.Text("told elsewhere")])
-    classification_report.write(str(tmp_path), [result], [further])
+    classification_report.write(str(tmp_path), [result])
     assert _files(tmp_path) == sorted(
         [*PLOTS, "predictions.csv", "report.html", "report.md"]
     )
@@ -55,7 +56,7 @@ def test_report_of_one_model_on_one_set(judged, tmp_path):
     }
     for page in pages.values():
         assert "default weights on clips, test" in page
-        assert "told elsewhere" in page and "LEAKY" not in page
+        assert "LEAKY" not in page and "Robustness" not in page
         for level in ("metrics", "video_metrics"):
             for name in ("auc", "ap", "eer", "ece", "log_loss", "brier"):
                 low, high = figures[level][f"{name}_interval"]
@@ -75,6 +76,25 @@ def test_report_of_one_model_on_one_set(judged, tmp_path):
         assert f"({name})" in pages["report.md"]
     rows = list(csv.DictReader((tmp_path / "predictions.csv").open()))
     assert len(rows) == 36 and "leaky_split" not in rows[0]
+
+
+def test_robustness_is_part_of_the_report(judged, tmp_path):
+    result = _result("default", judged[0])
+    survey = judged[0].survey
+    result.figures["robustness"] = robustness.measure(
+        evaluation.logits_function(clips.brightness),
+        clips.MANIFEST,
+        data.encoded_crops(judged[0].builder, "test", judged[0].wanted),
+        survey.truths,
+        survey.groups,
+        names=["mirror", "gamma"],
+    )
+    clean = result.figures["robustness"]["clean"]
+    assert clean["auc"] == result.figures["metrics"]["auc"]
+    classification_report.write(str(tmp_path), [result])
+    assert (tmp_path / "robustness.png").stat().st_size > 1000
+    page = (tmp_path / "report.html").read_text()
+    assert "AUC of altered crops" in page and "gamma" in page
 
 
 def test_two_models_on_two_sets_make_a_matrix_and_leaks_are_told(judged, tmp_path):

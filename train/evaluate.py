@@ -28,6 +28,7 @@ from dfdetect import (
     files,
     manifest,
     model_directory,
+    robustness,
     script,
 )
 from dfdetect.metrics import bootstrap, coco, protocol
@@ -82,6 +83,19 @@ _RESAMPLES = flags.DEFINE_integer(
     "Resamples of the groups for a classifier's intervals.",
     lower_bound=2,
 )
+_ROBUSTNESS = flags.DEFINE_bool(
+    "robustness",
+    False,
+    "Measure classifiers also on altered pictures: turned, mirrored, blurred, scaled, "
+    "cut, compressed and more, each at five strengths.",
+)
+_ROBUSTNESS_CROPS = flags.DEFINE_integer(
+    "robustness_crops",
+    None,
+    "Crops to alter at the most, whole groups drawn at random; by default all. Each is "
+    "judged some 40 times.",
+    lower_bound=2,
+)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -134,6 +148,10 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         for name, model in zip(names, models, strict=True)
         for judged in sets
     ]
+    if _ROBUSTNESS.value:
+        pairs = [(model, judged) for model in models for judged in sets]
+        for result, pair in zip(results, pairs, strict=True):
+            result.figures["robustness"] = _robustness(*pair)
     for warning in dict.fromkeys(w for r in results for w in r.figures["warnings"]):
         script.say(f"WARNING: {warning}")
     if folder:
@@ -143,6 +161,21 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     leaky = any(judged.leaks for judged in sets)
     every = [result.figures for result in results]
     return {"task": "classify", "leaky_split": leaky, "results": every}
+
+
+def _robustness(
+    model: model_directory.Loaded, judged: evaluated_set.EvaluatedSet
+) -> dict[str, Any]:
+    return robustness.measure(
+        evaluation.logits_function(model[0]),
+        model[1],
+        data.encoded_crops(judged.builder, judged.split, judged.wanted),
+        judged.survey.truths,
+        judged.survey.groups,
+        batch_size=_BATCH_SIZE.value,
+        max_crops=_ROBUSTNESS_CROPS.value,
+        say=script.say,
+    )
 
 
 def _listed(names: str) -> list[str]:
