@@ -141,9 +141,13 @@ def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_pa
         f"--model_dir={classifier}",
         f"--data_dir={prepared}",
         "--dataset=labeled_faces",
+        "--robustness",
         f"--output={output}",
     )
     figures = json.loads(output.read_text())
+    robustness = figures["robustness"]
+    assert robustness["clean"]["auc"] == figures["metrics"]["auc"]
+    assert {"rotation", "jpeg", "gamma"} <= robustness["alterations"].keys()
     low, high = figures["metrics"]["auc_interval"]
     assert 0 <= low <= figures["metrics"]["auc"] <= high <= 1
     assert figures["data"]["name"] == "labeled_faces" and figures["split"] == "test"
