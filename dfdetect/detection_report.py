@@ -59,7 +59,8 @@ def write(
         found: Boxes and scores of each image, see `protocol.summary`.
         truth: Boxes and difficult of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
-        pictures: Gives names and pictures by their places, see `data.pictures`.
+        pictures: Gives names and pictures by their places, see
+            `detector_data.pictures`.
     """
     matches = protocol.match(found, truth, extents)
     threshold = figures["metrics"]["f1_score_threshold"]

@@ -10,7 +10,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import calibration, data, heads, images, predictions
+from dfdetect import (
+    calibration,
+    classifier_data,
+    detector_data,
+    heads,
+    images,
+    predictions,
+)
 from dfdetect import classification_protocol as protocol
 from dfdetect.audit import scan
 from dfdetect.audit.survey import Survey
@@ -46,7 +53,7 @@ def measure(
         `classification_protocol.measure` of the pictures that have a value.
     """
     if manifest["kind"] == "detector":
-        batches = data.detector_evaluation(
+        batches = detector_data.evaluation(
             builder, split, manifest["image_size"], batch_size
         )
         found, truth, _ = detections(detect_function(model), batches)
@@ -80,7 +87,7 @@ def predict(
         batch_size: Pictures at once.
         count: Called for each batch, with its number of pictures.
     """
-    crops = data.classifier_evaluation(
+    crops = classifier_data.evaluation(
         builder, split, manifest["image_size"], batch_size, wanted
     )
     logits, truths = classifier_logits(logits_function(model), crops, count)
@@ -100,7 +107,7 @@ def classifier_logits(
     batches: tf.data.Dataset,
     count: Callable[[int], None] = lambda _: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fake logits and labels, `[N]` each, of `data.classifier_evaluation`.
+    """Fake logits and labels, `[N]` each, of `classifier_data.evaluation`.
 
     `count` is called for each batch, with its number of crops.
     """
@@ -124,7 +131,7 @@ def detect_function(
         soft_nms_sigma: See `postprocess.class_detections`.
 
     Returns:
-        A function from a batch of `data.detector_evaluation` to `boxes` `[B, N, 4]` of
+        A function from a batch of `detector_data.evaluation` to `boxes` `[B, N, 4]` of
         the originals, `scores` `[B, N]` and `num_heads` `[B]`.
     """
     size = model.input_shape[1]
@@ -164,11 +171,11 @@ def tflite_function(path: str) -> Function:
 def detections(
     detect_function: Function, batches: tf.data.Dataset
 ) -> tuple[list[Pair], list[Pair], np.ndarray]:
-    """What a detector finds in `data.detector_evaluation`, and what is there.
+    """What a detector finds in `detector_data.evaluation`, and what is there.
 
     Args:
         detect_function: See the function of this name.
-        batches: Of `data.detector_evaluation`.
+        batches: Of `detector_data.evaluation`.
 
     Returns:
         Boxes and scores of each picture, and true boxes and whether they are difficult;

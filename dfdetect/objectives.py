@@ -24,7 +24,7 @@ def classification(
 
     Args:
         model: A classifier.
-        batch: As `data.classifier_training` gives it.
+        batch: As `classifier_data.training` gives it.
         class_weights: How much a crop of each label counts.
         label_smoothing: How much of a label is shared out among both: .1 makes a fake
             .95 (Szegedy et al., Rethinking the Inception Architecture, 2016, section
@@ -95,7 +95,7 @@ def detection(
 
     Args:
         model: An `EfficientDet`.
-        batch: As `data.detector_training` gives it.
+        batch: As `detector_data.training` gives it.
         batch_size: Pictures of the whole batch.
 
     Returns:

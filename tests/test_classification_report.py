@@ -13,7 +13,7 @@ from dfdetect import (
     classification_report,
     classification_results,
     classification_tables,
-    data,
+    classifier_data,
     evaluated_set,
     evaluation,
     robustness,
@@ -84,7 +84,7 @@ def test_robustness_is_part_of_the_report(judged, tmp_path):
     result.figures["robustness"] = robustness.measure(
         evaluation.logits_function(clips.brightness),
         clips.MANIFEST,
-        data.encoded_crops(judged[0].builder, "test", judged[0].wanted),
+        classifier_data.encoded_files(judged[0].builder, "test", judged[0].wanted),
         survey.truths,
         survey.groups,
         names=["mirror", "gamma"],

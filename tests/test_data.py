@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors, data, images, matching
+from dfdetect import anchors, classifier_data, data, detector_data, images, matching
 from dfdetect.batches import Batches, Shuffled
 
 
@@ -30,11 +30,11 @@ def test_describe_names_data_and_fingerprint(prepared):
 
 def test_classifier_evaluation_is_in_order_and_complete(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = list(data.classifier_evaluation(builder, "test", 71, 3))
+    batches = list(classifier_data.evaluation(builder, "test", 71, 3))
     assert [crops.shape[0] for crops, _ in batches] == [3, 1]
     labels = np.concatenate([truths for _, truths in batches])
     assert sorted(labels.tolist()) == [0, 0, 1, 1]
-    again = list(data.classifier_evaluation(builder, "test", 71, 4))[0]
+    again = list(classifier_data.evaluation(builder, "test", 71, 4))[0]
     np.testing.assert_array_equal(again[1], labels)
     # A crop is what decoding and resizing the file gives, and nothing else.
     files = sorted((prepared / "source" / "labeled_faces").glob("test*.png"))
@@ -50,7 +50,7 @@ def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared
     builder = data.open_builder(str(prepared), "labeled_faces")
 
     def first(seed, count=3):
-        batches = data.classifier_training([builder], "train", 71, 4, seed).from_step(0)
+        batches = classifier_data.training([builder], "train", 71, 4, seed).from_step(0)
         return [
             (crops.numpy(), truths.numpy()) for crops, truths in batches.take(count)
         ]
@@ -160,9 +160,9 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
 
 def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = data.classifier_training([builder], "train", 71, 8, 0, "none")
+    batches = classifier_data.training([builder], "train", 71, 8, 0, "none")
     crops, truths = next(iter(batches.from_step(0)))
-    expected, labels = next(iter(data.classifier_evaluation(builder, "train", 71, 8)))
+    expected, labels = next(iter(classifier_data.evaluation(builder, "train", 71, 8)))
     order, same = (np.argsort(x.numpy().sum((1, 2, 3))) for x in (crops, expected))
     np.testing.assert_allclose(crops.numpy()[order], expected.numpy()[same], atol=1e-3)
     np.testing.assert_array_equal(truths.numpy()[order], labels.numpy()[same])
@@ -173,15 +173,15 @@ def test_labels_are_counted_with_metadata_and_without(prepared):
     foreign = types.SimpleNamespace(
         info=types.SimpleNamespace(metadata=None), as_dataset=builder.as_dataset
     )
-    assert data.count_labels(builder, "train") == [4, 4]
-    assert data.count_labels(foreign, "validation") == [2, 2]
+    assert classifier_data.count_labels(builder, "train") == [4, 4]
+    assert classifier_data.count_labels(foreign, "validation") == [2, 2]
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 0.7])
 def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
-    batches = data.detector_training(
+    batches = detector_data.training(
         builder, "train", grid.boxes, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
     ).from_step(0)
     seen = 0
@@ -202,7 +202,7 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
 
 def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = data.detector_training(
+    batches = detector_data.training(
         builder,
         "train",
         anchors.Anchors(128, 2.0).boxes,
@@ -223,11 +223,11 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
 def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
-    batches = data.detector_training(
+    batches = detector_data.training(
         builder, "train", grid.boxes, 128, 6, 0, (0.1, 2.0), augmented=False
     )
     pictures, class_targets, box_targets = next(iter(batches.from_step(0)))
-    expected = next(iter(data.detector_evaluation(builder, "train", 128, 6)))
+    expected = next(iter(detector_data.evaluation(builder, "train", 128, 6)))
     order, same = (
         np.argsort(shown.numpy().sum((1, 2, 3)))
         for shown in (pictures, expected["images"])
@@ -247,7 +247,7 @@ def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
 
 def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = list(data.detector_evaluation(builder, "validation", 128, 2))
+    batches = list(detector_data.evaluation(builder, "validation", 128, 2))
     assert [len(batch["images"]) for batch in batches] == [2, 1]
     counts = sorted(
         len(boxes) for batch in batches for boxes in batch["boxes"].to_list()
@@ -263,8 +263,8 @@ def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
 
 def test_pictures_are_those_of_the_places_in_the_split(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batch = next(iter(data.detector_evaluation(builder, "train", 128, 6)))
-    found = data.pictures(builder, "train", [4, 1])
+    batch = next(iter(detector_data.evaluation(builder, "train", 128, 6)))
+    found = detector_data.pictures(builder, "train", [4, 1])
     assert sorted(found) == [1, 4]
     folder = prepared / "source" / "hollywood_heads" / "JPEGImages"
     for place, (name, picture) in found.items():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import data, evaluation, heads
+from dfdetect import data, detector_data, evaluation, heads
 
 _MODEL = types.SimpleNamespace(input_shape=(None, 128, 128, 3))
 
@@ -36,7 +36,7 @@ def test_detections_are_of_the_originals_with_their_sizes(
     seen = [[0.0, 0.25, 0.3, 0.5], [0.3, 0.0, 0.9, 1.0]]
     _finds(monkeypatch, seen, [0.9, 0.8])
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = data.detector_evaluation(builder, "test", 128, batch_size)
+    batches = detector_data.evaluation(builder, "test", 128, batch_size)
     found, truth, extents = evaluation.detections(
         evaluation.detect_function(_MODEL), batches
     )
@@ -52,7 +52,7 @@ def test_detections_are_of_the_originals_with_their_sizes(
 def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
     _finds(monkeypatch, [[0.25, 0.25, 0.5, 0.5]], [0.9])
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = data.detector_evaluation(builder, "test", 128, 2)
+    batches = detector_data.evaluation(builder, "test", 128, 2)
     found, _, _ = evaluation.detections(
         evaluation.detect_function(_MODEL, tile=True), batches
     )

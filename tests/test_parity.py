@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from dfdetect import calibration, data, evaluation, pipeline
+from dfdetect import calibration, classifier_data, data, evaluation, pipeline
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet
 
@@ -85,7 +85,7 @@ def _classifier():
 
 
 def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
-    batches = data.classifier_evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
+    batches = classifier_data.evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
     logits_function = evaluation.logits_function(classifier)
     logits, _ = evaluation.classifier_logits(logits_function, batches)
     scored = calibration.probability(logits, _TEMPERATURE)

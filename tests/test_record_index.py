@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import data, images, labels, record_index, sampling
+from dfdetect import classifier_data, data, images, labels, record_index, sampling
 from dfdetect.batches import NAME
 
 
@@ -16,7 +16,7 @@ def faces(prepared):
 
 def test_records_are_those_that_tfds_reads(faces):
     index = record_index.RecordIndex(faces, "train")
-    expected = {e[NAME].numpy().decode(): e for e in data._encoded(faces, "train")}
+    expected = {e[NAME].numpy().decode(): e for e in data.encoded(faces, "train")}
     assert len(expected) == len(index.catalogue.labels) == 8
     for place in (5, 0, 7, 2):
         example = tf.train.Example.FromString(index.read(place)).features.feature
@@ -42,7 +42,7 @@ def test_batches_hold_what_the_sampler_says(faces):
 
 def test_a_blended_real_is_a_fake_and_looks_different(faces):
     def batches(share, mode="pairs"):
-        return data.classifier_training(
+        return classifier_data.training(
             [faces], "train", 71, 4, 0, "none", mode, self_blended=share
         )
 
@@ -50,7 +50,7 @@ def test_a_blended_real_is_a_fake_and_looks_different(faces):
     assert sorted(truths.numpy()) == [0, 0, 1, 1]
     files = [
         images.resize(images.decode_image(e["image"]), 71)
-        for e in data._encoded(faces, "train")
+        for e in data.encoded(faces, "train")
         if e["label"] == labels.REAL
     ]
     distance = [
@@ -66,7 +66,7 @@ def test_data_sets_are_mixed(faces, tmp_path):
     picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
     pictures = [(f"{i}.png", i % 2, picture) for i in range(4)]
     black = labelled_pictures.prepare(tmp_path, {"train": pictures})
-    batches = data.classifier_training(
+    batches = classifier_data.training(
         [faces, black], "train", 32, 8, 0, "forensic", "balanced", weights=[1, 1]
     )
     for crops, truths in batches.from_step(0).take(2):
@@ -80,4 +80,4 @@ def test_what_is_no_set_of_labelled_pictures_is_refused(prepared, faces):
     with pytest.raises(ValueError, match="hollywood_heads.* has no label"):
         record_index.RecordIndex(heads, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
-        data.classifier_training([faces], "train", 32, 8, 0, "some")
+        classifier_data.training([faces], "train", 32, 8, 0, "some")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dfdetect import (
     alterations,
-    data,
+    classifier_data,
     evaluation,
     records,
     robustness,
@@ -60,7 +60,7 @@ def _measure(builder, logits=_logits, split="test", **options):
     found = list(records.read(builder, split, with_images=False))
     truths = np.array([record.label for record in found])
     groups = np.array([record.group for record in found])
-    pictures = data.encoded_crops(builder, split)
+    pictures = classifier_data.encoded_files(builder, split)
     return robustness.measure(logits, _DESCRIBED, pictures, truths, groups, **options)
 
 
@@ -82,7 +82,7 @@ def test_clean_crops_are_those_of_the_evaluation(builder):
         return _logits(crops)
 
     found = _measure(builder, logits, names=())
-    batches = list(data.classifier_evaluation(builder, "test", 24, 16))
+    batches = list(classifier_data.evaluation(builder, "test", 24, 16))
     assert len(seen) == len(batches) == 2
     for crops, (expected, _) in zip(seen, batches, strict=True):
         assert np.array_equal(crops, expected)

@@ -17,7 +17,15 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from dfdetect import data, objectives, script, train_step, training
+from dfdetect import (
+    classifier_data,
+    data,
+    detector_data,
+    objectives,
+    script,
+    train_step,
+    training,
+)
 from dfdetect.batches import Batches
 from dfdetect.models import classifier, efficientdet
 from dfdetect.settings import Settings
@@ -60,7 +68,7 @@ def main(argv: list[str]) -> None:
 
 
 def _classifier() -> Parts:
-    batches = data.classifier_training(
+    batches = classifier_data.training(
         [data.open_builder(_DATA_DIR.value, _FACES.value)],
         "train",
         _CROP_SIZE.value,
@@ -73,7 +81,7 @@ def _classifier() -> Parts:
 
 def _detector() -> Parts:
     build = functools.partial(efficientdet.EfficientDet, 0, 1, _IMAGE_SIZE.value)
-    batches = data.detector_training(
+    batches = detector_data.training(
         data.open_builder(_DATA_DIR.value, _HEADS.value),
         "train",
         build().anchors.boxes,

@@ -17,6 +17,7 @@ from absl import app, flags
 
 from dfdetect import (
     calibration,
+    classifier_data,
     data,
     distillation,
     evaluation,
@@ -59,7 +60,7 @@ _SELF_BLENDED = flags.DEFINE_float(
 _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
     "light",
-    data.AUGMENTATIONS,
+    classifier_data.AUGMENTATIONS,
     "How crops are changed at random: cut, mirrored and coloured; or cut and then "
     "degraded as on the way through cameras, editors and platforms.",
 )
@@ -132,7 +133,7 @@ def main(argv: list[str]) -> None:
     logits_function = evaluation.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
     validation = {
-        builder.info.name: data.classifier_evaluation(
+        builder.info.name: classifier_data.evaluation(
             builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
         )
         for builder in builders
@@ -190,7 +191,7 @@ def _batches(builders: Sequence[tfds.core.DatasetBuilder]) -> Batches:
         dataset_weights = [float(weight) for weight in _WEIGHTS.value] or None
     except ValueError as error:
         raise app.UsageError(f"--dataset_weights: {error}") from error
-    return data.classifier_training(
+    return classifier_data.training(
         builders,
         "train",
         _TRAINING_SIZE.value or _IMAGE_SIZE.value,
@@ -262,7 +263,9 @@ def _class_weights(builders: Sequence[tfds.core.DatasetBuilder]) -> list[float]:
     """By label; their mean over the training crops is 1."""
     if not _BALANCE.value:
         return [1.0, 1.0]
-    counts = np.sum([data.count_labels(b, "train") for b in builders], axis=0)
+    counts = np.sum(
+        [classifier_data.count_labels(b, "train") for b in builders], axis=0
+    )
     if not all(counts):
         raise ValueError(f"--balance wants real and fake crops, got {counts}.")
     return [float(sum(counts) / (2 * count)) for count in counts]

@@ -14,6 +14,7 @@ from absl import flags
 
 from dfdetect import (
     data,
+    detector_data,
     evaluation,
     images,
     manifest,
@@ -121,7 +122,7 @@ def main(argv: list[str]) -> None:
     if _JPEG_QUALITY.value:
         least, most = map(int, _JPEG_QUALITY.value)
         jpeg_quality = (least, most)
-    validation = data.detector_evaluation(
+    validation = detector_data.evaluation(
         builder, "validation", judged.image_size, FLAGS.batch_size
     )
     detect_function = evaluation.detect_function(judged)
@@ -156,7 +157,7 @@ def main(argv: list[str]) -> None:
         model,
         judged,
         functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
-        data.detector_training(
+        detector_data.training(
             builder,
             "train",
             model.anchors.boxes,

@@ -21,8 +21,10 @@ from absl import flags
 from dfdetect import (
     classification_report,
     classification_results,
+    classifier_data,
     data,
     detection_report,
+    detector_data,
     evaluated_set,
     evaluation,
     files,
@@ -169,7 +171,7 @@ def _robustness(
     return robustness.measure(
         evaluation.logits_function(model[0]),
         model[1],
-        data.encoded_crops(judged.builder, judged.split, judged.wanted),
+        classifier_data.encoded_files(judged.builder, judged.split, judged.wanted),
         judged.survey.truths,
         judged.survey.groups,
         batch_size=_BATCH_SIZE.value,
@@ -200,7 +202,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     else:
         model, described = model_directory.load_detector(_MODEL_DIR.value)
         detect = evaluation.detect_function(model, _TILE.value, _SOFT_NMS_SIGMA.value)
-    batches = data.detector_evaluation(
+    batches = detector_data.evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
     measured = evaluation.detections(detect, batches)
@@ -209,7 +211,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         "coco": coco.summary(*measured),
     }
     if folder:
-        pictures = functools.partial(data.pictures, builder, _SPLIT.value)
+        pictures = functools.partial(detector_data.pictures, builder, _SPLIT.value)
         detection_report.write(folder, figures, *measured, pictures)
     return figures
 

@@ -1,0 +1,159 @@
+"""From prepared data to batches of head crops, for training and for evaluation."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect import (
+    augment,
+    data,
+    degradations,
+    images,
+    labels,
+    record_index,
+    sampling,
+    self_blending,
+)
+from dfdetect.batches import Batches
+
+AUGMENTATIONS = ("none", "light", "forensic")
+
+
+def training(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    split: str,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    augmentation: str = "light",
+    sampling_mode: str = "natural",
+    weights: Sequence[float] | None = None,
+    self_blended: float = 0.0,
+    crop_margin: float = 1.0,
+) -> Batches:
+    """Batches of head crops in an order without end.
+
+    Args:
+        builders: Prepared data sets of head crops.
+        split: "train" or another one that all have.
+        image_size: Side of the crops in pixels.
+        batch_size: Crops of a step.
+        seed: Of order and augmentation.
+        augmentation: One of `AUGMENTATIONS`: "light" cuts, mirrors and colours at
+            random, "forensic" cuts at random and then does as `degradations.forensics`.
+        sampling_mode: See `sampling.Sampler`, as for the two following.
+        weights: How much each data set counts.
+        self_blended: Share of the fakes made out of reals, see `self_blending`.
+        crop_margin: Side of a crop over the longer side of its head box: where the head
+            is when a crop is blended.
+
+    Returns:
+        Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
+
+    Raises:
+        ValueError: A data set holds no labelled pictures, or an argument is out of
+            range.
+    """
+    if augmentation not in AUGMENTATIONS:
+        raise ValueError(
+            f"augmentation must be one of {AUGMENTATIONS}, got {augmentation!r}."
+        )
+    edge = max(0.0, (1 - 1 / crop_margin) / 2)
+    box = [edge, edge, 1 - edge, 1 - edge] if edge else None
+
+    def blend(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        pixels = tf.cast(image, tf.float32)
+        return self_blending.self_blend(pixels, seed, box and tf.constant(box))
+
+    def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        seeds = tf.random.split(seed, 4)
+        image = images.decode_image(example["image"])
+        if self_blended:
+            image = tf.cond(
+                example["blended"],
+                lambda: blend(image, seeds[3]),
+                lambda: tf.cast(image, tf.float32),
+            )
+        if augmentation == "none":
+            image = images.resize(image, image_size)
+        else:
+            image = augment.random_crop(image, image_size, seeds[0])
+        if augmentation == "light":
+            image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
+        elif augmentation == "forensic":
+            image = degradations.forensics(image, seeds[1])
+        label = tf.where(
+            example["blended"], labels.FAKE, tf.cast(example["label"], tf.int32)
+        )
+        return image, label
+
+    indexes = [record_index.RecordIndex(builder, split) for builder in builders]
+    sampler = sampling.Sampler(
+        [index.catalogue for index in indexes],
+        batch_size,
+        seed,
+        sampling_mode,
+        weights,
+        self_blended,
+    )
+    source = record_index.Sampled(indexes, sampler, batch_size)
+    return Batches(source, prepare, batch_size, seed)
+
+
+def count_labels(builder: tfds.core.DatasetBuilder, split: str) -> list[int]:
+    """How many examples of a split have each of `dfdetect.labels`.
+
+    Our builders' metadata says so; all examples of other data sets are read.
+    """
+    counts = dict(builder.info.metadata or {}).get("counts", {}).get(split)
+    if counts is not None:
+        return [counts.get(name, 0) for name in labels.NAMES]
+    found = [int(e["label"]) for e in data.encoded(builder, split).as_numpy_iterator()]
+    return [found.count(labels.REAL), found.count(labels.FAKE)]
+
+
+def evaluation(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    image_size: int,
+    batch_size: int,
+    wanted: np.ndarray | None = None,
+) -> tf.data.Dataset:
+    """One pass over head crops, in order, as the graph's `classify_crops` sees them.
+
+    Args:
+        builder: A prepared data set of head crops.
+        split: One of its splits.
+        image_size: Side of the crops in pixels.
+        batch_size: Crops at once.
+        wanted: `[N]` bool, those of the split to take; all by default.
+
+    Returns:
+        Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
+    """
+
+    def prepare(example: dict) -> tuple[tf.Tensor, tf.Tensor]:
+        image = images.resize(images.decode_image(example["image"]), image_size)
+        return image, tf.cast(example["label"], tf.int32)
+
+    examples = _chosen(data.encoded(builder, split), wanted)
+    return examples.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+
+
+def encoded_files(
+    builder: tfds.core.DatasetBuilder, split: str, wanted: np.ndarray | None = None
+) -> Iterator[bytes]:
+    """The files of head crops as they are, see `evaluation`."""
+    examples = _chosen(data.encoded(builder, split), wanted)
+    yield from examples.map(lambda example: example["image"]).as_numpy_iterator()
+
+
+def _chosen(examples: tf.data.Dataset, wanted: np.ndarray | None) -> tf.data.Dataset:
+    """Those of the examples that are wanted, or all."""
+    if wanted is None:
+        return examples
+    chosen = tf.data.Dataset.from_tensor_slices(wanted)
+    kept = tf.data.Dataset.zip(examples, chosen).filter(lambda _, keep: keep)
+    return kept.map(lambda example, _: example)
