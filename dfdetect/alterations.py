@@ -4,17 +4,17 @@ Rotation, mirroring, Gaussian blur, scaling, cropping and JPEG are the alteratio
 the ICIAP deepfake challenge; noise, gamma and H.264 are ours. For evaluation only, so
 plain NumPy and OpenCV: nothing here is ever in a graph.
 
-| name     | a strength is                              | 1    | 2   | 3  | 4   | 5   |
-|----------|--------------------------------------------|------|-----|----|-----|-----|
-| rotation | degrees, counter-clockwise                 | 3    | 6   | 12 | 25  | 45  |
-| mirror   | left to right; there is but one            | 1    |     |    |     |     |
-| blur     | sigma of a Gaussian in pixels              | .5   | 1   | 2  | 3   | 5   |
-| scaling  | share the sides are reduced to, then back  | .8   | .65 | .5 | .35 | .25 |
-| cropping | share of the sides cut away at the edges   | .05  | .1  | .2 | .3  | .4  |
-| jpeg     | quality of OpenCV's encoder, 4:2:0         | 95   | 75  | 50 | 30  | 10  |
-| noise    | sigma of white noise in grey levels        | 2    | 5   | 10 | 20  | 40  |
-| gamma    | exponent of the pixels in [0, 1]: darker   | 1.25 | 1.5 | 2  | 2.5 | 3   |
-| h264     | constant rate factor of x264               | 18   | 23  | 30 | 40  | 45  |
+| name     | a strength is                             | 1    | 2   | 3   | 4   | 5  |
+|----------|-------------------------------------------|------|-----|-----|-----|----|
+| rotation | degrees, counter-clockwise                | 3    | 6   | 12  | 25  | 45 |
+| mirror   | left to right; there is but one           | 1    |     |     |     |    |
+| blur     | sigma of a Gaussian in pixels             | .5   | 1   | 2   | 3   | 5  |
+| scaling  | share the sides are reduced to, then back | .75  | .5  | .35 | .2  | .1 |
+| cropping | share of the sides cut away at the edges  | .05  | .1  | .2  | .3  | .4 |
+| jpeg     | quality of OpenCV's encoder, 4:2:0        | 95   | 75  | 50  | 30  | 10 |
+| noise    | sigma of white noise in grey levels       | 2    | 5   | 10  | 20  | 40 |
+| gamma    | exponent of the pixels in [0, 1]: darker  | 1.25 | 1.5 | 2   | 2.5 | 3  |
+| h264     | constant rate factor of x264              | 18   | 23  | 30  | 40  | 45 |
 
 Pixels are those of the picture as it is stored. Rate factors 23 and 40 are c23 and c40
 of FaceForensics++ (Roessler et al., ICCV 2019).
@@ -196,7 +196,7 @@ ALTERATIONS = {
     "rotation": Alteration("degrees", (3, 6, 12, 25, 45), _rotate),
     "mirror": Alteration("left to right", (1,), _mirror),
     "blur": Alteration("sigma in pixels", (0.5, 1, 2, 3, 5), _blur),
-    "scaling": Alteration("share of the sides", (0.8, 0.65, 0.5, 0.35, 0.25), _scale),
+    "scaling": Alteration("share of the sides", (0.75, 0.5, 0.35, 0.2, 0.1), _scale),
     "cropping": Alteration("share cut away", (0.05, 0.1, 0.2, 0.3, 0.4), _crop),
     "jpeg": Alteration("quality", (95, 75, 50, 30, 10), _jpeg),
     "noise": Alteration("sigma in grey levels", (2, 5, 10, 20, 40), _noise),

@@ -1,0 +1,93 @@
+"""Measures what simple methods make of a prepared data set of labelled pictures.
+
+    python train/baseline.py --data_dir=DATA --dataset=NAME [--output=measured]
+
+Trains on `train`, chooses settings on `validation` and measures on `--split`. Needs
+nothing beyond `pip install dfdetect`.
+"""
+
+import json
+import os
+
+# Before TensorFlow is imported: its start-up notes would bury the messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import absl.logging
+from absl import flags
+
+from dfdetect import baselines, data, files, hand_features, progress, script
+
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets.", required=True
+)
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "A prepared data set; NAME or NAME/CONFIG.", required=True
+)
+_SPLIT = flags.DEFINE_string("split", "test", "The split to measure on.")
+flags.register_validator(
+    "split", lambda split: split != "train", "must not be train, which is trained on."
+)
+_METHOD = flags.DEFINE_list(
+    "method",
+    list(baselines.METHODS),
+    f"Those wanted of {','.join(baselines.METHODS)}, separated by commas.",
+)
+flags.register_validator(
+    "method",
+    lambda names: names and set(names) <= set(baselines.METHODS),
+    f"must be some of {','.join(baselines.METHODS)}.",
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of vocabulary, forest and intervals.")
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder for baselines.json and baselines.md, or a .json file."
+)
+
+
+def main(argv: list[str]) -> None:
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own innards.
+    names = list(dict.fromkeys(_METHOD.value))
+    features = sorted({baselines.METHODS[name].feature for name in names})
+    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    splits = {"train": "train", "test": _SPLIT.value}
+    # Settings are not chosen on what is measured.
+    if "validation" in builder.info.splits and _SPLIT.value != "validation":
+        splits["validation"] = "validation"
+    total = sum(
+        builder.info.splits[split].num_examples
+        for split in splits.values()
+        if split in builder.info.splits
+    )
+    with progress.Progress(total, script.say, "picture") as bar:
+        surveys = {
+            role: hand_features.survey(builder, split, features, bar.count)
+            for role, split in splits.items()
+        }
+    measured = baselines.measure(
+        surveys["train"],
+        surveys.get("validation"),
+        surveys["test"],
+        names,
+        _SEED.value,
+        script.say,
+    )
+    lines = baselines.table(measured)
+    print("\n".join(lines))
+    output = _OUTPUT.value or ""
+    if output and not output.endswith(".json"):
+        os.makedirs(output, exist_ok=True)
+        heading = [f"# Baselines on {_DATASET.value}, {_SPLIT.value}", ""]
+        text = "\n".join([*heading, *lines, ""])
+        files.write(os.path.join(output, "baselines.md"), text.encode())
+        output = os.path.join(output, "baselines.json")
+    if output:
+        figures = {
+            "split": _SPLIT.value,
+            "data": data.describe(builder),
+            "seed": _SEED.value,
+            **measured,
+        }
+        files.write(output, f"{json.dumps(figures, indent=2)}\n".encode())
+
+
+if __name__ == "__main__":
+    script.run(main)
