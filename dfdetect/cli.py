@@ -96,7 +96,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--threshold",
         metavar="P",
         type=_probability,
-        help="least fake probability of the verdict fake; by default the model's",
+        help="fake from this fake probability on, else real; by default from the "
+        "model's own, with a band of uncertain below",
     )
     detect.add_argument(
         "--tile",
@@ -141,15 +142,15 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
         print(f"dfdetect: no pictures in {path}", file=sys.stderr)
 
     model = _load(arguments.model, arguments.tile)
-    from dfdetect import detect
+    from dfdetect import calibration, detect
 
-    threshold = arguments.threshold
-    if threshold is None:
-        threshold = model.manifest["classifier"]["threshold"]
+    thresholds = model.manifest["classifier"]["thresholds"]
+    if arguments.threshold is not None:
+        thresholds = calibration.without_band(arguments.threshold)
     unread = detect.run(
         model.detect,
         sources,
-        threshold,
+        thresholds,
         arguments.batch_size,
         output,
         arguments.csv,

@@ -75,7 +75,7 @@ def _description(**changes):
             "image_size": _CROP_SIZE,
             "crop_margin": 1.3,
             "temperature": _TEMPERATURE,
-            "threshold": 0.5,
+            "thresholds": {"real_below": 0.5, "fake_from": 0.5},
             "labels": ["real", "fake"],
         },
         "max_detections": _NUM_BOXES,

@@ -68,6 +68,9 @@ def test_training_leaves_weights_manifest_and_flags(detector, classifier):
     assert 0 <= described["metrics"]["validation"]["ap"] <= 1
     described = manifest.read(classifier, "classifier")
     assert described["crop_margin"] == 1.1 and described["temperature"] > 0
+    band = described["thresholds"]
+    assert 0 <= band["real_below"] <= band["fake_from"]
+    assert band["false_positive_rate"] == band["false_negative_rate"] == 0
     assert 0 <= described["metrics"]["validation"]["auc"] <= 1
     for model_dir in (detector, classifier):
         assert (model_dir / "weights.npz").stat().st_size > 1_000_000

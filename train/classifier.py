@@ -56,6 +56,20 @@ _PROJECTED = flags.DEFINE_integer(
 _BN_MOMENTUM = flags.DEFINE_float(
     "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
 )
+_MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
+    "max_false_positive_rate",
+    0.1,
+    "Most of the real validation crops that the verdict may call fake, in [0, 1).",
+    lower_bound=0.0,
+    upper_bound=0.999,
+)
+_MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
+    "max_false_negative_rate",
+    0.1,
+    "Most of the fake validation crops that the verdict may call real, in [0, 1).",
+    lower_bound=0.0,
+    upper_bound=0.999,
+)
 
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
@@ -89,13 +103,21 @@ def main(argv: list[str]) -> None:
 
     def keep_best(figures: dict[str, float]) -> dict:
         weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
+        logits, truths = latest
+        temperature = calibration.fit_temperature(logits, truths)
+        thresholds = calibration.fit_thresholds(
+            calibration.probability(logits, temperature),
+            truths,
+            _MAX_FALSE_POSITIVE_RATE.value,
+            _MAX_FALSE_NEGATIVE_RATE.value,
+        )
         described = {
             "kind": "classifier",
             "model": _MODEL.value,
             "image_size": _IMAGE_SIZE.value,
             "crop_margin": _CROP_MARGIN.value,
-            "temperature": calibration.fit_temperature(*latest),
-            "threshold": 0.5,
+            "temperature": temperature,
+            "thresholds": thresholds,
             "labels": list(labels.NAMES),
             "data": data.describe(builder),
             "metrics": {"validation": figures},
