@@ -8,6 +8,7 @@ import types
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from PIL import Image
 
@@ -284,6 +285,21 @@ def test_the_loaded_graph_answers_alike(graph, saved):
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             np.testing.assert_allclose(found[key], value, atol=1e-5)
+
+
+def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
+    described = _description()
+    described["classifier"]["temperature"] = 3 * _TEMPERATURE
+    pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    batch = np.array([_png(_picture(_NONE, seed=i)) for i in range(3)], object)
+    sharp, flat = (
+        scipy.special.logit(
+            _signature_outputs(directory, "classify_crops", batch)["fake_probability"]
+        )
+        for directory in (saved, str(tmp_path / "1"))
+    )
+    assert np.abs(sharp).min() > 0.1
+    np.testing.assert_allclose(sharp, 3 * flat, rtol=1e-3)
 
 
 def test_a_session_answers_alike(graph, saved):
