@@ -12,7 +12,7 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from dfdetect import images, manifest, model_directory, pipeline
+from dfdetect import explain, images, manifest, model_directory, pipeline
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, weights
 
@@ -221,6 +221,25 @@ def test_classify_crops(graph, parts):
     np.testing.assert_allclose(probabilities[[0, 2, 3]], expected, atol=1e-5)
 
 
+def test_heat_maps_of_crops(graph, parts):
+    # More than are looked at together.
+    pictures = [_picture(_NONE, seed=i) for i in range(10)]
+    batch = [_png(x) for x in pictures]
+    found = graph.explain(tf.constant([batch[0], b"bad", *batch[1:]]))
+    judged = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
+    for name, value in judged.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6)
+    maps = found["heat_map"].numpy()
+    assert not maps[1].any()
+    heat_maps = explain.heat_maps(parts[1])
+    for picture, heat in zip(pictures, maps[[0, *range(2, 11)]], strict=True):
+        crop = tf.image.resize(picture, [_CROP_SIZE] * 2, antialias=True)
+        np.testing.assert_allclose(
+            heat, heat_maps(crop[None])["heat_map"][0], atol=1e-4
+        )
+    assert maps[0].max() == 1.0 and np.ptp(maps[0]) > 0.5
+
+
 def test_embeddings_have_unit_length(graph, parts):
     picture = _picture(_NONE)
     found = graph.embed(tf.constant([_png(picture), b"bad"]))["embedding"]
@@ -265,6 +284,11 @@ def test_signatures_of_the_saved_graph(saved):
             "status": ("int32", (None,)),
         },
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
+        "explain": {
+            "heat_map": ("float32", (None, _CROP_SIZE, _CROP_SIZE)),
+            "fake_probability": ("float32", (None,)),
+            "status": ("int32", (None,)),
+        },
     }
 
 
@@ -279,6 +303,7 @@ def test_the_loaded_graph_answers_alike(graph, saved):
         ("detect_frames", frames),
         ("classify_crops", image_bytes),
         ("embed", image_bytes),
+        ("explain", image_bytes),
     ):
         expected = getattr(graph, name)(argument)
         found = getattr(loaded, name)(argument)
@@ -309,6 +334,9 @@ def test_a_session_answers_alike(graph, saved):
         np.testing.assert_allclose(found[key], value, atol=1e-5)
     empty = _signature_outputs(saved, "classify_crops", np.array([], object))
     assert empty["fake_probability"].shape == (0,)
+    shown = _signature_outputs(saved, "explain", np.array(batch[:4], object))
+    for key, value in graph.explain(tf.constant(batch[:4])).items():
+        np.testing.assert_allclose(shown[key], value, atol=1e-5)
 
 
 def test_an_empty_batch(graph):
@@ -316,6 +344,8 @@ def test_an_empty_batch(graph):
     assert graph.detect(nothing)["boxes"].shape == (0, _NUM_BOXES, 4)
     assert graph.classify_crops(nothing)["fake_probability"].shape == (0,)
     assert graph.embed(nothing)["embedding"].shape == (0, _NUM_FEATURES)
+    heat_maps = graph.explain(nothing)["heat_map"]
+    assert heat_maps.shape == (0, _CROP_SIZE, _CROP_SIZE)
     frames = graph.detect_frames(tf.zeros([0, 20, 30, 3], tf.uint8))
     assert frames["status"].shape == (0,)
 
