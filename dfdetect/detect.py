@@ -16,6 +16,8 @@ from dfdetect import calibration, files, headers, images, progress, report
 
 Result = dict[str, Any]
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+# `explain.heads` but for the picture and its boxes.
+Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 CSV_COLUMNS = (
     *("path", "kind", "status", "width", "height"),
@@ -134,6 +136,7 @@ def run(
     batch_size: int = 8,
     output: str = "",
     as_csv: bool = False,
+    explainer: Explainer | None = None,
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
 
@@ -144,6 +147,7 @@ def run(
         batch_size: Files in one call of the graph.
         output: Folder of the copies with heads marked, or "" for none.
         as_csv: A table with a row for each head instead of JSON Lines.
+        explainer: What lays heat maps over the copies.
 
     Returns:
         How many files could not be read.
@@ -166,25 +170,28 @@ def run(
                 if finding.problem:
                     say(f"{finding.source.path!r}: {finding.problem}")
             if output and not finding.problem:
-                files.write(
-                    os.path.join(output, finding.source.copy), annotated(finding)
-                )
+                copy = os.path.join(output, finding.source.copy)
+                files.write(copy, annotated(finding, explainer))
             unread += bool(finding.problem)
             shown.count(finding.result["verdict"] or finding.result["status"])
     return unread
 
 
-def annotated(finding: Finding) -> bytes:
-    """The picture with its heads marked, as a file for `finding.source.copy`."""
+def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
+    """The picture with its heads marked, as a file for `finding.source.copy`.
+
+    Args:
+        finding: One without a problem.
+        explainer: What lays a heat map over each head that was judged.
+    """
     heads = finding.result["heads"]
-    canvas = report.annotate(
-        images.decode_image(tf.constant(finding.content)).numpy(),
-        np.array([head["box"] for head in heads]).reshape(-1, 4),
-        [
-            math.nan if head["fake_probability"] is None else head["fake_probability"]
-            for head in heads
-        ],
-    )
+    boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
+    probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
+    canvas = images.decode_image(tf.constant(finding.content)).numpy()
+    if explainer:
+        judged = boxes[~np.isnan(probabilities)]
+        canvas = report.heat(canvas, *explainer(canvas, judged))
+    canvas = report.annotate(canvas, boxes, probabilities.tolist())
     return report.encode(canvas, os.path.splitext(finding.source.copy)[1])
 
 

@@ -19,6 +19,7 @@ from dfdetect import (
     detect,
     files,
     images,
+    manifest,
     model_directory,
     pipeline,
 )
@@ -314,6 +315,44 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     dark = cv2.imread(str(output / "dark.png"))
     assert not dark.any(), "nothing to mark"
     assert before == [files.read(path) for path in pictures[:4]]
+
+
+def test_explain_lays_heat_over_the_judged_heads_of_copies(
+    graph, loaded, pictures, tmp_path, capsys
+):
+    before = [files.read(path) for path in pictures[:4]]
+    plain, explained = tmp_path / "plain", tmp_path / "explained"
+    sources, _ = files.find([pictures[0], pictures[3]])
+    detect.run(loaded.detect, sources, HALF, output=str(plain))
+    lines = capsys.readouterr().out
+    arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
+    assert cli.main(["detect", *arguments, "--explain", *pictures[0:4:3]]) == 0
+    assert capsys.readouterr().out == lines
+    assert sorted(os.listdir(explained)) == ["bright.jpg", "dark.png"]
+    assert before == [files.read(path) for path in pictures[:4]]
+    copies = [cv2.imread(str(x / "bright.jpg")) for x in (plain, explained)]
+    difference = np.abs(copies[1].astype(int) - copies[0]).max(axis=-1)
+    # Squares of 104 px, 1.3 times the boxes of 80 px, moved into the picture of
+    # 160 x 120; within the boxes, where no line is and no letter.
+    assert (difference[30:55, 10:70] > 40).all()
+    assert (difference[90:115, 90:150] > 40).all()
+    assert difference[112:, :30].max() < 20, "outside"
+    # Neither has a head.
+    dark = [cv2.imread(str(x / "dark.png")) for x in (plain, explained)]
+    np.testing.assert_array_equal(*dark)
+
+
+def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monkeypatch):
+    described = manifest.read(os.path.join(graph, "assets"), "pipeline")
+    older = types.SimpleNamespace(manifest=described, explain=None)
+    monkeypatch.setattr(pipeline, "load", lambda directory: older)
+    with pytest.raises(SystemExit) as stop:
+        arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
+        cli.main(["detect", files.sample(), *arguments])
+    assert stop.value.code == cli.USAGE
+    said = capsys.readouterr().err
+    assert f"--explain: the graph was exported without it: {graph}" in said
+    assert said.count("\n") == 1
 
 
 def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
