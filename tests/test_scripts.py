@@ -332,7 +332,8 @@ def test_tensorboard_shows_a_run(detector, classifier, tmp_path):
         shown = {"training/batch", "validation/pr_curve"}
         assert shown | {"validation/detections"} <= images["detector"].keys()
         curves = {"validation/roc_curve", "validation/confusion_matrix"}
-        assert shown | curves <= images["classifier"].keys()
+        heat = {"validation/grad_cam_of_real", "validation/grad_cam_of_fake"}
+        assert shown | curves | heat <= images["classifier"].keys()
         assert "validation/pr_curves" in tags("pr_curves")["classifier"]
         assert {"flags", "manifest"} <= set(tags("text")["classifier"])
         assert "validation/fake_probability_of_real" in tags("histograms")["classifier"]

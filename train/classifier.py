@@ -17,6 +17,7 @@ from dfdetect import (
     calibration,
     data,
     evaluation,
+    explain,
     labels,
     manifest,
     objectives,
@@ -53,6 +54,9 @@ _AUGMENT = flags.DEFINE_bool("augment", True, "Change the crops at random.")
 _PROJECTED = flags.DEFINE_integer(
     "projected", 256, "Validation crops in TensorBoard's projector.", lower_bound=0
 )
+_EXPLAINED = flags.DEFINE_integer(
+    "explained", 64, "Validation crops in TensorBoard's heat maps.", lower_bound=0
+)
 _BN_MOMENTUM = flags.DEFINE_float(
     "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
 )
@@ -87,6 +91,7 @@ def main(argv: list[str]) -> None:
     judged = _build()
     logits_function = evaluation.logits_function(judged)
     embed = tf.function(classifier.embedding_model(judged))
+    heat_maps = explain.heat_maps(judged)
     validation = data.classifier_evaluation(
         builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
     )
@@ -125,6 +130,7 @@ def main(argv: list[str]) -> None:
         }
         manifest.write(FLAGS.model_dir, described)
         _project(embed, validation)
+        _explain(heat_maps, validation)
         return described
 
     training.train(
@@ -181,6 +187,14 @@ def _project(embed: evaluation.Function, validation: tf.data.Dataset) -> None:
         crops, vectors, truths = map(np.concatenate, zip(*batches, strict=True))
         names = [labels.NAMES[truth] for truth in truths]
         summaries.embeddings(FLAGS.model_dir, vectors, crops, names)
+
+
+def _explain(heat_maps: evaluation.Function, validation: tf.data.Dataset) -> None:
+    """Shows in TensorBoard where fakes are seen in the first validation crops."""
+    shown = -(-_EXPLAINED.value // FLAGS.batch_size)
+    if shown:
+        batches = [(x, heat_maps(x)["heat_map"], y) for x, y in validation.take(shown)]
+        summaries.heat_maps(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 if __name__ == "__main__":
