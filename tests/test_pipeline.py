@@ -12,9 +12,19 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from dfdetect import explain, images, manifest, model_directory, pipeline
+from dfdetect import (
+    batches,
+    explain,
+    images,
+    manifest,
+    model_directory,
+    objectives,
+    pipeline,
+    settings,
+    training,
+)
 from dfdetect.models import classifier as classifiers
-from dfdetect.models import efficientdet, weights
+from dfdetect.models import efficientdet, weights, xception
 
 _DETECTOR_SIZE, _CROP_SIZE, _NUM_FEATURES = 64, 40, 8
 _NUM_BOXES = 6
@@ -411,6 +421,48 @@ def test_labels_the_other_way_round_are_refused(tmp_path):
     manifest.write(tmp_path, described)
     with pytest.raises(ValueError, match="labels of .* must be"):
         model_directory.load_classifier(str(tmp_path))
+
+
+@pytest.mark.slow  # The scripts' tests take lightxception the same way.
+@pytest.mark.parametrize("name", list(xception.PRESETS))
+def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_path):
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 256, (8, 71, 71, 3), np.uint8)
+    examples = tf.data.Dataset.from_tensor_slices((crops, np.arange(8) % 2))
+
+    def prepare(seed, example):
+        return tf.cast(example[0], tf.float32), example[1]
+
+    def train(steps):
+        model, judged = (classifiers.build(name, 71) for _ in range(2))
+        training.train(
+            model,
+            judged,
+            objectives.classification,
+            batches.Batches(examples, prepare, 4, seed=0),
+            lambda: seen.append(steps) or {"steps": steps},
+            lambda figures: weights.save(judged, str(best)) or figures,
+            settings.Settings(str(tmp_path), steps, "steps", eval_every=1),
+        )
+        return judged
+
+    seen, best = [], tmp_path / weights.FILE_NAME
+    train(1)
+    judged = train(2)
+    assert seen == [1, 2]  # The second run began at the checkpoint of the first.
+    kept = classifiers.build(name, 71)
+    weights.load(kept, str(best))
+    logits = np.array(judged(crops.astype(np.float32)))[:, 0]
+    np.testing.assert_allclose(kept(crops.astype(np.float32))[:, 0], logits, atol=1e-5)
+
+    described = _description()
+    described["classifier"] |= {"image_size": 71, "temperature": 1.0}
+    pipeline.DeepfakePipeline(parts[0], kept, described).save(str(tmp_path / "1"))
+    loaded = pipeline.load(str(tmp_path / "1"))
+    found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
+    np.testing.assert_allclose(found["fake_probability"], _sigmoid(logits), atol=1e-4)
+    found = loaded.detect(tf.constant([_png(_picture(_ALL))]))
+    assert found["num_heads"] == 3 and 0 <= found["fake_probability"] <= 1
 
 
 @pytest.mark.slow
