@@ -1,8 +1,23 @@
-"""From a classifier's logit to a probability that one can take at its word."""
+"""From a classifier's logit to a probability that one can take at its word.
+
+And from the probability to a verdict: fake from `fake_from` on, real below
+`real_below`, and "uncertain" in the band between.
+"""
+
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import scipy.optimize
 import scipy.special
+
+from dfdetect import labels as label_names
+
+# `real_below` and `fake_from`, calibrated fake probabilities, the first not above the
+# second.
+Thresholds = Mapping[str, float]
+
+UNCERTAIN = "uncertain"
 
 _BOUNDS = (-np.log(20.0), np.log(20.0))
 
@@ -34,3 +49,81 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         negative_log_likelihood, bounds=_BOUNDS, method="bounded"
     )
     return float(np.exp(found.x))
+
+
+def verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
+    """The name of a label, `UNCERTAIN`, or None for a probability of NaN.
+
+    Fake from `fake_from` on, this very number included, real below `real_below`.
+    """
+    if math.isnan(fake_probability):
+        return None
+    if fake_probability >= thresholds["fake_from"]:
+        return label_names.NAMES[label_names.FAKE]
+    if fake_probability < thresholds["real_below"]:
+        return label_names.NAMES[label_names.REAL]
+    return UNCERTAIN
+
+
+def without_band(threshold: float) -> Thresholds:
+    """Fake from this fake probability on, else real."""
+    return {"real_below": threshold, "fake_from": threshold}
+
+
+def fit_thresholds(
+    fake_probabilities: np.ndarray,
+    labels: np.ndarray,
+    max_false_positive_rate: float,
+    max_false_negative_rate: float,
+) -> dict[str, float]:
+    """The narrowest band that keeps both kinds of wrong verdicts rare.
+
+    Each threshold stands halfway between two neighbouring probabilities, so that no
+    rounding turns a verdict, or between one and the end of [0, 1]. Where no band is
+    needed, both are the point nearest to .5 that keeps the rates.
+
+    Args:
+        fake_probabilities: `[N]`, calibrated, of pictures that were not trained on.
+        labels: `[N]` of `dfdetect.labels`, both of them present.
+        max_false_positive_rate: Most of the real pictures that may be called fake, in
+            [0, 1).
+        max_false_negative_rate: Most of the fake pictures that may be called real.
+
+    Returns:
+        `fake_from`, the least that keeps its rate, above 1 where probabilities of 1
+        leave no other way; `real_below`, the greatest that keeps its rate;
+        `false_positive_rate` and `false_negative_rate`, those of these pictures.
+
+    Raises:
+        ValueError: A rate is out of range, or a label is missing.
+    """
+    scores = np.asarray(fake_probabilities, np.float64)
+    is_fake = np.asarray(labels) == label_names.FAKE
+    real, fake = scores[~is_fake], scores[is_fake]
+    if not len(real) or not len(fake):
+        raise ValueError(
+            f"labels must be real and fake, got {len(real)} real, {len(fake)} fake."
+        )
+    # The most suspicious real picture that must not be called fake, and its like.
+    spared = np.sort(real)[-1 - _allowed(max_false_positive_rate, len(real))]
+    caught = np.sort(fake)[_allowed(max_false_negative_rate, len(fake))]
+    fake_from = (spared + scores.min(where=scores > spared, initial=1.0)) / 2
+    real_below = (caught + scores.max(where=scores < caught, initial=0.0)) / 2
+    if fake_from == spared:
+        fake_from = np.nextafter(spared, math.inf)
+    if fake_from < real_below:
+        fake_from = real_below = np.clip(0.5, fake_from, real_below)
+    return {
+        "real_below": float(real_below),
+        "fake_from": float(fake_from),
+        "false_positive_rate": float((real >= fake_from).mean()),
+        "false_negative_rate": float((fake < real_below).mean()),
+    }
+
+
+def _allowed(rate: float, count: int) -> int:
+    """How many of `count` may be wrong."""
+    if not 0.0 <= rate < 1.0:
+        raise ValueError(f"A rate must be in [0, 1), got {rate}.")
+    # .29 * 100 is a hair below 29.
+    return min(math.floor(rate * count + 1e-9), count - 1)

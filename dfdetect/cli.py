@@ -5,6 +5,7 @@ at once.
 """
 
 import argparse
+import functools
 import os
 import sys
 from collections.abc import Sequence
@@ -96,12 +97,18 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--threshold",
         metavar="P",
         type=_probability,
-        help="least fake probability of the verdict fake; by default the model's",
+        help="fake from this fake probability on, else real; by default from the "
+        "model's own, with a band of uncertain below",
     )
     detect.add_argument(
         "--tile",
         action="store_true",
         help="look for small heads in overlapping tiles of large pictures, too: slower",
+    )
+    detect.add_argument(
+        "--explain",
+        action="store_true",
+        help="lay over each head of the copies where it looks fake; needs --output",
     )
     detect.add_argument(
         "--csv", action="store_true", help="a table with a row for each head"
@@ -129,6 +136,8 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     output = arguments.output
     if os.path.exists(output) and not os.path.isdir(output):
         parser.error(f"--output must be a folder: {output}")
+    if arguments.explain and not output:
+        parser.error("--explain needs --output DIR, a folder for the heat maps")
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
     try:
@@ -141,18 +150,25 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
         print(f"dfdetect: no pictures in {path}", file=sys.stderr)
 
     model = _load(arguments.model, arguments.tile)
-    from dfdetect import detect
+    if arguments.explain and model.explain is None:
+        parser.error(f"--explain: the graph was exported without it: {arguments.model}")
+    from dfdetect import calibration, detect, explain
 
-    threshold = arguments.threshold
-    if threshold is None:
-        threshold = model.manifest["classifier"]["threshold"]
+    classifier = model.manifest["classifier"]
+    thresholds = classifier["thresholds"]
+    if arguments.threshold is not None:
+        thresholds = calibration.without_band(arguments.threshold)
+    explainer = functools.partial(
+        explain.heads, model.explain, margin=classifier["crop_margin"]
+    )
     unread = detect.run(
         model.detect,
         sources,
-        threshold,
+        thresholds,
         arguments.batch_size,
         output,
         arguments.csv,
+        explainer if arguments.explain else None,
     )
     return UNREAD if unread else 0
 

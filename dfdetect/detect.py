@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import files, headers, images, progress, report
+from dfdetect import calibration, files, headers, images, progress, report
 
 Result = dict[str, Any]
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+# `explain.heads` but for the picture and its boxes.
+Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 CSV_COLUMNS = (
     *("path", "kind", "status", "width", "height"),
@@ -50,7 +52,7 @@ class Finding:
 def findings(
     graph: Graph,
     sources: Sequence[files.Source],
-    threshold: float,
+    thresholds: calibration.Thresholds,
     batch_size: int = 8,
 ) -> Iterator[Finding]:
     """Runs the graph over files, and yields what it found in their order.
@@ -58,7 +60,7 @@ def findings(
     Args:
         graph: The signature `serving_default`.
         sources: What to read.
-        threshold: The least fake probability of the verdict "fake".
+        thresholds: See `calibration.verdict`.
         batch_size: Files in one call of the graph.
     """
     for start in range(0, len(sources), batch_size):
@@ -67,27 +69,26 @@ def findings(
         rows = iter(_rows(graph, [c for c in contents if c is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
-            result = result_line(source.path, row, threshold)
+            result = result_line(source.path, row, thresholds)
             problem = problem or _REASONS.get(result["status"], "")
             yield Finding(source, content or b"", result, problem)
 
 
-def result_line(path: str, row: dict[str, np.ndarray], threshold: float) -> Result:
+def result_line(
+    path: str, row: dict[str, np.ndarray], thresholds: calibration.Thresholds
+) -> Result:
     """What is said of one picture.
 
     Args:
         path: Of the picture.
         row: Its outputs of the graph and its upright `width` and `height`; empty when
             the file could not be read.
-        threshold: The least fake probability of the verdict "fake".
+        thresholds: See `calibration.verdict`.
     """
     status = images.STATUS_NAMES[row["status"] if row else images.UNREADABLE]
     # A header may promise a size for a picture that cannot be decoded.
     size_known = bool(row) and status != "unreadable"
     probability = float(row["fake_probability"]) if row else math.nan
-    verdict = None
-    if not math.isnan(probability):
-        verdict = "fake" if probability >= threshold else "real"
     return {
         "path": path,
         "kind": "image",
@@ -103,7 +104,7 @@ def result_line(path: str, row: dict[str, np.ndarray], threshold: float) -> Resu
             for i in range(row["num_heads"] if row else 0)
         ],
         "fake_probability": _number(probability),
-        "verdict": verdict,
+        "verdict": calibration.verdict(probability, thresholds),
     }
 
 
@@ -131,20 +132,22 @@ def csv_rows(result: Result) -> list[list[Any]]:
 def run(
     graph: Graph,
     sources: Sequence[files.Source],
-    threshold: float,
+    thresholds: calibration.Thresholds,
     batch_size: int = 8,
     output: str = "",
     as_csv: bool = False,
+    explainer: Explainer | None = None,
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
 
     Args:
         graph: The signature `serving_default`.
         sources: What to read.
-        threshold: The least fake probability of the verdict "fake".
+        thresholds: See `calibration.verdict`.
         batch_size: Files in one call of the graph.
         output: Folder of the copies with heads marked, or "" for none.
         as_csv: A table with a row for each head instead of JSON Lines.
+        explainer: What lays heat maps over the copies.
 
     Returns:
         How many files could not be read.
@@ -157,7 +160,7 @@ def run(
         table.writerow(CSV_COLUMNS)
     unread = 0
     with progress.Progress(len(sources), say) as shown:
-        for finding in findings(graph, sources, threshold, batch_size):
+        for finding in findings(graph, sources, thresholds, batch_size):
             with shown.paused():
                 if as_csv:
                     table.writerows(csv_rows(finding.result))
@@ -167,25 +170,28 @@ def run(
                 if finding.problem:
                     say(f"{finding.source.path!r}: {finding.problem}")
             if output and not finding.problem:
-                files.write(
-                    os.path.join(output, finding.source.copy), annotated(finding)
-                )
+                copy = os.path.join(output, finding.source.copy)
+                files.write(copy, annotated(finding, explainer))
             unread += bool(finding.problem)
             shown.count(finding.result["verdict"] or finding.result["status"])
     return unread
 
 
-def annotated(finding: Finding) -> bytes:
-    """The picture with its heads marked, as a file for `finding.source.copy`."""
+def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
+    """The picture with its heads marked, as a file for `finding.source.copy`.
+
+    Args:
+        finding: One without a problem.
+        explainer: What lays a heat map over each head that was judged.
+    """
     heads = finding.result["heads"]
-    canvas = report.annotate(
-        images.decode_image(tf.constant(finding.content)).numpy(),
-        np.array([head["box"] for head in heads]).reshape(-1, 4),
-        [
-            math.nan if head["fake_probability"] is None else head["fake_probability"]
-            for head in heads
-        ],
-    )
+    boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
+    probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
+    canvas = images.decode_image(tf.constant(finding.content)).numpy()
+    if explainer:
+        judged = boxes[~np.isnan(probabilities)]
+        canvas = report.heat(canvas, *explainer(canvas, judged))
+    canvas = report.annotate(canvas, boxes, probabilities.tolist())
     return report.encode(canvas, os.path.splitext(finding.source.copy)[1])
 
 

@@ -35,7 +35,7 @@ _REQUIRED = {
         "image_size",
         "crop_margin",
         "temperature",
-        "threshold",
+        "thresholds",
         "labels",
     ),
     "pipeline": (
@@ -76,6 +76,12 @@ def check(manifest: Any, kind: str, source: str = "the manifest") -> dict[str, A
     missing = [key for key in _REQUIRED[kind] if key not in manifest]
     if missing:
         raise ValueError(f"{source} lacks {', '.join(missing)}.")
+    if kind == "classifier":
+        lacking = {"real_below", "fake_from"} - set(manifest["thresholds"])
+        if lacking:
+            raise ValueError(
+                f"thresholds of {source} lack {', '.join(sorted(lacking))}."
+            )
     if kind == "pipeline":
         for part in ("detector", "classifier"):
             check(manifest[part], part, f"{part} of {source}")

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, heads, images, manifest, model_directory
+from dfdetect import chunks, explain, heads, images, manifest, model_directory
 from dfdetect.models import classifier as classifiers
 
 FORMAT = 1  # Of the graph's signatures and manifest.
@@ -31,9 +31,9 @@ def _signature(spec: tf.TensorSpec) -> Callable:
 class DeepfakePipeline(tf.Module):
     """Finds heads and says how likely each one is a deepfake.
 
-    The methods `detect`, `detect_frames`, `classify_crops` and `embed` are the
-    signatures `serving_default`, `frames`, `classify_crops` and `embed` of the graph
-    that `save` writes.
+    The methods `detect`, `detect_frames`, `classify_crops`, `embed` and `explain` are
+    the signatures `serving_default`, `frames`, `classify_crops`, `embed` and `explain`
+    of the graph that `save` writes.
 
     Args:
         detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
@@ -84,6 +84,7 @@ class DeepfakePipeline(tf.Module):
         )
         self._judge = self._classifier_function(classifier)
         self._describe = self._embedder_function(embedder)
+        self._explain = self._explainer_function(classifier)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def detect(self, image_bytes: tf.Tensor) -> chunks.Outputs:
@@ -129,14 +130,23 @@ class DeepfakePipeline(tf.Module):
             `images.OK`.
         """
 
-        def judge(group: tf.Tensor) -> chunks.Outputs:
-            probability, status = self._on_crops(group, self._probabilities, [])
-            readable = status == images.OK
-            probability = tf.where(readable, probability, float("nan"))
-            return {"fake_probability": probability, "status": status}
+        specs = {"fake_probability": _spec()}
+        found = self._of_crops(self._judge, image_bytes, specs)
+        return _nan_unless_read(found)
 
-        specs = {"fake_probability": _spec(), "status": _spec(dtype=tf.int32)}
-        return chunks.by_chunks(judge, [image_bytes], _PICTURES_AT_ONCE, specs)
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def explain(self, image_bytes: tf.Tensor) -> chunks.Outputs:
+        """Shows where in encoded pictures of one head each a fake is seen.
+
+        Returns:
+            `heat_map` float32 `[B, S, S]`, over the whole of each picture, S the side
+            of the classifier's crops, see `explain.heat_maps`; zeros where `status`
+            is not `images.OK`. The rest as `classify_crops`.
+        """
+        size = self.manifest["classifier"]["image_size"]
+        specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
+        found = self._of_crops(self._explain, image_bytes, specs)
+        return _nan_unless_read(found)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed(self, image_bytes: tf.Tensor) -> chunks.Outputs:
@@ -146,14 +156,9 @@ class DeepfakePipeline(tf.Module):
             `embedding` float32 `[B, D]` of unit length; zeros for a picture that cannot
             be decoded, which are like nothing else.
         """
-        shape = [self._embedding_size]
-
-        def describe(group: tf.Tensor) -> chunks.Outputs:
-            embedding, _ = self._on_crops(group, self._embeddings, shape)
-            return {"embedding": embedding}
-
-        specs = {"embedding": _spec(shape)}
-        return chunks.by_chunks(describe, [image_bytes], _PICTURES_AT_ONCE, specs)
+        specs = {"embedding": _spec([self._embedding_size])}
+        found = self._of_crops(self._describe, image_bytes, specs)
+        return {"embedding": found["embedding"]}
 
     def save(self, directory: str) -> None:
         """Writes the graph, aside and then renamed, with its manifest in the assets.
@@ -175,6 +180,7 @@ class DeepfakePipeline(tf.Module):
             "frames": self.detect_frames,
             "classify_crops": self.classify_crops,
             "embed": self.embed,
+            "explain": self.explain,
         }
         try:
             tf.saved_model.save(self, aside, signatures=signatures)
@@ -208,11 +214,13 @@ class DeepfakePipeline(tf.Module):
         is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
         judged = is_head & (heads_found["sides"] >= self.manifest["min_head_size"])
 
+        specs = {"fake_probability": _spec()}
         crops = self._crops(packed, boxes, judged)
+        probabilities = chunks.by_chunks(self._judge, [crops], _CROPS_AT_ONCE, specs)
         found = tf.tensor_scatter_nd_update(
             tf.where(is_head, float("nan"), 0.0),
             tf.where(judged),
-            self._probabilities(crops),
+            probabilities["fake_probability"],
         )
         any_judged = tf.reduce_any(judged, axis=1)
         highest = tf.reduce_max(tf.where(judged, found, 0.0), axis=1)
@@ -251,34 +259,36 @@ class DeepfakePipeline(tf.Module):
         specs = {"crops": _spec([size, size, 3])}
         return chunks.by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]
 
-    def _on_crops(
+    def _of_crops(
         self,
+        function: Callable[[tf.Tensor], chunks.Outputs],
         image_bytes: tf.Tensor,
-        function: Callable[[tf.Tensor], tf.Tensor],
-        shape: list[int],
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """What `function` gives for pictures of one head (else zeros), and statuses."""
+        specs: dict[str, tf.TensorSpec],
+    ) -> chunks.Outputs:
+        """What a model gives for pictures of one head (else zeros), and `status`."""
         size = self.manifest["classifier"]["image_size"]
-        packed, status = images.decode(image_bytes)
-        readable = tf.where(status == images.OK)
-        crops = chunks.one_by_one(
-            lambda one: images.resize(images.unpack(one), size),
-            tf.gather_nd(packed, readable),
-            tf.TensorSpec([size, size, 3]),
-        )
-        all_shape = tf.concat([tf.shape(status), shape], 0)
-        index = tf.cast(readable, tf.int32)
-        return tf.scatter_nd(index, function(crops), all_shape), status
 
-    def _probabilities(self, crops: tf.Tensor) -> tf.Tensor:
-        specs = {"probabilities": _spec()}
-        found = chunks.by_chunks(self._judge, [crops], _CROPS_AT_ONCE, specs)
-        return found["probabilities"]
+        def look(group: tf.Tensor) -> chunks.Outputs:
+            packed, status = images.decode(group)
+            readable = tf.where(status == images.OK)
+            crops = chunks.one_by_one(
+                lambda one: images.resize(images.unpack(one), size),
+                tf.gather_nd(packed, readable),
+                tf.TensorSpec([size, size, 3]),
+            )
+            found = chunks.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
+            among_all = {
+                name: tf.scatter_nd(
+                    tf.cast(readable, tf.int32),
+                    value,
+                    tf.concat([tf.shape(status), specs[name].shape[1:]], 0),
+                )
+                for name, value in found.items()
+            }
+            return {**among_all, "status": status}
 
-    def _embeddings(self, crops: tf.Tensor) -> tf.Tensor:
-        specs = {"embeddings": _spec([self._embedding_size])}
-        found = chunks.by_chunks(self._describe, [crops], _CROPS_AT_ONCE, specs)
-        return found["embeddings"]
+        specs_of_all = {**specs, "status": _spec(dtype=tf.int32)}
+        return chunks.by_chunks(look, [image_bytes], _PICTURES_AT_ONCE, specs_of_all)
 
     # The models as functions, each traced once for all signatures.
 
@@ -287,17 +297,31 @@ class DeepfakePipeline(tf.Module):
 
         def judge(crops: tf.Tensor) -> chunks.Outputs:
             logits = classifier(crops, training=False)[:, 0]
-            return {"probabilities": tf.sigmoid(logits / described["temperature"])}
+            return {"fake_probability": tf.sigmoid(logits / described["temperature"])}
 
         return _signature(_pictures(described["image_size"]))(judge)
 
     def _embedder_function(self, embedder: keras.Model) -> Callable:
         def describe(crops: tf.Tensor) -> chunks.Outputs:
             features = embedder(crops, training=False)
-            return {"embeddings": tf.math.l2_normalize(features, axis=-1)}
+            return {"embedding": tf.math.l2_normalize(features, axis=-1)}
 
         size = self.manifest["classifier"]["image_size"]
         return _signature(_pictures(size))(describe)
+
+    def _explainer_function(self, classifier: keras.Model) -> Callable:
+        described = self.manifest["classifier"]
+        heat_maps = explain.heat_maps(classifier)
+
+        def show(crops: tf.Tensor) -> chunks.Outputs:
+            found = heat_maps(crops)
+            logits = found["fake_logit"]
+            return {
+                "heat_map": found["heat_map"],
+                "fake_probability": tf.sigmoid(logits / described["temperature"]),
+            }
+
+        return _signature(_pictures(described["image_size"]))(show)
 
 
 class LoadedPipeline:
@@ -305,6 +329,7 @@ class LoadedPipeline:
 
     Attributes:
         manifest: Its manifest, of kind "pipeline".
+        explain: None when the graph was exported without it.
     """
 
     def __init__(self, graph: Any, description: dict[str, Any]) -> None:
@@ -315,6 +340,8 @@ class LoadedPipeline:
         self.detect_frames = graph.detect_frames
         self.classify_crops = graph.classify_crops
         self.embed = graph.embed
+        # Graphs of earlier versions cannot.
+        self.explain = getattr(graph, "explain", None)
 
 
 def from_directories(
@@ -379,6 +406,13 @@ def _check(description: dict[str, Any]) -> None:
             "num_classes of the detector must be 1, heads, "
             f"got {description['detector']['num_classes']}."
         )
+
+
+def _nan_unless_read(found: chunks.Outputs) -> chunks.Outputs:
+    probability = tf.where(
+        found["status"] == images.OK, found["fake_probability"], float("nan")
+    )
+    return {**found, "fake_probability": probability}
 
 
 def _spec(

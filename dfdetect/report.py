@@ -8,6 +8,8 @@ import numpy as np
 
 _GREY = (128, 128, 128)  # a head without a probability
 
+_MOST_COVERED = 0.6  # of a picture by a heat map
+
 # Of the boxes that are there, and of those that a detector gives.
 TRUE, PREDICTED = (0, 220, 0), (255, 140, 0)
 
@@ -57,6 +59,28 @@ def annotate(
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
         _label(canvas, text, (left, top, right - left), colour(probability), line)
     return canvas
+
+
+def heat(image: np.ndarray, squares: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Lays heat maps over squares of a picture.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB; left as it is.
+        squares: int `[num_heads, 3]` inside the picture: y, x and side in pixels.
+        maps: `[num_heads, S, S]` in [0, 1].
+
+    Returns:
+        A copy of `image`, the more covered, from blue to red, the higher a map is.
+    """
+    canvas = image.astype(np.float32)
+    for (y, x, side), one in zip(squares, maps, strict=True):
+        one = cv2.resize(one, (int(side), int(side)), interpolation=cv2.INTER_LINEAR)
+        levels = np.round(255 * np.clip(one, 0, 1)).astype(np.uint8)
+        colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
+        share = _MOST_COVERED * levels[..., None] / np.float32(255)
+        part = canvas[y : y + side, x : x + side]
+        part += share * (colours - part)
+    return np.round(canvas).astype(np.uint8)
 
 
 def rectangle(

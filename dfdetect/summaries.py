@@ -170,6 +170,27 @@ def classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
     pr_curves("validation/pr_curves", truths == labels.FAKE, fake_probabilities)
 
 
+def heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
+    """Shows where a classifier sees fakes: of each label, the mean crop and heat map.
+
+    Args:
+        crops: `[N, S, S, 3]` in [0, 255].
+        maps: `[N, S, S]` in [0, 1], see `explain.heat_maps`.
+        truths: `[N]` of `dfdetect.labels`; a label that none has is left out.
+    """
+    for label in np.unique(truths):
+        crop = crops[truths == label].mean(0)
+        heat = maps[truths == label].mean(0)
+        # Stretched, as no single place may be hot in all of them.
+        heat = heat[None] / max(float(heat.max()), 1e-9)
+        mean = np.clip(np.round(crop), 0, 255).astype(np.uint8)
+        covered = report.heat(mean, np.array([[0, 0, len(mean)]]), heat)
+        pictures(
+            f"validation/grad_cam_of_{labels.NAMES[label]}",
+            np.stack([mean, covered]),
+        )
+
+
 def pr_curves(
     tag: str, positive: np.ndarray, scores: np.ndarray, missed: int = 0
 ) -> None:

@@ -19,6 +19,107 @@ def test_separable_logits_stay_within_the_bounds():
     assert 0.05 <= temperature < 0.051
 
 
+# Two of four reals and one of four fakes stand on the wrong side of one half.
+_SCORES = np.array([0.1, 0.2, 0.55, 0.7, 0.3, 0.6, 0.8, 0.9])
+_LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    "rates, band, reached",
+    [
+        # Above the real .7, halfway to .8; below the fake .3, halfway to .2.
+        ((0.0, 0.0), (0.25, 0.75), (0.0, 0.0)),
+        # .7 may be called fake: the next real one is .55, and .6 the next of all.
+        ((0.25, 0.0), (0.25, 0.575), (0.25, 0.0)),
+        # Of four pictures .24 are none.
+        ((0.24, 0.24), (0.25, 0.75), (0.0, 0.0)),
+        # And .3 may be called real: the next fake one is .6, .55 the one below it.
+        ((0.25, 0.25), (0.575, 0.575), (0.25, 0.25)),
+        # .25 to .575 all keep both rates.
+        ((0.5, 0.25), (0.5, 0.5), (0.5, 0.25)),
+    ],
+)
+def test_thresholds_by_hand(rates, band, reached):
+    found = calibration.fit_thresholds(_SCORES, _LABELS, *rates)
+    assert (found["real_below"], found["fake_from"]) == pytest.approx(band)
+    assert found["false_positive_rate"] == reached[0]
+    assert found["false_negative_rate"] == reached[1]
+
+
+def test_equal_probabilities_stand_on_one_side():
+    scores = np.array([0.2, 0.6, 0.6, 0.6, 0.4, 0.4, 0.6, 0.8])
+    found = calibration.fit_thresholds(scores, _LABELS, 0.5, 0.25)
+    # Two reals might be called fake, but three of them are .6.
+    assert found["fake_from"] == pytest.approx(0.7)
+    assert found["false_positive_rate"] == 0.0
+    # One fake might be called real, but two of them are .4.
+    assert found["real_below"] == pytest.approx(0.3)
+    assert found["false_negative_rate"] == 0.0
+
+
+def test_one_picture_of_each_label():
+    found = calibration.fit_thresholds(np.array([0.9, 0.2]), np.array([0, 1]), 0.1, 0.1)
+    assert found["fake_from"] == pytest.approx(0.95)
+    assert found["real_below"] == pytest.approx(0.1)
+
+
+def test_a_model_without_errors_needs_no_band():
+    scores, truths = np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 0, 0, 1])
+    found = calibration.fit_thresholds(scores, truths, 0.0, 0.0)
+    # Both would be .6, halfway between .3 and .9.
+    assert found["real_below"] == found["fake_from"] == pytest.approx(0.6)
+
+
+def test_saturated_probabilities_are_not_called():
+    found = calibration.fit_thresholds(np.array([1.0, 0.0]), np.array([0, 1]), 0.0, 0.0)
+    for probability in (0.0, 0.5, 1.0):
+        assert calibration.verdict(probability, found) == calibration.UNCERTAIN
+
+
+def test_rates_hold_on_random_scores():
+    random = np.random.default_rng(0)
+    for count in (2, 7, 40, 333):
+        truths = np.arange(count) % 2
+        # Few different values: many ties.
+        scores = np.round(random.beta(2 + truths, 3 - truths), 2)
+        for rates in ((0.05, 0.1), (0.2, 0.01), (0.29, 0.5)):
+            found = calibration.fit_thresholds(scores, truths, *rates)
+            verdicts = np.array([calibration.verdict(x, found) for x in scores])
+            assert (verdicts[truths == 0] == "fake").mean() <= rates[0]
+            assert (verdicts[truths == 1] == "real").mean() <= rates[1]
+            assert found["real_below"] <= found["fake_from"]
+
+
+def test_thresholds_want_rates_and_both_labels():
+    with pytest.raises(ValueError, match=r"A rate must be in \[0, 1\), got 1.0"):
+        calibration.fit_thresholds(_SCORES, _LABELS, 1.0, 0.1)
+    with pytest.raises(ValueError, match="real and fake, got 8 real, 0 fake"):
+        calibration.fit_thresholds(_SCORES, 0 * _LABELS, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    "probability, verdict",
+    [
+        (0.0, "real"),
+        (np.nextafter(0.3, 0), "real"),
+        (0.3, "uncertain"),
+        (np.nextafter(0.6, 0), "uncertain"),
+        (0.6, "fake"),
+        (1.0, "fake"),
+        (float("nan"), None),
+    ],
+)
+def test_verdict_at_the_edges(probability, verdict):
+    band = {"real_below": 0.3, "fake_from": 0.6}
+    assert calibration.verdict(probability, band) == verdict
+
+
+def test_a_single_threshold_knows_no_doubt():
+    one = calibration.without_band(0.6)
+    assert calibration.verdict(0.6, one) == "fake"
+    assert calibration.verdict(np.nextafter(0.6, 0), one) == "real"
+
+
 def test_probability_divides_before_the_sigmoid():
     assert calibration.probability(np.array([2.0]), 2.0) == pytest.approx(
         1 / (1 + np.exp(-1.0))

@@ -13,9 +13,19 @@ import keras
 import numpy as np
 import pytest
 
-from dfdetect import cli, detect, files, images, model_directory, pipeline
+from dfdetect import (
+    calibration,
+    cli,
+    detect,
+    files,
+    images,
+    manifest,
+    model_directory,
+    pipeline,
+)
 
 SIZE = 64
+HALF = calibration.without_band(0.5)
 # Of the letterbox; a picture of 160 x 120 fills its upper three quarters.
 ANCHORS = np.float32([[0.0, 0.0, 0.375, 0.5], [0.375, 0.5, 0.75, 1.0]])
 
@@ -35,7 +45,7 @@ def row(status, num_heads=0, fake_probability=math.nan):
 
 
 def test_result_of_a_picture_with_heads():
-    assert detect.result_line("a b.jpg", row(images.OK, 2, 0.25), 0.5) == {
+    assert detect.result_line("a b.jpg", row(images.OK, 2, 0.25), HALF) == {
         "path": "a b.jpg",
         "kind": "image",
         "status": "ok",
@@ -60,38 +70,56 @@ def test_result_of_a_picture_with_heads():
     ],
 )
 def test_result_without_a_probability_has_no_verdict(status, name, size):
-    result = detect.result_line("x", row(status), 0.5)
+    result = detect.result_line("x", row(status), HALF)
     assert (result["width"], result["height"]) == size
     assert result["status"] == name and result["heads"] == []
     assert result["fake_probability"] is None and result["verdict"] is None
 
 
 def test_result_of_a_file_that_was_not_read():
-    result = detect.result_line("x", {}, 0.5)
+    result = detect.result_line("x", {}, HALF)
     assert result["status"] == "unreadable" and result["width"] is None
-    assert set(result) == set(detect.result_line("x", row(images.OK, 1), 0.5))
+    assert set(result) == set(detect.result_line("x", row(images.OK, 1), HALF))
+
+
+@pytest.mark.parametrize(
+    "probability, verdict",
+    [
+        (1.0, "fake"),
+        (0.75, "fake"),
+        (0.7499, "uncertain"),
+        (0.25, "uncertain"),
+        (0.2499, "real"),
+        (0.0, "real"),
+    ],
+)
+def test_the_verdict_at_the_edges_of_the_band(probability, verdict):
+    band = {"real_below": 0.25, "fake_from": 0.75}
+    line = detect.result_line("x", row(images.OK, 1, probability), band)
+    assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
-def test_fake_from_the_threshold_on(probability, verdict):
-    line = detect.result_line("x", row(images.OK, 1, probability), 0.25)
+def test_one_threshold_leaves_no_band(probability, verdict):
+    one = calibration.without_band(0.25)
+    line = detect.result_line("x", row(images.OK, 1, probability), one)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("path", ["a\nb.jpg", "größe 人.jpg", '"', "not\udcffutf8"])
 def test_json_stays_on_one_line_and_keeps_the_path(path):
-    line = detect.json_line(detect.result_line(path, row(images.OK, 2), 0.5))
+    line = detect.json_line(detect.result_line(path, row(images.OK, 2), HALF))
     assert len(line.splitlines()) == 1
     assert line.encode() and json.loads(line)["path"] == path
 
 
 def test_csv_has_a_row_for_each_head():
-    first, second = detect.csv_rows(detect.result_line("x", row(0, 2, 0.25), 0.5))
+    first, second = detect.csv_rows(detect.result_line("x", row(0, 2, 0.25), HALF))
     before = ["x", "image", "ok", 512, 600]
     assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real"]
     assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real"]
     assert len(first) == len(detect.CSV_COLUMNS)
-    (empty,) = detect.csv_rows(detect.result_line("x", row(images.NO_HEAD), 0.5))
+    (empty,) = detect.csv_rows(detect.result_line("x", row(images.NO_HEAD), HALF))
     assert empty == ["x", "image", "no_head", 512, 600, *[None] * 9]
 
 
@@ -141,7 +169,7 @@ def graph(tmp_path_factory):
         "image_size": SIZE,
         "crop_margin": 1.3,
         "temperature": 1.0,
-        "threshold": 0.5,
+        "thresholds": {"real_below": 0.2, "fake_from": 0.5},
         "labels": ["real", "fake"],
     }
     chained = pipeline.DeepfakePipeline(
@@ -198,7 +226,7 @@ sys.exit(cli.main())
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size):
     sources, barren = files.find(pictures)
-    found = list(detect.findings(loaded.detect, sources, 0.5, batch_size))
+    found = list(detect.findings(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
         ("ok", "fake"),
@@ -243,7 +271,7 @@ def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(content[:2] + segment + content[2:])
     sources, _ = files.find([str(turned)])
-    (finding,) = detect.findings(loaded.detect, sources, 0.5)
+    (finding,) = detect.findings(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
     marked = cv2.imdecode(np.frombuffer(detect.annotated(finding), np.uint8), 1)
     assert marked.shape == (150, 90, 3)
@@ -254,7 +282,12 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     output = tmp_path / "new" / "out"
     sources, _ = files.find([str(tmp_path)], str(output))
     unread = detect.run(
-        loaded.detect, sources, 0.2, output=str(output), as_csv=True, batch_size=2
+        loaded.detect,
+        sources,
+        {"real_below": 0.2, "fake_from": 0.5},
+        output=str(output),
+        as_csv=True,
+        batch_size=2,
     )
     assert unread == 1
     shown = capsys.readouterr()
@@ -265,12 +298,14 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
         ("bright.jpg", "fake"),
         ("cut ü\n.jpg", ""),
         ("dark.bmp", ""),
-        ("tall.png", "fake"),
-        ("tall.png", "fake"),
+        ("tall.png", "uncertain"),
+        ("tall.png", "uncertain"),
     ]
     problem, summary = shown.err.splitlines()
     assert problem.endswith("cut ü\\n.jpg': no picture that can be decoded")
-    assert summary.startswith("dfdetect: 4 files: 2 fake, 1 unreadable, 1 no_head; ")
+    assert summary.startswith(
+        "dfdetect: 4 files: 1 fake, 1 unreadable, 1 no_head, 1 uncertain; "
+    )
 
     assert sorted(os.listdir(output)) == ["bright.jpg", "dark.png", "tall.png"]
     tall = cv2.imread(str(output / "tall.png"))[..., ::-1]
@@ -282,7 +317,45 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     assert before == [files.read(path) for path in pictures[:4]]
 
 
-def test_command_streams_lines_and_exits_with_3(graph, pictures):
+def test_explain_lays_heat_over_the_judged_heads_of_copies(
+    graph, loaded, pictures, tmp_path, capsys
+):
+    before = [files.read(path) for path in pictures[:4]]
+    plain, explained = tmp_path / "plain", tmp_path / "explained"
+    sources, _ = files.find([pictures[0], pictures[3]])
+    detect.run(loaded.detect, sources, HALF, output=str(plain))
+    lines = capsys.readouterr().out
+    arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
+    assert cli.main(["detect", *arguments, "--explain", *pictures[0:4:3]]) == 0
+    assert capsys.readouterr().out == lines
+    assert sorted(os.listdir(explained)) == ["bright.jpg", "dark.png"]
+    assert before == [files.read(path) for path in pictures[:4]]
+    copies = [cv2.imread(str(x / "bright.jpg")) for x in (plain, explained)]
+    difference = np.abs(copies[1].astype(int) - copies[0]).max(axis=-1)
+    # Squares of 104 px, 1.3 times the boxes of 80 px, moved into the picture of
+    # 160 x 120; within the boxes, where no line is and no letter.
+    assert (difference[30:55, 10:70] > 40).all()
+    assert (difference[90:115, 90:150] > 40).all()
+    assert difference[112:, :30].max() < 20, "outside"
+    # Neither has a head.
+    dark = [cv2.imread(str(x / "dark.png")) for x in (plain, explained)]
+    np.testing.assert_array_equal(*dark)
+
+
+def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monkeypatch):
+    described = manifest.read(os.path.join(graph, "assets"), "pipeline")
+    older = types.SimpleNamespace(manifest=described, explain=None)
+    monkeypatch.setattr(pipeline, "load", lambda directory: older)
+    with pytest.raises(SystemExit) as stop:
+        arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
+        cli.main(["detect", files.sample(), *arguments])
+    assert stop.value.code == cli.USAGE
+    said = capsys.readouterr().err
+    assert f"--explain: the graph was exported without it: {graph}" in said
+    assert said.count("\n") == 1
+
+
+def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
     process = command(*pictures, "--model", graph, "--batch_size", "2")
     shown, said = process.communicate()
     assert process.returncode == cli.UNREAD, said
@@ -294,8 +367,10 @@ def test_command_streams_lines_and_exits_with_3(graph, pictures):
     assert any(line.endswith("jpg': No such file or directory") for line in lines)
     assert not any(word in said.lower() for word in ("tensorflow", "cuda", "warning"))
     assert lines[-1].startswith(
-        "dfdetect: 5 files: 1 fake, 2 unreadable, 1 real, 1 no_head; "
+        "dfdetect: 5 files: 1 fake, 2 unreadable, 1 uncertain, 1 no_head; "
     )
+    assert cli.main(["detect", pictures[2], "--model", graph, "--threshold", ".5"]) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"] == "real"
 
 
 def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):

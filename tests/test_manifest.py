@@ -10,7 +10,7 @@ CLASSIFIER = {
     "image_size": 150,
     "crop_margin": 1.3,
     "temperature": 1.0,
-    "threshold": 0.5,
+    "thresholds": {"real_below": 0.5, "fake_from": 0.5},
     "labels": ["real", "fake"],
 }
 
@@ -39,6 +39,12 @@ def test_missing_key_is_named(tmp_path):
         manifest.read(tmp_path, "classifier")
     with pytest.raises(ValueError, match="lacks temperature"):
         manifest.write(tmp_path, incomplete)
+
+
+def test_a_missing_threshold_is_named(tmp_path):
+    described = CLASSIFIER | {"thresholds": {"fake_from": 0.5}}
+    with pytest.raises(ValueError, match="thresholds of .* lack real_below"):
+        manifest.write(tmp_path, described)
 
 
 def test_broken_json_is_one_clear_error(tmp_path):

@@ -39,7 +39,7 @@ _DESCRIPTION = {
         "image_size": _IMAGE_SIZE,
         "crop_margin": 1.3,
         "temperature": _TEMPERATURE,
-        "threshold": 0.5,
+        "thresholds": {"real_below": 0.5, "fake_from": 0.5},
         "labels": ["real", "fake"],
     },
     "max_detections": 10,

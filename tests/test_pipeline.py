@@ -8,12 +8,23 @@ import types
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from dfdetect import images, manifest, model_directory, pipeline
+from dfdetect import (
+    batches,
+    explain,
+    images,
+    manifest,
+    model_directory,
+    objectives,
+    pipeline,
+    settings,
+    training,
+)
 from dfdetect.models import classifier as classifiers
-from dfdetect.models import efficientdet, weights
+from dfdetect.models import efficientdet, weights, xception
 
 _DETECTOR_SIZE, _CROP_SIZE, _NUM_FEATURES = 64, 40, 8
 _NUM_BOXES = 6
@@ -75,7 +86,7 @@ def _description(**changes):
             "image_size": _CROP_SIZE,
             "crop_margin": 1.3,
             "temperature": _TEMPERATURE,
-            "threshold": 0.5,
+            "thresholds": {"real_below": 0.5, "fake_from": 0.5},
             "labels": ["real", "fake"],
         },
         "max_detections": _NUM_BOXES,
@@ -220,6 +231,25 @@ def test_classify_crops(graph, parts):
     np.testing.assert_allclose(probabilities[[0, 2, 3]], expected, atol=1e-5)
 
 
+def test_heat_maps_of_crops(graph, parts):
+    # More than are looked at together.
+    pictures = [_picture(_NONE, seed=i) for i in range(10)]
+    batch = [_png(x) for x in pictures]
+    found = graph.explain(tf.constant([batch[0], b"bad", *batch[1:]]))
+    judged = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
+    for name, value in judged.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-6)
+    maps = found["heat_map"].numpy()
+    assert not maps[1].any()
+    heat_maps = explain.heat_maps(parts[1])
+    for picture, heat in zip(pictures, maps[[0, *range(2, 11)]], strict=True):
+        crop = tf.image.resize(picture, [_CROP_SIZE] * 2, antialias=True)
+        np.testing.assert_allclose(
+            heat, heat_maps(crop[None])["heat_map"][0], atol=1e-4
+        )
+    assert maps[0].max() == 1.0 and np.ptp(maps[0]) > 0.5
+
+
 def test_embeddings_have_unit_length(graph, parts):
     picture = _picture(_NONE)
     found = graph.embed(tf.constant([_png(picture), b"bad"]))["embedding"]
@@ -264,6 +294,11 @@ def test_signatures_of_the_saved_graph(saved):
             "status": ("int32", (None,)),
         },
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
+        "explain": {
+            "heat_map": ("float32", (None, _CROP_SIZE, _CROP_SIZE)),
+            "fake_probability": ("float32", (None,)),
+            "status": ("int32", (None,)),
+        },
     }
 
 
@@ -278,12 +313,28 @@ def test_the_loaded_graph_answers_alike(graph, saved):
         ("detect_frames", frames),
         ("classify_crops", image_bytes),
         ("embed", image_bytes),
+        ("explain", image_bytes),
     ):
         expected = getattr(graph, name)(argument)
         found = getattr(loaded, name)(argument)
         assert found.keys() == expected.keys()
         for key, value in expected.items():
             np.testing.assert_allclose(found[key], value, atol=1e-5)
+
+
+def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
+    described = _description()
+    described["classifier"]["temperature"] = 3 * _TEMPERATURE
+    pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    batch = np.array([_png(_picture(_NONE, seed=i)) for i in range(3)], object)
+    sharp, flat = (
+        scipy.special.logit(
+            _signature_outputs(directory, "classify_crops", batch)["fake_probability"]
+        )
+        for directory in (saved, str(tmp_path / "1"))
+    )
+    assert np.abs(sharp).min() > 0.1
+    np.testing.assert_allclose(sharp, 3 * flat, rtol=1e-3)
 
 
 def test_a_session_answers_alike(graph, saved):
@@ -293,6 +344,9 @@ def test_a_session_answers_alike(graph, saved):
         np.testing.assert_allclose(found[key], value, atol=1e-5)
     empty = _signature_outputs(saved, "classify_crops", np.array([], object))
     assert empty["fake_probability"].shape == (0,)
+    shown = _signature_outputs(saved, "explain", np.array(batch[:4], object))
+    for key, value in graph.explain(tf.constant(batch[:4])).items():
+        np.testing.assert_allclose(shown[key], value, atol=1e-5)
 
 
 def test_an_empty_batch(graph):
@@ -300,6 +354,8 @@ def test_an_empty_batch(graph):
     assert graph.detect(nothing)["boxes"].shape == (0, _NUM_BOXES, 4)
     assert graph.classify_crops(nothing)["fake_probability"].shape == (0,)
     assert graph.embed(nothing)["embedding"].shape == (0, _NUM_FEATURES)
+    heat_maps = graph.explain(nothing)["heat_map"]
+    assert heat_maps.shape == (0, _CROP_SIZE, _CROP_SIZE)
     frames = graph.detect_frames(tf.zeros([0, 20, 30, 3], tf.uint8))
     assert frames["status"].shape == (0,)
 
@@ -365,6 +421,48 @@ def test_labels_the_other_way_round_are_refused(tmp_path):
     manifest.write(tmp_path, described)
     with pytest.raises(ValueError, match="labels of .* must be"):
         model_directory.load_classifier(str(tmp_path))
+
+
+@pytest.mark.slow  # The scripts' tests take lightxception the same way.
+@pytest.mark.parametrize("name", list(xception.PRESETS))
+def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_path):
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 256, (8, 71, 71, 3), np.uint8)
+    examples = tf.data.Dataset.from_tensor_slices((crops, np.arange(8) % 2))
+
+    def prepare(seed, example):
+        return tf.cast(example[0], tf.float32), example[1]
+
+    def train(steps):
+        model, judged = (classifiers.build(name, 71) for _ in range(2))
+        training.train(
+            model,
+            judged,
+            objectives.classification,
+            batches.Batches(examples, prepare, 4, seed=0),
+            lambda: seen.append(steps) or {"steps": steps},
+            lambda figures: weights.save(judged, str(best)) or figures,
+            settings.Settings(str(tmp_path), steps, "steps", eval_every=1),
+        )
+        return judged
+
+    seen, best = [], tmp_path / weights.FILE_NAME
+    train(1)
+    judged = train(2)
+    assert seen == [1, 2]  # The second run began at the checkpoint of the first.
+    kept = classifiers.build(name, 71)
+    weights.load(kept, str(best))
+    logits = np.array(judged(crops.astype(np.float32)))[:, 0]
+    np.testing.assert_allclose(kept(crops.astype(np.float32))[:, 0], logits, atol=1e-5)
+
+    described = _description()
+    described["classifier"] |= {"image_size": 71, "temperature": 1.0}
+    pipeline.DeepfakePipeline(parts[0], kept, described).save(str(tmp_path / "1"))
+    loaded = pipeline.load(str(tmp_path / "1"))
+    found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
+    np.testing.assert_allclose(found["fake_probability"], _sigmoid(logits), atol=1e-4)
+    found = loaded.detect(tf.constant([_png(_picture(_ALL))]))
+    assert found["num_heads"] == 3 and 0 <= found["fake_probability"] <= 1
 
 
 @pytest.mark.slow

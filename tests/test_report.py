@@ -71,3 +71,20 @@ def test_encoded_colours_come_back_in_order():
     assert content.startswith(b"\xff\xd8")
     jpeg = cv2.imdecode(np.frombuffer(content, np.uint8), 1)[..., ::-1]
     assert np.abs(jpeg.astype(int) - image).max() < 10
+
+
+def test_heat_covers_its_square_alone():
+    image = np.full((6, 8, 3), 100, np.uint8)
+    maps = np.zeros((2, 2, 2), np.float32)
+    maps[1] = 1.0
+    shown = report.heat(image, np.array([[0, 0, 2], [2, 4, 4]]), maps)
+    assert (image == 100).all()
+    # What is cold stays as it is.
+    outside = np.ones((6, 8), bool)
+    outside[2:6, 4:8] = False
+    assert (shown[outside] == 100).all()
+    red, green, blue = shown[3, 5].astype(int)
+    assert red > 100 > green and blue < 60
+    assert (shown[2:6, 4:8] == shown[3, 5]).all()
+    empty = report.heat(image, np.zeros((0, 3), int), np.zeros((0, 2, 2)))
+    np.testing.assert_array_equal(empty, image)

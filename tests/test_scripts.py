@@ -74,6 +74,9 @@ def test_training_leaves_weights_manifest_and_flags(detector, classifier):
     described = manifest.read(classifier, "classifier")
     assert [data["splits"]["train"] for data in described["data"]] == [8]
     assert described["crop_margin"] == 1.1 and described["temperature"] > 0
+    band = described["thresholds"]
+    assert 0 <= band["real_below"] <= band["fake_from"]
+    assert band["false_positive_rate"] == band["false_negative_rate"] == 0
     assert 0 <= described["metrics"]["validation"]["auc"] <= 1
     for model_dir in (detector, classifier):
         assert (model_dir / "weights.npz").stat().st_size > 1_000_000
@@ -406,7 +409,8 @@ def test_tensorboard_shows_a_run(detector, classifier, tmp_path):
         shown = {"training/batch", "validation/pr_curve"}
         assert shown | {"validation/detections"} <= images["detector"].keys()
         curves = {"validation/roc_curve", "validation/confusion_matrix"}
-        assert shown | curves <= images["classifier"].keys()
+        heat = {"validation/grad_cam_of_real", "validation/grad_cam_of_fake"}
+        assert shown | curves | heat <= images["classifier"].keys()
         assert "validation/pr_curves" in tags("pr_curves")["classifier"]
         assert {"flags", "manifest"} <= set(tags("text")["classifier"])
         assert "validation/fake_probability_of_real" in tags("histograms")["classifier"]

@@ -21,6 +21,7 @@ from dfdetect import (
     data,
     distillation,
     evaluation,
+    explain,
     labels,
     manifest,
     model_directory,
@@ -108,8 +109,25 @@ _TEACHER_WEIGHT = flags.DEFINE_float(
 _PROJECTED = flags.DEFINE_integer(
     "projected", 256, "Validation crops in TensorBoard's projector.", lower_bound=0
 )
+_EXPLAINED = flags.DEFINE_integer(
+    "explained", 64, "Validation crops in TensorBoard's heat maps.", lower_bound=0
+)
 _BN_MOMENTUM = flags.DEFINE_float(
     "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
+)
+_MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
+    "max_false_positive_rate",
+    0.1,
+    "Most of the real validation crops that the verdict may call fake, in [0, 1).",
+    lower_bound=0.0,
+    upper_bound=0.999,
+)
+_MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
+    "max_false_negative_rate",
+    0.1,
+    "Most of the fake validation crops that the verdict may call real, in [0, 1).",
+    lower_bound=0.0,
+    upper_bound=0.999,
 )
 
 _CALIBRATION_CROPS = 128  # That a .tflite snapshot's batch norms are fitted to.
@@ -132,6 +150,7 @@ def main(argv: list[str]) -> None:
     judged_student, judged = _build(_IMAGE_SIZE.value)
     logits_function = evaluation.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
+    heat_maps = explain.heat_maps(judged_student)
     validation = {
         builder.info.name: classifier_data.evaluation(
             builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
@@ -158,20 +177,30 @@ def main(argv: list[str]) -> None:
     def keep_best(figures: dict[str, float]) -> dict:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
         weights.save(judged_student, path)
+        logits, truths = latest
+        temperature = calibration.fit_temperature(logits, truths)
+        thresholds = calibration.fit_thresholds(
+            calibration.probability(logits, temperature),
+            truths,
+            _MAX_FALSE_POSITIVE_RATE.value,
+            _MAX_FALSE_NEGATIVE_RATE.value,
+        )
         described = {
             "kind": "classifier",
             "model": _MODEL.value,
             "image_size": _IMAGE_SIZE.value,
             "crop_margin": _CROP_MARGIN.value,
-            "temperature": calibration.fit_temperature(*latest),
-            "threshold": 0.5,
+            "temperature": temperature,
+            "thresholds": thresholds,
             "labels": list(labels.NAMES),
             "data": [data.describe(builder) for builder in builders],
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
         manifest.write(FLAGS.model_dir, described)
-        _project(embed, next(iter(validation.values())))
+        shown = next(iter(validation.values()))
+        _project(embed, shown)
+        _explain(heat_maps, shown)
         return described
 
     training.train(
@@ -288,6 +317,14 @@ def _project(embed: evaluation.Function, validation: tf.data.Dataset) -> None:
         crops, vectors, truths = map(np.concatenate, zip(*batches, strict=True))
         names = [labels.NAMES[truth] for truth in truths]
         summaries.embeddings(FLAGS.model_dir, vectors, crops, names)
+
+
+def _explain(heat_maps: evaluation.Function, validation: tf.data.Dataset) -> None:
+    """Shows in TensorBoard where fakes are seen in the first validation crops."""
+    shown = -(-_EXPLAINED.value // FLAGS.batch_size)
+    if shown:
+        batches = [(x, heat_maps(x)["heat_map"], y) for x, y in validation.take(shown)]
+        summaries.heat_maps(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 if __name__ == "__main__":
