@@ -16,9 +16,13 @@ from dfdetect import (
     sampling,
     self_blending,
 )
+from dfdetect import boxes as box_format
 from dfdetect.batches import Batches
 
 AUGMENTATIONS = ("none", "light", "forensic")
+
+# Heads of whole pictures that are enlarged more to fill a crop are left out.
+_MOST_ENLARGED = 4
 
 
 def training(
@@ -36,7 +40,8 @@ def training(
     """Batches of head crops in an order without end.
 
     Args:
-        builders: Prepared data sets of head crops.
+        builders: Prepared data sets of head crops; or of pictures with head boxes and
+            no labels, whose heads count as reals, for fakes that are blended from them.
         split: "train" or another one that all have.
         image_size: Side of the crops in pixels.
         batch_size: Crops of a step.
@@ -70,6 +75,7 @@ def training(
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
         seeds = tf.random.split(seed, 4)
         image = images.decode_image(example["image"])
+        image = _cut(image, example["box"], crop_margin)
         if self_blended:
             image = tf.cond(
                 example["blended"],
@@ -89,7 +95,10 @@ def training(
         )
         return image, label
 
-    indexes = [record_index.RecordIndex(builder, split) for builder in builders]
+    indexes = [
+        record_index.RecordIndex(builder, split, image_size // _MOST_ENLARGED)
+        for builder in builders
+    ]
     sampler = sampling.Sampler(
         [index.catalogue for index in indexes],
         batch_size,
@@ -148,6 +157,18 @@ def encoded_files(
     """The files of head crops as they are, see `evaluation`."""
     examples = _chosen(data.encoded(builder, split), wanted)
     yield from examples.map(lambda example: example["image"]).as_numpy_iterator()
+
+
+def _cut(image: tf.Tensor, box: tf.Tensor, margin: float) -> tf.Tensor:
+    """The square around a head; the picture itself where the box is all zeros."""
+
+    def cut() -> tf.Tensor:
+        height, width = tf.unstack(tf.shape(image)[:2])
+        square = box_format.square_crops(box[None], height, width, margin)
+        y, x, side = tf.unstack(square[0])
+        return image[y : y + side, x : x + side]
+
+    return tf.cond(tf.reduce_max(box) > 0, cut, lambda: image)
 
 
 def _chosen(examples: tf.data.Dataset, wanted: np.ndarray | None) -> tf.data.Dataset:

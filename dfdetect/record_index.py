@@ -1,18 +1,19 @@
-"""Random access to the records of a prepared split of labelled pictures.
+"""Random access to the records of a prepared split: labelled crops, or heads.
 
 TFDS reads its TFRecord files from front to back. One pass notes where each record
 begins, what it shows and what it was made from; from then on any record can be read
 by itself, in any order, however large the files are.
 """
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import labels
+from dfdetect import headers, labels
 from dfdetect.batches import NAME
 from dfdetect.sampling import Catalogue, Sampler
 
@@ -25,75 +26,122 @@ _ORIGINS = ("target_id", "group")
 # Of every record that TFDS wrote for an `Image` called image and a `ClassLabel`.
 _SPEC = {
     "image": tf.io.FixedLenFeature([], tf.string),
-    "label": tf.io.FixedLenFeature([], tf.int64),
+    # Heads that stand for themselves are real.
+    "label": tf.io.FixedLenFeature([], tf.int64, labels.REAL),
 }
+
+Features = Mapping[str, tf.train.Feature]
+_Entry = tuple[int, str, tuple[float, ...]]  # Label, origin and box.
 
 
 class RecordIndex:
     """The records of a split by their places.
 
+    Where a data set has no labels but boxes of heads, each head stands for itself, as
+    a real one of its own origin.
+
     Attributes:
         catalogue: Labels and origins of the records.
 
     Args:
-        builder: Of a prepared data set with `image` and `label`.
+        builder: Of a prepared data set with `image`, and `label` or `objects`.
         split: One of its splits.
+        least_side: Heads whose longer side is shorter, in pixels, are left out, and
+            difficult ones.
 
     Raises:
-        ValueError: It holds no labelled pictures, a label is not known, or the files
-            are damaged.
+        ValueError: It holds neither, a label is not known, or the files are damaged.
     """
 
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, least_side: int = 0
+    ) -> None:
         features = builder.info.features
-        lacking = [name for name in ("image", "label") if name not in features]
-        if lacking:
-            raise ValueError(f"{builder.info.full_name} has no {', '.join(lacking)}.")
-        origins = [name for name in _ORIGINS if name in features]
         self._paths = [os.fspath(p) for p in builder.info.splits[split].filepaths]
-        places, truths, names = [], [], []
+        look: Callable[[Features], list[_Entry]]
+        if "image" in features and "label" in features:
+            origins = [name for name in _ORIGINS if name in features]
+            look = functools.partial(_labelled, origins=origins)
+        elif "image" in features and "objects" in features:
+            look = functools.partial(_heads, least_side=least_side)
+        else:
+            raise ValueError(
+                f"{builder.info.full_name} has neither pictures with a label nor ones "
+                "with objects."
+            )
+        places, found = [], []
         try:
             for number, path in enumerate(self._paths):
                 offset = 0
-                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                    places.append((number, offset + _BEFORE, len(record)))
+                for count, record in enumerate(
+                    tf.data.TFRecordDataset(path).as_numpy_iterator()
+                ):
+                    entries = look(tf.train.Example.FromString(record).features.feature)
+                    place = (number, offset + _BEFORE, len(record), count)
+                    places += [place] * len(entries)
+                    found += entries
                     offset += _BEFORE + len(record) + _AFTER
-                    found = tf.train.Example.FromString(record).features.feature
-                    truths.append(found["label"].int64_list.value[0])
-                    values = [found[name].bytes_list.value[0] for name in origins]
-                    names.append(next(filter(None, values), b"").decode())
         except tf.errors.DataLossError as error:
             raise ValueError(
                 f"The files of {split} of {builder.info.full_name} are damaged; "
                 "prepare it again."
             ) from error
+        truths, names, boxes = zip(*found, strict=True) if found else ((), (), ())
         unknown = set(truths) - {labels.REAL, labels.FAKE}
         if unknown:
             raise ValueError(
                 f"label of {builder.info.full_name} must be 0 or 1, got {unknown}."
             )
-        self._places = np.array(places, np.int64).reshape(-1, 3)
+        self._places = places
+        self._boxes = np.array(boxes, np.float32).reshape(-1, 4)
         self.catalogue = Catalogue(np.array(truths, np.int64), np.array(names, str))
 
     def name(self, place: int) -> str:
         """What TFDS calls the record: file and place in it."""
-        number = self._places[place, 0]
-        first = np.searchsorted(self._places[:, 0], number)
-        return f"{os.path.basename(self._paths[number])}__{place - first}"
+        number, _, _, count = self._places[place]
+        return f"{os.path.basename(self._paths[number])}__{count}"
+
+    def box(self, place: int) -> np.ndarray:
+        """The head, float32 `[4]` (see `boxes`); zeros where it fills the picture."""
+        return self._boxes[place]
 
     def read(self, place: int) -> bytes:
         """The bytes of the record, a serialized `tf.train.Example`."""
-        number, offset, length = self._places[place].tolist()
+        number, offset, length, _ = self._places[place]
         with tf.io.gfile.GFile(self._paths[number], "rb") as file:
             file.seek(offset)
             return file.read(length)
+
+
+def _labelled(features: Features, origins: Sequence[str]) -> list[_Entry]:
+    values = [features[name].bytes_list.value[0] for name in origins]
+    origin = next(filter(None, values), b"").decode()
+    return [(features["label"].int64_list.value[0], origin, (0.0,) * 4)]
+
+
+def _heads(features: Features, least_side: int) -> list[_Entry]:
+    header = _read_header(features["image"].bytes_list.value[0]).numpy()
+    extent = header[[headers.HEIGHT, headers.WIDTH]]
+    if header[headers.ORIENTATION] > 4:
+        extent = extent[::-1]
+    boxes = np.array(features["objects/bbox"].float_list.value).reshape(-1, 4)
+    sides = ((boxes[:, 2:] - boxes[:, :2]) * extent).max(1)
+    difficult = features["objects/is_difficult"].int64_list.value or [0] * len(boxes)
+    kept = boxes[(sides >= least_side) & (np.array(difficult) == 0)]
+    return [(labels.REAL, "", tuple(box)) for box in kept.tolist()]
+
+
+_read_header = tf.function(
+    headers.read, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
 
 
 class Sampled:
     """Labelled records in the order of a `Sampler`; a `batches.Source`.
 
     Its examples are dicts of the scalars `image`, encoded, `label` int64, `blended`
-    bool (see `sampling.Draws`) and `batches.NAME`.
+    bool (see `sampling.Draws`) and `batches.NAME`, and `box` float32 `[4]` (see
+    `RecordIndex.box`).
 
     Args:
         indexes: One for each data set.
@@ -124,17 +172,17 @@ class Sampled:
             drawn = tf.numpy_function(draw, [step], (tf.int64, tf.int64, tf.bool))
             return tuple(tf.ensure_shape(part, [self._batch_size]) for part in drawn)
 
-        def read(dataset: np.ndarray, record: np.ndarray) -> tuple[bytes, bytes]:
-            source = self._indexes[int(dataset)]
-            return source.read(int(record)), source.name(int(record)).encode()
+        def read(dataset: np.ndarray, record: np.ndarray) -> tuple:
+            source, place = self._indexes[int(dataset)], int(record)
+            return source.read(place), source.name(place).encode(), source.box(place)
 
         def load(dataset: tf.Tensor, record: tf.Tensor, blended: tf.Tensor) -> tuple:
-            content, name = tf.numpy_function(
-                read, [dataset, record], (tf.string, tf.string)
+            content, name, box = tf.numpy_function(
+                read, [dataset, record], (tf.string, tf.string, tf.float32)
             )
             example = tf.io.parse_single_example(tf.ensure_shape(content, []), _SPEC)
-            name = tf.ensure_shape(name, [])
-            return ({**example, "blended": blended, NAME: name},)
+            example |= {"blended": blended, "box": tf.ensure_shape(box, [4])}
+            return ({**example, NAME: tf.ensure_shape(name, [])},)
 
         steps = tf.data.Dataset.range(step, tf.int64.max)
         return steps.map(plan).unbatch().map(load)

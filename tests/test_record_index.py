@@ -75,9 +75,52 @@ def test_data_sets_are_mixed(faces, tmp_path):
         assert 0 <= crops.numpy().min() and crops.numpy().max() <= 255
 
 
-def test_what_is_no_set_of_labelled_pictures_is_refused(prepared, faces):
-    heads = data.open_builder(str(prepared), "hollywood_heads")
-    with pytest.raises(ValueError, match="hollywood_heads.* has no label"):
-        record_index.RecordIndex(heads, "train")
+def test_each_head_of_a_picture_is_a_real_one_of_its_own(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    index = record_index.RecordIndex(builder, "train")
+    pictures = {e[NAME].numpy().decode(): e for e in data.encoded(builder, "train")}
+    boxes = {
+        name: e["objects"]["bbox"].numpy().tolist() for name, e in pictures.items()
+    }
+    number = len(index.catalogue.labels)
+    assert number == sum(map(len, boxes.values())) > 4
+    assert set(index.catalogue.labels) == {labels.REAL}
+    for place in range(number):
+        assert index.box(place).tolist() in boxes[index.name(place)]
+    # The drawn heads have sides of 16 to 32 px, the pictures of 160 x 96.
+    larger = record_index.RecordIndex(builder, "train", least_side=25)
+    sides = [
+        max((box[2] - box[0]) * 96, (box[3] - box[1]) * 160)
+        for found in boxes.values()
+        for box in found
+    ]
+    assert 0 < len(larger.catalogue.labels) == sum(side >= 25 for side in sides)
+
+
+def test_heads_are_cut_from_their_pictures_and_blended(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batches = classifier_data.training(
+        [builder], "train", 32, 4, 0, "none", "pairs", self_blended=0.5, crop_margin=1.0
+    )
+    (crops, truths), *_ = batches.from_step(0).take(1)
+    assert sorted(truths.numpy()) == [0, 0, 1, 1]
+    # A bright disc fills the square around it, corners left out.
+    centres = crops.numpy()[truths.numpy() == 0, 12:20, 12:20]
+    np.testing.assert_allclose(
+        centres, np.broadcast_to([220, 170, 120], centres.shape), atol=12
+    )
+    corners = crops.numpy()[truths.numpy() == 0, :2, :2]
+    assert corners.mean() < 80
+
+
+def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
+    class Pictures(labelled_pictures.LabelledPictures, skip_registration=True):
+        VERSION = "1.0.0"
+        lacking = ("label",)
+
+    picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+    bare = labelled_pictures.prepare(tmp_path, {"train": [("a", 0, picture)]}, Pictures)
+    with pytest.raises(ValueError, match="pictures/1.0.0 has neither pictures with a"):
+        record_index.RecordIndex(bare, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
         classifier_data.training([faces], "train", 32, 8, 0, "some")

@@ -40,7 +40,10 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
 _DATASET = flags.DEFINE_list(
-    "dataset", ["labeled_faces"], "Prepared data sets, by commas."
+    "dataset",
+    ["labeled_faces"],
+    "Prepared data sets, by commas. Heads of one without labels, such as "
+    "hollywood_heads, count as reals; with --self_blended, fakes are made of them.",
 )
 _WEIGHTS = flags.DEFINE_list(
     "dataset_weights", [], "How much each data set counts; by default its size."
@@ -156,6 +159,7 @@ def main(argv: list[str]) -> None:
             builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
         )
         for builder in builders
+        if "label" in builder.info.features
     }
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
