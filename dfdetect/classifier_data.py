@@ -21,9 +21,6 @@ from dfdetect.batches import Batches
 
 AUGMENTATIONS = ("none", "light", "forensic")
 
-# Heads of whole pictures that are enlarged more to fill a crop are left out.
-_MOST_ENLARGED = 4
-
 
 def training(
     builders: Sequence[tfds.core.DatasetBuilder],
@@ -96,7 +93,7 @@ def training(
         return image, label
 
     indexes = [
-        record_index.RecordIndex(builder, split, image_size // _MOST_ENLARGED)
+        record_index.RecordIndex(builder, split, image_size // images.MOST_ENLARGED)
         for builder in builders
     ]
     sampler = sampling.Sampler(

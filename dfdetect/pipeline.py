@@ -18,10 +18,6 @@ FORMAT = 1  # Of the graph's signatures and manifest.
 _PICTURES_AT_ONCE = 8
 _CROPS_AT_ONCE = 16
 
-# A head that is enlarged more to fill a crop is too blurred to be judged: enlarging
-# looks like a forgery. Of real heads below half a crop, four in five were called fake.
-_MOST_ENLARGED = 2
-
 
 def _signature(spec: tf.TensorSpec) -> Callable:
     # There is no Python control flow to convert, and looking for it takes seconds.
@@ -375,7 +371,7 @@ def from_directories(
         "detector": detector_manifest,
         "classifier": classifier_manifest,
         "max_detections": detector_manifest["max_detections"],
-        "min_head_size": classifier_manifest["image_size"] // _MOST_ENLARGED,
+        "min_head_size": classifier_manifest["image_size"] // images.MOST_ENLARGED,
         "versions": manifest.versions(),
     }
     return DeepfakePipeline(detector_model, classifier_model, description)
