@@ -193,6 +193,37 @@ def test_evaluate_compares_classifiers_and_tells_of_leaks(
 
 
 @pytest.mark.slow
+def test_release_measures_compact_weights_on_each_set(
+    run_script, prepared, classifier, tmp_path
+):
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={classifier}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        f"--output={tmp_path}",
+    )
+    described = manifest.read(tmp_path / "classifier", "classifier")
+    test = described["metrics"]["test"]["labeled_faces"]
+    assert test == json.loads(done.stdout)["test"]["labeled_faces"]
+    assert test["auc_interval"][0] <= test["auc"] <= test["auc_interval"][1]
+    with np.load(tmp_path / "classifier" / "weights.npz") as weights:
+        assert weights["logits/kernel"].dtype == np.float16
+
+    teacher = shutil.copytree(classifier, tmp_path / "teacher")
+    changed = manifest.read(teacher, "classifier") | {"model": "mobilenet_v2"}
+    manifest.write(teacher, changed)
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={teacher}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        check=False,
+    )
+    assert done.returncode and "is to learn from, not to publish" in done.stderr
+
+
+@pytest.mark.slow
 def test_evaluate_refuses_a_leaky_split(run_script, classifier, tmp_path):
     clips.prepare(tmp_path, {split: [("a", 20)] for split in ("train", "test")})
     done = run_script(

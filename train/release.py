@@ -10,7 +10,7 @@ go into `dfdetect/default_weights/`, which the package ships.
 import json
 import os
 
-from absl import app, flags
+from absl import flags
 
 from dfdetect import data, evaluation, manifest, model_directory, script
 from dfdetect.models import classifier, weights
@@ -31,7 +31,10 @@ _OUTPUT = flags.DEFINE_string(
 
 def main(argv: list[str]) -> None:
     with open(os.path.join(_MODEL_DIR.value, manifest.FILE_NAME)) as file:
-        kind = json.load(file)["kind"]
+        found = json.load(file)
+    kind = found["kind"]
+    if found.get("model") in classifier.TEACHERS:
+        raise ValueError(f"{found['model']} is to learn from, not to publish.")
     load = {
         "detector": model_directory.load_detector,
         "classifier": model_directory.load_classifier,
@@ -40,8 +43,6 @@ def main(argv: list[str]) -> None:
         name: data.open_builder(_DATA_DIR.value, name) for name in _DATASET.value
     }
     model, described = load(_MODEL_DIR.value)
-    if described.get("model") in classifier.TEACHERS:
-        raise app.UsageError(f"{described['model']} is to learn from, not to publish.")
     target = os.path.join(_OUTPUT.value, kind)
     os.makedirs(target, exist_ok=True)
     weights.save(model, os.path.join(target, weights.FILE_NAME), compact=True)
