@@ -68,6 +68,8 @@ _TEST = [
     # The yardstick of the decoder's tests; nothing in the package uses it.
     "pillow",
     "pytest",
+    # Two processes: one alone leaves half of two cores idle.
+    "pytest-xdist",
     "ruff",
     "setuptools",
     "wheel",

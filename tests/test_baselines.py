@@ -62,7 +62,8 @@ def test_every_method_finds_what_was_planted(surveys):
         assert figures["auc"] > 0.9 and figures["accuracy"] > 0.8
         assert figures["accuracy"] == pytest.approx(figures["balanced_accuracy"])
         low, high = figures["auc_interval"]
-        assert low <= figures["auc"] <= high
+        # Sums of the same numbers in two orders.
+        assert low - 1e-9 <= figures["auc"] <= high + 1e-9
     assert json.loads(json.dumps(found)) == found
 
 

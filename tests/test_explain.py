@@ -181,7 +181,7 @@ def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
         model,
         judged,
         objectives.classification,
-        batches.Batches(examples, prepare, 16, seed=0),
+        batches.Batches(batches.Shuffled(examples, seed=0), prepare, 16, seed=0),
         evaluate,
         lambda figures: figures,
         how,
