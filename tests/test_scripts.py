@@ -196,19 +196,27 @@ def test_evaluate_compares_classifiers_and_tells_of_leaks(
 def test_release_measures_compact_weights_on_each_set(
     run_script, prepared, classifier, tmp_path
 ):
+    other = shutil.copytree(classifier, tmp_path / "other")
+    with np.load(classifier / "weights.npz") as weights:
+        arrays = dict(weights)
+    np.savez(other / "weights.npz", **arrays | {"logits/bias": np.array([4.0], "f4")})
     done = run_script(
         "train/release.py",
-        f"--model_dir={classifier}",
+        f"--model_dir={classifier},{other}",
         f"--data_dir={prepared}",
         "--dataset=labeled_faces",
         f"--output={tmp_path}",
     )
     described = manifest.read(tmp_path / "classifier", "classifier")
+    assert described["metrics"]["validation"]["labeled_faces"]["auc"] >= 0
+    assert described["thresholds"]["false_positive_rate"] <= 0.05
     test = described["metrics"]["test"]["labeled_faces"]
     assert test == json.loads(done.stdout)["test"]["labeled_faces"]
     assert test["auc_interval"][0] <= test["auc"] <= test["auc_interval"][1]
     with np.load(tmp_path / "classifier" / "weights.npz") as weights:
         assert weights["logits/kernel"].dtype == np.float16
+        mean = (arrays["logits/bias"] + 4.0) / 2
+        np.testing.assert_allclose(weights["logits/bias"], mean, rtol=1e-6)
 
     teacher = shutil.copytree(classifier, tmp_path / "teacher")
     changed = manifest.read(teacher, "classifier") | {"model": "mobilenet_v2"}
