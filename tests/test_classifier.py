@@ -92,7 +92,12 @@ def test_efficientnet_b0_takes_the_weights_of_its_top():
         if isinstance(layer, keras.layers.BatchNormalization):
             shapes = [weight.shape for weight in layer.weights]
             layer.set_weights([rng.uniform(0.5, 1.5, shape) for shape in shapes])
-    normalization = source.get_layer("normalization")
+    # Keras numbers those of a process.
+    (normalization,) = [
+        layer
+        for layer in source.layers
+        if isinstance(layer, keras.layers.Normalization)
+    ]
     stddev = np.array([0.229, 0.224, 0.225])
     normalization.set_weights([np.array([0.485, 0.456, 0.406]), stddev**2, np.array(0)])
     normalization.finalize_state()
