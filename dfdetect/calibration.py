@@ -6,6 +6,7 @@ And from the probability to a verdict: fake from `fake_from` on, real below
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import scipy.optimize
@@ -119,6 +120,27 @@ def fit_thresholds(
         "false_positive_rate": float((real >= fake_from).mean()),
         "false_negative_rate": float((fake < real_below).mean()),
     }
+
+
+def fit(
+    logits: np.ndarray,
+    labels: np.ndarray,
+    max_false_positive_rate: float,
+    max_false_negative_rate: float,
+) -> dict[str, Any]:
+    """What a classifier's manifest says of both: `temperature` and `thresholds`.
+
+    The thresholds are for probabilities of that temperature; see `fit_temperature` and
+    `fit_thresholds`.
+    """
+    temperature = fit_temperature(logits, labels)
+    thresholds = fit_thresholds(
+        probability(logits, temperature),
+        labels,
+        max_false_positive_rate,
+        max_false_negative_rate,
+    )
+    return {"temperature": temperature, "thresholds": thresholds}
 
 
 def _allowed(rate: float, count: int) -> int:

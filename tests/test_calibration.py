@@ -124,3 +124,17 @@ def test_probability_divides_before_the_sigmoid():
     assert calibration.probability(np.array([2.0]), 2.0) == pytest.approx(
         1 / (1 + np.exp(-1.0))
     )
+
+
+def test_fit_gives_thresholds_for_calibrated_probabilities():
+    random = np.random.default_rng(0)
+    truths = random.integers(0, 2, 400)
+    logits = 3 * (truths - 0.5 + random.normal(0, 1, 400))
+    found = calibration.fit(logits, truths, 0.05, 0.1)
+    assert found["temperature"] == calibration.fit_temperature(logits, truths)
+    probabilities = calibration.probability(logits, found["temperature"])
+    assert found["thresholds"] == calibration.fit_thresholds(
+        probabilities, truths, 0.05, 0.1
+    )
+    called = probabilities >= found["thresholds"]["fake_from"]
+    assert 0.02 < called[truths == 0].mean() <= 0.05

@@ -181,21 +181,15 @@ def main(argv: list[str]) -> None:
     def keep_best(figures: dict[str, float]) -> dict:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
         weights.save(judged_student, path)
-        logits, truths = latest
-        temperature = calibration.fit_temperature(logits, truths)
-        thresholds = calibration.fit_thresholds(
-            calibration.probability(logits, temperature),
-            truths,
-            _MAX_FALSE_POSITIVE_RATE.value,
-            _MAX_FALSE_NEGATIVE_RATE.value,
+        calibrated = calibration.fit(
+            *latest, _MAX_FALSE_POSITIVE_RATE.value, _MAX_FALSE_NEGATIVE_RATE.value
         )
         described = {
             "kind": "classifier",
             "model": _MODEL.value,
             "image_size": _IMAGE_SIZE.value,
             "crop_margin": _CROP_MARGIN.value,
-            "temperature": temperature,
-            "thresholds": thresholds,
+            **calibrated,
             "labels": list(labels.NAMES),
             "data": [data.describe(builder) for builder in builders],
             "metrics": {"validation": figures},

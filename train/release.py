@@ -108,23 +108,19 @@ def _calibrated(
         for builder in builders
     ]
     logits, truths = map(np.concatenate, zip(*found, strict=True))
-    temperature = calibration.fit_temperature(logits, truths)
+    calibrated = calibration.fit(
+        logits,
+        truths,
+        _MAX_FALSE_POSITIVE_RATE.value,
+        _MAX_FALSE_NEGATIVE_RATE.value,
+    )
     figures = {
         builder.info.name: classification.summary(
-            truths, calibration.probability(logits, temperature)
+            truths, calibration.probability(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)
     }
-    return {
-        "temperature": temperature,
-        "thresholds": calibration.fit_thresholds(
-            calibration.probability(logits, temperature),
-            truths,
-            _MAX_FALSE_POSITIVE_RATE.value,
-            _MAX_FALSE_NEGATIVE_RATE.value,
-        ),
-        "metrics": {"validation": figures},
-    }
+    return {**calibrated, "metrics": {"validation": figures}}
 
 
 if __name__ == "__main__":
