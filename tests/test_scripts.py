@@ -385,6 +385,13 @@ def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tm
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("classifier.py: labeled_faces is not prepared in")
     assert "Traceback" not in done.stderr
+    heads = ("--dataset=hollywood_heads", "--self_blended=1", "--sampling=pairs")
+    done = _train(
+        run_script, "classifier", prepared, tmp_path / "x", heads, 1, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "wants one with labels to validate on, got ['hollywood_heads']" in last
     other = ("--dataset=labeled_faces", "--model=xception", "--image_size=71")
     done = _train(run_script, "classifier", prepared, classifier, other, 4, check=False)
     assert done.returncode == 1

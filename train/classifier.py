@@ -141,6 +141,11 @@ flags.mark_flags_as_required(["model_dir", "data_dir"])
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, classification.METRICS)
     builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    labelled = [b for b in builders if "label" in b.info.features]
+    if not labelled:
+        raise ValueError(
+            f"--dataset wants one with labels to validate on, got {_DATASET.value}."
+        )
     batches = _batches(builders)
     training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
     with strategy.scope():
@@ -158,8 +163,7 @@ def main(argv: list[str]) -> None:
         builder.info.name: classifier_data.evaluation(
             builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
         )
-        for builder in builders
-        if "label" in builder.info.features
+        for builder in labelled
     }
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
