@@ -174,19 +174,10 @@ def _measure_one(
         best = int(np.argmax(areas))
     test = surveys[-1]
     called = models[best].predict(values[-1])
-    auc, around_auc = classification.auc_interval(
-        test.labels, _scores(models[best], values[-1]), test.groups, seed=seed
-    )
-    # The area under the curve of a hard decision is its balanced accuracy.
-    balanced, around_balanced = classification.auc_interval(
-        test.labels, called, test.groups, seed=seed
-    )
+    scores = _scores(models[best], values[-1])
     return {
         "accuracy": float(np.mean(called == test.labels)),
-        "balanced_accuracy": balanced,
-        "balanced_accuracy_interval": list(around_balanced),
-        "auc": auc,
-        "auc_interval": list(around_auc),
+        **classification.separation(test.labels, scores, called, test.groups, seed),
         "setting": settings[best],
     }
 

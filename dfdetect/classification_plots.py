@@ -1,15 +1,14 @@
 """Three plots of a classifier's probabilities: ROC, reliability and scores."""
 
-import io
 from typing import Any
 
 import matplotlib.figure
 import numpy as np
 import sklearn.metrics
 from matplotlib.axes import Axes
-from matplotlib.backends import backend_agg
 
 from dfdetect import labels as label_names
+from dfdetect import report
 from dfdetect.metrics import bootstrap
 from dfdetect.predictions import Predictions
 
@@ -115,6 +114,4 @@ def _square(title: str) -> tuple[matplotlib.figure.Figure, Axes]:
 
 def _png(figure: matplotlib.figure.Figure) -> bytes:
     figure.dpi = 130
-    content = io.BytesIO()
-    backend_agg.FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return report.png(figure)

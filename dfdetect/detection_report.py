@@ -1,6 +1,5 @@
 """A detector's evaluation for people: a table, a curve and the worst pictures."""
 
-import io
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,6 @@ from typing import Any
 import cv2
 import matplotlib.figure
 import numpy as np
-from matplotlib.backends import backend_agg
 
 from dfdetect import files, report
 from dfdetect.metrics import detection, protocol
@@ -170,9 +168,7 @@ def precision_recall(matches: protocol.Matches) -> bytes:
     axes.set(xlabel="recall", ylabel="precision", title=f"AP {_text(average)}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    content = io.BytesIO()
-    backend_agg.FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return report.png(figure)
 
 
 def contact_sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:

@@ -1,10 +1,15 @@
 """What a person looks at: pictures with their heads marked."""
 
+import io
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+
+if TYPE_CHECKING:
+    import matplotlib.figure
 
 _GREY = (128, 128, 128)  # a head without a probability
 
@@ -106,6 +111,16 @@ def encode(image: np.ndarray, suffix: str) -> bytes:
     if not done:
         raise ValueError(f"OpenCV cannot write {suffix}.")
     return content.tobytes()
+
+
+def png(figure: "matplotlib.figure.Figure") -> bytes:
+    """A figure of matplotlib as a PNG file."""
+    # Here, as whoever detects has no figure to wait for.
+    from matplotlib.backends import backend_agg
+
+    content = io.BytesIO()
+    backend_agg.FigureCanvasAgg(figure).print_png(content)
+    return content.getvalue()
 
 
 def _label(

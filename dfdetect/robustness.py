@@ -86,17 +86,9 @@ def measure(
 
     def figures(variant: Variant) -> dict[str, Any]:
         fakes = calibration.probability(logits[variant], manifest["temperature"])
-        auc, around_auc = classification.auc_interval(truths, fakes, groups, seed=seed)
-        # The area under the curve of a hard decision is its balanced accuracy.
-        balanced, around_balanced = classification.auc_interval(
-            truths, fakes >= threshold, groups, seed=seed
+        return classification.separation(
+            truths, fakes, fakes >= threshold, groups, seed
         )
-        return {
-            "auc": auc,
-            "auc_interval": list(around_auc),
-            "balanced_accuracy": balanced,
-            "balanced_accuracy_interval": list(around_balanced),
-        }
 
     found = {variant: figures(variant) for variant in variants}
     return {

@@ -1,12 +1,10 @@
 """What a person sees of `robustness.measure`: small curves and two tables."""
 
-import io
 from typing import Any
 
 import matplotlib.figure
-from matplotlib.backends import backend_agg
 
-from dfdetect import alterations, document
+from dfdetect import alterations, document, report
 
 FILE_NAME = "robustness.png"
 
@@ -80,9 +78,7 @@ def plot(results: dict[str, Any]) -> bytes:
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel("AUC")
-    content = io.BytesIO()
-    backend_agg.FigureCanvasAgg(figure).print_png(content)
-    return content.getvalue()
+    return report.png(figure)
 
 
 def _row(title: str, points: list[dict[str, Any]], figure: str) -> list[str]:

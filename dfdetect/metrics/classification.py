@@ -120,6 +120,37 @@ def auc_interval(
     return float(sklearn.metrics.roc_auc_score(labels, scores)), found["auc"]
 
 
+def separation(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    called: np.ndarray,
+    groups: np.ndarray,
+    seed: int = 0,
+) -> dict[str, float | list[float]]:
+    """How well scores of any kind tell fakes, and how well the verdicts on them do.
+
+    Args:
+        labels: `[N]` of `dfdetect.labels`, both classes present.
+        scores: `[N]`, greater where a fake is likelier.
+        called: `[N]`, whether each is called a fake.
+        groups: See `auc_interval`, as for the seed.
+        seed: Of the drawing.
+
+    Returns:
+        For JSON: `auc`, `balanced_accuracy` and, by group, `auc_interval` and
+        `balanced_accuracy_interval`, 95 % each.
+    """
+    auc, around_auc = auc_interval(labels, scores, groups, seed=seed)
+    # The area under the curve of a hard decision is its balanced accuracy.
+    balanced, around_balanced = auc_interval(labels, called, groups, seed=seed)
+    return {
+        "auc": auc,
+        "auc_interval": list(around_auc),
+        "balanced_accuracy": balanced,
+        "balanced_accuracy_interval": list(around_balanced),
+    }
+
+
 def _rates(
     labels: np.ndarray, fake_probabilities: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
