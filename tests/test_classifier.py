@@ -14,7 +14,14 @@ def _images(batch_size, size=75):
 
 
 @pytest.mark.parametrize(
-    "name", [*xception.PRESETS, "mesonet4", "mesoinception4", "efficientnet_b0"]
+    "name",
+    [
+        *xception.PRESETS,
+        "mesonet4",
+        "mesoinception4",
+        "efficientnet_b0",
+        "efficientnet_lite0",
+    ],
 )
 def test_batch_equals_single_eagerly_and_in_a_graph(name):
     model = classifier.build(name, 75)
@@ -68,6 +75,23 @@ def test_an_efficientnet_has_the_published_size(name, size, width):
     # keras.applications counts 7 more in its normalisation layer.
     model = classifier.build(name, 224)
     assert model.count_params() == size - 7 + width + 1
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("lite0", 4.65),
+        pytest.param("lite1", 5.42, marks=pytest.mark.slow),
+        pytest.param("lite2", 6.09, marks=pytest.mark.slow),
+        pytest.param("lite3", 8.20, marks=pytest.mark.slow),
+        pytest.param("lite4", 13.01, marks=pytest.mark.slow),
+    ],
+)
+def test_an_efficientnet_lite_has_the_published_size(name, millions):
+    model = classifier.build(f"efficientnet_{name}", 224)
+    size = sum(np.prod(v.shape) for v in model.trainable_variables)
+    thousand_classes = 1000 * (1280 + 1) - (1280 + 1)
+    assert round((size + thousand_classes) / 1e6, 2) == millions
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ _MODELS = {
     "midwayxception": lambda: classifier.build("midwayxception", 71),
     "lightxception": lambda: classifier.build("lightxception", 71),
     "efficientnet_b0": lambda: classifier.build("efficientnet_b0", 32),
+    "efficientnet_lite0": lambda: classifier.build("efficientnet_lite0", 32),
     "mesonet4": lambda: classifier.build("mesonet4", 32),
     "mesoinception4": lambda: classifier.build("mesoinception4", 32),
     "squeezenet": lambda: squeezenet.SqueezeNet(32),
@@ -77,7 +78,9 @@ def test_mixed_precision(build):
 
 
 # The larger EfficientNets are one class with B0.
-@pytest.mark.parametrize("name", [*classifier.NAMES[:5], "efficientnet_b0"])
+@pytest.mark.parametrize(
+    "name", [*classifier.NAMES[:5], "efficientnet_b0", "efficientnet_lite0"]
+)
 def test_logits_stay_in_float32(name):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

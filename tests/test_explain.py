@@ -81,6 +81,7 @@ def test_an_unknown_stage_is_named():
         ("mesonet4", 40),
         ("mesoinception4", 32),
         ("efficientnet_b0", 40),
+        ("efficientnet_lite0", 40),
         pytest.param("xception", 71, marks=pytest.mark.slow),
         pytest.param("midwayxception", 71, marks=pytest.mark.slow),
         pytest.param("efficientnet_b1", 40, marks=pytest.mark.slow),

@@ -7,6 +7,7 @@ into a model that has another top.
 import dataclasses
 import os
 import pathlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -122,20 +123,26 @@ def load_snapshot(model: keras.Model, snapshot: str) -> Report:
         model: A built model. For "imagenet" it must have a method `load_imagenet`.
         snapshot: "none" keeps the random weights. "imagenet" fetches those of
             `keras.applications`, or without a network says so and keeps the random
-            ones. All else is the path of a file that `save` wrote or of its folder, of
+            ones. A .pth file of PyTorch goes to the model's method `load_pytorch`. All
+            else is the path of a file that `save` wrote or of its folder, of
             which all weights with the right name and shape are taken.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        ValueError: Nothing in the file fits, or the model has no ImageNet weights.
+        ValueError: Nothing in the file fits, or the model has no ImageNet weights or
+            takes no file of PyTorch.
     """
     keys = tuple(variables(model))
     if snapshot == "none":
         return Report(missing=keys)
     if snapshot == "imagenet":
         return _load_imagenet(model)
+    if snapshot.endswith(".pth"):
+        if not hasattr(model, "load_pytorch"):
+            raise ValueError(f"{model.name} takes no .pth file, got {snapshot}.")
+        return _load_with(model, lambda: model.load_pytorch(snapshot))
     arrays = _read(snapshot)
     report = _compare(model, arrays)
     if not report.loaded:
@@ -147,16 +154,25 @@ def load_snapshot(model: keras.Model, snapshot: str) -> Report:
 def _load_imagenet(model: keras.Model) -> Report:
     if not hasattr(model, "load_imagenet"):
         raise ValueError(f"There are no ImageNet weights for {model.name}.")
+
+    def load() -> None:
+        try:
+            model.load_imagenet()
+        except Exception as error:  # keras.utils.get_file raises nothing narrower
+            if "URL fetch failure" not in str(error):
+                raise
+            print(
+                f"The ImageNet weights cannot be fetched ({error}): {model.name} "
+                "starts from random weights."
+            )
+
+    return _load_with(model, load)
+
+
+def _load_with(model: keras.Model, load: Callable[[], None]) -> Report:
+    """What a function that changes the weights of a model has loaded."""
     before = _values(model)
-    try:
-        model.load_imagenet()
-    except Exception as error:  # keras.utils.get_file raises nothing narrower
-        if "URL fetch failure" not in str(error):
-            raise
-        print(
-            f"The ImageNet weights cannot be fetched ({error}): {model.name} starts "
-            "from random weights."
-        )
+    load()
     after = _values(model)
     loaded = [key for key in before if not np.array_equal(before[key], after[key])]
     return Report(tuple(loaded), tuple(key for key in before if key not in loaded))

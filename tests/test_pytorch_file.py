@@ -1,0 +1,179 @@
+"""PyTorch's older files, written here byte by byte, and weights that come in them."""
+
+import collections
+import io
+import os
+import pickle
+import sys
+import types
+
+import keras
+import numpy as np
+import pytest
+
+from dfdetect.models import classifier, pytorch_file, weights
+
+_MAGIC = 0x1950A86A20F9469CFC6C
+_STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
+
+
+class _Tensor:
+    """Pickles as a tensor does."""
+
+    def __init__(self, key, array, offset=0):
+        self.key, self.array, self.offset = key, np.ascontiguousarray(array), offset
+
+    def __reduce__(self):
+        shape = self.array.shape
+        strides = tuple(s // self.array.itemsize for s in self.array.strides)
+        arguments = (_Storage(self), self.offset, shape, strides, False, {})
+        return sys.modules["torch._utils"]._rebuild_tensor_v2, arguments
+
+
+class _Storage:
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+class _Pickler(pickle.Pickler):
+    def persistent_id(self, found):
+        if not isinstance(found, _Storage):
+            return None
+        array = found.tensor.array
+        kind = getattr(sys.modules["torch"], _STORAGES[array.dtype.str[1:]])
+        return "storage", kind, found.tensor.key, "cpu", array.size, None
+
+
+@pytest.fixture
+def write(monkeypatch, tmp_path):
+    """A function from a dictionary of arrays to the path of PyTorch's file."""
+    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
+    torch._utils = utils
+    for name in _STORAGES.values():
+        setattr(torch, name, type(name, (), {"__module__": "torch"}))
+
+    def _rebuild_tensor_v2(*_):
+        raise NotImplementedError
+
+    _rebuild_tensor_v2.__module__ = "torch._utils"
+    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
+    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    monkeypatch.setitem(sys.modules, "torch._utils", utils)
+
+    def write(arrays, extra=None):
+        stream = io.BytesIO()
+        for header in (_MAGIC, 1001, {"little_endian": True}):
+            pickle.dump(header, stream, protocol=2)
+        tensors = {
+            key: _Tensor(str(index), array)
+            for index, (key, array) in enumerate(arrays.items())
+        }
+        found = collections.OrderedDict(**tensors, **(extra or {}))
+        _Pickler(stream, protocol=2).dump(found)
+        keys = [tensor.key for tensor in tensors.values()]
+        pickle.dump(keys, stream, protocol=2)
+        for tensor in tensors.values():
+            stream.write(np.array(tensor.array.size, "<i8").tobytes())
+            stream.write(tensor.array.tobytes())
+        path = tmp_path / "weights.pth"
+        path.write_bytes(stream.getvalue())
+        return str(path)
+
+    return write
+
+
+def test_reads_what_was_written(write):
+    arrays = {
+        "kernel": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
+        "half": np.float16([[1.5, -2]]),
+        "count": np.array(7, np.int64),
+    }
+    found = pytorch_file.read(write(arrays))
+    assert list(found) == list(arrays)
+    for key, array in arrays.items():
+        assert found[key].dtype == array.dtype
+        np.testing.assert_array_equal(found[key], array)
+
+
+@pytest.mark.parametrize("extra", [os.system, io.BytesIO, np.float64])
+def test_unpickles_nothing_but_tensors(write, extra):
+    path = write({"kernel": np.zeros(3, np.float32)}, {"extra": extra})
+    with pytest.raises(ValueError, match="must be a dictionary of tensors"):
+        pytorch_file.read(path)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
+def test_a_cut_file_is_refused(write, share):
+    path = write({"kernel": np.zeros((50, 50), np.float32)})
+    with open(path, "r+b") as stream:
+        stream.truncate(int(share * os.path.getsize(path)))
+    with pytest.raises(ValueError, match="must be a dictionary of tensors"):
+        pytorch_file.read(path)
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "weights.pth"
+    with open(path, "wb") as stream:
+        for number in range(4):
+            pickle.dump(number, stream)
+    with pytest.raises(ValueError, match=r"\[0, 1\] for magic number and version"):
+        pytorch_file.read(path)
+    path.write_bytes(b"PK\x03\x04 the newer format is a ZIP file")
+    with pytest.raises(ValueError, match="must be a dictionary of tensors"):
+        pytorch_file.read(path)
+
+
+def _as_published(model):
+    """A Lite's weights under the names and in the order of the public package."""
+    arrays = {}
+    layers = [*model.get_layer("backbone").layers]
+    layers += [model.get_layer("top_conv"), model.get_layer("top_bn")]
+    for layer in layers:
+        if isinstance(layer, keras.layers.DepthwiseConv2D):
+            arrays[f"{layer.name}.weight"] = layer.get_weights()[0].transpose(
+                2, 3, 0, 1
+            )
+        elif isinstance(layer, keras.layers.Conv2D):
+            arrays[f"{layer.name}.weight"] = layer.get_weights()[0].transpose(
+                3, 2, 0, 1
+            )
+        elif isinstance(layer, keras.layers.BatchNormalization):
+            parts = ("weight", "bias", "running_mean", "running_var")
+            for part, array in zip(parts, layer.get_weights(), strict=True):
+                arrays[f"{layer.name}.{part}"] = array
+            arrays[f"{layer.name}.num_batches_tracked"] = np.array(0)
+    return {**arrays, "_fc.weight": np.zeros((1000, 1280), np.float32)}
+
+
+def test_a_lite_starts_from_the_public_file(write):
+    rng = np.random.default_rng(0)
+    source = classifier.build("efficientnet_lite0", 40)
+    for layer in source.get_layer("backbone").layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            shapes = [weight.shape for weight in layer.weights]
+            layer.set_weights([rng.uniform(0.5, 1.5, shape) for shape in shapes])
+    path = write(_as_published(source))
+    model = classifier.build("efficientnet_lite0", 40)
+    report = weights.load_snapshot(model, path)
+    assert set(report.missing) <= {"logits/kernel", "logits/bias"} | {
+        key for key in weights.variables(model) if key.startswith("top_bn")
+    }
+    images = rng.uniform(0, 255, (2, 40, 40, 3)).astype(np.float32)
+    expected, found = (
+        classifier.feature_maps(each, ["exit"])(images) for each in (source, model)
+    )
+    assert np.ptp(expected) > 0.1
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_does_not_fit_is_named(write):
+    path = write({"_conv_stem.weight": np.zeros((32, 3, 3, 3), np.float32)})
+    with pytest.raises(ValueError, match="49 convolutions .* has 1 and 0"):
+        weights.load_snapshot(classifier.build("efficientnet_lite0", 40), path)
+    with pytest.raises(ValueError, match="efficientnet_b0 takes no .pth file"):
+        weights.load_snapshot(classifier.build("efficientnet_b0", 40), path)
+    with pytest.raises(ValueError, match="mesonet4 takes no .pth file"):
+        weights.load_snapshot(classifier.build("mesonet4", 40), path)
+    with pytest.raises(ValueError, match="Keras has no ImageNet weights of eff"):
+        weights.load_snapshot(classifier.build("efficientnet_lite0", 40), "imagenet")
