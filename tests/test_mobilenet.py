@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.models import classifier, mobilenet
+from dfdetect.models import classifier, mobilenet, moments
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WEIGHTS = pathlib.Path(
@@ -32,8 +32,8 @@ def test_it_has_the_published_size_and_pools_five_stages():
 
 def test_moments_by_hand():
     features = np.array([[[[0.0], [2.0]], [[4.0], [6.0]]]], np.float32)
-    moments = mobilenet.Moments()(features)
-    np.testing.assert_allclose(moments, [[3.0, np.sqrt(5.001)]], rtol=1e-6)
+    found = moments.Moments()(features)
+    np.testing.assert_allclose(found, [[3.0, np.sqrt(5.001)]], rtol=1e-6)
 
 
 @pytest.fixture(scope="module", name="interpreter")

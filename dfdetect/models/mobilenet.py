@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from dfdetect.models import moments
+
 # Residual sums, with channels and stride; their textures are what is pooled.
 STAGES = {
     "block_2_add": (24, 4),
@@ -64,18 +66,8 @@ class MobileNetV2(keras.Model):
             include_top=False,
             weights=None,
         )
-        pooled = []
-        for stage in STAGES:
-            features = backbone.get_layer(stage).output
-            pooled.append(Moments(dtype="float32", name=f"{stage}_moments")(features))
-        x = keras.layers.Concatenate(dtype="float32", name="moments")(pooled)
-        x = keras.layers.BatchNormalization(
-            momentum=bn_momentum,
-            center=False,
-            scale=False,
-            dtype="float32",
-            name="pool",
-        )(x)
+        maps = {stage: backbone.get_layer(stage).output for stage in STAGES}
+        x = moments.pool(maps, bn_momentum)
         x = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(x)
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)
@@ -96,19 +88,6 @@ class MobileNetV2(keras.Model):
             "name": self.name,
             "trainable": self.trainable,
         }
-
-
-@keras.saving.register_keras_serializable(package="dfdetect")
-class Moments(keras.layers.Layer):
-    """Mean and standard deviation over space: `[B, H, W, C]` to `[B, 2 * C]`."""
-
-    def call(self, features: Any) -> Any:
-        mean = keras.ops.mean(features, axis=(1, 2))
-        deviation = keras.ops.sqrt(keras.ops.var(features, axis=(1, 2)) + 1e-3)
-        return keras.ops.concatenate([mean, deviation], axis=-1)
-
-    def compute_output_shape(self, input_shape: tuple) -> tuple:
-        return input_shape[0], 2 * input_shape[-1]
 
 
 def load_tflite(
