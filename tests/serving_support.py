@@ -28,13 +28,13 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 v1 = tf.compat.v1
 
 
-def save(folder, signatures, variables=()):
-    """Writes a SavedModel of the graph that `signatures()` builds.
+def save(folder, signatures):
+    """Writes a SavedModel.
 
     Args:
         folder: New.
-        signatures: Gives inputs, outputs and method by name of the signature.
-        variables: Assigned to nothing; only for the look of it.
+        signatures: Builds the graph, and gives inputs, outputs and method by name of
+            the signature.
     """
     with tf.Graph().as_default(), v1.Session() as session:
         built = {
@@ -107,7 +107,11 @@ def strings():
     return {
         "serving_default": (
             {"text": text},
-            {"echo": text + "", "echo_bytes": text + "", "size": tf.strings.length(text)},
+            {
+                "echo": tf.identity(text),
+                "echo_bytes": tf.identity(text),
+                "size": tf.strings.length(text),
+            },
             "predict",
         ),
         "decode": (
@@ -152,7 +156,7 @@ def free_port():
 
 
 def config_text(**models):
-    """The text proto of models; a value is a path and, after a newline, the rest."""
+    """The text proto of models: by name the path, and what else is to be said."""
     rows = []
     for name, (base_path, rest) in models.items():
         rows.append(
@@ -172,14 +176,16 @@ class Client:
     """
 
     def __init__(self, port, rest_port, token="", credentials=None, context=None):
+        self.port, self.rest_port = port, rest_port
         address = f"localhost:{port}" if credentials else f"127.0.0.1:{port}"
         self.channel = (
             grpc.secure_channel(address, credentials)
             if credentials
             else grpc.insecure_channel(address)
         )
-        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
-        self.models = model_service_pb2_grpc.ModelServiceStub(self.channel)
+        channel = self.channel
+        self.predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.models = model_service_pb2_grpc.ModelServiceStub(channel)
         scheme = "https" if context else "http"
         host = "localhost" if context else "127.0.0.1"
         self.url = f"{scheme}://{host}:{rest_port}"
@@ -195,14 +201,18 @@ class Client:
             self.url + path, body, self.headers | (headers or {}), method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=self.context) as got:
+            with urllib.request.urlopen(
+                request, timeout=30, context=self.context
+            ) as got:
                 status, text = got.status, got.read()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read()
+        # Strings may have bytes that are no UTF-8, as with TensorFlow Serving.
+        text = text.decode("utf-8", "surrogateescape")
         try:
             return status, json.loads(text)
         except ValueError:
-            return status, text.decode()
+            return status, text
 
     def predict(self, model="half", inputs=None, signature="", outputs=(), **spec):
         """The response to tensors by name."""

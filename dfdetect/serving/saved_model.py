@@ -70,7 +70,11 @@ class SavedModel:
             if len(self._callables) > _MOST_CALLABLES:
                 self._callables.popitem(last=False)
         values = run(*(feeds[name] for name in names[0]))
-        return dict(zip(names[1], values, strict=True))
+        return {
+            # A single string comes as plain bytes.
+            name: np.asarray(value, object if isinstance(value, bytes) else None)
+            for name, value in zip(names[1], values, strict=True)
+        }
 
     def close(self) -> None:
         """Frees the graph and its variables."""
