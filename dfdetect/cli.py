@@ -6,6 +6,7 @@ at once.
 
 import argparse
 import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from dfdetect import files, manifest
 from dfdetect.serving import options
 
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+# The packages of the extra `serve`.
+_OF_SERVE = "grpc grpc_health prometheus_client tensorflow_serving tornado".split()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -224,15 +228,16 @@ def _serve(arguments: argparse.Namespace, parser: _Parser) -> int:
         settings = options.of(arguments)
     except ValueError as error:
         parser.error(str(error))
-    _prepare_tensorflow()
-    try:
-        from dfdetect.serving import errors, server
-    except ModuleNotFoundError as error:
+    missing = [name for name in _OF_SERVE if importlib.util.find_spec(name) is None]
+    if missing:
         print(
-            f"dfdetect serve: {error.name} is missing: pip install 'dfdetect[serve]'",
+            f"dfdetect serve: {missing[0]} is missing: pip install 'dfdetect[serve]'",
             file=sys.stderr,
         )
         return FAILED
+    _prepare_tensorflow()
+    from dfdetect.serving import errors, server
+
     try:
         return server.run(settings)
     except (ValueError, OSError, errors.ServingError) as error:

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import grpc
+from google.protobuf import message
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from dfdetect.serving import errors, servable, service
+from dfdetect.serving import errors, security, servable, service
 
 NAMES = ("tensorflow.serving.PredictionService", "tensorflow.serving.ModelService")
 
@@ -81,6 +82,60 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             return await self._service.answer("ReloadConfig", _GRPC, "", call)
         except errors.ServingError as error:
             await context.abort(grpc.StatusCode[error.code], error.message)
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Counts the calls, and refuses what is no message and what comes too late.
+
+    A stopping `grpc.aio` server cancels calls that it has received and not yet begun,
+    which a client does not try again. So calls are refused before it is stopped.
+
+    Attributes:
+        active: Calls that are not yet answered.
+        draining: Set it, and calls are refused.
+        last_call: When the last one came, of `time.monotonic`.
+    """
+
+    def __init__(self) -> None:
+        self.active = 0
+        self.draining = False
+        self.last_call = time.monotonic()
+
+    async def intercept_service(
+        self, continuation: Any, handler_call_details: Any
+    ) -> Any:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        # Health is told to the end.
+        if handler is None or not handler.unary_unary or security.is_health(method):
+            return handler
+
+        async def call(request: Any, context: _Context) -> Any:
+            self.last_call = time.monotonic()
+            if self.draining:
+                unavailable = grpc.StatusCode.UNAVAILABLE
+                await context.abort(unavailable, "The server is shutting down")
+            if request is None:
+                mistake = grpc.StatusCode.INVALID_ARGUMENT
+                await context.abort(mistake, f"The request is no message of {method}")
+            self.active += 1
+            try:
+                return await handler.unary_unary(request, context)
+            finally:
+                self.active -= 1
+
+        return grpc.unary_unary_rpc_method_handler(
+            call,
+            lambda data: _parsed(handler.request_deserializer, data),
+            handler.response_serializer,
+        )
+
+
+def _parsed(deserializer: Callable[[bytes], Any], data: bytes) -> Any:
+    try:
+        return deserializer(data)
+    except message.DecodeError:
+        return None
 
 
 async def _inline(method: Callable, request: Any, context: _Context) -> Any:

@@ -41,7 +41,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self, continuation: Any, handler_call_details: Any
     ) -> Any:
         sent = dict(handler_call_details.invocation_metadata or ())
-        if handler_call_details.method.startswith(_HEALTH) or self._token.matches(
+        if is_health(handler_call_details.method) or self._token.matches(
             sent.get("authorization", "")
         ):
             return await continuation(handler_call_details)
@@ -81,6 +81,11 @@ def grpc_credentials(
     pair = (pathlib.Path(key).read_bytes(), pathlib.Path(certificate).read_bytes())
     ca = pathlib.Path(client_ca).read_bytes() if client_ca else None
     return grpc.ssl_server_credentials([pair], ca, require_client_auth=bool(ca))
+
+
+def is_health(method: str) -> bool:
+    """Whether a gRPC method is of the health service, which probes ask."""
+    return method.startswith(_HEALTH)
 
 
 def is_loopback(host: str) -> bool:

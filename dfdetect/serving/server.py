@@ -7,6 +7,7 @@ import logging
 import signal
 import ssl
 import sys
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,9 +32,10 @@ from dfdetect.serving import (
     service,
 )
 
-# How long the connections of REST clients stay open once the last request in flight
-# has been answered: one may be on its way.
+# How long both ports stay open behind the last request: one may be on its way.
 _QUIET_SECONDS = 0.3
+# How long gRPC calls are refused, where clients do not leave off.
+_REFUSING_SECONDS = 2.0
 _TICK = 0.1
 
 _Status = health_pb2.HealthCheckResponse
@@ -104,6 +106,7 @@ class Server:
             settings.max_request_bytes,
             routes,
         )
+        self._gate = grpc_services.Gate()
         self._health = health.aio.HealthServicer()
         self._tasks: list[asyncio.Task] = []
 
@@ -140,10 +143,7 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await self._health.enter_graceful_shutdown()
-        await asyncio.gather(
-            self._stop_rest(seconds),
-            self._grpc.stop(seconds) if self._grpc else asyncio.sleep(0),
-        )
+        await asyncio.gather(self._stop_rest(seconds), self._stop_grpc(seconds))
 
     def close(self) -> None:
         """Frees the models."""
@@ -170,8 +170,11 @@ class Server:
 
     async def _start_grpc(self) -> grpc.aio.Server:
         settings = self._settings
+        interceptors: list[Any] = [self._gate]
+        if self._token:
+            interceptors.insert(0, security.Interceptor(self._token))
         server = grpc.aio.server(
-            interceptors=[security.Interceptor(self._token)] if self._token else [],
+            interceptors=interceptors,
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -215,6 +218,19 @@ class Server:
             if self._application.active or self._rest.writing():
                 quiet_since = loop.time()
         await self._rest.close_all_connections()
+
+    async def _stop_grpc(self, seconds: float) -> None:
+        if self._grpc is None:
+            return
+        self._gate.draining = True
+        loop = asyncio.get_running_loop()
+        end, enough = loop.time() + seconds, loop.time() + _REFUSING_SECONDS
+        while loop.time() < end:
+            quiet = time.monotonic() > self._gate.last_call + _QUIET_SECONDS
+            if not self._gate.active and (quiet or loop.time() > enough):
+                break
+            await asyncio.sleep(_TICK / 10)
+        await self._grpc.stop(max(end - loop.time(), 0.0))
 
     async def _keep_health(self) -> None:
         """Tells the health service, and leaves clients that do not read."""
