@@ -304,3 +304,9 @@ def eventually(condition, seconds=20.0):
     while not condition():
         assert time.monotonic() < end, "it never came to be"
         time.sleep(0.01)
+
+
+def resident_bytes():
+    """What this process holds in memory."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
