@@ -1,7 +1,7 @@
 """Errors as both protocols tell them: a code, and one line without a server's path."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 from tensorflow.core.protobuf import error_codes_pb2
@@ -53,27 +53,34 @@ def invalid(message: str) -> ServingError:
     return ServingError("INVALID_ARGUMENT", message)
 
 
-def of(error: BaseException, model: str = "") -> ServingError:
+def of(
+    error: BaseException, model: str = "", paths: Sequence[str] = ()
+) -> ServingError:
     """What a client is told of any exception.
 
     Args:
         error: Of a graph, of reading a model, or our own.
         model: Stands in the place of paths on this machine.
+        paths: Some of them; absolute ones are found without.
     """
     if isinstance(error, ServingError):
         return error
     if isinstance(error, tf.errors.OpError):
         code = error_codes_pb2.Code.Name(error.error_code)
-        return ServingError(code, _told(error.message, model))
+        return ServingError(code, _told(error.message, model, paths))
     # What the reader of a SavedModel raises where TensorFlow Serving has a NOT_FOUND.
     if isinstance(error, OSError) or "associated with tags" in str(error):
-        return ServingError("NOT_FOUND", _told(str(error), model))
+        return ServingError("NOT_FOUND", _told(str(error), model, paths))
     if isinstance(error, MemoryError):
         return ServingError("RESOURCE_EXHAUSTED", "out of memory")
-    return ServingError("INTERNAL", _told(str(error) or type(error).__name__, model))
+    message = str(error) or type(error).__name__
+    return ServingError("INTERNAL", _told(message, model, paths))
 
 
-def _told(message: str, model: str) -> str:
+def _told(message: str, model: str, paths: Sequence[str]) -> str:
     # Behind it come lines of the program that made the graph.
     message = message.partition("\n\nOriginal stack trace")[0]
-    return " ".join(_PATH.sub(f"<{model or 'path'}>", message).split())
+    stand_in = f"<{model or 'path'}>"
+    for path in paths:
+        message = message.replace(path, stand_in)
+    return " ".join(_PATH.sub(stand_in, message).split())

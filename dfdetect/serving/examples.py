@@ -138,7 +138,7 @@ def classifications(
         for column in range(widths[0]):
             one = classes.add()
             if "classes" in found:
-                one.label = found["classes"][row, column]
+                one.label = found["classes"][row, column].decode("utf-8", "replace")
             if "scores" in found:
                 one.score = found["scores"][row, column]
     return result

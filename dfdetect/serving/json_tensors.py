@@ -167,6 +167,11 @@ def _array(value: Any, info: meta_graph_pb2.TensorInfo, where: str) -> np.ndarra
                     f"level: {len(shape)} expected size: {size}"
                 )
         shape.append(size)
+        if len(shape) > tensors.MOST_DIMENSIONS:
+            raise errors.invalid(
+                f"{prefix}Encountered list at unexpected level: {len(shape)} "
+                f"expected < {tensors.MOST_DIMENSIONS}"
+            )
         level = list(itertools.chain.from_iterable(level))
     if any(type(one) is list for one in level):
         raise errors.invalid(

@@ -315,7 +315,7 @@ class ModelStore:
         try:
             loaded = self._load(name, number, version.path)
         except BaseException as error:
-            problem = errors.of(error, name)
+            problem = errors.of(error, name, [version.path])
         with self._changed:
             version.busy = False
             version.attempts += 1

@@ -256,9 +256,11 @@ class _Handler(tornado.web.RequestHandler):
 def _spec(name: str, version: str | None, label: str | None) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=_decoded(name))
     if version:
-        if int(version) >= 2**63:
+        digits = version.lstrip("0") or "0"
+        # Python refuses to read very long numbers.
+        if len(digits) > 19 or int(digits) >= 2**63:
             raise errors.invalid(f"Failed to convert version: {version} to numeric.")
-        spec.version.value = int(version)
+        spec.version.value = int(digits)
     elif label:
         spec.version_label = _decoded(label)
     return spec

@@ -178,6 +178,10 @@ class Server:
             options=[
                 ("grpc.max_receive_message_length", settings.max_request_bytes),
                 ("grpc.max_send_message_length", -1),
+                (
+                    "grpc.max_concurrent_streams",
+                    settings.num_request_threads + settings.max_queued_requests,
+                ),
                 ("grpc.server_handshake_timeout_ms", _millis(settings)),
                 # Else a second server would share the port in silence.
                 ("grpc.so_reuseport", 0),
@@ -291,13 +295,20 @@ async def _run(server: Server) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
     try:
-        await server.start()
-        await stopped.wait()
+        waiting = asyncio.create_task(stopped.wait())
+        starting = asyncio.create_task(server.start())
+        await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await waiting
         for number in (signal.SIGTERM, signal.SIGINT):
             # A second one ends at once.
             loop.remove_signal_handler(number)
-        say("draining")
-        await server.stop()
+        if starting.done():
+            say("draining")
+            await server.stop()
+        else:
+            starting.cancel()
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             await loop.run_in_executor(None, server.close)

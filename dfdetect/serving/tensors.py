@@ -22,6 +22,8 @@ _FIELDS = {
     tf.complex64: "scomplex_val",
     tf.complex128: "dcomplex_val",
 }
+MOST_DIMENSIONS = 64  # NumPy's.
+
 _BITS = ("half_val",)
 _PAIRS = ("scomplex_val", "dcomplex_val")
 
@@ -43,12 +45,19 @@ def to_array(proto: tensor_pb2.TensorProto, most_bytes: int, name: str) -> np.nd
     sizes = [dim.size for dim in shape.dim]
     if shape.unknown_rank or any(size < 0 for size in sizes):
         raise errors.invalid(f"Tensor {name} must have a known shape, got {sizes}.")
+    if len(sizes) > MOST_DIMENSIONS:
+        raise errors.invalid(
+            f"Tensor {name} must have at most {MOST_DIMENSIONS} dimensions, "
+            f"got {len(sizes)}."
+        )
     count = math.prod(sizes)
     size = 8 if dtype == tf.string else dtype.size
-    if count * size > most_bytes:
+    # Also of a tensor without elements: what multiplies its sizes must not overflow.
+    bytes_needed = size * math.prod(max(size, 1) for size in sizes)
+    if bytes_needed > most_bytes:
         raise errors.invalid(
             f"Tensor {name} must have at most {most_bytes} bytes, "
-            f"its shape {sizes} has {count * size}."
+            f"its shape {sizes} has {bytes_needed}."
         )
     if proto.tensor_content and dtype != tf.string:
         if len(proto.tensor_content) != count * size:
