@@ -267,7 +267,7 @@ class InProcess:
         self._loop.close()
 
     def _do(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(300)
 
 
 @contextlib.contextmanager

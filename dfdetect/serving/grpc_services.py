@@ -1,5 +1,6 @@
 """PredictionService and ModelService over gRPC."""
 
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -49,7 +50,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         name: str | None = None,
     ) -> Any:
         model = request.model_spec.name if name is None else name
-        call = service.bound(method, request, _deadline(context))
+        call = functools.partial(method, request, _deadline(context))
         try:
             return await self._service.answer(api, _GRPC, model, call)
         except errors.ServingError as error:
@@ -77,7 +78,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 grpc.StatusCode.PERMISSION_DENIED,
                 "Reloading needs a token or client certificates on this server",
             )
-        call = service.bound(self._service.reload, request, _deadline(context))
+        call = functools.partial(self._service.reload, request, _deadline(context))
         try:
             return await self._service.answer("ReloadConfig", _GRPC, "", call)
         except errors.ServingError as error:

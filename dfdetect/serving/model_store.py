@@ -6,40 +6,17 @@ has been answered, and a version that does not load leaves the old one where it 
 
 import concurrent.futures
 import contextlib
-import dataclasses
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
-from tensorflow.core.protobuf import error_codes_pb2
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 from tensorflow_serving.config import model_server_config_pb2
 
-from dfdetect.serving import config, errors, servable, versions
-
-State = get_model_status_pb2.ModelVersionStatus.State
+from dfdetect.serving import config, errors, model_state, servable, versions
 
 _LOADS_AT_ONCE = 2
 _TICK = 1.0  # Seconds, of what waits for no file: loads to be tried again.
-
-
-@dataclasses.dataclass
-class _Version:
-    path: str
-    state: int = State.START
-    error: errors.ServingError | None = None
-    loaded: servable.Servable | None = None
-    users: int = 0
-    attempts: int = 0
-    next_attempt: float = 0.0
-    busy: bool = False  # A thread loads or frees it.
-
-
-@dataclasses.dataclass
-class _Model:
-    config: model_server_config_pb2.ModelConfig
-    aspired: dict[int, str] = dataclasses.field(default_factory=dict)
-    versions: dict[int, _Version] = dataclasses.field(default_factory=dict)
 
 
 class ModelStore:
@@ -68,7 +45,7 @@ class ModelStore:
         self._say = say
         self._changed = threading.Condition()
         self._configuring = threading.Lock()
-        self._models: dict[str, _Model] = {}
+        self._models: dict[str, model_state.Model] = {}
         self._closing = threading.Event()
         self._loaders = concurrent.futures.ThreadPoolExecutor(
             _LOADS_AT_ONCE, "load-model"
@@ -91,7 +68,7 @@ class ModelStore:
                     self._say(f"No versions of servable {name} found under base path")
             with self._changed:
                 for name, model in listed.items():
-                    kept = self._models.setdefault(name, _Model(model))
+                    kept = self._models.setdefault(name, model_state.Model(model))
                     kept.config = model
                     kept.aspired = versions.aspired(found[name], model)
                 for name, gone in self._models.items():
@@ -110,7 +87,7 @@ class ModelStore:
 
         def settled() -> bool:
             return self._closing.is_set() or all(
-                version.state in (State.AVAILABLE, State.END)
+                version.state in (model_state.State.AVAILABLE, model_state.State.END)
                 or version.error is not None
                 for model in self._models.values()
                 for number, version in model.versions.items()
@@ -123,7 +100,7 @@ class ModelStore:
                 name: str(model.versions[number].error)
                 for name, model in self._models.items()
                 for number in model.aspired
-                if not _available(model) and model.versions[number].error
+                if not model.available() and model.versions[number].error
             }
 
     @contextlib.contextmanager
@@ -134,7 +111,7 @@ class ModelStore:
             errors.ServingError: There is none.
         """
         with self._changed:
-            version = self._find(spec)
+            version = model_state.find(self._models, spec)
             version.users += 1
         try:
             assert version.loaded is not None
@@ -153,56 +130,19 @@ class ModelStore:
         """Whether each model that is wanted has an available version."""
         with self._changed:
             wanted = [model for model in self._models.values() if model.config.name]
-            return bool(wanted) and all(_available(model) for model in wanted)
+            return bool(wanted) and all(model.available() for model in wanted)
 
     def unavailable_label(self) -> str:
-        """A line on a label whose version is not available, or ""."""
+        """See `model_state.unavailable_label`."""
         with self._changed:
-            for name, model in self._models.items():
-                for label, number in model.config.version_labels.items():
-                    if number not in _available(model):
-                        return (
-                            f"Request to assign label {label} to version {number} of "
-                            f"model {name}, which is not currently available for "
-                            "inference"
-                        )
-        return ""
+            return model_state.unavailable_label(self._models)
 
     def status(
         self, spec: model_pb2.ModelSpec
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """The states of the versions of a model, newest first; a label is ignored.
-
-        Raises:
-            errors.ServingError: There is no such model or version.
-        """
-        response = get_model_status_pb2.GetModelStatusResponse()
+        """See `model_state.status`."""
         with self._changed:
-            model = self._models.get(spec.name)
-            known = dict(model.versions) if model else {}
-            if spec.WhichOneof("version_choice") == "version":
-                number = spec.version.value
-                if number not in known:
-                    raise errors.ServingError(
-                        "NOT_FOUND",
-                        f"Could not find version {number} of model {spec.name}",
-                    )
-                known = {number: known[number]}
-            if not known:
-                raise errors.ServingError(
-                    "NOT_FOUND", f"Could not find any versions of model {spec.name}"
-                )
-            for number, version in sorted(known.items(), reverse=True):
-                row = response.model_version_status.add(
-                    version=number, state=version.state
-                )
-                # Also an empty message is there, as TensorFlow Serving prints it.
-                row.status.SetInParent()
-                if version.error:
-                    code = error_codes_pb2.Code.Value(version.error.code)
-                    row.status.error_code = code
-                    row.status.error_message = version.error.message
-        return response
+            return model_state.status(self._models, spec)
 
     def close(self) -> None:
         """Frees all models; waits for those that use them."""
@@ -214,41 +154,12 @@ class ModelStore:
             self._advance()
             self._changed.wait_for(
                 lambda: all(
-                    version.state == State.END and not version.busy
+                    version.state == model_state.State.END and not version.busy
                     for model in self._models.values()
                     for version in model.versions.values()
                 )
             )
         self._loaders.shutdown()
-
-    def _find(self, spec: model_pb2.ModelSpec) -> _Version:
-        if not spec.name:
-            raise errors.invalid("ModelSpec has no name specified.")
-        model = self._models.get(spec.name)
-        choice = spec.WhichOneof("version_choice")
-        if choice == "version_label":
-            labels: Mapping[str, int] = model.config.version_labels if model else {}
-            if spec.version_label not in labels:
-                raise errors.invalid(
-                    f"Unrecognized servable version label: {spec.version_label}"
-                )
-            number = labels[spec.version_label]
-        elif choice == "version":
-            number = spec.version.value
-        else:
-            available = _available(model) if model else {}
-            if available:
-                return available[max(available)]
-            raise errors.ServingError(
-                "NOT_FOUND", f"Servable not found for request: Latest({spec.name})"
-            )
-        available = _available(model) if model else {}
-        if number not in available:
-            raise errors.ServingError(
-                "NOT_FOUND",
-                f"Servable not found for request: Specific({spec.name}, {number})",
-            )
-        return available[number]
 
     def _poll(self) -> None:
         looked = time.monotonic()
@@ -278,39 +189,44 @@ class ModelStore:
             for number, path in model.aspired.items():
                 version = model.versions.get(number)
                 if version is None:
-                    version = model.versions[number] = _Version(path)
+                    version = model.versions[number] = model_state.Version(path)
                 if self._due(version):
                     version.path = path
-                    version.state, version.busy = State.LOADING, True
+                    version.state, version.busy = model_state.State.LOADING, True
                     self._loaders.submit(self._load_version, name, number, version)
             free = not model.aspired or any(
-                n in model.aspired for n in _available(model)
+                n in model.aspired for n in model.available()
             )
             for number, version in list(model.versions.items()):
                 if number in model.aspired or version.busy:
                     continue
-                if version.state == State.AVAILABLE and free:
-                    version.state = State.UNLOADING
-                if version.state == State.UNLOADING and not version.users:
+                if version.state == model_state.State.AVAILABLE and free:
+                    version.state = model_state.State.UNLOADING
+                if version.state == model_state.State.UNLOADING and not version.users:
                     version.busy = True
                     self._loaders.submit(self._free_version, name, number, version)
-                elif version.state in (State.START, State.LOADING):
-                    version.state = State.END  # given up
-                if version.state == State.END:
+                elif version.state in (
+                    model_state.State.START,
+                    model_state.State.LOADING,
+                ):
+                    version.state = model_state.State.END  # given up
+                if version.state == model_state.State.END:
                     version.attempts = 0  # It may be published again.
         self._changed.notify_all()
 
-    def _due(self, version: _Version) -> bool:
+    def _due(self, version: model_state.Version) -> bool:
         if version.busy or self._closing.is_set():
             return False
-        if version.state == State.END:
+        if version.state == model_state.State.END:
             return version.attempts == 0
         return (
-            version.state in (State.START, State.LOADING)
+            version.state in (model_state.State.START, model_state.State.LOADING)
             and time.monotonic() >= version.next_attempt
         )
 
-    def _load_version(self, name: str, number: int, version: _Version) -> None:
+    def _load_version(
+        self, name: str, number: int, version: model_state.Version
+    ) -> None:
         loaded, problem = None, None
         try:
             loaded = self._load(name, number, version.path)
@@ -321,9 +237,9 @@ class ModelStore:
             version.attempts += 1
             version.error, version.loaded = problem, loaded
             if loaded is not None:
-                version.state = State.AVAILABLE
+                version.state = model_state.State.AVAILABLE
             elif version.attempts > self._max_retries:
-                version.state = State.END
+                version.state = model_state.State.END
             else:
                 version.next_attempt = time.monotonic() + self._retry_seconds
             self._advance()
@@ -335,12 +251,14 @@ class ModelStore:
             f"{{name: {name} version: {number}}}"
         )
 
-    def _free_version(self, name: str, number: int, version: _Version) -> None:
+    def _free_version(
+        self, name: str, number: int, version: model_state.Version
+    ) -> None:
         assert version.loaded is not None
         version.loaded.close()
         with self._changed:
             version.loaded, version.busy = None, False
-            version.state = State.END
+            version.state = model_state.State.END
             self._advance()
         self._say(f"Done unloading servable version {{name: {name} version: {number}}}")
 
@@ -352,11 +270,3 @@ def _find(model: model_server_config_pb2.ModelConfig) -> dict[int, str]:
         raise errors.ServingError(
             "NOT_FOUND", f"Could not find base path for servable {model.name}"
         ) from error
-
-
-def _available(model: _Model) -> dict[int, _Version]:
-    return {
-        number: version
-        for number, version in model.versions.items()
-        if version.state == State.AVAILABLE
-    }

@@ -1,5 +1,6 @@
 """The REST protocol, and the metrics, over HTTP."""
 
+import functools
 import json
 import re
 import time
@@ -60,7 +61,7 @@ class Api:
                 verb.capitalize(),
                 "REST",
                 spec.name,
-                service.bound(call, spec, body, deadline),
+                functools.partial(call, spec, body, deadline),
             )
         found = _STATUS.fullmatch(path)
         if method == "GET" and found:

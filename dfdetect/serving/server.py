@@ -5,18 +5,13 @@ import contextlib
 import functools
 import logging
 import signal
-import ssl
 import sys
-import time
 from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import tensorflow as tf
-import tornado.netutil
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2
 from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from dfdetect.serving import (
     config,
@@ -26,16 +21,13 @@ from dfdetect.serving import (
     metrics,
     model_store,
     options,
+    ports,
     rest,
     security,
     servable,
     service,
 )
 
-# How long both ports stay open behind the last request: one may be on its way.
-_QUIET_SECONDS = 0.3
-# How long gRPC calls are refused, where clients do not leave off.
-_REFUSING_SECONDS = 2.0
 _TICK = 0.1
 
 _Status = health_pb2.HealthCheckResponse
@@ -55,13 +47,12 @@ class Server:
 
     def __init__(self, settings: options.Options, routes: Sequence[Any] = ()) -> None:
         self._settings = settings
-        self._token = security.Token(settings.token) if settings.token else None
-        self._tls: ssl.SSLContext | None = None
-        self._credentials: grpc.ServerCredentials | None = None
+        token = security.Token(settings.token) if settings.token else None
+        tls, credentials = None, None
         if settings.tls_certificate:
             files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-            self._tls = security.tls_context(*files)
-            self._credentials = security.grpc_credentials(*files)
+            tls = security.tls_context(*files)
+            credentials = security.grpc_credentials(*files)
         self._models = _models(settings)
         parameters = None
         if settings.enable_batching:
@@ -98,16 +89,27 @@ class Server:
             settings.max_queued_requests,
             settings.allow_version_labels_for_unavailable_models,
         )
-        self._application = rest.Application(
+        self._health = health.aio.HealthServicer()
+        known = bool(token or settings.tls_client_ca)
+        reload_allowed = known or security.is_loopback(settings.host)
+        application = rest.Application(
             rest.Api(self._service, settings.rest_api_timeout_in_ms / 1e3),
             self._metrics,
             metrics_path,
-            self._token,
+            token,
             settings.max_request_bytes,
             routes,
         )
-        self._gate = grpc_services.Gate()
-        self._health = health.aio.HealthServicer()
+        self._ports: list[ports.RestPort | ports.GrpcPort] = []
+        if settings.rest_api_port:
+            self._ports.append(ports.RestPort(settings, application, tls))
+        if settings.port:
+            servicers = (
+                grpc_services.PredictionService(self._service),
+                grpc_services.ModelService(self._service, reload_allowed),
+                self._health,
+            )
+            self._ports.append(ports.GrpcPort(settings, servicers, token, credentials))
         self._tasks: list[asyncio.Task] = []
 
     async def start(self) -> None:
@@ -127,15 +129,12 @@ class Server:
         label = self.store.unavailable_label()
         if label:
             say(label)
-        self._rest, self._grpc = None, None
-        if self._settings.rest_api_port:
-            self._rest = self._start_rest()
-        if self._settings.port:
-            self._grpc = await self._start_grpc()
+        for port in self._ports:
+            await port.start()
         self._tasks.append(asyncio.create_task(self._keep_health()))
         if self._settings.model_config_file_poll_wait_seconds:
             self._tasks.append(asyncio.create_task(self._keep_config()))
-        say(f"serving {', '.join(names)} at {self._addresses()}")
+        say(f"serving {', '.join(names)} at {' and '.join(map(str, self._ports))}")
 
     async def stop(self) -> None:
         """Takes no more requests, and answers those it has taken."""
@@ -143,108 +142,22 @@ class Server:
         for task in self._tasks:
             task.cancel()
         await self._health.enter_graceful_shutdown()
-        await asyncio.gather(self._stop_rest(seconds), self._stop_grpc(seconds))
+        await asyncio.gather(*(port.stop(seconds) for port in self._ports))
 
     def close(self) -> None:
         """Frees the models."""
         self._service.close()
         self.store.close()
 
-    def _start_rest(self) -> rest.Server:
-        settings = self._settings
-        server = rest.Server(
-            self._application,
-            most_connections=settings.max_connections,
-            ssl_options=self._tls,
-            # A body without a length is bounded here, any other by the application,
-            # which says so.
-            max_body_size=settings.max_request_bytes + 1,
-            max_buffer_size=settings.max_request_bytes + 2**20,
-            idle_connection_timeout=settings.header_timeout_seconds,
-            body_timeout=settings.body_timeout_seconds,
-        )
-        server.add_sockets(
-            tornado.netutil.bind_sockets(settings.rest_api_port, settings.host)
-        )
-        return server
-
-    async def _start_grpc(self) -> grpc.aio.Server:
-        settings = self._settings
-        interceptors: list[Any] = [self._gate]
-        if self._token:
-            interceptors.insert(0, security.Interceptor(self._token))
-        server = grpc.aio.server(
-            interceptors=interceptors,
-            options=[
-                ("grpc.max_receive_message_length", settings.max_request_bytes),
-                ("grpc.max_send_message_length", -1),
-                (
-                    "grpc.max_concurrent_streams",
-                    settings.num_request_threads + settings.max_queued_requests,
-                ),
-                ("grpc.server_handshake_timeout_ms", _millis(settings)),
-                # Else a second server would share the port in silence.
-                ("grpc.so_reuseport", 0),
-            ],
-        )
-        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
-            grpc_services.PredictionService(self._service), server
-        )
-        known = bool(self._token or settings.tls_client_ca)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(
-            grpc_services.ModelService(
-                self._service, known or security.is_loopback(settings.host)
-            ),
-            server,
-        )
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        address = f"{host}:{settings.port}"
-        try:
-            if self._credentials:
-                server.add_secure_port(address, self._credentials)
-            else:
-                server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise OSError(f"cannot listen at {address}") from error
-        await server.start()
-        return server
-
-    async def _stop_rest(self, seconds: float) -> None:
-        if self._rest is None:
-            return
-        self._application.draining = True
-        self._rest.stop()
-        loop = asyncio.get_running_loop()
-        end, quiet_since = loop.time() + seconds, loop.time()
-        while loop.time() < min(end, quiet_since + _QUIET_SECONDS):
-            await asyncio.sleep(_TICK / 10)
-            if self._application.active or self._rest.writing():
-                quiet_since = loop.time()
-        await self._rest.close_all_connections()
-
-    async def _stop_grpc(self, seconds: float) -> None:
-        if self._grpc is None:
-            return
-        self._gate.draining = True
-        loop = asyncio.get_running_loop()
-        end, enough = loop.time() + seconds, loop.time() + _REFUSING_SECONDS
-        while loop.time() < end:
-            quiet = time.monotonic() > self._gate.last_call + _QUIET_SECONDS
-            if not self._gate.active and (quiet or loop.time() > enough):
-                break
-            await asyncio.sleep(_TICK / 10)
-        await self._grpc.stop(max(end - loop.time(), 0.0))
-
     async def _keep_health(self) -> None:
-        """Tells the health service, and leaves clients that do not read."""
+        """Tells the health service, and lets the ports look after their clients."""
         while True:
             ready = self.store.ready()
             status = _Status.SERVING if ready else _Status.NOT_SERVING
             for name in ("", *grpc_services.NAMES):
                 await self._health.set(name, status)
-            if self._rest is not None:
-                self._rest.close_stalled(self._settings.body_timeout_seconds)
+            for port in self._ports:
+                port.look_after()
             await asyncio.sleep(_TICK)
 
     async def _keep_config(self) -> None:
@@ -259,16 +172,6 @@ class Server:
                     self._models = models
             except (OSError, ValueError, errors.ServingError) as error:
                 say(f"the model config stays as it was: {error}")
-
-    def _addresses(self) -> str:
-        secure = "s" if self._tls else ""
-        host = self._settings.host
-        found = []
-        if self._grpc:
-            found.append(f"{host}:{self._settings.port} (gRPC{secure and ' over TLS'})")
-        if self._rest:
-            found.append(f"http{secure}://{host}:{self._settings.rest_api_port}")
-        return " and ".join(found)
 
 
 def run(settings: options.Options, routes: Sequence[Any] = ()) -> int:
@@ -337,7 +240,3 @@ def _warn(settings: options.Options) -> None:
         )
     if settings.token and not settings.tls_certificate:
         say("the token travels in clear: there is no TLS certificate")
-
-
-def _millis(settings: options.Options) -> int:
-    return round(settings.header_timeout_seconds * 1000)

@@ -3,7 +3,6 @@
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
 import logging
 import threading
 import time
@@ -229,8 +228,3 @@ class Service:
 
     def _count_examples(self, model: servable.Servable, request: Any) -> None:
         self.metrics.examples(model.name, examples.count(request.input))
-
-
-def bound(method: Callable, *arguments: Any) -> Callable[[], Any]:
-    """A method and its arguments, for `Service.answer`."""
-    return functools.partial(method, *arguments)
