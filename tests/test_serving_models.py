@@ -339,3 +339,51 @@ def test_more_warm_up_records_than_are_allowed(tmp_path, saved):
         serving_support.InProcess(
             model_name="half", model_base_path=str(base), max_num_load_retries=0
         )
+
+
+_SAVE_SCANN = """
+import sys
+
+import numpy as np
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+
+
+class Index(tf.Module):
+    def __init__(self):
+        super().__init__()
+        rows = np.eye(32, dtype=np.float32)
+        built = scann_ops.builder(rows, 1, "dot_product").score_brute_force().build()
+        self.searcher = built.serialize_to_module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32], tf.float32, "query")])
+    def nearest(self, query):
+        searcher = scann_ops.searcher_from_module(self.searcher)
+        return {"ids": searcher.search_batched(query)[0]}
+
+
+index = Index()
+tf.saved_model.save(index, sys.argv[1], {"serving_default": index.nearest})
+"""
+
+_LOAD_SCANN = """
+import sys
+
+import numpy as np
+
+from dfdetect.serving import saved_model
+
+assert "scann" not in sys.modules
+model = saved_model.SavedModel(sys.argv[1])
+signature = model.signatures["serving_default"]
+query = np.eye(32, dtype=np.float32)[3:5]
+ids = signature.outputs["ids"].name
+print(model.run({signature.inputs["query"].name: query}, [ids])[ids].tolist())
+"""
+
+
+@pytest.mark.slow
+def test_operations_of_scann_are_there_when_a_graph_has_them(tmp_path, run_script):
+    run_script("-c", _SAVE_SCANN, tmp_path / "1")
+    found = run_script("-c", _LOAD_SCANN, tmp_path / "1")
+    assert found.stdout == "[[3], [4]]\n"
