@@ -202,7 +202,7 @@ class Client:
         )
         try:
             with urllib.request.urlopen(
-                request, timeout=30, context=self.context
+                request, timeout=300, context=self.context
             ) as got:
                 status, text = got.status, got.read()
         except urllib.error.HTTPError as error:
@@ -226,7 +226,7 @@ class Client:
         for name, value in (inputs or {}).items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         request.output_filter.extend(outputs)
-        return self.predictions.Predict(request, timeout=30, metadata=self.metadata)
+        return self.predictions.Predict(request, timeout=300, metadata=self.metadata)
 
     def close(self):
         self.channel.close()

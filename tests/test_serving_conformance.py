@@ -211,6 +211,7 @@ REST_ERRORS = [
     (f"{HALF}:predict", {"instances": [1.0, [2.0]]}, 400, "unexpected level"),
     (f"{HALF}:predict", {"instances": [2**24]}, 400, "without loss of precision"),
     (f"{HALF}:predict", {"instances": [1e39]}, 400, "without loss of precision"),
+    (f"{HALF}:predict", {"instances": [10**400]}, 400, "without loss of precision"),
     (f"{HALF}:predict", {"instances": [{"y": 1.0}]}, 400, "keys must be equal to: x"),
     (
         f"{HALF}:predict",

@@ -80,9 +80,10 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             )
         call = functools.partial(self._service.reload, request, _deadline(context))
         try:
-            return await self._service.answer("ReloadConfig", _GRPC, "", call)
-        except errors.ServingError as error:
-            await context.abort(grpc.StatusCode[error.code], error.message)
+            return await self._service.call(call)
+        except Exception as error:
+            told = errors.of(error)
+            await context.abort(grpc.StatusCode[told.code], told.message)
 
 
 class Gate(grpc.aio.ServerInterceptor):

@@ -95,19 +95,21 @@ def flat(values: list[Any], dtype: str) -> np.ndarray:
 
 def _float_array(values: list[Any], dtype: str) -> np.ndarray:
     kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
-    largest = 2 ** _FLOAT_BITS[dtype] - 1
-    limits = ml_dtypes.finfo(kind)
-    for value in values:
-        if type(value) is int:
-            lossy = abs(value) > largest
-        else:
-            lossy = abs(value) > float(limits.max) and abs(value) != float("inf")
-        if lossy:
-            raise errors.invalid(
-                f"Cannot convert JSON value: {shown(value)} to "
-                f"{_WORDS.get(dtype, dtype)} without loss of precision."
-            )
-    return np.array(values, np.float64).astype(kind)
+    try:
+        numbers = np.array(values, np.float64)
+    except OverflowError:
+        numbers = np.array([float(f"{value}e0") for value in values])
+    sizes = np.abs(numbers)
+    lossy = (sizes > float(ml_dtypes.finfo(kind).max)) & np.isfinite(numbers)
+    if int in set(map(type, values)):
+        whole = np.fromiter((type(value) is int for value in values), bool)
+        lossy |= whole & (sizes >= 2 ** _FLOAT_BITS[dtype])
+    if lossy.any():
+        raise errors.invalid(
+            f"Cannot convert JSON value: {shown(values[int(lossy.argmax())])} to "
+            f"{_WORDS.get(dtype, dtype)} without loss of precision."
+        )
+    return numbers.astype(kind)
 
 
 def _check_types(values: Iterable[Any], wanted: set[type], dtype: str) -> None:

@@ -84,7 +84,7 @@ class Service:
         """
         started, status = time.monotonic(), "OK"
         try:
-            return await self._in_pool(function)
+            return await self.call(function)
         except asyncio.CancelledError:
             status = "CANCELLED"
             raise
@@ -99,6 +99,19 @@ class Service:
             known = model if self.store.known(model) else "unknown"
             seconds = time.monotonic() - started
             self.metrics.request(known, api, entrypoint, status, seconds)
+
+    async def call(self, function: Callable[[], _Answer]) -> _Answer:
+        """Calls a function in the pool, and counts nothing; see `answer`."""
+        if self._begun >= self._most:
+            raise errors.ServingError(
+                "UNAVAILABLE", "The request queue of the server is full"
+            )
+        with self._lock:
+            self._begun += 1
+        future = self._threads.submit(function)
+        # Not when the client goes: the thread is taken until then.
+        future.add_done_callback(self._ended)
+        return await asyncio.wrap_future(future)
 
     def predict(self, request: Any, deadline: float) -> Any:
         """See `inference.predict`."""
@@ -202,18 +215,6 @@ class Service:
     def close(self) -> None:
         """Ends the pool."""
         self._threads.shutdown()
-
-    async def _in_pool(self, function: Callable[[], _Answer]) -> _Answer:
-        if self._begun >= self._most:
-            raise errors.ServingError(
-                "UNAVAILABLE", "The request queue of the server is full"
-            )
-        with self._lock:
-            self._begun += 1
-        future = self._threads.submit(function)
-        # Not when the client goes: the thread is taken until then.
-        future.add_done_callback(self._ended)
-        return await asyncio.wrap_future(future)
 
     def _ended(self, future: concurrent.futures.Future) -> None:
         with self._lock:
