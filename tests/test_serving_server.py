@@ -48,8 +48,8 @@ def started(base):
         enable_batching=True,
         max_request_bytes=10_000,
         max_connections=8,
-        header_timeout_seconds=0.5,
-        body_timeout_seconds=0.5,
+        header_timeout_seconds=1.0,
+        body_timeout_seconds=1.0,
     ) as started:
         yield started
 
@@ -112,7 +112,7 @@ def test_bodies_without_a_length_are_bounded(started):
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
 
 
-def send(started, data, wait=5.0):
+def send(started, data, wait=20.0):
     """What comes back for some bytes until the server closes the connection."""
     with socket.create_connection(("127.0.0.1", started.rest_port)) as connection:
         connection.settimeout(wait)
@@ -138,7 +138,7 @@ def send(started, data, wait=5.0):
 def test_clients_that_stop_are_left(started, data):
     begun = time.monotonic()
     assert send(started, data) == b""
-    assert 0.3 < time.monotonic() - begun < 3.0
+    assert 0.8 < time.monotonic() - begun < 15.0
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_slow_clients_do_not_starve_others(started):
         socket.create_connection(("127.0.0.1", started.rest_port)) for _ in range(20)
     ]
     # They hold all the connections, but not for long.
-    serving_support.eventually(lambda: answered(started.client), seconds=5)
+    serving_support.eventually(lambda: answered(started.client))
     assert started.client.predict(inputs=ONE).outputs["y"].float_val == [2.5]
     for connection in idle:
         connection.close()
@@ -470,8 +470,10 @@ class Load:
                 else:
                     found = self.client.predict(inputs=ONE)
                     self.answers.append(found.outputs["y"].float_val[0])
-        except ConnectionRefusedError:
-            pass  # That was said before a byte was sent.
+        except (ConnectionRefusedError, ConnectionResetError):
+            # Not accepted: the second is what those in the queue of a socket are told
+            # that is no longer listened at.
+            pass
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.UNAVAILABLE:
                 self.failures.append(error)
