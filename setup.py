@@ -56,15 +56,30 @@ _EVALUATE = ["pycocotools"]
 # 30 MB under the GPL, which no one should get unasked. One on the PATH does, too.
 _ROBUSTNESS = ["imageio-ffmpeg"]
 
+# `dfdetect serve`.
+_SERVE = [
+    "grpcio",
+    "grpcio-health-checking",
+    "prometheus-client",
+    # TensorFlow Serving's messages alone, no server; asks for its TensorFlow.
+    "tensorflow-serving-api==2.20.*",
+    # HTTP, with the limits and deadlines that other servers leave to a proxy.
+    "tornado>=6.4",
+]
+
 _TEST = [
     *_AUDIT,
     *_BEAM,
     *_EVALUATE,
     *_ROBUSTNESS,
+    *_SERVE,
     "build",
     # TFDS's own test of a builder imports it.
     "dill",
+    "hypothesis",
     "mypy",
+    # A client of TensorFlow Serving that is neither ours nor its own.
+    "ovmsclient",
     # The yardstick of the decoder's tests; nothing in the package uses it.
     "pillow",
     "pytest",
@@ -95,6 +110,7 @@ setup(
         "beam": _BEAM,
         "evaluate": _EVALUATE,
         "robustness": _ROBUSTNESS,
+        "serve": _SERVE,
         "test": _TEST,
     },
     entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},

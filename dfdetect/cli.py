@@ -6,6 +6,7 @@ at once.
 
 import argparse
 import functools
+import importlib.util
 import os
 import sys
 from collections.abc import Sequence
@@ -13,8 +14,12 @@ from typing import Any, NoReturn
 
 import dfdetect
 from dfdetect import files, manifest
+from dfdetect.serving import options
 
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+# The packages of the extra `serve`.
+_OF_SERVE = "grpc grpc_health prometheus_client tensorflow_serving tornado".split()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USAGE
     command = commands[arguments.command]
     # argparse gives back the paths behind an option that stands behind a path.
-    if any(word.startswith("-") for word in rest):
+    takes_paths = hasattr(arguments, "paths")
+    if any(word.startswith("-") or not takes_paths for word in rest):
         command.error(f"unknown arguments: {' '.join(rest)}")
-    arguments.paths += rest
+    if takes_paths:
+        arguments.paths += rest
     try:
         return arguments.run(arguments, command)
     except KeyboardInterrupt:
@@ -113,7 +120,18 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     detect.add_argument(
         "--csv", action="store_true", help="a table with a row for each head"
     )
-    return parser, {"detect": detect}
+    serve = commands.add_parser(
+        "serve",
+        allow_abbrev=False,
+        help="answer for models over the network, as TensorFlow Serving does",
+        description="Serves SavedModels over gRPC and REST, in TensorFlow Serving's "
+        "protocols. Needs pip install 'dfdetect[serve]'.",
+        epilog="SIGTERM and SIGINT end it once the requests in flight have been "
+        "answered. Exit code: 0 it was stopped, 2 usage error, 1 it could not begin.",
+    )
+    serve.set_defaults(run=_serve)
+    options.add_arguments(serve)
+    return parser, {"detect": detect, "serve": serve}
 
 
 def _positive(text: str) -> int:
@@ -191,10 +209,7 @@ def _load(directory: str | None, tile: bool) -> Any:
     Raises:
         FileNotFoundError: The package came without default weights.
     """
-    # Before the import: what TensorFlow says of its own making is not for this person,
-    # and the graph is TensorFlow whatever backend Keras is set to.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    _prepare_tensorflow()
     from dfdetect import pipeline
 
     if directory is not None:
@@ -206,6 +221,35 @@ def _load(directory: str | None, tile: bool) -> Any:
             f"no default weights: {error.filename} is missing; "
             "name a graph with --model"
         ) from error
+
+
+def _serve(arguments: argparse.Namespace, parser: _Parser) -> int:
+    try:
+        settings = options.of(arguments)
+    except ValueError as error:
+        parser.error(str(error))
+    missing = [name for name in _OF_SERVE if importlib.util.find_spec(name) is None]
+    if missing:
+        print(
+            f"dfdetect serve: {missing[0]} is missing: pip install 'dfdetect[serve]'",
+            file=sys.stderr,
+        )
+        return FAILED
+    _prepare_tensorflow()
+    from dfdetect.serving import errors, server
+
+    try:
+        return server.run(settings)
+    except (ValueError, OSError, errors.ServingError) as error:
+        print(f"dfdetect serve: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _prepare_tensorflow() -> None:
+    """Before the import: what TensorFlow says of its own making is not for a person."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # The graph is TensorFlow whatever backend Keras is set to.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,188 @@
+"""JSON documents, and single values of them as those of tensors."""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from dfdetect.serving import errors
+
+_MOST_SHOWN = 200  # Characters of a value in a message.
+_INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+# A float holds whole numbers of so many bits.
+_FLOAT_BITS = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+_NAMES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
+_WORDS = {"float32": "float", "float64": "double"}
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The object of a request; what stands behind it is ignored.
+
+    Raises:
+        errors.ServingError: There is none.
+    """
+    if not body:
+        raise errors.invalid("JSON Parse error: The document is empty")
+    try:
+        text = body.decode("utf-8-sig")
+        start = len(text) - len(text.lstrip(" \t\r\n"))
+        document, _ = json.JSONDecoder().raw_decode(text, start)
+    except json.JSONDecodeError as error:
+        raise errors.invalid(
+            f"JSON Parse error: Invalid value. at offset: {error.pos}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise errors.invalid(
+            f"JSON Parse error: Invalid encoding in string. at offset: {error.start}"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise errors.invalid(
+            "JSON Parse error: a number or the nesting is too large."
+        ) from error
+    if type(document) is not dict:
+        raise errors.invalid(f"JSON Value: {shown(document)} Is not object")
+    return document
+
+
+def dump(document: Any) -> bytes:
+    """JSON, with the bytes of strings that are no UTF-8 as they are."""
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogateescape")
+
+
+def floats(value: np.ndarray) -> np.ndarray:
+    """The numbers as float64 that JSON writes with no more digits than they have."""
+    if value.dtype == np.float64:
+        return value
+    if value.dtype != np.float32:
+        return value.astype(np.float64)
+    return value.astype("U").astype(np.float64)
+
+
+def flat(values: list[Any], dtype: str) -> np.ndarray:
+    """An array of values of the type that a signature wants.
+
+    Raises:
+        errors.ServingError: One is of another, or cannot be held.
+    """
+    if dtype == "string":
+        strings = np.empty(len(values), object)
+        strings[:] = [to_bytes(value) for value in values]
+        return strings
+    if dtype == "bool":
+        _check_types(values, {bool}, dtype)
+        return np.array(values, bool)
+    if dtype in _INTEGERS:
+        _check_types(values, {int}, dtype)
+        try:
+            return np.array(values, dtype)
+        except OverflowError as error:
+            limits = np.iinfo(dtype)
+            large = next(v for v in values if not limits.min <= v <= limits.max)
+            raise _type_error(large, dtype) from error
+    if dtype in _FLOAT_BITS:
+        _check_types(values, {int, float}, dtype)
+        return _float_array(values, dtype)
+    raise errors.ServingError(
+        "UNIMPLEMENTED",
+        f"Conversion of JSON Value: {shown(values[:1])} to type: {dtype}",
+    )
+
+
+def _float_array(values: list[Any], dtype: str) -> np.ndarray:
+    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype)
+    try:
+        numbers = np.array(values, np.float64)
+    except OverflowError:
+        numbers = np.array([float(f"{value}e0") for value in values])
+    sizes = np.abs(numbers)
+    lossy = (sizes > float(ml_dtypes.finfo(kind).max)) & np.isfinite(numbers)
+    if int in set(map(type, values)):
+        whole = np.fromiter((type(value) is int for value in values), bool)
+        lossy |= whole & (sizes >= 2 ** _FLOAT_BITS[dtype])
+    if lossy.any():
+        raise errors.invalid(
+            f"Cannot convert JSON value: {shown(values[int(lossy.argmax())])} to "
+            f"{_WORDS.get(dtype, dtype)} without loss of precision."
+        )
+    return numbers.astype(kind)
+
+
+def _check_types(values: Iterable[Any], wanted: set[type], dtype: str) -> None:
+    # `bool` is not let through as an `int`.
+    if not set(map(type, values)) <= wanted:
+        wrong = next(value for value in values if type(value) not in wanted)
+        raise _type_error(wrong, dtype)
+
+
+def _type_error(value: Any, dtype: str) -> errors.ServingError:
+    return errors.invalid(
+        f"JSON Value: {shown(value)} Type: {type_name(value)} is not of expected "
+        f"type: {_WORDS.get(dtype, dtype)}"
+    )
+
+
+def type_name(value: Any) -> str:
+    """What a message calls the type of a value."""
+    if value is None:
+        return "Null"
+    if type(value) is bool:
+        return str(value)
+    return _NAMES[type(value)]
+
+
+def to_bytes(value: Any) -> bytes:
+    """The bytes of a string or of a base64 object.
+
+    Raises:
+        errors.ServingError: It is neither.
+    """
+    if type(value) is str:
+        try:
+            return value.encode()
+        except UnicodeEncodeError as error:
+            raise errors.invalid(
+                "JSON Parse error: The surrogate pair in string is invalid."
+            ) from error
+    if is_base64(value):
+        encoded = value["b64"]
+        try:
+            # Padding may be left out.
+            padding = "=" * (-len(encoded) % 4)
+            return base64.b64decode(encoded + padding, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise errors.invalid("Unable to base64 decode") from error
+    if type(value) is dict:
+        raise errors.invalid(
+            f"JSON Value: {shown(value)} not formatted correctly for base64 data"
+        )
+    raise _type_error(value, "string")
+
+
+def is_named(value: Any) -> bool:
+    """Whether an object has named values, and is not one of base64."""
+    return type(value) is dict and not is_base64(value)
+
+
+def is_base64(value: Any) -> bool:
+    """Whether an object stands for bytes."""
+    return type(value) is dict and len(value) == 1 and type(value.get("b64")) is str
+
+
+def shown(value: Any) -> str:
+    """The beginning of a value, which may be as long as the request, for a message."""
+    parts, length = [], 0
+    try:
+        for part in json.JSONEncoder().iterencode(value):
+            parts.append(part[:_MOST_SHOWN])
+            length += len(part)
+            if length > _MOST_SHOWN:
+                break
+    except RecursionError:
+        pass
+    text = "".join(parts)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

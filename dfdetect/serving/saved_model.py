@@ -1,0 +1,114 @@
+"""A SavedModel as TensorFlow Serving loads it: a session, and signatures that name
+tensors.
+"""
+
+import collections
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+
+Arrays = Mapping[str, np.ndarray]
+
+DEFAULT_SIGNATURE = "serving_default"
+
+# Which outputs are wanted is the client's choice, so that there may be very many.
+_MOST_CALLABLES = 64
+
+
+class SavedModel:
+    """A loaded graph.
+
+    Args:
+        directory: With the `saved_model.pb`.
+        tags: Of the graph in it.
+        session_config: Of TensorFlow's threads.
+
+    Attributes:
+        signatures: By name, as in the file.
+
+    Raises:
+        OSError: There is none.
+        RuntimeError: There is none with these tags.
+        tf.errors.OpError: It cannot be read or restored.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        tags: Sequence[str] = ("serve",),
+        session_config: config_pb2.ConfigProto | None = None,
+    ) -> None:
+        self._session, meta_graph = _load(directory, tags, session_config)
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = {
+            name: signature
+            for name, signature in meta_graph.signature_def.items()
+            # The node that TF2 initialises the graph with, no signature.
+            if not name.startswith("__saved_model")
+        }
+        self._lock = threading.Lock()
+        self._callables: collections.OrderedDict = collections.OrderedDict()
+
+    def run(self, feeds: Arrays, fetches: Sequence[str]) -> dict[str, np.ndarray]:
+        """Runs the graph; safe from many threads.
+
+        Args:
+            feeds: By the name of the tensor.
+            fetches: Names of tensors.
+
+        Raises:
+            tf.errors.OpError: The graph refuses the feeds.
+        """
+        names = tuple(sorted(feeds)), tuple(sorted(set(fetches)))
+        with self._lock:
+            run = self._callables.get(names) or self._make_callable(*names)
+            self._callables[names] = run
+            self._callables.move_to_end(names)
+            if len(self._callables) > _MOST_CALLABLES:
+                self._callables.popitem(last=False)
+        values = run(*(feeds[name] for name in names[0]))
+        return {
+            # A single string comes as plain bytes.
+            name: np.asarray(value, object if isinstance(value, bytes) else None)
+            for name, value in zip(names[1], values, strict=True)
+        }
+
+    def close(self) -> None:
+        """Frees the graph and its variables."""
+        self._callables.clear()
+        self._session.close()
+
+    def _make_callable(self, feeds: Sequence[str], fetches: Sequence[str]) -> Any:
+        # `Session.run` refuses a feed whose shape disagrees with the placeholder's.
+        # TensorFlow Serving does not, and neither does this.
+        options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
+        return self._session._make_callable_from_options(options)
+
+
+def _load(directory, tags, session_config):
+    try:
+        return _load_once(directory, tags, session_config)
+    except (tf.errors.NotFoundError, RuntimeError, ValueError) as error:
+        if "Scann>" not in str(error):
+            raise
+        try:
+            # Registers its operations.
+            from scann.scann_ops.py import scann_ops  # noqa: F401
+        except ImportError:
+            raise error from None
+        return _load_once(directory, tags, session_config)
+
+
+def _load_once(directory, tags, session_config):
+    graph = tf.Graph()
+    session = tf.compat.v1.Session(graph=graph, config=session_config)
+    try:
+        with graph.as_default():
+            meta_graph = tf.compat.v1.saved_model.load(session, list(tags), directory)
+    except BaseException:
+        session.close()
+        raise
+    return session, meta_graph

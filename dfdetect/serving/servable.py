@@ -1,0 +1,153 @@
+"""One version of a model, loaded, and warm before anyone asks for it."""
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+from dfdetect.serving import batching, config, errors, metrics, saved_model
+
+WARMUP = "assets.extra/tf_serving_warmup_requests"
+BATCHING = "batching_params.pbtxt"
+NEVER = math.inf
+
+_MOST_WARMUP_RECORDS = 1000
+
+
+class Servable:
+    """Answers for one version of a model.
+
+    Attributes:
+        name: Of the model.
+        version: Its number.
+        signatures: See `saved_model.SavedModel`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        version: int,
+        model: saved_model.SavedModel,
+        batcher: batching.Batcher | None,
+        counted: metrics.Metrics,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.signatures = model.signatures
+        self._model = model
+        self._batcher = batcher
+        self._metrics = counted
+
+    def signature(self, name: str) -> meta_graph_pb2.SignatureDef | None:
+        """The signature of that name, the default one for ""; None without it."""
+        return self.signatures.get(name or saved_model.DEFAULT_SIGNATURE)
+
+    def run(
+        self,
+        feeds: saved_model.Arrays,
+        fetches: Sequence[str],
+        api: str,
+        deadline: float = NEVER,
+    ) -> dict[str, np.ndarray]:
+        """Runs the graph, in a batch with others where batching is on.
+
+        Args:
+            feeds: By the name of the tensor.
+            fetches: Names of tensors.
+            api: Of the request, for the metrics; "" counts nothing, waits for nothing.
+            deadline: Of `time.monotonic`, after which nothing is begun.
+
+        Raises:
+            errors.ServingError, tf.errors.OpError: There is no answer.
+        """
+        started = time.monotonic()
+        if started > deadline:
+            raise errors.ServingError("DEADLINE_EXCEEDED", "Deadline exceeded in queue")
+        if not api or self._batcher is None:
+            outputs = self._model.run(feeds, fetches)
+        else:
+            outputs = self._batcher.run(feeds, fetches, deadline)
+        if api:
+            self._metrics.runtime(self.name, api, time.monotonic() - started)
+        return outputs
+
+    def close(self) -> None:
+        """Frees it; nobody may be using it."""
+        if self._batcher is not None:
+            self._batcher.close()
+        self._model.close()
+
+
+class Loader:
+    """Loads versions of models.
+
+    Args:
+        counted: Takes the metrics.
+        parameters: Of batching; None turns it off. A version's own file goes before.
+        tags: Of the graph in a SavedModel.
+        session_config: Of TensorFlow's threads.
+        warm_up: Called with a servable and each of its warm-up records.
+    """
+
+    def __init__(
+        self,
+        counted: metrics.Metrics,
+        parameters: config.Batching | None,
+        tags: Sequence[str],
+        session_config: config_pb2.ConfigProto,
+        warm_up: Callable[[Servable, prediction_log_pb2.PredictionLog], None],
+    ) -> None:
+        self._metrics = counted
+        self._parameters = parameters
+        self._tags = tags
+        self._session_config = session_config
+        self._warm_up = warm_up
+
+    def load(self, name: str, version: int, directory: str) -> Servable:
+        """Loads a version and answers its warm-up requests.
+
+        Raises:
+            Exception: Whatever is wrong with the version, see `errors.of`.
+        """
+        parameters = self._parameters
+        own = os.path.join(directory, BATCHING)
+        if parameters is not None and tf.io.gfile.exists(own):
+            parameters = config.batching(own)
+        model = saved_model.SavedModel(directory, self._tags, self._session_config)
+        batcher = None
+        if parameters is not None:
+            counted = functools.partial(self._metrics.batch, name)
+            batcher = batching.Batcher(model.run, parameters, counted)
+        servable = Servable(name, version, model, batcher, self._metrics)
+        try:
+            self._answer_warmup(servable, os.path.join(directory, WARMUP))
+        except BaseException:
+            servable.close()
+            raise
+        return servable
+
+    def _answer_warmup(self, servable: Servable, path: str) -> None:
+        if not tf.io.gfile.exists(path):
+            return
+        started, status = time.monotonic(), "OK"
+        try:
+            records = tf.data.TFRecordDataset(path).take(_MOST_WARMUP_RECORDS + 1)
+            for count, record in enumerate(records.as_numpy_iterator()):
+                if count == _MOST_WARMUP_RECORDS:
+                    raise errors.invalid(
+                        "Number of warmup records exceeds the maximum "
+                        f"({_MOST_WARMUP_RECORDS})"
+                    )
+                log = prediction_log_pb2.PredictionLog.FromString(record)
+                self._warm_up(servable, log)
+        except Exception as error:
+            status = errors.of(error).code
+            raise
+        finally:
+            self._metrics.warmup(servable.name, status, time.monotonic() - started)

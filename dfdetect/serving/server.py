@@ -1,0 +1,242 @@
+"""Runs the server: models, both ports, and an end in which no request is lost."""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from grpc_health.v1 import health, health_pb2
+from tensorflow.core.protobuf import config_pb2
+
+from dfdetect.serving import (
+    config,
+    errors,
+    grpc_services,
+    inference,
+    metrics,
+    model_store,
+    options,
+    ports,
+    rest,
+    security,
+    servable,
+    service,
+)
+
+_TICK = 0.1
+
+_Status = health_pb2.HealthCheckResponse
+
+
+class Server:
+    """Models behind both ports.
+
+    Args:
+        settings: The flags.
+        routes: See `rest.Application`.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: A file is not what it should be.
+    """
+
+    def __init__(self, settings: options.Options, routes: Sequence[Any] = ()) -> None:
+        self._settings = settings
+        token = security.Token(settings.token) if settings.token else None
+        tls, credentials = None, None
+        if settings.tls_certificate:
+            files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+            tls = security.tls_context(*files)
+            credentials = security.grpc_credentials(*files)
+        self._models = _models(settings)
+        parameters = None
+        if settings.enable_batching:
+            parameters = config.Batching()
+            if settings.batching_parameters_file:
+                parameters = config.batching(settings.batching_parameters_file)
+        metrics_path: str | None = config.METRICS_PATH
+        if settings.monitoring_config_file:
+            metrics_path = config.metrics_path(settings.monitoring_config_file)
+
+        self._metrics = metrics.Metrics()
+        loader = servable.Loader(
+            self._metrics,
+            parameters,
+            [tag for tag in settings.saved_model_tags.split(",") if tag],
+            config_pb2.ConfigProto(
+                intra_op_parallelism_threads=settings.tensorflow_intra_op_parallelism,
+                inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism,
+            ),
+            functools.partial(inference.warm_up, most_bytes=settings.max_request_bytes),
+        )
+        self.store = model_store.ModelStore(
+            loader.load,
+            settings.file_system_poll_wait_seconds,
+            settings.max_num_load_retries,
+            settings.load_retry_interval_micros / 1e6,
+            say,
+        )
+        self._service = service.Service(
+            self.store,
+            self._metrics,
+            settings.max_request_bytes,
+            settings.num_request_threads,
+            settings.max_queued_requests,
+            settings.allow_version_labels_for_unavailable_models,
+        )
+        self._health = health.aio.HealthServicer()
+        known = bool(token or settings.tls_client_ca)
+        reload_allowed = known or security.is_loopback(settings.host)
+        application = rest.Application(
+            rest.Api(self._service, settings.rest_api_timeout_in_ms / 1e3),
+            self._metrics,
+            metrics_path,
+            token,
+            settings.max_request_bytes,
+            routes,
+        )
+        self._ports: list[ports.RestPort | ports.GrpcPort] = []
+        if settings.rest_api_port:
+            self._ports.append(ports.RestPort(settings, application, tls))
+        if settings.port:
+            servicers = (
+                grpc_services.PredictionService(self._service),
+                grpc_services.ModelService(self._service, reload_allowed),
+                self._health,
+            )
+            self._ports.append(ports.GrpcPort(settings, servicers, token, credentials))
+        self._tasks: list[asyncio.Task] = []
+
+    async def start(self) -> None:
+        """Loads the models and opens the ports.
+
+        Raises:
+            errors.ServingError: No model could be loaded.
+            OSError: A port cannot be had.
+        """
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self.store.configure, self._models)
+        failed = await loop.run_in_executor(None, self.store.wait_until_settled)
+        names = [model.name for model in self._models.model_config_list.config]
+        if failed and len(failed) == len(names):
+            name, reason = next(iter(failed.items()))
+            raise errors.ServingError("UNKNOWN", f"no model loads; {name}: {reason}")
+        label = self.store.unavailable_label()
+        if label:
+            say(label)
+        for port in self._ports:
+            await port.start()
+        self._tasks.append(asyncio.create_task(self._keep_health()))
+        if self._settings.model_config_file_poll_wait_seconds:
+            self._tasks.append(asyncio.create_task(self._keep_config()))
+        say(f"serving {', '.join(names)} at {' and '.join(map(str, self._ports))}")
+
+    async def stop(self) -> None:
+        """Takes no more requests, and answers those it has taken."""
+        seconds = self._settings.drain_seconds
+        for task in self._tasks:
+            task.cancel()
+        await self._health.enter_graceful_shutdown()
+        await asyncio.gather(*(port.stop(seconds) for port in self._ports))
+
+    def close(self) -> None:
+        """Frees the models."""
+        self._service.close()
+        self.store.close()
+
+    async def _keep_health(self) -> None:
+        """Tells the health service, and lets the ports look after their clients."""
+        while True:
+            ready = self.store.ready()
+            status = _Status.SERVING if ready else _Status.NOT_SERVING
+            for name in ("", *grpc_services.NAMES):
+                await self._health.set(name, status)
+            for port in self._ports:
+                port.look_after()
+            await asyncio.sleep(_TICK)
+
+    async def _keep_config(self) -> None:
+        """Reads the list of models again, and takes it when it has changed."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._settings.model_config_file_poll_wait_seconds)
+            try:
+                models = config.models(self._settings.model_config_file)
+                if models != self._models:
+                    await loop.run_in_executor(None, self.store.configure, models)
+                    self._models = models
+            except (OSError, ValueError, errors.ServingError) as error:
+                say(f"the model config stays as it was: {error}")
+
+
+def run(settings: options.Options, routes: Sequence[Any] = ()) -> int:
+    """Serves until SIGTERM or SIGINT; returns the exit code.
+
+    Args:
+        settings: The flags.
+        routes: See `rest.Application`.
+
+    Raises:
+        OSError, ValueError, errors.ServingError: It could not begin.
+    """
+    # What the graph's loader says of its own making is not for this person.
+    tf.get_logger().setLevel("ERROR")
+    for name in ("tornado.access", "tornado.general"):
+        logging.getLogger(name).setLevel("ERROR")
+    _warn(settings)
+    return asyncio.run(_run(Server(settings, routes)))
+
+
+async def _run(server: Server) -> int:
+    loop = asyncio.get_running_loop()
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    try:
+        waiting = asyncio.create_task(stopped.wait())
+        starting = asyncio.create_task(server.start())
+        await asyncio.wait((starting, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            await waiting
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # A second one ends at once.
+            loop.remove_signal_handler(number)
+        if starting.done():
+            say("draining")
+            await server.stop()
+        else:
+            starting.cancel()
+    finally:
+        with contextlib.suppress(asyncio.CancelledError):
+            await loop.run_in_executor(None, server.close)
+    say("stopped")
+    return 0
+
+
+def say(line: str) -> None:
+    """Tells the person, on standard error."""
+    print(f"dfdetect serve: {line}", file=sys.stderr, flush=True)
+
+
+def _models(settings: options.Options) -> Any:
+    if settings.model_config_file:
+        return config.models(settings.model_config_file)
+    return config.one_model(settings.model_name, settings.model_base_path)
+
+
+def _warn(settings: options.Options) -> None:
+    if security.is_loopback(settings.host):
+        return
+    if not settings.token and not settings.tls_client_ca:
+        say(
+            f"anyone who reaches {settings.host} may use this server: there is neither "
+            "a token nor a client CA"
+        )
+    if settings.token and not settings.tls_certificate:
+        say("the token travels in clear: there is no TLS certificate")

@@ -1,0 +1,231 @@
+"""What both protocols call: finds the servable, runs it in a bounded pool, counts."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+)
+
+from dfdetect.serving import (
+    errors,
+    examples,
+    inference,
+    json_examples,
+    json_tensors,
+    json_values,
+    metrics,
+    model_store,
+    saved_model,
+    servable,
+)
+
+_Answer = TypeVar("_Answer")
+
+_LOG = logging.getLogger(__name__)
+_FAULTS = ("INTERNAL", "UNKNOWN", "DATA_LOSS")
+
+
+class Service:
+    """The requests of all clients, whatever their protocol.
+
+    Args:
+        store: Of the models.
+        counted: Takes the metrics.
+        most_bytes: Bound of a tensor.
+        threads: Requests that are worked on at a time.
+        most_queued: Requests that wait for a thread; more are refused.
+        unavailable_labels: Whether a label may stand for a version that is not loaded.
+    """
+
+    def __init__(
+        self,
+        store: model_store.ModelStore,
+        counted: metrics.Metrics,
+        most_bytes: int,
+        threads: int,
+        most_queued: int,
+        unavailable_labels: bool = False,
+    ) -> None:
+        self.store = store
+        self.metrics = counted
+        self._most_bytes = most_bytes
+        self._most = threads + most_queued
+        self._unavailable_labels = unavailable_labels
+        self._lock = threading.Lock()
+        self._begun = 0
+        self._threads = concurrent.futures.ThreadPoolExecutor(threads, "request")
+
+    async def answer(
+        self,
+        api: str,
+        entrypoint: str,
+        model: str,
+        function: Callable[[], _Answer],
+    ) -> _Answer:
+        """Calls a function of this class in the pool, and counts the request.
+
+        Args:
+            api: Of the request, such as "Predict".
+            entrypoint: "GRPC" or "REST".
+            model: Name of the model.
+            function: With its arguments.
+
+        Raises:
+            errors.ServingError: There is no answer.
+        """
+        started, status = time.monotonic(), "OK"
+        try:
+            return await self.call(function)
+        except asyncio.CancelledError:
+            status = "CANCELLED"
+            raise
+        except Exception as error:
+            told = errors.of(error, model)
+            status = told.code
+            if status in _FAULTS:
+                _LOG.warning("%s of %s failed: %s", api, model, told, exc_info=error)
+            raise told from error
+        finally:
+            # A client may invent any number of names.
+            known = model if self.store.known(model) else "unknown"
+            seconds = time.monotonic() - started
+            self.metrics.request(known, api, entrypoint, status, seconds)
+
+    async def call(self, function: Callable[[], _Answer]) -> _Answer:
+        """Calls a function in the pool, and counts nothing; see `answer`."""
+        if self._begun >= self._most:
+            raise errors.ServingError(
+                "UNAVAILABLE", "The request queue of the server is full"
+            )
+        with self._lock:
+            self._begun += 1
+        future = self._threads.submit(function)
+        # Not when the client goes: the thread is taken until then.
+        future.add_done_callback(self._ended)
+        return await asyncio.wrap_future(future)
+
+    def predict(self, request: Any, deadline: float) -> Any:
+        """See `inference.predict`."""
+        with self._use(request) as model:
+            return inference.predict(model, request, self._most_bytes, deadline)
+
+    def classify(self, request: Any, deadline: float) -> Any:
+        """See `inference.classify`."""
+        with self._use(request) as model:
+            self._count_examples(model, request)
+            return inference.classify(model, request, deadline)
+
+    def regress(self, request: Any, deadline: float) -> Any:
+        """See `inference.regress`."""
+        with self._use(request) as model:
+            self._count_examples(model, request)
+            return inference.regress(model, request, deadline)
+
+    def multi_inference(self, request: Any, deadline: float) -> Any:
+        """See `inference.multi_inference`."""
+        if not request.tasks:
+            raise errors.invalid("Inference request must have at least one task")
+        with self._use(request.tasks[0]) as model:
+            self._count_examples(model, request)
+            return inference.multi_inference(model, request, deadline)
+
+    def metadata(self, request: Any) -> Any:
+        """See `inference.metadata`."""
+        with self._use(request) as model:
+            return inference.metadata(model, request)
+
+    def status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
+        """The states of a model's versions.
+
+        Raises:
+            errors.ServingError: There is no such model or version.
+        """
+        if not request.HasField("model_spec"):
+            raise errors.invalid("Missing ModelSpec")
+        return self.store.status(request.model_spec)
+
+    def predict_json(
+        self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
+    ) -> bytes:
+        """`predict` in the JSON of the REST protocol."""
+        document = json_values.parse(body)
+        name = json_tensors.signature_name(document)
+        with self.store.use(spec) as model:
+            signature = model.signature(name)
+            if signature is None:
+                name = name or saved_model.DEFAULT_SIGNATURE
+                raise errors.invalid(
+                    f'Serving signature name: "{name}" not found in signature def'
+                )
+            arrays, rows = json_tensors.to_arrays(document, signature.inputs)
+            inference.check_names(signature, set(arrays))
+            outputs = inference.run(
+                model, signature, arrays, (), deadline, api="Predict"
+            )
+        return json_tensors.to_json(outputs, rows)
+
+    def classify_json(
+        self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
+    ) -> bytes:
+        """`classify` in the JSON of the REST protocol."""
+        request = json_examples.classification(spec, body)
+        return json_examples.of_classes(self.classify(request, deadline).result)
+
+    def regress_json(
+        self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
+    ) -> bytes:
+        """`regress` in the JSON of the REST protocol."""
+        request = json_examples.regression(spec, body)
+        return json_examples.of_regressions(self.regress(request, deadline).result)
+
+    def reload(
+        self, request: model_management_pb2.ReloadConfigRequest, deadline: float
+    ) -> model_management_pb2.ReloadConfigResponse:
+        """Takes other models, and waits until they are there.
+
+        Raises:
+            errors.ServingError: They are no valid list, or one does not load.
+        """
+        if request.config.WhichOneof("config") is None:
+            raise errors.invalid("Missing model_config_list in ReloadConfigRequest")
+        self.store.configure(request.config)
+        remaining = None
+        if deadline != servable.NEVER:
+            remaining = max(deadline - time.monotonic(), 0.0)
+        failed = self.store.wait_until_settled(remaining)
+        if failed:
+            name, reason = next(iter(failed.items()))
+            raise errors.ServingError(
+                "UNKNOWN", f"Some models did not become available: {name}: {reason}"
+            )
+        label = "" if self._unavailable_labels else self.store.unavailable_label()
+        if label:
+            raise errors.ServingError("FAILED_PRECONDITION", label)
+        return model_management_pb2.ReloadConfigResponse()
+
+    def close(self) -> None:
+        """Ends the pool."""
+        self._threads.shutdown()
+
+    def _ended(self, future: concurrent.futures.Future) -> None:
+        with self._lock:
+            self._begun -= 1
+
+    def _use(
+        self, request: Any
+    ) -> contextlib.AbstractContextManager[servable.Servable]:
+        if not request.HasField("model_spec"):
+            raise errors.invalid("Missing ModelSpec")
+        return self.store.use(request.model_spec)
+
+    def _count_examples(self, model: servable.Servable, request: Any) -> None:
+        self.metrics.examples(model.name, examples.count(request.input))
