@@ -56,11 +56,16 @@ _EVALUATE = ["pycocotools"]
 # 30 MB under the GPL, which no one should get unasked. One on the PATH does, too.
 _ROBUSTNESS = ["imageio-ffmpeg"]
 
+# Requests that TensorFlow Serving warms up with, and the messages of its protocol. Its
+# minor version is TensorFlow's.
+_SERVE = ["grpcio", "tensorflow-serving-api==2.20.*"]
+
 _TEST = [
     *_AUDIT,
     *_BEAM,
     *_EVALUATE,
     *_ROBUSTNESS,
+    *_SERVE,
     "build",
     # TFDS's own test of a builder imports it.
     "dill",
@@ -95,6 +100,7 @@ setup(
         "beam": _BEAM,
         "evaluate": _EVALUATE,
         "robustness": _ROBUSTNESS,
+        "serve": _SERVE,
         "test": _TEST,
     },
     entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},
