@@ -75,6 +75,8 @@ _TEST = [
     "pytest",
     # Two processes: one alone leaves half of two cores idle.
     "pytest-xdist",
+    # Reads the manifests of Docker and Kubernetes.
+    "pyyaml",
     "ruff",
     "setuptools",
     "wheel",

@@ -120,6 +120,8 @@ class Client:
             left = _left(deadline)
             if connection.sock is not None:
                 connection.sock.settimeout(left)
+        # Without it the connection would not take another request.
+        response.close()
         return response.status, b"".join(parts)
 
     def _connect(self) -> http.client.HTTPConnection:

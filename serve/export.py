@@ -11,7 +11,6 @@ model directories, the default weights are exported. Prints the path of the new 
 """
 
 import os
-import shutil
 import signal
 import sys
 
@@ -55,12 +54,6 @@ _SOFT_NMS_SIGMA = flags.DEFINE_float(
 )
 
 
-def next_version(base: str) -> int:
-    """One more than the highest number among the folders in `base`."""
-    names = os.listdir(base) if os.path.isdir(base) else []
-    return max((int(name) for name in names if name.isdecimal()), default=0) + 1
-
-
 def batch_sizes() -> list[int]:
     """The flag as numbers.
 
@@ -79,33 +72,22 @@ def batch_sizes() -> list[int]:
 
 def main(argv: list[str]) -> None:
     sizes = batch_sizes()
-    base = _OUTPUT.value
-    version = _VERSION.value or next_version(base)
-    directory = os.path.join(base, str(version))
-    if os.path.exists(directory):
-        raise app.UsageError(f"{directory} is there already.")
     # What was written aside shall not stay, whoever ends this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from dfdetect import parity, pipeline, served_graph, warmup
+    from dfdetect import pipeline, publishing
 
-    warmup.messages()  # Missing packages are told before the work.
-    reference = pipeline.from_directories(
+    version = _VERSION.value or publishing.next_version(_OUTPUT.value)
+    directory = os.path.join(_OUTPUT.value, str(version))
+    if os.path.exists(directory):
+        raise app.UsageError(f"{directory} is there already.")
+    graph = pipeline.from_directories(
         _DETECTOR.value, _CLASSIFIER.value, _TILE.value, _SOFT_NMS_SIGMA.value
     )
-    os.makedirs(base, exist_ok=True)
-    # Not a number, so that no server takes it for a version.
-    aside = os.path.join(base, f".{version}.{os.getpid()}.export")
-    try:
-        reference.folded(_PRECISION.value).save(aside)
-        served_graph.check_operations(aside)
-        found = parity.check(reference, aside, parity.BOUNDS[_PRECISION.value])
-        warmup.write_requests(aside, sizes)
-        warmup.write_batching(aside, sizes, _BATCH_TIMEOUT.value)
-        os.rename(aside, directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    found = publishing.publish(
+        graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value
+    )
     figures = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
     script.say(f"largest drift from the models: {figures}")
     print(directory)
