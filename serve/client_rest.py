@@ -223,6 +223,7 @@ def run(
         def print_next() -> None:
             line = waiting.popleft().result()
             seen[line["status"]] += 1
+            seen["answered"] += "error" not in line
             print(json.dumps(line), flush=True)
             if "error" in line:
                 say(f"{line['path']!r}: {line['error']}")
@@ -240,7 +241,7 @@ def run(
     if not seen:
         say("no pictures")
         return USAGE
-    if seen.total() == seen["failed"]:
+    if seen["failed"] and not seen["answered"]:
         return FAILED
     return UNREAD if any(seen[status] for status in _UNREAD) else 0
 
