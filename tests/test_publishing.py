@@ -296,9 +296,8 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
 
 @pytest.mark.slow
 def test_the_script_says_what_is_wrong(command, tmp_path, run_script):
-    done = run_script(
-        *command, f"--output={tmp_path}", "--batch_sizes=2,1", check=False
-    )
+    command = [*command, f"--output={tmp_path / 'base'}"]
+    done = run_script(*command, "--batch_sizes=2,1", check=False)
     assert done.returncode == 2
     assert "must be ascending numbers from 1 on, got 2,1" in done.stderr
     package = tmp_path / "path" / "tensorflow_serving"
