@@ -56,7 +56,7 @@ _EVALUATE = ["pycocotools"]
 # 30 MB under the GPL, which no one should get unasked. One on the PATH does, too.
 _ROBUSTNESS = ["imageio-ffmpeg"]
 
-# `dfdetect serve`.
+# `dfdetect serve`, and the warm-up requests of serve/export.py.
 _SERVE = [
     "grpcio",
     "grpcio-health-checking",
@@ -85,6 +85,8 @@ _TEST = [
     "pytest",
     # Two processes: one alone leaves half of two cores idle.
     "pytest-xdist",
+    # Reads the manifests of Docker and Kubernetes.
+    "pyyaml",
     "ruff",
     "setuptools",
     "wheel",

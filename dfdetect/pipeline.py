@@ -8,7 +8,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, explain, heads, images, manifest, model_directory
+from dfdetect import (
+    chunks,
+    explain,
+    freezing,
+    heads,
+    images,
+    manifest,
+    model_directory,
+)
 from dfdetect.models import classifier as classifiers
 
 FORMAT = 1  # Of the graph's signatures and manifest.
@@ -66,6 +74,8 @@ class DeepfakePipeline(tf.Module):
             for model in (detector, classifier)
             for variable in model.variables
         ]
+        # Behind a function, so that the models themselves are not tracked.
+        self._models = lambda: (detector, classifier)
         embedder = classifiers.embedding_model(classifier)
         self._embedding_size = embedder.output_shape[-1]
         # The pipeline decides how many heads there may be.
@@ -81,6 +91,11 @@ class DeepfakePipeline(tf.Module):
         self._judge = self._classifier_function(classifier)
         self._describe = self._embedder_function(embedder)
         self._explain = self._explainer_function(classifier)
+
+    @property
+    def classifier(self) -> keras.Model:
+        """The classifier that it was made of."""
+        return self._models()[1]
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def detect(self, image_bytes: tf.Tensor) -> chunks.Outputs:
@@ -155,6 +170,24 @@ class DeepfakePipeline(tf.Module):
         specs = {"embedding": _spec([self._embedding_size])}
         found = self._of_crops(self._describe, image_bytes, specs)
         return {"embedding": found["embedding"]}
+
+    def folded(self, precision: str = "float32") -> "DeepfakePipeline":
+        """The same graph with its weights as constants; see `freezing`.
+
+        With "bfloat16", embeddings and explanations stay in float32: an index made with
+        either precision stays valid, and a gradient needs the digits.
+
+        Args:
+            precision: One of `freezing.PRECISIONS`; its manifest tells.
+        """
+        described = {**self.manifest, "precision": precision}
+        other = DeepfakePipeline(*self._models(), described)
+        other._find_heads = freezing.fold(self._find_heads, precision)
+        other._judge = freezing.fold(self._judge, precision)
+        other._describe = freezing.fold(self._describe)
+        other._explain = freezing.fold(self._explain)
+        other._variables = []
+        return other
 
     def save(self, directory: str) -> None:
         """Writes the graph, aside and then renamed, with its manifest in the assets.

@@ -1,13 +1,18 @@
 """Exports the whole graph as a version that a server can pick up.
 
-    python serve/export.py --output=BASE [--detector=DIR] [--classifier=DIR] [--tile]
+    python serve/export.py --output=BASE [--detector=DIR] [--classifier=DIR] \
+        [--precision=bfloat16] [--tile]
 
-Writes BASE/<version>/, aside and then renamed, so that a server that polls BASE never
-sees half of it. Without the model directories, the default weights are exported.
-Prints the path of the new version.
+Writes BASE/<version>/ for TensorFlow Serving and `dfdetect detect --model`: the graph
+with its weights as constants, warm-up requests and batching parameters. It is checked
+against the models that it was made of, and written aside and then renamed, so that a
+server that polls BASE never sees half of it or one that answers otherwise. Without the
+model directories, the default weights are exported. Prints the path of the new version.
 """
 
 import os
+import signal
+import sys
 
 from absl import app, flags
 
@@ -25,6 +30,22 @@ _CLASSIFIER = flags.DEFINE_string(
 _VERSION = flags.DEFINE_integer(
     "version", None, "Number of the version; by default the next one.", lower_bound=1
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "bfloat16"],
+    "Of convolutions. bfloat16 halves the weights, and the time on processors that "
+    "compute in it (avx512_bf16, AMX); on others it costs time.",
+)
+_BATCH_SIZES = flags.DEFINE_list(
+    "batch_sizes",
+    # All of them: a picture of padding costs as much as any other.
+    ["1", "2", "3", "4", "5", "6", "7", "8"],
+    "Pictures that a server may join, ascending; the last is the most of a request.",
+)
+_BATCH_TIMEOUT = flags.DEFINE_integer(
+    "batch_timeout", 5000, "Microseconds that a picture waits for others.", 0
+)
 _TILE = flags.DEFINE_bool(
     "tile", False, "Look for small heads in overlapping tiles of large pictures."
 )
@@ -33,27 +54,42 @@ _SOFT_NMS_SIGMA = flags.DEFINE_float(
 )
 
 
-def next_version(base: str) -> int:
-    """One more than the highest number among the folders in `base`."""
-    names = os.listdir(base) if os.path.isdir(base) else []
-    return max((int(name) for name in names if name.isdecimal()), default=0) + 1
+def batch_sizes() -> list[int]:
+    """The flag as numbers.
+
+    Raises:
+        app.UsageError: They are no ascending numbers from 1 on.
+    """
+    sizes = _BATCH_SIZES.value
+    if all(size.isdecimal() for size in sizes):
+        numbers = [int(size) for size in sizes]
+        if numbers and numbers[0] > 0 and numbers == sorted(set(numbers)):
+            return numbers
+    raise app.UsageError(
+        f"--batch_sizes must be ascending numbers from 1 on, got {','.join(sizes)}."
+    )
 
 
 def main(argv: list[str]) -> None:
-    base = _OUTPUT.value
-    version = _VERSION.value or next_version(base)
-    directory = os.path.join(base, str(version))
-    if os.path.exists(directory):
-        raise app.UsageError(f"{directory} is there already.")
+    sizes = batch_sizes()
+    # What was written aside shall not stay, whoever ends this.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from dfdetect import pipeline
+    from dfdetect import pipeline, publishing
 
+    version = _VERSION.value or publishing.next_version(_OUTPUT.value)
+    directory = os.path.join(_OUTPUT.value, str(version))
+    if os.path.exists(directory):
+        raise app.UsageError(f"{directory} is there already.")
     graph = pipeline.from_directories(
         _DETECTOR.value, _CLASSIFIER.value, _TILE.value, _SOFT_NMS_SIGMA.value
     )
-    os.makedirs(base, exist_ok=True)
-    graph.save(directory)
+    found = publishing.publish(
+        graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value
+    )
+    figures = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
+    script.say(f"largest drift from the models: {figures}")
     print(directory)
 
 

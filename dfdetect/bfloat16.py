@@ -1,0 +1,181 @@
+"""Lowers a frozen graph to bfloat16 where that costs nothing but digits.
+
+Convolutions and matrix products are computed in bfloat16, with their weights, and so is
+what passes their results on to others. The last such operation of every path stays in
+float32 (logits and box offsets come from it), with all that follows it and what is not
+named here. Grappler's own pass does the like, but only where the processor at hand
+computes in bfloat16; an export must not depend on that.
+"""
+
+import collections
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+_MATRIX = {"Conv2D", "DepthwiseConv2dNative", "MatMul"}
+
+# Operations that follow their inputs, and those of their inputs that are numbers.
+_FIRST, _ALL = slice(0, 1), slice(None)
+_FOLLOWERS = {
+    "AddN": _ALL,
+    "AddV2": _ALL,
+    "BiasAdd": _ALL,
+    "ConcatV2": slice(0, -1),
+    "ExpandDims": _FIRST,
+    "Identity": _FIRST,
+    "MaxPool": _FIRST,
+    "Mean": _FIRST,
+    "Mul": _ALL,
+    "Pack": _ALL,
+    "Pad": _FIRST,
+    "Relu": _FIRST,
+    "Relu6": _FIRST,
+    "Reshape": _FIRST,
+    "Sigmoid": _FIRST,
+    "Squeeze": _FIRST,
+    "StridedSlice": _FIRST,
+    "Sub": _ALL,
+    "Tile": _FIRST,
+    "Transpose": _FIRST,
+}
+# They read a tensor of any type and give none of its type.
+_READERS = {"Shape": _FIRST}
+_NUMBERS = {**dict.fromkeys(_MATRIX, _ALL), **_FOLLOWERS, **_READERS}
+
+_FLOAT32 = tf.float32.as_datatype_enum
+_BFLOAT16 = tf.bfloat16.as_datatype_enum
+
+
+def lower(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.GraphDef:
+    """Returns the graph with all but its ends in bfloat16; its outputs stay float32.
+
+    Args:
+        graph: Without variables; functions in it, such as loops, are left alone.
+        outputs: Names of the nodes that are read.
+    """
+    nodes = {node.name: node for node in graph.node}
+    order = _from_inputs_on(graph)
+    lowered = _lowered(nodes, order, set(outputs))
+    made: dict[str, tf.compat.v1.NodeDef] = {}
+    for name in order:
+        made[name] = node = tf.compat.v1.NodeDef()
+        node.CopyFrom(nodes[name])
+        numbers = range(len(node.input))[_NUMBERS.get(node.op, slice(0))]
+        for i, tensor in enumerate(node.input):
+            source = _source(tensor)
+            if tensor.startswith("^") or nodes[source].op in _READERS:
+                continue
+            if name in lowered and i in numbers:
+                if source not in lowered:
+                    node.input[i] = _cast(tensor, nodes[source], "bfloat16", made)
+            elif source in lowered:
+                node.input[i] = _cast(tensor, nodes[source], "float32", made)
+        if name in lowered:
+            node.attr["T"].type = _BFLOAT16
+    needed = _behind(made, outputs)
+    result = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
+    result.node.extend(
+        node
+        for name, node in made.items()
+        if name in needed or node.op == "Placeholder"
+    )
+    return result
+
+
+def _lowered(
+    nodes: dict[str, tf.compat.v1.NodeDef], order: list[str], outputs: set[str]
+) -> set[str]:
+    """Names of the nodes that compute in bfloat16."""
+    readers = collections.defaultdict(list)
+    for name in order:
+        for source in _sources(nodes[name]):
+            readers[source].append(name)
+
+    def before(chosen: set[str]) -> set[str]:
+        found = set()
+        for name in reversed(order):
+            if any(reader in found or reader in chosen for reader in readers[name]):
+                found.add(name)
+        return found
+
+    matrix = {name for name in order if nodes[name].op in _MATRIX}
+    matrix &= before(matrix)
+    before_matrix = before(matrix)
+    lowered: set[str] = set()
+    for name in order:
+        node = nodes[name]
+        if node.op not in _NUMBERS or node.attr["T"].type != _FLOAT32:
+            continue
+        numbers = [_source(tensor) for tensor in node.input if tensor[0] != "^"]
+        numbers = numbers[_NUMBERS[node.op]]
+        follows = any(x in lowered and nodes[x].op not in _READERS for x in numbers)
+        wanted = name in before_matrix or node.op in _READERS
+        if name in matrix or (follows and wanted and name not in outputs):
+            lowered.add(name)
+    return lowered
+
+
+def _cast(
+    tensor: str,
+    source: tf.compat.v1.NodeDef,
+    dtype: str,
+    made: dict[str, tf.compat.v1.NodeDef],
+) -> str:
+    """Name of the tensor in another type; what makes it is in `made` once."""
+    name = f"{tensor.replace(':', '_')}/{dtype}"
+    if name not in made:
+        node = tf.compat.v1.NodeDef(name=name)
+        wanted = tf.as_dtype(dtype)
+        if source.op == "Const":
+            value = tf.make_ndarray(source.attr["value"].tensor)
+            value = value.astype(wanted.as_numpy_dtype)
+            node.op = "Const"
+            node.attr["dtype"].type = wanted.as_datatype_enum
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, wanted))
+        else:
+            node.op = "Cast"
+            node.input.append(tensor)
+            node.attr["SrcT"].type = _BFLOAT16 if dtype == "float32" else _FLOAT32
+            node.attr["DstT"].type = wanted.as_datatype_enum
+        made[name] = node
+    return name
+
+
+def _behind(nodes: dict[str, tf.compat.v1.NodeDef], outputs: list[str]) -> set[str]:
+    """Names of all nodes that the outputs need; weights in float32 are left over."""
+    needed: set[str] = set()
+    waiting = list(outputs)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting.extend(_sources(nodes[name]))
+    return needed
+
+
+def _from_inputs_on(graph: tf.compat.v1.GraphDef) -> list[str]:
+    """Names of the nodes, each behind those that it reads."""
+    waits_for = {node.name: len(set(_sources(node))) for node in graph.node}
+    readers = collections.defaultdict(list)
+    for node in graph.node:
+        for source in set(_sources(node)):
+            readers[source].append(node.name)
+    ready = collections.deque(name for name, count in waits_for.items() if not count)
+    order = []
+    while ready:
+        order.append(ready.popleft())
+        for name in readers[order[-1]]:
+            waits_for[name] -= 1
+            if not waits_for[name]:
+                ready.append(name)
+    if len(order) < len(waits_for):
+        raise ValueError("graph must be without cycles; lower no control flow.")
+    return order
+
+
+def _sources(node: tf.compat.v1.NodeDef) -> Iterator[str]:
+    return (_source(tensor) for tensor in node.input)
+
+
+def _source(tensor: str) -> str:
+    return tensor.lstrip("^").split(":")[0]

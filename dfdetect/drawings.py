@@ -1,0 +1,67 @@
+"""Drawn pictures of heads: what a graph is warmed up and checked with at its export."""
+
+import cv2
+import numpy as np
+
+from dfdetect import files
+
+_SKIN, _HAIR, _SHIRT = (150, 175, 225), (35, 45, 60), (140, 90, 60)  # BGR
+
+
+def encoded(count: int, seed: int = 0) -> list[bytes]:
+    """Draws pictures with one to three heads, JPEG and PNG in turn, of various sizes.
+
+    Args:
+        count: How many.
+        seed: The same number draws the same pictures.
+    """
+    random = np.random.default_rng(seed)
+    pictures = []
+    for i in range(count):
+        height, width = (int(side) for side in random.integers(240, 640, 2))
+        picture = _draw(random, height, width, 1 + i % 3)
+        suffix = (".jpg", ".png")[i % 2]
+        pictures.append(cv2.imencode(suffix, picture)[1].tobytes())
+    return pictures
+
+
+def portrait() -> bytes:
+    """A photograph: the portrait that matplotlib installs."""
+    return files.read(files.sample())
+
+
+def _draw(
+    random: np.random.Generator, height: int, width: int, num_heads: int
+) -> np.ndarray:
+    """`[height, width, 3]` uint8 BGR."""
+    slope = np.linspace(random.uniform(60, 120), random.uniform(120, 200), height)
+    picture = np.broadcast_to(slope[:, None, None], (height, width, 3)).astype(np.uint8)
+    picture = np.ascontiguousarray(picture)
+    radius = min(height / 4, width / num_heads / 4)
+    for i in range(num_heads):
+        size = radius * random.uniform(0.7, 1.0)
+        x = width * (i + random.uniform(0.4, 0.6)) / num_heads
+        y = height * random.uniform(0.35, 0.45)
+        _draw_head(picture, x, y, size)
+    grain = random.normal(0, 6, picture.shape)
+    return np.clip(picture + cv2.GaussianBlur(grain, (3, 3), 0), 0, 255).astype(
+        np.uint8
+    )
+
+
+def _draw_head(picture: np.ndarray, x: float, y: float, size: float) -> None:
+    def ellipse(dx, dy, width, height, colour):
+        centre = (round(x + dx * size), round(y + dy * size))
+        axes = (max(round(width * size), 1), max(round(height * size), 1))
+        cv2.ellipse(picture, centre, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
+
+    ellipse(0, 2.4, 1.7, 1.3, _SHIRT)
+    ellipse(0, 1.0, 0.35, 0.5, _SKIN)
+    ellipse(0, -0.15, 0.85, 1.05, _HAIR)
+    ellipse(0, 0.1, 0.7, 0.9, _SKIN)
+    for side in (-1, 1):
+        ellipse(side * 0.28, -0.05, 0.13, 0.07, (245, 245, 245))
+        ellipse(side * 0.28, -0.05, 0.06, 0.06, _HAIR)
+        ellipse(side * 0.28, -0.25, 0.18, 0.03, _HAIR)
+    ellipse(0, 0.22, 0.09, 0.14, (125, 150, 200))
+    ellipse(0, 0.55, 0.25, 0.06, (90, 90, 180))

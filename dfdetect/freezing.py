@@ -1,0 +1,92 @@
+"""Functions without variables: weights folded into constants, batch norms into kernels.
+
+What is folded needs nothing restored, and TensorFlow optimises it further than it does
+with variables.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+# There is no public way to either; both are what TFLite's converter uses.
+from tensorflow.python.framework import convert_to_constants
+from tensorflow.python.grappler import tf_optimizer
+
+from dfdetect import bfloat16
+
+PRECISIONS = ("float32", "bfloat16")
+
+_COUNTER = itertools.count()
+
+
+def fold(function: Any, precision: str = "float32") -> Callable:
+    """Folds the variables of a function into constants.
+
+    Args:
+        function: A `tf.function` of one signature, tensors in and a dictionary of
+            tensors out. Gradients that it takes are part of it.
+        precision: One of `PRECISIONS`; see `bfloat16` for what it lowers.
+
+    Returns:
+        A function of the same inputs and outputs, whose gradients cannot be taken.
+
+    Raises:
+        ValueError: The precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
+    concrete = function.get_concrete_function()
+    # Loops stay functions: what follows looks at one level at a time.
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        concrete, lower_control_flow=False
+    )
+    names = [tensor.name for tensor in frozen.outputs]
+    graph = _simplified(frozen)
+    if precision == "bfloat16":
+        graph = bfloat16.lower(graph, [name.split(":")[0] for name in names])
+    _rename_functions(graph, f"_folded_{next(_COUNTER)}")
+    imported = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph, name=""), []
+    )
+    return imported.prune(
+        [imported.graph.get_tensor_by_name(x.name) for x in frozen.inputs],
+        tf.nest.pack_sequence_as(
+            concrete.structured_outputs,
+            [imported.graph.get_tensor_by_name(name) for name in names],
+        ),
+    )
+
+
+def _simplified(frozen: Any) -> tf.compat.v1.GraphDef:
+    """Grappler's constant folding and what comes with it, in stock operations only."""
+    config = tf.compat.v1.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.min_graph_nodes = -1
+    # They depend on the processor at hand, and the server does them for its own.
+    options.remapping = options.OFF
+    options.layout_optimizer = options.OFF
+    meta_graph = tf.compat.v1.train.export_meta_graph(
+        graph_def=frozen.graph.as_graph_def(), graph=frozen.graph
+    )
+    ends = meta_graph.collection_def["train_op"].node_list.value
+    ends.extend(tensor.name for tensor in [*frozen.inputs, *frozen.outputs])
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def _rename_functions(graph: tf.compat.v1.GraphDef, suffix: str) -> None:
+    """Renames what Grappler changed: the names of functions are a process's."""
+    names = {function.signature.name for function in graph.library.function}
+    bodies = [function.node_def for function in graph.library.function]
+    for node in itertools.chain(graph.node, *bodies):
+        # It names a gradient function of this process.
+        node.attr.pop("_gradient_op_type", None)
+        if node.op in names:
+            node.op += suffix
+        for value in node.attr.values():
+            for function in (value.func, *value.list.func):
+                if function.name in names:
+                    function.name += suffix
+    for function in graph.library.function:
+        function.signature.name += suffix

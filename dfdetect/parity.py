@@ -1,0 +1,224 @@
+"""Whether an exported graph answers as the models did in training.
+
+The graph is loaded anew, as TensorFlow Serving loads it, and gets drawn pictures, a
+portrait, and files that are none.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import boxes as box_format
+from dfdetect import (
+    calibration,
+    chunks,
+    drawings,
+    evaluation,
+    images,
+    pipeline,
+    served_graph,
+)
+
+_NUM_DRAWN = 6
+_BROKEN = (b"", b"no picture")
+# Boxes that share less are not the same head.
+_SAME_HEAD = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """The largest differences, or how large they may be.
+
+    Attributes:
+        fake_probability: Of the same crop.
+        head_fake_probability: Of a head: where its box moves, so does what is cut out.
+        head_score: Of a head; one that is this near to the threshold may be missed.
+        box: Of a corner, as a share of the head's longer side.
+        embedding: 1 less the cosine.
+        heat_map: Mean over a map, which is in [0, 1].
+    """
+
+    fake_probability: float
+    head_fake_probability: float
+    head_score: float
+    box: float
+    embedding: float
+    heat_map: float
+
+
+BOUNDS = {
+    "float32": Drift(1e-4, 1e-4, 1e-4, 1e-4, 1e-5, 1e-3),
+    # Embeddings and explanations stay in float32. Of 109 heads of 12 photographs, boxes
+    # moved by .007 at most, and probabilities by .06 in one of a hundred.
+    "bfloat16": Drift(0.02, 0.15, 0.02, 0.01, 1e-5, 1e-3),
+}
+
+
+def check(
+    reference: pipeline.DeepfakePipeline,
+    directory: str,
+    bounds: Drift,
+) -> dict[str, Any]:
+    """Compares a saved graph with the models that it was made of.
+
+    Args:
+        reference: The graph before it was saved, with variables.
+        directory: The saved graph.
+        bounds: What is allowed.
+
+    Returns:
+        `num_heads` that were compared, and the `Drift`.
+
+    Raises:
+        ValueError: It drifts further, another head or status came, or a number is
+            missing.
+    """
+    pictures = [*drawings.encoded(_NUM_DRAWN), drawings.portrait(), *_BROKEN]
+    batch = np.array(pictures, object)
+    frame = images.decode_image(tf.constant(drawings.portrait())).numpy()[None]
+    outputs = {
+        "serving_default": reference.detect(batch),
+        "frames": reference.detect_frames(frame),
+        "classify_crops": reference.classify_crops(batch),
+        "embed": reference.embed(batch),
+        "explain": reference.explain(batch),
+    }
+    expected = {
+        name: {key: value.numpy() for key, value in values.items()}
+        for name, values in outputs.items()
+    }
+    with served_graph.signatures(directory) as run:
+        found = {
+            name: run(name, frame if name == "frames" else batch) for name in expected
+        }
+    for name in expected:
+        _check_status(name, expected[name], found[name])
+
+    described = reference.manifest
+    threshold = described["detector"]["score_threshold"]
+    heads = [
+        _compare_heads(expected[name], found[name], threshold, bounds.head_score)
+        for name in ("serving_default", "frames")
+    ]
+    crops = pictures[: -len(_BROKEN)]
+    by_training = _judged(reference.classifier, crops, described["classifier"])
+    judged = [
+        (expected["classify_crops"]["fake_probability"], "classify_crops"),
+        (expected["explain"]["fake_probability"], "explain"),
+        (np.append(by_training, [math.nan] * len(_BROKEN)), "classify_crops"),
+    ]
+    cosines = np.sum(expected["embed"]["embedding"] * found["embed"]["embedding"], -1)
+    heat_maps = expected["explain"]["heat_map"] - found["explain"]["heat_map"]
+    drift = Drift(
+        fake_probability=_largest(
+            *(_difference(x, found[name]["fake_probability"]) for x, name in judged)
+        ),
+        head_fake_probability=_largest(*(x["fake_probability"] for x in heads)),
+        head_score=_largest(*(x["head_score"] for x in heads)),
+        box=_largest(*(x["box"] for x in heads)),
+        embedding=_largest(1 - cosines[: len(crops)]),
+        heat_map=_largest(np.abs(heat_maps).mean((1, 2))),
+    )
+    for name, value in dataclasses.asdict(drift).items():
+        limit = getattr(bounds, name)
+        if not value <= limit:
+            raise ValueError(
+                f"the exported graph must answer as the models: {name} may drift by "
+                f"{limit:g}, got {value:g}."
+            )
+    return {
+        "num_heads": sum(len(x["box"]) for x in heads),
+        **{name: float(value) for name, value in dataclasses.asdict(drift).items()},
+    }
+
+
+def _judged(
+    classifier: keras.Model, crops: list[bytes], described: dict[str, Any]
+) -> np.ndarray:
+    """Fake probabilities of encoded crops, the way in which training measures them."""
+    size = described["image_size"]
+    decoded = [images.resize(images.decode_image(crop), size) for crop in crops]
+    logits = evaluation.logits_function(classifier)(tf.stack(decoded))
+    return calibration.probability(logits, described["temperature"])
+
+
+def _check_status(name: str, expected: chunks.Outputs, found: chunks.Outputs) -> None:
+    if expected.keys() != found.keys():
+        raise ValueError(
+            f"{name} must give {sorted(expected)}, the exported graph gives "
+            f"{sorted(found)}."
+        )
+    if "status" not in expected:
+        return
+    # A head that comes or goes near its threshold changes other statuses.
+    wanted, came = (
+        np.isin(outputs["status"], [images.UNREADABLE, images.TOO_LARGE])
+        for outputs in (expected, found)
+    )
+    if not np.array_equal(wanted, came):
+        raise ValueError(
+            f"status of {name} must be {expected['status'].tolist()}, the exported "
+            f"graph gives {found['status'].tolist()}."
+        )
+
+
+def _compare_heads(
+    expected: chunks.Outputs, found: chunks.Outputs, threshold: float, margin: float
+) -> dict[str, np.ndarray]:
+    """Differences of the heads that both graphs found.
+
+    Raises:
+        ValueError: A head that scores clearly above the threshold is missing in one.
+    """
+    differences: dict[str, list[float]] = {
+        "box": [],
+        "head_score": [],
+        "fake_probability": [],
+    }
+    for picture in range(len(expected["num_heads"])):
+        one, other = (
+            {
+                key: outputs[key][picture][: outputs["num_heads"][picture]]
+                for key in ("boxes", "head_scores", "fake_probabilities")
+            }
+            for outputs in (expected, found)
+        )
+        overlaps = np.asarray(box_format.iou(one["boxes"], other["boxes"]))
+        for heads, best in (
+            (one, overlaps.max(1, initial=0)),
+            (other, overlaps.max(0, initial=0)),
+        ):
+            clear = heads["head_scores"] > threshold + margin
+            if (best[clear] < _SAME_HEAD).any():
+                raise ValueError(
+                    f"the exported graph must find the heads of picture {picture}, "
+                    f"{len(one['boxes'])}, got {len(other['boxes'])}, not the same."
+                )
+        for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):
+            j = overlaps[i].argmax()
+            box = one["boxes"][i]
+            side = max(box[2] - box[0], box[3] - box[1])
+            differences["box"].append(np.abs(box - other["boxes"][j]).max() / side)
+            for key, name in (
+                ("head_score", "head_scores"),
+                ("fake_probability", "fake_probabilities"),
+            ):
+                pair = np.array([one[name][i], other[name][j]])
+                differences[key].append(_difference(*pair[:, None])[0])
+    return {name: np.array(values) for name, values in differences.items()}
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """How far each is off; 0 where both are NaN, infinite where one is."""
+    both = np.isnan(expected) & np.isnan(found)
+    difference = np.where(both, 0.0, np.abs(expected - found))
+    return np.where(np.isnan(difference), np.inf, difference)
+
+
+def _largest(*differences: np.ndarray) -> float:
+    values = np.concatenate([np.ravel(values) for values in differences])
+    return float(values.max(initial=0.0))

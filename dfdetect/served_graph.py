@@ -1,0 +1,73 @@
+"""A SavedModel as TensorFlow Serving sees it: its operations, and a session.
+
+TensorFlow Serving knows neither Python nor libraries of operations, and runs signatures
+by their names.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+
+# There is no public name for the message.
+from tensorflow.core.protobuf import saved_model_pb2
+
+# They are registered with TensorFlow, but call back into the Python that exported.
+_PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
+
+
+def check_operations(directory: str) -> None:
+    """Refuses a graph that stock TensorFlow without Python cannot run.
+
+    Raises:
+        ValueError: It has other operations; they are named.
+    """
+    foreign = {name for name in operations(directory) if not _is_stock(name)}
+    if foreign:
+        raise ValueError(
+            "the graph must have operations of stock TensorFlow only, "
+            f"got {', '.join(sorted(foreign))}."
+        )
+
+
+def operations(directory: str) -> set[str]:
+    """The operations of all signatures of a SavedModel, and of all their functions."""
+    saved = saved_model_pb2.SavedModel()
+    with open(os.path.join(directory, "saved_model.pb"), "rb") as file:
+        saved.ParseFromString(file.read())
+    found = set()
+    for meta_graph in saved.meta_graphs:
+        library = meta_graph.graph_def.library.function
+        functions = {function.signature.name for function in library}
+        found |= {node.op for node in meta_graph.graph_def.node} - functions
+        for function in library:
+            found |= {node.op for node in function.node_def} - functions
+    return found
+
+
+@contextlib.contextmanager
+def signatures(
+    directory: str,
+) -> Iterator[Callable[[str, np.ndarray], dict[str, np.ndarray]]]:
+    """Loads a SavedModel as TensorFlow Serving does.
+
+    Yields:
+        What runs a signature: its name and its only input, to its outputs.
+    """
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
+
+        def run(name: str, batch: np.ndarray) -> dict[str, np.ndarray]:
+            signature = meta_graph.signature_def[name]
+            (feed,) = signature.inputs.values()
+            fetches = {key: info.name for key, info in signature.outputs.items()}
+            return session.run(fetches, {feed.name: batch})
+
+        yield run
+
+
+def _is_stock(name: str) -> bool:
+    # What a library brings has its wrappers elsewhere.
+    return hasattr(tf.raw_ops, name) and name not in _PYTHON

@@ -1,0 +1,452 @@
+"""Asks a model server about pictures over gRPC, and prints one line of JSON for each.
+
+    python serve/client_grpc.py PATH... [--server=localhost:8500] [--model=dfdetect]
+
+PATH is a picture or a folder (searched recursively). Lines come in the order of the
+inputs, with what `dfdetect detect` says of a picture but for its size and verdict:
+`path`, `status`, `heads` and `fake_probability`. A file that got no answer has the
+status `failed` and an `error`.
+
+Exit code: 0 every file was read, 3 some were not, 2 usage error, 1 the server answered
+for none.
+
+Needs grpcio and protobuf, nothing of dfdetect: copy it where you like. The few messages
+that it sends and reads are described below, because those of tensorflow-serving-api
+import the whole of TensorFlow.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import json
+import math
+import os
+import random
+import struct
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+_STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
+_UNREAD = ("unreadable", "too_large", "failed")
+_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "unix")
+_RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
+_DIGITS = 6  # what is sure of a float32
+
+_PREDICT = "/tensorflow.serving.PredictionService/Predict"
+_FLOAT, _INT32, _STRING = 1, 3, 7  # of tensorflow.DataType
+
+# Number and type of the fields that we use: of model.proto, predict.proto,
+# tensor.proto and tensor_shape.proto. "+" is repeated, a message is named; maps are
+# repeated entries, which is how they travel.
+_MESSAGES = {
+    "Version": {"value": (1, "int64")},
+    "ModelSpec": {
+        "name": (1, "string"),
+        "version": (2, "Version"),
+        "signature_name": (3, "string"),
+        "version_label": (4, "string"),
+    },
+    "Dim": {"size": (1, "int64")},
+    "Shape": {"dim": (2, "Dim+")},
+    "Tensor": {
+        "dtype": (1, "int32"),
+        "tensor_shape": (2, "Shape"),
+        "tensor_content": (4, "bytes"),
+        "float_val": (5, "float+"),
+        "int_val": (7, "int32+"),
+        "string_val": (8, "bytes+"),
+    },
+    "Entry": {"key": (1, "string"), "value": (2, "Tensor")},
+    "Request": {"model_spec": (1, "ModelSpec"), "inputs": (2, "Entry+")},
+    "Response": {"outputs": (1, "Entry+"), "model_spec": (2, "ModelSpec")},
+}
+
+
+def _messages() -> dict[str, Any]:
+    """The classes of `_MESSAGES`, apart from whatever else is loaded."""
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(
+        name="client_grpc.proto", package="client_grpc", syntax="proto3"
+    )
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for key, (number, kind) in fields.items():
+            described = message.field.add(name=key, number=number)
+            repeated, kind = kind.endswith("+"), kind.rstrip("+")
+            described.label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+            if kind in _MESSAGES:
+                described.type = field.TYPE_MESSAGE
+                described.type_name = f".client_grpc.{kind}"
+            else:
+                described.type = getattr(field, f"TYPE_{kind.upper()}")
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(
+            pool.FindMessageTypeByName(f"client_grpc.{name}")
+        )
+        for name in _MESSAGES
+    }
+
+
+_CLASSES = _messages()
+
+
+class RequestError(Exception):
+    """A request failed.
+
+    Attributes:
+        passing: Whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class Client:
+    """Sends pictures to one model.
+
+    Args:
+        channel: To the server.
+        spec: A "ModelSpec".
+        token: Sent as bearer token unless empty.
+    """
+
+    def __init__(self, channel: grpc.Channel, spec: Any, token: str = "") -> None:
+        self._call = channel.unary_unary(
+            _PREDICT,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=_CLASSES["Response"].FromString,
+        )
+        self._spec = spec
+        self._metadata = [("authorization", f"Bearer {token}")] if token else None
+
+    def predict(self, content: bytes, deadline: float) -> dict[str, Any]:
+        """The outputs for one picture.
+
+        Args:
+            content: The bytes of its file.
+            deadline: On the clock of `time.monotonic`.
+
+        Raises:
+            RequestError: There is no answer, or an error.
+        """
+        request = _CLASSES["Request"](model_spec=self._spec)
+        tensor = request.inputs.add(key="image_bytes").value
+        tensor.dtype = _STRING
+        tensor.tensor_shape.dim.add(size=1)
+        tensor.string_val.append(content)
+        left = max(deadline - time.monotonic(), 0.0)
+        try:
+            response = self._call(request, timeout=left, metadata=self._metadata)
+        except grpc.RpcError as error:
+            code = error.code()
+            raise RequestError(
+                f"{code.name}: {error.details()}", passing=code in _RETRIED
+            ) from error
+        return {entry.key: values(entry.value)[0] for entry in response.outputs}
+
+
+def values(tensor: Any) -> list:
+    """The numbers of a "Tensor" as lists in lists.
+
+    Raises:
+        ValueError: It holds neither float32 nor int32, or not as many as it says.
+    """
+    if tensor.dtype not in (_FLOAT, _INT32):
+        raise ValueError(f"dtype must be {_FLOAT} or {_INT32}, got {tensor.dtype}")
+    is_float = tensor.dtype == _FLOAT
+    shape = [dim.size for dim in tensor.tensor_shape.dim]
+    count = math.prod(shape)
+    if tensor.tensor_content:
+        if len(tensor.tensor_content) != 4 * count:
+            raise ValueError(f"{count} numbers wanted")
+        code = "f" if is_float else "i"
+        flat = list(struct.unpack(f"<{count}{code}", tensor.tensor_content))
+    else:
+        flat = list(tensor.float_val if is_float else tensor.int_val)
+        # The last number stands for all that follow; none at all for zeros.
+        flat += [flat[-1] if flat else 0] * (count - len(flat))
+    for size in reversed(shape[1:]):
+        flat = [
+            flat[i * size : (i + 1) * size] for i in range(len(flat) // (size or 1))
+        ]
+    return flat
+
+
+def retried(
+    request: Callable[[float], dict[str, Any]], seconds: float, retries: int
+) -> dict[str, Any]:
+    """Repeats what fails in passing, with exponential back-off and full jitter.
+
+    Args:
+        request: Takes a deadline.
+        seconds: For all attempts together.
+        retries: Attempts after the first.
+
+    Raises:
+        RequestError: Of the last attempt.
+    """
+    deadline = time.monotonic() + seconds
+    for attempt in range(retries + 1):
+        try:
+            return request(deadline)
+        except RequestError as error:
+            longest = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
+            wait = random.uniform(0, longest)
+            late = time.monotonic() + wait >= deadline
+            if not error.passing or attempt == retries or late:
+                raise
+        time.sleep(wait)
+    raise AssertionError("retries must be 0 or more.")
+
+
+def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a picture, by the outputs for it."""
+    heads = zip(
+        outputs["boxes"],
+        outputs["head_scores"],
+        outputs["fake_probabilities"],
+        strict=True,
+    )
+    return {
+        "path": path,
+        "status": _STATUS_NAMES[outputs["status"]],
+        "heads": [
+            {
+                "box": [_number(x) for x in box],
+                "score": _number(score),
+                "fake_probability": _number(probability),
+            }
+            for box, score, probability in list(heads)[: outputs["num_heads"]]
+        ],
+        "fake_probability": _number(outputs["fake_probability"]),
+    }
+
+
+def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
+    """What is said of a picture that got no answer."""
+    empty = {"heads": [], "fake_probability": None}
+    return {"path": path, "status": status, **empty, "error": error}
+
+
+def find(paths: Sequence[str]) -> Iterator[str]:
+    """The pictures that paths name, in their order; of folders, in that of names."""
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if name[0] != ".")
+            for name in sorted(names):
+                if name[0] != "." and name.lower().endswith(_SUFFIXES):
+                    yield os.path.join(folder, name)
+
+
+def run(
+    ask: Callable[[str], dict[str, Any]], paths: Iterator[str], concurrency: int
+) -> int:
+    """Prints the line of each picture as soon as those before it are known.
+
+    Args:
+        ask: Gives the line of a path.
+        paths: Of the pictures.
+        concurrency: Requests at a time.
+
+    Returns:
+        The exit code.
+    """
+    seen: collections.Counter[str] = collections.Counter()
+    with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+
+        def print_next() -> None:
+            line = waiting.popleft().result()
+            seen[line["status"]] += 1
+            seen["answered"] += "error" not in line
+            print(json.dumps(line), flush=True)
+            if "error" in line:
+                say(f"{line['path']!r}: {line['error']}")
+
+        try:
+            for path in paths:
+                waiting.append(pool.submit(ask, path))
+                if len(waiting) > 4 * concurrency:
+                    print_next()
+            while waiting:
+                print_next()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if not seen:
+        say("no pictures")
+        return USAGE
+    if seen["failed"] and not seen["answered"]:
+        return FAILED
+    return UNREAD if any(seen[status] for status in _UNREAD) else 0
+
+
+def say(message: str) -> None:
+    """Tells the person, on standard error."""
+    print(f"client_grpc.py: {message}", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument(
+        "--server",
+        default="localhost:8500",
+        help="HOST:PORT; with dns:///HOST:PORT, requests go round all its addresses",
+    )
+    parser.add_argument("--model", default="dfdetect", help="its name on the server")
+    version = parser.add_mutually_exclusive_group()
+    version.add_argument("--version", type=int, help="by default the server's choice")
+    version.add_argument("--label", help="of a version, such as stable or canary")
+    parser.add_argument(
+        "--concurrency", type=_whole(1), default=8, help="requests at a time"
+    )
+    parser.add_argument(
+        "--deadline", type=_seconds, default=60.0, help="seconds for one file in all"
+    )
+    parser.add_argument(
+        "--retries",
+        type=_whole(0),
+        default=6,
+        help="of UNAVAILABLE and RESOURCE_EXHAUSTED",
+    )
+    parser.add_argument("--tls", action="store_true", help="encrypt; see --ca")
+    parser.add_argument("--ca", metavar="FILE", help="authorities; implies --tls")
+    parser.add_argument("--cert", metavar="FILE", help="our certificate, for --tls")
+    parser.add_argument("--key", metavar="FILE", help="its key")
+    parser.add_argument(
+        "--token_file",
+        metavar="FILE",
+        help="bearer token; by default the variable DFDETECT_TOKEN, if it is set",
+    )
+    flags = parser.parse_args(argv)
+    tls = flags.tls or bool(flags.ca)
+    if bool(flags.cert) != bool(flags.key):
+        parser.error("--cert and --key go together")
+    if flags.cert and not tls:
+        parser.error("--cert and --key need --tls or --ca")
+    try:
+        token = read_token(flags.token_file)
+        ca, cert, key = (_read(x) for x in (flags.ca, flags.cert, flags.key))
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    host = flags.server.rsplit("/", 1)[-1].rsplit(":", 1)[0]
+    if token and not tls and host not in _LOOPBACK:
+        parser.error("a token is only sent to another machine with --tls or --ca")
+
+    spec = _CLASSES["ModelSpec"](name=flags.model, signature_name="serving_default")
+    if flags.version is not None:
+        spec.version.value = flags.version
+    elif flags.label:
+        spec.version_label = flags.label
+    options = [
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.lb_policy_name", "round_robin"),
+    ]
+    if tls:
+        credentials = grpc.ssl_channel_credentials(ca, key, cert)
+        channel = grpc.secure_channel(flags.server, credentials, options)
+    else:
+        channel = grpc.insecure_channel(flags.server, options)
+    client = Client(channel, spec, token)
+
+    def ask(path: str) -> dict[str, Any]:
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            return failed_line(path, "unreadable", error.strerror or str(error))
+        try:
+            outputs = retried(
+                lambda deadline: client.predict(content, deadline),
+                flags.deadline,
+                flags.retries,
+            )
+            return result_line(path, outputs)
+        except RequestError as error:
+            return failed_line(path, "failed", str(error))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            return failed_line(path, "failed", f"not the outputs of dfdetect: {error}")
+
+    try:
+        with channel:
+            return run(ask, find(flags.paths), flags.concurrency)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+
+
+def read_token(path: str | None) -> str:
+    """The bearer token of a file, else of the environment, else "".
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The token is empty or no single word.
+    """
+    token = os.environ.get("DFDETECT_TOKEN", "")
+    if path:
+        with open(path, encoding="utf-8") as file:
+            token = file.read().strip()
+        if not token:
+            raise ValueError(f"no token in {path}")
+    if not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token must be one word of ASCII")
+    return token
+
+
+def _read(path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _number(value: float) -> float | None:
+    value = round(float(value), _DIGITS)
+    return None if math.isnan(value) else value
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"a whole number from {least} on, not {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"seconds above 0, not {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

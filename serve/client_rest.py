@@ -1,0 +1,391 @@
+"""Asks a model server about pictures over REST, and prints one line of JSON for each.
+
+    python serve/client_rest.py PATH... [--url=http://localhost:8501] [--model=dfdetect]
+
+PATH is a picture or a folder (searched recursively). Lines come in the order of the
+inputs, with what `dfdetect detect` says of a picture but for its size and verdict:
+`path`, `status`, `heads` and `fake_probability`. A file that got no answer has the
+status `failed` and an `error`.
+
+Exit code: 0 every file was read, 3 some were not, 2 usage error, 1 the server answered
+for none.
+
+The standard library is all that it needs, nothing of dfdetect: copy it where you like.
+"""
+
+import argparse
+import base64
+import collections
+import concurrent.futures
+import http.client
+import json
+import math
+import os
+import random
+import ssl
+import sys
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+
+_STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
+_UNREAD = ("unreadable", "too_large", "failed")
+_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_RETRIED = (429, 503)  # RESOURCE_EXHAUSTED, UNAVAILABLE
+_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
+_DIGITS = 6  # what is sure of a float32
+
+
+class RequestError(Exception):
+    """A request failed.
+
+    Attributes:
+        passing: Whether the same request may succeed later.
+    """
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class Client:
+    """Sends pictures to one model, over a kept connection for each thread.
+
+    Args:
+        url: Of the server, `http://` or `https://`.
+        path: Below it, of the model, with ":predict".
+        context: For `https`.
+        token: Sent as bearer token unless empty.
+    """
+
+    def __init__(
+        self, url: str, path: str, context: ssl.SSLContext | None, token: str = ""
+    ) -> None:
+        self._url = urllib.parse.urlsplit(url)
+        self._path = self._url.path.rstrip("/") + path
+        self._context = context
+        self._headers = {"Content-Type": "application/json"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._threads = threading.local()
+
+    def predict(self, content: bytes, deadline: float) -> dict[str, Any]:
+        """The outputs for one picture.
+
+        Args:
+            content: The bytes of its file.
+            deadline: On the clock of `time.monotonic`.
+
+        Raises:
+            RequestError: There is no answer, or an error.
+        """
+        encoded = base64.b64encode(content).decode()
+        body = json.dumps({"inputs": {"image_bytes": [{"b64": encoded}]}})
+        try:
+            code, answer = self._post(body, deadline)
+        except TimeoutError as error:
+            self._close()
+            raise RequestError("deadline exceeded") from error
+        except ssl.SSLCertVerificationError as error:
+            self._close()
+            raise RequestError(f"the server's certificate: {error}") from error
+        except (OSError, http.client.HTTPException) as error:
+            self._close()
+            raise RequestError(f"no answer: {error!r}", passing=True) from error
+        try:
+            document = json.loads(answer)
+            if code == 200:
+                return {key: rows[0] for key, rows in document["outputs"].items()}
+            message = document["error"]
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+            message = "not the answer of a model server"
+        raise RequestError(f"{code}: {message}", passing=code in _RETRIED)
+
+    def _post(self, body: str, deadline: float) -> tuple[int, bytes]:
+        connection = getattr(self._threads, "connection", None) or self._connect()
+        self._threads.connection = connection
+        connection.timeout = _left(deadline)
+        if connection.sock is not None:
+            connection.sock.settimeout(connection.timeout)
+        connection.request("POST", self._path, body, self._headers)
+        response = connection.getresponse()
+        parts = []
+        while part := response.read1(2**16):
+            parts.append(part)
+            left = _left(deadline)
+            if connection.sock is not None:
+                connection.sock.settimeout(left)
+        # Without it the connection would not take another request.
+        response.close()
+        return response.status, b"".join(parts)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        host, port = self._url.hostname or "", self._url.port
+        if self._url.scheme == "https":
+            return http.client.HTTPSConnection(host, port, context=self._context)
+        return http.client.HTTPConnection(host, port)
+
+    def _close(self) -> None:
+        self._threads.connection.close()
+
+
+def retried(
+    request: Callable[[float], dict[str, Any]], seconds: float, retries: int
+) -> dict[str, Any]:
+    """Repeats what fails in passing, with exponential back-off and full jitter.
+
+    Args:
+        request: Takes a deadline.
+        seconds: For all attempts together.
+        retries: Attempts after the first.
+
+    Raises:
+        RequestError: Of the last attempt.
+    """
+    deadline = time.monotonic() + seconds
+    for attempt in range(retries + 1):
+        try:
+            return request(deadline)
+        except RequestError as error:
+            longest = min(_FIRST_WAIT * 2**attempt, _LONGEST_WAIT)
+            wait = random.uniform(0, longest)
+            late = time.monotonic() + wait >= deadline
+            if not error.passing or attempt == retries or late:
+                raise
+        time.sleep(wait)
+    raise AssertionError("retries must be 0 or more.")
+
+
+def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
+    """What is said of a picture, by the outputs for it."""
+    heads = zip(
+        outputs["boxes"],
+        outputs["head_scores"],
+        outputs["fake_probabilities"],
+        strict=True,
+    )
+    return {
+        "path": path,
+        "status": _STATUS_NAMES[outputs["status"]],
+        "heads": [
+            {
+                "box": [_number(x) for x in box],
+                "score": _number(score),
+                "fake_probability": _number(probability),
+            }
+            for box, score, probability in list(heads)[: outputs["num_heads"]]
+        ],
+        "fake_probability": _number(outputs["fake_probability"]),
+    }
+
+
+def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
+    """What is said of a picture that got no answer."""
+    empty = {"heads": [], "fake_probability": None}
+    return {"path": path, "status": status, **empty, "error": error}
+
+
+def find(paths: Sequence[str]) -> Iterator[str]:
+    """The pictures that paths name, in their order; of folders, in that of names."""
+    for path in paths:
+        if not os.path.isdir(path):
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if name[0] != ".")
+            for name in sorted(names):
+                if name[0] != "." and name.lower().endswith(_SUFFIXES):
+                    yield os.path.join(folder, name)
+
+
+def run(
+    ask: Callable[[str], dict[str, Any]], paths: Iterator[str], concurrency: int
+) -> int:
+    """Prints the line of each picture as soon as those before it are known.
+
+    Args:
+        ask: Gives the line of a path.
+        paths: Of the pictures.
+        concurrency: Requests at a time.
+
+    Returns:
+        The exit code.
+    """
+    seen: collections.Counter[str] = collections.Counter()
+    with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
+        waiting: collections.deque[concurrent.futures.Future] = collections.deque()
+
+        def print_next() -> None:
+            line = waiting.popleft().result()
+            seen[line["status"]] += 1
+            seen["answered"] += "error" not in line
+            print(json.dumps(line), flush=True)
+            if "error" in line:
+                say(f"{line['path']!r}: {line['error']}")
+
+        try:
+            for path in paths:
+                waiting.append(pool.submit(ask, path))
+                if len(waiting) > 4 * concurrency:
+                    print_next()
+            while waiting:
+                print_next()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    if not seen:
+        say("no pictures")
+        return USAGE
+    if seen["failed"] and not seen["answered"]:
+        return FAILED
+    return UNREAD if any(seen[status] for status in _UNREAD) else 0
+
+
+def say(message: str) -> None:
+    """Tells the person, on standard error."""
+    print(f"client_rest.py: {message}", file=sys.stderr, flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    parser.add_argument("--url", default="http://localhost:8501")
+    parser.add_argument("--model", default="dfdetect", help="its name on the server")
+    version = parser.add_mutually_exclusive_group()
+    version.add_argument("--version", type=int, help="by default the server's choice")
+    version.add_argument("--label", help="of a version, such as stable or canary")
+    parser.add_argument(
+        "--concurrency", type=_whole(1), default=8, help="requests at a time"
+    )
+    parser.add_argument(
+        "--deadline", type=_seconds, default=60.0, help="seconds for one file in all"
+    )
+    parser.add_argument(
+        "--retries", type=_whole(0), default=6, help="of 429, 503 and lost connections"
+    )
+    parser.add_argument("--ca", metavar="FILE", help="authorities, for https")
+    parser.add_argument("--cert", metavar="FILE", help="our certificate, for https")
+    parser.add_argument("--key", metavar="FILE", help="its key")
+    parser.add_argument(
+        "--token_file",
+        metavar="FILE",
+        help="bearer token; by default the variable DFDETECT_TOKEN, if it is set",
+    )
+    flags = parser.parse_args(argv)
+    url = urllib.parse.urlsplit(flags.url)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        parser.error(f"--url must begin with http:// or https://, got {flags.url}")
+    if bool(flags.cert) != bool(flags.key):
+        parser.error("--cert and --key go together")
+    if url.scheme == "http" and (flags.ca or flags.cert):
+        parser.error("--ca, --cert and --key need --url=https://...")
+    try:
+        token = read_token(flags.token_file)
+        context = ssl.create_default_context(cafile=flags.ca)
+        if flags.cert:
+            context.load_cert_chain(flags.cert, flags.key)
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+    if token and url.scheme == "http" and url.hostname not in _LOOPBACK:
+        parser.error("a token is only sent to another machine by --url=https://...")
+
+    path = f"/v1/models/{urllib.parse.quote(flags.model, safe='')}"
+    if flags.version is not None:
+        path += f"/versions/{flags.version}"
+    elif flags.label:
+        path += f"/labels/{urllib.parse.quote(flags.label, safe='')}"
+    client = Client(flags.url, f"{path}:predict", context, token)
+
+    def ask(path: str) -> dict[str, Any]:
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError as error:
+            return failed_line(path, "unreadable", error.strerror or str(error))
+        try:
+            outputs = retried(
+                lambda deadline: client.predict(content, deadline),
+                flags.deadline,
+                flags.retries,
+            )
+            return result_line(path, outputs)
+        except RequestError as error:
+            return failed_line(path, "failed", str(error))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            return failed_line(path, "failed", f"not the outputs of dfdetect: {error}")
+
+    try:
+        return run(ask, find(flags.paths), flags.concurrency)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+
+
+def read_token(path: str | None) -> str:
+    """The bearer token of a file, else of the environment, else "".
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The token is empty or no single word.
+    """
+    token = os.environ.get("DFDETECT_TOKEN", "")
+    if path:
+        with open(path, encoding="utf-8") as file:
+            token = file.read().strip()
+        if not token:
+            raise ValueError(f"no token in {path}")
+    if not all("!" <= character <= "~" for character in token):
+        raise ValueError("the token must be one word of ASCII")
+    return token
+
+
+def _left(deadline: float) -> float:
+    """Seconds until the deadline.
+
+    Raises:
+        TimeoutError: There are none.
+    """
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _number(value: float) -> float | None:
+    value = round(float(value), _DIGITS)
+    return None if math.isnan(value) else value
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < least:
+            raise argparse.ArgumentTypeError(
+                f"a whole number from {least} on, not {text!r}"
+            )
+        return int(text)
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"seconds above 0, not {text!r}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Folded functions: the same numbers, loops and gradients, without variables."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import freezing, served_graph
+
+
+@pytest.fixture(name="function", scope="module")
+def _function():
+    """Logits, their gradient, and what a loop makes of them."""
+    keras.utils.set_random_seed(0)
+    pictures = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(8, 3)(pictures)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Activation("silu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(pictures, keras.layers.Dense(2)(x))
+
+    def call(pictures):
+        with tf.GradientTape() as tape:
+            tape.watch(pictures)
+            logits = model(pictures, training=False)
+        doubled = tf.while_loop(
+            lambda i, _: i < 3, lambda i, x: (i + 1, 2 * x), (0, logits)
+        )[1]
+        return {
+            "logits": logits,
+            "gradients": tape.gradient(logits, pictures),
+            "doubled": doubled,
+        }
+
+    spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, "pictures")
+    return tf.function(call, input_signature=[spec], autograph=False)
+
+
+def _pictures(count=3):
+    return np.random.default_rng(0).uniform(-1, 1, (count, 8, 8, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("precision, atol", [("float32", 1e-6), ("bfloat16", 0.02)])
+def test_the_same_numbers(function, precision, atol):
+    folded = freezing.fold(function, precision)
+    assert not folded.graph.variables and not folded.captured_inputs
+    for count in (0, 1, 3):
+        expected = function(_pictures(count))
+        found = folded(tf.constant(_pictures(count)))
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            assert found[name].dtype == tf.float32
+            np.testing.assert_allclose(found[name], value, atol=atol)
+
+
+def test_it_is_saved_within_another(function, tmp_path):
+    # Twice, as a graph has several: their loops must not be mixed up.
+    folded = [freezing.fold(function) for _ in range(2)]
+    spec = tf.TensorSpec([None, 8, 8, 3], tf.float32, "pictures")
+    module = tf.Module()
+    module.call = tf.function(
+        lambda pictures: {
+            "sum": folded[0](pictures)["doubled"] + folded[1](pictures)["doubled"]
+        },
+        input_signature=[spec],
+    )
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.call})
+    expected = function(_pictures())["doubled"].numpy()
+    with served_graph.signatures(str(tmp_path)) as run:
+        found = run("serving_default", _pictures())["sum"]
+    np.testing.assert_allclose(found, 2 * expected, atol=1e-4)
+    assert "VarHandleOp" not in served_graph.operations(str(tmp_path))
+
+
+def test_an_unknown_precision_is_refused(function):
+    with pytest.raises(ValueError, match="precision must be one of .* got 'float16'"):
+        freezing.fold(function, "float16")

@@ -1,0 +1,334 @@
+"""The exported version: folded, checked against its models, all of it or nothing."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import serving_messages
+import tensorflow as tf
+import tiny_pipeline
+from google.protobuf import text_format
+from tensorflow_serving.apis import prediction_log_pb2
+
+from dfdetect import (
+    drawings,
+    manifest,
+    parity,
+    pipeline,
+    publishing,
+    served_graph,
+    warmup,
+)
+from dfdetect.models import classifier as classifiers
+from dfdetect.models import efficientdet, weights
+
+_SIZES = [1, 2, 4]
+
+
+@pytest.fixture(name="graph", scope="module")
+def _graph():
+    return tiny_pipeline.build()
+
+
+@pytest.fixture(name="published", scope="module")
+def _published(graph, tmp_path_factory):
+    """Folder of a version in float32, and how far it drifts."""
+    directory = tmp_path_factory.mktemp("base") / "1"
+    return directory, publishing.publish(graph, str(directory), "float32", _SIZES, 1000)
+
+
+@pytest.fixture(name="lowered", scope="module")
+def _lowered(graph, tmp_path_factory):
+    """The same in bfloat16."""
+    directory = tmp_path_factory.mktemp("base") / "1"
+    return directory, publishing.publish(
+        graph, str(directory), "bfloat16", _SIZES, 1000
+    )
+
+
+def _batch():
+    return np.array([*drawings.encoded(3), b"", drawings.portrait()], object)
+
+
+def test_a_version_is_complete(published):
+    directory, _ = published
+    assert [x.name for x in directory.parent.iterdir()] == ["1"]
+    files = {str(x.relative_to(directory)) for x in directory.rglob("*")}
+    assert {
+        "saved_model.pb",
+        "assets/manifest.json",
+        "assets.extra/tf_serving_warmup_requests",
+        "batching_params.pbtxt",
+    } <= files
+    described = manifest.read(directory / "assets", "pipeline")
+    assert described["precision"] == "float32"
+    found = served_graph.operations(str(directory))
+    assert not {"VarHandleOp", "ReadVariableOp", "VariableV2"} & found
+    assert {"Conv2D", "NonMaxSuppressionV5", "While"} & found
+
+
+def test_float32_is_the_same(published):
+    # All signatures, in a session, against the models.
+    drift = dict(published[1])
+    assert drift.pop("num_heads") >= 15
+    assert max(drift.values()) < 1e-5
+
+
+@pytest.mark.slow
+def test_the_loaded_graph_answers_alike(graph, published):
+    loaded = pipeline.load(str(published[0]))
+    for name in ("detect", "classify_crops", "embed", "explain"):
+        expected = getattr(graph, name)(_batch())
+        found = getattr(loaded, name)(_batch())
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            np.testing.assert_allclose(found[key], value, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_bfloat16_is_near_and_smaller(graph, lowered, published):
+    directory, drift = lowered
+    assert 1e-6 < drift["fake_probability"] < 0.02 and 1e-7 < drift["box"] < 0.01
+    sizes = [
+        (folder / "saved_model.pb").stat().st_size
+        for folder in (directory, published[0])
+    ]
+    assert sizes[0] < sizes[1]
+    expected = {name: getattr(graph, name)(_batch()) for name in ("embed", "explain")}
+    with served_graph.signatures(str(directory)) as run:
+        # An index that was made in float32 stays valid, and so do explanations.
+        for name, outputs in expected.items():
+            for key, value in outputs.items():
+                np.testing.assert_allclose(run(name, _batch())[key], value, atol=1e-5)
+        found = run("serving_default", _batch())
+    assert found["status"].tolist() == [0, 0, 0, 2, 0]
+
+
+@pytest.mark.slow
+def test_another_answer_is_refused(graph, tmp_path):
+    tiny_pipeline.build(temperature=1.0).folded().save(str(tmp_path / "1"))
+    with pytest.raises(ValueError, match=r"fake_probability may drift by 0.0001, got"):
+        parity.check(graph, str(tmp_path / "1"), parity.BOUNDS["float32"])
+
+
+def test_heads_that_are_missing_are_told():
+    boxes = np.array([[[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1]]], np.float32)
+    outputs = {
+        "num_heads": np.array([2]),
+        "boxes": boxes,
+        "head_scores": np.array([[0.9, 0.51]]),
+        "fake_probabilities": np.array([[0.2, np.nan]]),
+    }
+    one = outputs | {"num_heads": np.array([1])}
+    # The second is at the threshold.
+    found = parity._compare_heads(outputs, one, 0.5, 0.02)
+    assert len(found["box"]) == 1
+    for pair in ((outputs, one), (one, outputs)):
+        with pytest.raises(ValueError, match="must find the heads of picture 0"):
+            parity._compare_heads(*pair, 0.5, 0.001)
+    moved = outputs | {"boxes": boxes + np.float32([[[0, 0, 0, 0.01]]])}
+    found = parity._compare_heads(outputs, moved, 0.5, 0.02)
+    np.testing.assert_allclose(found["box"], 0.02, rtol=1e-4)
+    judged = outputs | {"fake_probabilities": np.array([[0.2, 0.3]])}
+    found = parity._compare_heads(outputs, judged, 0.5, 0.02)
+    assert found["fake_probability"].tolist() == [0, np.inf]
+
+
+class _Graph:
+    """Saves a folder instead of a graph."""
+
+    def folded(self, precision):
+        return self
+
+    def save(self, directory):
+        # No server takes it for a version.
+        assert not os.path.basename(directory).isdecimal()
+        os.makedirs(directory)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize(
+    "module, function",
+    [
+        (served_graph, "check_operations"),
+        (parity, "check"),
+        (warmup, "write_batching"),
+    ],
+)
+def test_nothing_is_left_of_what_is_refused(
+    module, function, error, tmp_path, monkeypatch
+):
+    def refuse(*_):
+        raise error
+
+    for name in ("check_operations", "signatures"):
+        monkeypatch.setattr(served_graph, name, lambda *_: None)
+    for name in ("write_requests", "write_batching"):
+        monkeypatch.setattr(warmup, name, lambda *_: None)
+    monkeypatch.setattr(parity, "check", lambda *_: {})
+    monkeypatch.setattr(module, function, refuse)
+    with pytest.raises(error):
+        publishing.publish(_Graph(), str(tmp_path / "1"), "float32", _SIZES, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_version_is_never_replaced(tmp_path):
+    (tmp_path / "7").mkdir()
+    with pytest.raises(FileExistsError, match="is there already"):
+        publishing.publish(_Graph(), str(tmp_path / "7"), "float32", _SIZES, 0)
+    (tmp_path / "12.tmp").mkdir()
+    assert publishing.next_version(str(tmp_path)) == 8
+    assert publishing.next_version(str(tmp_path / "none")) == 1
+
+
+class _Python(tf.Module):
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32)])
+    def call(self, numbers):
+        return tf.map_fn(lambda x: tf.numpy_function(abs, [x], tf.float32), numbers)
+
+
+def test_python_in_the_graph_is_refused(tmp_path):
+    module = _Python()
+    tf.saved_model.save(module, str(tmp_path), {"serving_default": module.call})
+    with pytest.raises(ValueError, match="of stock TensorFlow only, got PyFunc"):
+        served_graph.check_operations(str(tmp_path))
+
+
+def test_operations_of_a_library_are_refused(tmp_path):
+    saved = served_graph.saved_model_pb2.SavedModel()
+    function = saved.meta_graphs.add().graph_def.library.function.add()
+    function.signature.name = "body"
+    function.node_def.add(op="Scann>ScannSearchBatched")
+    saved.meta_graphs[0].graph_def.node.add(op="body")
+    (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
+    with pytest.raises(ValueError, match="got Scann>ScannSearchBatched"):
+        served_graph.check_operations(str(tmp_path))
+
+
+def test_warm_up_requests_can_be_answered(published):
+    directory, _ = published
+    path = str(directory / warmup.REQUESTS)
+    with served_graph.signatures(str(directory)) as run:
+        records = list(tf.compat.v1.io.tf_record_iterator(path))
+        asked = []
+        for record in records:
+            request = prediction_log_pb2.PredictionLog.FromString(record)
+            request = request.predict_log.request
+            ((_, tensor),) = request.inputs.items()
+            batch = tf.make_ndarray(tensor)
+            signature = request.model_spec.signature_name
+            asked.append((signature, len(batch)))
+            if asked[-1] == ("serving_default", 1):  # All of them would take long.
+                assert run(signature, batch)["status"].tolist() == [0]
+    others = ("classify_crops", "embed", "explain", "frames")
+    assert asked == [("serving_default", size) for size in _SIZES] + [
+        (name, 1) for name in others
+    ]
+
+
+def test_batching_parameters(published):
+    text = (published[0] / warmup.BATCHING).read_text()
+    parsed = text_format.Parse(text, serving_messages.BatchingParameters())
+    assert parsed.max_batch_size.value == 4
+    assert list(parsed.allowed_batch_sizes) == _SIZES
+    assert parsed.batch_timeout_micros.value == 1000
+
+
+def test_drawn_pictures_decode():
+    pictures = drawings.encoded(4)
+    assert pictures == drawings.encoded(4) and pictures != drawings.encoded(4, seed=1)
+    shapes = {
+        cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR).shape
+        for x in pictures
+    }
+    assert len(shapes) == 4
+    assert pictures[0][:2] == b"\xff\xd8" and pictures[1][1:4] == b"PNG"
+
+
+# The script, with real models of the smallest size.
+
+
+@pytest.fixture(name="command", scope="module")
+def _command(tmp_path_factory):
+    base = tmp_path_factory.mktemp("models")
+    described = tiny_pipeline.build().manifest
+    described["detector"]["image_size"] = 128
+    described["classifier"]["image_size"] = 64
+    models = {
+        "detector": efficientdet.EfficientDet(image_size=128),
+        "classifier": classifiers.build("efficientnet_b0", 64),
+    }
+    for name, model in models.items():
+        manifest.write(base / name, described[name])
+        weights.save(model, base / name)
+    return ["serve/export.py", *(f"--{x}={base / x}" for x in models)]
+
+
+@pytest.mark.slow
+def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
+    done = run_script(*command, f"--output={tmp_path}", "--batch_sizes=1,2")
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "1")
+    assert "largest drift from the models: num_heads" in done.stderr
+    np.save(tmp_path / "pictures.npy", np.array(drawings.encoded(2)))
+    done = run_script(
+        *("-m", "tensorflow.python.tools.saved_model_cli", "run"),
+        *("--dir", tmp_path / "1", "--tag_set", "serve"),
+        *("--signature_def", "classify_crops"),
+        *("--inputs", f"image_bytes={tmp_path / 'pictures.npy'}"),
+        *("--outdir", tmp_path / "out"),
+    )
+    assert np.load(tmp_path / "out/status.npy").tolist() == [0, 0]
+    assert np.load(tmp_path / "out/fake_probability.npy").shape == (2,)
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(drawings.encoded(2)[1])
+    done = run_script(
+        "-m", "dfdetect.cli", "detect", picture, "--model", tmp_path / "1"
+    )
+    assert json.loads(done.stdout)["status"] in ("ok", "no_head", "head_too_small")
+
+
+@pytest.mark.slow
+def test_the_script_says_what_is_wrong(command, tmp_path, run_script):
+    command = [*command, f"--output={tmp_path / 'base'}"]
+    done = run_script(*command, "--batch_sizes=2,1", check=False)
+    assert done.returncode == 2
+    assert "must be ascending numbers from 1 on, got 2,1" in done.stderr
+    package = tmp_path / "path" / "tensorflow_serving"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('none')\n")
+    code = (
+        f"import sys; sys.path.insert(0, {str(package.parent)!r}); "
+        "sys.argv = sys.argv[1:]; import runpy; "
+        "runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = run_script("-c", code, *command, check=False)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.endswith("pip install 'dfdetect[serve]'"), done.stderr
+    assert not (tmp_path / "base").exists()
+
+
+@pytest.mark.slow
+def test_a_script_that_is_ended_leaves_nothing(command, tmp_path):
+    root = pathlib.Path(__file__).resolve().parents[1]
+    process = subprocess.Popen(
+        [sys.executable, *command, f"--output={tmp_path}"],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [x.name for x in tmp_path.iterdir() if x.name[0] != "."] == []
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,79 @@
+"""A chain of two small networks that finds three heads in every picture."""
+
+import types
+
+import keras
+import numpy as np
+
+from dfdetect import pipeline
+
+DETECTOR_SIZE, CROP_SIZE = 64, 40
+
+_ANCHORS = np.float32(
+    [[0.1, 0.0, 0.6, 0.4], [0.2, 0.5, 0.7, 0.9], [0.3, 0.3, 0.5, 0.5]]
+)
+
+
+@keras.saving.register_keras_serializable(package="test")
+class _Split(keras.layers.Layer):
+    """Three logits and boxes, at most a little off their anchors."""
+
+    def call(self, features):
+        logits, offsets = features[:, :3], features[:, 3:]
+        return (
+            keras.ops.reshape(keras.ops.tanh(logits) + 3.0, (-1, 3, 1)),
+            keras.ops.reshape(keras.ops.tanh(offsets) / 10, (-1, 3, 4)),
+        )
+
+
+def _network(size, num_outputs, name):
+    random = keras.initializers.RandomNormal
+    pictures = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(pictures)
+    for filters in (8, 12):
+        kernels = random(stddev=0.3, seed=filters)
+        x = keras.layers.Conv2D(filters, 5, strides=3, kernel_initializer=kernels)(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Activation("silu")(x)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    kernels = random(stddev=2.0, seed=1)
+    return pictures, keras.layers.Dense(
+        num_outputs, kernel_initializer=kernels, name=name
+    )(x)
+
+
+def build(**changes):
+    """The `DeepfakePipeline`; `changes` are of the classifier's manifest."""
+    pictures, features = _network(DETECTOR_SIZE, 15, "features")
+    detector = keras.Model(pictures, _Split()(features))
+    detector.anchors = types.SimpleNamespace(boxes=_ANCHORS)
+    classifier = keras.Model(*_network(CROP_SIZE, 1, "logits"))
+    description = {
+        "kind": "pipeline",
+        "format": 1,
+        "detector": {
+            "kind": "detector",
+            "phi": 0,
+            "image_size": DETECTOR_SIZE,
+            "anchor_scale": 4.0,
+            "num_classes": 1,
+            "score_threshold": 0.5,
+            "iou_threshold": 0.5,
+            "max_detections": 5,
+            "labels": ["head"],
+        },
+        "classifier": {
+            "kind": "classifier",
+            "model": "efficientnet_b0",
+            "image_size": CROP_SIZE,
+            "crop_margin": 1.3,
+            "temperature": 2.0,
+            "thresholds": {"real_below": 0.5, "fake_from": 0.5},
+            "labels": ["real", "fake"],
+            **changes,
+        },
+        "max_detections": 5,
+        "min_head_size": 10,
+        "versions": {},
+    }
+    return pipeline.DeepfakePipeline(detector, classifier, description)
