@@ -34,8 +34,8 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     "float32",
     ["float32", "bfloat16"],
-    "Of convolutions. bfloat16 halves the weights, and the time on processors that "
-    "compute in it (avx512_bf16, AMX); on others it costs time.",
+    "Of convolutions. bfloat16 has smaller weights and takes less time on processors "
+    "that compute in it (avx512_bf16, AMX); on others it takes more.",
 )
 _BATCH_SIZES = flags.DEFINE_list(
     "batch_sizes",
