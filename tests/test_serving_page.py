@@ -7,7 +7,6 @@ import urllib.request
 
 import pytest
 import serving_support
-import tensorflow as tf
 
 from dfdetect import cli, images
 from dfdetect.serving import page
@@ -45,23 +44,8 @@ PIPELINE = {
 }
 
 
-def heads():
-    """The signatures of our graph, which find nothing in anything."""
-    v1 = tf.compat.v1
-    image_bytes = v1.placeholder(tf.string, [None], "image_bytes")
-    zeros = tf.zeros(tf.shape(image_bytes))
-    names = "num_heads boxes head_scores fake_probabilities fake_probability status"
-    inputs = {"image_bytes": image_bytes}
-    found = {name: tf.identity(zeros) for name in names.split()}
-    maps = {"heat_map": zeros + 1.0, "fake_probability": zeros + 2.0}
-    return {
-        "serving_default": (inputs, found, "predict"),
-        "explain": (inputs, maps, "predict"),
-    }
-
-
 def without_explain():
-    return {"serving_default": heads()["serving_default"]}
+    return {"serving_default": serving_support.no_heads()["serving_default"]}
 
 
 def write(folder, signatures, manifest):
@@ -77,9 +61,9 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for name, signatures, manifest in (
         ("half", serving_support.half_plus(2.0), PIPELINE),
-        ("bare", heads, None),
-        ("older", heads, {**PIPELINE, "kind": "detector"}),
-        ("ours", heads, PIPELINE),
+        ("bare", serving_support.no_heads, None),
+        ("older", serving_support.no_heads, {**PIPELINE, "kind": "detector"}),
+        ("ours", serving_support.no_heads, PIPELINE),
     ):
         write(folder / name / "1", signatures, manifest)
     return folder
