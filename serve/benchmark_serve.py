@@ -291,7 +291,7 @@ def alone(pictures: list[bytes], batch_size: int, threads: int) -> float:
 
 def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Of what TensorFlow's loader says of its own making.
+    # What the graph's loader says of its own making is not for this person.
     logging.set_verbosity(logging.ERROR)
     sources, _ = files.find([_IMAGES.value])
     pictures = [files.read(source.path) for source in sources]

@@ -212,6 +212,11 @@ def test_problems_are_told_in_words(browser, tmp_path):
     )
     assert "more than 64 megapixels" in fails(browser, tmp_path / "many.png")
     assert browser.evaluate("document.querySelector('#again').hidden")
+    browser.evaluate(
+        "document.dispatchEvent(new DragEvent('drop', "
+        "{dataTransfer: new DataTransfer()}))"
+    )
+    assert browser.text("#problem p") == "That is no file."
     PIL.Image.new("RGB", (80, 60), (90, 120, 90)).save(tmp_path / "green.png")
     assert shows(browser, tmp_path / "green.png")["status"] == "no_head"
     assert "No head was found" in browser.text("#reason")

@@ -24,7 +24,7 @@ let running = new AbortController();
 
 for (const id of ["file", "camera"]) {
   at(id).addEventListener("change", ({ target }) => {
-    take(target.files);
+    if (target.files.length) take(target.files);
     target.value = ""; // The same file may be chosen again.
   });
 }
@@ -55,7 +55,7 @@ document.addEventListener("paste", (event) => {
 start();
 
 function take(files) {
-  if (!files.length) return;
+  if (!files.length) return told(new Problem("file", "That is no file."));
   file = files[0];
   start();
 }
@@ -77,7 +77,7 @@ async function start() {
     at("model").textContent = modelLine();
     if (file) await look(file, signal);
     // Where the form was, or the button, there is nothing now.
-    if (!focused.checkVisibility()) (file ? at("verdict") : at("file")).focus();
+    if (!focused.getClientRects().length) (file ? at("verdict") : at("file")).focus();
   } catch (error) {
     if (signal.aborted) return;
     busy("");
@@ -152,7 +152,8 @@ function show(line, outputs, bitmap) {
     );
   }
   at("verdict").replaceChildren("Verdict: ", tag(line.verdict ?? "none"));
-  at("reason").textContent = reason(line);
+  const hidden = bitmap ? "" : " This browser cannot show the picture.";
+  at("reason").textContent = reason(line) + hidden;
   at("stage").hidden = !bitmap;
   at("heat").hidden = !(
     information.explains && bitmap && heads.some((head) => head.probability !== null)
@@ -262,6 +263,7 @@ async function explain(heads, bitmap, signal) {
       painted(crop, bitmap, x, y, side, side);
       // Without loss, so that the classifier sees what it saw.
       const png = await new Promise((resolve) => crop.toBlob(resolve, "image/png"));
+      if (!png) throw new Problem("file", "this browser cannot cut out the head.");
       const found = await predicted("explain", png, signal);
       if (signal.aborted) return;
       const map = heat(found.heat_map);
