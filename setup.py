@@ -105,7 +105,12 @@ setup(
     # Only the package: `datasets`, `train`, `serve` are folders of scripts, and a
     # top-level `datasets` would overwrite Hugging Face's.
     packages=find_packages(include=["dfdetect", "dfdetect.*"]),
-    package_data={"dfdetect": ["default_weights/*/*", "default_weights/*.md"]},
+    package_data={
+        "dfdetect": [
+            *("default_weights/*/*", "default_weights/*.md"),
+            "serving/demo/*",
+        ]
+    },
     install_requires=_CORE,
     extras_require={
         "audit": _AUDIT,

@@ -37,6 +37,15 @@ def clip(boxes: Tensor) -> Tensor:
     return ops.clip(boxes, 0.0, 1.0)
 
 
+def margin_ratio(margin: float) -> fractions.Fraction:
+    """The margin of `square_crops` to a thousandth, as a ratio of integers.
+
+    1.3 itself is no binary fraction, and the result must not depend on the precision of
+    the product.
+    """
+    return fractions.Fraction(margin).limit_denominator(1000)
+
+
 def square_crops(
     boxes: Tensor, height: Tensor | int, width: Tensor | int, margin: float
 ) -> Tensor:
@@ -58,9 +67,7 @@ def square_crops(
         int32 `[N, 3]`: y and x of the top-left pixel and the side, at least 1. The
         square lies inside the image.
     """
-    # A ratio of integers: 1.3 itself is no binary fraction, and the result must not
-    # depend on the precision of the product.
-    ratio = fractions.Fraction(margin).limit_denominator(1000)
+    ratio = margin_ratio(margin)
     height = ops.cast(height, "int32")
     width = ops.cast(width, "int32")
     scale = ops.cast(ops.stack([height, width, height, width]), "float32")

@@ -46,6 +46,14 @@ def test_wheel_holds_the_default_weights(wheel):
             assert f"dfdetect/default_weights/{part}/{name}" in names
 
 
+def test_wheel_holds_the_page_to_try_a_model(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    files = list((ROOT / "dfdetect" / "serving" / "demo").iterdir())
+    assert {file.suffix for file in files} == {".html", ".css", ".js", ".svg"}
+    for file in files:
+        assert str(file.relative_to(ROOT)) in names
+
+
 def test_wheel_brings_the_command_and_the_core(wheel):
     archive = zipfile.ZipFile(wheel)
     metadata = f"dfdetect-{dfdetect.__version__}.dist-info"

@@ -122,6 +122,11 @@ class ModelStore:
                 if not version.users:
                     self._advance()
 
+    def names(self) -> list[str]:
+        """Of the models that are wanted, in the order in which they came."""
+        with self._changed:
+            return [name for name, model in self._models.items() if model.config.name]
+
     def known(self, name: str) -> bool:
         """Whether there is or was a model of that name."""
         return name in self._models

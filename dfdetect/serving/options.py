@@ -46,6 +46,7 @@ class Options:
     drain_seconds: float = 30.0
     tensorflow_intra_op_parallelism: int = 0
     tensorflow_inter_op_parallelism: int = 0
+    demo: bool = False
     token: str = ""
 
 
@@ -85,6 +86,7 @@ _HELP = {
     "drain_seconds": "how long a stopping server waits for requests in flight",
     "tensorflow_intra_op_parallelism": "threads of an operation; 0: all cores",
     "tensorflow_inter_op_parallelism": "operations at a time; 0: as many as cores",
+    "demo": "also a page to try a model of dfdetect with a browser, at the REST port",
 }
 # What must not be 0.
 _POSITIVE = (
@@ -160,6 +162,8 @@ def of(arguments: argparse.Namespace) -> Options:
         raise ValueError("--batching_parameters_file needs --enable_batching")
     if not options.port and not options.rest_api_port:
         raise ValueError("--port and --rest_api_port cannot both be 0")
+    if options.demo and not options.rest_api_port:
+        raise ValueError("--demo needs a --rest_api_port")
     if options.port == options.rest_api_port:
         raise ValueError(f"--port and --rest_api_port are both {options.port}")
     for name in _POSITIVE:

@@ -26,6 +26,7 @@ class Servable:
     Attributes:
         name: Of the model.
         version: Its number.
+        directory: Its folder.
         signatures: See `saved_model.SavedModel`.
     """
 
@@ -33,12 +34,14 @@ class Servable:
         self,
         name: str,
         version: int,
+        directory: str,
         model: saved_model.SavedModel,
         batcher: batching.Batcher | None,
         counted: metrics.Metrics,
     ) -> None:
         self.name = name
         self.version = version
+        self.directory = directory
         self.signatures = model.signatures
         self._model = model
         self._batcher = batcher
@@ -124,7 +127,7 @@ class Loader:
         if parameters is not None:
             counted = functools.partial(self._metrics.batch, name)
             batcher = batching.Batcher(model.run, parameters, counted)
-        servable = Servable(name, version, model, batcher, self._metrics)
+        servable = Servable(name, version, directory, model, batcher, self._metrics)
         try:
             self._answer_warmup(servable, os.path.join(directory, WARMUP))
         except BaseException:

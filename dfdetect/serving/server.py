@@ -6,7 +6,6 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +20,7 @@ from dfdetect.serving import (
     metrics,
     model_store,
     options,
+    page,
     ports,
     rest,
     security,
@@ -38,14 +38,13 @@ class Server:
 
     Args:
         settings: The flags.
-        routes: See `rest.Application`.
 
     Raises:
         OSError: A file cannot be read.
         ValueError: A file is not what it should be.
     """
 
-    def __init__(self, settings: options.Options, routes: Sequence[Any] = ()) -> None:
+    def __init__(self, settings: options.Options) -> None:
         self._settings = settings
         token = security.Token(settings.token) if settings.token else None
         tls, credentials = None, None
@@ -98,7 +97,9 @@ class Server:
             metrics_path,
             token,
             settings.max_request_bytes,
-            routes,
+            page.routes(self.store, token, settings.max_request_bytes)
+            if settings.demo
+            else (),
         )
         self._ports: list[ports.RestPort | ports.GrpcPort] = []
         if settings.rest_api_port:
@@ -135,6 +136,8 @@ class Server:
         if self._settings.model_config_file_poll_wait_seconds:
             self._tasks.append(asyncio.create_task(self._keep_config()))
         say(f"serving {', '.join(names)} at {' and '.join(map(str, self._ports))}")
+        if self._settings.demo:
+            say(f"a page to try it: {self._ports[0]}{page.PATH}")
 
     async def stop(self) -> None:
         """Takes no more requests, and answers those it has taken."""
@@ -174,12 +177,11 @@ class Server:
                 say(f"the model config stays as it was: {error}")
 
 
-def run(settings: options.Options, routes: Sequence[Any] = ()) -> int:
+def run(settings: options.Options) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         settings: The flags.
-        routes: See `rest.Application`.
 
     Raises:
         OSError, ValueError, errors.ServingError: It could not begin.
@@ -189,7 +191,7 @@ def run(settings: options.Options, routes: Sequence[Any] = ()) -> int:
     for name in ("tornado.access", "tornado.general"):
         logging.getLogger(name).setLevel("ERROR")
     _warn(settings)
-    return asyncio.run(_run(Server(settings, routes)))
+    return asyncio.run(_run(Server(settings)))
 
 
 async def _run(server: Server) -> int:

@@ -1,0 +1,98 @@
+// What the graph's numbers mean. Nothing here knows of the page.
+
+/** The verdict on a fake probability: see dfdetect/calibration.py. */
+export function verdict(probability, thresholds) {
+  if (probability === null) return null;
+  // The graph's float32, not its decimal digits, is compared.
+  const exact = Math.fround(probability);
+  if (exact >= thresholds.fake_from) return "fake";
+  return exact < thresholds.real_below ? "real" : "uncertain";
+}
+
+/**
+ * The squares of pixels that were cut around boxes: `square_crops` of dfdetect/boxes.py,
+ * in float32 and integers as there.
+ *
+ * `boxes` are [ymin, xmin, ymax, xmax] in [0, 1], `margin` is [numerator, denominator].
+ * Gives {y, x, side} for each.
+ */
+export function squareCrops(boxes, height, width, margin) {
+  const half = (number) => Math.floor(number / 2);
+  const clip = (number, most) => Math.min(Math.max(number, 0), most);
+  return boxes.map((box) => {
+    const [y1, x1, y2, x2] = box.map((edge, i) =>
+      roundedToEven(Math.fround(Math.fround(edge) * (i % 2 ? width : height))),
+    );
+    let side = Math.floor((Math.max(y2 - y1, x2 - x1) * margin[0]) / margin[1]);
+    const y = clip(half(y1 + y2) - half(side), height - 1);
+    const x = clip(half(x1 + x2) - half(side), width - 1);
+    side = Math.max(Math.min(side, height - y, width - x), 1);
+    return { y, x, side };
+  });
+}
+
+function roundedToEven(number) {
+  const below = Math.floor(number);
+  const rest = number - below;
+  if (rest !== 0.5) return Math.round(number);
+  return below % 2 ? below + 1 : below;
+}
+
+/** The line that `dfdetect detect` prints for a picture. */
+export function resultLine(name, outputs, size, information) {
+  const status = information.statuses[outputs.status];
+  const known = size !== null && status !== "unreadable";
+  const heads = [];
+  for (let i = 0; i < outputs.num_heads; i++) {
+    heads.push({
+      box: outputs.boxes[i].map(sixDigits),
+      score: sixDigits(outputs.head_scores[i]),
+      fake_probability: sixDigits(outputs.fake_probabilities[i]),
+    });
+  }
+  return {
+    path: name,
+    kind: "image",
+    status,
+    width: known ? size.width : null,
+    height: known ? size.height : null,
+    heads,
+    fake_probability: sixDigits(outputs.fake_probability),
+    verdict: verdict(outputs.fake_probability, information.thresholds),
+  };
+}
+
+function sixDigits(number) {
+  return number === null ? null : Number(number.toFixed(6));
+}
+
+/**
+ * An answer of the server. It writes NaN, which is no JSON, for what there is not; no
+ * string of an answer to numbers can hold one.
+ */
+export function parse(text) {
+  return JSON.parse(text.replace(/-?\b(NaN|Infinity)\b/g, "null"));
+}
+
+/**
+ * The file without a note to turn the picture, where the graph does not follow it: it
+ * does in JPEGs alone, and browsers in PNG and WebP, too.
+ */
+export function withoutOrientation(bytes) {
+  const letters = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
+  const numbers = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const isPng = bytes.length > 8 && numbers.getUint32(0) === 0x89504e47;
+  const isWebp =
+    bytes.length > 12 && letters(0) === "RIFF" && letters(8) === "WEBP";
+  if (!isPng && !isWebp) return bytes;
+  const changed = bytes.slice();
+  for (let at = isPng ? 8 : 12; at + 8 <= bytes.length; ) {
+    // A chunk of an unknown name is passed over.
+    const name = letters(isPng ? at + 4 : at);
+    if (isPng && name === "eXIf") changed.set([0x78, 0x78, 0x58, 0x78], at + 4);
+    if (isWebp && name === "EXIF") changed.set([0x4a, 0x55, 0x4e, 0x4b], at);
+    const size = numbers.getUint32(isPng ? at : at + 4, !isPng);
+    at += isPng ? size + 12 : size + 8 + (size % 2);
+  }
+  return changed;
+}

@@ -1,0 +1,346 @@
+"""Loads `dfdetect serve` as many clients at once do, with batching and without.
+
+    python serve/benchmark_serve.py --model_base_path=BASE --images=FOLDER \
+        [--protocol=grpc|rest] [--seconds=60] [--clients=16] [--requests=5000]
+
+Starts a server without --enable_batching, then one with it, on the same pictures, and
+prints a table in Markdown with the machine, its load and the command; below it the
+second server's memory after 500 and after --requests requests, and what the graph does
+alone, without a server. Needs pip install 'dfdetect[serve]'.
+"""
+
+import base64
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from absl import flags, logging
+
+import dfdetect
+from dfdetect import files, machine, script
+
+_MODEL_BASE_PATH = flags.DEFINE_string(
+    "model_base_path", None, "Folder of the versions of an export.", required=True
+)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of pictures.", required=True)
+_PROTOCOL = flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "Of the clients.")
+_CLIENTS = flags.DEFINE_integer("clients", 16, "At a time.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 60.0, "Of load for each server.", 0.1)
+_REQUESTS = flags.DEFINE_integer(
+    "requests", 5000, "After which memory is compared; 0: not.", lower_bound=0
+)
+_MAX_BATCH_SIZE = flags.DEFINE_integer("max_batch_size", 8, "Pictures.", lower_bound=1)
+_BATCH_TIMEOUT = flags.DEFINE_integer(
+    "batch_timeout_micros", 20_000, "How long a batch waits for others.", lower_bound=0
+)
+_BATCH_THREADS = flags.DEFINE_integer(
+    "num_batch_threads", 1, "Batches that run at a time.", lower_bound=1
+)
+
+_MODEL = "dfdetect"
+_FIRST_REQUESTS = 500
+_SIZES = "batching:processed_batch_size"
+_TICK = 0.02
+
+# Sends a picture; raises what went wrong.
+Ask = Callable[[bytes], None]
+
+
+class Load:
+    """Clients that each send pictures, one after the other, until stopped.
+
+    Args:
+        connect: Gives each client its `Ask`.
+        pictures: What they send, in turns.
+        clients: How many they are.
+    """
+
+    def __init__(
+        self, connect: Callable[[], Ask], pictures: list[bytes], clients: int
+    ) -> None:
+        self._pictures = pictures
+        self._stopping = threading.Event()
+        # When each was answered, and how long that took; appending is atomic.
+        self.answers: list[tuple[float, float]] = []
+        self.failures: list[str] = []
+        self._threads = [
+            threading.Thread(target=self._send, args=(connect(), i), daemon=True)
+            for i in range(clients)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wait_for(self, count: int) -> None:
+        """Waits until so many requests have been answered or have failed."""
+        while len(self.answers) + len(self.failures) < count:
+            time.sleep(_TICK)
+
+    def stop(self) -> None:
+        """Stops once each has its answer."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, ask: Ask, number: int) -> None:
+        while not self._stopping.is_set():
+            begun = time.monotonic()
+            try:
+                ask(self._pictures[number % len(self._pictures)])
+            except Exception as error:
+                self.failures.append(f"{type(error).__name__}: {error}")
+                time.sleep(0.1)
+            else:
+                ended = time.monotonic()
+                self.answers.append((ended, ended - begun))
+            number += _CLIENTS.value
+
+
+def grpc_client(port: int) -> Ask:
+    """Asks `serving_default` over a channel of its own."""
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    channel = grpc.insecure_channel(
+        f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]
+    )
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def ask(picture: bytes) -> None:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = _MODEL
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([picture]))
+        answer = stub.Predict(request, timeout=300)
+        _check(answer.outputs["status"].int_val[0])
+
+    return ask
+
+
+def rest_client(port: int) -> Ask:
+    """Asks `serving_default` over a connection of its own."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+
+    def ask(picture: bytes) -> None:
+        encoded = base64.b64encode(picture).decode()
+        body = json.dumps({"instances": [{"b64": encoded}]})
+        connection.request("POST", f"/v1/models/{_MODEL}:predict", body)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {document}")
+        _check(document["predictions"][0]["status"])
+
+    return ask
+
+
+def _check(status: int) -> None:
+    if status in (2, 3):
+        raise RuntimeError(f"the picture has the status {status}")
+
+
+@contextlib.contextmanager
+def server(*arguments: str) -> Iterator[tuple[int, int]]:
+    """A server's ports of gRPC and REST, once it has loaded its model."""
+    ports = []
+    for _ in range(2):
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            ports.append(found.getsockname()[1])
+    command = [sys.executable, "-m", "dfdetect.cli", "serve", *arguments]
+    command += [f"--model_base_path={_MODEL_BASE_PATH.value}", f"--model_name={_MODEL}"]
+    command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(command, stderr=messages)
+        try:
+            while not _serves(ports[1]):
+                if process.poll() is not None:
+                    messages.seek(0)
+                    raise RuntimeError(f"no server: {messages.read()[-1000:]}")
+                time.sleep(0.2)
+            yield ports[0], ports[1]
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _serves(port: int) -> bool:
+    try:
+        path = f"http://127.0.0.1:{port}/v1/models/{_MODEL}"
+        with urllib.request.urlopen(path, timeout=10) as answer:
+            return b"AVAILABLE" in answer.read()
+    except OSError:
+        return False
+
+
+def metric(port: int, name: str) -> float:
+    """The sum of a metric over its labels."""
+    path = f"http://127.0.0.1:{port}/monitoring/prometheus/metrics"
+    with urllib.request.urlopen(path, timeout=60) as answer:
+        page = answer.read().decode()
+    pattern = rf"^(?::tensorflow:serving:)?{re.escape(name)}(?:\{{.*\}})? (\S+)$"
+    return sum(map(float, re.findall(pattern, page, re.M)))
+
+
+def measure(
+    pictures: list[bytes], requests: int, *arguments: str
+) -> tuple[dict[str, float], dict[int, float]]:
+    """Loads a server.
+
+    Args:
+        pictures: What is sent.
+        requests: How many at least; 0: what the seconds give.
+        arguments: Flags of the server.
+
+    Returns:
+        The figures of a row of the table, and MiB of the server's memory by the number
+        of requests that it had answered.
+    """
+    with server(*arguments) as (port, rest_port):
+        over_rest = _PROTOCOL.value == "rest"
+        connect = rest_client if over_rest else grpc_client
+        load = Load(
+            lambda: connect(rest_port if over_rest else port), pictures, _CLIENTS.value
+        )
+        memory: dict[int, float] = {}
+
+        def look() -> None:
+            count = len(load.answers)
+            for wanted in (_FIRST_REQUESTS, requests):
+                if requests and wanted not in memory and count >= wanted:
+                    resident = metric(rest_port, "process_resident_memory_bytes")
+                    memory[wanted] = resident / 2**20
+
+        # The graph's first runs, of each batch size, are slower.
+        load.wait_for(4 * _CLIENTS.value)
+        before = [metric(rest_port, f"{_SIZES}_{part}") for part in ("sum", "count")]
+        start = time.monotonic()
+        while time.monotonic() < start + _SECONDS.value:
+            look()
+            time.sleep(_TICK)
+        end = time.monotonic()
+        after = [metric(rest_port, f"{_SIZES}_{part}") for part in ("sum", "count")]
+        seconds = [took for at, took in list(load.answers) if start <= at <= end]
+        while len(memory) < 2 and requests and not load.failures:
+            look()
+            time.sleep(_TICK)
+        load.stop()
+    if not seconds:
+        raise RuntimeError(f"no answer in time: {load.failures[:1]}")
+    examples, batches = (b - a for a, b in zip(before, after, strict=True))
+    for failure in load.failures[:1]:
+        script.say(f"{len(load.failures)} errors, the first: {failure}")
+    p50, p95, p99 = np.percentile(seconds, [50, 95, 99])
+    row = {
+        "requests/s": len(seconds) / (end - start),
+        "p50, s": p50,
+        "p95, s": p95,
+        "p99, s": p99,
+        "errors": len(load.failures),
+        # Without batching there are no batches, and no metrics of them.
+        "mean batch size": examples / batches if batches else 1.0,
+    }
+    return row, memory
+
+
+def alone(pictures: list[bytes], batch_size: int, threads: int) -> float:
+    """Pictures/s of the graph without a server, from so many threads."""
+    from dfdetect.serving import saved_model, versions
+
+    found = versions.find(_MODEL_BASE_PATH.value)
+    model = saved_model.SavedModel(found[max(found)])
+    signature = model.signatures[saved_model.DEFAULT_SIGNATURE]
+    fetches = [info.name for info in signature.outputs.values()]
+    done: list[int] = []
+
+    def run(number: int, end: float) -> None:
+        while time.monotonic() < end:
+            chosen = [pictures[(number + i) % len(pictures)] for i in range(batch_size)]
+            number += batch_size
+            feed = {signature.inputs["image_bytes"].name: np.array(chosen, object)}
+            model.run(feed, fetches)
+            done.append(batch_size)
+
+    # The first runs are slower.
+    run(0, time.monotonic() + min(5.0, _SECONDS.value))
+    done.clear()
+    start = time.monotonic()
+    runners = [
+        threading.Thread(target=run, args=(50 * i, start + min(20.0, _SECONDS.value)))
+        for i in range(threads)
+    ]
+    for runner in runners:
+        runner.start()
+    for runner in runners:
+        runner.join()
+    speed = sum(done) / (time.monotonic() - start)
+    model.close()
+    return speed
+
+
+def main(argv: list[str]) -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # What the graph's loader says of its own making is not for this person.
+    logging.set_verbosity(logging.ERROR)
+    sources, _ = files.find([_IMAGES.value])
+    pictures = [files.read(source.path) for source in sources]
+    if not pictures:
+        raise ValueError(f"--images must hold pictures: {_IMAGES.value}")
+    load = os.getloadavg()[0]
+    parameters = (
+        f"max_batch_size {{ value: {_MAX_BATCH_SIZE.value} }}\n"
+        f"batch_timeout_micros {{ value: {_BATCH_TIMEOUT.value} }}\n"
+        f"num_batch_threads {{ value: {_BATCH_THREADS.value} }}\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "batching.config"
+        path.write_text(parameters, encoding="utf-8")
+        rows = {"off": measure(pictures, 0)[0]}
+        rows["on"], memory = measure(
+            pictures,
+            _REQUESTS.value,
+            *("--enable_batching", f"--batching_parameters_file={path}"),
+        )
+    print(f"dfdetect {dfdetect.__version__}.")
+    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    print(
+        f"Command: `{' '.join(['python', 'serve/benchmark_serve.py', *sys.argv[1:]])}`,"
+        f" {len(pictures)} given pictures; {_CLIENTS.value} clients over "
+        f"{_PROTOCOL.value} for {_SECONDS.value:.0f} s; batches of up to "
+        f"{_MAX_BATCH_SIZE.value}, which wait {_BATCH_TIMEOUT.value} us, "
+        f"{_BATCH_THREADS.value} at a time.\n"
+    )
+    names = list(rows["on"])
+    print(f"| batching | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
+    for name, row in rows.items():
+        values = (
+            str(value) if isinstance(value, int) else f"{value:.2f}"
+            for value in row.values()
+        )
+        print(f"| {name} | {' | '.join(values)} |")
+    ratio = rows["on"]["requests/s"] / rows["off"]["requests/s"]
+    print(f"\nBatching gives {ratio:.2f} times the requests/s.")
+    for count, mebibytes in memory.items():
+        print(f"Memory after {count} requests: {mebibytes:.0f} MiB.")
+    if len(memory) == 2:
+        first, last = memory.values()
+        print(f"That is {100 * (last / first - 1):+.1f} %.")
+    print("\n| graph alone: batch | threads | pictures/s |\n|---|---|---|")
+    for batch_size, threads in ((1, 1), (1, 2), (_MAX_BATCH_SIZE.value, 1)):
+        speed = alone(pictures, batch_size, threads)
+        print(f"| {batch_size} | {threads} | {speed:.2f} |")
+
+
+if __name__ == "__main__":
+    script.run(main)

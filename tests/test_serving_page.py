@@ -1,0 +1,190 @@
+"""The page of `dfdetect serve --demo`, without a browser."""
+
+import json
+import pathlib
+import re
+import urllib.request
+
+import pytest
+import serving_support
+
+from dfdetect import cli, images
+from dfdetect.serving import page
+
+FOLDER = pathlib.Path(page.__file__).parent / "demo"
+INFO = f"{page.PATH}info.json"
+CLASSIFIER = {
+    "kind": "classifier",
+    "model": "xception",
+    "image_size": 96,
+    "crop_margin": 1.3,
+    "temperature": 1.0,
+    "thresholds": {"real_below": 0.25, "fake_from": 0.75, "rates": [0.1]},
+    "labels": ["real", "fake"],
+    "secret": "/home/someone/data",
+}
+DETECTOR = {
+    "kind": "detector",
+    "phi": 0,
+    "image_size": 128,
+    "anchor_scale": 4.0,
+    "num_classes": 1,
+    "score_threshold": 0.3,
+    "iou_threshold": 0.5,
+    "max_detections": 10,
+    "labels": ["head"],
+}
+PIPELINE = {
+    "kind": "pipeline",
+    "format": 1,
+    "max_detections": 10,
+    "min_head_size": 24,
+    "detector": DETECTOR,
+    "classifier": CLASSIFIER,
+}
+
+
+def without_explain():
+    return {"serving_default": serving_support.no_heads()["serving_default"]}
+
+
+def write(folder, signatures, manifest):
+    serving_support.save(folder, signatures)
+    if manifest is not None:
+        (folder / "assets").mkdir(exist_ok=True)
+        (folder / "assets" / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Bases by name; of the last one alone the page can make use."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, signatures, manifest in (
+        ("half", serving_support.half_plus(2.0), PIPELINE),
+        ("bare", serving_support.no_heads, None),
+        ("older", serving_support.no_heads, {**PIPELINE, "kind": "detector"}),
+        ("ours", serving_support.no_heads, PIPELINE),
+    ):
+        write(folder / name / "1", signatures, manifest)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def started(models, tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "models.config"
+    names = ("half", "bare", "older", "ours")
+    path.write_text(
+        serving_support.config_text(**{name: (models / name, "") for name in names})
+    )
+    with serving_support.in_process(
+        model_config_file=str(path), demo=True, token="s3cret", max_request_bytes=5000
+    ) as started:
+        yield started
+
+
+def get(started, path, method="GET", **headers):
+    request = urllib.request.Request(
+        started.client.url + path, method=method, headers=headers
+    )
+    return urllib.request.urlopen(request, timeout=60)
+
+
+def test_files_come_with_their_types_and_a_strict_policy(started):
+    types = {
+        "": "text/html; charset=utf-8",
+        "index.html": "text/html; charset=utf-8",
+        "style.css": "text/css; charset=utf-8",
+        "page.js": "text/javascript; charset=utf-8",
+        "icon.svg": "image/svg+xml",
+    }
+    for name, kind in types.items():
+        with get(started, page.PATH + name) as answer:
+            assert answer.read() == (FOLDER / (name or "index.html")).read_bytes()
+            assert answer.headers["Content-Type"] == kind
+            policy = answer.headers["Content-Security-Policy"].split("; ")
+            assert policy[0] == "default-src 'none'"
+            assert "script-src 'self'" in policy and "frame-ancestors 'none'" in policy
+            assert not re.search(r"unsafe|\*|http", " ".join(policy))
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert "Server" not in answer.headers
+    with get(started, page.PATH, "HEAD") as answer:
+        assert answer.read() == b"" and answer.status == 200
+
+
+@pytest.mark.parametrize("path", ["/", page.PATH.rstrip("/")])
+def test_the_way_to_the_page(started, path):
+    with get(started, path) as answer:
+        assert answer.url == started.client.url + page.PATH
+
+
+@pytest.mark.parametrize(
+    "path", ["none.js", "../page.py", "..%2fpage.py", "%2e%2e/page.py", "a/b", "."]
+)
+def test_other_files_are_not_there(started, path):
+    status, answer = started.client.rest(page.PATH + path)
+    assert status == 404 and "error" in answer
+    assert started.client.rest(page.PATH, b"x")[0] == 405
+
+
+def test_the_page_names_nothing_from_elsewhere():
+    for path in FOLDER.iterdir():
+        text = path.read_text(encoding="utf-8")
+        addresses = set(re.findall(r"\w+://[^\s\"'<>]+", text))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, path.name
+        assert not re.search(r"innerHTML|style=|<script>|\son\w+=", text), path.name
+
+
+def test_what_the_page_must_know(started):
+    status, found = started.client.rest(INFO)
+    assert status == 200
+    assert found == {
+        "model": "ours",
+        "version": 1,
+        "explains": True,
+        "thresholds": {"real_below": 0.25, "fake_from": 0.75},
+        "crop_margin": [13, 10],
+        "min_head_size": 24,
+        "statuses": list(images.STATUS_NAMES),
+        "max_pixels": images.MAX_PIXELS,
+        "max_request_bytes": 5000,
+    }
+
+
+def test_the_page_needs_no_token_and_what_it_must_know_does(started):
+    stranger = serving_support.Client(started.port, started.rest_port)
+    assert stranger.rest(page.PATH)[0] == 200
+    assert stranger.rest(INFO)[0] == 401
+    assert stranger.rest("/v1/models/ours")[0] == 401
+    stranger.close()
+
+
+def test_the_page_follows_the_latest_version_and_tells_when_there_is_none(
+    tmp_path,
+):
+    base = tmp_path / "base"
+    write(base / "1", serving_support.half_plus(2.0), None)
+    with serving_support.in_process(
+        model_base_path=str(base), model_name="m", demo=True
+    ) as started:
+        missing = {"error": "No model of dfdetect is available"}
+        assert started.client.rest(INFO) == (404, missing)
+        write(tmp_path / "new", without_explain, PIPELINE)
+        (tmp_path / "new").rename(base / "2")
+        serving_support.eventually(lambda: started.client.rest(INFO)[0] == 200)
+        found = started.client.rest(INFO)[1]
+        assert (found["version"], found["explains"]) == (2, False)
+        assert str(tmp_path) not in json.dumps(found)
+
+
+def test_without_the_flag_there_is_no_page(models):
+    with serving_support.in_process(model_base_path=str(models / "ours")) as started:
+        for path in ("/", page.PATH, INFO):
+            assert started.client.rest(path)[0] == 404
+
+
+def test_the_page_needs_the_port_of_rest(tmp_path, capsys):
+    base = ["--model_base_path", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        cli.main(["serve", *base, "--demo", "--rest_api_port", "0"])
+    assert "--demo needs a --rest_api_port" in capsys.readouterr().err

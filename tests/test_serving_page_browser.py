@@ -1,0 +1,321 @@
+"""The page of `dfdetect serve --demo` in a real Chromium, with the default weights."""
+
+import json
+import os
+import pathlib
+
+import chromium_support
+import numpy as np
+import PIL.Image
+import pytest
+import serving_support
+
+from dfdetect import boxes, calibration, detect, files, pipeline
+from dfdetect.serving import options, page
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        chromium_support.PATH is None, reason="no Chromium: apt-get install chromium"
+    ),
+]
+
+TOKEN = "s3cret"
+SIZES = {"desktop": (1280, 900, False), "phone": (390, 844, True)}
+MAPS = "document.querySelectorAll('#marks .map').length"
+
+
+@pytest.fixture(scope="module")
+def version(tmp_path_factory, run_script):
+    """The folder of the exported default weights."""
+    base = tmp_path_factory.mktemp("dfdetect")
+    run_script("serve/export.py", f"--output={base}")
+    return base / "1"
+
+
+@pytest.fixture(scope="module")
+def url(version):
+    """Of the page of a server with a token, that takes files below 1.5 MB."""
+    rest_port = serving_support.free_port()
+    process = serving_support.start_process(
+        *("--model_base_path", version.parent, "--model_name", "dfdetect", "--demo"),
+        *("--port", "0", "--rest_api_port", rest_port),
+        *("--max_request_bytes", 2_000_000),
+        environment={options.TOKEN_VARIABLE: TOKEN},
+    )
+    yield f"http://127.0.0.1:{rest_port}{page.PATH}"
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def expected(version):
+    """The function `expected(path)`: the line of `dfdetect detect`."""
+    graph = pipeline.load(str(version))
+    thresholds = graph.manifest["classifier"]["thresholds"]
+
+    def line(path):
+        source = files.Source(str(path), "")
+        (found,) = detect.findings(graph.detect, [source], thresholds)
+        return found.result | {"path": pathlib.Path(path).name}
+
+    return line
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory):
+    started = chromium_support.Browser(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def browser(chromium, url):
+    """At the page, with the token given."""
+    chromium.call("Fetch.disable")
+    chromium.resize(*SIZES["desktop"])
+    chromium.go(url)
+    give_token(chromium)
+    return chromium
+
+
+def give_token(browser):
+    browser.until("document.activeElement.id == 'token'")
+    browser.write(TOKEN)
+    browser.press("Enter")
+    browser.until("document.querySelector('#model').textContent != ''")
+
+
+def shows(browser, path):
+    """The JSON that the page shows of a picture, once all is there."""
+    browser.choose("#file", path)
+    browser.until("!document.querySelector('#result').hidden")
+    judged = "document.querySelectorAll('.scale').length"
+    browser.until(f"{MAPS} == {judged}")
+    return json.loads(browser.evaluate("document.querySelector('#json').textContent"))
+
+
+def fails(browser, path):
+    """What the page says when there is nothing to show."""
+    browser.choose("#file", path)
+    browser.until("document.querySelector('#problem').innerText.trim() != ''")
+    assert browser.evaluate("document.querySelector('#result').hidden")
+    return browser.text("#problem p")
+
+
+def check_same(found, wanted):
+    np.testing.assert_allclose(
+        [[*head["box"], head["score"]] for head in found["heads"]],
+        [[*head["box"], head["score"]] for head in wanted["heads"]],
+        atol=1e-5,
+    )
+    probabilities = [
+        [head["fake_probability"] for head in line["heads"]] for line in (found, wanted)
+    ]
+    np.testing.assert_allclose(*np.array(probabilities, float), atol=1e-4)
+    for key in ("path", "kind", "status", "width", "height", "verdict"):
+        assert found[key] == wanted[key], key
+
+
+def check_quiet(browser, url):
+    """Nothing asked of others, and nothing to complain of."""
+    origin = url.removesuffix(page.PATH)
+    asked = browser.told("Network.requestWillBeSent")
+    assert asked
+    assert all(sent["request"]["url"].startswith(f"{origin}/") for sent in asked)
+    assert not browser.told("Runtime.exceptionThrown")
+    assert not browser.told("Runtime.consoleAPICalled")
+    told = [entry["entry"] for entry in browser.told("Log.entryAdded")]
+    # That the token is wanted.
+    assert all("401" in entry["text"] for entry in told), told
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
+    browser, url, expected, size, tmp_path
+):
+    browser.resize(*SIZES[size])
+    found = shows(browser, files.sample())
+    check_same(found, expected(files.sample()))
+    heads = found["heads"]
+    assert heads and heads[0]["fake_probability"] is not None
+    # Over the picture, each box has its place and its probability.
+    places = browser.evaluate("""[...document.querySelectorAll('.box')].map(box => {
+        const a = box.getBoundingClientRect();
+        const b = document.querySelector('#picture').getBoundingClientRect();
+        return [box.innerText, (a.top - b.top) / b.height, (a.left - b.left) / b.width,
+                (a.bottom - b.top) / b.height, (a.right - b.left) / b.width];
+    })""")
+    for text, *place in places:
+        head = heads[int(text.split(":")[0]) - 1]
+        assert text.split(": ")[1] == f"{100 * head['fake_probability']:.0f} %"
+        np.testing.assert_allclose(place, head["box"], atol=0.01)
+    assert len(places) == len(heads) == browser.evaluate(MAPS)
+    assert found["verdict"] in browser.text("#verdict")
+    assert found["verdict"] in browser.text("[role=status]")
+    # No map is of another crop than the graph's.
+    assert "decodes" not in browser.text("#heads")
+    # It fits, and fingers meet what they aim at.
+    assert browser.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    small = browser.evaluate("""[...document.querySelectorAll('.button, summary')]
+        .filter(x => x.checkVisibility() && x.getBoundingClientRect().height < 44)
+        .map(x => x.innerText)""")
+    assert small == []
+    assert ("Take a picture" in browser.text("#drop")) == (size == "phone")
+    check_quiet(browser, url)
+    folder = pathlib.Path(os.environ.get("DFDETECT_SCREENSHOTS") or tmp_path)
+    browser.screenshot(folder / f"{size}.png")
+
+
+def test_the_keyboard_alone_is_enough(browser):
+    browser.call("Page.setInterceptFileChooserDialog", enabled=True)
+    browser.until("document.activeElement.id == 'file'")
+    assert (
+        browser.evaluate("""getComputedStyle(
+        document.querySelector('#file + label')).outlineStyle""")
+        == "solid"
+    )
+    browser.press(" ")
+    while not browser.told("Page.fileChooserOpened"):
+        browser.pump()
+    node = browser.told("Page.fileChooserOpened")[0]["backendNodeId"]
+    browser.call("DOM.setFileInputFiles", backendNodeId=node, files=[files.sample()])
+    browser.call("Page.setInterceptFileChooserDialog", enabled=False)
+    browser.until("!document.querySelector('#result').hidden")
+    reached = []
+    focused = "document.activeElement.id || document.activeElement.tagName"
+    for _ in range(3):
+        browser.press("Tab")
+        reached.append(browser.evaluate(focused))
+        if reached[-1] == "heat-shown":
+            shown = "getComputedStyle(document.querySelector('.map')).display"
+            browser.until(f"{MAPS} > 0")
+            assert browser.evaluate(shown) != "none"
+            browser.press(" ")
+            assert browser.evaluate(shown) == "none"
+        if reached[-1] == "SUMMARY":
+            browser.press("Enter")
+    assert reached == ["heat-shown", "SUMMARY", "json"]
+    assert '"fake_probability"' in browser.text("#json")
+
+
+def test_problems_are_told_in_words(browser, tmp_path):
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "large.jpg").write_bytes(b"\xff\xd8" * 800_000)
+    PIL.Image.new("L", (9000, 8000)).save(tmp_path / "many.png")
+    assert fails(browser, tmp_path / "empty.jpg") == "The file is empty."
+    assert "text.jpg is no picture" in fails(browser, tmp_path / "text.jpg")
+    assert "has 1.6 MB; this server takes 1.5 MB" in fails(
+        browser, tmp_path / "large.jpg"
+    )
+    assert "more than 64 megapixels" in fails(browser, tmp_path / "many.png")
+    assert browser.evaluate("document.querySelector('#again').hidden")
+    browser.evaluate(
+        "document.dispatchEvent(new DragEvent('drop', "
+        "{dataTransfer: new DataTransfer()}))"
+    )
+    assert browser.text("#problem p") == "That is no file."
+    PIL.Image.new("RGB", (80, 60), (90, 120, 90)).save(tmp_path / "green.png")
+    assert shows(browser, tmp_path / "green.png")["status"] == "no_head"
+    assert "No head was found" in browser.text("#reason")
+
+
+def test_a_busy_server_is_asked_again(browser, tmp_path):
+    PIL.Image.new("RGB", (80, 60), (90, 120, 90)).save(tmp_path / "green.png")
+    answers = {503: "The server is busy", 504: "took too long", 500: "answered 500: no"}
+    for status, words in answers.items():
+        browser.call("Fetch.enable", patterns=[{"urlPattern": "*:predict"}])
+        browser.events.clear()
+        browser.choose("#file", tmp_path / "green.png")
+        while not browser.told("Fetch.requestPaused"):
+            browser.pump()
+        browser.call(
+            "Fetch.fulfillRequest",
+            requestId=browser.told("Fetch.requestPaused")[0]["requestId"],
+            responseCode=status,
+            body="eyJlcnJvciI6ICJubyJ9",  # {"error": "no"}
+        )
+        browser.until("document.querySelector('#problem').innerText.trim() != ''")
+        assert words in browser.text("#problem")
+        browser.call("Fetch.disable")
+        browser.evaluate("document.querySelector('#again').focus()")
+        browser.press("Enter")
+        browser.until("!document.querySelector('#result').hidden")
+        assert browser.text("#problem").strip() == ""
+        # The button has gone, and the focus with it to what there is to read.
+        assert browser.evaluate("document.activeElement.id") == "verdict"
+
+
+def test_a_wrong_token_is_told_and_none_is_kept(chromium, url):
+    chromium.call("Fetch.disable")
+    chromium.go(url)
+    chromium.until("document.activeElement.id == 'token'")
+    assert chromium.text("#problem p") == "This server asks for a token."
+    chromium.write("wrong")
+    chromium.press("Enter")
+    chromium.until(
+        "document.querySelector('#problem p').innerText.startsWith('That is not')"
+    )
+    give_token(chromium)
+    kept = "localStorage.length + sessionStorage.length + document.cookie.length"
+    assert chromium.evaluate(kept) == 0
+    assert chromium.evaluate("document.querySelector('#token').value") == ""
+    chromium.go(url)
+    chromium.until("document.activeElement.id == 'token'")
+
+
+@pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.webp"])
+def test_pictures_are_turned_as_the_graph_turns_them(browser, expected, tmp_path, name):
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    with PIL.Image.open(files.sample()) as portrait:
+        portrait.save(tmp_path / name, exif=exif)
+    check_same(shows(browser, tmp_path / name), expected(tmp_path / name))
+    # What the classifier was given is what the map is of.
+    assert "decodes" not in browser.text("#heads")
+
+
+def test_squares_and_verdicts_are_those_of_the_package(browser):
+    random = np.random.default_rng(0)
+    height, width, margin = 481, 640, 1.3
+    corners = random.random((300, 2, 2), np.float32) * np.float32(1.1)
+    # Halves of pixels, where rounding shows.
+    corners[:100] = np.round(corners[:100] * 2 * 640) / (2 * 640)
+    corners = np.sort(np.clip(corners, 0, 1), axis=1).reshape(-1, 4)
+    ratio = boxes.margin_ratio(margin).as_integer_ratio()
+    found = browser.evaluate(
+        "import('./heads.js').then(m => m.squareCrops("
+        f"{json.dumps(corners.tolist())}, {height}, {width}, {list(ratio)})"
+        ".map(s => [s.y, s.x, s.side]))"
+    )
+    wanted = boxes.square_crops(corners, height, width, margin)
+    np.testing.assert_array_equal(found, np.asarray(wanted))
+
+    thresholds = {"real_below": 0.3, "fake_from": float(np.float32(0.7))}
+    values = [0.0, 0.3, 0.7, 0.2999, 0.5, 1.0, *np.float32([0.3, 0.7]).tolist()]
+    found = browser.evaluate(
+        f"import('./heads.js').then(m => {values}.map(p => m.verdict(p, "
+        f"{json.dumps(thresholds)})))"
+    )
+    assert found == [
+        calibration.verdict(float(np.float32(value)), thresholds) for value in values
+    ]
+
+
+def test_a_person_may_want_no_motion_and_a_dark_page(browser):
+    def style(selector, name, pseudo=""):
+        return browser.evaluate(
+            f"getComputedStyle(document.querySelector({selector!r}), {pseudo!r}).{name}"
+        )
+
+    light = style("body", "backgroundColor")
+    browser.evaluate("document.querySelector('#status').classList.add('busy')")
+    assert style("#status", "animationName", "::before") == "turn"
+    wishes = {"prefers-color-scheme": "dark", "prefers-reduced-motion": "reduce"}
+    features = [{"name": name, "value": value} for name, value in wishes.items()]
+    browser.call("Emulation.setEmulatedMedia", features=features)
+    assert style("#status", "animationName", "::before") == "none"
+    assert style("body", "backgroundColor") != light
+    browser.call("Emulation.setEmulatedMedia", features=[])
