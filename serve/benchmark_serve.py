@@ -4,9 +4,11 @@
         [--protocol=grpc|rest] [--seconds=60] [--clients=16] [--requests=5000]
 
 Starts a server without --enable_batching, then one with it, on the same pictures, and
-prints a table in Markdown with the machine, its load and the command; below it the
-second server's memory after 500 and after --requests requests, and what the graph does
-alone, without a server. Needs pip install 'dfdetect[serve]'.
+prints a table in Markdown with the machine, its load and the command; below it what the
+graph does alone, without a server, and the memory of a third server, with batching,
+after 500 and after --requests requests. The processor time of a picture depends less
+than its speed on what else the machine does, and bounds it: so many cores over that
+time. Needs pip install 'dfdetect[serve]'.
 """
 
 import base64
@@ -51,7 +53,12 @@ _BATCH_THREADS = flags.DEFINE_integer(
 
 _MODEL = "dfdetect"
 _FIRST_REQUESTS = 500
-_SIZES = "batching:processed_batch_size"
+_COUNTED = (
+    "batching:processed_batch_size_sum",
+    "batching:processed_batch_size_count",
+    "process_cpu_seconds_total",
+    "request_count",
+)
 _TICK = 0.02
 
 # Sends a picture; raises what went wrong.
@@ -193,69 +200,69 @@ def metric(port: int, name: str) -> float:
     return sum(map(float, re.findall(pattern, page, re.M)))
 
 
-def measure(
-    pictures: list[bytes], requests: int, *arguments: str
-) -> tuple[dict[str, float], dict[int, float]]:
-    """Loads a server.
-
-    Args:
-        pictures: What is sent.
-        requests: How many at least; 0: what the seconds give.
-        arguments: Flags of the server.
-
-    Returns:
-        The figures of a row of the table, and MiB of the server's memory by the number
-        of requests that it had answered.
-    """
+@contextlib.contextmanager
+def loaded(pictures: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
+    """A load on a server with these flags, and its port of REST."""
     with server(*arguments) as (port, rest_port):
         over_rest = _PROTOCOL.value == "rest"
         connect = rest_client if over_rest else grpc_client
         load = Load(
             lambda: connect(rest_port if over_rest else port), pictures, _CLIENTS.value
         )
-        memory: dict[int, float] = {}
-
-        def look() -> None:
-            count = len(load.answers)
-            for wanted in (_FIRST_REQUESTS, requests):
-                if requests and wanted not in memory and count >= wanted:
-                    resident = metric(rest_port, "process_resident_memory_bytes")
-                    memory[wanted] = resident / 2**20
-
-        # The graph's first runs, of each batch size, are slower.
-        load.wait_for(4 * _CLIENTS.value)
-        before = [metric(rest_port, f"{_SIZES}_{part}") for part in ("sum", "count")]
-        start = time.monotonic()
-        while time.monotonic() < start + _SECONDS.value:
-            look()
-            time.sleep(_TICK)
-        end = time.monotonic()
-        after = [metric(rest_port, f"{_SIZES}_{part}") for part in ("sum", "count")]
-        seconds = [took for at, took in list(load.answers) if start <= at <= end]
-        while len(memory) < 2 and requests and not load.failures:
-            look()
-            time.sleep(_TICK)
-        load.stop()
-    if not seconds:
-        raise RuntimeError(f"no answer in time: {load.failures[:1]}")
-    examples, batches = (b - a for a, b in zip(before, after, strict=True))
+        try:
+            yield load, rest_port
+        finally:
+            load.stop()
     for failure in load.failures[:1]:
         script.say(f"{len(load.failures)} errors, the first: {failure}")
+
+
+def measure(pictures: list[bytes], *arguments: str) -> dict[str, float]:
+    """Loads a server for some seconds; a row of the table by column."""
+    with loaded(pictures, *arguments) as (load, rest_port):
+        # The graph's first runs, of each batch size, are slower.
+        load.wait_for(4 * _CLIENTS.value)
+        before = [metric(rest_port, name) for name in _COUNTED]
+        start = time.monotonic()
+        time.sleep(_SECONDS.value)
+        end = time.monotonic()
+        after = [metric(rest_port, name) for name in _COUNTED]
+        seconds = [took for at, took in list(load.answers) if start <= at <= end]
+    if not seconds:
+        raise ValueError(f"no answer within {_SECONDS.value} s")
+    pictures_run, batches, processor, requests_run = np.subtract(after, before)
     p50, p95, p99 = np.percentile(seconds, [50, 95, 99])
-    row = {
+    return {
         "requests/s": len(seconds) / (end - start),
         "p50, s": p50,
         "p95, s": p95,
         "p99, s": p99,
         "errors": len(load.failures),
         # Without batching there are no batches, and no metrics of them.
-        "mean batch size": examples / batches if batches else 1.0,
+        "mean batch size": pictures_run / batches if batches else 1.0,
+        "processor s a picture": processor / requests_run,
     }
-    return row, memory
 
 
-def alone(pictures: list[bytes], batch_size: int, threads: int) -> float:
-    """Pictures/s of the graph without a server, from so many threads."""
+def growth(pictures: list[bytes], requests: int, *arguments: str) -> None:
+    """Prints a server's memory after 500 requests and after `requests`."""
+    resident = []
+    with loaded(pictures, *arguments) as (load, rest_port):
+        for count in (_FIRST_REQUESTS, requests):
+            load.wait_for(count)
+            mebibytes = metric(rest_port, "process_resident_memory_bytes") / 2**20
+            resident.append(mebibytes)
+            _print(f"Memory after {count} requests: {mebibytes:.0f} MiB.")
+    change = 100 * (resident[1] / resident[0] - 1)
+    _print(f"That is {change:+.1f} %, with {len(load.failures)} errors.")
+
+
+def alone(pictures: list[bytes], batch_size: int, threads: int) -> tuple[float, float]:
+    """The graph without a server, from so many threads.
+
+    Returns:
+        Pictures/s, and seconds of processors' time a picture.
+    """
     from dfdetect.serving import saved_model, versions
 
     found = versions.find(_MODEL_BASE_PATH.value)
@@ -275,7 +282,7 @@ def alone(pictures: list[bytes], batch_size: int, threads: int) -> float:
     # The first runs are slower.
     run(0, time.monotonic() + min(5.0, _SECONDS.value))
     done.clear()
-    start = time.monotonic()
+    start, processor = time.monotonic(), time.process_time()
     runners = [
         threading.Thread(target=run, args=(50 * i, start + min(20.0, _SECONDS.value)))
         for i in range(threads)
@@ -284,9 +291,9 @@ def alone(pictures: list[bytes], batch_size: int, threads: int) -> float:
         runner.start()
     for runner in runners:
         runner.join()
-    speed = sum(done) / (time.monotonic() - start)
+    seconds, processor = time.monotonic() - start, time.process_time() - processor
     model.close()
-    return speed
+    return sum(done) / seconds, processor / sum(done)
 
 
 def main(argv: list[str]) -> None:
@@ -303,43 +310,44 @@ def main(argv: list[str]) -> None:
         f"batch_timeout_micros {{ value: {_BATCH_TIMEOUT.value} }}\n"
         f"num_batch_threads {{ value: {_BATCH_THREADS.value} }}\n"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "batching.config"
-        path.write_text(parameters, encoding="utf-8")
-        rows = {"off": measure(pictures, 0)[0]}
-        rows["on"], memory = measure(
-            pictures,
-            _REQUESTS.value,
-            *("--enable_batching", f"--batching_parameters_file={path}"),
-        )
-    print(f"dfdetect {dfdetect.__version__}.")
-    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
-    print(
+    _print(f"dfdetect {dfdetect.__version__}.")
+    _print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    _print(
         f"Command: `{' '.join(['python', 'serve/benchmark_serve.py', *sys.argv[1:]])}`,"
         f" {len(pictures)} given pictures; {_CLIENTS.value} clients over "
         f"{_PROTOCOL.value} for {_SECONDS.value:.0f} s; batches of up to "
         f"{_MAX_BATCH_SIZE.value}, which wait {_BATCH_TIMEOUT.value} us, "
         f"{_BATCH_THREADS.value} at a time.\n"
     )
-    names = list(rows["on"])
-    print(f"| batching | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for name, row in rows.items():
-        values = (
-            str(value) if isinstance(value, int) else f"{value:.2f}"
-            for value in row.values()
-        )
-        print(f"| {name} | {' | '.join(values)} |")
-    ratio = rows["on"]["requests/s"] / rows["off"]["requests/s"]
-    print(f"\nBatching gives {ratio:.2f} times the requests/s.")
-    for count, mebibytes in memory.items():
-        print(f"Memory after {count} requests: {mebibytes:.0f} MiB.")
-    if len(memory) == 2:
-        first, last = memory.values()
-        print(f"That is {100 * (last / first - 1):+.1f} %.")
-    print("\n| graph alone: batch | threads | pictures/s |\n|---|---|---|")
-    for batch_size, threads in ((1, 1), (1, 2), (_MAX_BATCH_SIZE.value, 1)):
-        speed = alone(pictures, batch_size, threads)
-        print(f"| {batch_size} | {threads} | {speed:.2f} |")
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "batching.config"
+        path.write_text(parameters, encoding="utf-8")
+        batching = ("--enable_batching", f"--batching_parameters_file={path}")
+        speeds = []
+        for name, arguments in (("off", ()), ("on", batching)):
+            row = measure(pictures, *arguments)
+            if not speeds:
+                _print(f"| batching | {' | '.join(row)} |\n|---|{'---|' * len(row)}")
+            values = (
+                str(value) if isinstance(value, int) else f"{value:.2f}"
+                for value in row.values()
+            )
+            _print(f"| {name} | {' | '.join(values)} |")
+            speeds.append(row["requests/s"])
+        _print(f"\nBatching gives {speeds[1] / speeds[0]:.2f} times the requests/s.\n")
+        _print("| graph alone: batch | threads | pictures/s | processor s a picture |")
+        _print("|---|---|---|---|")
+        for batch_size, threads in ((1, 1), (1, 2), (_MAX_BATCH_SIZE.value, 1)):
+            speed, processor = alone(pictures, batch_size, threads)
+            _print(f"| {batch_size} | {threads} | {speed:.2f} | {processor:.2f} |")
+        if _REQUESTS.value:
+            _print("")
+            growth(pictures, _REQUESTS.value, *batching)
+
+
+def _print(line: str) -> None:
+    # At once: it goes on for minutes.
+    print(line, flush=True)
 
 
 if __name__ == "__main__":

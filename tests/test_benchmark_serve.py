@@ -29,14 +29,15 @@ def test_both_servers_are_loaded_and_compared(base, run_script, protocol):
         for line in done.stdout.splitlines()
         if len(cells := line.strip("| ").split(" | ")) > 5
     }
-    names = "requests/s", "p50, s", "p95, s", "p99, s", "errors", "mean batch size"
-    assert rows["batching"] == list(names)
+    names = ["requests/s", "p50, s", "p95, s", "p99, s", "errors"]
+    names += ["mean batch size", "processor s a picture"]
+    assert rows["batching"] == names
     for name in ("off", "on"):
         assert float(rows[name][0]) > 1 and rows[name][4] == "0"
     assert float(rows["off"][5]) == 1.0 < float(rows["on"][5]) <= 4.0
     assert re.search(r"Memory after 500 requests: \d+ MiB", done.stdout)
     assert re.search(r"Memory after 600 requests: \d+ MiB", done.stdout)
-    assert re.search(r"\| 8 \| 1 \| [\d.]+ \|", done.stdout)
+    assert re.search(r"\| 8 \| 1 \| [\d.]+ \| [\d.]+ \|", done.stdout)
 
 
 def test_a_folder_without_pictures_is_told(base, run_script, tmp_path):
