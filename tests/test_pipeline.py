@@ -439,7 +439,7 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
             model,
             judged,
             objectives.classification,
-            batches.Batches(examples, prepare, 4, seed=0),
+            batches.Batches(batches.Shuffled(examples, 0), prepare, 4, seed=0),
             lambda: seen.append(steps) or {"steps": steps},
             lambda figures: weights.save(judged, str(best)) or figures,
             settings.Settings(str(tmp_path), steps, "steps", eval_every=1),
