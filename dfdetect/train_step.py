@@ -82,12 +82,15 @@ def freeze_batch_norms(model: keras.Model) -> None:
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """All batch norms of a model, those of nested models too."""
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in flat_layers(model) if isinstance(layer, kind)]
+
+
+def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """A model's layers in order, those of models within it one by one."""
     found = []
     for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            found += batch_norms(layer)
-        elif isinstance(layer, keras.layers.BatchNormalization):
-            found.append(layer)
+        found += flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
     return found
 
 

@@ -304,23 +304,12 @@ def _class_weights(builders: Sequence[tfds.core.DatasetBuilder]) -> list[float]:
 
 def _freeze(model: keras.Model, last: str) -> None:
     """Freezes the layers from the input through the one named `last`."""
-    layers = _flat_layers(model)
+    layers = train_step.flat_layers(model)
     names = [layer.name for layer in layers]
     if last not in names:
         raise app.UsageError(f"--freeze_through: no layer {last!r} in {names}")
     for layer in layers[: names.index(last) + 1]:
         layer.trainable = False
-
-
-def _flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """A model's layers in order, those of models within it one by one."""
-    return [
-        inner
-        for layer in model.layers
-        for inner in (
-            _flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
-        )
-    ]
 
 
 def _project(embed: evaluation.Function, validation: tf.data.Dataset) -> None:

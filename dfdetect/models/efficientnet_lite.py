@@ -17,8 +17,9 @@ import numpy as np
 from dfdetect.models import efficientnet, moments, pytorch_file
 
 PRESETS = {f"lite{size}": efficientnet.PRESETS[f"b{size}"] for size in range(5)}
-# The last blocks of a size of map, and the stages before the network's own top.
 STAGES = tuple(f"block{stage}" for stage in range(1, 8))
+# What the public package calls the layers behind them.
+_TOP = ("_conv_head", "_bn1", "_fc")
 
 
 @keras.saving.register_keras_serializable(package="dfdetect")
@@ -124,9 +125,6 @@ class EfficientNetLite(keras.Model):
         arrays = pytorch_file.read(path)
         stages = {k: v for k, v in arrays.items() if not k.startswith(_TOP)}
         copy_weights(self.get_layer("backbone"), stages)
-
-
-_TOP = ("_conv_head", "_bn1", "_fc")
 
 
 def copy_weights(backbone: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
