@@ -120,6 +120,53 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     detect.add_argument(
         "--csv", action="store_true", help="a table with a row for each head"
     )
+    detect.add_argument(
+        "--index",
+        metavar="DIR",
+        help="of train/index.py: tell for each head the nearest known real and fake",
+    )
+    search = commands.add_parser(
+        "search",
+        allow_abbrev=False,
+        help="find known pictures that are like the given ones",
+        description="Finds the entries of an index that are most like each picture, or "
+        "each head in it. Prints one line of JSON for each picture.",
+        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
+        "1 the command failed.",
+    )
+    search.set_defaults(run=_search)
+    search.add_argument(
+        "paths", nargs="+", metavar="QUERY", help="picture, folder or quoted pattern"
+    )
+    search.add_argument(
+        "--index", metavar="DIR", required=True, help="made by train/index.py"
+    )
+    search.add_argument(
+        "--top_k",
+        metavar="K",
+        type=_positive,
+        default=10,
+        help="neighbours of each query (default 10)",
+    )
+    search.add_argument(
+        "--heads",
+        action="store_true",
+        help="look for each head in a picture rather than the whole of it",
+    )
+    search.add_argument(
+        "--keep_self",
+        action="store_true",
+        help="let a query that is in the index itself count",
+    )
+    search.add_argument(
+        "--output",
+        metavar="FILE",
+        default="",
+        help=".jpg or .png: a contact sheet of the queries beside what was found",
+    )
+    search.add_argument(
+        "--model", metavar="DIR", help="exported graph; by default our own weights"
+    )
     serve = commands.add_parser(
         "serve",
         allow_abbrev=False,
@@ -131,7 +178,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     )
     serve.set_defaults(run=_serve)
     options.add_arguments(serve)
-    return parser, {"detect": detect, "serve": serve}
+    return parser, {"detect": detect, "search": search, "serve": serve}
 
 
 def _positive(text: str) -> int:
@@ -158,20 +205,21 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
         parser.error("--explain needs --output DIR, a folder for the heat maps")
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
-    try:
-        sources, barren = files.find(arguments.paths or [files.sample()], output)
-    except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
-    if not sources:
-        parser.error(f"no pictures in {', '.join(barren)}")
-    for path in barren:
-        print(f"dfdetect: no pictures in {path}", file=sys.stderr)
+    sources = _sources(arguments.paths or [files.sample()], output, parser)
 
     model = _load(arguments.model, arguments.tile)
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
     from dfdetect import calibration, detect, explain
+    from dfdetect.retrieval import lookup
 
+    look_up = None
+    if arguments.index is not None:
+        index, described = _open_index(arguments.index, parser)
+        try:
+            look_up = lookup.Lookup(index, described, model)
+        except ValueError as error:
+            parser.error(f"--index: {error}")
     classifier = model.manifest["classifier"]
     thresholds = classifier["thresholds"]
     if arguments.threshold is not None:
@@ -187,8 +235,64 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
         output,
         arguments.csv,
         explainer if arguments.explain else None,
+        look_up,
     )
     return UNREAD if unread else 0
+
+
+def _search(arguments: argparse.Namespace, parser: _Parser) -> int:
+    sheet = arguments.output
+    if sheet and not sheet.lower().endswith((".jpg", ".jpeg", ".png")):
+        parser.error(f"--output must end in .jpg or .png: {sheet}")
+    if arguments.model is not None:
+        _check_graph(arguments.model, False, parser)
+    sources = _sources(arguments.paths, "", parser)
+    index, _ = _open_index(arguments.index, parser, thumbnails=bool(sheet))
+    model = _load(arguments.model, False)
+    from dfdetect import search
+    from dfdetect.retrieval import embedding
+
+    try:
+        embedder = embedding.Embedder(
+            model, index.embedding.get("kind", ""), arguments.heads
+        )
+        embedding.check(index.embedding, embedder.describe())
+    except ValueError as error:
+        parser.error(f"--index: {error}")
+    unread = search.run(
+        embedder, index, sources, arguments.top_k, arguments.keep_self, sheet
+    )
+    return UNREAD if unread else 0
+
+
+def _open_index(
+    directory: str, parser: _Parser, thumbnails: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """The index in a folder, and its manifest."""
+    _prepare_tensorflow()
+    from dfdetect.retrieval import storage
+
+    try:
+        return storage.load(directory, thumbnails, _say)
+    except ValueError as error:
+        parser.error(f"--index: {error}")
+
+
+def _sources(paths: Sequence[str], output: str, parser: _Parser) -> list[files.Source]:
+    """The pictures that are named; at least one."""
+    try:
+        sources, barren = files.find(paths, output)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    if not sources:
+        parser.error(f"no pictures in {', '.join(barren)}")
+    for path in barren:
+        _say(f"no pictures in {path}")
+    return sources
+
+
+def _say(message: str) -> None:
+    print(f"dfdetect: {message}", file=sys.stderr)
 
 
 def _check_graph(directory: str, tile: bool, parser: _Parser) -> None:
@@ -210,12 +314,12 @@ def _load(directory: str | None, tile: bool) -> Any:
         FileNotFoundError: The package came without default weights.
     """
     _prepare_tensorflow()
-    from dfdetect import pipeline
+    from dfdetect import graphs
 
     if directory is not None:
-        return pipeline.load(directory)
+        return graphs.load(directory)
     try:
-        return pipeline.from_directories(tile=tile)
+        return graphs.from_directories(tile=tile)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no default weights: {error.filename} is missing; "

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import calibration, files, headers, images, progress, report
+from dfdetect import calibration, files, headers, images, labels, progress, report
 
 Result = dict[str, Any]
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+# `retrieval.lookup.Lookup`: a picture and its boxes, to what is known for each.
+Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
 # `explain.heads` but for the picture and its boxes.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -23,6 +25,11 @@ CSV_COLUMNS = (
     *("path", "kind", "status", "width", "height"),
     *("head", "ymin", "xmin", "ymax", "xmax", "score", "head_fake_probability"),
     *("fake_probability", "verdict"),
+)
+LOOKUP_COLUMNS = (
+    *("nearest_real", "nearest_real_similarity"),
+    *("nearest_fake", "nearest_fake_similarity"),
+    *("familiarity", "unfamiliar"),
 )
 
 _DIGITS = 6  # what is sure of a float32
@@ -65,7 +72,7 @@ def findings(
     """
     for start in range(0, len(sources), batch_size):
         batch = sources[start : start + batch_size]
-        contents, problems = zip(*(_read(source) for source in batch), strict=True)
+        contents, problems = zip(*(read(source) for source in batch), strict=True)
         rows = iter(_rows(graph, [c for c in contents if c is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
@@ -118,15 +125,25 @@ def json_line(result: Result) -> str:
     return line
 
 
-def csv_rows(result: Result) -> list[list[Any]]:
-    """One row of `CSV_COLUMNS` for each head, and one without when there is none."""
+def csv_rows(result: Result, looked_up: bool = False) -> list[list[Any]]:
+    """One row of `CSV_COLUMNS` for each head, and one without when there is none.
+
+    Args:
+        result: The result line.
+        looked_up: Whether `LOOKUP_COLUMNS` follow.
+    """
     before = [result[key] for key in CSV_COLUMNS[:5]]
     after = [result["fake_probability"], result["verdict"]]
     heads = [
         [i, *head["box"], head["score"], head["fake_probability"]]
         for i, head in enumerate(result["heads"])
     ]
-    return [before + head + after for head in heads or [[None] * 7]]
+    rows = [before + head + after for head in heads or [[None] * 7]]
+    if not looked_up:
+        return rows
+    known = [_known_columns(head) for head in result["heads"]]
+    empty = [None] * len(LOOKUP_COLUMNS)
+    return [row + more for row, more in zip(rows, known or [empty], strict=True)]
 
 
 def run(
@@ -137,6 +154,7 @@ def run(
     output: str = "",
     as_csv: bool = False,
     explainer: Explainer | None = None,
+    lookup: Lookup | None = None,
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
 
@@ -148,6 +166,7 @@ def run(
         output: Folder of the copies with heads marked, or "" for none.
         as_csv: A table with a row for each head instead of JSON Lines.
         explainer: What lays heat maps over the copies.
+        lookup: What adds to each judged head what is known that is like it.
 
     Returns:
         How many files could not be read.
@@ -157,13 +176,15 @@ def run(
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
-        table.writerow(CSV_COLUMNS)
+        table.writerow(CSV_COLUMNS + (LOOKUP_COLUMNS if lookup else ()))
     unread = 0
     with progress.Progress(len(sources), say) as shown:
         for finding in findings(graph, sources, thresholds, batch_size):
+            if lookup:
+                _look_up(finding, lookup)
             with shown.paused():
                 if as_csv:
-                    table.writerows(csv_rows(finding.result))
+                    table.writerows(csv_rows(finding.result, bool(lookup)))
                 else:
                     print(json_line(finding.result))
                 sys.stdout.flush()
@@ -191,7 +212,8 @@ def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
     if explainer:
         judged = boxes[~np.isnan(probabilities)]
         canvas = report.heat(canvas, *explainer(canvas, judged))
-    canvas = report.annotate(canvas, boxes, probabilities.tolist())
+    notes = [_note(head) for head in heads]
+    canvas = report.annotate(canvas, boxes, probabilities.tolist(), notes)
     return report.encode(canvas, os.path.splitext(finding.source.copy)[1])
 
 
@@ -200,7 +222,8 @@ def say(message: str) -> None:
     print(f"dfdetect: {message}", file=sys.stderr, flush=True)
 
 
-def _read(source: files.Source) -> tuple[bytes | None, str]:
+def read(source: files.Source) -> tuple[bytes | None, str]:
+    """The bytes of a source and "", or None and why it cannot be read."""
     if source.problem:
         return None, source.problem
     try:
@@ -220,6 +243,39 @@ def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
         {name: value[i] for name, value in outputs.items()}
         for i in range(len(contents))
     ]
+
+
+def _look_up(finding: Finding, lookup: Lookup) -> None:
+    """Adds to each head that was judged what is known that is like it."""
+    judged = [x for x in finding.result["heads"] if x["fake_probability"] is not None]
+    if judged:
+        image = images.decode_image(tf.constant(finding.content)).numpy()
+        boxes = np.array([head["box"] for head in judged], np.float32)
+        for head, known in zip(judged, lookup(image, boxes), strict=True):
+            head.update(known)
+
+
+def _note(head: Result) -> str:
+    """What is known that is like a head, in a few letters."""
+    if head.get("unfamiliar"):
+        return "unfamiliar"
+    known = [
+        (nearest["similarity"], name)
+        for name in labels.NAMES
+        if (nearest := head.get(f"nearest_{name}"))
+    ]
+    if not known:
+        return ""
+    similarity, name = max(known)
+    return f"like {name} {similarity:.2f}"
+
+
+def _known_columns(head: Result) -> list[Any]:
+    columns = []
+    for name in ("nearest_real", "nearest_fake"):
+        nearest = head.get(name) or {}
+        columns += [nearest.get("id"), nearest.get("similarity")]
+    return [*columns, head.get("familiarity"), head.get("unfamiliar")]
 
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import boxes as box_format
 from dfdetect import chunks
+from dfdetect import heads as heads_module
 from dfdetect.models import classifier as classifiers
 
 
@@ -100,12 +100,5 @@ def heads(
         int32 `[num_heads, 3]`, the squares in pixels that the classifier saw: y, x and
         side; float32 `[num_heads, S, S]`, the map of each.
     """
-    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
-    height, width = image.shape[:2]
-    squares = np.asarray(box_format.square_crops(boxes, height, width, margin))
-    # Without loss, so that the classifier sees what it saw.
-    crops = [
-        tf.io.encode_png(image[y : y + side, x : x + side]).numpy()
-        for y, x, side in squares
-    ]
+    squares, crops = heads_module.encoded_crops(image, boxes, margin)
     return squares, explain(tf.constant(crops, tf.string))["heat_map"].numpy()

@@ -1,12 +1,53 @@
-"""Finds heads with a detector, in a graph: pictures in, boxes of the originals out."""
+"""Finds heads with a detector: pictures in, boxes of the originals or crops out."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from dfdetect import boxes as box_format
 from dfdetect import chunks, images, postprocess, tiles
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """The heads of a batch, of whose pictures R are readable.
+
+    Attributes:
+        status: `[B]` of `images.decode`.
+        readable: `[R, 1]`, the places of the readable ones.
+        boxes: `[R, N, 4]`.
+        scores: `[R, N]`.
+        num_heads: `[R]`.
+        is_head: bool `[R, N]`, False of padding.
+        judged: bool `[R, N]`, False of what is too small.
+        crops: `[K, S, S, 3]`, those that are judged, in order.
+    """
+
+    status: tf.Tensor
+    readable: tf.Tensor
+    boxes: tf.Tensor
+    scores: tf.Tensor
+    num_heads: tf.Tensor
+    is_head: tf.Tensor
+    judged: tf.Tensor
+    crops: tf.Tensor
+
+    def among_all(self, values: tf.Tensor, nothing: Any = 0) -> tf.Tensor:
+        """`[R, ...]` as `[B, ...]`, with `nothing` for what is not readable."""
+        shape = tf.concat([tf.shape(self.status), tf.shape(values)[1:]], 0)
+        empty = tf.fill(shape, tf.constant(nothing, values.dtype))
+        return tf.tensor_scatter_nd_update(empty, self.readable, values)
+
+    def outcome(self) -> tf.Tensor:
+        """`[B]`, the status of each picture after its heads were looked for."""
+        any_judged = tf.reduce_any(self.judged, axis=1)
+        outcome = tf.where(any_judged, images.OK, images.HEAD_TOO_SMALL)
+        outcome = tf.where(self.num_heads > 0, outcome, images.NO_HEAD)
+        return tf.tensor_scatter_nd_update(self.status, self.readable, outcome)
 
 
 def detector_function(
@@ -42,6 +83,30 @@ def detector_function(
     # There is no Python control flow to convert, and looking for it takes seconds.
     spec = tf.TensorSpec([None, size, size, 3], tf.float32)
     return tf.function(detect, input_signature=[spec], autograph=False)
+
+
+def encoded_crops(
+    image: np.ndarray, boxes: np.ndarray, margin: float
+) -> tuple[np.ndarray, list[bytes]]:
+    """Cuts heads out of one picture, for the signatures that take one head each.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB.
+        boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
+        margin: That of the graph's classifier, see `boxes.square_crops`.
+
+    Returns:
+        int32 `[num_heads, 3]`, the squares in pixels: y, x and side; a PNG of each,
+        without loss, so that a model sees what it saw.
+    """
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    height, width = image.shape[:2]
+    squares = np.asarray(box_format.square_crops(boxes, height, width, margin))
+    crops = [
+        tf.io.encode_png(image[y : y + side, x : x + side]).numpy()
+        for y, x, side in squares
+    ]
+    return squares, crops
 
 
 def find(
@@ -96,3 +161,30 @@ def find(
     pixels = tf.cast(extents[:, None], tf.float32)
     sides = tf.reduce_max((boxes[..., 2:] - boxes[..., :2]) * pixels, axis=-1)
     return {**found, "boxes": boxes, "sides": sides}
+
+
+def crops(
+    packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor, size: int, margin: float
+) -> tf.Tensor:
+    """Cuts the chosen heads out of pictures.
+
+    Args:
+        packed: Pictures of `images.decode`, string `[B]`, all of them readable.
+        boxes: `[B, N, 4]` of the originals.
+        chosen: bool `[B, N]`.
+        size: See `images.crop_heads`.
+        margin: See `images.crop_heads`.
+
+    Returns:
+        float32 `[K, size, size, 3]`, picture after picture.
+    """
+
+    # From the original, not the letterboxed picture: a head of 40 px would be resized
+    # twice.
+    def cut(one: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> chunks.Outputs:
+        boxes = tf.boolean_mask(boxes[0], chosen[0])
+        image = images.unpack(one[0])
+        return {"crops": images.crop_heads(image, boxes, size, margin)}
+
+    specs = {"crops": tf.TensorSpec([None, size, size, 3])}
+    return chunks.by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]

@@ -45,6 +45,10 @@ _REQUIRED = {
         "max_detections",
         "min_head_size",
     ),
+    "index": (
+        *("format", "count", "dimension", "metric", "searcher", "wanted_searcher"),
+        *("embedding", "familiarity", "files"),
+    ),
 }
 
 
@@ -64,7 +68,7 @@ def check(manifest: Any, kind: str, source: str = "the manifest") -> dict[str, A
 
     Args:
         manifest: What was read.
-        kind: "detector", "classifier" or "pipeline".
+        kind: "detector", "classifier", "pipeline" or "index".
         source: Where it came from, for the error.
 
     Raises:

@@ -25,6 +25,8 @@ from dfdetect import (
 
 _NUM_DRAWN = 6
 _BROKEN = (b"", b"no picture")
+# A box that moves by a hundredth of the head moves the crop, and with it the embedding.
+_NEIGHBOURS_MOVE = 0.02
 # Boxes that share less are not the same head.
 _SAME_HEAD = 0.5
 
@@ -85,8 +87,11 @@ def check(
         "frames": reference.detect_frames(frame),
         "classify_crops": reference.classify_crops(batch),
         "embed": reference.embed(batch),
+        "embed_content": reference.embed_content(batch),
         "explain": reference.explain(batch),
     }
+    if reference.neighbours is not None:
+        outputs["neighbours"] = reference.neighbours(batch)
     expected = {
         name: {key: value.numpy() for key, value in values.items()}
         for name, values in outputs.items()
@@ -111,7 +116,12 @@ def check(
         (expected["explain"]["fake_probability"], "explain"),
         (np.append(by_training, [math.nan] * len(_BROKEN)), "classify_crops"),
     ]
-    cosines = np.sum(expected["embed"]["embedding"] * found["embed"]["embedding"], -1)
+    cosines = [
+        np.sum(expected[name]["embedding"] * found[name]["embedding"], -1)
+        for name in ("embed", "embed_content")
+    ]
+    if "neighbours" in expected:
+        _check_neighbours(expected["neighbours"], found["neighbours"])
     heat_maps = expected["explain"]["heat_map"] - found["explain"]["heat_map"]
     drift = Drift(
         fake_probability=_largest(
@@ -120,7 +130,7 @@ def check(
         head_fake_probability=_largest(*(x["fake_probability"] for x in heads)),
         head_score=_largest(*(x["head_score"] for x in heads)),
         box=_largest(*(x["box"] for x in heads)),
-        embedding=_largest(1 - cosines[: len(crops)]),
+        embedding=_largest(*(1 - x[: len(crops)] for x in cosines)),
         heat_map=_largest(np.abs(heat_maps).mean((1, 2))),
     )
     for name, value in dataclasses.asdict(drift).items():
@@ -164,6 +174,31 @@ def _check_status(name: str, expected: chunks.Outputs, found: chunks.Outputs) ->
             f"status of {name} must be {expected['status'].tolist()}, the exported "
             f"graph gives {found['status'].tolist()}."
         )
+
+
+def _check_neighbours(expected: chunks.Outputs, found: chunks.Outputs) -> None:
+    """That the heads which both found are most like entries that are as near.
+
+    Raises:
+        ValueError: They are not.
+    """
+    for picture, count in enumerate(expected["num_heads"]):
+        boxes = [
+            x["boxes"][picture][:n]
+            for x, n in ((expected, count), (found, found["num_heads"][picture]))
+        ]
+        overlaps = np.asarray(box_format.iou(*boxes))
+        for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):
+            pair = [
+                expected["neighbour_similarities"][picture][i, 0],
+                found["neighbour_similarities"][picture][overlaps[i].argmax(), 0],
+            ]
+            difference = _difference(*np.array(pair)[:, None])[0]
+            if difference > _NEIGHBOURS_MOVE:
+                raise ValueError(
+                    "the exported graph must find neighbours that are as near as the "
+                    f"models do, {pair[0]:.4f}, got {pair[1]:.4f}."
+                )
 
 
 def _compare_heads(

@@ -8,16 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import (
-    chunks,
-    explain,
-    freezing,
-    heads,
-    images,
-    manifest,
-    model_directory,
-)
+from dfdetect import chunks, content, explain, freezing, heads, images, manifest
 from dfdetect.models import classifier as classifiers
+from dfdetect.models import weights
+from dfdetect.retrieval import embedding, graph
 
 FORMAT = 1  # Of the graph's signatures and manifest.
 
@@ -35,9 +29,9 @@ def _signature(spec: tf.TensorSpec) -> Callable:
 class DeepfakePipeline(tf.Module):
     """Finds heads and says how likely each one is a deepfake.
 
-    The methods `detect`, `detect_frames`, `classify_crops`, `embed` and `explain` are
-    the signatures `serving_default`, `frames`, `classify_crops`, `embed` and `explain`
-    of the graph that `save` writes.
+    The methods `detect`, `detect_frames`, `classify_crops`, `embed`, `embed_content`,
+    `explain` and, with an index, `neighbours` are the signatures `serving_default`,
+    `frames`, and of their own names, of the graph that `save` writes.
 
     Args:
         detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
@@ -45,9 +39,11 @@ class DeepfakePipeline(tf.Module):
         classifier: Head crops to fake logits `[B, 1]`; see `models.classifier`.
         description: Manifest of kind "pipeline". Its `min_head_size` is the least
             longer side, in pixels of the original, of a head that is judged.
+        index: Known pictures in whose midst `neighbours` looks for heads.
 
     Raises:
-        ValueError: The manifest is incomplete or disagrees with a model.
+        ValueError: The manifest is incomplete or disagrees with a model, or the index
+            was made with another model.
     """
 
     def __init__(
@@ -55,9 +51,10 @@ class DeepfakePipeline(tf.Module):
         detector: keras.Model,
         classifier: keras.Model,
         description: dict[str, Any],
+        index: graph.Neighbours | None = None,
     ) -> None:
         super().__init__(name="deepfake_pipeline")
-        _check(description)
+        check(description)
         parts = {"detector": detector, "classifier": classifier}
         for part, model in parts.items():
             side = description[part]["image_size"]
@@ -66,7 +63,6 @@ class DeepfakePipeline(tf.Module):
                     f"{part} must take pictures of {side} pixels, as its manifest "
                     f"says, got {model.input_shape}."
                 )
-        self.manifest = description
         # The variables alone, not the models: of a tracked Keras model TensorFlow
         # saves a second set, and TensorFlow Serving would restore only that.
         self._variables = [
@@ -76,8 +72,32 @@ class DeepfakePipeline(tf.Module):
         ]
         # Behind a function, so that the models themselves are not tracked.
         self._models = lambda: (detector, classifier)
-        embedder = classifiers.embedding_model(classifier)
-        self._embedding_size = embedder.output_shape[-1]
+        forgery = classifiers.embedding_model(classifier)
+        content_of, content_size = content.embedder(classifier)
+        fingerprint = weights.fingerprint(classifier)
+        self.manifest: dict[str, Any] = {
+            **description,
+            # What an index must know of them, by their names.
+            "embeddings": {
+                "forgery": {
+                    "fingerprint": fingerprint,
+                    "dimension": forgery.output_shape[-1],
+                },
+                "content": {"fingerprint": fingerprint, "dimension": content_size},
+            },
+        }
+        self._index = index
+        # Not a method: TensorFlow would save it without an index, too.
+        self.neighbours: Callable[[tf.Tensor], chunks.Outputs] | None = None
+        if index is not None:
+            margin = description["classifier"]["crop_margin"]
+            embedding.check(
+                index.embedding,
+                embedding.description(self.manifest, index.embedding["kind"], margin),
+            )
+            self.manifest["index"] = index.describe()
+            spec = tf.TensorSpec([None], tf.string, "image_bytes")
+            self.neighbours = _signature(spec)(self._neighbours)
         # The pipeline decides how many heads there may be.
         self._detector_manifest = {
             **description["detector"],
@@ -89,7 +109,12 @@ class DeepfakePipeline(tf.Module):
             description["detector"]["score_threshold"],
         )
         self._judge = self._classifier_function(classifier)
-        self._describe = self._embedder_function(embedder)
+        self._describe = {
+            "forgery": self._embedder_function(
+                lambda crops: tf.math.l2_normalize(forgery(crops, training=False), -1)
+            ),
+            "content": self._embedder_function(content_of),
+        }
         self._explain = self._explainer_function(classifier)
 
     @property
@@ -161,15 +186,40 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed(self, image_bytes: tf.Tensor) -> chunks.Outputs:
-        """Describes encoded pictures of one head each.
+        """Describes encoded pictures of one head each by what they are judged by.
 
         Returns:
             `embedding` float32 `[B, D]` of unit length; zeros for a picture that cannot
             be decoded, which are like nothing else.
         """
-        specs = {"embedding": _spec([self._embedding_size])}
-        found = self._of_crops(self._describe, image_bytes, specs)
-        return {"embedding": found["embedding"]}
+        return self._embed("forgery", image_bytes)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def embed_content(self, image_bytes: tf.Tensor) -> chunks.Outputs:
+        """Describes encoded pictures by what they show, see `content`; as `embed`."""
+        return self._embed("content", image_bytes)
+
+    def _neighbours(self, image_bytes: tf.Tensor) -> chunks.Outputs:
+        """Finds heads of encoded pictures, and known pictures that are like them.
+
+        Returns:
+            `num_heads`, `boxes` and `status` as `detect`; for each head what
+            `retrieval.graph.Neighbours.search` gives, `[B, N, K]`: "", NaN and -1 for
+            a head that is too small to be judged, and as padding.
+        """
+        assert self._index is not None
+        head_specs = self._head_specs()
+        specs = {name: head_specs[name] for name in ("num_heads", "boxes", "status")}
+        num_boxes = self.manifest["max_detections"]
+        for name, spec in self._index.specs.items():
+            shape = [None, num_boxes, *spec.shape[1:]]
+            specs[name] = tf.TensorSpec(shape, spec.dtype)
+        return chunks.by_chunks(
+            lambda group: self._look_up(*images.decode(group)),
+            [image_bytes],
+            _PICTURES_AT_ONCE,
+            specs,
+        )
 
     def folded(self, precision: str = "float32") -> "DeepfakePipeline":
         """The same graph with its weights as constants; see `freezing`.
@@ -181,10 +231,12 @@ class DeepfakePipeline(tf.Module):
             precision: One of `freezing.PRECISIONS`; its manifest tells.
         """
         described = {**self.manifest, "precision": precision}
-        other = DeepfakePipeline(*self._models(), described)
+        other = DeepfakePipeline(*self._models(), described, self._index)
         other._find_heads = freezing.fold(self._find_heads, precision)
         other._judge = freezing.fold(self._judge, precision)
-        other._describe = freezing.fold(self._describe)
+        other._describe = {
+            name: freezing.fold(function) for name, function in self._describe.items()
+        }
         other._explain = freezing.fold(self._explain)
         other._variables = []
         return other
@@ -209,8 +261,11 @@ class DeepfakePipeline(tf.Module):
             "frames": self.detect_frames,
             "classify_crops": self.classify_crops,
             "embed": self.embed,
+            "embed_content": self.embed_content,
             "explain": self.explain,
         }
+        if self.neighbours is not None:
+            signatures["neighbours"] = self.neighbours
         try:
             tf.saved_model.save(self, aside, signatures=signatures)
             manifest.write(os.path.join(aside, "assets"), self.manifest)
@@ -221,8 +276,14 @@ class DeepfakePipeline(tf.Module):
     def _in_groups(
         self, function: Callable[..., chunks.Outputs], batch: tf.Tensor
     ) -> chunks.Outputs:
+        return chunks.by_chunks(
+            function, [batch], _PICTURES_AT_ONCE, self._head_specs()
+        )
+
+    def _head_specs(self) -> dict[str, tf.TensorSpec]:
+        """What `detect` returns."""
         num_boxes = self.manifest["max_detections"]
-        specs = {
+        return {
             "num_heads": _spec(dtype=tf.int32),
             "boxes": _spec([num_boxes, 4]),
             "head_scores": _spec([num_boxes]),
@@ -230,63 +291,77 @@ class DeepfakePipeline(tf.Module):
             "fake_probability": _spec(),
             "status": _spec(dtype=tf.int32),
         }
-        return chunks.by_chunks(function, [batch], _PICTURES_AT_ONCE, specs)
 
     def _analyse(self, packed: tf.Tensor, status: tf.Tensor) -> chunks.Outputs:
         """The outputs of `detect` for some pictures of `images.decode`."""
-        readable = tf.where(status == images.OK)
-        packed = tf.gather_nd(packed, readable)
-        heads_found = heads.find(
-            self._find_heads, packed, self._detector_manifest, _PICTURES_AT_ONCE
+        found = self._find(packed, status)
+        judged = found.judged
+        probabilities = chunks.by_chunks(
+            self._judge, [found.crops], _CROPS_AT_ONCE, {"fake_probability": _spec()}
         )
-        boxes, num_heads = heads_found["boxes"], heads_found["num_heads"]
-        is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
-        judged = is_head & (heads_found["sides"] >= self.manifest["min_head_size"])
-
-        specs = {"fake_probability": _spec()}
-        crops = self._crops(packed, boxes, judged)
-        probabilities = chunks.by_chunks(self._judge, [crops], _CROPS_AT_ONCE, specs)
-        found = tf.tensor_scatter_nd_update(
-            tf.where(is_head, float("nan"), 0.0),
+        of_heads = tf.tensor_scatter_nd_update(
+            tf.where(found.is_head, float("nan"), 0.0),
             tf.where(judged),
             probabilities["fake_probability"],
         )
         any_judged = tf.reduce_any(judged, axis=1)
-        highest = tf.reduce_max(tf.where(judged, found, 0.0), axis=1)
-        outcome = tf.where(any_judged, images.OK, images.HEAD_TOO_SMALL)
-        outcome = tf.where(num_heads > 0, outcome, images.NO_HEAD)
-
-        def among_all(values: tf.Tensor) -> tf.Tensor:
-            shape = tf.concat([tf.shape(status), tf.shape(values)[1:]], 0)
-            return tf.scatter_nd(tf.cast(readable, tf.int32), values, shape)
-
+        highest = tf.reduce_max(tf.where(judged, of_heads, 0.0), axis=1)
+        highest = tf.where(any_judged, highest, float("nan"))
         return {
-            "num_heads": among_all(num_heads),
-            "boxes": among_all(boxes),
-            "head_scores": among_all(heads_found["scores"]),
-            "fake_probabilities": among_all(found),
-            "fake_probability": tf.where(
-                among_all(any_judged), among_all(highest), float("nan")
-            ),
-            "status": tf.tensor_scatter_nd_update(status, readable, outcome),
+            "num_heads": found.among_all(found.num_heads),
+            "boxes": found.among_all(found.boxes),
+            "head_scores": found.among_all(found.scores),
+            "fake_probabilities": found.among_all(of_heads),
+            "fake_probability": found.among_all(highest, float("nan")),
+            "status": found.outcome(),
         }
 
-    def _crops(
-        self, packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor
-    ) -> tf.Tensor:
-        """Crops `[K, S, S, 3]` of the chosen heads of all pictures, in order."""
+    def _look_up(self, packed: tf.Tensor, status: tf.Tensor) -> chunks.Outputs:
+        """The outputs of `neighbours` for some pictures of `images.decode`."""
+        assert self._index is not None
+        found = self._find(packed, status)
+        describe = self._describe[self._index.embedding["kind"]]
+        specs = {"embedding": _spec([self._index.embedding["dimension"]])}
+        crops = chunks.by_chunks(describe, [found.crops], _CROPS_AT_ONCE, specs)
+        outputs = {
+            "num_heads": found.among_all(found.num_heads),
+            "boxes": found.among_all(found.boxes),
+            "status": found.outcome(),
+        }
+        for name, value in self._index.search(crops["embedding"]).items():
+            nothing = self._index.NOTHING[name]
+            shape = tf.concat([tf.shape(found.judged), tf.shape(value)[1:]], 0)
+            of_heads = tf.tensor_scatter_nd_update(
+                tf.fill(shape, tf.constant(nothing, value.dtype)),
+                tf.where(found.judged),
+                value,
+            )
+            outputs[name] = found.among_all(of_heads, nothing)
+        return outputs
+
+    def _find(self, packed: tf.Tensor, status: tf.Tensor) -> heads.Found:
+        """Finds the heads of some pictures of `images.decode`, and cuts them out."""
+        readable = tf.where(status == images.OK)
+        packed = tf.gather_nd(packed, readable)
+        found = heads.find(
+            self._find_heads, packed, self._detector_manifest, _PICTURES_AT_ONCE
+        )
+        boxes, num_heads = found["boxes"], found["num_heads"]
+        is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
+        judged = is_head & (found["sides"] >= self.manifest["min_head_size"])
         described = self.manifest["classifier"]
-        size, margin = described["image_size"], described["crop_margin"]
+        crops = heads.crops(
+            packed, boxes, judged, described["image_size"], described["crop_margin"]
+        )
+        return heads.Found(
+            *(status, readable, boxes, found["scores"], num_heads),
+            *(is_head, judged, crops),
+        )
 
-        # From the original, not the letterboxed picture: a head of 40 px would be
-        # resized twice.
-        def cut(one: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> chunks.Outputs:
-            boxes = tf.boolean_mask(boxes[0], chosen[0])
-            image = images.unpack(one[0])
-            return {"crops": images.crop_heads(image, boxes, size, margin)}
-
-        specs = {"crops": _spec([size, size, 3])}
-        return chunks.by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]
+    def _embed(self, kind: str, image_bytes: tf.Tensor) -> chunks.Outputs:
+        specs = {"embedding": _spec([self.manifest["embeddings"][kind]["dimension"]])}
+        found = self._of_crops(self._describe[kind], image_bytes, specs)
+        return {"embedding": found["embedding"]}
 
     def _of_crops(
         self,
@@ -330,13 +405,11 @@ class DeepfakePipeline(tf.Module):
 
         return _signature(_pictures(described["image_size"]))(judge)
 
-    def _embedder_function(self, embedder: keras.Model) -> Callable:
-        def describe(crops: tf.Tensor) -> chunks.Outputs:
-            features = embedder(crops, training=False)
-            return {"embedding": tf.math.l2_normalize(features, axis=-1)}
-
+    def _embedder_function(
+        self, embed: Callable[[tf.Tensor], tf.Tensor]
+    ) -> Callable[[tf.Tensor], chunks.Outputs]:
         size = self.manifest["classifier"]["image_size"]
-        return _signature(_pictures(size))(describe)
+        return _signature(_pictures(size))(lambda crops: {"embedding": embed(crops)})
 
     def _explainer_function(self, classifier: keras.Model) -> Callable:
         described = self.manifest["classifier"]
@@ -353,80 +426,12 @@ class DeepfakePipeline(tf.Module):
         return _signature(_pictures(described["image_size"]))(show)
 
 
-class LoadedPipeline:
-    """A graph from disk, called like the `DeepfakePipeline` that it was.
-
-    Attributes:
-        manifest: Its manifest, of kind "pipeline".
-        explain: None when the graph was exported without it.
-    """
-
-    def __init__(self, graph: Any, description: dict[str, Any]) -> None:
-        self.manifest = description
-        # The functions alone do not keep the variables alive.
-        self._graph = graph
-        self.detect = graph.detect
-        self.detect_frames = graph.detect_frames
-        self.classify_crops = graph.classify_crops
-        self.embed = graph.embed
-        # Graphs of earlier versions cannot.
-        self.explain = getattr(graph, "explain", None)
-
-
-def from_directories(
-    detector: str | None = None,
-    classifier: str | None = None,
-    tile: bool = False,
-    soft_nms_sigma: float = 0.0,
-) -> DeepfakePipeline:
-    """Chains two trained models.
-
-    Args:
-        detector: Model directory of the detector; None for the default weights.
-        classifier: Model directory of the classifier; None for the default weights.
-        tile: Whether to look also at tiles of pictures that are larger than the
-            detector's input, see `tiles`.
-        soft_nms_sigma: See `postprocess.class_detections`.
+def check(description: dict[str, Any]) -> None:
+    """Refuses a manifest of a graph that this version cannot make or call.
 
     Raises:
-        FileNotFoundError: A directory lacks a file.
-        ValueError: A manifest or weights do not fit.
+        ValueError: It is incomplete, of another format, or its detector has classes.
     """
-    detector_model, detector_manifest = model_directory.load_detector(detector)
-    classifier_model, classifier_manifest = model_directory.load_classifier(classifier)
-    detector_manifest |= {
-        "tile_size": detector_manifest["image_size"] if tile else None,
-        "soft_nms_sigma": soft_nms_sigma,
-    }
-    description = {
-        "kind": "pipeline",
-        "format": FORMAT,
-        "detector": detector_manifest,
-        "classifier": classifier_manifest,
-        "max_detections": detector_manifest["max_detections"],
-        "min_head_size": classifier_manifest["image_size"] // images.MOST_ENLARGED,
-        "versions": manifest.versions(),
-    }
-    return DeepfakePipeline(detector_model, classifier_model, description)
-
-
-def load(directory: str) -> LoadedPipeline:
-    """Loads a graph that `DeepfakePipeline.save` wrote.
-
-    Raises:
-        ValueError: It has no valid manifest of this format: it is not ours.
-    """
-    try:
-        description = manifest.read(os.path.join(directory, "assets"), "pipeline")
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{directory} is no graph of dfdetect: it has no {error.filename}."
-        ) from error
-    _check(description)
-    return LoadedPipeline(tf.saved_model.load(directory), description)
-
-
-def _check(description: dict[str, Any]) -> None:
     manifest.check(description, "pipeline")
     if description["format"] != FORMAT:
         raise ValueError(f"format must be {FORMAT}, got {description['format']!r}.")

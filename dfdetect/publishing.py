@@ -52,7 +52,9 @@ def publish(
     aside = os.path.join(base, f".{version}.{os.getpid()}.export")
     try:
         graph.folded(precision).save(aside)
-        served_graph.check_operations(aside)
+        wanted = graph.manifest.get("index") or {}
+        allowed = served_graph.SCANN if wanted.get("exact") is False else ""
+        served_graph.check_operations(aside, allowed)
         found = parity.check(graph, aside, parity.BOUNDS[precision])
         warmup.write_requests(aside, batch_sizes)
         warmup.write_batching(aside, batch_sizes, timeout_micros)

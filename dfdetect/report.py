@@ -29,7 +29,10 @@ def colour(fake_probability: float) -> tuple[int, int, int]:
 
 
 def annotate(
-    image: np.ndarray, boxes: np.ndarray, fake_probabilities: Sequence[float]
+    image: np.ndarray,
+    boxes: np.ndarray,
+    fake_probabilities: Sequence[float],
+    notes: Sequence[str] = (),
 ) -> np.ndarray:
     """Draws each head's box and fake probability.
 
@@ -37,6 +40,7 @@ def annotate(
         image: `[height, width, 3]` uint8 RGB; left as it is.
         boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`.
         fake_probabilities: One for each box, in [0, 1]; NaN is drawn grey, as "?".
+        notes: One for each box, written behind its probability; none by default.
 
     Returns:
         A copy of `image` with lines and letters in proportion to its size.
@@ -62,6 +66,8 @@ def annotate(
             canvas, (left, top), (right, bottom), colour(probability), thickness=line
         )
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
+        if notes and notes[i]:
+            text = f"{text} {notes[i]}"
         _label(canvas, text, (left, top, right - left), colour(probability), line)
     return canvas
 
@@ -102,9 +108,10 @@ def rectangle(
     cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
 
 
-def encode(image: np.ndarray, suffix: str) -> bytes:
+def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
     """Encodes an RGB picture as what a file with this suffix (".jpg", ".png") holds."""
-    parameters = [cv2.IMWRITE_JPEG_QUALITY, 95] if suffix.lower() != ".png" else []
+    is_png = suffix.lower() == ".png"
+    parameters = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, quality]
     done, content = cv2.imencode(
         suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters
     )

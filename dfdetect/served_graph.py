@@ -18,13 +18,24 @@ from tensorflow.core.protobuf import saved_model_pb2
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 
-def check_operations(directory: str) -> None:
+SCANN = "Scann>"  # The operations' names begin with it.
+
+
+def check_operations(directory: str, allowed: str = "") -> None:
     """Refuses a graph that stock TensorFlow without Python cannot run.
+
+    Args:
+        directory: Of a SavedModel.
+        allowed: Operations whose names begin with it are let pass; none by default.
 
     Raises:
         ValueError: It has other operations; they are named.
     """
-    foreign = {name for name in operations(directory) if not _is_stock(name)}
+    foreign = {
+        name
+        for name in operations(directory)
+        if not _is_stock(name) and not (allowed and name.startswith(allowed))
+    }
     if foreign:
         raise ValueError(
             "the graph must have operations of stock TensorFlow only, "

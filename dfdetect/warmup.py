@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import drawings
+from dfdetect import drawings, manifest
 
 REQUESTS = os.path.join("assets.extra", "tf_serving_warmup_requests")
 BATCHING = "batching_params.pbtxt"
@@ -36,7 +36,10 @@ def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
     pictures = np.array(drawings.encoded(max(batch_sizes)), object)
     frame = tf.io.decode_image(pictures[0], 3, expand_animations=False).numpy()
     batches = [("serving_default", pictures[:size]) for size in batch_sizes]
-    batches += [(x, pictures[:1]) for x in ("classify_crops", "embed", "explain")]
+    others = ["classify_crops", "embed", "embed_content", "explain"]
+    described = manifest.read(os.path.join(directory, "assets"), "pipeline")
+    others += ["neighbours"] if "index" in described else []
+    batches += [(name, pictures[:1]) for name in others]
     batches.append(("frames", frame[None]))
     path = os.path.join(directory, REQUESTS)
     os.makedirs(os.path.dirname(path))

@@ -1,7 +1,7 @@
 """Exports the whole graph as a version that a server can pick up.
 
     python serve/export.py --output=BASE [--detector=DIR] [--classifier=DIR] \
-        [--precision=bfloat16] [--tile]
+        [--precision=bfloat16] [--tile] [--index=INDEX [--exact]]
 
 Writes BASE/<version>/ for TensorFlow Serving and `dfdetect detect --model`: the graph
 with its weights as constants, warm-up requests and batching parameters. It is checked
@@ -52,6 +52,18 @@ _TILE = flags.DEFINE_bool(
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
 )
+_INDEX = flags.DEFINE_string(
+    "index",
+    None,
+    "Of train/index.py: adds the signature `neighbours`, that looks in it.",
+)
+_EXACT = flags.DEFINE_bool(
+    "exact",
+    False,
+    "Compare heads with all of --index, by operations of stock TensorFlow. Else ScaNN "
+    "searches: TensorFlow Serving must be built with it; `dfdetect serve` has it.",
+)
+_TOP_K = flags.DEFINE_integer("top_k", 10, "Neighbours of a head.", lower_bound=1)
 
 
 def batch_sizes() -> list[int]:
@@ -76,14 +88,24 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from dfdetect import pipeline, publishing
+    from dfdetect import graphs, publishing
+    from dfdetect.retrieval import graph as index_graph
+    from dfdetect.retrieval import storage
 
     version = _VERSION.value or publishing.next_version(_OUTPUT.value)
     directory = os.path.join(_OUTPUT.value, str(version))
     if os.path.exists(directory):
         raise app.UsageError(f"{directory} is there already.")
-    graph = pipeline.from_directories(
-        _DETECTOR.value, _CLASSIFIER.value, _TILE.value, _SOFT_NMS_SIGMA.value
+    neighbours = None
+    if _INDEX.value:
+        index, _ = storage.load(_INDEX.value, say=script.say)
+        neighbours = index_graph.Neighbours(index, _TOP_K.value, _EXACT.value)
+    graph = graphs.from_directories(
+        _DETECTOR.value,
+        _CLASSIFIER.value,
+        _TILE.value,
+        _SOFT_NMS_SIGMA.value,
+        neighbours,
     )
     found = publishing.publish(
         graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value

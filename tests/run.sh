@@ -13,5 +13,6 @@ cd "$root"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
 "$python" -m mypy dfdetect
-# Two at a time, each file in one process; a process may take 4 GB.
-exec "$python" -m pytest -q -n 2 --dist loadfile "$@"
+# Two at a time, each file in one process, in the order of tests/conftest.py; a process
+# may take 4 GB.
+exec "$python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -18,6 +18,7 @@ from dfdetect import (
     cli,
     detect,
     files,
+    graphs,
     images,
     manifest,
     model_directory,
@@ -192,7 +193,7 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(graph):
-    return pipeline.load(graph)
+    return graphs.load(graph)
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from dfdetect import (
     boxes,
     detector_export,
     files,
+    graphs,
     images,
     manifest,
     model_directory,
-    pipeline,
 )
 
 _SAMPLES = pathlib.Path(
@@ -46,7 +46,7 @@ def _detector():
 @pytest.fixture(name="in_chain", scope="module")
 def _in_chain(pictures):
     """Boxes and scores of each picture, from the whole pipeline."""
-    graph = pipeline.from_directories()
+    graph = graphs.from_directories()
     found = []
     for picture in pictures:
         outputs = graph.detect_frames(picture[None])

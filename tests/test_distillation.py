@@ -33,6 +33,7 @@ def test_errors_by_hand():
     np.testing.assert_allclose(errors, [[2.0], [4.5]])
 
 
+@pytest.mark.slow
 def test_the_teacher_stays_and_the_student_learns():
     keras.utils.set_random_seed(0)
     pair = _pair()

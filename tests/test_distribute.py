@@ -202,6 +202,7 @@ def test_two_devices_give_what_one_gives(line, runs):
     _assert_same(line, both)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_ends_both_and_they_go_on(line, runs):
     whole, parts = runs / "line_workers", runs / "line_killed"
     arguments = [*LINE, "--steps=30", "--pause=0.1"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from dfdetect import calibration, classifier_data, data, evaluation, pipeline
+from dfdetect import calibration, classifier_data, data, evaluation, graphs, pipeline
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet
 
@@ -35,7 +35,7 @@ _DESCRIPTION = {
     },
     "classifier": {
         "kind": "classifier",
-        "model": "efficientnet_b0",
+        "model": "efficientnet_lite0",
         "image_size": _IMAGE_SIZE,
         "crop_margin": 1.3,
         "temperature": _TEMPERATURE,
@@ -76,7 +76,7 @@ def _builder(tmp_path_factory, run_script):
 def _classifier():
     """Random weights; the moving statistics and logits are spread as if trained."""
     keras.utils.set_random_seed(0)
-    model = classifiers.build("efficientnet_b0", _IMAGE_SIZE, bn_momentum=0.0)
+    model = classifiers.build("efficientnet_lite0", _IMAGE_SIZE, bn_momentum=0.0)
     random = np.random.default_rng(0)
     model(random.uniform(0, 255, (8, _IMAGE_SIZE, _IMAGE_SIZE, 3)), training=True)
     kernel = model.get_layer("logits").kernel
@@ -93,7 +93,7 @@ def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
     detector = efficientdet.EfficientDet(image_size=128)
     graph = pipeline.DeepfakePipeline(detector, classifier, _DESCRIPTION)
     graph.save(str(tmp_path / "1"))
-    served = pipeline.load(str(tmp_path / "1"))
+    served = graphs.load(str(tmp_path / "1"))
     encoded = builder.as_dataset(
         split="test", decoders={"image": tfds.decode.SkipDecoding()}
     )

@@ -15,6 +15,7 @@ from PIL import Image
 from dfdetect import (
     batches,
     explain,
+    graphs,
     images,
     manifest,
     model_directory,
@@ -294,6 +295,8 @@ def test_signatures_of_the_saved_graph(saved):
             "status": ("int32", (None,)),
         },
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
+        # One stage of 8 maps in 3 x 3 and in 2 x 2 cells.
+        "embed_content": {"embedding": ("float32", (None, 13 * _NUM_FEATURES))},
         "explain": {
             "heat_map": ("float32", (None, _CROP_SIZE, _CROP_SIZE)),
             "fake_probability": ("float32", (None,)),
@@ -303,7 +306,7 @@ def test_signatures_of_the_saved_graph(saved):
 
 
 def test_the_loaded_graph_answers_alike(graph, saved):
-    loaded = pipeline.load(saved)
+    loaded = graphs.load(saved)
     assert loaded.manifest == _description()
     batch, _ = _mixed_batch()
     image_bytes = tf.constant(batch)
@@ -371,13 +374,13 @@ def test_saving_leaves_nothing_aside(graph, saved):
 def test_a_foreign_graph_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
     with pytest.raises(ValueError, match=r"foreign is no graph of dfdetect"):
-        pipeline.load(str(tmp_path / "foreign"))
+        graphs.load(str(tmp_path / "foreign"))
 
 
 def test_a_graph_of_another_format_is_refused(tmp_path):
     manifest.write(tmp_path / "assets", _description(format=2))
     with pytest.raises(ValueError, match="format must be 1, got 2"):
-        pipeline.load(str(tmp_path))
+        graphs.load(str(tmp_path))
 
 
 def test_a_manifest_that_disagrees_with_its_model_is_refused(parts):
@@ -458,7 +461,7 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
     described = _description()
     described["classifier"] |= {"image_size": 71, "temperature": 1.0}
     pipeline.DeepfakePipeline(parts[0], kept, described).save(str(tmp_path / "1"))
-    loaded = pipeline.load(str(tmp_path / "1"))
+    loaded = graphs.load(str(tmp_path / "1"))
     found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
     np.testing.assert_allclose(found["fake_probability"], _sigmoid(logits), atol=1e-4)
     found = loaded.detect(tf.constant([_png(_picture(_ALL))]))
@@ -485,7 +488,7 @@ def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
     described = _description()
     described["detector"]["tile_size"] = _DETECTOR_SIZE
     pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
-    loaded = pipeline.load(str(tmp_path / "1"))
+    loaded = graphs.load(str(tmp_path / "1"))
     assert loaded.manifest["detector"]["tile_size"] == _DETECTOR_SIZE
     picture = np.zeros((256, 256, 3), np.uint8)
     picture[:8, :8, 0] = 200  # A switch at the scale of a tile, not at that of all.

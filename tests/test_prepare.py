@@ -52,6 +52,7 @@ def test_prepare(tmp_path, run_script):
     assert "train: 1 images, 1 n_groups, 1 real\n" in anew
 
 
+@pytest.mark.slow
 def test_prepare_says_what_is_wrong_in_one_line(tmp_path, run_script):
     root = tmp_path / "manual"
     faces(root, ["a.png,genuine,train,x"])

@@ -19,9 +19,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from dfdetect import (
     drawings,
+    graphs,
     manifest,
     parity,
-    pipeline,
     publishing,
     served_graph,
     warmup,
@@ -83,7 +83,7 @@ def test_float32_is_the_same(published):
 
 @pytest.mark.slow
 def test_the_loaded_graph_answers_alike(graph, published):
-    loaded = pipeline.load(str(published[0]))
+    loaded = graphs.load(str(published[0]))
     for name in ("detect", "classify_crops", "embed", "explain"):
         expected = getattr(graph, name)(_batch())
         found = getattr(loaded, name)(_batch())

@@ -279,6 +279,7 @@ def test_evaluate_leaves_a_report_of_a_detector(
     assert figures["data"]["fingerprint"] in (folder / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_export_writes_a_version_that_detect_reads(
     run_script, prepared, detector, classifier, tmp_path
 ):

@@ -9,7 +9,7 @@ import pytest
 import serving_support
 import tensorflow as tf
 
-from dfdetect import files, pipeline
+from dfdetect import files, graphs
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +49,7 @@ def pictures():
 
 
 def test_all_signatures_give_the_numbers_of_the_graph(base, started, pictures):
-    graph = pipeline.load(str(base / "1"))
+    graph = graphs.load(str(base / "1"))
     image_bytes = tf.constant(pictures)
     for signature, run in (
         ("", graph.detect),

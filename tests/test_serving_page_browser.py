@@ -10,7 +10,7 @@ import PIL.Image
 import pytest
 import serving_support
 
-from dfdetect import boxes, calibration, detect, files, pipeline
+from dfdetect import boxes, calibration, detect, files, graphs
 from dfdetect.serving import options, page
 
 pytestmark = [
@@ -52,7 +52,7 @@ def url(version):
 @pytest.fixture(scope="module")
 def expected(version):
     """The function `expected(path)`: the line of `dfdetect detect`."""
-    graph = pipeline.load(str(version))
+    graph = graphs.load(str(version))
     thresholds = graph.manifest["classifier"]["thresholds"]
 
     def line(path):

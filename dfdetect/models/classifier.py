@@ -95,6 +95,24 @@ def explained_stage(model: keras.Model) -> str:
     return [x.name for x in model.layers if len(x.output.shape) == 4][-1]
 
 
+def content_stages(model: keras.Model) -> tuple[str, str]:
+    """The stages of stride 16 and 32 whose maps tell what is shown, see `content`.
+
+    Returns:
+        Of a model that is none of ours, its last layer that gives maps, twice.
+    """
+    if isinstance(model, xception.Xception):
+        return "entry3", "exit1"
+    if isinstance(model, efficientnet_lite.EfficientNetLite):
+        return "block4", "block6"
+    if isinstance(model, EfficientNet):
+        return "block5", "block7"
+    if isinstance(model, mesonet.MesoNet):
+        return "block3", "block4"
+    last = [x.name for x in model.layers if len(x.output.shape) == 4][-1]
+    return last, last
+
+
 def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
     """A model that shares the classifier's weights and gives these stages, or `logits`.
 

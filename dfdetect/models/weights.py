@@ -5,6 +5,7 @@ into a model that has another top.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 from collections.abc import Callable
@@ -61,6 +62,21 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
             )
         found[key] = variable
     return found
+
+
+def fingerprint(model: keras.Model) -> str:
+    """What tells a model from another with other weights: SHA-256, in hexadecimal.
+
+    Of names, shapes and float32 values, wherever they were read from.
+
+    Raises:
+        ValueError: See `variables`.
+    """
+    digest = hashlib.sha256()
+    for key, array in sorted(_values(model).items()):
+        digest.update(f"{key} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array, "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def save(

@@ -1,0 +1,87 @@
+"""Graphs of dfdetect: chained from model directories, or read from disk."""
+
+import os
+from typing import Any
+
+import tensorflow as tf
+
+from dfdetect import images, manifest, model_directory, pipeline
+from dfdetect.retrieval import graph as index_graph
+
+
+class LoadedPipeline:
+    """A graph from disk, called like the `pipeline.DeepfakePipeline` that it was.
+
+    Attributes:
+        manifest: Its manifest, of kind "pipeline".
+        explain: None when the graph was exported without it.
+    """
+
+    def __init__(self, graph: Any, description: dict[str, Any]) -> None:
+        self.manifest = description
+        # The functions alone do not keep the variables alive.
+        self._graph = graph
+        self.detect = graph.detect
+        self.detect_frames = graph.detect_frames
+        self.classify_crops = graph.classify_crops
+        self.embed = graph.embed
+        # Graphs of earlier versions cannot.
+        self.embed_content = getattr(graph, "embed_content", None)
+        self.explain = getattr(graph, "explain", None)
+
+
+def from_directories(
+    detector: str | None = None,
+    classifier: str | None = None,
+    tile: bool = False,
+    soft_nms_sigma: float = 0.0,
+    index: index_graph.Neighbours | None = None,
+) -> pipeline.DeepfakePipeline:
+    """Chains two trained models.
+
+    Args:
+        detector: Model directory of the detector; None for the default weights.
+        classifier: Model directory of the classifier; None for the default weights.
+        tile: Whether to look also at tiles of pictures that are larger than the
+            detector's input, see `tiles`.
+        soft_nms_sigma: See `postprocess.class_detections`.
+        index: See `pipeline.DeepfakePipeline`.
+
+    Raises:
+        FileNotFoundError: A directory lacks a file.
+        ValueError: A manifest or weights do not fit.
+    """
+    detector_model, detector_manifest = model_directory.load_detector(detector)
+    classifier_model, classifier_manifest = model_directory.load_classifier(classifier)
+    detector_manifest |= {
+        "tile_size": detector_manifest["image_size"] if tile else None,
+        "soft_nms_sigma": soft_nms_sigma,
+    }
+    description = {
+        "kind": "pipeline",
+        "format": pipeline.FORMAT,
+        "detector": detector_manifest,
+        "classifier": classifier_manifest,
+        "max_detections": detector_manifest["max_detections"],
+        "min_head_size": classifier_manifest["image_size"] // images.MOST_ENLARGED,
+        "versions": manifest.versions(),
+    }
+    return pipeline.DeepfakePipeline(
+        detector_model, classifier_model, description, index
+    )
+
+
+def load(directory: str) -> LoadedPipeline:
+    """Loads a graph that `pipeline.DeepfakePipeline.save` wrote.
+
+    Raises:
+        ValueError: It has no valid manifest of this format: it is not ours.
+    """
+    try:
+        description = manifest.read(os.path.join(directory, "assets"), "pipeline")
+    except FileNotFoundError as error:
+        raise ValueError(
+            f"{directory} is no graph of dfdetect: it has no {error.filename}."
+        ) from error
+    pipeline.check(description)
+    return LoadedPipeline(tf.saved_model.load(directory), description)

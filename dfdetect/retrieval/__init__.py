@@ -1,0 +1,1 @@
+"""Finding the known images behind a suspicious one."""

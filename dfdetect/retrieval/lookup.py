@@ -1,0 +1,99 @@
+"""What is known that is like the heads of a picture, for the verdict on it."""
+
+from typing import Any
+
+import numpy as np
+
+from dfdetect import labels
+from dfdetect.retrieval import embedding, familiarity
+from dfdetect.retrieval.index import Entry, Index, Neighbour
+
+_DIGITS = 4
+
+
+class Lookup:
+    """Looks heads up in an index.
+
+    Args:
+        index: Of the metric "cosine".
+        described: Its manifest.
+        model: The graph that finds the heads, see `embedding.Embedder`.
+
+    Raises:
+        ValueError: The index was made with another model, or of another metric.
+    """
+
+    def __init__(self, index: Index, described: dict[str, Any], model: Any) -> None:
+        if index.metric != "cosine":
+            raise ValueError(
+                f"the metric of the index must be 'cosine', got {index.metric!r}."
+            )
+        self._embedder = embedding.Embedder(
+            model, index.embedding.get("kind", ""), of_heads=True
+        )
+        embedding.check(index.embedding, self._embedder.describe())
+        self._index = index
+        self._familiar = described["familiarity"]
+        _, entries = index.snapshot()
+        self._labels = {entry.label for entry in entries}
+
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> list[dict[str, Any]]:
+        """What is known for each head.
+
+        Args:
+            image: `[height, width, 3]` uint8 RGB, upright.
+            boxes: `[K, 4]` in the format of `dfdetect.boxes`.
+
+        Returns:
+            For each head `nearest_real` and `nearest_fake`, each with `id`, `source`
+            and `similarity`, or None where the index has none of them; `familiarity`,
+            see `familiarity.familiarity`, None where the index cannot tell; and
+            `unfamiliar`, whether it is unlike anything in the index.
+        """
+        queries = self._embedder.of_boxes(image, boxes)
+        nearest = self._index.search(queries, 1)
+        by_label = [
+            self._of_label(queries, label) for label in (labels.REAL, labels.FAKE)
+        ]
+        found = []
+        for any_label, real, fake in zip(nearest, *by_label, strict=True):
+            share = None
+            if self._familiar and any_label:
+                share = familiarity.familiarity(any_label[0].value, self._familiar)
+            found.append(
+                {
+                    "nearest_real": _described(real),
+                    "nearest_fake": _described(fake),
+                    "familiarity": None if share is None else round(share, _DIGITS),
+                    "unfamiliar": share is not None
+                    and share < familiarity.UNFAMILIAR_BELOW,
+                }
+            )
+        return found
+
+    def _of_label(self, queries: np.ndarray, label: int) -> list[list[Neighbour]]:
+        if label not in self._labels:
+            return [[] for _ in queries]
+
+        def is_other(entry: Entry) -> bool:
+            return entry.label != label
+
+        return self._index.search(queries, 1, [is_other] * len(queries))
+
+
+def described(neighbour: Neighbour) -> dict[str, Any]:
+    """An entry that was found, as JSON has it."""
+    entry = neighbour.entry
+    known = 0 <= entry.label < len(labels.NAMES)
+    return {
+        "id": entry.id,
+        "similarity": round(neighbour.value, _DIGITS),
+        "label": labels.NAMES[entry.label] if known else None,
+        "source": entry.source,
+    }
+
+
+def _described(neighbours: list[Neighbour]) -> dict[str, Any] | None:
+    if not neighbours:
+        return None
+    return {k: v for k, v in described(neighbours[0]).items() if k != "label"}

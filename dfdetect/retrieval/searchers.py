@@ -1,0 +1,264 @@
+"""The nearest rows of a matrix: by comparing with all of them, or by ScaNN.
+
+Rows and queries are float32, and of unit length where the metric is "cosine". Both
+searchers answer with positions of rows, int64 `[Q, K]`, nearest first, and values,
+float32 `[Q, K]`: cosine similarities, or Euclidean distances. K is at most the number
+of rows.
+"""
+
+import abc
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+METRICS = ("cosine", "euclidean")
+
+Nearest = tuple[np.ndarray, np.ndarray]
+
+_BLOCK = 2**24  # Values of one product of queries and rows: 64 MiB.
+_SAMPLE = 256  # Rows that recall is tuned on.
+
+
+class Searcher(abc.ABC):
+    """Finds rows.
+
+    Attributes:
+        rows: float32 `[N, D]`.
+        metric: One of `METRICS`.
+    """
+
+    def __init__(self, rows: np.ndarray, metric: str) -> None:
+        self.rows = rows
+        self.metric = metric
+
+    @abc.abstractmethod
+    def search(self, queries: np.ndarray, k: int) -> Nearest:
+        """The nearest rows of each query.
+
+        Args:
+            queries: float32 `[Q, D]`.
+            k: From 1 to N.
+        """
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Its name and settings, as JSON can hold them."""
+
+    def save(self, directory: str) -> None:  # noqa: B027
+        """Writes into a new folder what is costly to make again, if anything is."""
+
+
+class BruteForce(Searcher):
+    """Compares each query with all rows; of rows that are as near, the first wins."""
+
+    def search(self, queries: np.ndarray, k: int) -> Nearest:
+        at_once = max(1, _BLOCK // len(self.rows))
+        found = [
+            self._of_block(queries[start : start + at_once], k)
+            for start in range(0, len(queries), at_once)
+        ]
+        if not found:
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
+        positions, values = zip(*found, strict=True)
+        return np.concatenate(positions), np.concatenate(values)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "brute_force"}
+
+    def _of_block(self, queries: np.ndarray, k: int) -> Nearest:
+        closeness = queries @ self.rows.T
+        if self.metric == "euclidean":
+            # |q - r|^2 less |q|^2, which is the same for all rows, and negated.
+            closeness = 2 * closeness - np.einsum("nd,nd->n", self.rows, self.rows)
+        # All that are as near as the k-th, so that ties do not fall at random.
+        least = np.partition(closeness, -k, axis=1)[:, -k]
+        positions = np.empty((len(queries), k), np.int64)
+        for query, values in enumerate(closeness):
+            candidates = np.flatnonzero(values >= least[query])
+            order = np.argsort(-values[candidates], kind="stable")
+            positions[query] = candidates[order[:k]]
+        if self.metric == "cosine":
+            return positions, np.take_along_axis(closeness, positions, 1)
+        # Of the few that are left, without the loss of digits of the product.
+        differences = queries[:, None] - self.rows[positions]
+        return positions, np.linalg.norm(differences, axis=-1).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How ScaNN searches.
+
+    Attributes:
+        leaves: Parts that the rows are divided into.
+        leaves_searched: Parts that a query looks into.
+        reordered: Candidates whose values are computed exactly.
+    """
+
+    leaves: int
+    leaves_searched: int
+    reordered: int
+
+
+def settings_for(num_rows: int) -> Settings:
+    """Settings by the number of rows.
+
+    About the root of it in leaves, as the authors advise; a tenth of them searched and
+    100 candidates find .99 of the nearest ten of 20,000 to 100,000 of our embeddings,
+    see `train/benchmark_retrieval.py`.
+
+    Source: google-research/scann, docs/algorithms.md, "Rules of thumb".
+    """
+    leaves = max(1, round(math.sqrt(num_rows)))
+    return Settings(leaves, max(1, math.ceil(leaves / 10)), 100)
+
+
+class ScaNN(Searcher):
+    """A tree of partitions, quantised values within, exact values of the best.
+
+    Source: Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector
+    Quantization, ICML 2020.
+
+    Args:
+        rows: float32 `[N, D]`.
+        metric: One of `METRICS`.
+        settings: By default `settings_for` the number of rows.
+        directory: What `save` wrote for these rows, to be read instead of building.
+
+    Raises:
+        ImportError: ScaNN is missing.
+        ValueError: `directory` does not hold what fits.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        metric: str,
+        settings: Settings | None = None,
+        directory: str | None = None,
+    ) -> None:
+        super().__init__(rows, metric)
+        self.settings = settings or settings_for(len(rows))
+        library = import_scann()
+        if directory is None:
+            self._searcher = build(library.builder, rows, metric, self.settings)
+            return
+        try:
+            self._searcher = library.load_searcher(directory)
+        # Whatever its parser meets.
+        except Exception as error:
+            raise ValueError(
+                f"{directory} is no searcher of ScaNN: {error}."
+            ) from error
+
+    def search(self, queries: np.ndarray, k: int) -> Nearest:
+        options = {
+            "final_num_neighbors": k,
+            "leaves_to_search": self.settings.leaves_searched,
+            "pre_reorder_num_neighbors": max(self.settings.reordered, k),
+        }
+        if len(queries) == 1:
+            found = [x[None] for x in self._searcher.search(queries[0], **options)]
+        else:
+            found = self._searcher.search_batched(queries, **options)
+        positions, values = (np.asarray(x) for x in found)
+        positions = positions.astype(np.int64)
+        # A query that looks into few rows may find fewer than k.
+        short = k - positions.shape[1]
+        if short > 0 or not np.isfinite(values).all():
+            return BruteForce(self.rows, self.metric).search(queries, k)
+        if self.metric == "euclidean":
+            values = np.sqrt(np.maximum(values, 0))
+        return positions, values.astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        return {"name": "scann", **dataclasses.asdict(self.settings)}
+
+    def save(self, directory: str) -> None:
+        self._searcher.serialize(directory, relative_path=True)
+
+
+def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) -> Any:
+    """Builds a searcher of ScaNN.
+
+    Args:
+        make_builder: `builder` of either of ScaNN's modules, for Python or for graphs.
+        rows: float32 `[N, D]`.
+        metric: One of `METRICS`.
+        settings: Of the search; each call of it may have others.
+    """
+    distance = {"cosine": "dot_product", "euclidean": "squared_l2"}[metric]
+    builder = make_builder(rows, min(10, len(rows)), distance)
+    builder = builder.tree(
+        settings.leaves,
+        settings.leaves_searched,
+        training_sample_size=min(len(rows), 100_000),
+        # Without it, recall on unit vectors of classifiers is .65 to .77.
+        spherical=metric == "cosine",
+    )
+    threshold = 0.2 if metric == "cosine" else math.nan
+    builder = builder.score_ah(2, anisotropic_quantization_threshold=threshold)
+    return builder.reorder(settings.reordered).build()
+
+
+def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
+    """The same searcher with the least work that reaches a recall.
+
+    Args:
+        searcher: With any settings.
+        target_recall: In (0, 1], of the nearest `k` others of rows drawn at random.
+        k: Neighbours that count.
+
+    Raises:
+        ValueError: No setting reaches it.
+    """
+    rows, k = searcher.rows, min(k, len(searcher.rows) - 1)
+    generator = np.random.default_rng(0)
+    chosen = generator.choice(len(rows), min(_SAMPLE, len(rows)), replace=False)
+    # A row finds itself too easily; it is left out.
+    expected, _ = BruteForce(rows, searcher.metric).search(rows[chosen], k + 1)
+    best = 0.0
+    leaves = searcher.settings.leaves
+    for searched in _doubling(max(1, leaves // 50), leaves):
+        for reordered in (50, 100, 200, 400):
+            settings = Settings(leaves, searched, reordered)
+            searcher.settings = settings
+            found, _ = searcher.search(rows[chosen], k + 1)
+            recall = _recall_of_others(expected, found, chosen)
+            best = max(best, recall)
+            if recall >= target_recall:
+                return searcher
+    raise ValueError(
+        f"target_recall must be within reach, {best:.3f} at most, got {target_recall}."
+    )
+
+
+def import_scann() -> Any:
+    """ScaNN's module for use in Python.
+
+    Raises:
+        ImportError: It is missing.
+    """
+    try:
+        from scann.scann_ops.py import scann_ops_pybind
+    except ImportError as error:
+        raise ImportError("ScaNN is missing: pip install scann==1.4.2") from error
+    return scann_ops_pybind
+
+
+def _recall_of_others(
+    expected: np.ndarray, found: np.ndarray, chosen: np.ndarray
+) -> float:
+    shares = []
+    for wanted, came, self_position in zip(expected, found, chosen, strict=True):
+        others = set(wanted.tolist()) - {self_position}
+        shares.append(len(others & set(came.tolist())) / len(others))
+    return float(np.mean(shares))
+
+
+def _doubling(first: int, last: int) -> list[int]:
+    values = [first]
+    while values[-1] < last:
+        values.append(min(2 * values[-1], last))
+    return values

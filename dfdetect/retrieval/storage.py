@@ -1,0 +1,241 @@
+"""An index on disk: a folder that is written aside and renamed, and checked when read.
+
+It holds `manifest.json` (of kind "index": counts, searcher, what made the embeddings,
+and size and SHA-256 of each other file), `embeddings.npy` (float32 `[N, D]`),
+`entries.jsonl` (a line of JSON for each row), `thumbnails.bin` (their JPEGs, one after
+the other) and, of ScaNN, `scann/`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dfdetect import manifest
+from dfdetect.retrieval import familiarity, searchers
+from dfdetect.retrieval.index import Entry, Index
+
+FORMAT = 1
+
+_EMBEDDINGS, _ENTRIES, _THUMBNAILS = "embeddings.npy", "entries.jsonl", "thumbnails.bin"
+_SCANN = "scann"
+_FIELDS = [
+    field.name for field in dataclasses.fields(Entry) if field.name != "thumbnail"
+]
+
+
+def save(index: Index, directory: str) -> None:
+    """Writes an index, in place of an older one.
+
+    Args:
+        index: Not empty.
+        directory: New, or an index, which stays until the new one is complete.
+
+    Raises:
+        FileExistsError: The folder is there and is no index.
+        ValueError: The index is empty.
+    """
+    directory = os.path.abspath(directory)
+    check_place(directory)
+    searcher, entries = index.snapshot()
+    if searcher is None:
+        raise ValueError("an index must have entries to be saved, got none.")
+    parent, name = os.path.split(directory)
+    os.makedirs(parent, exist_ok=True)
+    aside = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
+    try:
+        os.makedirs(aside)
+        np.save(os.path.join(aside, _EMBEDDINGS), searcher.rows)
+        _write_entries(aside, entries)
+        if searcher.describe()["name"] == _SCANN:
+            os.makedirs(os.path.join(aside, _SCANN))
+            searcher.save(os.path.join(aside, _SCANN))
+        described = {
+            "kind": "index",
+            "format": FORMAT,
+            "count": len(entries),
+            "dimension": index.dimension,
+            "metric": index.metric,
+            "searcher": searcher.describe(),
+            "wanted_searcher": index.kind,
+            "embedding": index.embedding,
+            "familiarity": (
+                familiarity.quantiles(index) if index.metric == "cosine" else []
+            ),
+            "files": _account(aside),
+            "versions": manifest.versions(),
+        }
+        manifest.write(aside, described)
+        _take_place(aside, directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_place(directory: str) -> None:
+    """Refuses to write where something else is.
+
+    Raises:
+        FileExistsError: The folder is there and is no index.
+    """
+    if os.path.lexists(directory):
+        try:
+            manifest.read(directory, "index")
+        except (OSError, ValueError) as error:
+            raise FileExistsError(
+                f"{directory} is there and is no index; name a new folder."
+            ) from error
+
+
+def describe(directory: str) -> dict[str, Any]:
+    """The manifest of an index.
+
+    Raises:
+        ValueError: The folder is no index, or of another format.
+    """
+    try:
+        described = manifest.read(directory, "index")
+    except OSError as error:
+        raise ValueError(
+            f"{directory} is no index of dfdetect: {error.strerror}: {error.filename}."
+        ) from error
+    if described["format"] != FORMAT:
+        raise ValueError(
+            f"format of {directory} must be {FORMAT}, got {described['format']!r}."
+        )
+    return described
+
+
+def load(
+    directory: str,
+    thumbnails: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> tuple[Index, dict[str, Any]]:
+    """Reads an index.
+
+    Args:
+        directory: What `save` wrote.
+        thumbnails: Whether the entries shall have theirs.
+        say: Told what the user should know, such as that ScaNN is missing.
+
+    Returns:
+        The index, and its manifest.
+
+    Raises:
+        ValueError: It is no index, of another format, or damaged.
+    """
+    described = describe(directory)
+    for name, wanted in described["files"].items():
+        if thumbnails or name != _THUMBNAILS:
+            _check_file(os.path.join(directory, name), wanted)
+    rows = np.load(os.path.join(directory, _EMBEDDINGS), allow_pickle=False)
+    shape = (described["count"], described["dimension"])
+    if rows.shape != shape or rows.dtype != np.float32:
+        raise ValueError(
+            f"{_EMBEDDINGS} of {directory} must be float32 {list(shape)}, "
+            f"got {rows.dtype} {list(rows.shape)}."
+        )
+    entries = _read_entries(directory, thumbnails)
+    searcher = _searcher(directory, rows, described, say)
+    kind = described["wanted_searcher"]
+    index = Index.restored(searcher, entries, described["embedding"], kind)
+    return index, described
+
+
+def _searcher(
+    directory: str,
+    rows: np.ndarray,
+    described: dict[str, Any],
+    say: Callable[[str], None],
+) -> searchers.Searcher:
+    settings = dict(described["searcher"])
+    name, metric = settings.pop("name"), described["metric"]
+    if name == _SCANN:
+        try:
+            return searchers.ScaNN(
+                rows,
+                metric,
+                searchers.Settings(**settings),
+                os.path.join(directory, _SCANN),
+            )
+        except ImportError as error:
+            say(f"{error}; comparing with all {len(rows):,} rows instead")
+    return searchers.BruteForce(rows, metric)
+
+
+def _write_entries(directory: str, entries: tuple[Entry, ...]) -> None:
+    lines = os.path.join(directory, _ENTRIES)
+    pictures = os.path.join(directory, _THUMBNAILS)
+    with open(lines, "w", encoding="utf-8") as file, open(pictures, "wb") as small:
+        for entry in entries:
+            fields = {name: getattr(entry, name) for name in _FIELDS}
+            fields["thumbnail_bytes"] = len(entry.thumbnail)
+            # In ASCII: names of files need not be UTF-8.
+            file.write(json.dumps(fields) + "\n")
+            small.write(entry.thumbnail)
+
+
+def _read_entries(directory: str, thumbnails: bool) -> list[Entry]:
+    entries = []
+    lines = os.path.join(directory, _ENTRIES)
+    pictures = os.path.join(directory, _THUMBNAILS)
+    with open(lines, encoding="utf-8") as file, open(pictures, "rb") as small:
+        for line in file:
+            fields = json.loads(line)
+            count = fields.pop("thumbnail_bytes")
+            thumbnail = small.read(count) if thumbnails else b""
+            fields["box"] = tuple(fields["box"])
+            entries.append(Entry(**fields, thumbnail=thumbnail))
+    return entries
+
+
+def _account(directory: str) -> dict[str, dict[str, Any]]:
+    """Size and digest of each file below a folder, by its name from there on."""
+    found = {}
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = os.path.join(folder, name)
+            relative = os.path.relpath(path, directory).replace(os.sep, "/")
+            found[relative] = {
+                "bytes": os.path.getsize(path),
+                "sha256": _sha256(path),
+            }
+    return dict(sorted(found.items()))
+
+
+def _check_file(path: str, wanted: dict[str, Any]) -> None:
+    try:
+        size = os.path.getsize(path)
+    except OSError as error:
+        raise ValueError(f"the index is damaged: {path} is missing.") from error
+    if size != wanted["bytes"]:
+        raise ValueError(
+            f"the index is damaged: {path} must have {wanted['bytes']} bytes, "
+            f"got {size}."
+        )
+    if _sha256(path) != wanted["sha256"]:
+        raise ValueError(f"the index is damaged: {path} has other content.")
+
+
+def _sha256(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _take_place(aside: str, directory: str) -> None:
+    """Renames; an older index gives way, and comes back should that fail."""
+    if not os.path.lexists(directory):
+        os.rename(aside, directory)
+        return
+    older = f"{aside}.older"
+    os.rename(directory, older)
+    try:
+        os.rename(aside, directory)
+    except BaseException:
+        os.rename(older, directory)
+        raise
+    shutil.rmtree(older)

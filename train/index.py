@@ -1,0 +1,183 @@
+"""Makes an index of known pictures, in which `dfdetect search` finds what is alike.
+
+    python train/index.py --images=FOLDER --output=INDEX
+    python train/index.py --data_dir=DATA --dataset=labeled_faces --output=INDEX \
+        [--heads] [--embedding=forgery] [--target_recall=.99]
+
+A run that was stopped, however, goes on with the same command; an older index at
+--output stays until the new one is complete. With --add it is added to. Prints the
+number of entries and the searcher. The exit code is 2 for a usage error, and 1 where
+nothing could be indexed.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+# Before TensorFlow is imported: its start-up notes would bury the messages.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# The graph is TensorFlow whatever backend Keras is set to.
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import tensorflow_datasets as tfds
+from absl import app, flags, logging
+
+from dfdetect import data, files, graphs, records, script
+from dfdetect.retrieval import building, embedding, storage
+
+_IMAGES = flags.DEFINE_multi_string(
+    "images",
+    [],
+    "A folder, a picture, a quoted pattern, or a .txt file with one of them on each "
+    "line; may be given again.",
+)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
+_DATASET = flags.DEFINE_string(
+    "dataset", None, "A prepared data set of labelled pictures; NAME or NAME/CONFIG."
+)
+_SPLIT = flags.DEFINE_list(
+    "split", [], "Splits of it, with commas between; by default all."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder of the index.", required=True)
+_ADD = flags.DEFINE_bool(
+    "add",
+    False,
+    "Add to the index at --output; entries of the same names are replaced.",
+)
+_HEADS = flags.DEFINE_bool(
+    "heads", False, "Index each head in the pictures rather than the whole of them."
+)
+_EMBEDDING = flags.DEFINE_enum(
+    "embedding",
+    "content",
+    embedding.KINDS,
+    "content: copies and sources are near; forgery: fakes of one make are.",
+)
+_MODEL = flags.DEFINE_string(
+    "model", None, "Exported graph that embeds; by default our weights."
+)
+_SEARCHER = flags.DEFINE_enum(
+    "searcher",
+    "auto",
+    ["auto", "brute_force", "scann"],
+    "How the index is searched; by default according to its size.",
+)
+_TARGET_RECALL = flags.DEFINE_float(
+    "target_recall",
+    None,
+    "Of the nearest ten, which ScaNN is tuned to reach.",
+    0.0,
+    1.0,
+)
+_THUMBNAIL = flags.DEFINE_integer(
+    "thumbnail", 96, "Longest side of kept small copies in pixels; 0 for none.", 0
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
+
+
+def of_files(sources: list[files.Source]) -> Iterator[building.Picture]:
+    """Picture files, of which nobody has said whether they are real."""
+    for source in sources:
+        path = os.path.abspath(source.path)
+        yield building.Picture(path, lambda p=path: files.read(p), source=path)
+
+
+def of_records(
+    builder: tfds.core.DatasetBuilder, splits: list[str]
+) -> Iterator[building.Picture]:
+    """The records of a data set."""
+    name = builder.info.full_name
+    for split in splits:
+        for record in records.read(builder, split):
+            content = record.image_bytes
+            yield building.Picture(
+                f"{name}/{split}/{record.index}",
+                lambda content=content: content,
+                record.label,
+                f"{name}/{split}: {record.filename}",
+                record.group,
+            )
+
+
+def found_files() -> list[files.Source]:
+    """What --images names.
+
+    Raises:
+        app.UsageError: A name stands for nothing.
+    """
+    names = []
+    for name in _IMAGES.value:
+        if name.endswith(".txt"):
+            with open(name, encoding="utf-8", errors="surrogateescape") as file:
+                names += filter(None, map(str.strip, file))
+        else:
+            names.append(name)
+    sources, barren = files.find(names)
+    for name in barren:
+        script.say(f"no pictures in {name}")
+    if not sources:
+        raise app.UsageError(f"--images must hold pictures: {', '.join(names)}.")
+    return sources
+
+
+def pictures() -> tuple[Iterator[building.Picture], int, dict[str, Any]]:
+    """What is to be indexed, how many it is, and what tells it from other pictures.
+
+    Raises:
+        app.UsageError: The flags name neither files nor a data set, or both.
+    """
+    if bool(_IMAGES.value) == bool(_DATASET.value):
+        raise app.UsageError("either --images or --dataset must be given.")
+    if _IMAGES.value:
+        sources = found_files()
+        listed = json.dumps([os.path.abspath(source.path) for source in sources])
+        digest = hashlib.sha256(listed.encode()).hexdigest()
+        return of_files(sources), len(sources), {"files_sha256": digest}
+    if not _DATA_DIR.value:
+        raise app.UsageError("--dataset needs --data_dir.")
+    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    records.check(builder)
+    there = list(builder.info.splits)
+    splits = _SPLIT.value or there
+    if not set(splits) <= set(there):
+        raise app.UsageError(
+            f"--split must be of {','.join(there)}, got {','.join(splits)}."
+        )
+    total = sum(builder.info.splits[split].num_examples for split in splits)
+    origin = {"dataset": data.describe(builder), "splits": splits}
+    return of_records(builder, splits), total, origin
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
+    output = os.path.expanduser(_OUTPUT.value)
+    # Whatever cannot be done is told before minutes have gone by.
+    storage.check_place(output)
+    found, total, origin = pictures()
+    older = None
+    if _ADD.value:
+        older, _ = storage.load(output, thumbnails=True, say=script.say)
+    model = graphs.load(_MODEL.value) if _MODEL.value else graphs.from_directories()
+    embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
+    index = building.build(
+        found,
+        total,
+        origin,
+        embedder,
+        output,
+        script.say,
+        _BATCH_SIZE.value,
+        _THUMBNAIL.value,
+        _SEARCHER.value,
+        _TARGET_RECALL.value,
+        older,
+    )
+    searcher, _ = index.snapshot()
+    assert searcher is not None
+    print(f"{output}: {len(index):,} entries, {json.dumps(searcher.describe())}")
+
+
+if __name__ == "__main__":
+    script.run(main)
