@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import sklearn.cluster
 import sklearn.ensemble
@@ -20,6 +21,7 @@ import sklearn.metrics
 import sklearn.pipeline
 import sklearn.preprocessing
 import sklearn.svm
+import tensorflow_datasets as tfds
 import threadpoolctl
 
 from dfdetect import hand_features
@@ -141,6 +143,35 @@ def word_counts(
             named = words.predict(found.astype(np.float32))
             counts[place] = np.bincount(named, minlength=words.n_clusters)
     return counts
+
+
+def harris_words(
+    builder: tfds.core.DatasetBuilder,
+    seed: int = 0,
+    count: Callable[[str], None] = lambda split: None,
+) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
+    """A description for `retrieval.evaluation`: tf-idf of words of Harris corners.
+
+    Args:
+        builder: A prepared data set of labelled pictures; of its split `train` are the
+            vocabulary and the weights of the words.
+        seed: Of the vocabulary.
+        count: See `hand_features.survey`.
+
+    Raises:
+        ValueError: It has no such split, or no picture in it has a corner.
+    """
+    survey = hand_features.survey(builder, "train", ["harris"], count)
+    words = vocabulary(survey.features["harris"], seed)
+    weigh = sklearn.feature_extraction.text.TfidfTransformer()
+    weigh.fit(word_counts(words, survey.features["harris"]))
+
+    def describe(pictures: Sequence[np.ndarray]) -> np.ndarray:
+        greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
+        counts = word_counts(words, [hand_features.harris(grey) for grey in greys])
+        return weigh.transform(counts).toarray().astype(np.float32)
+
+    return describe
 
 
 def _vectors(

@@ -20,6 +20,8 @@ NUM_RINGS = 64
 # The most distinct ones: a large picture has thousands.
 _MAX_KEYPOINTS = 500
 
+_CORNER_SIZE = 8.0  # Pixels around a corner that are described, in diameter.
+
 # Far below the power that rounding to whole levels leaves in a coefficient, 1 / 12.
 _LEAST_POWER = 1e-3
 
@@ -122,4 +124,25 @@ def spectrum(grey: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(NUM_RINGS), filled, means).astype(np.float32)
 
 
-FEATURES = {"sift": sift, "spectrum": spectrum}
+def harris(grey: np.ndarray) -> np.ndarray:
+    """Describes a picture's strongest Harris corners as `sift` does its points.
+
+    Args:
+        grey: `[H, W]` uint8.
+
+    Returns:
+        `[num_corners, 128]` uint8, at most 500.
+
+    Source: Harris and Stephens, A Combined Corner and Edge Detector, AVC 1988.
+    """
+    corners = cv2.goodFeaturesToTrack(
+        grey, _MAX_KEYPOINTS, 0.01, 3, useHarrisDetector=True, k=0.04
+    )
+    if corners is None:
+        return np.zeros((0, 128), np.uint8)
+    points = [cv2.KeyPoint(float(x), float(y), _CORNER_SIZE) for x, y in corners[:, 0]]
+    _, found = cv2.SIFT.create().compute(grey, points)
+    return np.zeros((0, 128), np.uint8) if found is None else found.astype(np.uint8)
+
+
+FEATURES = {"sift": sift, "spectrum": spectrum, "harris": harris}

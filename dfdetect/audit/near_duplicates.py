@@ -13,8 +13,9 @@ not found.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import cv2
 import numpy as np
 
 from dfdetect.audit.survey import Survey
@@ -43,6 +44,22 @@ def perceptual_hash(thumbnail: np.ndarray) -> np.ndarray:
         ) from error
     bits = imagehash.phash(Image.fromarray(thumbnail), hash_size=_SIDE).hash
     return np.packbits(bits)
+
+
+def describe(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    """The hashes of pictures as vectors, float32 `[N, 256]` of +1 and -1.
+
+    Their cosine falls by 1 / 128 for each bit in which they differ.
+
+    Args:
+        pictures: uint8 `[H, W, 3]`.
+    """
+    small = [
+        cv2.resize(x, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
+        for x in pictures
+    ]
+    hashes = np.stack([perceptual_hash(thumbnail) for thumbnail in small])
+    return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
 
 
 def is_comparable(thumbnail: np.ndarray) -> bool:
