@@ -1,16 +1,19 @@
 """Says what is wrong with a prepared data set before a model is trained on it.
 
-    python train/audit.py --data_dir=DATA --dataset=NAME [--output=audit.json]
+    python train/audit.py --data_dir=DATA --dataset=NAME [--embeddings]
+        [--output=audit.json]
 
 (a) groups (videos, actors, films) that stand in two splits, (b) near-duplicate pictures
-that do, by perceptual hash, (c) how well trees that see no pixels tell the label. The
-exit code is 3 when (a) or (b) found any, 2 for a usage error, 1 when the audit failed;
-a shortcut of (c) is a warning, as it may lie in the nature of the data.
+that do, by perceptual hash, (c) how well trees that see no pixels tell the label, and
+with --embeddings (d) pictures in two splits that show the same. The exit code is 3 when
+(a) or (b) found any, 2 for a usage error, 1 when the audit failed; (c) and (d) warn: a
+shortcut may lie in the nature of the data, and a likeness is no proof of a copy.
 """
 
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 # Before TensorFlow is imported: its start-up notes would bury the messages.
@@ -18,10 +21,19 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 import absl.logging
+import numpy as np
+import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import data, files, progress, script
-from dfdetect.audit import groups, near_duplicates, no_pixels, scan
+from dfdetect.audit import (
+    embedded_duplicates,
+    groups,
+    near_duplicates,
+    no_pixels,
+    scan,
+)
+from dfdetect.audit.survey import Survey
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -37,6 +49,19 @@ _MAX_DISTANCE = flags.DEFINE_integer(
     lower_bound=0,
     upper_bound=128,
 )
+_EMBEDDINGS = flags.DEFINE_bool(
+    "embeddings", False, "Look for near duplicates by embedding, too; takes minutes."
+)
+_MIN_SIMILARITY = flags.DEFINE_float(
+    "min_similarity",
+    embedded_duplicates.MIN_SIMILARITY,
+    "Least cosine of the embeddings of near duplicates.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+_MODEL = flags.DEFINE_string(
+    "model", None, "Exported graph that embeds; by default our weights."
+)
 _LISTED = flags.DEFINE_integer(
     "num_listed", 20, "Offenders of a kind to print; the JSON has all.", lower_bound=0
 )
@@ -48,6 +73,7 @@ def audit() -> dict[str, Any]:
     total = sum(info.num_examples for info in builder.info.splits.values())
     with progress.Progress(total, script.say, "picture") as bar:
         survey = scan.scan(builder, bar.count)
+    alike = _alike(builder, survey, total) if _EMBEDDINGS.value else None
     return {
         "data": data.describe(builder),
         "num_flat": int((~survey.comparable).sum()),
@@ -55,7 +81,25 @@ def audit() -> dict[str, Any]:
         "near_duplicates": near_duplicates.pairs(survey, _MAX_DISTANCE.value),
         "max_distance": _MAX_DISTANCE.value,
         "no_pixel_baseline": no_pixels.baseline(survey),
+        "embedded_duplicates": alike,
     }
+
+
+def _alike(
+    builder: tfds.core.DatasetBuilder, survey: Survey, total: int
+) -> list[dict[str, Any]]:
+    # A graph takes a while to build; whoever does not ask shall not wait.
+    from dfdetect import graphs
+
+    model = graphs.load(_MODEL.value) if _MODEL.value else graphs.from_directories()
+
+    def embed(contents: Sequence[bytes]) -> np.ndarray:
+        return model.embed_content(np.array(contents, object))["embedding"].numpy()
+
+    with progress.Progress(total, script.say, "picture") as bar:
+        return embedded_duplicates.pairs(
+            builder, survey, embed, _MIN_SIMILARITY.value, bar.count
+        )
 
 
 def show(found: dict[str, Any]) -> None:
@@ -95,6 +139,28 @@ def show(found: dict[str, Any]) -> None:
         ],
     )
     _show_baseline(found["no_pixel_baseline"])
+    if found["embedded_duplicates"] is not None:
+        _show_alike(found["embedded_duplicates"])
+
+
+def _show_alike(pairs: list[dict[str, Any]]) -> None:
+    print(
+        f"## (d) Alike by embedding in two splits: {len(pairs):,} pairs of a cosine of "
+        f"{_MIN_SIMILARITY.value} or more; look at them\n"
+    )
+    _list(
+        ("cosine", "picture", "like it"),
+        [
+            (
+                f"{pair['similarity']:.3f}",
+                *(
+                    f"{split}: {name}"
+                    for split, name in zip(pair["split"], pair["filename"], strict=True)
+                ),
+            )
+            for pair in pairs
+        ],
+    )
 
 
 def _show_baseline(baseline: dict[str, Any]) -> None:

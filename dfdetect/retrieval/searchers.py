@@ -153,6 +153,18 @@ class ScaNN(Searcher):
             ) from error
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
+        positions, values = self.approximate(queries, k)
+        # Of few leaves there may be fewer than k rows.
+        short = np.flatnonzero((positions < 0).any(axis=1))
+        if len(short):
+            exact = BruteForce(self.rows, self.metric).search(queries[short], k)
+            positions[short], values[short] = exact
+        return positions, values
+
+    def approximate(self, queries: np.ndarray, k: int) -> Nearest:
+        """As `search`, but with -1 and NaN where ScaNN finds fewer than `k`."""
+        if not len(queries):
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         options = {
             "final_num_neighbors": k,
             "leaves_to_search": self.settings.leaves_searched,
@@ -162,15 +174,15 @@ class ScaNN(Searcher):
             found = [x[None] for x in self._searcher.search(queries[0], **options)]
         else:
             found = self._searcher.search_batched(queries, **options)
-        positions, values = (np.asarray(x) for x in found)
-        positions = positions.astype(np.int64)
-        # A query that looks into few rows may find fewer than k.
-        short = k - positions.shape[1]
-        if short > 0 or not np.isfinite(values).all():
-            return BruteForce(self.rows, self.metric).search(queries, k)
+        short = ((0, 0), (0, k - found[0].shape[1]))
+        positions = np.pad(np.asarray(found[0], np.int64), short, constant_values=-1)
+        values = np.pad(
+            np.asarray(found[1], np.float32), short, constant_values=math.nan
+        )
         if self.metric == "euclidean":
             values = np.sqrt(np.maximum(values, 0))
-        return positions, values.astype(np.float32)
+        positions[~np.isfinite(values)] = -1
+        return positions, values
 
     def describe(self) -> dict[str, Any]:
         return {"name": "scann", **dataclasses.asdict(self.settings)}
@@ -224,7 +236,7 @@ def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
         for reordered in (50, 100, 200, 400):
             settings = Settings(leaves, searched, reordered)
             searcher.settings = settings
-            found, _ = searcher.search(rows[chosen], k + 1)
+            found, _ = searcher.approximate(rows[chosen], k + 1)
             recall = _recall_of_others(expected, found, chosen)
             best = max(best, recall)
             if recall >= target_recall:

@@ -1,0 +1,320 @@
+"""Searching, changing, saving and loading an index of embeddings."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from dfdetect.retrieval import familiarity, searchers, storage
+from dfdetect.retrieval.index import Entry, Index
+
+_EMBEDDING = {"kind": "content", "fingerprint": "ab", "dimension": 16}
+
+
+def _vectors(count, seed=0, dimension=16):
+    """Clustered vectors, as embeddings are."""
+    centres = np.random.default_rng(7).normal(size=(50, dimension))
+    random = np.random.default_rng(seed)
+    chosen = centres[random.integers(0, 50, count)]
+    return (chosen + 0.3 * random.normal(size=(count, dimension))).astype(np.float32)
+
+
+def _ids(found):
+    return [[neighbour.entry.id for neighbour in row] for row in found]
+
+
+def _names(count):
+    return [f"n{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize("metric", searchers.METRICS)
+def test_neighbours_are_those_by_hand(metric):
+    rows, queries = _vectors(300), _vectors(7, seed=1)
+    index = Index(rows, _names(300), metric)
+    found = index.search(queries, 5)
+    for query, neighbours in zip(queries, found, strict=True):
+        if metric == "cosine":
+            values = rows @ query
+            values /= np.linalg.norm(rows, axis=1) * np.linalg.norm(query)
+            order = np.argsort(-values)[:5]
+        else:
+            values = np.linalg.norm(rows - query, axis=1)
+            order = np.argsort(values)[:5]
+        assert _ids([neighbours]) == [[f"n{i}" for i in order]]
+        given = [neighbour.value for neighbour in neighbours]
+        np.testing.assert_allclose(given, values[order], atol=1e-5)
+
+
+def test_one_query_equals_its_batch_and_none_gives_none():
+    index = Index(_vectors(200), _names(200))
+    queries = _vectors(9, seed=2)
+    batch = _ids(index.search(queries, 4))
+    assert batch == [_ids(index.search(query[None], 4))[0] for query in queries]
+    assert index.search(queries[:0], 4) == []
+
+
+def test_ties_go_to_the_first():
+    rows = np.ones((6, 3), np.float32)
+    found = Index(rows, _names(6)).search(rows[:1], 3)
+    assert _ids(found) == [["n0", "n1", "n2"]]
+
+
+def test_a_small_index_gives_all_and_an_empty_one_nothing():
+    rows = _vectors(3)
+    assert len(Index(rows, _names(3)).search(rows[:1], 10)[0]) == 3
+    assert Index(rows[:0], []).search(rows[:1], 10) == [[]]
+
+
+def test_what_is_left_out_does_not_count_however_much_it_is():
+    rows = _vectors(300)
+    entries = [Entry(f"n{i}", label=int(i >= 290)) for i in range(300)]
+    index = Index(rows, entries)
+    found = index.search(rows[:2], 5, [lambda entry: entry.label == 0] * 2)
+    assert all(n.entry.label == 1 for row in found for n in row)
+    assert [len(row) for row in found] == [5, 5]
+    everything = index.search(rows[:1], 300)[0]
+    wanted = [n.entry.id for n in everything if n.entry.label == 1][:5]
+    assert _ids(found)[0] == wanted
+
+
+def test_scann_finds_what_comparing_with_all_finds():
+    rows, queries = _vectors(3000, dimension=32), _vectors(100, 1, 32)
+    exact = Index(rows, _names(3000), searcher="brute_force")
+    for metric, least in (("cosine", 0.95), ("euclidean", 0.9)):
+        exact = Index(rows, _names(3000), metric, "brute_force")
+        index = Index(rows, _names(3000), metric, "scann")
+        expected, found = (
+            _ids(exact.search(queries, 10)),
+            _ids(index.search(queries, 10)),
+        )
+        recall = np.mean(
+            [len(set(a) & set(b)) / 10 for a, b in zip(expected, found, strict=True)]
+        )
+        assert recall >= least
+        one = index.search(queries[:1], 10)
+        np.testing.assert_allclose(
+            [n.value for n in one[0]],
+            [n.value for n in exact.search(queries[:1], 10)[0]],
+            atol=0.05,
+        )
+
+
+def test_scann_is_tuned_to_a_recall_or_says_what_it_reaches():
+    rows = _vectors(2000, dimension=32)
+    index = Index(rows, _names(2000), searcher="scann", target_recall=0.99)
+    searcher, _ = index.snapshot()
+    expected, _ = searchers.BruteForce(searcher.rows, "cosine").search(
+        searcher.rows[:100], 10
+    )
+    found, _ = searcher.approximate(searcher.rows[:100], 10)
+    shares = [np.isin(a, b).mean() for a, b in zip(expected, found, strict=True)]
+    assert np.mean(shares) >= 0.97
+    with pytest.raises(ValueError, match="must be within reach, .* got 1.5"):
+        searchers.tuned(searcher, 1.5)
+
+
+def test_a_query_that_scann_finds_too_little_for_is_compared_with_all():
+    rows = _vectors(2000, dimension=32)
+    searcher = searchers.ScaNN(rows, "euclidean", searchers.Settings(200, 1, 400))
+    few, _ = searcher.approximate(rows[:20], 300)
+    assert (few < 0).any()
+    expected, _ = searchers.BruteForce(rows, "euclidean").search(rows[:20], 300)
+    np.testing.assert_array_equal(searcher.search(rows[:20], 300)[0], expected)
+
+
+def test_the_size_decides_and_scann_may_be_missing(monkeypatch):
+    monkeypatch.setattr("dfdetect.retrieval.index.BRUTE_FORCE_BELOW", 100)
+    rows = _vectors(200)
+    assert Index(rows, _names(200)).snapshot()[0].describe()["name"] == "scann"
+    small = Index(rows[:99], _names(99)).snapshot()[0]
+    assert small.describe() == {"name": "brute_force"}
+
+    def missing():
+        raise ImportError("ScaNN is missing: pip install scann==1.4.2")
+
+    monkeypatch.setattr(searchers, "import_scann", missing)
+    said = []
+    index = Index(rows, _names(200), say=said.append)
+    assert index.snapshot()[0].describe() == {"name": "brute_force"}
+    (line,) = said
+    assert line.startswith("ScaNN is missing: pip install scann==1.4.2; comparing with")
+    with pytest.raises(ImportError, match="pip install scann"):
+        Index(rows, _names(200), searcher="scann")
+
+
+def test_adding_and_removing_goes_on_behind_searches():
+    rows = _vectors(200)
+    index = Index(rows[:100], _names(200)[:100])
+    stop, wrong = threading.Event(), []
+
+    def search():
+        while not stop.is_set():
+            found = _ids(index.search(rows[:1], 1))
+            if found != [["n0"]]:
+                wrong.append(found)
+
+    thread = threading.Thread(target=search)
+    thread.start()
+    index.add(rows[100:], _names(200)[100:]).result(60)
+    assert len(index) == 200
+    assert _ids(index.search(rows[150:151], 1)) == [["n150"]]
+    index.remove(["n150", "n151"]).result(60)
+    stop.set()
+    thread.join()
+    assert not wrong and len(index) == 198
+    assert "n150" not in _ids(index.search(rows[150:151], 198))[0]
+
+
+def test_a_change_that_fails_leaves_the_index_as_it_was():
+    rows = _vectors(20)
+    index = Index(rows[:10], _names(10))
+    with pytest.raises(KeyError, match="no entry 'stranger'"):
+        index.remove(["stranger"]).result(60)
+    with pytest.raises(ValueError, match="ids must differ, got 'n3' twice"):
+        index.add(rows[10:11], ["n3"]).result(60)
+    with pytest.raises(ValueError, match=r"embeddings must be \[N, 16\], got \[1, 3\]"):
+        index.add(np.ones((1, 3)), ["x"])
+    assert _ids(index.search(rows[:1], 10)) == [
+        _ids(Index(rows[:10], _names(10)).search(rows[:1], 10))[0]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((np.ones(3), ["a"]), r"embeddings must be \[N, D\], got \[3\]"),
+        ((np.ones((2, 3)), ["a"]), "as many as embeddings, 2, got 1"),
+        ((np.ones((2, 3)), ["a", "a"]), "ids must differ, got 'a' twice"),
+        ((np.zeros((1, 3)), ["a"]), "must not be zero where the metric is cosine"),
+        ((np.full((1, 3), np.nan), ["a"]), "must be finite"),
+        ((np.ones((1, 3)), ["a"], "manhattan"), "metric must be one of"),
+        ((np.ones((1, 3)), ["a"], "cosine", "tree"), "searcher must be"),
+    ],
+)
+def test_wrong_arguments_are_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Index(*arguments)
+
+
+def test_wrong_queries_are_named():
+    index = Index(_vectors(5), _names(5))
+    with pytest.raises(ValueError, match=r"queries must be \[Q, 16\], got \[1, 3\]"):
+        index.search(np.ones((1, 3)), 1)
+    with pytest.raises(ValueError, match="queries must be finite"):
+        index.search(np.full((1, 16), np.inf), 1)
+    with pytest.raises(ValueError, match="k must be at least 1, got 0"):
+        index.search(np.ones((1, 16)), 0)
+
+
+_SEARCH = """
+import json, sys
+import numpy as np
+from dfdetect.retrieval import storage
+index, described = storage.load(sys.argv[1])
+queries = np.load(sys.argv[2])
+found = index.search(queries, 5)
+print(json.dumps([[n.entry.id for n in row] for row in found]))
+"""
+
+
+@pytest.mark.parametrize("searcher", ["brute_force", "scann"])
+def test_a_saved_index_answers_alike_in_a_fresh_process(searcher, tmp_path, run_script):
+    rows = _vectors(1500)
+    entries = [
+        Entry(f"n{i}", i % 2, f"/evidence/\udcff{i}", f"g{i}", "d", (0, 0, 1, 1), b"j")
+        for i in range(1500)
+    ]
+    index = Index(rows, entries, searcher=searcher, embedding=_EMBEDDING)
+    storage.save(index, str(tmp_path / "index"))
+    queries = _vectors(20, seed=3)
+    np.save(tmp_path / "queries.npy", queries)
+    # Elsewhere: nothing in it may name where it was made.
+    (tmp_path / "index").rename(tmp_path / "moved")
+    answer = run_script("-c", _SEARCH, tmp_path / "moved", tmp_path / "queries.npy")
+    assert json.loads(answer.stdout) == _ids(index.search(queries, 5))
+    loaded, described = storage.load(str(tmp_path / "moved"), thumbnails=True)
+    assert loaded.snapshot()[1] == tuple(entries)
+    assert loaded.embedding == _EMBEDDING and described["count"] == 1500
+    assert loaded.snapshot()[0].describe() == index.snapshot()[0].describe()
+
+
+def _saved(tmp_path, count=30, seed=0):
+    index = Index(_vectors(count, seed), _names(count), embedding=_EMBEDDING)
+    storage.save(index, str(tmp_path / "index"))
+    return tmp_path / "index"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            lambda folder: (folder / "embeddings.npy").write_bytes(b"short"),
+            r"the index is damaged: .*embeddings.npy must have \d+ bytes, got 5",
+        ),
+        (
+            lambda folder: (folder / "entries.jsonl").write_text(
+                (folder / "entries.jsonl").read_text().replace("n7", "n8")
+            ),
+            "the index is damaged: .*entries.jsonl has other content",
+        ),
+        (
+            lambda folder: (folder / "embeddings.npy").unlink(),
+            "the index is damaged: .*embeddings.npy is missing",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").write_text(
+                '{"kind": "detector"}'
+            ),
+            "must be of kind 'index', got 'detector'",
+        ),
+        (
+            lambda folder: (folder / "manifest.json").unlink(),
+            "is no index of dfdetect",
+        ),
+    ],
+)
+def test_a_damaged_or_foreign_index_is_refused(damage, message, tmp_path):
+    folder = _saved(tmp_path)
+    damage(folder)
+    with pytest.raises(ValueError, match=message):
+        storage.load(str(folder))
+
+
+def test_a_new_index_takes_the_old_ones_place_or_leaves_it(tmp_path, monkeypatch):
+    folder = _saved(tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fails(*arguments):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(storage.manifest, "write", fails)
+        with pytest.raises(OSError, match="disk full"):
+            _saved(tmp_path, 31)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+    _saved(tmp_path, 31)
+    assert len(storage.load(str(folder))[0]) == 31
+    assert [path.name for path in tmp_path.iterdir()] == ["index"]
+
+
+def test_what_is_no_index_is_never_overwritten(tmp_path):
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index/thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="is there and is no index"):
+        _saved(tmp_path)
+    assert (tmp_path / "index/thesis.txt").read_text() == "mine"
+
+
+def test_familiarity_is_a_share_of_the_index_and_knows_groups():
+    rows = _vectors(400)
+    # Frames of a clip are alike: they do not tell how far others are.
+    entries = [Entry(f"n{i}", group=f"g{i // 2}") for i in range(400)]
+    rows[1::2] = rows[::2]
+    known = familiarity.quantiles(Index(rows, entries))
+    assert len(known) == 201 and known == sorted(known) and known[-1] < 0.9999
+    assert familiarity.familiarity(1.0, known) == 1.0
+    assert familiarity.familiarity(-1.0, known) == 0.0
+    assert familiarity.familiarity(known[100], known) == pytest.approx(0.5, abs=0.01)
+    assert familiarity.quantiles(Index(rows[:2], entries[:2])) == []

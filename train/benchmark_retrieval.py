@@ -1,0 +1,182 @@
+"""Times the searchers of `dfdetect/retrieval` beside faiss and hnswlib.
+
+    python train/benchmark_retrieval.py [--index=INDEX] [--sizes=10000,100000]
+
+Prints a table in Markdown with the machine, its load and the command: the time to
+build, recall of the nearest ten against comparing with all, and queries a second, one
+at a time and a hundred at once, also as a multiple of brute force. The rows are drawn
+around the embeddings of --index, as there are seldom 100,000 at hand; without it around
+random ones. Those of faiss and hnswlib that are missing are left out (pip install
+dfdetect[bench]).
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+
+# Before TensorFlow is imported: its start-up notes would bury the table.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from absl import flags
+
+import dfdetect
+from dfdetect import machine, script
+from dfdetect.metrics import retrieval as metrics
+from dfdetect.retrieval import searchers, storage
+
+_INDEX = flags.DEFINE_string("index", None, "Of train/index.py.")
+_SIZES = flags.DEFINE_list("sizes", ["10000", "100000"], "Numbers of rows.")
+_DIMENSION = flags.DEFINE_integer(
+    "dimension", 1488, "Of the rows without --index; that of our content embeddings.", 1
+)
+_QUERIES = flags.DEFINE_integer("queries", 200, "Queries.", lower_bound=10)
+_TARGET_RECALL = flags.DEFINE_float(
+    "target_recall", None, "To tune ScaNN to, too.", 0.0, 1.0
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of rows and queries.")
+
+_K = 10
+_AT_ONCE = 100
+
+# Rows to what finds the positions of the nearest ten: queries `[Q, D]` to `[Q, 10]`.
+Search = Callable[[np.ndarray], np.ndarray]
+
+
+def drawn(count: int, generator: np.random.Generator) -> np.ndarray:
+    """Unit vectors float32 `[count, D]`, each between two embeddings and a bit off."""
+    if _INDEX.value:
+        searcher, _ = storage.load(_INDEX.value)[0].snapshot()
+        assert searcher is not None
+        known = searcher.rows
+    else:
+        centres = np.random.default_rng(_SEED.value)
+        known = centres.standard_normal((2000, _DIMENSION.value), np.float32)
+        known /= np.linalg.norm(known, axis=1, keepdims=True)
+    one, other = generator.integers(0, len(known), (2, count))
+    share = generator.uniform(0, 0.5, (count, 1)).astype(np.float32)
+    rows = (1 - share) * known[one] + share * known[other]
+    noise = generator.standard_normal(rows.shape, np.float32)
+    # A tenth of their length: as far as a copy that was cut and compressed.
+    rows += 0.1 / np.sqrt(rows.shape[1]) * noise
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def brute_force(rows: np.ndarray) -> Search:
+    searcher = searchers.BruteForce(rows, "cosine")
+    return lambda queries: searcher.search(queries, _K)[0]
+
+
+def scann(rows: np.ndarray) -> Search:
+    searcher = searchers.ScaNN(rows, "cosine")
+    return lambda queries: searcher.search(queries, _K)[0]
+
+
+def tuned_scann(rows: np.ndarray) -> Search:
+    searcher = searchers.tuned(searchers.ScaNN(rows, "cosine"), _TARGET_RECALL.value)
+    return lambda queries: searcher.search(queries, _K)[0]
+
+
+def faiss_flat(rows: np.ndarray) -> Search:
+    import faiss
+
+    index = faiss.IndexFlatIP(rows.shape[1])
+    index.add(rows)
+    return lambda queries: index.search(queries, _K)[1]
+
+
+def faiss_ivf(rows: np.ndarray) -> Search:
+    import faiss
+
+    settings = searchers.settings_for(len(rows))
+    coarse = faiss.IndexFlatIP(rows.shape[1])
+    index = faiss.IndexIVFFlat(
+        coarse, rows.shape[1], settings.leaves, faiss.METRIC_INNER_PRODUCT
+    )
+    index.train(rows)
+    index.add(rows)
+    index.nprobe = settings.leaves_searched
+    return lambda queries: index.search(queries, _K)[1]
+
+
+def hnsw(rows: np.ndarray) -> Search:
+    import hnswlib
+
+    index = hnswlib.Index("ip", rows.shape[1])
+    index.init_index(len(rows), ef_construction=100, M=16)
+    index.add_items(rows)
+    index.set_ef(50)
+    return lambda queries: index.knn_query(queries, _K)[0]
+
+
+METHODS = {
+    "brute force": brute_force,
+    "ScaNN": scann,
+    "ScaNN, tuned": tuned_scann,
+    "faiss, flat": faiss_flat,
+    "faiss, IVF": faiss_ivf,
+    "hnswlib": hnsw,
+}
+
+
+def queries_per_second(search: Search, queries: np.ndarray, at_once: int) -> float:
+    """The best of three passes, each of all queries or two seconds."""
+    best = 0.0
+    for _ in range(3):
+        start, done = time.perf_counter(), 0
+        while done + at_once <= len(queries) and time.perf_counter() - start < 2:
+            search(queries[done : done + at_once])
+            done += at_once
+        best = max(best, done / (time.perf_counter() - start))
+    return best
+
+
+def measure(size: int) -> None:
+    """Prints the rows of the table for a number of rows."""
+    generator = np.random.default_rng(_SEED.value + 1)
+    rows, queries = drawn(size, generator), drawn(_QUERIES.value, generator)
+    expected, first = None, None
+    for name, make in METHODS.items():
+        if make is tuned_scann and _TARGET_RECALL.value is None:
+            continue
+        try:
+            start = time.perf_counter()
+            search = make(rows)
+        except ImportError as error:
+            script.say(f"{name} is left out: {error}")
+            continue
+        seconds = time.perf_counter() - start
+        found = search(queries)
+        expected = found if expected is None else expected
+        recall = metrics.recall_at_k(expected, found)
+        speeds = [queries_per_second(search, queries, x) for x in (1, _AT_ONCE)]
+        first = first or speeds
+        cells = [
+            f"{speed:,.0f} | {speed / of_brute:.1f}"
+            for speed, of_brute in zip(speeds, first, strict=True)
+        ]
+        print(
+            f"| {size:,} | {name} | {seconds:.1f} | {recall:.3f} | "
+            f"{' | '.join(cells)} |",
+            flush=True,
+        )
+
+
+def main(argv: list[str]) -> None:
+    load = os.getloadavg()[0]
+    command = " ".join(["python", "train/benchmark_retrieval.py", *sys.argv[1:]])
+    dimension = drawn(1, np.random.default_rng(0)).shape[1]
+    print(f"dfdetect {dfdetect.__version__}, rows of {dimension:,} numbers.")
+    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    print(f"Command: `{command}`\n")
+    print(
+        "| rows | method | build, s | recall@10 | queries/s, single | x brute force | "
+        f"{_AT_ONCE} at once | x brute force |\n|---|---|---|---|---|---|---|---|"
+    )
+    for size in _SIZES.value:
+        measure(int(size))
+
+
+if __name__ == "__main__":
+    script.run(main)
