@@ -18,7 +18,8 @@ from typing import Any
 
 # Before TensorFlow is imported: its start-up notes would bury the messages.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
+# The graph is TensorFlow whatever backend Keras is set to.
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import absl.logging
 import numpy as np
