@@ -56,6 +56,9 @@ _EVALUATE = ["pycocotools"]
 # 30 MB under the GPL, which no one should get unasked. One on the PATH does, too.
 _ROBUSTNESS = ["imageio-ffmpeg"]
 
+# What train/benchmark_retrieval.py compares with.
+_BENCH = ["faiss-cpu", "hnswlib"]
+
 # `dfdetect serve`, and the warm-up requests of serve/export.py.
 _SERVE = [
     "grpcio",
@@ -115,6 +118,7 @@ setup(
     extras_require={
         "audit": _AUDIT,
         "beam": _BEAM,
+        "bench": _BENCH,
         "evaluate": _EVALUATE,
         "robustness": _ROBUSTNESS,
         "serve": _SERVE,

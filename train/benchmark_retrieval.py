@@ -167,6 +167,7 @@ def main(argv: list[str]) -> None:
     load = os.getloadavg()[0]
     command = " ".join(["python", "train/benchmark_retrieval.py", *sys.argv[1:]])
     dimension = drawn(1, np.random.default_rng(0)).shape[1]
+    searchers.import_scann()  # TensorFlow with it, which is no time to build.
     print(f"dfdetect {dfdetect.__version__}, rows of {dimension:,} numbers.")
     print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
     print(f"Command: `{command}`\n")
