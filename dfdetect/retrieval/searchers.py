@@ -19,6 +19,7 @@ Nearest = tuple[np.ndarray, np.ndarray]
 
 _BLOCK = 2**24  # Values of one product of queries and rows: 64 MiB.
 _SAMPLE = 256  # Rows that recall is tuned on.
+_LEAST_TREE = 16  # Rows without which ScaNN cannot be trained.
 
 
 class Searcher(abc.ABC):
@@ -153,24 +154,40 @@ class ScaNN(Searcher):
             ) from error
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
+        positions, values = self.approximate(queries, k)
+        # They looked into few rows.
+        short = (positions < 0).any(axis=1)
+        if short.any():
+            exact = BruteForce(self.rows, self.metric).search(queries[short], k)
+            positions[short], values[short] = exact
+        return positions, values
+
+    def approximate(self, queries: np.ndarray, k: int) -> Nearest:
+        """As `search`; -1 and NaN stand for rows that were not found."""
         options = {
             "final_num_neighbors": k,
             "leaves_to_search": self.settings.leaves_searched,
             "pre_reorder_num_neighbors": max(self.settings.reordered, k),
         }
+        positions = np.full((len(queries), k), -1, np.int64)
+        values = np.full((len(queries), k), np.nan, np.float32)
+        if not len(queries):
+            return positions, values
         if len(queries) == 1:
             found = [x[None] for x in self._searcher.search(queries[0], **options)]
         else:
             found = self._searcher.search_batched(queries, **options)
-        positions, values = (np.asarray(x) for x in found)
-        positions = positions.astype(np.int64)
-        # A query that looks into few rows may find fewer than k.
-        short = k - positions.shape[1]
-        if short > 0 or not np.isfinite(values).all():
-            return BruteForce(self.rows, self.metric).search(queries, k)
+        found_positions, found_values = (np.asarray(x) for x in found)
+        # As many columns as the query that found most.
+        columns = found_positions.shape[1]
         if self.metric == "euclidean":
-            values = np.sqrt(np.maximum(values, 0))
-        return positions, values.astype(np.float32)
+            found_values = np.sqrt(np.maximum(found_values, 0))
+        finite = np.isfinite(found_values)
+        # They are unsigned.
+        found_positions = found_positions.astype(np.int64)
+        positions[:, :columns] = np.where(finite, found_positions, -1)
+        values[:, :columns] = np.where(finite, found_values, np.nan)
+        return positions, values
 
     def describe(self) -> dict[str, Any]:
         return {"name": "scann", **dataclasses.asdict(self.settings)}
@@ -190,6 +207,8 @@ def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) 
     """
     distance = {"cosine": "dot_product", "euclidean": "squared_l2"}[metric]
     builder = make_builder(rows, min(10, len(rows)), distance)
+    if len(rows) < _LEAST_TREE:
+        return builder.score_brute_force().build()
     builder = builder.tree(
         settings.leaves,
         settings.leaves_searched,
@@ -224,7 +243,7 @@ def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
         for reordered in (50, 100, 200, 400):
             settings = Settings(leaves, searched, reordered)
             searcher.settings = settings
-            found, _ = searcher.search(rows[chosen], k + 1)
+            found, _ = searcher.approximate(rows[chosen], k + 1)
             recall = _recall_of_others(expected, found, chosen)
             best = max(best, recall)
             if recall >= target_recall:
