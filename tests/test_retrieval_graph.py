@@ -2,7 +2,6 @@
 
 import base64
 import json
-import os
 
 import numpy as np
 import pytest
@@ -11,9 +10,15 @@ import tensorflow as tf
 import tiny_pipeline
 from tensorflow_serving.apis import prediction_log_pb2
 
-from dfdetect import drawings, graphs, manifest, pipeline, publishing, served_graph
-from dfdetect import warmup as warmup_files
-from dfdetect.retrieval import embedding, graph, storage
+from dfdetect import (
+    drawings,
+    manifest,
+    pipeline,
+    publishing,
+    served_graph,
+    warmup,
+)
+from dfdetect.retrieval import embedding, graph
 from dfdetect.retrieval.index import Entry, Index
 
 _COUNT, _TOP_K = 2000, 10
@@ -34,7 +39,9 @@ def _described(plain):
 @pytest.fixture(name="known", scope="module")
 def _known(described):
     """An index of random directions, searched exactly."""
-    return Index(_random(_COUNT, described["dimension"]), _entries(), embedding=described)
+    return Index(
+        _random(_COUNT, described["dimension"]), _entries(), embedding=described
+    )
 
 
 @pytest.fixture(name="with_index", scope="module")
@@ -244,12 +251,150 @@ def test_other_indexes_are_refused(plain, described):
 
 # What is published.
 
+_LOOK_UP = """
+import json
+import sys
+
+import numpy as np
+
+from dfdetect import graphs
+
+batch = np.load(sys.argv[2], allow_pickle=True)
+outputs = graphs.load(sys.argv[1]).neighbours(batch)
+ids = outputs.pop("neighbour_ids").numpy().tolist()
+ids = [[[x.hex() for x in row] for row in rows] for rows in ids]
+numbers = {name: value.numpy().tolist() for name, value in outputs.items()}
+print(json.dumps({"neighbour_ids": ids, **numbers}))
+"""
+
+
+@pytest.fixture(name="models", scope="module")
+def _models(with_index, plain, known):
+    scann = _attached(plain, graph.Neighbours(known, _TOP_K, exact=False))
+    return {"exact": with_index, "scann": scann}
+
 
 @pytest.fixture(name="published", scope="module")
-def _published(plain, known, tmp_path_factory):
-    """Folders of versions by name, with 40 rows, so that ScaNN finds fewer, too."""
+def _published(models, tmp_path_factory):
+    """Folders of versions by name."""
     base = tmp_path_factory.mktemp("base")
-    for name, exact in (("exact", True), ("scann", False)):
-        model = _attached(plain, graph.Neighbours(known, _TOP_K, exact))
-        publishing.publish(model, str(base / name / "1"), "float32", [1, 2], 1000)
-    return {name: base / name / "1" for name in ("exact", "scann")}
+    for name, model in models.items():
+        directory = str(base / name / "1")
+        drift = publishing.publish(model, directory, "float32", [1, 2], 1000)
+        assert drift["num_heads"] >= 15
+    return {name: base / name / "1" for name in models}
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(published, tmp_path_factory):
+    """A client of `dfdetect serve` with both versions."""
+    path = tmp_path_factory.mktemp("config") / "models.config"
+    path.write_text(
+        serving_support.config_text(
+            **{name: (version.parent, "") for name, version in published.items()}
+        )
+    )
+    ports = serving_support.free_port(), serving_support.free_port()
+    process = serving_support.start_process(
+        *("--model_config_file", path),
+        *("--port", ports[0], "--rest_api_port", ports[1]),
+    )
+    client = serving_support.Client(*ports)
+    yield client
+    client.close()
+    process.terminate()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+
+
+def _check_same(found, wanted):
+    """Of the same weights, folded or not: the same ids, and numbers that are near."""
+    assert found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        if value.dtype == tf.float32:
+            np.testing.assert_allclose(found[name], value, atol=1e-5)
+        else:
+            np.testing.assert_array_equal(found[name], value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exact", "scann"])
+def test_a_version_finds_the_same_in_a_fresh_process(
+    name, models, published, tmp_path, run_script
+):
+    np.save(tmp_path / "batch.npy", _batch())
+    code, arguments = _LOOK_UP, (published[name], tmp_path / "batch.npy")
+    found = json.loads(run_script("-c", code, *arguments).stdout)
+    found["neighbour_ids"] = [
+        [[bytes.fromhex(x) for x in row] for row in rows]
+        for rows in found["neighbour_ids"]
+    ]
+    _check_same(found, models[name].neighbours(_batch()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exact", "scann"])
+def test_the_server_finds_the_same_over_both_protocols(name, models, server):
+    wanted = models[name].neighbours(_batch())
+    answer = server.predict(name, {"image_bytes": _batch()}, "neighbours")
+    found = {key: tf.make_ndarray(value) for key, value in answer.outputs.items()}
+    _check_same(found, wanted)
+    instances = [{"b64": base64.b64encode(x).decode()} for x in _batch()]
+    body = {"signature_name": "neighbours", "instances": instances}
+    status, document = server.rest(f"/v1/models/{name}:predict", body)
+    assert status == 200
+    rows = {
+        key: [row[key] for row in document["predictions"]]
+        for key in document["predictions"][0]
+    }
+    rows["neighbour_ids"] = [
+        [[x.encode(errors="surrogateescape") for x in row] for row in of_picture]
+        for of_picture in rows["neighbour_ids"]
+    ]
+    _check_same(rows, wanted)
+
+
+@pytest.mark.slow
+def test_only_what_was_asked_for_may_need_scann(models, published, tmp_path):
+    assert manifest.read(published["exact"] / "assets", "pipeline")["index"]["exact"]
+    served_graph.check_operations(str(published["exact"]))
+    directory = str(published["scann"])
+    served_graph.check_operations(directory, served_graph.SCANN)
+    with pytest.raises(ValueError, match="of stock TensorFlow only, got Scann>"):
+        served_graph.check_operations(directory)
+    model = models["scann"]
+    described = dict(model.manifest)
+    model.manifest["index"] = described["index"] | {"exact": True}
+    try:
+        with pytest.raises(ValueError, match="of stock TensorFlow only, got Scann>"):
+            publishing.publish(model, str(tmp_path / "1"), "float32", [1], 1000)
+    finally:
+        model.manifest = described
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["exact", "scann"])
+def test_warm_up_looks_into_the_index_too(name, published):
+    path = str(published[name] / warmup.REQUESTS)
+    asked = [
+        prediction_log_pb2.PredictionLog.FromString(
+            record
+        ).predict_log.request.model_spec.signature_name
+        for record in tf.compat.v1.io.tf_record_iterator(path)
+    ]
+    assert asked.count("neighbours") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_folded_graph_finds_the_same(models, precision):
+    drawn = np.array(drawings.encoded(2), object)
+    wanted = models["exact"].neighbours(drawn)
+    found = models["exact"].folded(precision).neighbours(drawn)
+    if precision == "float32":
+        _check_same(found, wanted)
+    # The boxes move a little, but what is embedded is embedded in float32.
+    np.testing.assert_allclose(
+        found["neighbour_similarities"], wanted["neighbour_similarities"], atol=0.02
+    )
