@@ -231,7 +231,7 @@ def test_known_pictures_are_shown_for_each_head(
         words.append(
             [
                 f"{x['label'] or 'unknown'} {x['id']}, "
-                f"similarity {x['similarity']:.2f}".replace("-0.00", "0.00")
+                f"similarity\u00a0{x['similarity']:.2f}".replace("-0.00", "0.00")
                 for x in known
             ]
         )

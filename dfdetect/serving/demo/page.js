@@ -294,7 +294,9 @@ function knownPictures(found, i) {
 
 function knownPicture({ id, similarity, label }) {
   const item = made("li");
-  const words = `, similarity ${similarity.toFixed(2)}`;
+  // No minus before a zero.
+  const number = (Math.round(100 * similarity) / 100 || 0).toFixed(2);
+  const words = `, similarity\u00a0${number}`;
   item.append(tag(label ?? "unknown"), " ", made("span", "id", id), words);
   return item;
 }
