@@ -260,7 +260,8 @@ import numpy as np
 from dfdetect import graphs
 
 batch = np.load(sys.argv[2], allow_pickle=True)
-outputs = graphs.load(sys.argv[1]).neighbours(batch)
+model = graphs.load(sys.argv[1])
+outputs = model.neighbours(batch)
 ids = outputs.pop("neighbour_ids").numpy().tolist()
 ids = [[[x.hex() for x in row] for row in rows] for rows in ids]
 numbers = {name: value.numpy().tolist() for name, value in outputs.items()}

@@ -155,38 +155,34 @@ class ScaNN(Searcher):
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
         positions, values = self.approximate(queries, k)
-        # They looked into few rows.
-        short = (positions < 0).any(axis=1)
-        if short.any():
+        # Of few leaves there may be fewer than k rows.
+        short = np.flatnonzero((positions < 0).any(axis=1))
+        if len(short):
             exact = BruteForce(self.rows, self.metric).search(queries[short], k)
             positions[short], values[short] = exact
         return positions, values
 
     def approximate(self, queries: np.ndarray, k: int) -> Nearest:
-        """As `search`; -1 and NaN stand for rows that were not found."""
+        """As `search`, but with -1 and NaN where ScaNN finds fewer than `k`."""
+        if not len(queries):
+            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         options = {
             "final_num_neighbors": k,
             "leaves_to_search": self.settings.leaves_searched,
             "pre_reorder_num_neighbors": max(self.settings.reordered, k),
         }
-        positions = np.full((len(queries), k), -1, np.int64)
-        values = np.full((len(queries), k), np.nan, np.float32)
-        if not len(queries):
-            return positions, values
         if len(queries) == 1:
             found = [x[None] for x in self._searcher.search(queries[0], **options)]
         else:
             found = self._searcher.search_batched(queries, **options)
-        found_positions, found_values = (np.asarray(x) for x in found)
-        # As many columns as the query that found most.
-        columns = found_positions.shape[1]
+        short = ((0, 0), (0, k - found[0].shape[1]))
+        positions = np.pad(np.asarray(found[0], np.int64), short, constant_values=-1)
+        values = np.pad(
+            np.asarray(found[1], np.float32), short, constant_values=math.nan
+        )
         if self.metric == "euclidean":
-            found_values = np.sqrt(np.maximum(found_values, 0))
-        finite = np.isfinite(found_values)
-        # They are unsigned.
-        found_positions = found_positions.astype(np.int64)
-        positions[:, :columns] = np.where(finite, found_positions, -1)
-        values[:, :columns] = np.where(finite, found_values, np.nan)
+            values = np.sqrt(np.maximum(values, 0))
+        positions[~np.isfinite(values)] = -1
         return positions, values
 
     def describe(self) -> dict[str, Any]:
