@@ -1,6 +1,7 @@
 """The exported version: folded, checked against its models, all of it or nothing."""
 
 import json
+import math
 import os
 import pathlib
 import signal
@@ -141,6 +142,35 @@ def test_heads_that_are_missing_are_told():
     judged = outputs | {"fake_probabilities": np.array([[0.2, 0.3]])}
     found = parity._compare_heads(outputs, judged, 0.5, 0.02)
     assert found["fake_probability"].tolist() == [0, np.inf]
+
+
+def test_neighbours_that_are_not_as_near_are_told():
+    boxes = np.array([[[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0, 0]]], np.float32)
+
+    def outputs(ids, similarities):
+        nothing = [[b"", b""], [math.nan, math.nan]]
+        return {
+            "num_heads": np.array([2]),
+            "boxes": boxes,
+            # The second is too small.
+            "neighbour_ids": np.array([[ids, *[nothing[0]] * 2]], object),
+            "neighbour_similarities": np.array([[similarities, *[nothing[1]] * 2]]),
+        }
+
+    wanted = outputs([b"a", b"b"], [0.9, 0.5])
+    for exact in (True, False):
+        parity._check_neighbours(wanted, wanted, exact)
+        near = outputs([b"a", b"c"], [0.91, 0.6])
+        parity._check_neighbours(wanted, near, exact)
+        with pytest.raises(ValueError, match="as near as the models do, 0.5000, got 0"):
+            parity._check_neighbours(wanted, outputs([b"a", b"b"], [0.9, 0.4]), exact)
+    # ScaNN may miss the nearest, but not find nothing of what there is.
+    missed = outputs([b"b", b""], [0.5, math.nan])
+    parity._check_neighbours(wanted, missed, exact=False)
+    with pytest.raises(ValueError, match="as near as the models do, 0.9000, got 0.50"):
+        parity._check_neighbours(wanted, missed, exact=True)
+    with pytest.raises(ValueError, match="that the models find, got none"):
+        parity._check_neighbours(wanted, outputs([b"d", b"e"], [0.9, 0.5]), False)
 
 
 class _Graph:
