@@ -15,6 +15,7 @@ class LoadedPipeline:
     Attributes:
         manifest: Its manifest, of kind "pipeline".
         explain: None when the graph was exported without it.
+        neighbours: None when the graph was exported without an index.
     """
 
     def __init__(self, graph: Any, description: dict[str, Any]) -> None:
@@ -28,6 +29,7 @@ class LoadedPipeline:
         # Graphs of earlier versions cannot.
         self.embed_content = getattr(graph, "embed_content", None)
         self.explain = getattr(graph, "explain", None)
+        self.neighbours = getattr(graph, "neighbours", None)
 
 
 def from_directories(
@@ -75,6 +77,7 @@ def load(directory: str) -> LoadedPipeline:
     """Loads a graph that `pipeline.DeepfakePipeline.save` wrote.
 
     Raises:
+        ImportError: It looks into its index with ScaNN, which is missing.
         ValueError: It has no valid manifest of this format: it is not ours.
     """
     try:
@@ -84,4 +87,6 @@ def load(directory: str) -> LoadedPipeline:
             f"{directory} is no graph of dfdetect: it has no {error.filename}."
         ) from error
     pipeline.check(description)
+    if description.get("index", {}).get("exact") is False:
+        index_graph.operations()
     return LoadedPipeline(tf.saved_model.load(directory), description)

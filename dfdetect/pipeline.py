@@ -93,7 +93,9 @@ class DeepfakePipeline(tf.Module):
             margin = description["classifier"]["crop_margin"]
             embedding.check(
                 index.embedding,
-                embedding.description(self.manifest, index.embedding["kind"], margin),
+                embedding.description(
+                    self.manifest, index.embedding.get("kind", ""), margin
+                ),
             )
             self.manifest["index"] = index.describe()
             spec = tf.TensorSpec([None], tf.string, "image_bytes")

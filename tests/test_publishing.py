@@ -1,6 +1,7 @@
 """The exported version: folded, checked against its models, all of it or nothing."""
 
 import json
+import math
 import os
 import pathlib
 import signal
@@ -28,6 +29,8 @@ from dfdetect import (
 )
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, weights
+from dfdetect.retrieval import embedding, storage
+from dfdetect.retrieval.index import Index
 
 _SIZES = [1, 2, 4]
 
@@ -141,6 +144,35 @@ def test_heads_that_are_missing_are_told():
     assert found["fake_probability"].tolist() == [0, np.inf]
 
 
+def test_neighbours_that_are_not_as_near_are_told():
+    boxes = np.array([[[0, 0, 0.5, 0.5], [0.5, 0.5, 1, 1], [0, 0, 0, 0]]], np.float32)
+
+    def outputs(ids, similarities):
+        nothing = [[b"", b""], [math.nan, math.nan]]
+        return {
+            "num_heads": np.array([2]),
+            "boxes": boxes,
+            # The second is too small.
+            "neighbour_ids": np.array([[ids, *[nothing[0]] * 2]], object),
+            "neighbour_similarities": np.array([[similarities, *[nothing[1]] * 2]]),
+        }
+
+    wanted = outputs([b"a", b"b"], [0.9, 0.5])
+    for exact in (True, False):
+        parity._check_neighbours(wanted, wanted, exact)
+        near = outputs([b"a", b"c"], [0.91, 0.6])
+        parity._check_neighbours(wanted, near, exact)
+        with pytest.raises(ValueError, match="as near as the models do, 0.5000, got 0"):
+            parity._check_neighbours(wanted, outputs([b"a", b"b"], [0.9, 0.4]), exact)
+    # ScaNN may miss the nearest, but not find nothing of what there is.
+    missed = outputs([b"b", b""], [0.5, math.nan])
+    parity._check_neighbours(wanted, missed, exact=False)
+    with pytest.raises(ValueError, match="as near as the models do, 0.9000, got 0.50"):
+        parity._check_neighbours(wanted, missed, exact=True)
+    with pytest.raises(ValueError, match="that the models find, got none"):
+        parity._check_neighbours(wanted, outputs([b"d", b"e"], [0.9, 0.5]), False)
+
+
 class _Graph:
     """Saves a folder instead of a graph."""
 
@@ -227,7 +259,7 @@ def test_warm_up_requests_can_be_answered(published):
             asked.append((signature, len(batch)))
             if asked[-1] == ("serving_default", 1):  # All of them would take long.
                 assert run(signature, batch)["status"].tolist() == [0]
-    others = ("classify_crops", "embed", "explain", "frames")
+    others = ("classify_crops", "embed", "embed_content", "explain", "frames")
     assert asked == [("serving_default", size) for size in _SIZES] + [
         (name, 1) for name in others
     ]
@@ -292,6 +324,36 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
         "-m", "dfdetect.cli", "detect", picture, "--model", tmp_path / "1"
     )
     assert json.loads(done.stdout)["status"] in ("ok", "no_head", "head_too_small")
+
+
+@pytest.mark.slow
+def test_the_script_exports_an_index(command, tmp_path, run_script):
+    directories = [flag.split("=")[1] for flag in command[1:]]
+    described = graphs.from_directories(*directories).manifest
+    wanted = embedding.description(described, "forgery", 1.3)
+    rows = np.random.default_rng(0).normal(size=(4, wanted["dimension"]))
+    index = Index(rows, ["a", "b", "c", "d"], embedding=wanted)
+    storage.save(index, str(tmp_path / "index"))
+    command = [*command, f"--output={tmp_path / 'base'}", "--batch_sizes=1"]
+    done = run_script(*command, f"--index={tmp_path / 'index'}", "--exact", "--top_k=3")
+    version = done.stdout.splitlines()[-1]
+    described = manifest.read(os.path.join(version, "assets"), "pipeline")
+    assert described["index"] == {
+        "count": 4,
+        "top_k": 3,
+        "exact": True,
+        "embedding": wanted,
+    }
+    with served_graph.signatures(version) as run:
+        found = run("neighbours", np.array([drawings.portrait(), b""], object))
+    assert found["neighbour_ids"].shape[::2] == (2, 3)
+    ids = found["neighbour_ids"][0][: found["num_heads"][0]].ravel()
+    assert set(ids) <= {b"a", b"b", b"c", b"d"}
+    # Another model's.
+    rows = Index(rows, list("abcd"), embedding={**wanted, "fingerprint": "another"})
+    storage.save(rows, str(tmp_path / "other"))
+    done = run_script(*command, f"--index={tmp_path / 'other'}", check=False)
+    assert done.returncode == 1 and "made with another model" in done.stderr
 
 
 @pytest.mark.slow

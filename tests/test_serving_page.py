@@ -7,6 +7,7 @@ import urllib.request
 
 import pytest
 import serving_support
+import tensorflow as tf
 
 from dfdetect import cli, images
 from dfdetect.serving import page
@@ -46,6 +47,21 @@ PIPELINE = {
 
 def without_explain():
     return {"serving_default": serving_support.no_heads()["serving_default"]}
+
+
+def with_neighbours():
+    """Signatures of a graph that has an index of one picture."""
+    found = serving_support.no_heads()
+    inputs, outputs, method = found["serving_default"]
+    shape = [tf.shape(inputs["image_bytes"])[0], 10, 1]
+    known = {
+        "neighbour_ids": tf.fill(shape, ""),
+        "neighbour_similarities": tf.fill(shape, float("nan")),
+        "neighbour_labels": tf.fill(shape, -1),
+    }
+    for name in ("num_heads", "boxes", "status"):
+        known[name] = tf.identity(outputs[name])
+    return {**found, "neighbours": (inputs, known, method)}
 
 
 def write(folder, signatures, manifest):
@@ -142,6 +158,8 @@ def test_what_the_page_must_know(started):
         "model": "ours",
         "version": 1,
         "explains": True,
+        "neighbours": False,
+        "labels": ["real", "fake"],
         "thresholds": {"real_below": 0.25, "fake_from": 0.75},
         "crop_margin": [13, 10],
         "min_head_size": 24,
@@ -174,6 +192,16 @@ def test_the_page_follows_the_latest_version_and_tells_when_there_is_none(
         serving_support.eventually(lambda: started.client.rest(INFO)[0] == 200)
         found = started.client.rest(INFO)[1]
         assert (found["version"], found["explains"]) == (2, False)
+        assert found["neighbours"] is False
+        write(tmp_path / "newer", with_neighbours, PIPELINE)
+        (tmp_path / "newer").rename(base / "3")
+        serving_support.eventually(lambda: started.client.rest(INFO)[1]["version"] == 3)
+        found = started.client.rest(INFO)[1]
+        assert found["neighbours"] is True and found["explains"] is True
+        # It answers what the page reads.
+        instances = {"signature_name": "neighbours", "instances": [{"b64": ""}]}
+        status, answer = started.client.rest("/v1/models/m:predict", instances)
+        assert status == 200 and answer["predictions"][0]["neighbour_ids"][0] == [""]
         assert str(tmp_path) not in json.dumps(found)
 
 

@@ -9,8 +9,11 @@ import numpy as np
 import PIL.Image
 import pytest
 import serving_support
+import tiny_pipeline
 
-from dfdetect import boxes, calibration, detect, files, graphs
+from dfdetect import boxes, calibration, detect, drawings, files, graphs, pipeline
+from dfdetect.retrieval import embedding, graph
+from dfdetect.retrieval.index import Entry, Index
 from dfdetect.serving import options, page
 
 pytestmark = [
@@ -47,6 +50,35 @@ def url(version):
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+# What a person sees of them, whatever they look like.
+IDS = ("NaN.jpg", "<b>bold</b>.png", f"{'long' * 60}.jpg", '"Infinity" \\ é.png', "e")
+
+
+@pytest.fixture(scope="module")
+def with_index():
+    """A pipeline that finds three heads in everything, and knows five pictures."""
+    plain = tiny_pipeline.build()
+    margin = plain.manifest["classifier"]["crop_margin"]
+    described = embedding.description(plain.manifest, "content", margin)
+    rows = np.random.default_rng(0).normal(size=(len(IDS), described["dimension"]))
+    entries = [Entry(id, label=i % 3 - 1) for i, id in enumerate(IDS)]
+    neighbours = graph.Neighbours(
+        Index(rows, entries, embedding=described), top_k=len(IDS), exact=True
+    )
+    return pipeline.DeepfakePipeline(*plain._models(), plain.manifest, neighbours)
+
+
+@pytest.fixture(scope="module")
+def known_url(with_index, tmp_path_factory):
+    """Of the page of a server of a graph with an index; it wants no token."""
+    base = tmp_path_factory.mktemp("known")
+    with_index.save(str(base / "1"))
+    with serving_support.in_process(
+        model_base_path=str(base), model_name="known", demo=True
+    ) as started:
+        yield started.client.url + page.PATH
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +198,95 @@ def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
     check_quiet(browser, url)
     folder = pathlib.Path(os.environ.get("DFDETECT_SCREENSHOTS") or tmp_path)
     browser.screenshot(folder / f"{size}.png")
+
+
+def at_known(chromium, known_url, size):
+    chromium.call("Fetch.disable")
+    chromium.resize(*SIZES[size])
+    chromium.go(known_url)
+    chromium.until("document.querySelector('#model').textContent != ''")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_known_pictures_are_shown_for_each_head(
+    chromium, known_url, with_index, size, tmp_path
+):
+    at_known(chromium, known_url, size)
+    content = drawings.encoded(2)[1]
+    (tmp_path / "drawn.png").write_bytes(content)
+    found = shows(chromium, tmp_path / "drawn.png")
+    outputs = with_index.neighbours(np.array([content], object))
+    names = {-1: None, 0: "real", 1: "fake"}
+    words = []
+    assert len(found["heads"]) == 3
+    for i, head in enumerate(found["heads"]):
+        ids, values, labels = (
+            outputs[f"neighbour_{name}"][0, i].numpy().tolist()
+            for name in ("ids", "similarities", "labels")
+        )
+        known = head["neighbours"]
+        assert [x["id"] for x in known] == [id.decode() for id in ids]
+        assert [x["label"] for x in known] == [names[label] for label in labels]
+        np.testing.assert_allclose([x["similarity"] for x in known], values, atol=1e-4)
+        words.append(
+            [
+                f"{x['label'] or 'unknown'} {x['id']}, "
+                f"similarity\u00a0{x['similarity']:.2f}".replace("-0.00", "0.00")
+                for x in known
+            ]
+        )
+    read = chromium.evaluate("""[...document.querySelectorAll('#heads > li')].map(
+        head => [...head.querySelectorAll('.known li')].map(x => x.textContent))""")
+    assert read == words
+    # The last two are folded away, and within reach of the keyboard.
+    folded = "document.querySelector('.known details')"
+    assert chromium.evaluate(f"{folded}.querySelector('li').checkVisibility()") is False
+    chromium.evaluate(f"{folded}.querySelector('summary').focus()")
+    chromium.press("Enter")
+    assert chromium.evaluate(f"{folded}.querySelector('li').checkVisibility()")
+    assert chromium.text(".known summary") == "2 more"
+    assert chromium.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
+    small = chromium.evaluate("""[...document.querySelectorAll('summary')]
+        .filter(x => x.checkVisibility() && x.getBoundingClientRect().height < 44)
+        .map(x => x.innerText)""")
+    assert small == []
+    origin = known_url.removesuffix(page.PATH)
+    asked = chromium.told("Network.requestWillBeSent")
+    assert all(sent["request"]["url"].startswith(f"{origin}/") for sent in asked)
+    for name in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
+        assert not chromium.told(name)
+    assert not chromium.told("Log.entryAdded")
+    folder = pathlib.Path(os.environ.get("DFDETECT_SCREENSHOTS") or tmp_path)
+    chromium.screenshot(folder / f"known_{size}.png")
+
+
+def test_small_heads_and_busy_servers_have_no_known_pictures(
+    chromium, known_url, tmp_path
+):
+    at_known(chromium, known_url, "desktop")
+    PIL.Image.new("RGB", (12, 12), (90, 120, 90)).save(tmp_path / "small.png")
+    found = shows(chromium, tmp_path / "small.png")
+    assert found["status"] == "head_too_small"
+    assert chromium.evaluate("document.querySelector('.known')") is None
+    # Of both requests, the second is for them.
+    (tmp_path / "drawn.png").write_bytes(drawings.encoded(2)[1])
+    chromium.events.clear()
+    chromium.call("Fetch.enable", patterns=[{"urlPattern": "*:predict"}])
+    chromium.choose("#file", tmp_path / "drawn.png")
+    for count in (1, 2):
+        while len(paused := chromium.told("Fetch.requestPaused")) < count:
+            chromium.pump()
+        request = {"requestId": paused[-1]["requestId"]}
+        if count == 1:
+            chromium.call("Fetch.continueRequest", **request)
+        else:
+            chromium.call("Fetch.fulfillRequest", **request, responseCode=503)
+    chromium.call("Fetch.disable")
+    told = "No known pictures: The server is busy"
+    chromium.until(f"document.querySelector('.known')?.innerText.startsWith('{told}')")
+    # What else there is to see is there.
+    chromium.until(f"{MAPS} == 3")
+    assert "neighbours" not in chromium.text("#json")
 
 
 def test_the_keyboard_alone_is_enough(browser):

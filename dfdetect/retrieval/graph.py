@@ -24,7 +24,8 @@ class Neighbours(tf.Module):
 
     Raises:
         ImportError: ScaNN is missing.
-        ValueError: The index is empty, or of another metric.
+        ValueError: The index is empty, of another metric, or of another dimension than
+            its embedding.
     """
 
     # What stands where there is no neighbour.
@@ -41,6 +42,12 @@ class Neighbours(tf.Module):
             raise ValueError(
                 "the index of a graph must have entries and the metric 'cosine', got "
                 f"{len(index)} entries and {index.metric!r}."
+            )
+        if index.dimension != index.embedding.get("dimension"):
+            raise ValueError(
+                "the index of a graph must have embeddings as it says, "
+                f"[N, {index.embedding.get('dimension')}], got "
+                f"[{len(index)}, {index.dimension}]."
             )
         self.top_k = min(top_k, len(entries))
         self.exact = exact
@@ -63,7 +70,7 @@ class Neighbours(tf.Module):
                 else searchers.settings_for(len(entries))
             )
             self._searcher = searchers.build(
-                _operations().builder, searcher.rows, index.metric, self._settings
+                operations().builder, searcher.rows, index.metric, self._settings
             ).serialize_to_module()
 
     def describe(self) -> dict[str, Any]:
@@ -107,17 +114,20 @@ class Neighbours(tf.Module):
         return self._named(positions, values)
 
     def _by_scann(self, queries: tf.Tensor) -> chunks.Outputs:
-        searcher = _operations().searcher_from_module(self._searcher)
+        searcher = operations().searcher_from_module(self._searcher)
         positions, values = searcher.search_batched(
             queries,
             final_num_neighbors=self.top_k,
             leaves_to_search=self._settings.leaves_searched,
             pre_reorder_num_neighbors=max(self._settings.reordered, self.top_k),
         )
+        # As many columns as the query that found most.
+        missing = [[0, 0], [0, self.top_k - tf.shape(positions)[1]]]
+        positions = tf.pad(tf.cast(positions, tf.int32), missing, constant_values=-1)
+        values = tf.pad(values, missing, constant_values=math.nan)
         shape = [None, self.top_k]
         return self._named(
-            tf.ensure_shape(tf.cast(positions, tf.int32), shape),
-            tf.ensure_shape(values, shape),
+            tf.ensure_shape(positions, shape), tf.ensure_shape(values, shape)
         )
 
     def _named(self, positions: tf.Tensor, values: tf.Tensor) -> chunks.Outputs:
@@ -136,7 +146,12 @@ class Neighbours(tf.Module):
         }
 
 
-def _operations() -> Any:
+def operations() -> Any:
+    """ScaNN's module for graphs; a graph that has its operations needs it to be loaded.
+
+    Raises:
+        ImportError: ScaNN is missing.
+    """
     searchers.import_scann()  # Says what is missing.
     from scann.scann_ops.py import scann_ops
 

@@ -19,6 +19,7 @@ Nearest = tuple[np.ndarray, np.ndarray]
 
 _BLOCK = 2**24  # Values of one product of queries and rows: 64 MiB.
 _SAMPLE = 256  # Rows that recall is tuned on.
+_LEAST_TREE = 16  # Rows without which ScaNN cannot be trained.
 
 
 class Searcher(abc.ABC):
@@ -202,6 +203,8 @@ def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) 
     """
     distance = {"cosine": "dot_product", "euclidean": "squared_l2"}[metric]
     builder = make_builder(rows, min(10, len(rows)), distance)
+    if len(rows) < _LEAST_TREE:
+        return builder.score_brute_force().build()
     builder = builder.tree(
         settings.leaves,
         settings.leaves_searched,

@@ -9,7 +9,7 @@ from typing import Any
 import tornado.web
 from tensorflow_serving.apis import model_pb2
 
-from dfdetect import boxes, images, manifest
+from dfdetect import boxes, images, labels, manifest
 from dfdetect.serving import errors, model_store, saved_model, security, servable
 
 PATH = "/demo/"
@@ -38,6 +38,10 @@ _HEADERS: Mapping[str, str] = {
 _OUTPUTS = {
     *("num_heads", "boxes", "head_scores"),
     *("fake_probabilities", "fake_probability", "status"),
+}
+_NEIGHBOURS = {
+    *("num_heads", "neighbour_ids", "neighbour_labels"),
+    "neighbour_similarities",
 }
 
 
@@ -96,6 +100,8 @@ def _described(model: servable.Servable) -> dict[str, Any] | None:
         "crop_margin": boxes.margin_ratio(classifier["crop_margin"]).as_integer_ratio(),
         "min_head_size": described["min_head_size"],
         "explains": _has(model, "explain", {"heat_map", "fake_probability"}),
+        "neighbours": _has(model, "neighbours", _NEIGHBOURS),
+        "labels": labels.NAMES,
         "statuses": images.STATUS_NAMES,
         "max_pixels": images.MAX_PIXELS,
     }

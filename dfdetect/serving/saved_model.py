@@ -3,6 +3,9 @@ tensors.
 """
 
 import collections
+import contextlib
+import os
+import pathlib
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +20,8 @@ DEFAULT_SIGNATURE = "serving_default"
 
 # Which outputs are wanted is the client's choice, so that there may be very many.
 _MOST_CALLABLES = 64
+
+_SCANN = b"Scann>"  # The names of its operations begin with it.
 
 
 class SavedModel:
@@ -89,17 +94,14 @@ class SavedModel:
 
 
 def _load(directory, tags, session_config):
-    try:
-        return _load_once(directory, tags, session_config)
-    except (tf.errors.NotFoundError, RuntimeError, ValueError) as error:
-        if "Scann>" not in str(error):
-            raise
-        try:
-            # Registers its operations.
-            from scann.scann_ops.py import scann_ops  # noqa: F401
-        except ImportError:
-            raise error from None
-        return _load_once(directory, tags, session_config)
+    # First, as TensorFlow looks up what functions are made of when they are called.
+    for name in ("saved_model.pb", "saved_model.pbtxt"):
+        path = os.path.join(directory, name)
+        if os.path.exists(path) and _SCANN in pathlib.Path(path).read_bytes():
+            # Without it, TensorFlow says which operation is missing.
+            with contextlib.suppress(ImportError):
+                from scann.scann_ops.py import scann_ops  # noqa: F401
+    return _load_once(directory, tags, session_config)
 
 
 def _load_once(directory, tags, session_config):

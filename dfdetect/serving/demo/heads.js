@@ -62,16 +62,34 @@ export function resultLine(name, outputs, size, information) {
   };
 }
 
+/**
+ * The known pictures that head `i` of `neighbours` is most like, nearest first, as
+ * `dfdetect search` prints them; a label of null is one that nobody knows.
+ */
+export function neighbours(outputs, i, information) {
+  const found = [];
+  outputs.neighbour_similarities[i].forEach((similarity, k) => {
+    if (similarity === null) return; // There is none.
+    found.push({
+      id: outputs.neighbour_ids[i][k],
+      similarity: Number(similarity.toFixed(4)),
+      label: information.labels[outputs.neighbour_labels[i][k]] ?? null,
+    });
+  });
+  return found;
+}
+
 function sixDigits(number) {
   return number === null ? null : Number(number.toFixed(6));
 }
 
 /**
- * An answer of the server. It writes NaN, which is no JSON, for what there is not; no
- * string of an answer to numbers can hold one.
+ * An answer of the server. It writes NaN, which is no JSON, for what there is not;
+ * strings, which may hold one, stay as they are.
  */
 export function parse(text) {
-  return JSON.parse(text.replace(/-?\b(NaN|Infinity)\b/g, "null"));
+  const strings = /"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b/g;
+  return JSON.parse(text.replace(strings, (x) => (x.startsWith('"') ? x : "null")));
 }
 
 /**

@@ -1,11 +1,19 @@
 // The page: a picture in, its heads, their probabilities and heat maps out.
 
-import { resultLine, squareCrops, verdict, withoutOrientation } from "./heads.js";
+import {
+  neighbours,
+  resultLine,
+  squareCrops,
+  verdict,
+  withoutOrientation,
+} from "./heads.js";
 import { Problem, Server } from "./server.js";
 
 // Of the copy that is shown; the graph gets the file.
 const MOST_SHOWN = 1600;
 const CROP_SHOWN = 192;
+// Of the known pictures that are like a head; the others are folded away.
+const MOST_NEIGHBOURS = 3;
 // Of a heat map: as in the copies of `dfdetect detect --explain`.
 const MOST_COVERED = 0.6;
 // Two decoders, of the browser and of the graph, differ by a grey level here and there.
@@ -104,6 +112,7 @@ async function look(picture, signal) {
   }
   const found = show(line, outputs, bitmap);
   busy(summary(line));
+  if (information.neighbours) await lookUp(found, line, picture, signal);
   if (information.explains && bitmap) await explain(found, bitmap, signal);
 }
 
@@ -226,6 +235,69 @@ function card(head, i) {
   head.note = made("p", "note");
   facts.append(head.note);
   item.append(facts);
+  return item;
+}
+
+/** Tells in each card, and in the JSON, what is known that is like the head. */
+async function lookUp(heads, line, picture, signal) {
+  const judged = heads.filter((head) => head.probability !== null);
+  if (!judged.length) return;
+  for (const head of judged) {
+    head.known = made("div", "known");
+    head.known.append(made("p", "note", "Known pictures like it …"));
+    head.card.append(head.known);
+  }
+  try {
+    const outputs = await predicted("neighbours", picture, signal);
+    if (signal.aborted) return;
+    if (outputs.num_heads !== heads.length) {
+      throw new Problem("again", "the server finds other heads now.");
+    }
+    heads.forEach((head, i) => {
+      const found = neighbours(outputs, i, information);
+      line.heads[i].neighbours = found;
+      if (head.known) head.known.replaceChildren(...knownPictures(found, i));
+    });
+    at("json").textContent = JSON.stringify(line, null, 1);
+  } catch (error) {
+    if (signal.aborted) return;
+    for (const head of judged) {
+      const text = `No known pictures: ${error.message}`;
+      head.known.replaceChildren(made("p", "note", text));
+    }
+    // Heat maps may be had all the same.
+    if (!(error instanceof Problem)) console.error(error);
+  }
+}
+
+function knownPictures(found, i) {
+  if (!found.length) return [made("p", "note", "No known picture is like it.")];
+  const parts = [made("h4", "", "Known pictures most like it")];
+  const list = (some, start, name) => {
+    const items = made("ol");
+    items.start = start;
+    items.setAttribute("aria-label", name);
+    items.append(...some.map(knownPicture));
+    return items;
+  };
+  const name = `Known pictures most like head ${i + 1}`;
+  parts.push(list(found.slice(0, MOST_NEIGHBOURS), 1, name));
+  const others = found.slice(MOST_NEIGHBOURS);
+  if (others.length) {
+    const folded = made("details");
+    const less = list(others, MOST_NEIGHBOURS + 1, `${name}, the next ones`);
+    folded.append(made("summary", "", `${others.length} more`), less);
+    parts.push(folded);
+  }
+  return parts;
+}
+
+function knownPicture({ id, similarity, label }) {
+  const item = made("li");
+  // No minus before a zero.
+  const number = (Math.round(100 * similarity) / 100 || 0).toFixed(2);
+  const words = `, similarity\u00a0${number}`;
+  item.append(tag(label ?? "unknown"), " ", made("span", "id", id), words);
   return item;
 }
 
