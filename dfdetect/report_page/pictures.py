@@ -1,0 +1,170 @@
+"""The small JPEGs of a report, and how large they may be.
+
+The fewer files, the larger: together the pictures of a report have at most 68 MB,
+which base64 makes 91 MB, so that a page of 1,000 files stays below 100 MB.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from dfdetect import boxes as box_format
+from dfdetect import labels, report
+
+# `explain.heads` but for the picture and its boxes.
+Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+MOST_BYTES = 68 * 10**6  # of all pictures of a report, up to `_MOST_FILES`
+_MOST_FILES = 4000  # With more, what is left for each would show nothing.
+_MOST_OF_A_FILE = 400_000
+
+_SIDE, _LARGE_SIDE = 640, 1024  # pixels, of the longer side
+_LARGE_FROM = 150_000  # bytes of a file
+_HEAD_SIDE = 112
+_FRAME_SIDE = 320
+_FRAMES = 12  # of a clip
+
+_QUALITIES = (82, 70, 58)
+_SMALLEST_SIDE = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """JPEGs of one head; b"" for none.
+
+    Attributes:
+        crop: What the classifier saw.
+        heat: The same below its heat map.
+        nearest: Of the known pictures that are most like it, by the label's name.
+    """
+
+    crop: bytes = b""
+    heat: bytes = b""
+    nearest: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pictures:
+    """What a report shows of one file.
+
+    Attributes:
+        picture: A JPEG of an image, without marks, or b"".
+        heads: Of heads of an image, by their place in the result line.
+        key_frames: Of a clip: seconds and a JPEG of any size, without marks.
+    """
+
+    picture: bytes = b""
+    heads: Mapping[int, Head] = dataclasses.field(default_factory=dict)
+    key_frames: Sequence[tuple[float, bytes]] = ()
+
+
+def bytes_of_a_file(num_files: int) -> int:
+    """Most bytes of the pictures of one of so many files."""
+    return min(_MOST_OF_A_FILE, MOST_BYTES // min(max(num_files, 1), _MOST_FILES))
+
+
+def of_image(
+    image: np.ndarray,
+    heads: Sequence[Mapping],
+    margin: float,
+    most_bytes: int,
+    explainer: Explainer | None = None,
+    thumbnails: Mapping[str, bytes] | None = None,
+) -> Pictures:
+    """The picture, and its most suspicious heads while there is room.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB.
+        heads: Of the result line; those that were judged have a `fake_probability`.
+        margin: That of the graph's classifier, see `boxes.square_crops`.
+        most_bytes: Of all JPEGs together.
+        explainer: What makes the heat maps, or None for none.
+        thumbnails: JPEGs of the known pictures, by the id of their entry.
+    """
+    side = _LARGE_SIDE if most_bytes >= _LARGE_FROM else _SIDE
+    picture = jpeg(image, side, most_bytes * 3 // 5)
+    left = most_bytes - len(picture)
+    judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
+    boxes = np.array([heads[i]["box"] for i in judged], np.float32).reshape(-1, 4)
+    if explainer and judged:
+        squares, maps = explainer(image, boxes)
+    else:
+        height, width = image.shape[:2]
+        squares = np.asarray(box_format.square_crops(boxes, height, width, margin))
+        maps = None
+    shown: dict[int, Head] = {}
+    for k in sorted(
+        range(len(judged)), key=lambda k: -heads[judged[k]]["fake_probability"]
+    ):
+        y, x, length = (int(value) for value in squares[k])
+        crop = image[y : y + length, x : x + length]
+        if length > 2 * _HEAD_SIDE:
+            size = (2 * _HEAD_SIDE, 2 * _HEAD_SIDE)
+            crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
+        whole = np.array([[0, 0, len(crop)]], np.int32)
+        head = Head(
+            jpeg(crop, _HEAD_SIDE, left),
+            b""
+            if maps is None
+            else jpeg(report.heat(crop, whole, maps[k : k + 1]), _HEAD_SIDE, left),
+            _nearest(heads[judged[k]], thumbnails or {}),
+        )
+        left -= len(head.crop) + len(head.heat) + sum(map(len, head.nearest.values()))
+        if left < 0:
+            break
+        shown[judged[k]] = head
+    return Pictures(picture, shown)
+
+
+def key_frames(
+    frames: Sequence[tuple[float, bytes]], most_bytes: int
+) -> list[tuple[float, bytes]]:
+    """At most 12 of the frames, in even steps of their number, made small.
+
+    Args:
+        frames: Seconds and a JPEG of any size; what cannot be decoded is left out.
+        most_bytes: Of all together.
+    """
+    count = min(len(frames), _FRAMES)
+    chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
+    small = []
+    for i in chosen:
+        time, content = frames[i]
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+        if pixels is not None:
+            image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+            small.append((time, jpeg(image, _FRAME_SIDE, most_bytes // count)))
+    return small
+
+
+def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
+    """A JPEG of at most so many pixels a side, and smaller until it has few bytes.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB.
+        side: Most pixels of the longer side; a smaller picture stays as it is.
+        most_bytes: Of the file; below 80 pixels a side it may have more.
+    """
+    while True:
+        scale = min(1.0, side / max(image.shape[:2]))
+        size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
+        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        for quality in _QUALITIES:
+            content = report.encode(small, ".jpg", quality)
+            if len(content) <= most_bytes:
+                return content
+        if side <= _SMALLEST_SIDE:
+            return content
+        side = max(_SMALLEST_SIDE, min(side, max(small.shape[:2])) * 3 // 4)
+
+
+def _nearest(head: Mapping, thumbnails: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The thumbnails of the known pictures that are most like a head."""
+    known = {name: head.get(f"nearest_{name}") or {} for name in labels.NAMES}
+    return {
+        name: thumbnails[nearest["id"]]
+        for name, nearest in known.items()
+        if thumbnails.get(nearest.get("id", ""))
+    }
