@@ -93,7 +93,8 @@ def _words(
         "detector": "How sure the detector is of a head, from 0 to 1.",
         "too small to be judged": f"Below {described['min_head_size']} pixels a head "
         "would be enlarged to a blur, which looks like a forgery.",
-        "track": "One person's head along the time of a clip.",
+        "track": "One person's head along the time of a clip. The table counts tracks "
+        "of a clip, and heads of a picture.",
     }
     if explained:
         terms["heat map"] = (

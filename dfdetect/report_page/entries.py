@@ -7,9 +7,13 @@ from dfdetect import calibration
 from dfdetect.report_page import clip_entry, heads, marks, wording
 from dfdetect.report_page.pictures import Pictures
 
-COLUMNS = ("#", "File", "Kind", "Status", "Heads", "Fake probability", "Verdict")
+# The first ones are seen on a phone.
+COLUMNS = ("#", "File", "Verdict", "Fake probability", "Heads", "Status", "Kind")
 # With an index: the least of the heads of a picture.
 FAMILIARITY = "Familiarity"
+
+# In this order they are sorted.
+_RANKS = (None, "real", "uncertain", "fake")
 
 
 def row(number: int, result: Mapping[str, Any], with_index: bool) -> str:
@@ -21,14 +25,15 @@ def row(number: int, result: Mapping[str, Any], with_index: bool) -> str:
         with_index: Whether there is a column for the familiarity.
     """
     probability, verdict = result["fake_probability"], result["verdict"]
+    heads = num_heads(result)
     cells = [
         f'<td data-value="{number}">{number}</td>',
         f'<th scope="row"><a href="#f{number}">{wording.name(result["path"])}</a></th>',
-        f"<td>{wording.text(result['kind'])}</td>",
-        f"<td>{wording.text(result['status'])}</td>",
-        _number(num_heads(result)),
+        f'<td data-value="{_RANKS.index(verdict)}">{wording.tag(verdict)}</td>',
         _number(probability, wording.percent(probability)),
-        f"<td>{wording.tag(verdict)}</td>",
+        _number(heads),
+        f"<td>{wording.text(result['status'])}</td>",
+        f"<td>{wording.text(result['kind'])}</td>",
     ]
     if with_index:
         known = [head.get("familiarity") for head in result["heads"]]
@@ -72,8 +77,10 @@ def article(
     return "\n".join(parts)
 
 
-def num_heads(result: Mapping[str, Any]) -> int:
-    """Heads of a picture, or tracks of a clip: about as many people."""
+def num_heads(result: Mapping[str, Any]) -> int | None:
+    """Heads of a picture, or tracks of a clip; None of what was not looked at."""
+    if result["status"] in ("unreadable", "too_large"):
+        return None
     return len(result["tracks"] if result["kind"] == "video" else result["heads"])
 
 
@@ -91,9 +98,11 @@ def _facts(result: Mapping[str, Any]) -> str:
         facts.append(f"{result['width']:d} × {result['height']:d} px")
     if result.get("duration"):
         facts.append(wording.clock(result["duration"]))
-    if is_clip:
+    if is_clip and result["frames"]:
         facts.append(wording.count(len(result["frames"]), "frame"))
-    facts.append(wording.count(num_heads(result), "track" if is_clip else "head"))
+    heads = num_heads(result)
+    if heads is not None:
+        facts.append(wording.count(heads, "track" if is_clip else "head"))
     facts.append(f"status {wording.text(result['status'])}")
     probability = result["fake_probability"]
     if probability is not None:

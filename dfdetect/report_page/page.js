@@ -62,7 +62,8 @@
     button.addEventListener("click", () => {
       // The most suspicious first, names from A on.
       const sorted = heading.getAttribute("aria-sort");
-      const first = column > 3 && column !== 6 ? -1 : 1;
+      const counts = ({ values }) => typeof values[column] === "number";
+      const first = column > 0 && rows.some(counts) ? -1 : 1;
       sort(column, sorted ? (sorted === "ascending" ? -1 : 1) : first);
     });
   });

@@ -149,7 +149,8 @@ class Report:
                 script_hash=_hash(script),
                 counts=" ".join(
                     f"{wording.tag(None if name == 'none' else name)} {number:,}"
-                    for name, number in self._verdicts.most_common()
+                    for name in ("fake", "uncertain", "real", "none")
+                    if (number := self._verdicts[name])
                 ),
                 columns="".join(f'<th scope="col">{name}</th>' for name in columns),
                 verdicts=_options(self._verdicts),

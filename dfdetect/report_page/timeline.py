@@ -34,7 +34,9 @@ def of(result: Mapping[str, Any], thresholds: calibration.Thresholds) -> str:
         f'<path class="dots {style(track)}" d="{_dots(runs, end)}"/>'
         for track, runs in curves.items()
     ]
-    limits = sorted({thresholds["real_below"], thresholds["fake_from"]})
+    # Where both are the same, one word is enough.
+    limits = {thresholds["real_below"]: "real below"}
+    limits |= {thresholds["fake_from"]: "fake from"}
     lines = "".join(
         f'<path class="limit" d="M0 {_y(limit):.1f}H{_WIDTH}"/>' for limit in limits
     )
@@ -101,7 +103,7 @@ def _y(probability: float) -> float:
     return _HEIGHT * (1 - probability)
 
 
-def _labels(end: float, limits: list[float]) -> str:
+def _labels(end: float, limits: dict[float, str]) -> str:
     places = [
         (i / (_LABELS - 1), "start" if i == 0 else "end" if i == _LABELS - 1 else "")
         for i in range(_LABELS)
@@ -111,10 +113,10 @@ def _labels(end: float, limits: list[float]) -> str:
         f"{wording.clock(x * end)}</text>"
         for x, anchor in places
     )
-    # Below the line of the plot that it tells; 150 px high, 8 px down.
+    # Above the line that it tells, of a plot that is 150 px high and 8 px down.
     values = "".join(
-        f'<text class="value" x="4" y="{8 + 150 * (1 - limit):.0f}" dy="-3">'
-        f"{wording.percent(limit)}</text>"
-        for limit in limits
+        f'<text class="value" x="4" y="{max(20, 5 + 150 * (1 - limit)):.0f}">'
+        f"{name} {wording.percent(limit)}</text>"
+        for limit, name in limits.items()
     )
     return times + values
