@@ -70,7 +70,7 @@ def test_each_file_has_a_row_and_an_entry(tmp_path):
     assert "Head 1 fake fake probability 90.0 % · detector 0.80 · 80 × 120 px" in (
         page.text
     )
-    assert "Head 2 no verdict too small to be judged" in page.text
+    assert "Too small to be judged: head 2 (80 × 120 px)" in page.text
 
 
 def test_an_empty_report_is_a_page(tmp_path):

@@ -20,21 +20,30 @@ def listed(
         pictures: Of heads, by their place in the result.
         thresholds: See `calibration.verdict`.
     """
-    items = "\n".join(
-        _item(i, head, result, pictures.get(i, Head()), thresholds)
-        for i, head in enumerate(result["heads"])
-    )
-    left = sum(
-        head["fake_probability"] is not None and i not in pictures
-        for i, head in enumerate(result["heads"])
-    )
-    note = ""
+    found = list(enumerate(result["heads"]))
+    judged = [(i, head) for i, head in found if head["fake_probability"] is not None]
+    parts = []
+    if judged:
+        parts.append('<ol class="heads">')
+        parts += [
+            _item(i, head, result, pictures.get(i, Head()), thresholds)
+            for i, head in judged
+        ]
+        parts.append("</ol>")
+    left = sum(i not in pictures for i, _ in judged)
     if pictures and left:
-        note = (
+        parts.append(
             f'<p class="note">{wording.count(left, "less suspicious head")} '
             "without a picture, to keep this page small.</p>"
         )
-    return f'<ol class="heads">\n{items}\n</ol>{note}'
+    small = ", ".join(
+        f"{i + 1} ({_size(head, result)})"
+        for i, head in found
+        if head["fake_probability"] is None
+    )
+    if small:
+        parts.append(f'<p class="note">Too small to be judged: head {small}</p>')
+    return "\n".join(parts)
 
 
 def _item(
@@ -46,16 +55,6 @@ def _item(
 ) -> str:
     probability = head["fake_probability"]
     tag = wording.tag(marks.verdict(probability, thresholds))
-    top, left, bottom, right = head["box"]
-    size = (
-        f"{(right - left) * (result['width'] or 0):.0f} × "
-        f"{(bottom - top) * (result['height'] or 0):.0f} px"
-    )
-    judged = (
-        "too small to be judged"
-        if probability is None
-        else (f"fake probability {wording.percent(probability)}")
-    )
     images = "".join(
         f"<figure>{wording.image(content, f'Head {i + 1}, {about}')}"
         f"<figcaption>{about}</figcaption></figure>"
@@ -69,11 +68,18 @@ def _item(
     )
     return (
         f"<li><p><b>Head {i + 1}</b> {tag}</p>"
-        f'<p class="small">{judged} · detector {head["score"]:.2f} · {size}'
-        f"{_familiar(head)}</p>"
+        f'<p class="small">fake probability {wording.percent(probability)} · '
+        f"detector {head['score']:.2f} · {_size(head, result)}{_familiar(head)}</p>"
         + (f'<div class="crops">{images}</div>' if images else "")
         + "</li>"
     )
+
+
+def _size(head: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """Width and height in pixels of the original."""
+    top, left, bottom, right = head["box"]
+    width, height = result["width"] or 0, result["height"] or 0
+    return f"{(right - left) * width:.0f} × {(bottom - top) * height:.0f} px"
 
 
 def _nearest(head: Mapping[str, Any], name: str, shown: Head) -> str:

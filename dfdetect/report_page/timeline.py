@@ -42,12 +42,11 @@ def of(result: Mapping[str, Any], thresholds: calibration.Thresholds) -> str:
     )
     names = " and ".join(str(track) for track in curves)
     about = f"Fake probability from 0 to {wording.clock(end)} of track {names}"
+    # What is written stands before the curves, so that it covers none.
+    field = f'<rect class="field" width="{_WIDTH}" height="{_HEIGHT}"/>{lines}'
     return (
         f'<figure class="timeline"><svg role="img" aria-label="{wording.text(about)}">'
-        f'<svg x="0" y="8" width="100%" height="150" preserveAspectRatio="none" '
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}">'
-        f'<rect class="field" width="{_WIDTH}" height="{_HEIGHT}"/>{lines}'
-        f"{''.join(drawn)}</svg>{_labels(end, limits)}</svg>"
+        f"{_stretched(field)}{_labels(end, limits)}{_stretched(''.join(drawn))}</svg>"
         "<figcaption>Fake probability over time, 0 % below and 100 % above; the lines "
         "across are the thresholds.</figcaption></figure>"
     )
@@ -63,6 +62,14 @@ def swatch(track: int) -> str:
     return (
         '<svg class="swatch" aria-hidden="true">'
         f'<path class="track {style(track)}" d="M0 6H36"/></svg>'
+    )
+
+
+def _stretched(drawn: str) -> str:
+    """Over the whole width, below an edge for labels."""
+    return (
+        '<svg x="0" y="8" width="100%" height="150" preserveAspectRatio="none" '
+        f'viewBox="0 0 {_WIDTH} {_HEIGHT}">{drawn}</svg>'
     )
 
 
