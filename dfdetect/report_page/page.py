@@ -17,6 +17,9 @@ from dfdetect import calibration, files, images
 from dfdetect.report_page import entries, pictures, wording
 
 _FOLDER = pathlib.Path(__file__).parent
+# With more, a browser lays entries out only once they are looked at: sorting a
+# thousand took seconds.
+_MANY = 50
 
 
 class Report:
@@ -155,6 +158,7 @@ class Report:
                 columns="".join(f'<th scope="col">{name}</th>' for name in columns),
                 verdicts=_options(self._verdicts),
                 statuses=_options(self._statuses),
+                many=' class="many"' if num_files > _MANY else "",
                 about=self._about,
             )
             .encode(errors="backslashreplace")
