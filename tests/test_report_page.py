@@ -3,6 +3,7 @@ import json
 import os
 import re
 import tracemalloc
+import types
 
 import cv2
 import numpy as np
@@ -12,24 +13,25 @@ import tiny_pipeline
 
 from dfdetect import cli, graphs, manifest, report_page
 from dfdetect.report_page import about, marks, pictures, timeline, wording
+from dfdetect.retrieval import index as retrieval_index
 
 BAND = support.THRESHOLDS
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
+    """The folder of an exported graph, and what it loads as."""
     directory = tmp_path_factory.mktemp("graph") / "1"
     tiny_pipeline.build().save(str(directory))
-    return str(directory)
+    return str(directory), graphs.load(str(directory))
 
 
 @pytest.fixture
 def loaded(graph, monkeypatch):
-    """The graph as the command loads it, once for all tests."""
-    if not hasattr(loaded, "model"):
-        loaded.model = graphs.load(graph)
-    monkeypatch.setattr(graphs, "load", lambda directory: loaded.model)
-    return graph
+    """The folder of the graph, which the command finds loaded."""
+    directory, model = graph
+    monkeypatch.setattr(graphs, "load", {directory: model}.__getitem__)
+    return directory
 
 
 def written(path, *results, **more):
@@ -219,6 +221,23 @@ def test_nearest_known_pictures_are_shown(tmp_path):
     assert "nearest real: 0.83 real/1.png no fake one in the index" in page.text
     assert "familiarity 0.4 % · unfamiliar" in page.text
     assert "Familiarity" in page.texts and page.all("td", **{"data-value": "0.004"})
+
+
+def test_the_report_of_a_run_takes_thumbnails_from_the_index(tmp_path):
+    known = support.jpeg(support.drawn(96, 96, seed=2))
+    entries = (retrieval_index.Entry("k1", thumbnail=known),)
+    index = types.SimpleNamespace(snapshot=lambda: (None, entries))
+    described = tiny_pipeline.build().manifest
+    result = support.image_result(probabilities=(0.5,))
+    nearest = {"id": "k1", "source": "k/1.png", "similarity": 0.5}
+    result["heads"][0] |= {"nearest_real": None, "nearest_fake": nearest}
+    path = tmp_path / "r.html"
+    arguments = (str(path), described, BAND, ["detect"], 1, None, {}, index)
+    with report_page.opened(*arguments) as report:
+        report.add_image(support.jpeg(support.drawn()), result)
+    page = support.Page(path)
+    assert data_of(*page.all("img", alt="Nearest known fake")) == known
+    assert "no real one in the index" in page.text and "unlike anything" in page.text
 
 
 def test_a_clip_has_its_time_line_tracks_and_key_frames(tmp_path):
