@@ -70,7 +70,4 @@ def image(content: bytes, description: str, size: str = "") -> str:
         size: Attributes, such as `width="64" height="48"`.
     """
     data = base64.b64encode(content).decode()
-    return (
-        f'<img alt="{text(description)}" decoding="async" {size} '
-        f'src="data:image/jpeg;base64,{data}">'
-    )
+    return f'<img alt="{text(description)}" {size} src="data:image/jpeg;base64,{data}">'
