@@ -57,14 +57,20 @@ def clip_result(path="clip.mp4"):
         heads = [_clip_head(0.1, 0.8 + 0.02 * i, 1)]
         if i not in (3, 4):
             heads.append(_clip_head(0.6, None if i == 7 else 0.2, 2))
-        frames.append({"index": 10 * i, "time": 0.5 + i, "heads": heads})
+        frames.append({"index": 10 * i, "time": 0.5 + i, "shot": 0, "heads": heads})
     tracks = [
-        {"track": 1, "first": 0.5, "last": 7.5, "num_heads": 8, "fake_probability": 0.9}
+        {
+            "track": 1,
+            "first_time": 0.5,
+            "last_time": 7.5,
+            "num_heads": 8,
+            "fake_probability": 0.9,
+        }
         | {"verdict": "fake"},
         {
             "track": 2,
-            "first": 0.5,
-            "last": 7.5,
+            "first_time": 0.5,
+            "last_time": 7.5,
             "num_heads": 6,
             "fake_probability": 0.2,
         },
@@ -76,7 +82,10 @@ def clip_result(path="clip.mp4"):
         "width": 640,
         "height": 360,
         "duration": 8.0,
-        "heads": [],
+        "heads": [
+            {**frames[i]["heads"][track - 1], "time": 0.5 + i}
+            for i, track in ((7, 1), (2, 2))
+        ],
         "frames": frames,
         "tracks": tracks,
         "fake_probability": 0.9,

@@ -263,6 +263,39 @@ def test_a_clip_has_its_time_line_tracks_and_key_frames(tmp_path):
     assert "1: 84 %" in page.texts and "video · 640 × 360 px · 0:08.0" in page.text
 
 
+def test_a_clip_shows_its_tracks_most_suspicious_heads(tmp_path):
+    result = support.clip_result() | {"warning": "cut short <after> 8 s"}
+    near = {"id": "k", "source": "k.png", "similarity": 0.5}
+    result["heads"][1] |= {"nearest_real": near, "nearest_fake": None}
+    assert pictures.key_times(result) == [0.5 + i for i in range(8)]
+    known = support.jpeg(support.drawn(96, 96, seed=2))
+    frames = [(7.5, support.jpeg(support.drawn(360, 640)))]
+    with support.report(tmp_path / "r.html", thumbnails={"k": known}) as report:
+        report.add_clip(result, frames)
+    page = support.Page(tmp_path / "r.html")
+    assert "cut short <after> 8 s" in page.text
+    assert "Track 1 at 0:07.5 fake fake probability 94.0 %" in page.text
+    assert "Track 2 at 0:02.5 real fake probability 20.0 %" in page.text
+    (crop,) = page.all("img", alt="Track 1 at 0:07.5, as judged")
+    pixels = cv2.imdecode(np.frombuffer(data_of(crop), np.uint8), 1)
+    # The box of 160 x 144 px, with its margin, made small.
+    assert pixels.shape == (112, 112, 3)
+    assert data_of(*page.all("img", alt="Nearest known real")) == known
+
+
+def test_key_times_are_few_and_hold_the_most_suspicious():
+    result = support.clip_result()
+    result["frames"] = [{"time": 0.25 * i, "heads": []} for i in range(100)]
+    result["heads"] = [{"time": 3.0, "fake_probability": 0.9}]
+    times = pictures.key_times(result)
+    assert len(times) == 12 and 3.0 in times and times == sorted(set(times))
+    assert max(np.diff(times)) <= 2.5
+    result["heads"] = [
+        {"time": 0.25 * i, "fake_probability": i / 40} for i in range(40)
+    ]
+    assert pictures.key_times(result) == [0.25 * i for i in range(28, 40)]
+
+
 def test_a_curve_breaks_where_a_track_is_away():
     drawn = timeline.of(support.clip_result(), BAND)
     first, second = re.findall('<path class="track t[12]" d="([^"]*)"', drawn)

@@ -4,31 +4,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfdetect import calibration
-from dfdetect.report_page import marks, timeline, wording
-
-# Key frames and frames of the result are the same where their times are so near.
-_SAME_SECONDS = 0.02
+from dfdetect.report_page import heads, marks, timeline, wording
+from dfdetect.report_page.pictures import SAME_SECONDS, Pictures
 
 
 def parts(
     result: Mapping[str, Any],
-    key_frames: Sequence[tuple[float, bytes]],
+    pictures: Pictures,
     thresholds: calibration.Thresholds,
 ) -> list[str]:
     """The parts of the page about a clip.
 
     Args:
         result: See `page.Report.add`.
-        key_frames: Seconds and a small JPEG, without marks.
+        pictures: What is shown of it; its key frames are small.
         thresholds: See `calibration.verdict`.
     """
     found = [timeline.of(result, thresholds)]
     if result["tracks"]:
         found.append(_tracks(result["tracks"], thresholds))
-    if key_frames:
+    if pictures.heads or any("nearest_real" in head for head in result["heads"]):
+        found.append(heads.listed(result, pictures.heads, thresholds))
+    if pictures.key_frames:
         shown = "\n".join(
             _key_frame(time, content, result["frames"], thresholds)
-            for time, content in key_frames
+            for time, content in pictures.key_frames
         )
         found.append(f'<div class="frames">\n{shown}\n</div>')
     return [part for part in found if part]
@@ -51,7 +51,8 @@ def _track(track: Mapping[str, Any], thresholds: calibration.Thresholds) -> str:
     verdict = track.get("verdict", marks.verdict(probability, thresholds))
     return (
         f'<tr><th scope="row">{timeline.swatch(track["track"])} {track["track"]:d}</th>'
-        f"<td>{wording.clock(track['first'])}</td><td>{wording.clock(track['last'])}</td>"
+        f"<td>{wording.clock(track['first_time'])}</td>"
+        f"<td>{wording.clock(track['last_time'])}</td>"
         f'<td class="number">{track["num_heads"]:,}</td>'
         f'<td class="number">{wording.percent(probability)}</td>'
         f"<td>{wording.tag(verdict)}</td></tr>"
@@ -65,12 +66,12 @@ def _key_frame(
     thresholds: calibration.Thresholds,
 ) -> str:
     nearest = min(frames, key=lambda x: abs(x["time"] - time), default=None)
-    heads = []
-    if nearest and abs(nearest["time"] - time) <= _SAME_SECONDS:
-        heads = nearest["heads"]
+    found = []
+    if nearest and abs(nearest["time"] - time) <= SAME_SECONDS:
+        found = nearest["heads"]
     names = [
-        "" if head.get("track") is None else f"{head['track']:d}" for head in heads
+        "" if head.get("track") is None else f"{head['track']:d}" for head in found
     ]
     described = f"Frame at {wording.clock(time)}"
-    picture = marks.shot(content, described, heads, names, thresholds)
+    picture = marks.shot(content, described, found, names, thresholds)
     return f"<div>{picture}<p>{wording.clock(time)}</p></div>"

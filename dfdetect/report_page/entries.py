@@ -67,10 +67,11 @@ def article(
         f"{wording.name(result['path'])}</h3>",
         f"<p>{_facts(result)}</p>",
     ]
-    if problem:
-        parts.append(f'<p class="problem">{wording.text(problem)}</p>')
+    for words in (problem, result.get("warning")):
+        if words:
+            parts.append(f'<p class="problem">{wording.text(words)}</p>')
     if result["kind"] == "video":
-        parts += clip_entry.parts(result, pictures.key_frames, thresholds)
+        parts += clip_entry.parts(result, pictures, thresholds)
     else:
         parts += _image(result, pictures, thresholds)
     parts.append('<p class="up"><a href="#summary">To the table</a></p></article>\n')

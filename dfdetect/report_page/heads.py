@@ -1,4 +1,4 @@
-"""The list of an image's heads in a report: crop, heat map, and what is like it."""
+"""The list of a file's heads in a report: crop, heat map, and what is like it."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ def listed(
     pictures: Mapping[int, Head],
     thresholds: calibration.Thresholds,
 ) -> str:
-    """The heads of an image in their order, each with what is shown of it.
+    """The heads of an image, or those that stand for the tracks of a clip, in order.
 
     Args:
         result: See `page.Report.add`; at least one head.
@@ -37,12 +37,13 @@ def listed(
             "without a picture, to keep this page small.</p>"
         )
     small = ", ".join(
-        f"{i + 1} ({_size(head, result)})"
+        f"{head.get('track', i + 1):d} ({_size(head, result)})"
         for i, head in found
         if head["fake_probability"] is None
     )
+    noun = "track" if result["kind"] == "video" else "head"
     if small:
-        parts.append(f'<p class="note">Too small to be judged: head {small}</p>')
+        parts.append(f'<p class="note">Too small to be judged: {noun} {small}</p>')
     return "\n".join(parts)
 
 
@@ -53,10 +54,13 @@ def _item(
     shown: Head,
     thresholds: calibration.Thresholds,
 ) -> str:
+    name = f"Head {i + 1}"
+    if "track" in head:
+        name = f"Track {head['track']:d} at {wording.clock(head['time'])}"
     probability = head["fake_probability"]
     tag = wording.tag(marks.verdict(probability, thresholds))
     images = "".join(
-        f"<figure>{wording.image(content, f'Head {i + 1}, {about}')}"
+        f"<figure>{wording.image(content, f'{name}, {about}')}"
         f"<figcaption>{about}</figcaption></figure>"
         for content, about in ((shown.crop, "as judged"), (shown.heat, "heat map"))
         if content
@@ -67,7 +71,7 @@ def _item(
         if f"nearest_{name}" in head
     )
     return (
-        f"<li><p><b>Head {i + 1}</b> {tag}</p>"
+        f"<li><p><b>{name}</b> {tag}</p>"
         f'<p class="small">fake probability {wording.percent(probability)} · '
         f"detector {head['score']:.2f} · {_size(head, result)}{_familiar(head)}</p>"
         + (f'<div class="crops">{images}</div>' if images else "")

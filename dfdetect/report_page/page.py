@@ -8,7 +8,7 @@ import shutil
 import string
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import IO, Any
 
 import tensorflow as tf
@@ -83,16 +83,18 @@ class Report:
         """Adds a file.
 
         Args:
-            result: The result line. Of a video it has `frames`, each with `index`,
-                `time` in seconds and `heads` with `box`, `score`, `fake_probability`
-                and `track`, a number or None; `tracks`, each with `track`, `first` and
-                `last` in seconds, `num_heads`, `fake_probability` and maybe
-                `verdict`; and maybe `duration`.
+            result: The result line. Of a video it has `frames`, each with `time` in
+                seconds and `heads` with `box`, `score`, `fake_probability` and
+                `track`; `tracks`, each with `track`, `first_time`, `last_time`,
+                `num_heads`, `fake_probability` and maybe `verdict`; `heads`, the most
+                suspicious one of each track with `track` and `time`; and maybe
+                `duration` and `warning`.
             shown: What is shown of it; key frames are made small here.
             problem: Why there is no answer, or "".
         """
         shown = shown or pictures.Pictures()
-        frames = pictures.key_frames(shown.key_frames, self._most_bytes)
+        left = self._most_bytes - sum(head.size for head in shown.heads.values())
+        frames = pictures.key_frames(shown.key_frames, left)
         shown = pictures.Pictures(shown.picture, shown.heads, frames)
         self._verdicts[result["verdict"] or "none"] += 1
         self._statuses[result["status"]] += 1
@@ -123,6 +125,26 @@ class Report:
                 self._thumbnails,
             )
         self.add(result, shown, problem)
+
+    def add_clip(
+        self,
+        result: Mapping[str, Any],
+        frames: Sequence[tuple[float, bytes]],
+        problem: str = "",
+    ) -> None:
+        """Adds a clip with its time line, key frames and known pictures.
+
+        Args:
+            result: See `add`.
+            frames: Seconds and a JPEG of any size, without marks; best those that
+                `pictures.key_times` names.
+            problem: Why there is no answer, or "".
+        """
+        most = self._most_bytes // 2
+        heads = pictures.of_tracks(
+            result["heads"], frames, self._crop_margin, most, self._thumbnails
+        )
+        self.add(result, pictures.Pictures(heads=heads, key_frames=frames), problem)
 
     def _assemble(self) -> None:
         """Writes the page around what has been added."""

@@ -26,6 +26,9 @@ _HEAD_SIDE = 112
 _FRAME_SIDE = 320
 _FRAMES = 12  # of a clip
 
+# Key frames and frames of a result are the same where their times are so near.
+SAME_SECONDS = 0.02
+
 _QUALITIES = (82, 70, 58)
 _SMALLEST_SIDE = 80
 
@@ -43,6 +46,11 @@ class Head:
     crop: bytes = b""
     heat: bytes = b""
     nearest: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return len(self.crop) + len(self.heat) + sum(map(len, self.nearest.values()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,11 +119,67 @@ def of_image(
             else jpeg(report.heat(crop, whole, maps[k : k + 1]), _HEAD_SIDE, left),
             _nearest(heads[judged[k]], thumbnails or {}),
         )
-        left -= len(head.crop) + len(head.heat) + sum(map(len, head.nearest.values()))
+        left -= head.size
         if left < 0:
             break
         shown[judged[k]] = head
     return Pictures(picture, shown)
+
+
+def key_times(result: Mapping) -> list[float]:
+    """Of which frames of a clip a report shall show pictures, by their seconds.
+
+    At most 12: those of the most suspicious head of each track, the most suspicious
+    tracks first, and then others in even steps.
+
+    Args:
+        result: Of a video; see `page.Report.add`.
+    """
+    suspicious = sorted(
+        result["heads"], key=lambda head: -(head["fake_probability"] or 0)
+    )
+    times = list(dict.fromkeys(head["time"] for head in suspicious))[:_FRAMES]
+    others = [x["time"] for x in result["frames"] if x["time"] not in times]
+    count = min(_FRAMES - len(times), len(others))
+    # In the middle of so many parts.
+    places = (np.arange(count) + 0.5) * len(others) / max(count, 1)
+    return sorted(times + [others[int(place)] for place in places])
+
+
+def of_tracks(
+    heads: Sequence[Mapping],
+    frames: Sequence[tuple[float, bytes]],
+    margin: float,
+    most_bytes: int,
+    thumbnails: Mapping[str, bytes] | None = None,
+) -> dict[int, Head]:
+    """The most suspicious head of each track of a clip, while there is room.
+
+    Args:
+        heads: Of the result line, with `time`.
+        frames: Seconds and a JPEG of any size; a head without its frame has no crop.
+        margin: That of the graph's classifier, see `boxes.square_crops`.
+        most_bytes: Of all together.
+        thumbnails: JPEGs of the known pictures, by the id of their entry.
+    """
+    shown: dict[int, Head] = {}
+    judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
+    for i in sorted(judged, key=lambda i: -heads[i]["fake_probability"]):
+        crop = b""
+        for time, content in frames:
+            if abs(time - heads[i]["time"]) > SAME_SECONDS:
+                continue
+            image = _decoded(content)
+            if image is not None:
+                found = of_image(image, [heads[i]], margin, MOST_BYTES)
+                crop = found.heads[0].crop
+        head = Head(crop, nearest=_nearest(heads[i], thumbnails or {}))
+        most_bytes -= head.size
+        if most_bytes < 0:
+            break
+        if head.size:
+            shown[i] = head
+    return shown
 
 
 def key_frames(
@@ -132,9 +196,8 @@ def key_frames(
     small = []
     for i in chosen:
         time, content = frames[i]
-        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is not None:
-            image = cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+        image = _decoded(content)
+        if image is not None:
             small.append((time, jpeg(image, _FRAME_SIDE, most_bytes // count)))
     return small
 
@@ -158,6 +221,11 @@ def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
         if side <= _SMALLEST_SIDE:
             return content
         side = max(_SMALLEST_SIDE, min(side, max(small.shape[:2])) * 3 // 4)
+
+
+def _decoded(content: bytes) -> np.ndarray | None:
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
 def _nearest(head: Mapping, thumbnails: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ def of(result: Mapping[str, Any], thresholds: calibration.Thresholds) -> str:
         return ""
     end = result.get("duration") or max(
         [frame["time"] for frame in result["frames"]]
-        + [track["last"] for track in result["tracks"]]
+        + [track["last_time"] for track in result["tracks"]]
     )
     end = max(end, 1e-3)
     drawn = [
