@@ -40,6 +40,8 @@ _CORE = [
     "scipy",
     # Progress bars.
     "tqdm",
+    # The model card in a report; comes with tensorboard.
+    "markdown",
 ]
 
 # Builds data sets on many machines; older ones lack the cloudpickle by which a builder
@@ -111,6 +113,7 @@ setup(
     package_data={
         "dfdetect": [
             *("default_weights/*/*", "default_weights/*.md"),
+            *("report_page/*.css", "report_page/*.html", "report_page/*.js"),
             "serving/demo/*",
         ]
     },

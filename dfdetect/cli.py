@@ -5,6 +5,7 @@ at once.
 """
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import os
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.error(f"unknown arguments: {' '.join(rest)}")
     if takes_paths:
         arguments.paths += rest
+    arguments.command_line = list(sys.argv[1:] if argv is None else argv)
     try:
         return arguments.run(arguments, command)
     except KeyboardInterrupt:
@@ -115,7 +117,14 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     detect.add_argument(
         "--explain",
         action="store_true",
-        help="lay over each head of the copies where it looks fake; needs --output",
+        help="lay over each head of the copies, and show in the report, where it looks "
+        "fake; needs --output or --report",
+    )
+    detect.add_argument(
+        "--report",
+        metavar="FILE",
+        default="",
+        help=".html: one page of all files with their pictures, for a person to read",
     )
     detect.add_argument(
         "--csv", action="store_true", help="a table with a row for each head"
@@ -201,11 +210,13 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     output = arguments.output
     if os.path.exists(output) and not os.path.isdir(output):
         parser.error(f"--output must be a folder: {output}")
-    if arguments.explain and not output:
-        parser.error("--explain needs --output DIR, a folder for the heat maps")
+    if arguments.explain and not (output or arguments.report):
+        parser.error("--explain needs --output DIR or --report FILE for the heat maps")
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
     sources = _sources(arguments.paths or [files.sample()], output, parser)
+    if arguments.report:
+        _check_report(arguments.report, sources, parser)
 
     model = _load(arguments.model, arguments.tile)
     if arguments.explain and model.explain is None:
@@ -213,9 +224,9 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     from dfdetect import calibration, detect, explain
     from dfdetect.retrieval import lookup
 
-    look_up = None
+    look_up = index = described = None
     if arguments.index is not None:
-        index, described = _open_index(arguments.index, parser)
+        index, described = _open_index(arguments.index, parser, bool(arguments.report))
         try:
             look_up = lookup.Lookup(index, described, model)
         except ValueError as error:
@@ -224,20 +235,54 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     thresholds = classifier["thresholds"]
     if arguments.threshold is not None:
         thresholds = calibration.without_band(arguments.threshold)
-    explainer = functools.partial(
-        explain.heads, model.explain, margin=classifier["crop_margin"]
-    )
-    unread = detect.run(
-        model.detect,
-        sources,
-        thresholds,
-        arguments.batch_size,
-        output,
-        arguments.csv,
-        explainer if arguments.explain else None,
-        look_up,
-    )
+    explainer = None
+    if arguments.explain:
+        margin = classifier["crop_margin"]
+        explainer = functools.partial(explain.heads, model.explain, margin=margin)
+    page: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if arguments.report:
+        from dfdetect import report_page
+
+        page = report_page.opened(
+            arguments.report,
+            model.manifest,
+            thresholds,
+            arguments.command_line,
+            len(sources),
+            explainer,
+            described,
+            index,
+        )
+    with page as report:
+        unread = detect.run(
+            model.detect,
+            sources,
+            thresholds,
+            arguments.batch_size,
+            output,
+            arguments.csv,
+            explainer,
+            look_up,
+            report,
+        )
     return UNREAD if unread else 0
+
+
+def _check_report(path: str, sources: Sequence[files.Source], parser: _Parser) -> None:
+    """Refuses what cannot be a report, and makes its folder."""
+    if not path.lower().endswith(".html"):
+        parser.error(f"--report must end in .html: {path}")
+    if os.path.isdir(path):
+        parser.error(f"--report must be a file, not a folder: {path}")
+    if os.path.realpath(path) in {os.path.realpath(each.path) for each in sources}:
+        parser.error(f"--report must not be one of the inputs: {path}")
+    folder = os.path.dirname(path) or os.curdir
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--report: {error.strerror}: {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        parser.error(f"--report: the folder cannot be written to: {folder}")
 
 
 def _search(arguments: argparse.Namespace, parser: _Parser) -> int:

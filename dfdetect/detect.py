@@ -12,7 +12,16 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import calibration, files, headers, images, labels, progress, report
+from dfdetect import (
+    calibration,
+    files,
+    headers,
+    images,
+    labels,
+    progress,
+    report,
+    report_page,
+)
 
 Result = dict[str, Any]
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -155,6 +164,7 @@ def run(
     as_csv: bool = False,
     explainer: Explainer | None = None,
     lookup: Lookup | None = None,
+    page: report_page.Report | None = None,
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
 
@@ -167,6 +177,7 @@ def run(
         as_csv: A table with a row for each head instead of JSON Lines.
         explainer: What lays heat maps over the copies.
         lookup: What adds to each judged head what is known that is like it.
+        page: A report that is given each file as well.
 
     Returns:
         How many files could not be read.
@@ -193,6 +204,8 @@ def run(
             if output and not finding.problem:
                 copy = os.path.join(output, finding.source.copy)
                 files.write(copy, annotated(finding, explainer))
+            if page:
+                page.add_image(finding.content, finding.result, finding.problem)
             unread += bool(finding.problem)
             shown.count(finding.result["verdict"] or finding.result["status"])
     return unread

@@ -98,6 +98,21 @@ def to_markdown(title: str, sections: Sequence[Section]) -> str:
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
     """The page as one file of HTML."""
+    return "\n".join(
+        [
+            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f"<title>{html.escape(title)}</title>",
+            f"<style>{_STYLE}</style>\n</head>\n<body>",
+            f"<h1>{html.escape(title)}</h1>",
+            sections_html(sections),
+            "</body>\n</html>\n",
+        ]
+    )
+
+
+def sections_html(sections: Sequence[Section]) -> str:
+    """The sections as HTML, for a page of one's own."""
     parts = []
     for section in sections:
         parts.append(f'<section id="{_anchor(section.title)}">')
@@ -109,17 +124,7 @@ def to_html(title: str, sections: Sequence[Section]) -> str:
                 inside = not inside
             parts += _html(block)
         parts += ["</div>"] * inside + ["</section>"]
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(title)}</title>",
-            f"<style>{_STYLE}</style>\n</head>\n<body>",
-            f"<h1>{html.escape(title)}</h1>",
-            *parts,
-            "</body>\n</html>\n",
-        ]
-    )
+    return "\n".join(parts)
 
 
 def _markdown(block: Block) -> list[str]:

@@ -5,11 +5,13 @@ names are passed over), a pattern that the shell left alone is expanded, and a f
 is named outright is taken whatever its name.
 """
 
+import contextlib
 import dataclasses
 import glob
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
+from typing import BinaryIO
 
 # What the decoder reads; see dfdetect.images.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
@@ -95,19 +97,26 @@ def read(path: str) -> bytes:
     return content
 
 
-def write(path: str, content: bytes) -> None:
-    """Writes a file aside and renames it, so that it is never seen half done."""
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[BinaryIO]:
+    """A file to write aside; renamed at the end, so that it is never seen half done."""
     folder = os.path.dirname(path)
     os.makedirs(folder or os.curdir, exist_ok=True)
     aside = os.path.join(folder, f".dfdetect.{os.getpid()}.tmp")
     try:
         with open(aside, "wb") as file:
-            file.write(content)
+            yield file
         os.replace(aside, path)
     except BaseException:
         if os.path.exists(aside):
             os.remove(aside)
         raise
+
+
+def write(path: str, content: bytes) -> None:
+    """Writes a file aside and renames it, so that it is never seen half done."""
+    with replacing(path) as file:
+        file.write(content)
 
 
 def _expand(path: str, output: str) -> Iterator[tuple[str, str, str]]:

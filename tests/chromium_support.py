@@ -120,7 +120,7 @@ class Browser:
 
     def press(self, key, text=""):
         """Presses and releases a key."""
-        codes = {"Tab": 9, "Enter": 13, " ": 32}
+        codes = {"Tab": 9, "Enter": 13, " ": 32, "ArrowDown": 40}
         event = {"key": key, "code": "Space" if key == " " else key}
         event["windowsVirtualKeyCode"] = codes.get(key, ord(key[0]))
         text = text or {"Enter": "\r", " ": " "}.get(key, "")

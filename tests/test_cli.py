@@ -47,7 +47,7 @@ def test_without_a_command_it_shows_the_help():
         (["--threshold", "1.01"], "a number from 0 to 1, not '1.01'"),
         (["--threshold", "nan"], "a number from 0 to 1, not 'nan'"),
         (["--thresh", "0.5"], "unknown arguments: --thresh"),
-        (["x.jpg", "--explain"], "--explain needs --output DIR"),
+        (["x.jpg", "--explain"], "--explain needs --output DIR or --report FILE"),
         (["{tmp}/empty"], "no pictures in {tmp}/empty"),
         (["{tmp}/*.jpg", "{tmp}/empty"], "no pictures in {tmp}/*.jpg, {tmp}/empty"),
         (["x.jpg", "--output", "{tmp}/file"], "--output must be a folder: {tmp}/file"),

@@ -54,6 +54,12 @@ def test_wheel_holds_the_page_to_try_a_model(wheel):
         assert str(file.relative_to(ROOT)) in names
 
 
+def test_wheel_holds_the_page_of_a_report(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    for name in ("page.html", "page.js", "style.css"):
+        assert f"dfdetect/report_page/{name}" in names
+
+
 def test_wheel_brings_the_command_and_the_core(wheel):
     archive = zipfile.ZipFile(wheel)
     metadata = f"dfdetect-{dfdetect.__version__}.dist-info"
