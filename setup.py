@@ -77,6 +77,8 @@ _TEST = [
     # TFDS's own test of a builder imports it.
     "dill",
     "hypothesis",
+    # Holds result lines against the schema in the package.
+    "jsonschema",
     "mypy",
     # A client of TensorFlow Serving that is neither ours nor its own.
     "ovmsclient",
@@ -108,6 +110,7 @@ setup(
     package_data={
         "dfdetect": [
             *("default_weights/*/*", "default_weights/*.md"),
+            "schema/*.json",
             "serving/demo/*",
         ]
     },

@@ -1,7 +1,6 @@
 """What is said of a clip: frames judged, heads joined to tracks, and one verdict."""
 
 import collections
-import dataclasses
 import math
 import os
 import stat
@@ -29,16 +28,6 @@ _LEAST_HEADS = 3
 
 _DIGITS = 6  # Of a float32.
 _TIME_DIGITS = 3
-
-
-@dataclasses.dataclass
-class _Account:
-    """What is known of a track so far."""
-
-    first_time: float
-    last_time: float
-    probabilities: list[float]
-    most_suspicious: Result
 
 
 class ClipJudge:
@@ -110,19 +99,16 @@ class ClipJudge:
             problem = f"more than {images.MAX_PIXELS // 10**6} megapixels"
             return self._line(path, "too_large", (width, height)), problem
         line = self._line(path, "no_head", (width, height))
-        accounts: dict[int, _Account] = {}
         for frame, heads in self.judged(reader):
             height, width = frame.image.shape[:2]
             line["width"], line["height"] = width, height
             line["frames"].append(frame_line(frame, heads))
-            _enter(accounts, frame, heads)
         line["duration"] = round(reader.duration, _TIME_DIGITS)
         if reader.warning:
             line["warning"] = reader.warning
         if not line["frames"]:
             return self._line(path, "unreadable"), "no frame that can be decoded"
-        self._conclude(line, accounts)
-        return line, ""
+        return conclude(line, self._aggregate, self._thresholds), ""
 
     def judged(
         self, frames: Iterable[video.Frame]
@@ -221,31 +207,6 @@ class ClipJudge:
             "tracks": [],
         }
 
-    def _conclude(self, line: Result, accounts: dict[int, _Account]) -> None:
-        """Enters the tracks, and what follows of them for the clip."""
-        judged = [np.isfinite(x.probabilities).sum() for x in accounts.values()]
-        least = min(max(judged, default=0), _LEAST_HEADS)
-        highest = math.nan
-        for (number, account), count in zip(accounts.items(), judged, strict=True):
-            probability = aggregation.aggregate(account.probabilities, self._aggregate)
-            if count >= least:
-                highest = float(np.fmax(highest, probability))  # Passes over NaN.
-            line["heads"].append(account.most_suspicious)
-            line["tracks"].append(
-                {
-                    "track": number,
-                    "first_time": account.first_time,
-                    "last_time": account.last_time,
-                    "num_heads": len(account.probabilities),
-                    "fake_probability": _number(probability),
-                    "verdict": calibration.verdict(probability, self._thresholds),
-                }
-            )
-        if accounts:
-            line["status"] = "head_too_small" if math.isnan(highest) else "ok"
-        line["fake_probability"] = _number(highest)
-        line["verdict"] = calibration.verdict(highest, self._thresholds)
-
 
 def frame_line(frame: video.Frame, heads: list[Result]) -> Result:
     """A frame as the result line has it."""
@@ -257,24 +218,64 @@ def frame_line(frame: video.Frame, heads: list[Result]) -> Result:
     }
 
 
-def _enter(
-    accounts: dict[int, _Account], frame: video.Frame, heads: list[Result]
-) -> None:
-    """Adds the heads of a frame to the accounts of their tracks."""
-    moment = round(frame.time, _TIME_DIGITS)
-    for head in heads:
-        probability = head["fake_probability"]
-        value = math.nan if probability is None else probability
-        seen = {**head, "time": moment}
-        account = accounts.get(head["track"])
-        if account is None:
-            accounts[head["track"]] = _Account(moment, moment, [value], seen)
-            continue
-        before = account.most_suspicious["fake_probability"]
-        if probability is not None and (before is None or probability > before):
-            account.most_suspicious = seen
-        account.last_time = moment
-        account.probabilities.append(value)
+def conclude(
+    line: Result, aggregate: str, thresholds: calibration.Thresholds
+) -> Result:
+    """The result line of a clip with what follows of its frames.
+
+    Args:
+        line: With its `frames`; left as it is.
+        aggregate: See `ClipJudge`.
+        thresholds: See `calibration.verdict`.
+
+    Returns:
+        The line with `status`, `heads`, `tracks`, `fake_probability` and `verdict`.
+    """
+    seen: dict[int, list[Result]] = {}
+    for frame in line["frames"]:
+        for head in frame["heads"]:
+            seen.setdefault(head["track"], []).append({**head, "time": frame["time"]})
+    judged = {
+        number: [
+            head["fake_probability"]
+            for head in heads
+            if head["fake_probability"] is not None
+        ]
+        for number, heads in seen.items()
+    }
+    least = min(max(map(len, judged.values()), default=0), _LEAST_HEADS)
+    highest = math.nan
+    found = []
+    for number, heads in seen.items():
+        probability = aggregation.aggregate(judged[number], aggregate)
+        if len(judged[number]) >= least:
+            highest = float(np.fmax(highest, probability))  # Passes over NaN.
+        found.append(
+            {
+                "track": number,
+                "first_time": heads[0]["time"],
+                "last_time": heads[-1]["time"],
+                "num_heads": len(heads),
+                "fake_probability": _number(probability),
+                "verdict": calibration.verdict(probability, thresholds),
+            }
+        )
+    status = "no_head"
+    if seen:
+        status = "head_too_small" if math.isnan(highest) else "ok"
+    return {
+        **line,
+        "status": status,
+        "heads": [max(heads, key=_suspicion) for heads in seen.values()],
+        "tracks": found,
+        "fake_probability": _number(highest),
+        "verdict": calibration.verdict(highest, thresholds),
+    }
+
+
+def _suspicion(head: Result) -> float:
+    probability = head["fake_probability"]
+    return -1.0 if probability is None else probability
 
 
 def _number(value: float) -> float | None:
