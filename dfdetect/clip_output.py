@@ -3,6 +3,8 @@
 import bisect
 import math
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +47,7 @@ def write_copy(path: str, result: Result, target: str) -> None:
     """
     folder = os.path.dirname(target)
     os.makedirs(folder or os.curdir, exist_ok=True)
-    aside = os.path.join(folder, f".dfdetect.{os.getpid()}.tmp.mp4")
+    aside = os.path.join(_writable(folder), f".dfdetect.{os.getpid()}.tmp.mp4")
     sightings = _sightings(result)
     writer = cv2.VideoWriter()
     rate, size, written = 0.0, (0, 0), 0
@@ -72,11 +74,20 @@ def write_copy(path: str, result: Result, target: str) -> None:
         writer.release()
         if not written:
             raise ValueError(f"{path} has no frame that can be decoded.")
-        os.replace(aside, target)
+        shutil.move(aside, target)
     finally:
         writer.release()
         if os.path.exists(aside):
             os.remove(aside)
+
+
+def _writable(folder: str) -> str:
+    """The folder, or another whose name OpenCV can take."""
+    try:
+        folder.encode()
+    except UnicodeEncodeError:
+        return tempfile.gettempdir()
+    return folder
 
 
 def write_chart(
@@ -172,7 +183,8 @@ def _shown(
             (start, box, value), (end, next_box, next_value) = near
             if end - start <= _FURTHEST_SIGHTINGS:
                 share = (time - start) / max(end - start, 1e-9)
-                value += share * (next_value - value)
+                if not math.isnan(next_value):
+                    value += share * (next_value - value)
                 yield number, box + share * (next_box - box), value
                 continue
         start, box, value = min(near, key=lambda sighting: abs(sighting[0] - time))

@@ -41,8 +41,10 @@ class _Track:
         self, time: float, frame: int, box: np.ndarray, embedding: np.ndarray | None
     ) -> None:
         elapsed = time - self.time
-        near = 0 < elapsed <= _MOTION_SECONDS
-        self.velocity = (box - self.box) / elapsed if near else np.zeros(4)
+        if 0 < elapsed <= _MOTION_SECONDS:
+            self.velocity = (self.velocity + (box - self.box) / elapsed) / 2
+        else:
+            self.velocity = np.zeros(4)
         self.box, self.time, self.frame = box, time, frame
         if self.embedding is not None and embedding is not None:
             mean = _MEMORY * self.embedding + (1 - _MEMORY) * embedding

@@ -234,10 +234,7 @@ class _Capture:
     def __init__(self, path: str | os.PathLike) -> None:
         name = os.fspath(path)
         self.capture = cv2.VideoCapture()
-        # FFmpeg takes what stands before a colon for a protocol; OpenCV cannot take
-        # names that are no UTF-8.
-        with contextlib.suppress(UnicodeEncodeError):
-            where = name if "://" in name else os.path.abspath(name)
+        with _openable(name) as where:
             self.capture.open(where, cv2.CAP_FFMPEG, _OPEN_PARAMETERS)
         if not self.capture.isOpened():
             raise ValueError(f"{name} is no clip that can be decoded.")
@@ -247,3 +244,23 @@ class _Capture:
 
     def __exit__(self, *error: object) -> None:
         self.capture.release()
+
+
+@contextlib.contextmanager
+def _openable(name: str) -> Iterator[str]:
+    """A name of the same file or stream that OpenCV can take."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        # OpenCV ends the process where a name is no UTF-8.
+        try:
+            descriptor = os.open(name, os.O_RDONLY)
+        except OSError as error:
+            raise ValueError(f"{name!r} cannot be opened.") from error
+        try:
+            yield f"/dev/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+    else:
+        # FFmpeg takes what stands before a colon for a protocol.
+        yield name if "://" in name else os.path.abspath(name)
