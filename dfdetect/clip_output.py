@@ -42,8 +42,7 @@ def write_copy(path: str, result: Result, target: str) -> None:
         target: The file, which ends in .mp4; written aside and renamed.
 
     Raises:
-        OSError: It cannot be written.
-        ValueError: The clip can be read no more.
+        OSError: It cannot be written, or the clip can be read no more.
     """
     folder = os.path.dirname(target)
     os.makedirs(folder or os.curdir, exist_ok=True)
@@ -73,8 +72,10 @@ def write_copy(path: str, result: Result, target: str) -> None:
             written += due
         writer.release()
         if not written:
-            raise ValueError(f"{path} has no frame that can be decoded.")
+            raise OSError(f"{path} has no frame that can be decoded.")
         shutil.move(aside, target)
+    except ValueError as error:  # It could be read a moment ago.
+        raise OSError(str(error)) from error
     finally:
         writer.release()
         if os.path.exists(aside):

@@ -6,6 +6,7 @@ to four key frames in all. Frames come upright: OpenCV turns them as the clip sa
 
 import contextlib
 import dataclasses
+import math
 import os
 from collections.abc import Iterator, Sequence
 
@@ -99,7 +100,7 @@ class Reader:
         self.duration = promised
         if not self._is_promised:
             by_parts = self._sampling.every is None and self._sampling.count > 0
-            self.duration = _measured(path) if by_parts else 0.0
+            self.duration = _measured(path, self.interval) if by_parts else 0.0
         self.num_read = 0
         self.warning = ""
 
@@ -110,9 +111,7 @@ class Reader:
     def _frames(self) -> Iterator[Frame]:
         counted = shots.Shots()
         time, interval = -self.interval, self.interval
-        next_wanted, next_view = self._target(0), 0.0
-        passed = 0  # Targets behind us.
-        shot = 0
+        next_wanted, next_view = self._first_wanted_after(-1.0), 0.0
         while self._capture.grab():
             index, before = self.num_read, time
             self.num_read += 1
@@ -121,7 +120,8 @@ class Reader:
                 time = before + self.interval
             interval = time - before
             # The last frame that begins before it, were the rate that of the header.
-            is_wanted = time + self.interval > next_wanted + _TINY
+            shown_until = time + self.interval - _TINY
+            is_wanted = shown_until > next_wanted
             if not is_wanted and time < next_view:
                 continue
             decoded, image = self._capture.retrieve()
@@ -130,25 +130,21 @@ class Reader:
             shot = counted.look(image)
             next_view = time + _SECONDS_BETWEEN_VIEWS
             if is_wanted:
-                while time + self.interval > next_wanted + _TINY:
-                    passed += 1
-                    if self._sampling.count < 0 and self._sampling.every is None:
-                        break
-                    next_wanted = self._target(passed)
+                next_wanted = self._first_wanted_after(shown_until)
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                 yield Frame(index, max(time, 0.0), image, shot)
         self._check_end(time + interval if self.num_read else 0.0)
 
-    def _target(self, number: int) -> float:
-        """The time at which the frame of this number is wanted; infinite after all."""
+    def _first_wanted_after(self, time: float) -> float:
+        """The next time whose frame is wanted, at `time` at the earliest, or never."""
         if self._sampling.every is not None:
-            return number * self._sampling.every
+            return max(0, math.ceil(time / self._sampling.every)) * self._sampling.every
         count = self._sampling.count
         if count < 0:
             return 0.0
-        if number >= count:
-            return float("inf")
-        return (2 * number + 1) * self.duration / (2 * count)
+        part = self.duration / count
+        number = max(0, math.ceil(time / part - 0.5)) if part else int(time >= 0)
+        return (number + 0.5) * part if number < count else math.inf
 
     def _check_end(self, end: float) -> None:
         if not self._is_promised:
@@ -218,14 +214,16 @@ def frames(path: str | os.PathLike, indices: Sequence[int]) -> Iterator[Frame]:
             yield Frame(index, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
 
 
-def _measured(path: str | os.PathLike) -> float:
-    """Seconds of a clip, by going through it."""
+def _measured(path: str | os.PathLike, interval: float) -> float:
+    """Seconds of a clip, by going through it; of frames without times, `interval`."""
     with _Capture(path) as capture:
-        time = interval = 0.0
+        time, last = -interval, interval
         while capture.grab():
             before, time = time, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            interval = time - before
-        return time + interval
+            if time <= before:
+                time = before + interval
+            last = time - before
+        return time + last
 
 
 class _Capture:

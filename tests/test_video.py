@@ -1,5 +1,6 @@
 import os
 
+import cv2
 import numpy as np
 import pytest
 from building_support import clip, cut
@@ -66,6 +67,14 @@ def test_a_reader_takes_the_bins_of_the_builders(tmp_path, count):
     for frame in frames:
         assert frame.time == pytest.approx(frame.index / 10)
         assert abs(frame.image.mean() - 20 * frame.index) < 3
+
+
+def test_a_clip_that_does_not_say_how_long_it_is(tmp_path):
+    # One JPEG behind the other, no header and no time stamps.
+    stream = b"".join(cv2.imencode(".jpg", grey(i))[1].tobytes() for i in range(20))
+    (tmp_path / "a.mjpeg").write_bytes(stream)
+    frames = list(video.Reader(tmp_path / "a.mjpeg", video.Sampling(4)))
+    assert [frame.index for frame in frames] == [2, 7, 12, 17]
 
 
 def test_a_reader_takes_one_frame_every_so_often(tmp_path):
