@@ -82,6 +82,8 @@ _TEST = [
     # TFDS's own test of a builder imports it.
     "dill",
     "hypothesis",
+    # Holds result lines against the schema in the package.
+    "jsonschema",
     "mypy",
     # A client of TensorFlow Serving that is neither ours nor its own.
     "ovmsclient",
@@ -114,6 +116,7 @@ setup(
         "dfdetect": [
             *("default_weights/*/*", "default_weights/*.md"),
             *("report_page/*.css", "report_page/*.html", "report_page/*.js"),
+            "schema/*.json",
             "serving/demo/*",
         ]
     },

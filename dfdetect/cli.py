@@ -19,6 +19,9 @@ from dfdetect.serving import options
 
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
+# `aggregation.METHODS`, whose module is imported later.
+_AGGREGATES = ("mean", "median", "max", "top_k", "confident")
+
 # The packages of the extra `serve`.
 _OF_SERVE = "grpc grpc_health prometheus_client tensorflow_serving tornado".split()
 
@@ -72,9 +75,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     detect = commands.add_parser(
         "detect",
         allow_abbrev=False,
-        help="find heads in pictures and judge them",
-        description="Finds heads in pictures and says how likely each is a deepfake. "
-        "Prints one line of JSON for each picture.",
+        help="find heads in pictures and clips and judge them",
+        description="Finds heads in pictures and clips and says how likely each is a "
+        "deepfake. Prints one line of JSON for each file.",
         epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
         "1 the command failed.",
     )
@@ -83,7 +86,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="picture, folder (recursive) or quoted pattern; "
+        help="picture, clip, folder (recursive) or quoted pattern; "
         "by default a portrait that ships with matplotlib",
     )
     detect.add_argument(
@@ -100,7 +103,7 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         metavar="N",
         type=_positive,
         default=8,
-        help="pictures judged at once (default 8)",
+        help="pictures, or frames of a clip, judged at once (default 8)",
     )
     detect.add_argument(
         "--threshold",
@@ -133,6 +136,39 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         "--index",
         metavar="DIR",
         help="of train/index.py: tell for each head the nearest known real and fake",
+    )
+    detect.add_argument(
+        "--frames",
+        metavar="N",
+        type=_frames,
+        default=32,
+        help="frames of each clip that are judged, spread over its time, or 'all' "
+        "(default 32)",
+    )
+    detect.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=_seconds,
+        help="judge a frame of a clip every so many seconds instead",
+    )
+    detect.add_argument(
+        "--aggregate",
+        choices=_AGGREGATES,
+        default=_AGGREGATES[0],
+        help="how the probability of a person in a clip is made of those of the "
+        "frames (default mean)",
+    )
+    detect.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="note each answer in FILE; started again after an interruption, the same "
+        "command passes over what is noted there",
+    )
+    detect.add_argument(
+        "--camera",
+        metavar="N|URL",
+        help="judge a camera, by its number, or a stream until it ends; a line of JSON "
+        "for each frame, and a window where there is a display",
     )
     search = commands.add_parser(
         "search",
@@ -196,6 +232,20 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _frames(text: str) -> int:
+    return -1 if text == "all" else _positive(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text!r}")
+    return value
+
+
 def _probability(text: str) -> float:
     try:
         value = float(text)
@@ -214,14 +264,19 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
         parser.error("--explain needs --output DIR or --report FILE for the heat maps")
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
-    sources = _sources(arguments.paths or [files.sample()], output, parser)
+    sources = []
+    if arguments.camera:
+        _check_camera(arguments, parser)
+    else:
+        paths = arguments.paths or [files.sample()]
+        sources = _sources(paths, output, parser, clips=True)
     if arguments.report:
-        _check_report(arguments.report, sources, parser)
+        _check_report(arguments, sources, parser)
 
     model = _load(arguments.model, arguments.tile)
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
-    from dfdetect import calibration, detect, explain
+    from dfdetect import calibration, clip_findings, detect, explain, live, video
     from dfdetect.retrieval import lookup
 
     look_up = index = described = None
@@ -239,6 +294,17 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
     if arguments.explain:
         margin = classifier["crop_margin"]
         explainer = functools.partial(explain.heads, model.explain, margin=margin)
+    judge_clip = clip_findings.ClipJudge(
+        model,
+        thresholds,
+        video.Sampling(arguments.frames, arguments.every),
+        arguments.aggregate,
+        1 if arguments.camera else arguments.batch_size,
+        look_up,
+    )
+    if arguments.camera:
+        live.run(judge_clip, arguments.camera, thresholds, arguments.every)
+        return 0
     page: contextlib.AbstractContextManager = contextlib.nullcontext()
     if arguments.report:
         from dfdetect import report_page
@@ -253,7 +319,7 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
             described,
             index,
         )
-    with page as report:
+    with page as report, _journal(arguments, thresholds, model, parser) as resumed:
         unread = detect.run(
             model.detect,
             sources,
@@ -263,13 +329,20 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
             arguments.csv,
             explainer,
             look_up,
+            judge_clip,
+            resumed,
             report,
         )
     return UNREAD if unread else 0
 
 
-def _check_report(path: str, sources: Sequence[files.Source], parser: _Parser) -> None:
+def _check_report(
+    arguments: argparse.Namespace, sources: Sequence[files.Source], parser: _Parser
+) -> None:
     """Refuses what cannot be a report, and makes its folder."""
+    path = arguments.report
+    if arguments.resume:
+        parser.error("--report does not go with --resume: it is of one whole run")
     if not path.lower().endswith(".html"):
         parser.error(f"--report must end in .html: {path}")
     if os.path.isdir(path):
@@ -283,6 +356,34 @@ def _check_report(path: str, sources: Sequence[files.Source], parser: _Parser) -
         parser.error(f"--report: {error.strerror}: {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
         parser.error(f"--report: the folder cannot be written to: {folder}")
+
+
+def _check_camera(arguments: argparse.Namespace, parser: _Parser) -> None:
+    """Refuses what does not go with a stream that may have no end."""
+    names = ("output", "csv", "resume", "explain", "report", "paths")
+    others = [name for name in names if getattr(arguments, name)]
+    if others:
+        option = "PATH" if others[0] == "paths" else f"--{others[0]}"
+        parser.error(f"--camera does not go with {option}")
+
+
+def _journal(
+    arguments: argparse.Namespace, thresholds: Any, model: Any, parser: _Parser
+) -> contextlib.AbstractContextManager:
+    """The journal of `--resume`, opened; of None without one."""
+    if arguments.resume is None:
+        return contextlib.nullcontext()
+    from dfdetect import journal
+
+    names = ("model", "output", "tile", "explain", "index", "frames", "every")
+    settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
+    settings |= {"thresholds": dict(thresholds), "version": dfdetect.__version__}
+    of_graph = model.manifest.get("embeddings", {}).get("forgery", {})
+    settings["fingerprint"] = of_graph.get("fingerprint")
+    try:
+        return journal.Journal(arguments.resume, settings)
+    except (FileExistsError, BlockingIOError) as error:
+        parser.error(f"--resume: {error}")
 
 
 def _search(arguments: argparse.Namespace, parser: _Parser) -> int:
@@ -323,16 +424,19 @@ def _open_index(
         parser.error(f"--index: {error}")
 
 
-def _sources(paths: Sequence[str], output: str, parser: _Parser) -> list[files.Source]:
-    """The pictures that are named; at least one."""
+def _sources(
+    paths: Sequence[str], output: str, parser: _Parser, clips: bool = False
+) -> list[files.Source]:
+    """The pictures, and clips if they are wanted, that are named; at least one."""
     try:
-        sources, barren = files.find(paths, output)
+        sources, barren = files.find(paths, output, clips)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
+    wanted = "pictures or clips" if clips else "pictures"
     if not sources:
-        parser.error(f"no pictures in {', '.join(barren)}")
+        parser.error(f"no {wanted} in {', '.join(barren)}")
     for path in barren:
-        _say(f"no pictures in {path}")
+        _say(f"no {wanted} in {path}")
     return sources
 
 
@@ -395,8 +499,13 @@ def _serve(arguments: argparse.Namespace, parser: _Parser) -> int:
 
 
 def _prepare_tensorflow() -> None:
-    """Before the import: what TensorFlow says of its own making is not for a person."""
+    """Before the import: what TensorFlow says of its own making is not for a person.
+
+    Nor is what FFmpeg and OpenCV say of each clip that is damaged.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
 

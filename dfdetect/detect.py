@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -14,9 +15,11 @@ import tensorflow as tf
 
 from dfdetect import (
     calibration,
+    clip_output,
     files,
     headers,
     images,
+    journal,
     labels,
     progress,
     report,
@@ -27,6 +30,8 @@ Result = dict[str, Any]
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 # `retrieval.lookup.Lookup`: a picture and its boxes, to what is known for each.
 Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
+# `clip_findings.ClipJudge`: a path, to its result line and why there is no answer.
+ClipJudge = Callable[[str], tuple[Result, str]]
 # `explain.heads` but for the picture and its boxes.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -34,12 +39,17 @@ CSV_COLUMNS = (
     *("path", "kind", "status", "width", "height"),
     *("head", "ymin", "xmin", "ymax", "xmax", "score", "head_fake_probability"),
     *("fake_probability", "verdict"),
+    # Of clips, which have a row for each track: the head is its most suspicious one.
+    *("track", "first_time", "last_time", "num_heads", "track_fake_probability"),
 )
 LOOKUP_COLUMNS = (
     *("nearest_real", "nearest_real_similarity"),
     *("nearest_fake", "nearest_fake_similarity"),
     *("familiarity", "unfamiliar"),
 )
+
+# Statuses of what could not be read.
+UNREAD = ("unreadable", "too_large")
 
 _DIGITS = 6  # what is sure of a float32
 _REASONS = {
@@ -54,7 +64,8 @@ class Finding:
 
     Attributes:
         source: Where it came from.
-        content: The bytes of the file; empty when it could not be read.
+        content: The bytes of the picture; empty when it could not be read, and of a
+            clip.
         result: The result line.
         problem: Why there is no answer, or "".
     """
@@ -70,6 +81,7 @@ def findings(
     sources: Sequence[files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int = 8,
+    judge_clip: ClipJudge | None = None,
 ) -> Iterator[Finding]:
     """Runs the graph over files, and yields what it found in their order.
 
@@ -77,8 +89,23 @@ def findings(
         graph: The signature `serving_default`.
         sources: What to read.
         thresholds: See `calibration.verdict`.
-        batch_size: Files in one call of the graph.
+        batch_size: Pictures in one call of the graph.
+        judge_clip: For sources that are clips.
     """
+    for is_clip, alike in itertools.groupby(sources, lambda source: source.is_clip):
+        if is_clip and judge_clip:
+            for source in alike:
+                yield Finding(source, b"", *judge_clip(source.path))
+        else:
+            yield from _of_pictures(graph, list(alike), thresholds, batch_size)
+
+
+def _of_pictures(
+    graph: Graph,
+    sources: Sequence[files.Source],
+    thresholds: calibration.Thresholds,
+    batch_size: int,
+) -> Iterator[Finding]:
     for start in range(0, len(sources), batch_size):
         batch = sources[start : start + batch_size]
         contents, problems = zip(*(read(source) for source in batch), strict=True)
@@ -137,6 +164,8 @@ def json_line(result: Result) -> str:
 def csv_rows(result: Result, looked_up: bool = False) -> list[list[Any]]:
     """One row of `CSV_COLUMNS` for each head, and one without when there is none.
 
+    Of a clip, one for each track.
+
     Args:
         result: The result line.
         looked_up: Whether `LOOKUP_COLUMNS` follow.
@@ -147,7 +176,15 @@ def csv_rows(result: Result, looked_up: bool = False) -> list[list[Any]]:
         [i, *head["box"], head["score"], head["fake_probability"]]
         for i, head in enumerate(result["heads"])
     ]
-    rows = [before + head + after for head in heads or [[None] * 7]]
+    tracks = [
+        [track[key] for key in ("track", "first_time", "last_time", "num_heads")]
+        + [track["fake_probability"]]
+        for track in result.get("tracks", ())
+    ] or [[None] * 5] * max(len(heads), 1)
+    rows = [
+        before + head + after + track
+        for head, track in zip(heads or [[None] * 7], tracks, strict=True)
+    ]
     if not looked_up:
         return rows
     known = [_known_columns(head) for head in result["heads"]]
@@ -164,6 +201,8 @@ def run(
     as_csv: bool = False,
     explainer: Explainer | None = None,
     lookup: Lookup | None = None,
+    judge_clip: ClipJudge | None = None,
+    resumed: journal.Journal | None = None,
     page: report_page.Report | None = None,
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
@@ -177,6 +216,9 @@ def run(
         as_csv: A table with a row for each head instead of JSON Lines.
         explainer: What lays heat maps over the copies.
         lookup: What adds to each judged head what is known that is like it.
+        judge_clip: For sources that are clips.
+        resumed: Each result line is noted in it. Sources that have one already are not
+            read again; their line is printed in its place.
         page: A report that is given each file as well.
 
     Returns:
@@ -188,27 +230,86 @@ def run(
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         table.writerow(CSV_COLUMNS + (LOOKUP_COLUMNS if lookup else ()))
+
+    def show(result: Result) -> None:
+        if as_csv:
+            table.writerows(csv_rows(result, bool(lookup)))
+        else:
+            print(json_line(result))
+        sys.stdout.flush()
+
+    noted = _Noted(resumed)
+    todo = [source for source in sources if source.path not in noted.places]
+    found = findings(graph, todo, thresholds, batch_size, judge_clip)
     unread = 0
-    with progress.Progress(len(sources), say) as shown:
-        for finding in findings(graph, sources, thresholds, batch_size):
-            if lookup:
+    with progress.Progress(len(sources), say, done=len(sources) - len(todo)) as shown:
+        for source in sources:
+            if source.path in noted.places:
+                with shown.paused():
+                    result = noted.read(source.path)
+                    show(result)
+                unread += result["status"] in UNREAD
+                continue
+            finding = next(found)
+            if lookup and not source.is_clip:
                 _look_up(finding, lookup)
+            problem = finding.problem or finding.result.get("warning")
             with shown.paused():
-                if as_csv:
-                    table.writerows(csv_rows(finding.result, bool(lookup)))
-                else:
-                    print(json_line(finding.result))
-                sys.stdout.flush()
-                if finding.problem:
-                    say(f"{finding.source.path!r}: {finding.problem}")
+                if not resumed:
+                    show(finding.result)
+                if problem:
+                    say(f"{source.path!r}: {problem}")
             if output and not finding.problem:
-                copy = os.path.join(output, finding.source.copy)
-                files.write(copy, annotated(finding, explainer))
+                _write_copy(finding, output, thresholds, explainer)
             if page:
-                page.add_image(finding.content, finding.result, finding.problem)
+                _add_to_page(page, finding)
+            if resumed:
+                # Last, so that what is noted is done; and shown once it is noted.
+                resumed.append(finding.result)
+                with shown.paused():
+                    show(finding.result)
             unread += bool(finding.problem)
             shown.count(finding.result["verdict"] or finding.result["status"])
     return unread
+
+
+class _Noted:
+    """The result lines that an earlier run has left in a journal, by their paths."""
+
+    def __init__(self, resumed: journal.Journal | None) -> None:
+        self._journal = resumed
+        self.places: dict[str, int] = {}
+        if resumed:
+            # Not the lines: those of clips are long.
+            self.places = {line["path"]: place for place, line in resumed.places()}
+
+    def read(self, path: str) -> Result:
+        assert self._journal is not None
+        return self._journal.read(self.places[path])
+
+
+def _write_copy(
+    finding: Finding,
+    output: str,
+    thresholds: calibration.Thresholds,
+    explainer: Explainer | None,
+) -> None:
+    """Writes what a person looks at into the folder `output`."""
+    copy = os.path.join(output, finding.source.copy)
+    if not finding.source.is_clip:
+        files.write(copy, annotated(finding, explainer))
+        return
+    clip_output.write_copy(finding.source.path, finding.result, copy)
+    chart = os.path.join(output, finding.source.chart)
+    clip_output.write_chart(finding.result, thresholds, chart)
+
+
+def _add_to_page(page: report_page.Report, finding: Finding) -> None:
+    if not finding.source.is_clip:
+        page.add_image(finding.content, finding.result, finding.problem)
+        return
+    frames = [] if finding.problem else clip_output.key_frames(finding.result)
+    page.add_clip(finding.result, frames, finding.problem)
 
 
 def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:

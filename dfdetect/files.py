@@ -1,8 +1,8 @@
 """Finds the files that a command names, reads them, and names copies of them.
 
-A folder is walked recursively for image files (symbolic links to folders and hidden
-names are passed over), a pattern that the shell left alone is expanded, and a file that
-is named outright is taken whatever its name.
+A folder is walked recursively for image files and, where they are wanted, clips
+(symbolic links to folders and hidden names are passed over), a pattern that the shell
+left alone is expanded, and a file that is named outright is taken whatever its name.
 """
 
 import contextlib
@@ -16,6 +16,13 @@ from typing import BinaryIO
 # What the decoder reads; see dfdetect.images.
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
 
+# What FFmpeg reads of what people have. In folders not .ts, which rather is a program.
+CLIP_SUFFIXES = (
+    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
+    *(".mpg", ".mts", ".ogv", ".webm", ".wmv"),
+)
+_NAMED_CLIP_SUFFIXES = (*CLIP_SUFFIXES, ".ts")
+
 # 64 megapixels of 16-bit RGBA without compression. More is not a picture but a device
 # or a disk image, and would fill the memory.
 MAX_BYTES = 512 * 2**20
@@ -28,21 +35,32 @@ class Source:
     Attributes:
         path: As given, or as found below the folder given.
         copy: Where a picture made from it goes, relative to an output folder; ends in
-            .jpg, .jpeg or .png. No two sources share one.
+            .jpg, .jpeg or .png, or of a clip in .mp4. No two sources share one, nor
+            the `chart` of a clip.
         problem: Why it is known already that it cannot be read.
+        is_clip: Whether it is a clip, by its name.
     """
 
     path: str
     copy: str
     problem: str = ""
+    is_clip: bool = False
+
+    @property
+    def chart(self) -> str:
+        """Where the picture of a clip's probabilities goes, beside its copy."""
+        return f"{self.copy}.png"
 
 
-def find(paths: Sequence[str], output: str = "") -> tuple[list[Source], list[str]]:
+def find(
+    paths: Sequence[str], output: str = "", clips: bool = False
+) -> tuple[list[Source], list[str]]:
     """Finds the inputs that `paths` name, each once, in the order of `paths`.
 
     Args:
         paths: Files, folders and patterns.
         output: A folder that holds copies of inputs, no inputs, or "".
+        clips: Whether clips are wanted besides pictures.
 
     Returns:
         The inputs, and those of `paths` that name none.
@@ -54,8 +72,10 @@ def find(paths: Sequence[str], output: str = "") -> tuple[list[Source], list[str
     barren = []
     seen: set[str] = set()
     copies: set[str] = set()
+    suffixes = IMAGE_SUFFIXES + (CLIP_SUFFIXES if clips else ())
     for path in paths:
-        found = list(_expand(path, os.path.realpath(output) if output else ""))
+        folder = os.path.realpath(output) if output else ""
+        found = list(_expand(path, folder, suffixes))
         if not found:
             barren.append(path)
         for file, copy, problem in found:
@@ -64,7 +84,9 @@ def find(paths: Sequence[str], output: str = "") -> tuple[list[Source], list[str
             key = os.path.abspath(file)
             if key not in seen:
                 seen.add(key)
-                sources.append(Source(file, _unused(copy, copies), problem))
+                is_clip = clips and file.lower().endswith(_NAMED_CLIP_SUFFIXES)
+                name = _unused(copy, copies, is_clip)
+                sources.append(Source(file, name, problem, is_clip))
     return sources, barren
 
 
@@ -119,21 +141,25 @@ def write(path: str, content: bytes) -> None:
         file.write(content)
 
 
-def _expand(path: str, output: str) -> Iterator[tuple[str, str, str]]:
+def _expand(
+    path: str, output: str, suffixes: tuple[str, ...]
+) -> Iterator[tuple[str, str, str]]:
     """Yields path, name of the copy and problem of each input that `path` names."""
     if os.path.isdir(path):
-        yield from _walk(path, output)
+        yield from _walk(path, output, suffixes)
     elif os.path.lexists(path) or not glob.has_magic(path):
         yield path, os.path.basename(path), ""
     else:
         for match in sorted(glob.glob(path, recursive=True)):
             if os.path.isdir(match):
-                yield from _walk(match, output)
-            elif match.lower().endswith(IMAGE_SUFFIXES):
+                yield from _walk(match, output, suffixes)
+            elif match.lower().endswith(suffixes):
                 yield match, os.path.basename(match), ""
 
 
-def _walk(root: str, output: str) -> Iterator[tuple[str, str, str]]:
+def _walk(
+    root: str, output: str, suffixes: tuple[str, ...]
+) -> Iterator[tuple[str, str, str]]:
     problems: list[OSError] = []
     for folder, folders, names in os.walk(root, onerror=problems.append):
         folders[:] = sorted(
@@ -146,7 +172,7 @@ def _walk(root: str, output: str) -> Iterator[tuple[str, str, str]]:
             path = os.path.join(folder, name)
             # A pipe would be waited for; a broken link shall be said.
             readable = os.path.isfile(path) or not os.path.exists(path)
-            if name[0] != "." and name.lower().endswith(IMAGE_SUFFIXES) and readable:
+            if name[0] != "." and name.lower().endswith(suffixes) and readable:
                 yield path, os.path.relpath(path, root), ""
     for problem in problems:
         path = os.fspath(problem.filename)
@@ -158,15 +184,19 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.commonpath((path, folder)) == folder
 
 
-def _unused(name: str, used: set[str]) -> str:
+def _unused(name: str, used: set[str], is_clip: bool) -> str:
     """The name with a suffix that can be written, and numbered when it is taken."""
     stem, suffix = os.path.splitext(name)
-    if suffix.lower() not in (".jpg", ".jpeg", ".png"):
+    if is_clip:
+        suffix = ".mp4"
+    elif suffix.lower() not in (".jpg", ".jpeg", ".png"):
         suffix = ".png"
-    name, number = stem + suffix, 1
-    # Some file systems do not tell cases apart.
-    while name.casefold() in used:
+    number = 1
+    while True:
+        name = f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}"
+        # Some file systems do not tell cases apart.
+        names = {x.casefold() for x in ([name, f"{name}.png"] if is_clip else [name])}
+        if not names & used:
+            used |= names
+            return name
         number += 1
-        name = f"{stem}-{number}{suffix}"
-    used.add(name.casefold())
-    return name

@@ -8,11 +8,12 @@ folder is complete, and the journal goes.
 
 import contextlib
 import csv
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from typing import IO, Any
+
+from dfdetect import journal
 
 _JOURNAL = ".unfinished.jsonl"
 _ASIDE = ".unfinished.tmp"
@@ -41,11 +42,11 @@ class Output:
         self.folder = folder
         self._summary = os.path.join(folder, summary)
         self._settings = json.loads(json.dumps(settings))  # as they are read back
-        self._journal: IO[bytes] | None = None
+        self._journal: journal.Journal | None = None
         self.finished = os.path.exists(self._summary)
         if self.finished:
             with open(self._summary, encoding="utf-8") as file:
-                self._compare(json.load(file))
+                journal.compare(folder, json.load(file), self._settings)
             # Killed between the two.
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, _JOURNAL))
@@ -54,7 +55,11 @@ class Output:
         others = set(os.listdir(folder)) - {_JOURNAL, _ASIDE}
         if others and not os.path.exists(os.path.join(folder, _JOURNAL)):
             raise FileExistsError(f"{folder} holds other files; name a new folder.")
-        self._open()
+        path = os.path.join(folder, _JOURNAL)
+        try:
+            self._journal = journal.Journal(path, self._settings)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"Another run is at work in {folder}.") from error
 
     def __enter__(self) -> "Output":
         return self
@@ -65,15 +70,13 @@ class Output:
 
     def steps(self) -> Iterator[Any]:
         """What `append` has noted so far, by this run and those before it."""
-        with open(os.path.join(self.folder, _JOURNAL), "rb") as file:
-            next(file)
-            yield from map(json.loads, file)
+        assert self._journal is not None
+        return self._journal.steps()
 
     def append(self, step: Any) -> None:
         """Notes that a step is done."""
         assert self._journal is not None
-        self._journal.write(_line(step))
-        self._journal.flush()
+        self._journal.append(step)
 
     def write(self, path: str, content: bytes) -> None:
         """Writes a file, aside and then renamed; `path` is relative to the folder."""
@@ -104,57 +107,8 @@ class Output:
         os.remove(os.path.join(self.folder, _JOURNAL))
         self.finished = True
 
-    def _open(self) -> None:
-        """Opens the journal after its last complete line, or begins it."""
-        journal = open(os.path.join(self.folder, _JOURNAL), "a+b")
-        self._journal = journal
-        try:
-            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            journal.seek(0)
-            end = 0
-            for number, line in enumerate(journal):
-                try:
-                    content = json.loads(line)
-                except ValueError:
-                    break
-                if not line.endswith(b"\n"):
-                    break
-                if number == 0:
-                    self._compare(content)
-                end += len(line)
-            journal.truncate(end)
-            if end == 0:
-                self.append({"settings": self._settings})
-        except BlockingIOError as error:
-            journal.close()
-            raise BlockingIOError(
-                f"Another run is at work in {self.folder}."
-            ) from error
-        except BaseException:
-            journal.close()
-            raise
-
-    def _compare(self, found: dict[str, Any]) -> None:
-        theirs = found.get("settings", {})
-        differences = [
-            f"{name} (there {theirs.get(name)}, here {self._settings.get(name)})"
-            if not isinstance(theirs.get(name), dict)
-            else name
-            for name in {**theirs, **self._settings}
-            if theirs.get(name) != self._settings.get(name)
-        ]
-        if differences:
-            raise FileExistsError(
-                f"{self.folder} was made with other settings: "
-                f"{', '.join(differences)}; name a new folder."
-            )
-
 
 def table(file: IO[str]) -> Any:
     """A CSV writer whose rows survive any text, line breaks included."""
     # Its lines end with both characters, as only then are both quoted in a text.
     return csv.writer(file, lineterminator="\r\n")
-
-
-def _line(content: Any) -> bytes:
-    return json.dumps(content, ensure_ascii=False).encode() + b"\n"

@@ -48,8 +48,11 @@ def test_without_a_command_it_shows_the_help():
         (["--threshold", "nan"], "a number from 0 to 1, not 'nan'"),
         (["--thresh", "0.5"], "unknown arguments: --thresh"),
         (["x.jpg", "--explain"], "--explain needs --output DIR or --report FILE"),
-        (["{tmp}/empty"], "no pictures in {tmp}/empty"),
-        (["{tmp}/*.jpg", "{tmp}/empty"], "no pictures in {tmp}/*.jpg, {tmp}/empty"),
+        (["{tmp}/empty"], "no pictures or clips in {tmp}/empty"),
+        (
+            ["{tmp}/*.jpg", "{tmp}/empty"],
+            "no pictures or clips in {tmp}/*.jpg, {tmp}/empty",
+        ),
         (["x.jpg", "--output", "{tmp}/file"], "--output must be a folder: {tmp}/file"),
         (["{tmp}/file", "--output", "{tmp}"], "{tmp}/file lies in the output folder"),
         (["x.jpg", "--model", "{tmp}/empty"], "a saved_model.pb: {tmp}/empty"),

@@ -117,11 +117,12 @@ def test_json_stays_on_one_line_and_keeps_the_path(path):
 def test_csv_has_a_row_for_each_head():
     first, second = detect.csv_rows(detect.result_line("x", row(0, 2, 0.25), HALF))
     before = ["x", "image", "ok", 512, 600]
-    assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real"]
-    assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real"]
+    none = [None] * 5  # Of a track.
+    assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real", *none]
+    assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real", *none]
     assert len(first) == len(detect.CSV_COLUMNS)
     (empty,) = detect.csv_rows(detect.result_line("x", row(images.NO_HEAD), HALF))
-    assert empty == ["x", "image", "no_head", 512, 600, *[None] * 9]
+    assert empty == ["x", "image", "no_head", 512, 600, *[None] * 14]
 
 
 def brightness_detector():
@@ -294,7 +295,8 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     shown = capsys.readouterr()
     header, *rows = csv.reader(io.StringIO(shown.out))
     assert tuple(header) == detect.CSV_COLUMNS
-    assert [(os.path.basename(row[0]), row[-1]) for row in rows] == [
+    verdict = header.index("verdict")
+    assert [(os.path.basename(row[0]), row[verdict]) for row in rows] == [
         ("bright.jpg", "fake"),
         ("bright.jpg", "fake"),
         ("cut ü\n.jpg", ""),

@@ -46,6 +46,11 @@ def test_wheel_holds_the_default_weights(wheel):
             assert f"dfdetect/default_weights/{part}/{name}" in names
 
 
+def test_wheel_holds_the_schema_of_result_lines(wheel):
+    names = zipfile.ZipFile(wheel).namelist()
+    assert "dfdetect/schema/result.schema.json" in names
+
+
 def test_wheel_holds_the_page_to_try_a_model(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     files = list((ROOT / "dfdetect" / "serving" / "demo").iterdir())

@@ -6,6 +6,11 @@
     python train/evaluate.py --task=classify --model_dir=default,runs/classifier \
       --data_dir=prepared --dataset=labeled_faces,deepfake_challenge --output=measured
 
+    python train/evaluate.py --task=video --clips=FOLDER --output=measured
+
+A folder of clips has a labels.csv, see `dfdetect.clip_evaluation`; they are judged as
+`dfdetect detect` does, by the default weights or `--graph`.
+
 A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets may be
 several: each is measured on each.
 """
@@ -16,29 +21,34 @@ import math
 import os
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 from dfdetect import (
+    aggregation,
     classification_report,
     classification_results,
     classifier_data,
+    clip_evaluation,
+    clip_findings,
     data,
     detection_report,
     detector_data,
     evaluated_set,
     evaluation,
     files,
+    graphs,
     manifest,
     model_directory,
     robustness,
     script,
+    video,
 )
 from dfdetect.metrics import bootstrap, coco, protocol
 
 FLAGS = flags.FLAGS
 
 _TASK = flags.DEFINE_enum(
-    "task", None, ["detect", "classify"], "What the model does.", required=True
+    "task", None, ["detect", "classify", "video"], "What the model does.", required=True
 )
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
@@ -47,16 +57,29 @@ _MODEL_DIR = flags.DEFINE_string(
     "several, with commas between; 'default' is the default weights.",
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of prepared data sets.", required=True
+    "data_dir", None, "Folder of prepared data sets; not of clips."
 )
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "A prepared data set, NAME or NAME/CONFIG; for classifiers several, with commas "
     "between.",
-    required=True,
 )
-_SPLIT = flags.DEFINE_string("split", "test", "A split of it.")
+_SPLIT = flags.DEFINE_string(
+    "split", "test", "A split of it; of clips those that name another are left out."
+)
+_CLIPS = flags.DEFINE_string("clips", None, "Folder of clips with a labels.csv.")
+_GRAPH = flags.DEFINE_string(
+    "graph", None, "Exported graph that judges clips; by default our weights."
+)
+_FRAMES = flags.DEFINE_integer("frames", 32, "Of each clip; -1 for all.", -1)
+_EVERY = flags.DEFINE_float("every", None, "Seconds between frames of a clip instead.")
+_AGGREGATE = flags.DEFINE_enum(
+    "aggregate",
+    clip_findings.DEFAULT_AGGREGATE,
+    list(aggregation.METHODS),
+    "How the probability of a person in a clip is made of those of the frames.",
+)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 _TILE = flags.DEFINE_bool(
     "tile", False, "Let a detector look at tiles of large pictures, too."
@@ -108,12 +131,20 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
+    wanted = ("clips",) if _TASK.value == "video" else ("data_dir", "dataset")
+    for name in wanted:
+        if FLAGS[name].value is None:
+            raise app.UsageError(f"--task={_TASK.value} needs --{name}")
     output = _OUTPUT.value or ""
     folder = "" if output.endswith(".json") else output
     if folder:
         os.makedirs(folder, exist_ok=True)
         output = os.path.join(folder, "metrics.json")
-    measure = {"detect": _measure_detector, "classify": _measure_classifiers}
+    measure = {
+        "detect": _measure_detector,
+        "classify": _measure_classifiers,
+        "video": _measure_clips,
+    }
     figures = measure[_TASK.value](folder)
     text = json.dumps(_without_nan(figures), indent=2, allow_nan=False)
     print(text)
@@ -214,6 +245,31 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         pictures = functools.partial(detector_data.pictures, builder, _SPLIT.value)
         detection_report.write(folder, figures, *measured, pictures)
     return figures
+
+
+def _measure_clips(folder: str) -> dict[str, Any]:
+    clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
+    model = graphs.load(_GRAPH.value) if _GRAPH.value else graphs.from_directories()
+    thresholds = model.manifest["classifier"]["thresholds"]
+    sampling = video.Sampling(_FRAMES.value, _EVERY.value)
+    judge = clip_findings.ClipJudge(
+        model, thresholds, sampling, _AGGREGATE.value, _BATCH_SIZE.value
+    )
+    lines = clip_evaluation.judge_all(clips, judge, script.say)
+    figures = clip_evaluation.measure(
+        clips, lines, _AGGREGATE.value, thresholds, _RESAMPLES.value
+    )
+    if folder:
+        clip_evaluation.write(folder, clips, lines)
+    return {
+        "task": "video",
+        "model": _GRAPH.value or "default weights",
+        "clips": _CLIPS.value,
+        "split": _SPLIT.value,
+        "frames": _FRAMES.value,
+        "every": _EVERY.value,
+        **figures,
+    }
 
 
 def _without_nan(figures: Any) -> Any:

@@ -1,0 +1,57 @@
+"""Makes things on a thread before they are asked for."""
+
+import queue
+import threading
+from collections.abc import Generator, Iterable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+_END = object()
+_SECONDS_TO_STOP = 5  # For a thread that may hang in a file.
+
+
+def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
+    """Yields items that a thread makes, in their order.
+
+    The thread begins with the first that is asked for, and ends when the iterator is
+    closed. What `items` raises is raised here, in its place.
+
+    Args:
+        items: Iterated over on the thread.
+        depth: The most items that wait; one more is being made.
+    """
+    made: queue.Queue[Any] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return made.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                put((item, None))
+                if stop.is_set():
+                    return
+        except BaseException as raised:  # noqa: B036 - it is raised again.
+            error = raised
+        put((_END, error))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = made.get()
+            if item is _END:
+                if error:
+                    raise error
+                return
+            yield item
+    finally:
+        stop.set()
+        thread.join(_SECONDS_TO_STOP)

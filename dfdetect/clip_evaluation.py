@@ -1,0 +1,204 @@
+"""How well whole clips are told apart: from a folder with a `labels.csv` to figures.
+
+The columns are those of `datasets/labeled_faces`: `path` from the folder and `label`
+(real, fake, 0 or 1), and where known `split` (train, val, validation or test) and
+`group`, what clips have in common: a video and the fakes made of it.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from dfdetect import (
+    aggregation,
+    calibration,
+    classification_protocol,
+    clip_findings,
+    files,
+    labels,
+    predictions,
+    progress,
+)
+
+_LABELS = {"real": labels.REAL, "fake": labels.FAKE, "0": labels.REAL, "1": labels.FAKE}
+_SPLITS = {
+    "train": "train",
+    "val": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+_NEEDED = ("path", "label")
+_COLUMNS = (*_NEEDED, "split", "group")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledClip:
+    """A row of `labels.csv`.
+
+    Attributes:
+        path: With the folder.
+        name: Without it.
+        label: Of `labels`.
+        group: Its name where none is given.
+    """
+
+    path: str
+    name: str
+    label: int
+    group: str
+
+
+def read(folder: str, split: str) -> list[LabelledClip]:
+    """Reads `labels.csv`.
+
+    Args:
+        folder: Of the clips.
+        split: Clips that name another are left out; those that name none are taken.
+
+    Raises:
+        FileNotFoundError: There is no `labels.csv`.
+        ValueError: A row is wrong, or no clip is left.
+    """
+    table = os.path.join(folder, "labels.csv")
+    # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
+    with open(table, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, restkey="")
+        columns = reader.fieldnames or ()
+        if set(columns) - set(_COLUMNS) or set(_NEEDED) - set(columns):
+            raise ValueError(
+                f"{table}:1: columns must be {','.join(_NEEDED)} and may be "
+                f"{','.join(_COLUMNS[2:])}, got {','.join(columns) or 'none'}."
+            )
+        clips = []
+        seen: dict[str, int] = {}
+        for fields in reader:
+            where = f"{table}:{reader.line_num}"
+            clip, of_split = _row(folder, where, fields)
+            if clip.name in seen:
+                raise ValueError(
+                    f"{where}: {clip.name!r} stands in line {seen[clip.name]} already."
+                )
+            seen[clip.name] = reader.line_num
+            if of_split in ("", _SPLITS.get(split, split)):
+                clips.append(clip)
+    if not clips:
+        raise ValueError(f"{table}: there are no clips of the split {split!r}.")
+    return clips
+
+
+def judge_all(
+    clips: Sequence[LabelledClip],
+    judge: clip_findings.ClipJudge,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The result line of each clip; says what is wrong with one."""
+    lines = []
+    with progress.Progress(len(clips), say, "clip") as shown:
+        for clip in clips:
+            line, problem = judge(clip.path)
+            problem = problem or line.get("warning", "")
+            if problem:
+                say(f"{clip.path!r}: {problem}")
+            lines.append(line)
+            shown.count(line["verdict"] or line["status"])
+    return lines
+
+
+def measure(
+    clips: Sequence[LabelledClip],
+    lines: Sequence[dict[str, Any]],
+    aggregate: str,
+    thresholds: calibration.Thresholds,
+    num_resamples: int,
+) -> dict[str, Any]:
+    """The figures of clips, with intervals by group.
+
+    Returns:
+        `aggregate`; `metrics`, see `classification_protocol.measure`, of the clips that
+        have a probability; `num_clips`, and of those without one `unanswered`, by
+        status; `by_aggregate`, the `metrics` of each of `aggregation.METHODS`.
+    """
+    answered = [x["fake_probability"] is not None for x in lines]
+    unanswered: dict[str, int] = {}
+    for line, has_answer in zip(lines, answered, strict=True):
+        if not has_answer:
+            unanswered[line["status"]] = unanswered.get(line["status"], 0) + 1
+    kept = [clip for clip, there in zip(clips, answered, strict=True) if there]
+    judged = [line for line, there in zip(lines, answered, strict=True) if there]
+    by_aggregate = {}
+    for method in aggregation.METHODS:
+        concluded = [clip_findings.conclude(x, method, thresholds) for x in judged]
+        probabilities = [line["fake_probability"] for line in concluded]
+        by_aggregate[method] = classification_protocol.measure(
+            _predictions(kept, np.array(probabilities, np.float64)), num_resamples
+        )
+    return {
+        "aggregate": aggregate,
+        "num_clips": len(clips),
+        "unanswered": unanswered,
+        "metrics": by_aggregate[aggregate],
+        "by_aggregate": by_aggregate,
+    }
+
+
+def write(
+    folder: str, clips: Sequence[LabelledClip], lines: Sequence[dict[str, Any]]
+) -> None:
+    """Writes `predictions.csv`, a row a clip, and `results.jsonl`, the result lines."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        ["path", "label", "fake_probability", "verdict", "status", "num_tracks"]
+        + ["group"]
+    )
+    for clip, line in zip(clips, lines, strict=True):
+        said = [line[key] for key in ("fake_probability", "verdict", "status")]
+        name = labels.NAMES[clip.label]
+        rows.writerow([clip.name, name, *said, len(line["tracks"]), clip.group])
+    files.write(os.path.join(folder, "predictions.csv"), text.getvalue().encode())
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    files.write(os.path.join(folder, "results.jsonl"), content.encode())
+
+
+def _row(folder: str, where: str, fields: dict[str, Any]) -> tuple[LabelledClip, str]:
+    """The clip of a row, and its split or ""."""
+    if "" in fields or None in fields.values():
+        raise ValueError(f"{where}: the number of fields differs from the header's.")
+    name, label, split = fields["path"], fields["label"], fields.get("split", "")
+    if label not in _LABELS:
+        raise ValueError(f"{where}: label must be real, fake, 0 or 1, got {label!r}.")
+    if split and split not in _SPLITS:
+        raise ValueError(
+            f"{where}: split must be train, val, validation, test or empty, "
+            f"got {split!r}."
+        )
+    if not name or os.path.isabs(name) or ".." in name.split("/"):
+        raise ValueError(f"{where}: path must lead into the folder, got {name!r}.")
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+        raise ValueError(f"{where}: there is no file {name!r} in {folder}.")
+    group = fields.get("group", "") or name
+    return LabelledClip(path, name, _LABELS[label], group), _SPLITS.get(split, "")
+
+
+def _predictions(
+    clips: Sequence[LabelledClip], probabilities: np.ndarray
+) -> predictions.Predictions:
+    names = np.array([clip.name for clip in clips], str)
+    unknown = np.full(len(clips), np.nan)
+    return predictions.Predictions(
+        filenames=names,
+        labels=np.array([clip.label for clip in clips], np.int64),
+        logits=unknown,
+        probabilities=probabilities,
+        groups=np.array([clip.group for clip in clips], str),
+        videos=names,
+        sizes=unknown,
+        fields={},
+    )
