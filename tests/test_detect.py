@@ -348,7 +348,7 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
 def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monkeypatch):
     described = manifest.read(os.path.join(graph, "assets"), "pipeline")
     older = types.SimpleNamespace(manifest=described, explain=None)
-    monkeypatch.setattr(pipeline, "load", lambda directory: older)
+    monkeypatch.setattr(graphs, "load", lambda directory: older)
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
         cli.main(["detect", files.sample(), *arguments])
