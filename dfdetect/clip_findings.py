@@ -62,6 +62,7 @@ class ClipJudge:
         lookup: Callable[[np.ndarray, np.ndarray], list[Result]] | None = None,
     ) -> None:
         aggregation.aggregate([], aggregate)  # Refuses an unknown one.
+        self._model = model  # Its functions alone do not keep it alive.
         self._graph = model.detect_frames
         self._thresholds = thresholds
         self._sampling = sampling or video.Sampling()

@@ -116,9 +116,3 @@ def test_the_script_measures_a_folder(folder, tmp_path, run_script):
     assert [row["verdict"] for row in rows] == ["real", "fake", "real", "fake", ""]
     lines = (tmp_path / "measured" / "results.jsonl").read_text().splitlines()
     assert [len(json.loads(line)["frames"]) for line in lines] == [2] * 5
-
-
-def test_the_script_wants_a_folder(run_script):
-    done = run_script("train/evaluate.py", "--task=video", check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == ("evaluate.py: --task=video needs --clips")

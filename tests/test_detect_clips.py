@@ -336,6 +336,7 @@ def test_a_stream_gives_lines_as_they_come(
     assert (code, out) == (cli.FAILED, "") and "no camera 87" in err
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_a_long_clip_at_once(graph, tmp_path):
     frames = [tiny_heads.frame((24, 24, tiny_heads.RED))] * 3000
     clip = tiny_heads.write_clip(tmp_path / "a.mp4", frames)

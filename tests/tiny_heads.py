@@ -3,6 +3,7 @@
 A head is a coloured square on black. The reddish are fake, the bluish real.
 """
 
+import functools
 import types
 
 import cv2
@@ -49,8 +50,9 @@ def _classifier():
     return model
 
 
+@functools.cache
 def build():
-    """The `DeepfakePipeline`."""
+    """The `DeepfakePipeline`; the same for all tests, as tracing it takes seconds."""
     description = {
         "kind": "pipeline",
         "format": pipeline.FORMAT,
