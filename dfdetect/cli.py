@@ -11,16 +11,15 @@ import importlib.util
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import dfdetect
-from dfdetect import files, manifest
+from dfdetect import cli_parser, files, manifest
 from dfdetect.serving import options
 
-FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
+USAGE = cli_parser.USAGE
+FAILED, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
 
-# `aggregation.METHODS`, whose module is imported later.
-_AGGREGATES = ("mean", "median", "max", "top_k", "confident")
 
 # The packages of the extra `serve`.
 _OF_SERVE = "grpc grpc_health prometheus_client tensorflow_serving tornado".split()
@@ -32,7 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; those of the process when absent.
     """
-    parser, commands = _parsers()
+    parser, commands = cli_parser.build(
+        {"detect": _detect, "search": _search, "serve": _serve}
+    )
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command is None:
         parser.print_help(sys.stderr)
@@ -59,204 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
-
-
-def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    parser = _Parser(prog="dfdetect", description=dfdetect.__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--version", action="version", version=f"dfdetect {dfdetect.__version__}"
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    detect = commands.add_parser(
-        "detect",
-        allow_abbrev=False,
-        help="find heads in pictures and clips and judge them",
-        description="Finds heads in pictures and clips and says how likely each is a "
-        "deepfake. Prints one line of JSON for each file.",
-        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
-        "1 the command failed.",
-    )
-    detect.set_defaults(run=_detect)
-    detect.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="picture, clip, folder (recursive) or quoted pattern; "
-        "by default a portrait that ships with matplotlib",
-    )
-    detect.add_argument(
-        "--model", metavar="DIR", help="exported graph; by default our own weights"
-    )
-    detect.add_argument(
-        "--output",
-        metavar="DIR",
-        default="",
-        help="folder for copies with heads marked",
-    )
-    detect.add_argument(
-        "--batch_size",
-        metavar="N",
-        type=_positive,
-        default=8,
-        help="pictures, or frames of a clip, judged at once (default 8)",
-    )
-    detect.add_argument(
-        "--threshold",
-        metavar="P",
-        type=_probability,
-        help="fake from this fake probability on, else real; by default from the "
-        "model's own, with a band of uncertain below",
-    )
-    detect.add_argument(
-        "--tile",
-        action="store_true",
-        help="look for small heads in overlapping tiles of large pictures, too: slower",
-    )
-    detect.add_argument(
-        "--explain",
-        action="store_true",
-        help="lay over each head of the copies, and show in the report, where it looks "
-        "fake; needs --output or --report",
-    )
-    detect.add_argument(
-        "--report",
-        metavar="FILE",
-        default="",
-        help=".html: one page of all files with their pictures, for a person to read",
-    )
-    detect.add_argument(
-        "--csv", action="store_true", help="a table with a row for each head"
-    )
-    detect.add_argument(
-        "--index",
-        metavar="DIR",
-        help="of train/index.py: tell for each head the nearest known real and fake",
-    )
-    detect.add_argument(
-        "--frames",
-        metavar="N",
-        type=_frames,
-        default=32,
-        help="frames of each clip that are judged, spread over its time, or 'all' "
-        "(default 32)",
-    )
-    detect.add_argument(
-        "--every",
-        metavar="SECONDS",
-        type=_seconds,
-        help="judge a frame of a clip every so many seconds instead",
-    )
-    detect.add_argument(
-        "--aggregate",
-        choices=_AGGREGATES,
-        default=_AGGREGATES[0],
-        help="how the probability of a person in a clip is made of those of the "
-        "frames (default mean)",
-    )
-    detect.add_argument(
-        "--resume",
-        metavar="FILE",
-        help="note each answer in FILE; started again after an interruption, the same "
-        "command passes over what is noted there",
-    )
-    detect.add_argument(
-        "--camera",
-        metavar="N|URL",
-        help="judge a camera, by its number, or a stream until it ends; a line of JSON "
-        "for each frame, and a window where there is a display",
-    )
-    search = commands.add_parser(
-        "search",
-        allow_abbrev=False,
-        help="find known pictures that are like the given ones",
-        description="Finds the entries of an index that are most like each picture, or "
-        "each head in it. Prints one line of JSON for each picture.",
-        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
-        "1 the command failed.",
-    )
-    search.set_defaults(run=_search)
-    search.add_argument(
-        "paths", nargs="+", metavar="QUERY", help="picture, folder or quoted pattern"
-    )
-    search.add_argument(
-        "--index", metavar="DIR", required=True, help="made by train/index.py"
-    )
-    search.add_argument(
-        "--top_k",
-        metavar="K",
-        type=_positive,
-        default=10,
-        help="neighbours of each query (default 10)",
-    )
-    search.add_argument(
-        "--heads",
-        action="store_true",
-        help="look for each head in a picture rather than the whole of it",
-    )
-    search.add_argument(
-        "--keep_self",
-        action="store_true",
-        help="let a query that is in the index itself count",
-    )
-    search.add_argument(
-        "--output",
-        metavar="FILE",
-        default="",
-        help=".jpg or .png: a contact sheet of the queries beside what was found",
-    )
-    search.add_argument(
-        "--model", metavar="DIR", help="exported graph; by default our own weights"
-    )
-    serve = commands.add_parser(
-        "serve",
-        allow_abbrev=False,
-        help="answer for models over the network, as TensorFlow Serving does",
-        description="Serves SavedModels over gRPC and REST, in TensorFlow Serving's "
-        "protocols. Needs pip install 'dfdetect[serve]'.",
-        epilog="SIGTERM and SIGINT end it once the requests in flight have been "
-        "answered. Exit code: 0 it was stopped, 2 usage error, 1 it could not begin.",
-    )
-    serve.set_defaults(run=_serve)
-    options.add_arguments(serve)
-    return parser, {"detect": detect, "search": search, "serve": serve}
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def _frames(text: str) -> int:
-    return -1 if text == "all" else _positive(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text!r}")
-    return value
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"a number from 0 to 1, not {text!r}")
-    return value
-
-
-def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
+def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     output = arguments.output
     if os.path.exists(output) and not os.path.isdir(output):
         parser.error(f"--output must be a folder: {output}")
@@ -337,7 +141,9 @@ def _detect(arguments: argparse.Namespace, parser: _Parser) -> int:
 
 
 def _check_report(
-    arguments: argparse.Namespace, sources: Sequence[files.Source], parser: _Parser
+    arguments: argparse.Namespace,
+    sources: Sequence[files.Source],
+    parser: cli_parser.Parser,
 ) -> None:
     """Refuses what cannot be a report, and makes its folder."""
     path = arguments.report
@@ -358,7 +164,7 @@ def _check_report(
         parser.error(f"--report: the folder cannot be written to: {folder}")
 
 
-def _check_camera(arguments: argparse.Namespace, parser: _Parser) -> None:
+def _check_camera(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
     """Refuses what does not go with a stream that may have no end."""
     names = ("output", "csv", "resume", "explain", "report", "paths")
     others = [name for name in names if getattr(arguments, name)]
@@ -368,7 +174,10 @@ def _check_camera(arguments: argparse.Namespace, parser: _Parser) -> None:
 
 
 def _journal(
-    arguments: argparse.Namespace, thresholds: Any, model: Any, parser: _Parser
+    arguments: argparse.Namespace,
+    thresholds: Any,
+    model: Any,
+    parser: cli_parser.Parser,
 ) -> contextlib.AbstractContextManager:
     """The journal of `--resume`, opened; of None without one."""
     if arguments.resume is None:
@@ -386,7 +195,7 @@ def _journal(
         parser.error(f"--resume: {error}")
 
 
-def _search(arguments: argparse.Namespace, parser: _Parser) -> int:
+def _search(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     sheet = arguments.output
     if sheet and not sheet.lower().endswith((".jpg", ".jpeg", ".png")):
         parser.error(f"--output must end in .jpg or .png: {sheet}")
@@ -412,7 +221,7 @@ def _search(arguments: argparse.Namespace, parser: _Parser) -> int:
 
 
 def _open_index(
-    directory: str, parser: _Parser, thumbnails: bool = False
+    directory: str, parser: cli_parser.Parser, thumbnails: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """The index in a folder, and its manifest."""
     _prepare_tensorflow()
@@ -425,7 +234,7 @@ def _open_index(
 
 
 def _sources(
-    paths: Sequence[str], output: str, parser: _Parser, clips: bool = False
+    paths: Sequence[str], output: str, parser: cli_parser.Parser, clips: bool = False
 ) -> list[files.Source]:
     """The pictures, and clips if they are wanted, that are named; at least one."""
     try:
@@ -444,7 +253,7 @@ def _say(message: str) -> None:
     print(f"dfdetect: {message}", file=sys.stderr)
 
 
-def _check_graph(directory: str, tile: bool, parser: _Parser) -> None:
+def _check_graph(directory: str, tile: bool, parser: cli_parser.Parser) -> None:
     """Refuses what is no graph of ours before TensorFlow is imported."""
     if not os.path.isfile(os.path.join(directory, "saved_model.pb")):
         parser.error(f"--model must be a folder with a saved_model.pb: {directory}")
@@ -476,7 +285,7 @@ def _load(directory: str | None, tile: bool) -> Any:
         ) from error
 
 
-def _serve(arguments: argparse.Namespace, parser: _Parser) -> int:
+def _serve(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     try:
         settings = options.of(arguments)
     except ValueError as error:
