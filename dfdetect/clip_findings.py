@@ -22,8 +22,8 @@ Result = dict[str, Any]
 # max of 1.39, confident of .95: too few to choose by, so the simplest.
 DEFAULT_AGGREGATE = "mean"
 
-# A track of fewer judged heads does not make its clip suspicious, unless none has more:
-# what is taken for a head in passing seldom is one.
+# A track of fewer judged heads does not make its clip suspicious, unless none has as
+# many: what is taken for a head in passing seldom is one.
 _LEAST_HEADS = 3
 
 _DIGITS = 6  # Of a float32.
