@@ -149,6 +149,7 @@ def test_copies_are_found_and_nothing_else(planted, tmp_path, run_script):
     assert found["data"]["splits"] == {"train": 9, "validation": 8, "test": 14}
 
 
+@pytest.mark.slow
 def test_group_leaks_end_with_3_and_missing_data_with_1(tmp_path, run_script):
     pictures = {
         split: [(f"{split}.png", 0, _file(_picture(seed)))]

@@ -19,7 +19,16 @@ _MODELS = {
 }
 
 
-@pytest.fixture(params=_MODELS)
+# Relatives of them are always tested; these take longest.
+_SLOW = ("midwayxception", "efficientnet_b0")
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow) if name in _SLOW else name
+        for name in _MODELS
+    ]
+)
 def build(request):
     return _MODELS[request.param]
 

@@ -200,6 +200,7 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     assert seen > 5
 
 
+@pytest.mark.slow
 def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     batches = detector_data.training(

@@ -127,6 +127,7 @@ def _by_split(tmp_path, data):
     return found, dict(builder.info.metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "beam",
     [

@@ -370,6 +370,7 @@ def test_harris_corners_are_described_and_a_flat_picture_has_none():
     assert hand_features.harris(np.zeros((40, 40), np.uint8)).shape == (0, 128)
 
 
+@pytest.mark.slow
 def test_the_script_tells_what_it_needs(run_script, scripted, graph):
     output = f"--output={scripted / 'other'}"
     for code, arguments, message in (

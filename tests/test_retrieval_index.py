@@ -211,32 +211,37 @@ _SEARCH = """
 import json, sys
 import numpy as np
 from dfdetect.retrieval import storage
-index, described = storage.load(sys.argv[1])
-queries = np.load(sys.argv[2])
-found = index.search(queries, 5)
-print(json.dumps([[n.entry.id for n in row] for row in found]))
+queries = np.load(sys.argv[1])
+for folder in sys.argv[2:]:
+    found = storage.load(folder)[0].search(queries, 5)
+    print(json.dumps([[n.entry.id for n in row] for row in found]))
 """
 
 
-@pytest.mark.parametrize("searcher", ["brute_force", "scann"])
-def test_a_saved_index_answers_alike_in_a_fresh_process(searcher, tmp_path, run_script):
-    rows = _vectors(1500)
+def test_a_saved_index_answers_alike_in_a_fresh_process(tmp_path, run_script):
+    rows, queries = _vectors(1500), _vectors(20, seed=3)
+    np.save(tmp_path / "queries.npy", queries)
     entries = [
         Entry(f"n{i}", i % 2, f"/evidence/\udcff{i}", f"g{i}", "d", (0, 0, 1, 1), b"j")
         for i in range(1500)
     ]
-    index = Index(rows, entries, searcher=searcher, embedding=_EMBEDDING)
-    storage.save(index, str(tmp_path / "index"))
-    queries = _vectors(20, seed=3)
-    np.save(tmp_path / "queries.npy", queries)
+    indexes = {
+        name: Index(rows, entries, searcher=name, embedding=_EMBEDDING)
+        for name in ("brute_force", "scann")
+    }
+    for name, index in indexes.items():
+        storage.save(index, str(tmp_path / "made" / name))
     # Elsewhere: nothing in it may name where it was made.
-    (tmp_path / "index").rename(tmp_path / "moved")
-    answer = run_script("-c", _SEARCH, tmp_path / "moved", tmp_path / "queries.npy")
-    assert json.loads(answer.stdout) == _ids(index.search(queries, 5))
-    loaded, described = storage.load(str(tmp_path / "moved"), thumbnails=True)
-    assert loaded.snapshot()[1] == tuple(entries)
-    assert loaded.embedding == _EMBEDDING and described["count"] == 1500
-    assert loaded.snapshot()[0].describe() == index.snapshot()[0].describe()
+    (tmp_path / "made").rename(tmp_path / "moved")
+    folders = [tmp_path / "moved" / name for name in indexes]
+    answer = run_script("-c", _SEARCH, tmp_path / "queries.npy", *folders)
+    lines = answer.stdout.splitlines()
+    for folder, line, index in zip(folders, lines, indexes.values(), strict=True):
+        assert json.loads(line) == _ids(index.search(queries, 5))
+        loaded, described = storage.load(str(folder), thumbnails=True)
+        assert loaded.snapshot()[1] == tuple(entries)
+        assert loaded.embedding == _EMBEDDING and described["count"] == 1500
+        assert loaded.snapshot()[0].describe() == index.snapshot()[0].describe()
 
 
 def _saved(tmp_path, count=30, seed=0):

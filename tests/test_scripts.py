@@ -157,6 +157,7 @@ def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
 
 
+@pytest.mark.slow
 def test_evaluate_compares_classifiers_and_tells_of_leaks(
     run_script, prepared, classifier, tmp_path
 ):
