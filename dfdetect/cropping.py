@@ -28,7 +28,6 @@ The tables are in the order of the data set, UTF-8, and quoted as CSV is: a text
 hold line breaks. Numbers read back as float32 are the very boxes and scores.
 """
 
-import hashlib
 import itertools
 import os
 from collections import Counter
@@ -43,6 +42,7 @@ from dfdetect import boxes as box_format
 from dfdetect import (
     chunks,
     data,
+    files,
     heads,
     images,
     labels,
@@ -169,9 +169,10 @@ def crop_heads(
         )
     if score_threshold is None:
         score_threshold = description["score_threshold"]
+    digest = files.sha256(os.path.join(detector, weights.FILE_NAME))
     settings = {
         "dataset": data.describe(builder),
-        "detector": {"weights_sha256": _digest(detector), "manifest": description},
+        "detector": {"weights_sha256": digest, "manifest": description},
         "score_threshold": score_threshold,
         "margin": margin,
         "min_size": min_size,
@@ -187,11 +188,6 @@ def crop_heads(
         _cut_all(cutter, builder, folder, batch_size, say)
         _write_tables(folder, margin, records.further_fields(builder))
         say(f"{output} is finished: see {HEADS}, {MISSES} and {SUMMARY}.")
-
-
-def _digest(model_dir: str) -> str:
-    with open(os.path.join(model_dir, weights.FILE_NAME), "rb") as file:
-        return hashlib.sha256(file.read()).hexdigest()
 
 
 def _cut_all(

@@ -3,12 +3,9 @@
 import csv
 import dataclasses
 import itertools
-import json
-import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -24,9 +21,10 @@ from dfdetect import (
     progress,
     report,
     report_page,
+    result_lines,
 )
 
-Result = dict[str, Any]
+Result = result_lines.Result
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 # `retrieval.lookup.Lookup`: a picture and its boxes, to what is known for each.
 Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
@@ -35,23 +33,9 @@ ClipJudge = Callable[[str], tuple[Result, str]]
 # `explain.heads` but for the picture and its boxes.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-CSV_COLUMNS = (
-    *("path", "kind", "status", "width", "height"),
-    *("head", "ymin", "xmin", "ymax", "xmax", "score", "head_fake_probability"),
-    *("fake_probability", "verdict"),
-    # Of clips, which have a row for each track: the head is its most suspicious one.
-    *("track", "first_time", "last_time", "num_heads", "track_fake_probability"),
-)
-LOOKUP_COLUMNS = (
-    *("nearest_real", "nearest_real_similarity"),
-    *("nearest_fake", "nearest_fake_similarity"),
-    *("familiarity", "unfamiliar"),
-)
-
 # Statuses of what could not be read.
 UNREAD = ("unreadable", "too_large")
 
-_DIGITS = 6  # what is sure of a float32
 _REASONS = {
     "unreadable": "no picture that can be decoded",
     "too_large": f"more than {images.MAX_PIXELS // 10**6} megapixels",
@@ -112,84 +96,9 @@ def _of_pictures(
         rows = iter(_rows(graph, [c for c in contents if c is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
-            result = result_line(source.path, row, thresholds)
+            result = result_lines.result_line(source.path, row, thresholds)
             problem = problem or _REASONS.get(result["status"], "")
             yield Finding(source, content or b"", result, problem)
-
-
-def result_line(
-    path: str, row: dict[str, np.ndarray], thresholds: calibration.Thresholds
-) -> Result:
-    """What is said of one picture.
-
-    Args:
-        path: Of the picture.
-        row: Its outputs of the graph and its upright `width` and `height`; empty when
-            the file could not be read.
-        thresholds: See `calibration.verdict`.
-    """
-    status = images.STATUS_NAMES[row["status"] if row else images.UNREADABLE]
-    # A header may promise a size for a picture that cannot be decoded.
-    size_known = bool(row) and status != "unreadable"
-    probability = float(row["fake_probability"]) if row else math.nan
-    return {
-        "path": path,
-        "kind": "image",
-        "status": status,
-        "width": int(row["width"]) if size_known else None,
-        "height": int(row["height"]) if size_known else None,
-        "heads": [
-            {
-                "box": [_number(x) for x in row["boxes"][i]],
-                "score": _number(row["head_scores"][i]),
-                "fake_probability": _number(row["fake_probabilities"][i]),
-            }
-            for i in range(row["num_heads"] if row else 0)
-        ],
-        "fake_probability": _number(probability),
-        "verdict": calibration.verdict(probability, thresholds),
-    }
-
-
-def json_line(result: Result) -> str:
-    """The result on one line, readable where UTF-8 can say it."""
-    line = json.dumps(result, ensure_ascii=False, allow_nan=False)
-    try:
-        line.encode()
-    except UnicodeEncodeError:  # a file name that is no UTF-8
-        return json.dumps(result, allow_nan=False)
-    return line
-
-
-def csv_rows(result: Result, looked_up: bool = False) -> list[list[Any]]:
-    """One row of `CSV_COLUMNS` for each head, and one without when there is none.
-
-    Of a clip, one for each track.
-
-    Args:
-        result: The result line.
-        looked_up: Whether `LOOKUP_COLUMNS` follow.
-    """
-    before = [result[key] for key in CSV_COLUMNS[:5]]
-    after = [result["fake_probability"], result["verdict"]]
-    heads = [
-        [i, *head["box"], head["score"], head["fake_probability"]]
-        for i, head in enumerate(result["heads"])
-    ]
-    tracks = [
-        [track[key] for key in ("track", "first_time", "last_time", "num_heads")]
-        + [track["fake_probability"]]
-        for track in result.get("tracks", ())
-    ] or [[None] * 5] * max(len(heads), 1)
-    rows = [
-        before + head + after + track
-        for head, track in zip(heads or [[None] * 7], tracks, strict=True)
-    ]
-    if not looked_up:
-        return rows
-    known = [_known_columns(head) for head in result["heads"]]
-    empty = [None] * len(LOOKUP_COLUMNS)
-    return [row + more for row, more in zip(rows, known or [empty], strict=True)]
 
 
 def run(
@@ -229,13 +138,15 @@ def run(
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
-        table.writerow(CSV_COLUMNS + (LOOKUP_COLUMNS if lookup else ()))
+        table.writerow(
+            result_lines.CSV_COLUMNS + (result_lines.LOOKUP_COLUMNS if lookup else ())
+        )
 
     def show(result: Result) -> None:
         if as_csv:
-            table.writerows(csv_rows(result, bool(lookup)))
+            table.writerows(result_lines.csv_rows(result, bool(lookup)))
         else:
-            print(json_line(result))
+            print(result_lines.json_line(result))
         sys.stdout.flush()
 
     noted = _Noted(resumed)
@@ -384,14 +295,6 @@ def _note(head: Result) -> str:
     return f"like {name} {similarity:.2f}"
 
 
-def _known_columns(head: Result) -> list[Any]:
-    columns = []
-    for name in ("nearest_real", "nearest_fake"):
-        nearest = head.get(name) or {}
-        columns += [nearest.get("id"), nearest.get("similarity")]
-    return [*columns, head.get("familiarity"), head.get("unfamiliar")]
-
-
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
     """Heights and widths `[B, 2]` by the headers; 0 where there is none."""
@@ -403,8 +306,3 @@ def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
     stored = tf.gather(header, [headers.HEIGHT, headers.WIDTH], axis=1)
     turned = header[:, headers.ORIENTATION, None] > 4
     return tf.where(turned, stored[:, ::-1], stored)
-
-
-def _number(value: float) -> float | None:
-    value = round(float(value), _DIGITS)
-    return None if math.isnan(value) else value

@@ -8,6 +8,7 @@ left alone is expanded, and a file that is named outright is taken whatever its 
 import contextlib
 import dataclasses
 import glob
+import hashlib
 import importlib.util
 import os
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,8 @@ _NAMED_CLIP_SUFFIXES = (*CLIP_SUFFIXES, ".ts")
 # 64 megapixels of 16-bit RGBA without compression. More is not a picture but a device
 # or a disk image, and would fill the memory.
 MAX_BYTES = 512 * 2**20
+
+_BLOCK = 2**20  # Bytes.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +142,15 @@ def write(path: str, content: bytes) -> None:
     """Writes a file aside and renames it, so that it is never seen half done."""
     with replacing(path) as file:
         file.write(content)
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """The digest of a file of any size, in hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _expand(

@@ -10,7 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dfdetect import calibration, clip_findings, detect, report, shots, video
+from dfdetect import (
+    calibration,
+    clip_findings,
+    report,
+    result_lines,
+    shots,
+    video,
+)
 
 DEFAULT_EVERY = 0.5  # Seconds between the frames of a stream that are judged.
 
@@ -45,7 +52,10 @@ def run(
     window = _can_show()
     try:
         for frame, heads in judge.judged(frames):
-            print(detect.json_line(_line(source, frame, heads, thresholds)), flush=True)
+            print(
+                result_lines.json_line(_line(source, frame, heads, thresholds)),
+                flush=True,
+            )
             if window and not _show(frame.image, heads):
                 break
     finally:

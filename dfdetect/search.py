@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import detect, files, images, progress
+from dfdetect import detect, files, images, progress, result_lines
 from dfdetect.retrieval import contact_sheet, embedding, lookup
 from dfdetect.retrieval.index import Entry, Index, Neighbour
 
@@ -49,7 +49,7 @@ def run(
             found = neighbours(query, index, top_k, keep_self)
             with shown.paused():
                 line = result_line(query, found, embedder.of_heads)
-                print(detect.json_line(line), flush=True)
+                print(result_lines.json_line(line), flush=True)
                 if query.problem:
                     detect.say(f"{query.source.path!r}: {query.problem}")
             if sheets:

@@ -23,6 +23,7 @@ from dfdetect import (
     manifest,
     model_directory,
     pipeline,
+    result_lines,
 )
 
 SIZE = 64
@@ -46,7 +47,7 @@ def row(status, num_heads=0, fake_probability=math.nan):
 
 
 def test_result_of_a_picture_with_heads():
-    assert detect.result_line("a b.jpg", row(images.OK, 2, 0.25), HALF) == {
+    assert result_lines.result_line("a b.jpg", row(images.OK, 2, 0.25), HALF) == {
         "path": "a b.jpg",
         "kind": "image",
         "status": "ok",
@@ -71,16 +72,16 @@ def test_result_of_a_picture_with_heads():
     ],
 )
 def test_result_without_a_probability_has_no_verdict(status, name, size):
-    result = detect.result_line("x", row(status), HALF)
+    result = result_lines.result_line("x", row(status), HALF)
     assert (result["width"], result["height"]) == size
     assert result["status"] == name and result["heads"] == []
     assert result["fake_probability"] is None and result["verdict"] is None
 
 
 def test_result_of_a_file_that_was_not_read():
-    result = detect.result_line("x", {}, HALF)
+    result = result_lines.result_line("x", {}, HALF)
     assert result["status"] == "unreadable" and result["width"] is None
-    assert set(result) == set(detect.result_line("x", row(images.OK, 1), HALF))
+    assert set(result) == set(result_lines.result_line("x", row(images.OK, 1), HALF))
 
 
 @pytest.mark.parametrize(
@@ -96,32 +97,38 @@ def test_result_of_a_file_that_was_not_read():
 )
 def test_the_verdict_at_the_edges_of_the_band(probability, verdict):
     band = {"real_below": 0.25, "fake_from": 0.75}
-    line = detect.result_line("x", row(images.OK, 1, probability), band)
+    line = result_lines.result_line("x", row(images.OK, 1, probability), band)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
 def test_one_threshold_leaves_no_band(probability, verdict):
     one = calibration.without_band(0.25)
-    line = detect.result_line("x", row(images.OK, 1, probability), one)
+    line = result_lines.result_line("x", row(images.OK, 1, probability), one)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("path", ["a\nb.jpg", "größe 人.jpg", '"', "not\udcffutf8"])
 def test_json_stays_on_one_line_and_keeps_the_path(path):
-    line = detect.json_line(detect.result_line(path, row(images.OK, 2), HALF))
+    line = result_lines.json_line(
+        result_lines.result_line(path, row(images.OK, 2), HALF)
+    )
     assert len(line.splitlines()) == 1
     assert line.encode() and json.loads(line)["path"] == path
 
 
 def test_csv_has_a_row_for_each_head():
-    first, second = detect.csv_rows(detect.result_line("x", row(0, 2, 0.25), HALF))
+    first, second = result_lines.csv_rows(
+        result_lines.result_line("x", row(0, 2, 0.25), HALF)
+    )
     before = ["x", "image", "ok", 512, 600]
     none = [None] * 5  # Of a track.
     assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real", *none]
     assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real", *none]
-    assert len(first) == len(detect.CSV_COLUMNS)
-    (empty,) = detect.csv_rows(detect.result_line("x", row(images.NO_HEAD), HALF))
+    assert len(first) == len(result_lines.CSV_COLUMNS)
+    (empty,) = result_lines.csv_rows(
+        result_lines.result_line("x", row(images.NO_HEAD), HALF)
+    )
     assert empty == ["x", "image", "no_head", 512, 600, *[None] * 14]
 
 
@@ -294,7 +301,7 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     assert unread == 1
     shown = capsys.readouterr()
     header, *rows = csv.reader(io.StringIO(shown.out))
-    assert tuple(header) == detect.CSV_COLUMNS
+    assert tuple(header) == result_lines.CSV_COLUMNS
     verdict = header.index("verdict")
     assert [(os.path.basename(row[0]), row[verdict]) for row in rows] == [
         ("bright.jpg", "fake"),

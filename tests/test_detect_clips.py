@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tiny_heads
 
-from dfdetect import cli, detect, files, graphs
+from dfdetect import cli, files, graphs, result_lines
 
 SCHEMA = json.loads(
     (resources.files("dfdetect") / "schema" / "result.schema.json").read_text()
@@ -120,7 +120,7 @@ def test_a_table_has_a_row_for_each_track(graph, mixed, capsys):
     clip = mixed / "b.mp4"
     _, out, _ = run(capsys, clip, mixed / "a.png", "--model", graph, "--csv")
     header, *rows = csv.reader(io.StringIO(out))
-    assert tuple(header) == detect.CSV_COLUMNS
+    assert tuple(header) == result_lines.CSV_COLUMNS
     first, second, picture = (dict(zip(header, row, strict=True)) for row in rows)
     assert [first["kind"], second["kind"], picture["kind"]] == ["video"] * 2 + ["image"]
     assert [first["track"], second["track"], picture["track"]] == ["1", "2", ""]

@@ -7,7 +7,6 @@ the other) and, of ScaNN, `scann/`.
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdetect import manifest
+from dfdetect import files, manifest
 from dfdetect.retrieval import familiarity, searchers
 from dfdetect.retrieval.index import Entry, Index
 
@@ -202,7 +201,7 @@ def _account(directory: str) -> dict[str, dict[str, Any]]:
             relative = os.path.relpath(path, directory).replace(os.sep, "/")
             found[relative] = {
                 "bytes": os.path.getsize(path),
-                "sha256": _sha256(path),
+                "sha256": files.sha256(path),
             }
     return dict(sorted(found.items()))
 
@@ -217,13 +216,8 @@ def _check_file(path: str, wanted: dict[str, Any]) -> None:
             f"the index is damaged: {path} must have {wanted['bytes']} bytes, "
             f"got {size}."
         )
-    if _sha256(path) != wanted["sha256"]:
+    if files.sha256(path) != wanted["sha256"]:
         raise ValueError(f"the index is damaged: {path} has other content.")
-
-
-def _sha256(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _take_place(aside: str, directory: str) -> None:
