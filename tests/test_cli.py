@@ -48,6 +48,10 @@ def test_without_a_command_it_shows_the_help():
         (["--threshold", "nan"], "a number from 0 to 1, not 'nan'"),
         (["--thresh", "0.5"], "unknown arguments: --thresh"),
         (["x.jpg", "--explain"], "--explain needs --output DIR or --report FILE"),
+        (
+            ["x.jpg", "--report", "{tmp}/r.html", "--resume", "{tmp}/j"],
+            "--report does not go with --resume",
+        ),
         (["{tmp}/empty"], "no pictures or clips in {tmp}/empty"),
         (
             ["{tmp}/*.jpg", "{tmp}/empty"],

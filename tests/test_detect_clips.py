@@ -116,6 +116,21 @@ def test_pictures_and_clips_in_their_order(graph, mixed, tmp_path, capsys, valid
         assert sum(capture.read()[0] for _ in range(99)) == count
 
 
+def test_a_report_shows_the_clips_and_their_key_frames(graph, mixed, tmp_path, capsys):
+    report = tmp_path / "report.html"
+    code, _, _ = run(capsys, mixed, "--model", graph, "--report", report)
+    page = report.read_text("utf-8")
+    assert code == cli.UNREAD
+    for name in ("a.png", "b.mp4", "c.mp4", "d.mp4", "e.avi"):
+        assert name in page
+    # One of each line of time, and one beside each name of three tracks.
+    assert page.count('<path class="track ') >= 6
+    # The picture, and six and three frames of the clips that could be read.
+    assert page.count("data:image/jpeg;base64,") >= 10
+    code, _, err = run(capsys, mixed / "d.mp4", "--model", graph, "--report", report)
+    assert code == cli.UNREAD and "no clip that can be decoded" in err
+
+
 def test_a_table_has_a_row_for_each_track(graph, mixed, capsys):
     clip = mixed / "b.mp4"
     _, out, _ = run(capsys, clip, mixed / "a.png", "--model", graph, "--csv")
