@@ -307,7 +307,7 @@ def test_signatures_of_the_saved_graph(saved):
 
 def test_the_loaded_graph_answers_alike(graph, saved):
     loaded = graphs.load(saved)
-    assert loaded.manifest == _description()
+    assert loaded.manifest == graph.manifest
     batch, _ = _mixed_batch()
     image_bytes = tf.constant(batch)
     frames = tf.constant(_picture(_ALL)[None])
@@ -366,7 +366,14 @@ def test_an_empty_batch(graph):
 def test_saving_leaves_nothing_aside(graph, saved):
     base = pathlib.Path(saved).parent
     assert [path.name for path in base.iterdir()] == ["1"]
-    assert json.loads((base / "1/assets/manifest.json").read_text()) == _description()
+    described = json.loads((base / "1/assets/manifest.json").read_text())
+    assert described == graph.manifest
+    embeddings = described.pop("embeddings")
+    assert described == _description()
+    assert {name: x["dimension"] for name, x in embeddings.items()} == {
+        "forgery": _NUM_FEATURES,
+        "content": 13 * _NUM_FEATURES,
+    }
     with pytest.raises(FileExistsError, match="is there already"):
         graph.save(saved)
 

@@ -176,6 +176,8 @@ def test_neighbours_that_are_not_as_near_are_told():
 class _Graph:
     """Saves a folder instead of a graph."""
 
+    manifest = {}
+
     def folded(self, precision):
         return self
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
-from dfdetect import cli
+from dfdetect import cli, cli_parser
 from dfdetect.serving import errors, options, security, service
 
 PREDICT = "/v1/models/half:predict"
@@ -422,7 +422,7 @@ def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
 
 
 def test_the_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
-    parser = cli._Parser()
+    parser = cli_parser.Parser()
     options.add_arguments(parser)
     base = ["--model_base_path", str(tmp_path)]
     assert options.of(parser.parse_args(base)).token == ""
