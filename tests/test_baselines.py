@@ -185,6 +185,22 @@ def test_script_prints_a_table_and_leaves_the_figures(run_script, folder, tmp_pa
     assert page.startswith("# Baselines on labelled_pictures, test\n\n| method |")
 
 
+@pytest.mark.slow
+def test_script_looks_pictures_up(run_script, folder, tmp_path):
+    done = run_script(
+        "train/baseline.py",
+        f"--data_dir={folder}",
+        "--dataset=labelled_pictures",
+        "--retrieval",
+        f"--output={tmp_path / 'found.json'}",
+    )
+    figures = json.loads((tmp_path / "found.json").read_text())
+    assert list(figures["methods"]) == ["harris", "perceptual_hash"]
+    assert done.stdout.splitlines()[0].startswith("| | harris (")
+    for method in figures["methods"].values():
+        assert 0 <= method["copies"]["mirror"]["share"] <= 1
+
+
 @pytest.mark.parametrize(
     "argument,code,message",
     [

@@ -380,3 +380,52 @@ def test_the_script_tells_what_it_needs(run_script, scripted, graph):
         done = run_script("train/index.py", *arguments, check=False)
         assert done.returncode == code and message in done.stderr.splitlines()[-1]
     assert files.find([str(scripted / "index")])[0] == []
+
+
+@pytest.mark.slow
+def test_the_script_measures_what_a_graph_finds(run_script, labelled, graph, tmp_path):
+    folder = pathlib.Path(labelled.data_dir).parents[1]
+    done = run_script(
+        "train/evaluate_retrieval.py",
+        f"--data_dir={folder}",
+        f"--dataset={labelled.info.name}",
+        f"--model={graph}",
+        "--num_copies=5",
+        f"--output={tmp_path / 'found.json'}",
+    )
+    figures = json.loads((tmp_path / "found.json").read_text())
+    assert list(figures["methods"]) == ["content", "forgery", "perceptual_hash"]
+    assert figures["num_copies"] == 5 and figures["num_pool"] == 25
+    assert "5 altered copies among 25 pictures; 12 fakes among 33" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_prints_a_row_for_each_searcher(run_script):
+    done = run_script(
+        "train/benchmark_retrieval.py",
+        *("--sizes=500", "--dimension=32", "--queries=100", "--target_recall=.9"),
+    )
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| 500 |")]
+    names = [row.split(" | ")[1] for row in rows]
+    assert names[:3] == ["brute force", "ScaNN", "ScaNN, tuned"]
+    assert float(rows[0].split(" | ")[3]) == 1.0
+
+
+@pytest.mark.slow
+def test_the_audit_lists_what_is_alike(run_script, labelled, graph, tmp_path):
+    done = run_script(
+        "train/audit.py",
+        f"--data_dir={pathlib.Path(labelled.data_dir).parents[1]}",
+        f"--dataset={labelled.info.name}",
+        f"--model={graph}",
+        "--embeddings",
+        "--min_similarity=.99",
+        f"--output={tmp_path / 'found.json'}",
+        check=False,
+    )
+    found = json.loads((tmp_path / "found.json").read_text())["embedded_duplicates"]
+    assert sorted(found[0]["filename"]) == ["3/real.png"] * 2
+    assert found[0]["similarity"] > 0.999
+    assert (
+        f"## (d) Alike by embedding in two splits: {len(found):,} pairs" in done.stdout
+    )

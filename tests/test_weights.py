@@ -78,6 +78,17 @@ def test_keys_do_not_depend_on_what_was_built_before(tmp_path):
     np.testing.assert_array_equal(first.predict_on_batch(images), second(images))
 
 
+def test_a_fingerprint_is_of_the_values_wherever_they_come_from(tmp_path):
+    model, other = _randomise(_model()), _model(name="another")
+    weights.save(model, tmp_path / "weights.npz")
+    weights.load(other, tmp_path / "weights.npz")
+    assert weights.fingerprint(other) == weights.fingerprint(model)
+    assert len(weights.fingerprint(model)) == 64
+    kernel = other.get_layer("logits").kernel
+    kernel.assign(np.nextafter(kernel.numpy(), np.float32(9)))
+    assert weights.fingerprint(other) != weights.fingerprint(model)
+
+
 def test_compact_halves_kernels_only(tmp_path):
     model = _randomise(_model())
     weights.save(model, tmp_path, compact=True)
