@@ -186,8 +186,10 @@ def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
     assert len(places) == len(heads) == browser.evaluate(MAPS)
     assert found["verdict"] in browser.text("#verdict")
     assert found["verdict"] in browser.text("[role=status]")
-    # No map is of another crop than the graph's.
-    assert "decodes" not in browser.text("#heads")
+    # The map of the face is of no other crop than the graph's. Of what is found in the
+    # background, a few pixels wide, it may be: browsers decode JPEGs a bit differently,
+    # and the page says so.
+    assert "decodes" not in browser.text("#heads").split("Head ")[1]
     # It fits, and fingers meet what they aim at.
     assert browser.evaluate("document.documentElement.scrollWidth") <= SIZES[size][0]
     small = browser.evaluate("""[...document.querySelectorAll('.button, summary')]
