@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import alterations, calibration, images, labels, progress
+from dfdetect import alterations, batched, calibration, images, labels, progress
 from dfdetect.metrics import classification
 
 # Place among all and pixels.
@@ -78,7 +78,7 @@ def measure(
     with progress.Progress(len(places) * len(variants), say, "crop") as shown:
         logits = _logits(
             logits_function,
-            _batches(_decoded(pictures, places), batch_size),
+            batched.batched(_decoded(pictures, places), batch_size),
             variants,
             manifest["image_size"],
             shown.count,
@@ -133,17 +133,6 @@ def _decoded(pictures: Iterable[bytes], places: np.ndarray) -> Iterator[Picture]
     for place, encoded in enumerate(pictures):
         if place in wanted:
             yield place, decode(tf.constant(encoded)).numpy()
-
-
-def _batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    batch = []
-    for picture in pictures:
-        batch.append(picture)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _logits(

@@ -8,12 +8,12 @@ with quality 75 .912; the nearest face of another group is .907 alike in the med
 be looked at, and no proof.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from dfdetect import data
+from dfdetect import batched, data
 from dfdetect.audit.survey import Survey
 from dfdetect.retrieval.index import Entry, Index
 
@@ -82,18 +82,15 @@ def _embedded(
     count: Callable[[str], None],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings of the pictures that have any contrast, and their places."""
-    rows: list[np.ndarray] = []
-    batch: list[bytes] = []
-    for split in builder.info.splits:
-        # In the order of the survey, which is not that of `records`.
-        for example in data.encoded(builder, split).as_numpy_iterator():
-            count(split)
-            batch.append(example["image"])
-            if len(batch) == _BATCH:
-                rows.append(embed(batch))
-                batch = []
-    if batch:
-        rows.append(embed(batch))
+
+    def contents() -> Iterator[bytes]:
+        for split in builder.info.splits:
+            # In the order of the survey, which is not that of `records`.
+            for example in data.encoded(builder, split).as_numpy_iterator():
+                count(split)
+                yield example["image"]
+
+    rows = [embed(batch) for batch in batched.batched(contents(), _BATCH)]
     everything = np.concatenate(rows)
     places = np.flatnonzero(survey.comparable & everything.any(axis=1))
     return everything[places], places

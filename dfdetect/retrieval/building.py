@@ -7,6 +7,7 @@ journal, see `resumable`; both go once the index stands.
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import images, progress, report, resumable
+from dfdetect import batched, images, progress, report, resumable
 from dfdetect.retrieval import embedding, storage
 from dfdetect.retrieval.index import UNKNOWN, Entry, Index
 
@@ -140,7 +141,8 @@ def _embed(
     done = sum(step["pictures"] for step in folder.steps())
     number = sum(1 for _ in folder.steps())
     with progress.Progress(total, say, "picture", done) as shown:
-        for batch in _batches(pictures, done, batch_size):
+        left = itertools.islice(pictures, done, None)
+        for batch in batched.batched(left, batch_size):
             contents, chosen = [], []
             for picture in batch:
                 try:
@@ -186,21 +188,6 @@ def _entries(
             box=tuple(float(x) for x in box) if embedder.of_heads else (),
             thumbnail=thumbnail(image, box, thumbnail_side),
         )
-
-
-def _batches(
-    pictures: Iterable[Picture], done: int, size: int
-) -> Iterator[list[Picture]]:
-    batch = []
-    for number, picture in enumerate(pictures):
-        if number < done:
-            continue
-        batch.append(picture)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def _packed(rows: np.ndarray, entries: list[Entry]) -> bytes:
