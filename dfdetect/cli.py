@@ -76,6 +76,9 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         sources = _sources(paths, output, parser, clips=True)
     if arguments.report:
         _check_report(arguments, sources, parser)
+    index = described = None
+    if arguments.index is not None:
+        index, described = _open_index(arguments.index, parser, bool(arguments.report))
 
     model = _load(arguments.model, arguments.tile)
     if arguments.explain and model.explain is None:
@@ -83,9 +86,8 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     from dfdetect import calibration, clip_findings, detect, explain, live, video
     from dfdetect.retrieval import lookup
 
-    look_up = index = described = None
-    if arguments.index is not None:
-        index, described = _open_index(arguments.index, parser, bool(arguments.report))
+    look_up = None
+    if index is not None and described is not None:
         try:
             look_up = lookup.Lookup(index, described, model)
         except ValueError as error:
