@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import detect, files, images, progress, result_lines
+from dfdetect import batched, detect, files, images, progress, result_lines
 from dfdetect.retrieval import contact_sheet, embedding, lookup
 from dfdetect.retrieval.index import Entry, Index, Neighbour
 
@@ -90,8 +90,7 @@ def queries(
     embedder: embedding.Embedder, sources: Sequence[files.Source]
 ) -> Iterator[Query]:
     """Reads and embeds pictures, in their order."""
-    for start in range(0, len(sources), _BATCH):
-        batch = sources[start : start + _BATCH]
+    for batch in batched.batched(sources, _BATCH):
         contents, problems = zip(*(detect.read(x) for x in batch), strict=True)
         embedded = iter(embedder([x for x in contents if x is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):

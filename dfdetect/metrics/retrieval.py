@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-NUM_RESAMPLES = 1000
+from dfdetect.metrics import bootstrap
 
 
 def recall_at_k(expected: np.ndarray, found: np.ndarray) -> float:
@@ -28,7 +28,7 @@ def recall_at_k(expected: np.ndarray, found: np.ndarray) -> float:
 
 
 def share_with_interval(
-    hits: Sequence[bool] | np.ndarray, groups: Sequence[str] | np.ndarray, seed: int = 0
+    hits: Sequence[bool] | np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """The share of hits, and its 95 % interval by resampling whole groups.
 
@@ -40,18 +40,8 @@ def share_with_interval(
     Returns:
         The share, and both ends; NaN where there is no query, or but one group.
     """
-    hits = np.asarray(hits, float)
+    hits = np.asarray(hits, int)
     if not len(hits):
         return math.nan, (math.nan, math.nan)
-    _, member_of = np.unique(groups, return_inverse=True)
-    counts = np.bincount(member_of)
-    if len(counts) < 2:
-        return float(hits.mean()), (math.nan, math.nan)
-    sums = np.bincount(member_of, hits)
-    generator = np.random.default_rng(seed)
-    weights = generator.multinomial(
-        len(counts), np.full(len(counts), 1 / len(counts)), NUM_RESAMPLES
-    )
-    drawn = (weights @ sums) / (weights @ counts)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(hits.mean()), (float(low), float(high))
+    ends = bootstrap.intervals(hits, hits, groups, ["prevalence"], seed=seed)
+    return float(hits.mean()), ends["prevalence"]

@@ -14,14 +14,15 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
+from dfdetect import served_graph
+from dfdetect.retrieval import graph as index_graph
+
 Arrays = Mapping[str, np.ndarray]
 
 DEFAULT_SIGNATURE = "serving_default"
 
 # Which outputs are wanted is the client's choice, so that there may be very many.
 _MOST_CALLABLES = 64
-
-_SCANN = b"Scann>"  # The names of its operations begin with it.
 
 
 class SavedModel:
@@ -95,12 +96,13 @@ class SavedModel:
 
 def _load(directory, tags, session_config):
     # First, as TensorFlow looks up what functions are made of when they are called.
+    scann = served_graph.SCANN.encode()
     for name in ("saved_model.pb", "saved_model.pbtxt"):
         path = os.path.join(directory, name)
-        if os.path.exists(path) and _SCANN in pathlib.Path(path).read_bytes():
+        if os.path.exists(path) and scann in pathlib.Path(path).read_bytes():
             # Without it, TensorFlow says which operation is missing.
             with contextlib.suppress(ImportError):
-                from scann.scann_ops.py import scann_ops  # noqa: F401
+                index_graph.operations()
     return _load_once(directory, tags, session_config)
 
 
