@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; those of the process when absent.
     """
     parser, commands = cli_parser.build(
-        {"detect": _detect, "search": _search, "serve": _serve}
+        {"detect": _detect, "search": _search, "serve": _serve, "bench": _bench}
     )
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command is None:
@@ -268,18 +268,18 @@ def _check_graph(directory: str, tile: bool, parser: cli_parser.Parser) -> None:
 
 
 def _load(directory: str | None, tile: bool) -> Any:
-    """Loads an exported graph, or builds the one of the default weights.
+    """Loads an exported graph, or the one of the default weights.
 
     Raises:
         FileNotFoundError: The package came without default weights.
     """
     _prepare_tensorflow()
-    from dfdetect import graphs
+    from dfdetect import graph_cache, graphs
 
     if directory is not None:
         return graphs.load(directory)
     try:
-        return graphs.from_directories(tile=tile)
+        return graph_cache.load(tile, _say)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"no default weights: {error.filename} is missing; "
@@ -307,6 +307,17 @@ def _serve(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     except (ValueError, OSError, errors.ServingError) as error:
         print(f"dfdetect serve: {error}", file=sys.stderr)
         return FAILED
+
+
+def _bench(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
+    from dfdetect.benchmark import run
+
+    try:
+        run.run(arguments)
+    except (RuntimeError, ValueError) as error:
+        print(f"dfdetect bench: {error}", file=sys.stderr)
+        return FAILED
+    return 0
 
 
 def _prepare_tensorflow() -> None:

@@ -185,7 +185,101 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
     )
     serve.set_defaults(run=commands_run["serve"])
     options.add_arguments(serve)
-    return parser, {"detect": detect, "search": search, "serve": serve}
+    bench = _add_bench(commands, commands_run["bench"])
+    return parser, {
+        "detect": detect,
+        "search": search,
+        "serve": serve,
+        "bench": bench,
+    }
+
+
+def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
+    bench = commands.add_parser(
+        "bench",
+        allow_abbrev=False,
+        help="measure how fast the graph is on this machine",
+        description="Times the chained graph from encoded bytes to verdicts, its "
+        "stages, and both models alone, in turns; then the start and the memory of "
+        "`dfdetect detect`. Prints tables in Markdown.",
+        epilog="Exit code: 0, 2 usage error, 1 it could not measure.",
+    )
+    bench.set_defaults(run=run)
+    bench.add_argument(
+        "--detector", metavar="DIR", help="model directory; by default our own weights"
+    )
+    bench.add_argument(
+        "--classifier",
+        metavar="DIR|NAME",
+        help="alike; or the name of a classifier (xception, ...) with random weights",
+    )
+    bench.add_argument(
+        "--image_size",
+        metavar="PIXELS",
+        type=_positive,
+        default=299,
+        help="side of the crops of a classifier with random weights (default 299)",
+    )
+    bench.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=["float32", "bfloat16"],
+        help="of the exported graph (default both)",
+    )
+    bench.add_argument(
+        "--batch_size",
+        nargs="+",
+        metavar="N",
+        type=_positive,
+        default=[1, 4, 8, 16],
+        help="pictures at once (default 1 4 8 16)",
+    )
+    bench.add_argument(
+        "--heads",
+        nargs="+",
+        metavar="N",
+        type=_positive,
+        default=[1, 10],
+        help="heads in each picture, up to 10, at batch size 8 (default 1 10)",
+    )
+    bench.add_argument(
+        "--width",
+        metavar="PIXELS",
+        type=_positive,
+        default=640,
+        help="of the pictures, their height is 3/4 of it (default 640)",
+    )
+    bench.add_argument(
+        "--threads",
+        nargs="+",
+        metavar="N",
+        type=int,
+        default=[0],
+        help="of TensorFlow, each in a process of its own; 0 is its own choice "
+        "(default)",
+    )
+    bench.add_argument(
+        "--rounds",
+        metavar="N",
+        type=_positive,
+        default=10,
+        help="calls of each case; the median counts (default 10)",
+    )
+    bench.add_argument(
+        "--start",
+        metavar="N",
+        type=int,
+        default=3,
+        help="starts of `dfdetect detect` to time, 0 for none (default 3)",
+    )
+    bench.add_argument(
+        "--compare",
+        action="store_true",
+        help="measure beside it Keras's predict, onnxruntime, OpenVINO and MTCNN, of "
+        "what is installed (pip install 'dfdetect[bench]')",
+    )
+    return bench
 
 
 def _positive(text: str) -> int:

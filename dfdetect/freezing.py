@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
-from dfdetect import bfloat16
+from dfdetect import bfloat16, fusing
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -43,9 +43,10 @@ def fold(function: Any, precision: str = "float32") -> Callable:
         concrete, lower_control_flow=False
     )
     names = [tensor.name for tensor in frozen.outputs]
-    graph = _simplified(frozen)
+    ends = [name.split(":")[0] for name in names]
+    graph = fusing.fuse(_simplified(frozen), ends)
     if precision == "bfloat16":
-        graph = bfloat16.lower(graph, [name.split(":")[0] for name in names])
+        graph = bfloat16.lower(graph, ends)
     _rename_functions(graph, f"_folded_{next(_COUNTER)}")
     imported = tf.compat.v1.wrap_function(
         lambda: tf.graph_util.import_graph_def(graph, name=""), []

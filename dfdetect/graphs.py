@@ -53,12 +53,24 @@ def from_directories(
         FileNotFoundError: A directory lacks a file.
         ValueError: A manifest or weights do not fit.
     """
-    detector_model, detector_manifest = model_directory.load_detector(detector)
-    classifier_model, classifier_manifest = model_directory.load_classifier(classifier)
-    detector_manifest |= {
-        "tile_size": detector_manifest["image_size"] if tile else None,
+    detector_model, described = model_directory.load_detector(detector)
+    described |= {
+        "tile_size": described["image_size"] if tile else None,
         "soft_nms_sigma": soft_nms_sigma,
     }
+    return chained(
+        (detector_model, described), model_directory.load_classifier(classifier), index
+    )
+
+
+def chained(
+    detector: model_directory.Loaded,
+    classifier: model_directory.Loaded,
+    index: index_graph.Neighbours | None = None,
+) -> pipeline.DeepfakePipeline:
+    """Chains two models with their manifests; see `from_directories`."""
+    detector_model, detector_manifest = detector
+    classifier_model, classifier_manifest = classifier
     description = {
         "kind": "pipeline",
         "format": pipeline.FORMAT,

@@ -135,12 +135,8 @@ def find(
         "num_heads": tf.TensorSpec([None], tf.int32),
     }
 
-    def letterbox(one: tf.Tensor) -> tf.Tensor:
-        return images.letterbox(images.unpack(one), size)
-
     def look(packed: tf.Tensor) -> chunks.Outputs:
-        picture = tf.TensorSpec([size, size, 3])
-        return detect(chunks.one_by_one(letterbox, packed, picture))
+        return detect(letterboxed(packed, size))
 
     def look_closely(packed: tf.Tensor) -> chunks.Outputs:
         found = tiles.find(detect, images.unpack(packed[0]), described, at_once)
@@ -161,6 +157,23 @@ def find(
     pixels = tf.cast(extents[:, None], tf.float32)
     sides = tf.reduce_max((boxes[..., 2:] - boxes[..., :2]) * pixels, axis=-1)
     return {**found, "boxes": boxes, "sides": sides}
+
+
+def letterboxed(packed: tf.Tensor, size: int) -> tf.Tensor:
+    """What the detector sees of pictures.
+
+    Args:
+        packed: Pictures of `images.decode`, string `[B]`, all of them readable.
+        size: See `images.letterbox`.
+
+    Returns:
+        float32 `[B, size, size, 3]`.
+    """
+    return chunks.one_by_one(
+        lambda one: images.letterbox(images.unpack(one), size),
+        packed,
+        tf.TensorSpec([size, size, 3]),
+    )
 
 
 def crops(

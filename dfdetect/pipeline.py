@@ -8,8 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, content, explain, freezing, heads, images, manifest
-from dfdetect.models import classifier as classifiers
+from dfdetect import chunks, heads, images, manifest, model_functions
 from dfdetect.models import weights
 from dfdetect.retrieval import embedding, graph
 
@@ -40,6 +39,7 @@ class DeepfakePipeline(tf.Module):
         description: Manifest of kind "pipeline". Its `min_head_size` is the least
             longer side, in pixels of the original, of a head that is judged.
         index: Known pictures in whose midst `neighbours` looks for heads.
+        functions: Of the two models; made of them when absent.
 
     Raises:
         ValueError: The manifest is incomplete or disagrees with a model, or the index
@@ -52,6 +52,7 @@ class DeepfakePipeline(tf.Module):
         classifier: keras.Model,
         description: dict[str, Any],
         index: graph.Neighbours | None = None,
+        functions: model_functions.ModelFunctions | None = None,
     ) -> None:
         super().__init__(name="deepfake_pipeline")
         check(description)
@@ -72,18 +73,16 @@ class DeepfakePipeline(tf.Module):
         ]
         # Behind a function, so that the models themselves are not tracked.
         self._models = lambda: (detector, classifier)
-        forgery = classifiers.embedding_model(classifier)
-        content_of, content_size = content.embedder(classifier)
+        self.functions = functions or model_functions.of(
+            detector, classifier, description
+        )
         fingerprint = weights.fingerprint(classifier)
         self.manifest: dict[str, Any] = {
             **description,
             # What an index must know of them, by their names.
             "embeddings": {
-                "forgery": {
-                    "fingerprint": fingerprint,
-                    "dimension": forgery.output_shape[-1],
-                },
-                "content": {"fingerprint": fingerprint, "dimension": content_size},
+                kind: {"fingerprint": fingerprint, "dimension": dimension}
+                for kind, dimension in self.functions.dimensions.items()
             },
         }
         self._index = index
@@ -100,24 +99,6 @@ class DeepfakePipeline(tf.Module):
             self.manifest["index"] = index.describe()
             spec = tf.TensorSpec([None], tf.string, "image_bytes")
             self.neighbours = _signature(spec)(self._neighbours)
-        # The pipeline decides how many heads there may be.
-        self._detector_manifest = {
-            **description["detector"],
-            "max_detections": description["max_detections"],
-        }
-        self._find_heads = heads.detector_function(
-            detector,
-            self._detector_manifest,
-            description["detector"]["score_threshold"],
-        )
-        self._judge = self._classifier_function(classifier)
-        self._describe = {
-            "forgery": self._embedder_function(
-                lambda crops: tf.math.l2_normalize(forgery(crops, training=False), -1)
-            ),
-            "content": self._embedder_function(content_of),
-        }
-        self._explain = self._explainer_function(classifier)
 
     @property
     def classifier(self) -> keras.Model:
@@ -169,7 +150,7 @@ class DeepfakePipeline(tf.Module):
         """
 
         specs = {"fake_probability": _spec()}
-        found = self._of_crops(self._judge, image_bytes, specs)
+        found = self._of_crops(self.functions.judge, image_bytes, specs)
         return _nan_unless_read(found)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
@@ -183,7 +164,7 @@ class DeepfakePipeline(tf.Module):
         """
         size = self.manifest["classifier"]["image_size"]
         specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
-        found = self._of_crops(self._explain, image_bytes, specs)
+        found = self._of_crops(self.functions.explain, image_bytes, specs)
         return _nan_unless_read(found)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
@@ -226,20 +207,13 @@ class DeepfakePipeline(tf.Module):
     def folded(self, precision: str = "float32") -> "DeepfakePipeline":
         """The same graph with its weights as constants; see `freezing`.
 
-        With "bfloat16", embeddings and explanations stay in float32: an index made with
-        either precision stays valid, and a gradient needs the digits.
-
         Args:
-            precision: One of `freezing.PRECISIONS`; its manifest tells.
+            precision: One of `freezing.PRECISIONS`; its manifest tells. Not of
+                everything, see `model_functions.ModelFunctions.folded`.
         """
         described = {**self.manifest, "precision": precision}
-        other = DeepfakePipeline(*self._models(), described, self._index)
-        other._find_heads = freezing.fold(self._find_heads, precision)
-        other._judge = freezing.fold(self._judge, precision)
-        other._describe = {
-            name: freezing.fold(function) for name, function in self._describe.items()
-        }
-        other._explain = freezing.fold(self._explain)
+        functions = self.functions.folded(precision)
+        other = DeepfakePipeline(*self._models(), described, self._index, functions)
         other._variables = []
         return other
 
@@ -299,7 +273,10 @@ class DeepfakePipeline(tf.Module):
         found = self._find(packed, status)
         judged = found.judged
         probabilities = chunks.by_chunks(
-            self._judge, [found.crops], _CROPS_AT_ONCE, {"fake_probability": _spec()}
+            self.functions.judge,
+            [found.crops],
+            _CROPS_AT_ONCE,
+            {"fake_probability": _spec()},
         )
         of_heads = tf.tensor_scatter_nd_update(
             tf.where(found.is_head, float("nan"), 0.0),
@@ -322,7 +299,7 @@ class DeepfakePipeline(tf.Module):
         """The outputs of `neighbours` for some pictures of `images.decode`."""
         assert self._index is not None
         found = self._find(packed, status)
-        describe = self._describe[self._index.embedding["kind"]]
+        describe = self.functions.describe[self._index.embedding["kind"]]
         specs = {"embedding": _spec([self._index.embedding["dimension"]])}
         crops = chunks.by_chunks(describe, [found.crops], _CROPS_AT_ONCE, specs)
         outputs = {
@@ -346,7 +323,10 @@ class DeepfakePipeline(tf.Module):
         readable = tf.where(status == images.OK)
         packed = tf.gather_nd(packed, readable)
         found = heads.find(
-            self._find_heads, packed, self._detector_manifest, _PICTURES_AT_ONCE
+            self.functions.find_heads,
+            packed,
+            model_functions.detector_settings(self.manifest),
+            _PICTURES_AT_ONCE,
         )
         boxes, num_heads = found["boxes"], found["num_heads"]
         is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
@@ -362,7 +342,7 @@ class DeepfakePipeline(tf.Module):
 
     def _embed(self, kind: str, image_bytes: tf.Tensor) -> chunks.Outputs:
         specs = {"embedding": _spec([self.manifest["embeddings"][kind]["dimension"]])}
-        found = self._of_crops(self._describe[kind], image_bytes, specs)
+        found = self._of_crops(self.functions.describe[kind], image_bytes, specs)
         return {"embedding": found["embedding"]}
 
     def _of_crops(
@@ -396,37 +376,6 @@ class DeepfakePipeline(tf.Module):
         specs_of_all = {**specs, "status": _spec(dtype=tf.int32)}
         return chunks.by_chunks(look, [image_bytes], _PICTURES_AT_ONCE, specs_of_all)
 
-    # The models as functions, each traced once for all signatures.
-
-    def _classifier_function(self, classifier: keras.Model) -> Callable:
-        described = self.manifest["classifier"]
-
-        def judge(crops: tf.Tensor) -> chunks.Outputs:
-            logits = classifier(crops, training=False)[:, 0]
-            return {"fake_probability": tf.sigmoid(logits / described["temperature"])}
-
-        return _signature(_pictures(described["image_size"]))(judge)
-
-    def _embedder_function(
-        self, embed: Callable[[tf.Tensor], tf.Tensor]
-    ) -> Callable[[tf.Tensor], chunks.Outputs]:
-        size = self.manifest["classifier"]["image_size"]
-        return _signature(_pictures(size))(lambda crops: {"embedding": embed(crops)})
-
-    def _explainer_function(self, classifier: keras.Model) -> Callable:
-        described = self.manifest["classifier"]
-        heat_maps = explain.heat_maps(classifier)
-
-        def show(crops: tf.Tensor) -> chunks.Outputs:
-            found = heat_maps(crops)
-            logits = found["fake_logit"]
-            return {
-                "heat_map": found["heat_map"],
-                "fake_probability": tf.sigmoid(logits / described["temperature"]),
-            }
-
-        return _signature(_pictures(described["image_size"]))(show)
-
 
 def check(description: dict[str, Any]) -> None:
     """Refuses a manifest of a graph that this version cannot make or call.
@@ -455,7 +404,3 @@ def _spec(
     shape: list[int] | None = None, dtype: tf.DType = tf.float32
 ) -> tf.TensorSpec:
     return tf.TensorSpec([None, *(shape or [])], dtype)
-
-
-def _pictures(size: int) -> tf.TensorSpec:
-    return tf.TensorSpec([None, size, size, 3], tf.float32)

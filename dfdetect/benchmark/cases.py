@@ -1,0 +1,155 @@
+"""What the benchmark calls: the chained graph, its stages, the bare models, the peers."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import graphs, heads, images, model_directory, pipeline
+from dfdetect.benchmark import peers, pictures
+from dfdetect.models import classifier as classifiers
+
+# A call, and how many pictures it judges.
+Case = tuple[Callable[[], object], int]
+
+
+class Bench:
+    """The models that are measured, and the pictures.
+
+    Args:
+        detector: The detector and its manifest.
+        classifier: Alike.
+        width: Of the drawn pictures, in pixels.
+    """
+
+    def __init__(
+        self,
+        detector: model_directory.Loaded,
+        classifier: model_directory.Loaded,
+        width: int,
+    ) -> None:
+        self._models = (detector[0], classifier[0])
+        self._plain = graphs.chained(detector, classifier)
+        self._width = width
+
+    @functools.lru_cache(maxsize=None)  # noqa: B019 - it lives as long as the process.
+    def graph(self, precision: str) -> pipeline.DeepfakePipeline:
+        """The graph as it is exported."""
+        return self._plain.folded(precision)
+
+    def chained(self, precision: str, batch_size: int, num_heads: int) -> Case:
+        """From encoded bytes to verdicts."""
+        graph = self.graph(precision)
+        batch = tf.constant(self._pictures(batch_size, num_heads))
+        found = graph.detect(batch)["num_heads"].numpy()
+        if (found < num_heads).any():
+            raise ValueError(
+                f"the detector must find the {num_heads} heads of each drawn picture, "
+                f"got {found.tolist()}: it cannot be measured with them."
+            )
+        return lambda: graph.detect(batch)["status"].numpy(), batch_size
+
+    def alone(self, batch_size: int) -> dict[str, Case]:
+        """Both models as plain Keras `tf.function`s of pixels, one head a picture."""
+        found = {}
+        for name, model in zip(("detector", "classifier"), self._models, strict=True):
+            call = tf.function(
+                functools.partial(model, training=False), autograph=False
+            )
+            pixels = tf.random.uniform([batch_size, *model.input_shape[1:]], 0, 255)
+            found[name] = (functools.partial(_run, call, pixels), batch_size)
+        return found
+
+    def stages(self, precision: str, batch_size: int) -> dict[str, Case]:
+        """The parts of the chain one by one, one head a picture."""
+        graph = self.graph(precision)
+        functions, described = graph.functions, graph.manifest
+        size = described["detector"]["image_size"]
+        encoded = tf.constant(self._pictures(batch_size, 1))
+
+        decode = tf.function(images.decode, autograph=False)
+        packed, _ = decode(encoded)
+
+        @functools.partial(tf.function, autograph=False)
+        def letterbox(packed: tf.Tensor) -> tf.Tensor:
+            return heads.letterboxed(packed, size)
+
+        letterboxes = letterbox(packed)
+        found = graph.detect(encoded)
+        judged = tf.sequence_mask(found["num_heads"], described["max_detections"])
+
+        @functools.partial(tf.function, autograph=False)
+        def cut(packed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+            described_classifier = described["classifier"]
+            return heads.crops(
+                packed,
+                boxes,
+                judged,
+                described_classifier["image_size"],
+                described_classifier["crop_margin"],
+            )
+
+        crops = cut(packed, found["boxes"])
+        calls: dict[str, Callable[[], Any]] = {
+            "decoding": lambda: decode(encoded)[1].numpy(),
+            "letterboxing": lambda: _run(letterbox, packed),
+            "detector and suppression": lambda: _run(functions.find_heads, letterboxes),
+            "crops": lambda: _run(cut, packed, found["boxes"]),
+            "classifier": lambda: _run(functions.judge, crops),
+        }
+        return {name: (call, batch_size) for name, call in calls.items()}
+
+    def peers(
+        self, batch_size: int, folder: str, say: Callable[[str], None]
+    ) -> dict[str, Case]:
+        """What else runs these models, of what is installed; says what is missing.
+
+        Args:
+            batch_size: Pictures of one head each.
+            folder: For exports.
+            say: Prints a line.
+        """
+        detector, classifier = self._models
+        described = self._plain.manifest
+        made: dict[str, Callable[[], peers.Peer]] = {
+            "Keras predict, NumPy between": lambda: peers.keras_predict(
+                detector, classifier, described
+            ),
+            "onnxruntime, NumPy between": lambda: peers.onnxruntime(
+                detector, classifier, described, folder
+            ),
+            "OpenVINO f32, NumPy between": lambda: peers.openvino(
+                detector, classifier, described, folder, "f32"
+            ),
+            "OpenVINO bf16, NumPy between": lambda: peers.openvino(
+                detector, classifier, described, folder, "bf16"
+            ),
+            "MTCNN, Keras predict": lambda: peers.mtcnn(classifier, described),
+        }
+        batch = self._pictures(batch_size, 1)
+        found = {}
+        for name, make in made.items():
+            try:
+                peer = make()
+            except ImportError as error:
+                say(f"{name}: {error}")
+                continue
+            found[name] = (functools.partial(peer, batch), batch_size)
+        return found
+
+    def _pictures(self, count: int, num_heads: int) -> list[bytes]:
+        return pictures.drawn(count, num_heads, self._width)
+
+
+def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:
+    """Calls, and waits for the first output."""
+    return tf.nest.flatten(call(*tensors))[0].numpy()
+
+
+def random_classifier(name: str, image_size: int) -> model_directory.Loaded:
+    """A classifier of no training, which is as fast as a trained one."""
+    _, described = model_directory.load_classifier()
+    described |= {"model": name, "image_size": image_size}
+    return classifiers.build(name, image_size), described

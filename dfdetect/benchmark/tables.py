@@ -1,0 +1,105 @@
+"""The figures of the benchmark as tables in Markdown."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+Rows = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def of_graph(rows: Rows, main_batch: int) -> Iterator[str]:
+    """Lines on one process of `worker`.
+
+    Args:
+        rows: What it measured.
+        main_batch: The batch size of stages, heads and peers.
+    """
+    alone: dict[int, float] = {}
+    for row in rows["alone"]:
+        batch = row["key"][1]
+        alone[batch] = alone.get(batch, 0) + row["median"]
+    yield from table(
+        ["models alone, Keras tf.function", "batch", "ms a picture", "at best"],
+        ([*row["key"], *_milliseconds(row)] for row in rows["alone"]),
+    )
+    yield from table(
+        ["bytes to verdicts", "batch", "heads", "ms a picture", "at best"]
+        + ["pictures/s", "times both models alone"],
+        (
+            [*row["key"], *_milliseconds(row), f"{1 / row['median']:.1f}"]
+            # The models alone have one head a picture.
+            + [_ratio(row["median"], alone.get(batch) if heads == 1 else None)]
+            for row in rows["chained"]
+            for _, batch, heads in [row["key"]]
+        ),
+    )
+    sums: dict[str, float] = {}
+    for row in rows["stages"]:
+        precision = row["key"][0]
+        sums[precision] = sums.get(precision, 0) + row["median"]
+    yield from table(
+        ["stage by itself", f"ms a picture, batch {main_batch}", "at best", "share"],
+        (
+            [", ".join(row["key"][::-1]), *_milliseconds(row)]
+            + [f"{row['median'] / sums[row['key'][0]]:.0%}"]
+            for row in rows["stages"]
+        ),
+    )
+    if "peers" in rows:
+        ours = [row for row in rows["chained"] if row["key"][1:] == [main_batch, 1]]
+        columns = [f"times dfdetect {row['key'][0]}" for row in ours]
+        yield from table(
+            [f"instead, batch {main_batch}", "ms a picture", "at best", *columns],
+            (
+                [*row["key"], *_milliseconds(row)]
+                + [_ratio(row["median"], one["median"]) for one in ours]
+                for row in rows["peers"]
+            ),
+        )
+
+
+def of_processes(
+    start: Mapping[str, float], runs: Mapping[int, Mapping[str, float]]
+) -> Iterator[str]:
+    """Lines on whole processes.
+
+    Args:
+        start: See `processes.cold_start`.
+        runs: What `processes.detect` gave for each batch size.
+    """
+    base = start["import tensorflow"]
+    yield from table(
+        ["to the first line", "seconds", "times import tensorflow"],
+        [
+            ["`python -c 'import tensorflow'`", f"{base:.1f}", "1.00"],
+            ["`dfdetect detect PICTURE`", f"{start['dfdetect detect']:.1f}"]
+            + [f"{start['ratio']:.2f}"],
+        ],
+    )
+    yield from table(
+        ["`dfdetect detect FOLDER`, batch", "pictures", "heads", "seconds"]
+        + ["pictures/s after the first line", "peak memory, MiB"],
+        (
+            [batch, run["pictures"], run["heads"], f"{run['seconds']:.1f}"]
+            # Lines come in batches; the first also pays for the start.
+            + [f"{(run['pictures'] - batch) / (run['seconds'] - run['first']):.1f}"]
+            + [f"{run['peak']:.0f}"]
+            for batch, run in runs.items()
+        ),
+    )
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+    """The lines of one table, and an empty one."""
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{'---|' * len(heads)}"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+    yield ""
+
+
+def _milliseconds(row: Mapping[str, Any]) -> list[str]:
+    return [f"{1000 * row[name]:.1f}" for name in ("median", "best")]
+
+
+def _ratio(one: float, base: float | None) -> str:
+    return f"{one / base:.2f}" if base else ""

@@ -1,0 +1,48 @@
+"""Times calls in turns."""
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Hashable, Mapping
+from typing import TypeVar
+
+from dfdetect import progress
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+    """Seconds that a call took: the median of all rounds, and the least."""
+
+    median: float
+    best: float
+
+
+def in_turns(
+    cases: Mapping[_Key, Callable[[], object]],
+    rounds: int,
+    say: Callable[[str], None],
+    warm_up: int = 2,
+) -> dict[_Key, Timing]:
+    """Calls each case once a round, so that all share what else the machine does.
+
+    Args:
+        cases: What to call, by name; returns once its result is there.
+        rounds: Calls of each that are timed.
+        say: Prints a line.
+        warm_up: Rounds before them, which trace and fill caches.
+    """
+    took: dict[_Key, list[float]] = {key: [] for key in cases}
+    with progress.Progress(warm_up + rounds, say, "round") as shown:
+        for turn in range(warm_up + rounds):
+            for key, call in cases.items():
+                start = time.perf_counter()
+                call()
+                if turn >= warm_up:
+                    took[key].append(time.perf_counter() - start)
+            shown.count("warm-up" if turn < warm_up else "timed")
+    return {
+        key: Timing(statistics.median(seconds), min(seconds))
+        for key, seconds in took.items()
+    }
