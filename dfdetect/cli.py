@@ -326,6 +326,9 @@ def _prepare_tensorflow() -> None:
     Nor is what FFmpeg and OpenCV say of each clip that is damaged.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TensorFlow leaves oneDNN off where a processor has no AVX512. Our graph takes half
+    # the time with it there, too.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # The graph is TensorFlow whatever backend Keras is set to.

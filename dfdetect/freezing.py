@@ -35,8 +35,7 @@ def fold(function: Any, precision: str = "float32") -> Callable:
     Raises:
         ValueError: The precision is unknown.
     """
-    if precision not in PRECISIONS:
-        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
+    check_precision(precision)
     concrete = function.get_concrete_function()
     # Loops stay functions: what follows looks at one level at a time.
     frozen = convert_to_constants.convert_variables_to_constants_v2(
@@ -58,6 +57,16 @@ def fold(function: Any, precision: str = "float32") -> Callable:
             [imported.graph.get_tensor_by_name(name) for name in names],
         ),
     )
+
+
+def check_precision(precision: str) -> None:
+    """Refuses what is none of `PRECISIONS`.
+
+    Raises:
+        ValueError: The precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
 
 
 def _simplified(frozen: Any) -> tf.compat.v1.GraphDef:

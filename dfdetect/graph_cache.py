@@ -6,6 +6,7 @@ an installed package may be read-only, and is not ours to grow.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -16,49 +17,105 @@ from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import graphs
+from dfdetect import graphs, manifest, pipeline
 
 _PACKAGE = pathlib.Path(__file__).parent
-_KEPT = 4  # Graphs of other versions and settings; a graph takes some 50 MB.
+_KEPT = 4  # Graphs of other versions and settings; each takes up to 120 MB.
 
 
-def load(tile: bool, say: Callable[[str], None]) -> Any:
-    """Loads the graph of the default weights, and makes it where there is none yet.
+class CachedPipeline:
+    """Called like the `pipeline.DeepfakePipeline` of the default weights.
+
+    Each signature is loaded when it is called first, and made then where it is not
+    kept yet.
 
     Args:
+        directory: Where it is kept; None where it cannot be.
         tile: See `graphs.from_directories`.
         say: Prints a line.
 
-    Returns:
-        A `graphs.LoadedPipeline`, or, where it cannot be kept, a
-        `pipeline.DeepfakePipeline`.
+    Attributes:
+        manifest: Its manifest, of kind "pipeline".
+        neighbours: None; it has no index.
 
     Raises:
         FileNotFoundError: The package came without default weights.
     """
+
+    def __init__(
+        self, directory: pathlib.Path | None, tile: bool, say: Callable[[str], None]
+    ) -> None:
+        self._directory = directory
+        self._tile = tile
+        self._say = say
+        self.manifest = self._read_manifest()
+        self.neighbours = None
+        for name, method in pipeline.SIGNATURES.items():
+            setattr(self, method, _Signature(functools.partial(self._load, name)))
+
+    def _read_manifest(self) -> dict[str, Any]:
+        if self._directory:
+            with contextlib.suppress(FileNotFoundError, ValueError):
+                return manifest.read(self._directory, "pipeline")
+        described = self._made.manifest
+        if self._directory:
+            with contextlib.suppress(OSError):
+                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                manifest.write(self._directory, described)
+                _drop_oldest(self._directory.parent)
+        return described
+
+    @functools.cached_property
+    def _made(self) -> pipeline.DeepfakePipeline:
+        """The graph, made of the models."""
+        self._say("preparing the default weights; the next start will be faster")
+        return graphs.from_directories(tile=self._tile).folded()
+
+    def _load(self, name: str) -> Callable[..., Any]:
+        """One signature, from disk or else made and kept."""
+        method = pipeline.SIGNATURES[name]
+        if not self._directory:
+            return getattr(self._made, method)
+        kept = self._directory / name
+        if kept.is_dir():
+            try:
+                graph = tf.saved_model.load(str(kept))
+                os.utime(self._directory)
+                function = getattr(graph, method)
+                function.graph = graph  # The function alone does not keep it alive.
+                return function
+            except (AttributeError, ValueError, OSError, tf.errors.OpError):
+                # Damaged, by a full disk say: it is made anew.
+                shutil.rmtree(kept, ignore_errors=True)
+        # A full disk, say, or another process was faster: what was made answers, too.
+        with contextlib.suppress(OSError, tf.errors.OpError):
+            self._made.save(str(kept), [name])
+        return getattr(self._made, method)
+
+
+class _Signature:
+    """A function that is loaded when it is called first."""
+
+    def __init__(self, load: Callable[[], Callable[..., Any]]) -> None:
+        self._load = load
+
+    @functools.cached_property
+    def _function(self) -> Callable[..., Any]:
+        return self._load()
+
+    def __call__(self, batch: tf.Tensor) -> dict[str, tf.Tensor]:
+        return self._function(batch)
+
+
+def load(tile: bool, say: Callable[[str], None]) -> CachedPipeline:
+    """The graph of the default weights; see `CachedPipeline`."""
     directory = folder() / _key(tile)
     # Without a home there is no absolute path, and nowhere to keep it.
-    if directory.is_absolute() and directory.is_dir():
-        try:
-            model = graphs.load(str(directory))
-            os.utime(directory)
-            return model
-        except (ValueError, OSError, tf.errors.OpError):
-            # Cut short, by a full disk say: it is made anew.
-            shutil.rmtree(directory, ignore_errors=True)
-    say("preparing the graph of the default weights; the next start is faster")
-    graph = graphs.from_directories(tile=tile).folded()
-    if directory.is_absolute():
-        # A full disk, say, or another process was faster: this one answers as well.
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            graph.save(str(directory))
-            _drop_oldest(directory.parent)
-    return graph
+    return CachedPipeline(directory if directory.is_absolute() else None, tile, say)
 
 
 def folder() -> pathlib.Path:
-    """Where the graphs lie: `$XDG_CACHE_HOME/dfdetect`, by default below ~/.cache."""
+    """Where graphs are kept: `$XDG_CACHE_HOME/dfdetect`, by default below ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     return pathlib.Path(os.path.expanduser(base)) / "dfdetect"
 

@@ -1,6 +1,7 @@
 """The models of a graph as functions, each traced once for all signatures."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,21 +35,34 @@ class ModelFunctions:
     explain: Function
 
     def folded(self, precision: str) -> "ModelFunctions":
-        """The same without variables, see `freezing`.
+        """The same without variables, see `freezing`; each is folded once it is called.
 
         With "bfloat16", embeddings and explanations stay in float32: an index made with
         either precision stays valid, and a gradient needs the digits.
+
+        Raises:
+            ValueError: The precision is unknown.
         """
+        freezing.check_precision(precision)
         return dataclasses.replace(
             self,
-            find_heads=freezing.fold(self.find_heads, precision),
-            judge=freezing.fold(self.judge, precision),
+            find_heads=_folded(self.find_heads, precision),
+            judge=_folded(self.judge, precision),
             describe={
-                kind: freezing.fold(function)
-                for kind, function in self.describe.items()
+                kind: _folded(function) for kind, function in self.describe.items()
             },
-            explain=freezing.fold(self.explain),
+            explain=_folded(self.explain),
         )
+
+
+def _folded(function: Function, precision: str = "float32") -> Function:
+    @functools.cache
+    def folded() -> Function:
+        # Outside of the graph that is being traced when it is called first.
+        with tf.init_scope():
+            return freezing.fold(function, precision)
+
+    return lambda pictures: folded()(pictures)
 
 
 def of(

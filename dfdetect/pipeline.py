@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,6 +13,16 @@ from dfdetect.models import weights
 from dfdetect.retrieval import embedding, graph
 
 FORMAT = 1  # Of the graph's signatures and manifest.
+
+# Those that every graph has, and the methods that they are.
+SIGNATURES = {
+    "serving_default": "detect",
+    "frames": "detect_frames",
+    "classify_crops": "classify_crops",
+    "embed": "embed",
+    "embed_content": "embed_content",
+    "explain": "explain",
+}
 
 # They bound the memory that a call takes, whatever its batch: so many decoded pictures
 # and their heads, and so many crops in the classifier. Models gain little beyond.
@@ -28,9 +38,8 @@ def _signature(spec: tf.TensorSpec) -> Callable:
 class DeepfakePipeline(tf.Module):
     """Finds heads and says how likely each one is a deepfake.
 
-    The methods `detect`, `detect_frames`, `classify_crops`, `embed`, `embed_content`,
-    `explain` and, with an index, `neighbours` are the signatures `serving_default`,
-    `frames`, and of their own names, of the graph that `save` writes.
+    The methods of `SIGNATURES` and, with an index, `neighbours` are the signatures of
+    the graph that `save` writes.
 
     Args:
         detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
@@ -86,7 +95,6 @@ class DeepfakePipeline(tf.Module):
             },
         }
         self._index = index
-        # Not a method: TensorFlow would save it without an index, too.
         self.neighbours: Callable[[tf.Tensor], chunks.Outputs] | None = None
         if index is not None:
             margin = description["classifier"]["crop_margin"]
@@ -217,11 +225,13 @@ class DeepfakePipeline(tf.Module):
         other._variables = []
         return other
 
-    def save(self, directory: str) -> None:
+    def save(self, directory: str, names: Sequence[str] | None = None) -> None:
         """Writes the graph, aside and then renamed, with its manifest in the assets.
 
         Args:
             directory: New folder; a number for TensorFlow Serving.
+            names: Signatures to write, of `SIGNATURES` and "neighbours"; by default all
+                that it has.
 
         Raises:
             FileExistsError: The folder is there already.
@@ -232,18 +242,18 @@ class DeepfakePipeline(tf.Module):
         parent, name = os.path.split(directory)
         # Not a number, so that no server takes it for a version.
         aside = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
-        signatures = {
-            "serving_default": self.detect,
-            "frames": self.detect_frames,
-            "classify_crops": self.classify_crops,
-            "embed": self.embed,
-            "embed_content": self.embed_content,
-            "explain": self.explain,
-        }
+        methods = {**SIGNATURES}
         if self.neighbours is not None:
-            signatures["neighbours"] = self.neighbours
+            methods["neighbours"] = "neighbours"
+        # Not the pipeline itself: TensorFlow would write all of it.
+        exported = tf.Module()
+        exported.weights = self._variables
+        signatures = {}
+        for signature in names or methods:
+            signatures[signature] = getattr(self, methods[signature])
+            setattr(exported, methods[signature], signatures[signature])
         try:
-            tf.saved_model.save(self, aside, signatures=signatures)
+            tf.saved_model.save(exported, aside, signatures=signatures)
             manifest.write(os.path.join(aside, "assets"), self.manifest)
             os.rename(aside, directory)
         finally:

@@ -1,4 +1,4 @@
-"""What the benchmark calls: the chained graph, its stages, the bare models, the peers."""
+"""What the benchmark calls: the chained graph, its stages, both models, the peers."""
 
 import functools
 from collections.abc import Callable
@@ -34,7 +34,7 @@ class Bench:
         self._plain = graphs.chained(detector, classifier)
         self._width = width
 
-    @functools.lru_cache(maxsize=None)  # noqa: B019 - it lives as long as the process.
+    @functools.cache  # noqa: B019 - it lives as long as the process.
     def graph(self, precision: str) -> pipeline.DeepfakePipeline:
         """The graph as it is exported."""
         return self._plain.folded(precision)
@@ -53,7 +53,7 @@ class Bench:
 
     def alone(self, batch_size: int) -> dict[str, Case]:
         """Both models as plain Keras `tf.function`s of pixels, one head a picture."""
-        found = {}
+        found: dict[str, Case] = {}
         for name, model in zip(("detector", "classifier"), self._models, strict=True):
             call = tf.function(
                 functools.partial(model, training=False), autograph=False
@@ -129,7 +129,7 @@ class Bench:
             "MTCNN, Keras predict": lambda: peers.mtcnn(classifier, described),
         }
         batch = self._pictures(batch_size, 1)
-        found = {}
+        found: dict[str, Case] = {}
         for name, make in made.items():
             try:
                 peer = make()

@@ -46,13 +46,7 @@ class Chain:
 
     def __call__(self, pictures: list[bytes]) -> list[np.ndarray]:
         """The fake probabilities of the heads of each picture, in no order."""
-        decoded = [
-            cv2.cvtColor(
-                cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR),
-                cv2.COLOR_BGR2RGB,
-            )
-            for one in pictures
-        ]
+        decoded = [decode(one) for one in pictures]
         size = self._detector["image_size"]
         logits, offsets = self._detect(np.stack([_letterbox(x, size) for x in decoded]))
         crops, owners = [], []
@@ -102,6 +96,13 @@ class Chain:
             )
             for y, x, side in squares
         ]
+
+
+def decode(image_bytes: bytes) -> np.ndarray:
+    """`[height, width, 3]` uint8 RGB of an encoded picture that is sound."""
+    image = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def _letterbox(image: np.ndarray, size: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """What runs the same two models instead: Keras, onnxruntime, OpenVINO; and MTCNN.
 
-Each is a `chain.Chain` of what it makes of the models, but for MTCNN, a face detector of
-its own before the same classifier.
+Each is a `chain.Chain` of what it makes of the models, but for MTCNN, a face detector
+of its own before the same classifier.
 """
 
 import os
@@ -115,8 +115,7 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
     def judge(pictures: list[bytes]) -> list[np.ndarray]:
         found = []
         for one in pictures:
-            decoded = cv2.imdecode(np.frombuffer(one, np.uint8), cv2.IMREAD_COLOR)
-            image = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+            image = chain.decode(one)
             crops = []
             for face in find.detect_faces(image):
                 x, y, width, height = (max(int(side), 0) for side in face["box"])

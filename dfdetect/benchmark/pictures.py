@@ -28,6 +28,7 @@ def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[b
         raise ValueError(f"num_heads must be 0 to {MOST_HEADS}, got {num_heads}.")
     random = np.random.default_rng(seed)
     portrait = cv2.imread(files.sample())
+    assert portrait is not None
     height = round(width / _ASPECT)
     columns, rows = next(grid for most, grid in _GRIDS.items() if most >= num_heads)
     place_width, place_height = width // columns, height // rows

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 
 import dfdetect
 from dfdetect import machine
@@ -59,7 +60,7 @@ def _in_a_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _whole_processes(arguments: argparse.Namespace):
+def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
     """The tables of start and memory, with the default weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -72,6 +73,6 @@ def _whole_processes(arguments: argparse.Namespace):
     return tables.of_processes(start, runs)
 
 
-def _show(lines) -> None:
+def _show(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, flush=True)

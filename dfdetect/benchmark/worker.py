@@ -63,9 +63,10 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             {key: call for key, (call, _) in wanted.items()}, settings["rounds"], _say
         )
     rows: dict[str, list[dict[str, Any]]] = {}
-    for (table, *key), (_, pictures) in wanted.items():
-        timed = took[table, *key]
-        row = {"key": key, "median": timed.median / pictures}
+    for key, (_, pictures) in wanted.items():
+        table, *rest = key
+        timed = took[key]
+        row = {"key": rest, "median": timed.median / pictures}
         rows.setdefault(table, []).append({**row, "best": timed.best / pictures})
     return rows
 
