@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dfdetect
-from dfdetect import cli_parser, files, manifest
+from dfdetect import cli_parser, environment, files, manifest
 from dfdetect.serving import options
 
 USAGE = cli_parser.USAGE
@@ -226,7 +226,7 @@ def _open_index(
     directory: str, parser: cli_parser.Parser, thumbnails: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """The index in a folder, and its manifest."""
-    _prepare_tensorflow()
+    environment.prepare()
     from dfdetect.retrieval import storage
 
     try:
@@ -273,7 +273,7 @@ def _load(directory: str | None, tile: bool) -> Any:
     Raises:
         FileNotFoundError: The package came without default weights.
     """
-    _prepare_tensorflow()
+    environment.prepare()
     from dfdetect import graph_cache, graphs
 
     if directory is not None:
@@ -299,7 +299,7 @@ def _serve(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
             file=sys.stderr,
         )
         return FAILED
-    _prepare_tensorflow()
+    environment.prepare()
     from dfdetect.serving import errors, server
 
     try:
@@ -318,21 +318,6 @@ def _bench(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         print(f"dfdetect bench: {error}", file=sys.stderr)
         return FAILED
     return 0
-
-
-def _prepare_tensorflow() -> None:
-    """Before the import: what TensorFlow says of its own making is not for a person.
-
-    Nor is what FFmpeg and OpenCV say of each clip that is damaged.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow leaves oneDNN off where a processor has no AVX512. Our graph takes half
-    # the time with it there, too.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # The graph is TensorFlow whatever backend Keras is set to.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 if __name__ == "__main__":

@@ -25,8 +25,10 @@ SIGNATURES = {
 }
 
 # They bound the memory that a call takes, whatever its batch: so many decoded pictures
-# and their heads, and so many crops in the classifier. Models gain little beyond.
+# and their heads, so many of them in the detector, and so many crops in the classifier.
+# Models gain little beyond.
 _PICTURES_AT_ONCE = 8
+_PICTURES_IN_DETECTOR = 4
 _CROPS_AT_ONCE = 16
 
 
@@ -336,7 +338,7 @@ class DeepfakePipeline(tf.Module):
             self.functions.find_heads,
             packed,
             model_functions.detector_settings(self.manifest),
-            _PICTURES_AT_ONCE,
+            _PICTURES_IN_DETECTOR,
         )
         boxes, num_heads = found["boxes"], found["num_heads"]
         is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]

@@ -7,13 +7,11 @@ process of its own, because TensorFlow's threads are chosen once.
 """
 
 import json
-import os
 import sys
 import tempfile
 from typing import Any
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+from dfdetect import environment
 
 
 def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -25,6 +23,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             `precisions`; `batch_sizes`; `heads`, each measured with the batch size
             `main_batch`, as are the stages and, with `compare`, the peers.
     """
+    environment.prepare()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
