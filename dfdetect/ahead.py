@@ -1,11 +1,14 @@
-"""Makes things on a thread before they are asked for."""
+"""Makes things on threads before they are asked for."""
 
+import collections
+import concurrent.futures
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
+_Made = TypeVar("_Made")
 
 _END = object()
 _SECONDS_TO_STOP = 5  # For a thread that may hang in a file.
@@ -55,3 +58,26 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
     finally:
         stop.set()
         thread.join(_SECONDS_TO_STOP)
+
+
+def mapped(
+    function: Callable[[_T], _Made], items: Iterable[_T], at_once: int
+) -> Generator[_Made, None, None]:
+    """Yields what a function makes of items, in their order, several in the making.
+
+    Args:
+        function: Called on threads. What it raises is raised here, in its place.
+        items: Iterated over here, as far as is needed.
+        at_once: Calls that are made at the same time.
+    """
+    made: collections.deque[concurrent.futures.Future[_Made]] = collections.deque()
+    with concurrent.futures.ThreadPoolExecutor(at_once) as pool:
+        try:
+            for item in items:
+                made.append(pool.submit(function, item))
+                if len(made) == at_once:
+                    yield made.popleft().result()
+            while made:
+                yield made.popleft().result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -80,6 +80,7 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     if arguments.index is not None:
         index, described = _open_index(arguments.index, parser, bool(arguments.report))
 
+    environment.share_memory()
     model = _load(arguments.model, arguments.tile)
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")

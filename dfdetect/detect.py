@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import (
+    ahead,
     calibration,
     clip_output,
     files,
@@ -23,6 +24,7 @@ from dfdetect import (
     report_page,
     result_lines,
 )
+from dfdetect.batched import batched
 
 Result = result_lines.Result
 Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
@@ -32,6 +34,8 @@ Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
 ClipJudge = Callable[[str], tuple[Result, str]]
 # `explain.heads` but for the picture and its boxes.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+_CALLS_AT_ONCE = 2  # Of the graph.
 
 # Statuses of what could not be read.
 UNREAD = ("unreadable", "too_large")
@@ -73,7 +77,7 @@ def findings(
         graph: The signature `serving_default`.
         sources: What to read.
         thresholds: See `calibration.verdict`.
-        batch_size: Pictures in one call of the graph.
+        batch_size: Pictures that are judged at once.
         judge_clip: For sources that are clips.
     """
     for is_clip, alike in itertools.groupby(sources, lambda source: source.is_clip):
@@ -90,15 +94,24 @@ def _of_pictures(
     thresholds: calibration.Thresholds,
     batch_size: int,
 ) -> Iterator[Finding]:
-    for start in range(0, len(sources), batch_size):
-        batch = sources[start : start + batch_size]
+    def judge(batch: Sequence[files.Source]) -> list[Finding]:
         contents, problems = zip(*(read(source) for source in batch), strict=True)
         rows = iter(_rows(graph, [c for c in contents if c is not None]))
+        found = []
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
             result = result_lines.result_line(source.path, row, thresholds)
             problem = problem or _REASONS.get(result["status"], "")
-            yield Finding(source, content or b"", result, problem)
+            found.append(Finding(source, content or b"", result, problem))
+        return found
+
+    # In halves: while one is read, decoded and cut out, the models judge the other.
+    halves = batched(sources, max(batch_size // _CALLS_AT_ONCE, 1))
+    # TensorFlow optimises a graph in its first call: once is enough.
+    for batch in itertools.islice(halves, 1):
+        yield from judge(batch)
+    for found in ahead.mapped(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
+        yield from found
 
 
 def run(
@@ -120,7 +133,7 @@ def run(
         graph: The signature `serving_default`.
         sources: What to read.
         thresholds: See `calibration.verdict`.
-        batch_size: Files in one call of the graph.
+        batch_size: Pictures that are judged at once.
         output: Folder of the copies with heads marked, or "" for none.
         as_csv: A table with a row for each head instead of JSON Lines.
         explainer: What lays heat maps over the copies.

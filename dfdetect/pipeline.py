@@ -29,7 +29,7 @@ SIGNATURES = {
 # Models gain little beyond.
 _PICTURES_AT_ONCE = 8
 _PICTURES_IN_DETECTOR = 4
-_CROPS_AT_ONCE = 16
+_CROPS_AT_ONCE = 8
 
 
 def _signature(spec: tf.TensorSpec) -> Callable:
