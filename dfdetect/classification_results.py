@@ -48,6 +48,7 @@ def measure(
     judged: evaluated_set.EvaluatedSet,
     say: Callable[[str], None],
     batch_size: int = 16,
+    precision: str | None = None,
 ) -> Result:
     """Measures a classifier on a set.
 
@@ -57,6 +58,7 @@ def measure(
         judged: The set.
         say: Prints a line.
         batch_size: Pictures at once.
+        precision: See `evaluation.logits_function`.
     """
     classifier, manifest = model
     with progress.Progress(int(judged.wanted.sum()), say, "picture") as bar:
@@ -69,9 +71,11 @@ def measure(
             judged.wanted,
             batch_size,
             functools.partial(bar.count, "classified"),
+            precision,
         )
     figures = {
         "task": "classify",
+        "precision": precision,
         "model": "default weights" if name == "default" else name,
         "split": judged.split,
         **judged.describe(),

@@ -14,6 +14,7 @@ from dfdetect import (
     calibration,
     classifier_data,
     detector_data,
+    freezing,
     heads,
     images,
     predictions,
@@ -74,6 +75,7 @@ def predict(
     wanted: np.ndarray | None = None,
     batch_size: int = 16,
     count: Callable[[int], None] = lambda _: None,
+    precision: str | None = None,
 ) -> predictions.Predictions:
     """What a trained classifier says of a split, with what a survey knows of it.
 
@@ -86,20 +88,38 @@ def predict(
         wanted: `[N]` bool, the records of the split to take; all by default.
         batch_size: Pictures at once.
         count: Called for each batch, with its number of pictures.
+        precision: See `logits_function`.
     """
     crops = classifier_data.evaluation(
         builder, split, manifest["image_size"], batch_size, wanted
     )
-    logits, truths = classifier_logits(logits_function(model), crops, count)
+    logits, truths = classifier_logits(logits_function(model, precision), crops, count)
     assert np.array_equal(truths, survey.truths), "Not the pictures of the survey."
     probabilities = calibration.probability(logits, manifest["temperature"])
     found = predictions.of_survey(survey, probabilities)
     return dataclasses.replace(found, logits=logits)
 
 
-def logits_function(model: keras.Model) -> Function:
-    """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`."""
-    return tf.function(lambda crops: model(crops, training=False)[:, 0])
+def logits_function(model: keras.Model, precision: str | None = None) -> Function:
+    """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`.
+
+    Args:
+        model: A classifier.
+        precision: One of `freezing.PRECISIONS`: the model as it is exported. None: as
+            it was trained.
+    """
+    if precision is None:
+        return tf.function(lambda crops: model(crops, training=False)[:, 0])
+    spec = tf.TensorSpec(model.input_shape, tf.float32)
+    folded = freezing.fold(
+        tf.function(
+            lambda crops: {"logits": model(crops, training=False)[:, 0]},
+            input_signature=[spec],
+            autograph=False,
+        ),
+        precision,
+    )
+    return lambda crops: folded(crops)["logits"]
 
 
 def classifier_logits(
@@ -120,7 +140,10 @@ def classifier_logits(
 
 
 def detect_function(
-    model: keras.Model, tile: bool = False, soft_nms_sigma: float = 0.0
+    model: keras.Model,
+    tile: bool = False,
+    soft_nms_sigma: float = 0.0,
+    precision: str | None = None,
 ) -> Function:
     """What finds the boxes that are measured.
 
@@ -129,6 +152,7 @@ def detect_function(
         tile: Whether to look also at tiles of pictures that are larger than its input,
             see `tiles`.
         soft_nms_sigma: See `postprocess.class_detections`.
+        precision: See `logits_function`.
 
     Returns:
         A function from a batch of `detector_data.evaluation` to `boxes` `[B, N, 4]` of
@@ -143,6 +167,8 @@ def detect_function(
         "tile_size": size if tile else None,
     }
     detect = heads.detector_function(model, described, _SCORE_THRESHOLD)
+    if precision is not None:
+        detect = freezing.fold(detect, precision)
 
     def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         return _upright(detect(batch["images"]), batch["extents"])

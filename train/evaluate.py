@@ -87,6 +87,12 @@ _TILE = flags.DEFINE_bool(
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
 )
+_PRECISION = flags.DEFINE_enum(
+    "precision",
+    None,
+    ["float32", "bfloat16"],
+    "Measure pictures' models as serve/export.py writes them; by default as trained.",
+)
 _TFLITE = flags.DEFINE_string(
     "tflite", None, "A folder of serve/export_detector.py: measure that instead."
 )
@@ -176,7 +182,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     ]
     results = [
         classification_results.measure(
-            name, model, judged, script.say, _BATCH_SIZE.value
+            name, model, judged, script.say, _BATCH_SIZE.value, _PRECISION.value
         )
         for name, model in zip(names, models, strict=True)
         for judged in sets
@@ -222,6 +228,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         "task": "detect",
         "model": _MODEL_DIR.value or "default weights",
         "split": _SPLIT.value,
+        "precision": _PRECISION.value,
         "data": data.describe(builder),
     }
     coco.import_pycocotools()  # Before minutes have gone by.
@@ -232,7 +239,9 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         figures["model"] = path
     else:
         model, described = model_directory.load_detector(_MODEL_DIR.value)
-        detect = evaluation.detect_function(model, _TILE.value, _SOFT_NMS_SIGMA.value)
+        detect = evaluation.detect_function(
+            model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value
+        )
     batches = detector_data.evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
