@@ -12,6 +12,8 @@ USAGE = 2  # Exit code of a command that was not understood.
 # `aggregation.METHODS`, whose module is imported later.
 _AGGREGATES = ("mean", "median", "max", "top_k", "confident")
 
+_MOST_HEADS = 10  # `benchmark.pictures.MOST_HEADS`, alike.
+
 # The arguments of a command and its parser, to the exit code.
 Run = Callable[[argparse.Namespace, "Parser"], int]
 
@@ -239,7 +241,7 @@ def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
         "--heads",
         nargs="+",
         metavar="N",
-        type=_positive,
+        type=_heads,
         default=[1, 10],
         help="heads in each picture, up to 10, at batch size 8 (default 1 10)",
     )
@@ -254,7 +256,7 @@ def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
         "--threads",
         nargs="+",
         metavar="N",
-        type=int,
+        type=_count,
         default=[0],
         help="of TensorFlow, each in a process of its own; 0 is its own choice "
         "(default)",
@@ -269,7 +271,7 @@ def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
     bench.add_argument(
         "--start",
         metavar="N",
-        type=int,
+        type=_count,
         default=3,
         help="starts of `dfdetect detect` to time, 0 for none (default 3)",
     )
@@ -285,6 +287,20 @@ def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
 def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a whole number from 0 on, not {text!r}")
+    return int(text)
+
+
+def _heads(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_HEADS:
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 1 to {_MOST_HEADS}, not {text!r}"
+        )
     return int(text)
 
 

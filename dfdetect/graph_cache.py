@@ -55,7 +55,7 @@ class CachedPipeline:
 
     def _read_manifest(self) -> dict[str, Any]:
         if self._directory:
-            with contextlib.suppress(FileNotFoundError, ValueError):
+            with contextlib.suppress(OSError, ValueError):
                 return manifest.read(self._directory, "pipeline")
         described = self._made.manifest
         if self._directory:

@@ -111,6 +111,11 @@ class DeepfakePipeline(tf.Module):
             self.neighbours = _signature(spec)(self._neighbours)
 
     @property
+    def detector(self) -> keras.Model:
+        """The detector that it was made of."""
+        return self._models()[0]
+
+    @property
     def classifier(self) -> keras.Model:
         """The classifier that it was made of."""
         return self._models()[1]

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 import threading
 
 import cv2
@@ -14,6 +15,12 @@ import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# One cache for all processes of a run, and none of the user's: whoever is first makes
+# the graph of the default weights.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="dfdetect-tests-")
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 # A test or a fixture of theirs takes a minute: at the end, one process would wait for
 # the other.

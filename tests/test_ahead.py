@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dfdetect.ahead import ahead
+from dfdetect.ahead import ahead, mapped
 
 
 def test_items_come_in_order():
@@ -41,3 +41,30 @@ def test_closing_ends_the_thread():
     assert next(items) == 0 and threading.active_count() == before + 1
     items.close()
     assert threading.active_count() == before
+
+
+def test_mapped_keeps_the_order_and_works_at_once():
+    both = threading.Barrier(2, timeout=10)
+
+    def slow_first(number):
+        both.wait()  # Both calls are in the making.
+        time.sleep(0.05 * (number % 2 == 0))
+        return -number
+
+    assert list(mapped(slow_first, range(6), 2)) == [0, -1, -2, -3, -4, -5]
+    assert list(mapped(slow_first, [], 2)) == []
+
+
+def test_mapped_takes_no_more_items_than_it_works_on():
+    taken = []
+    results = mapped(str, (taken.append(i) or i for i in itertools.count()), 2)
+    assert next(results) == "0" and len(taken) == 2
+    assert next(results) == "1" and len(taken) == 3
+    results.close()
+
+
+def test_an_error_of_mapped_comes_in_its_place():
+    results = mapped(lambda number: 1 // number, [1, 0, 1], 2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)

@@ -47,7 +47,8 @@ def run(command: Sequence[str]) -> Cost:
         for line in process.stdout:
             first = first or time.monotonic() - start
             lines.append(line)
-        # Of this process alone; `resource` knows the most of all children.
+        # Of that process alone; `resource` knows the most of all children. But Linux
+        # counts what this one had when it started it, and that should be little.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - start
