@@ -247,10 +247,12 @@ def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
     )
     bench.add_argument(
         "--width",
+        nargs="+",
         metavar="PIXELS",
         type=_positive,
-        default=640,
-        help="of the pictures, their height is 3/4 of it (default 640)",
+        default=[640],
+        help="of the pictures, their height is 3/4 of it (default 640); further ones "
+        "are measured at batch size 8",
     )
     bench.add_argument(
         "--threads",

@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 import dfdetect
-from dfdetect import files, machine, script, video
+from dfdetect import environment, files, machine, script, video
 
 _CLIP = flags.DEFINE_string("clip", None, "A clip to repeat; drawn by default.")
 _MINUTES = flags.DEFINE_list("minutes", ["1", "10"], "Lengths of the clips.")
@@ -72,10 +72,15 @@ def repeated(minutes: float, target: pathlib.Path) -> None:
 
 def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
-    from dfdetect import clip_findings, graphs
+    environment.prepare()
+    environment.share_memory()
+    from dfdetect import clip_findings, graph_cache, graphs
 
     start = time.monotonic()
-    model = graphs.load(_MODEL.value) if _MODEL.value else graphs.from_directories()
+    if _MODEL.value:
+        model = graphs.load(_MODEL.value)
+    else:
+        model = graph_cache.load(False, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
     sampling = video.Sampling(_FRAMES.value, _EVERY.value)
     judge = clip_findings.ClipJudge(model, thresholds, sampling)

@@ -21,7 +21,7 @@ class Bench:
     Args:
         detector: The detector and its manifest.
         classifier: Alike.
-        width: Of the drawn pictures, in pixels.
+        width: Of the drawn pictures, in pixels, unless another is asked for.
     """
 
     def __init__(
@@ -39,10 +39,16 @@ class Bench:
         """The graph as it is exported."""
         return self._plain.folded(precision)
 
-    def chained(self, precision: str, batch_size: int, num_heads: int) -> Case:
+    def chained(
+        self,
+        precision: str,
+        batch_size: int,
+        num_heads: int,
+        width: int | None = None,
+    ) -> Case:
         """From encoded bytes to verdicts."""
         graph = self.graph(precision)
-        batch = tf.constant(self._pictures(batch_size, num_heads))
+        batch = tf.constant(self._pictures(batch_size, num_heads, width))
         found = graph.detect(batch)["num_heads"].numpy()
         if (found < num_heads).any():
             raise ValueError(
@@ -139,8 +145,10 @@ class Bench:
             found[name] = (functools.partial(peer, batch), batch_size)
         return found
 
-    def _pictures(self, count: int, num_heads: int) -> list[bytes]:
-        return pictures.drawn(count, num_heads, self._width)
+    def _pictures(
+        self, count: int, num_heads: int, width: int | None = None
+    ) -> list[bytes]:
+        return pictures.drawn(count, num_heads, width or self._width)
 
 
 def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:

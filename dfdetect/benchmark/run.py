@@ -28,7 +28,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
     print(f"Command: `dfdetect {' '.join(arguments.command_line)}`.")
     print(
-        f"Drawn JPEGs of {arguments.width} px; medians of {arguments.rounds} rounds.\n",
+        f"Drawn JPEGs of {arguments.width[0]} px; "
+        f"medians of {arguments.rounds} rounds.\n",
         flush=True,
     )
     for threads in arguments.threads:
@@ -46,11 +47,12 @@ def _in_a_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
         "main_batch": _MAIN_BATCH,
         **{
             name: getattr(arguments, name)
-            for name in ("detector", "classifier", "image_size", "width", "rounds")
+            for name in ("detector", "classifier", "image_size", "rounds")
         },
         "precisions": arguments.precision,
         "batch_sizes": arguments.batch_size,
         "heads": arguments.heads,
+        "widths": arguments.width,
         "compare": arguments.compare,
     }
     command = [sys.executable, "-m", "dfdetect.benchmark.worker", json.dumps(settings)]
@@ -65,7 +67,7 @@ def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         count = _BATCHES_TO_WARM * max(arguments.batch_size)
-        drawn = pictures.drawn(count, 1, arguments.width)
+        drawn = pictures.drawn(count, 1, arguments.width[0])
         for place, content in enumerate(drawn):
             (folder / f"{place:05d}.jpg").write_bytes(content)
         start = processes.cold_start(str(folder / "00000.jpg"), arguments.start)

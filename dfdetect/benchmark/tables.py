@@ -32,6 +32,12 @@ def of_graph(rows: Rows, main_batch: int) -> Iterator[str]:
             for _, batch, heads in [row["key"]]
         ),
     )
+    if "widths" in rows:
+        yield from table(
+            ["pictures of one head", f"pixels wide, batch {main_batch}"]
+            + ["ms a picture", "at best"],
+            ([*row["key"], *_milliseconds(row)] for row in rows["widths"]),
+        )
     sums: dict[str, float] = {}
     for row in rows["stages"]:
         precision = row["key"][0]

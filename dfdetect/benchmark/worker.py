@@ -19,9 +19,10 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
     Args:
         settings: `threads`, 0 for TensorFlow's choice; `detector`, `classifier` and
-            `image_size`, see `dfdetect bench`; `width` of the pictures; `rounds`;
-            `precisions`; `batch_sizes`; `heads`, each measured with the batch size
-            `main_batch`, as are the stages and, with `compare`, the peers.
+            `image_size`, see `dfdetect bench`; `rounds`; `precisions`; `batch_sizes`;
+            `heads` and the `widths` of the pictures, of which the first is that of all
+            else, each measured with the batch size `main_batch`, as are the stages and,
+            with `compare`, the peers.
     """
     environment.prepare()
     import tensorflow as tf
@@ -38,7 +39,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     else:
         loaded = model_directory.load_classifier(classifier)
     detector = model_directory.load_detector(settings["detector"])
-    bench = cases.Bench(detector, loaded, settings["width"])
+    bench = cases.Bench(detector, loaded, settings["widths"][0])
     main = settings["main_batch"]
     wanted: dict[tuple, cases.Case] = {}
     for batch in settings["batch_sizes"]:
@@ -51,6 +52,9 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
         for heads in settings["heads"]:
             case = bench.chained(precision, main, heads)
             wanted.setdefault(("chained", precision, main, heads), case)
+        for width in settings["widths"][1:]:
+            case = bench.chained(precision, main, 1, width)
+            wanted["widths", precision, width] = case
         for name, case in bench.stages(precision, main).items():
             wanted["stages", precision, name] = case
     with tempfile.TemporaryDirectory() as folder:
