@@ -6,7 +6,6 @@ at once.
 
 import argparse
 import contextlib
-import functools
 import importlib.util
 import os
 import sys
@@ -99,8 +98,7 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         thresholds = calibration.without_band(arguments.threshold)
     explainer = None
     if arguments.explain:
-        margin = classifier["crop_margin"]
-        explainer = functools.partial(explain.heads, model.explain, margin=margin)
+        explainer = explain.Explainer(model.explain, classifier["crop_margin"])
     judge_clip = clip_findings.ClipJudge(
         model,
         thresholds,

@@ -11,7 +11,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -54,6 +54,9 @@ class LabelledClip:
     group: str
 
 
+_Clip = TypeVar("_Clip", bound=LabelledClip)
+
+
 def read(folder: str, split: str) -> list[LabelledClip]:
     """Reads `labels.csv`.
 
@@ -93,15 +96,21 @@ def read(folder: str, split: str) -> list[LabelledClip]:
 
 
 def judge_all(
-    clips: Sequence[LabelledClip],
-    judge: clip_findings.ClipJudge,
+    clips: Sequence[_Clip],
+    judge: Callable[[_Clip], tuple[dict[str, Any], str]],
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """The result line of each clip; says what is wrong with one."""
+    """The result line of each clip; says what is wrong with one.
+
+    Args:
+        clips: What to judge.
+        judge: See `clip_findings.ClipJudge`, but of such a clip.
+        say: Prints a line.
+    """
     lines = []
     with progress.Progress(len(clips), say, "clip") as shown:
         for clip in clips:
-            line, problem = judge(clip.path)
+            line, problem = judge(clip)
             problem = problem or line.get("warning", "")
             if problem:
                 say(f"{clip.path!r}: {problem}")

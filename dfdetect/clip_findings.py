@@ -99,16 +99,27 @@ class ClipJudge:
         if width * height > images.MAX_PIXELS:
             problem = f"more than {images.MAX_PIXELS // 10**6} megapixels"
             return self._line(path, "too_large", (width, height)), problem
-        line = self._line(path, "no_head", (width, height))
-        for frame, heads in self.judged(reader):
-            height, width = frame.image.shape[:2]
-            line["width"], line["height"] = width, height
+        line, problem = self.of_frames(path, reader)
+        if not problem:
+            line["duration"] = round(reader.duration, _TIME_DIGITS)
+            if reader.warning:
+                line["warning"] = reader.warning
+        return line, problem
+
+    def of_frames(self, name: str, frames: Iterable[video.Frame]) -> tuple[Result, str]:
+        """Judges a clip by its frames; as `__call__`, with the time of the last one.
+
+        Args:
+            name: That the result line gets for a path.
+            frames: In order; iterated over on a thread.
+        """
+        line = self._line(name, "no_head")
+        for frame, heads in self.judged(frames):
+            line["height"], line["width"] = frame.image.shape[:2]
+            line["duration"] = round(frame.time, _TIME_DIGITS)
             line["frames"].append(frame_line(frame, heads))
-        line["duration"] = round(reader.duration, _TIME_DIGITS)
-        if reader.warning:
-            line["warning"] = reader.warning
         if not line["frames"]:
-            return self._line(path, "unreadable"), "no frame that can be decoded"
+            return self._line(name, "unreadable"), "no frame that can be decoded"
         return conclude(line, self._aggregate, self._thresholds), ""
 
     def judged(

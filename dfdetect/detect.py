@@ -32,7 +32,7 @@ Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
 # `clip_findings.ClipJudge`: a path, to its result line and why there is no answer.
 ClipJudge = Callable[[str], tuple[Result, str]]
-# `explain.heads` but for the picture and its boxes.
+# `explain.Explainer`: a picture and its boxes, to squares and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 _CALLS_AT_ONCE = 2  # Of the graph.

@@ -82,23 +82,41 @@ def grad_cam(
     return tf.function(explain, input_signature=[spec], autograph=False)
 
 
-def heads(
-    explain: Callable[[tf.Tensor], chunks.Outputs],
-    image: np.ndarray,
-    boxes: np.ndarray,
-    margin: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The heat maps of heads of one picture.
+class Explainer:
+    """The heat maps of heads of one picture after the other.
+
+    Those of the last call are kept: a copy and a report show the same.
 
     Args:
         explain: The signature `explain` of a graph.
-        image: `[height, width, 3]` uint8 RGB.
-        boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
         margin: That of the graph's classifier, see `boxes.square_crops`.
-
-    Returns:
-        int32 `[num_heads, 3]`, the squares in pixels that the classifier saw: y, x and
-        side; float32 `[num_heads, S, S]`, the map of each.
     """
-    squares, crops = heads_module.encoded_crops(image, boxes, margin)
-    return squares, explain(tf.constant(crops, tf.string))["heat_map"].numpy()
+
+    def __init__(
+        self, explain: Callable[[tf.Tensor], chunks.Outputs], margin: float
+    ) -> None:
+        self._explain = explain
+        self._margin = margin
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._maps = np.zeros(0, np.float32)
+
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The heat maps of some heads.
+
+        Args:
+            image: `[height, width, 3]` uint8 RGB.
+            boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
+
+        Returns:
+            int32 `[num_heads, 3]`, the squares in pixels that the classifier saw: y, x
+            and side; float32 `[num_heads, S, S]`, the map of each.
+        """
+        squares, crops = heads_module.encoded_crops(image, boxes, self._margin)
+        last = self._last
+        if last is None or not all(map(np.array_equal, last, (image, squares))):
+            batch = tf.constant(crops, tf.string)
+            self._maps = self._explain(batch)["heat_map"].numpy()
+            self._last = (image, squares)
+        return squares, self._maps

@@ -74,7 +74,7 @@ def test_figures_are_those_of_the_clips_that_are_answered(folder):
     clips = clip_evaluation.read(str(folder), "test")
     judge = clip_findings.ClipJudge(tiny_heads.build(), BAND, video.Sampling(2))
     said = []
-    lines = clip_evaluation.judge_all(clips, judge, said.append)
+    lines = clip_evaluation.judge_all(clips, lambda clip: judge(clip.path), said.append)
     assert [x["verdict"] for x in lines] == ["real", "fake", "real", "fake", None]
     assert said[-1].startswith("5 clips: 2 real, 2 fake, 1 no_head")
     figures = clip_evaluation.measure(clips, lines, "median", BAND, 100)
@@ -93,7 +93,7 @@ def test_figures_are_those_of_the_clips_that_are_answered(folder):
 def test_clips_of_one_class_have_no_auc(folder):
     clips = clip_evaluation.read(str(folder), "test")[:1]
     judge = clip_findings.ClipJudge(tiny_heads.build(), BAND, video.Sampling(1))
-    lines = clip_evaluation.judge_all(clips, judge, print)
+    lines = clip_evaluation.judge_all(clips, lambda clip: judge(clip.path), print)
     metrics = clip_evaluation.measure(clips, lines, "mean", BAND, 10)["metrics"]
     assert np.isnan(metrics["auc"]) and metrics["accuracy"] == 1.0
 

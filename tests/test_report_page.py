@@ -404,3 +404,30 @@ def test_a_wrong_report_is_a_usage_error(tmp_path, capsys, name, words):
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
     assert (tmp_path / "page.html").read_text() == "x"
+
+
+def test_heat_maps_of_a_clip_are_of_its_most_suspicious_tracks(tmp_path):
+    asked = []
+
+    def explainer(image, boxes):
+        asked.append((image.shape, boxes.round(2).tolist()))
+        return np.array([[10, 20, 60]]), np.ones((1, 8, 8), np.float32)
+
+    result = support.clip_result()
+    head = result["heads"][0]
+    # Six tracks in one frame, and one that is too small.
+    result["heads"] = [
+        {**head, "track": i, "fake_probability": p}
+        for i, p in enumerate((0.1, 0.6, 0.5, None, 0.4, 0.9, 0.8))
+    ]
+    content = support.jpeg(support.drawn(360, 640))
+    frames = [(head["time"], content)]
+    with support.report(tmp_path / "r.html", explainer=explainer) as page:
+        page.add_clip(result, frames)
+    page = support.Page(tmp_path / "r.html")
+    shown = [x["alt"] for x in page.all("img") if "alt" in x]
+    assert len(asked) == 4 and asked[0][0] == (360, 640, 3)
+    assert [x for x in shown if "heat map" in x] == [
+        f"Track {i} at 0:07.5, heat map" for i in (1, 2, 5, 6)
+    ]
+    assert sum("as judged" in x for x in shown) == 6

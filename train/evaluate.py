@@ -8,8 +8,10 @@
 
     python train/evaluate.py --task=video --clips=FOLDER --output=measured
 
-A folder of clips has a labels.csv, see `dfdetect.clip_evaluation`; they are judged as
-`dfdetect detect` does, by the default weights or `--graph`.
+A folder of clips has a labels.csv, see `dfdetect.clip_evaluation`; instead a prepared
+data set of frames, such as faceforensics/c23, may be named, whose videos are the clips,
+see `dfdetect.frame_clips`. They are judged as `dfdetect detect` does, by the default
+weights or `--graph`.
 
 A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets may be
 several: each is measured on each.
@@ -19,6 +21,7 @@ import functools
 import json
 import math
 import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from absl import app, flags
@@ -36,6 +39,8 @@ from dfdetect import (
     evaluated_set,
     evaluation,
     files,
+    frame_clips,
+    graph_cache,
     graphs,
     manifest,
     model_directory,
@@ -56,9 +61,7 @@ _MODEL_DIR = flags.DEFINE_string(
     "Folder of a trained model; the default weights without it. Of classifiers "
     "several, with commas between; 'default' is the default weights.",
 )
-_DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Folder of prepared data sets; not of clips."
-)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
@@ -99,14 +102,15 @@ _TFLITE = flags.DEFINE_string(
 _WHERE = flags.DEFINE_multi_string(
     "where",
     [],
-    "Classifiers are measured only on records that meet this: FIELD=VALUE|VALUE or "
-    "FIELD!=VALUE|VALUE. Given more than once, on those that meet all.",
+    "Classifiers and clips are measured only on records that meet this: "
+    "FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE. Given more than once, on those that meet "
+    "all.",
 )
 _ALLOW_LEAKY_SPLIT = flags.DEFINE_bool(
     "allow_leaky_split",
     False,
-    "Measure classifiers also where a group stands in two splits; every output says "
-    "so.",
+    "Measure classifiers and clips also where a group stands in two splits; every "
+    "output says so.",
 )
 _RESAMPLES = flags.DEFINE_integer(
     "resamples",
@@ -137,10 +141,11 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> None:
-    wanted = ("clips",) if _TASK.value == "video" else ("data_dir", "dataset")
-    for name in wanted:
+    of_folder = _TASK.value == "video" and _CLIPS.value is not None
+    for name in () if of_folder else ("data_dir", "dataset"):
         if FLAGS[name].value is None:
-            raise app.UsageError(f"--task={_TASK.value} needs --{name}")
+            instead = ", or --clips" if _TASK.value == "video" else ""
+            raise app.UsageError(f"--task={_TASK.value} needs --{name}{instead}")
     output = _OUTPUT.value or ""
     folder = "" if output.endswith(".json") else output
     if folder:
@@ -257,14 +262,18 @@ def _measure_detector(folder: str) -> dict[str, Any]:
 
 
 def _measure_clips(folder: str) -> dict[str, Any]:
-    clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
-    model = graphs.load(_GRAPH.value) if _GRAPH.value else graphs.from_directories()
+    clips, described, judge_frames = _clips()
+    if _GRAPH.value:
+        model = graphs.load(_GRAPH.value)
+    else:
+        model = graph_cache.load(False, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
-    sampling = video.Sampling(_FRAMES.value, _EVERY.value)
     judge = clip_findings.ClipJudge(
-        model, thresholds, sampling, _AGGREGATE.value, _BATCH_SIZE.value
+        model, thresholds, _sampling(), _AGGREGATE.value, _BATCH_SIZE.value
     )
-    lines = clip_evaluation.judge_all(clips, judge, script.say)
+    lines = clip_evaluation.judge_all(
+        clips, functools.partial(judge_frames, judge), script.say
+    )
     figures = clip_evaluation.measure(
         clips, lines, _AGGREGATE.value, thresholds, _RESAMPLES.value
     )
@@ -273,12 +282,40 @@ def _measure_clips(folder: str) -> dict[str, Any]:
     return {
         "task": "video",
         "model": _GRAPH.value or "default weights",
-        "clips": _CLIPS.value,
+        **described,
         "split": _SPLIT.value,
         "frames": _FRAMES.value,
         "every": _EVERY.value,
         **figures,
     }
+
+
+def _clips() -> tuple[Sequence[clip_evaluation.LabelledClip], dict[str, Any], Callable]:
+    """The clips, what the figures say of them, and how a judge judges one."""
+    if _CLIPS.value is not None:
+        clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
+        return clips, {"clips": _CLIPS.value}, lambda judge, clip: judge(clip.path)
+    judged = evaluated_set.look(
+        data.open_builder(_DATA_DIR.value, _DATASET.value),
+        _SPLIT.value,
+        script.say,
+        _WHERE.value,
+        _ALLOW_LEAKY_SPLIT.value,
+        _RESAMPLES.value,
+    )
+    warnings = judged.warnings({})
+    for warning in warnings:
+        script.say(f"WARNING: {warning}")
+    reader = frame_clips.FrameReader(judged, _sampling())
+    return (
+        frame_clips.of(judged),
+        {**judged.describe(), "warnings": warnings},
+        lambda judge, clip: judge.of_frames(clip.name, reader.frames(clip)),
+    )
+
+
+def _sampling() -> video.Sampling:
+    return video.Sampling(_FRAMES.value, _EVERY.value)
 
 
 def _without_nan(figures: Any) -> Any:

@@ -132,7 +132,7 @@ class Report:
         frames: Sequence[tuple[float, bytes]],
         problem: str = "",
     ) -> None:
-        """Adds a clip with its time line, key frames and known pictures.
+        """Adds a clip with its time line, key frames, heat maps and known pictures.
 
         Args:
             result: See `add`.
@@ -142,7 +142,12 @@ class Report:
         """
         most = self._most_bytes // 2
         heads = pictures.of_tracks(
-            result["heads"], frames, self._crop_margin, most, self._thumbnails
+            result["heads"],
+            frames,
+            self._crop_margin,
+            most,
+            self._explainer,
+            self._thumbnails,
         )
         self.add(result, pictures.Pictures(heads=heads, key_frames=frames), problem)
 

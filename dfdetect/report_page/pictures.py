@@ -13,7 +13,7 @@ import numpy as np
 from dfdetect import boxes as box_format
 from dfdetect import labels, report
 
-# `explain.heads` but for the picture and its boxes.
+# `explain.Explainer`: a picture and its boxes, to squares and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 MOST_BYTES = 68 * 10**6  # of all pictures of a report, up to `_MOST_FILES`
@@ -25,6 +25,7 @@ _LARGE_FROM = 150_000  # bytes of a file
 _HEAD_SIDE = 112
 _FRAME_SIDE = 320
 _FRAMES = 12  # of a clip
+_EXPLAINED_TRACKS = 4  # of a clip
 
 # Key frames and frames of a result are the same where their times are so near.
 SAME_SECONDS = 0.02
@@ -151,6 +152,7 @@ def of_tracks(
     frames: Sequence[tuple[float, bytes]],
     margin: float,
     most_bytes: int,
+    explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> dict[int, Head]:
     """The most suspicious head of each track of a clip, while there is room.
@@ -160,20 +162,23 @@ def of_tracks(
         frames: Seconds and a JPEG of any size; a head without its frame has no crop.
         margin: That of the graph's classifier, see `boxes.square_crops`.
         most_bytes: Of all together.
+        explainer: What makes the heat maps of the four most suspicious, or None.
         thumbnails: JPEGs of the known pictures, by the id of their entry.
     """
     shown: dict[int, Head] = {}
     judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
     for i in sorted(judged, key=lambda i: -heads[i]["fake_probability"]):
-        crop = b""
+        explained = explainer if len(shown) < _EXPLAINED_TRACKS else None
+        head = Head()
         for time, content in frames:
             if abs(time - heads[i]["time"]) > SAME_SECONDS:
                 continue
             image = _decoded(content)
             if image is not None:
-                found = of_image(image, [heads[i]], margin, MOST_BYTES)
-                crop = found.heads[0].crop
-        head = Head(crop, nearest=_nearest(heads[i], thumbnails or {}))
+                found = of_image(image, [heads[i]], margin, MOST_BYTES, explained)
+                head = found.heads[0]
+        nearest = _nearest(heads[i], thumbnails or {})
+        head = dataclasses.replace(head, nearest=nearest)
         most_bytes -= head.size
         if most_bytes < 0:
             break
