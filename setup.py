@@ -58,8 +58,15 @@ _EVALUATE = ["pycocotools"]
 # 30 MB under the GPL, which no one should get unasked. One on the PATH does, too.
 _ROBUSTNESS = ["imageio-ffmpeg"]
 
-# What train/benchmark_retrieval.py compares with.
-_BENCH = ["faiss-cpu", "hnswlib"]
+# What train/benchmark_retrieval.py and `dfdetect bench --compare` compare with.
+_BENCH = [
+    *("faiss-cpu", "hnswlib"),
+    "mtcnn",
+    "onnxruntime",
+    "openvino",
+    # Keras exports to ONNX by it; older ones forbid TensorFlow's protobuf.
+    "tf2onnx>=1.17",
+]
 
 # `dfdetect serve`, and the warm-up requests of serve/export.py.
 _SERVE = [

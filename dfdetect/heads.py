@@ -133,25 +133,25 @@ def find(
         "boxes": tf.TensorSpec([None, num_boxes, 4]),
         "scores": tf.TensorSpec([None, num_boxes]),
         "num_heads": tf.TensorSpec([None], tf.int32),
+        "extents": tf.TensorSpec([None, 2], tf.int32),
     }
 
     def look(packed: tf.Tensor) -> chunks.Outputs:
-        return detect(letterboxed(packed, size))
+        pictures, extents = letterboxed(packed, size)
+        return {**detect(pictures), "extents": extents}
 
     def look_closely(packed: tf.Tensor) -> chunks.Outputs:
-        found = tiles.find(detect, images.unpack(packed[0]), described, at_once)
-        return {name: value[None] for name, value in found.items()}
+        image = images.unpack(packed[0])
+        found = tiles.find(detect, image, described, at_once)
+        found = {name: value[None] for name, value in found.items()}
+        return {**found, "extents": tf.shape(image)[None, :2]}
 
-    extents = chunks.one_by_one(
-        lambda one: tf.shape(images.unpack(one))[:2],
-        packed,
-        tf.TensorSpec([2], tf.int32),
-    )
     if described.get("tile_size"):
         found = chunks.by_chunks(look_closely, [packed], 1, specs)
-        boxes = found["boxes"]
+        boxes, extents = found["boxes"], found.pop("extents")
     else:
         found = chunks.by_chunks(look, [packed], at_once, specs)
+        extents = found.pop("extents")
         heights, widths = extents[:, 0, None], extents[:, 1, None]
         boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
     pixels = tf.cast(extents[:, None], tf.float32)
@@ -159,7 +159,7 @@ def find(
     return {**found, "boxes": boxes, "sides": sides}
 
 
-def letterboxed(packed: tf.Tensor, size: int) -> tf.Tensor:
+def letterboxed(packed: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
     """What the detector sees of pictures.
 
     Args:
@@ -167,13 +167,17 @@ def letterboxed(packed: tf.Tensor, size: int) -> tf.Tensor:
         size: See `images.letterbox`.
 
     Returns:
-        float32 `[B, size, size, 3]`.
+        float32 `[B, size, size, 3]`; heights and widths of the originals, int32
+        `[B, 2]`.
     """
-    return chunks.one_by_one(
-        lambda one: images.letterbox(images.unpack(one), size),
-        packed,
-        tf.TensorSpec([size, size, 3]),
-    )
+
+    # Both at once: a large picture takes long to unpack.
+    def look(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image = images.unpack(one)
+        return images.letterbox(image, size), tf.shape(image)[:2]
+
+    specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
+    return chunks.one_by_one(look, packed, specs)
 
 
 def crops(

@@ -80,7 +80,7 @@ class Bench:
 
         @functools.partial(tf.function, autograph=False)
         def letterbox(packed: tf.Tensor) -> tf.Tensor:
-            return heads.letterboxed(packed, size)
+            return heads.letterboxed(packed, size)[0]
 
         letterboxes = letterbox(packed)
         found = graph.detect(encoded)

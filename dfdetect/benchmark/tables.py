@@ -11,16 +11,29 @@ def of_graph(rows: Rows, main_batch: int) -> Iterator[str]:
 
     Args:
         rows: What it measured.
-        main_batch: The batch size of stages, heads and peers.
+        main_batch: The batch size of stages, sizes, heads and peers.
     """
-    alone: dict[int, float] = {}
-    for row in rows["alone"]:
-        batch = row["key"][1]
-        alone[batch] = alone.get(batch, 0) + row["median"]
     yield from table(
         ["models alone, Keras tf.function", "batch", "ms a picture", "at best"],
         ([*row["key"], *_milliseconds(row)] for row in rows["alone"]),
     )
+    yield from _chained(rows)
+    if "widths" in rows:
+        yield from table(
+            ["pictures of one head", f"pixels wide, batch {main_batch}"]
+            + ["ms a picture", "at best"],
+            ([*row["key"], *_milliseconds(row)] for row in rows["widths"]),
+        )
+    yield from _stages(rows, main_batch)
+    if "peers" in rows:
+        yield from _peers(rows, main_batch)
+
+
+def _chained(rows: Rows) -> Iterator[str]:
+    alone: dict[int, float] = {}
+    for row in rows["alone"]:
+        _, batch = row["key"]
+        alone[batch] = alone.get(batch, 0) + row["median"]
     yield from table(
         ["bytes to verdicts", "batch", "heads", "ms a picture", "at best"]
         + ["pictures/s", "times both models alone"],
@@ -32,35 +45,35 @@ def of_graph(rows: Rows, main_batch: int) -> Iterator[str]:
             for _, batch, heads in [row["key"]]
         ),
     )
-    if "widths" in rows:
-        yield from table(
-            ["pictures of one head", f"pixels wide, batch {main_batch}"]
-            + ["ms a picture", "at best"],
-            ([*row["key"], *_milliseconds(row)] for row in rows["widths"]),
-        )
+
+
+def _stages(rows: Rows, main_batch: int) -> Iterator[str]:
     sums: dict[str, float] = {}
     for row in rows["stages"]:
-        precision = row["key"][0]
+        precision, _ = row["key"]
         sums[precision] = sums.get(precision, 0) + row["median"]
     yield from table(
         ["stage by itself", f"ms a picture, batch {main_batch}", "at best", "share"],
         (
-            [", ".join(row["key"][::-1]), *_milliseconds(row)]
-            + [f"{row['median'] / sums[row['key'][0]]:.0%}"]
+            [f"{name}, {precision}", *_milliseconds(row)]
+            + [f"{row['median'] / sums[precision]:.0%}"]
             for row in rows["stages"]
+            for precision, name in [row["key"]]
         ),
     )
-    if "peers" in rows:
-        ours = [row for row in rows["chained"] if row["key"][1:] == [main_batch, 1]]
-        columns = [f"times dfdetect {row['key'][0]}" for row in ours]
-        yield from table(
-            [f"instead, batch {main_batch}", "ms a picture", "at best", *columns],
-            (
-                [*row["key"], *_milliseconds(row)]
-                + [_ratio(row["median"], one["median"]) for one in ours]
-                for row in rows["peers"]
-            ),
-        )
+
+
+def _peers(rows: Rows, main_batch: int) -> Iterator[str]:
+    ours = [row for row in rows["chained"] if row["key"][1:] == [main_batch, 1]]
+    columns = [f"times dfdetect {row['key'][0]}" for row in ours]
+    yield from table(
+        [f"instead, batch {main_batch}", "ms a picture", "at best", *columns],
+        (
+            [*row["key"], *_milliseconds(row)]
+            + [_ratio(row["median"], one["median"]) for one in ours]
+            for row in rows["peers"]
+        ),
+    )
 
 
 def of_processes(
