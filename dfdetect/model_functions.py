@@ -1,5 +1,6 @@
 """The models of a graph as functions, each traced once for all signatures."""
 
+import concurrent.futures
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -58,9 +59,10 @@ class ModelFunctions:
 def _folded(function: Function, precision: str = "float32") -> Function:
     @functools.cache
     def folded() -> Function:
-        # Outside of the graph that is being traced when it is called first.
-        with tf.init_scope():
-            return freezing.fold(function, precision)
+        # Outside of the graph that is being traced when it is called first, which a
+        # thread knows nothing of; `tf.init_scope` would stop the tapes of gradients.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(freezing.fold, function, precision).result()
 
     return lambda pictures: folded()(pictures)
 
