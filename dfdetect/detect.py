@@ -1,5 +1,6 @@
 """The work behind `dfdetect detect`: files in, one result for each out, in order."""
 
+import concurrent.futures
 import csv
 import dataclasses
 import itertools
@@ -275,8 +276,11 @@ def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
     if not contents:
         return []
     image_bytes = tf.constant(contents, tf.string)
-    outputs = {name: value.numpy() for name, value in graph(image_bytes).items()}
-    outputs["height"], outputs["width"] = _upright_sizes(image_bytes).numpy().T
+    # To trace the small function takes a second, while TensorFlow optimises the graph.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sizes = pool.submit(_upright_sizes, image_bytes)
+        outputs = {name: value.numpy() for name, value in graph(image_bytes).items()}
+    outputs["height"], outputs["width"] = sizes.result().numpy().T
     return [
         {name: value[i] for name, value in outputs.items()}
         for i in range(len(contents))
