@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import dfdetect
-from dfdetect.serving import options
+from dfdetect import argument_types
+from dfdetect.benchmark import options as benchmark_options
+from dfdetect.serving import options as serving_options
 
 USAGE = 2  # Exit code of a command that was not understood.
 
 # `aggregation.METHODS`, whose module is imported later.
 _AGGREGATES = ("mean", "median", "max", "top_k", "confident")
-
-_MOST_HEADS = 10  # `benchmark.pictures.MOST_HEADS`, alike.
 
 # The arguments of a command and its parser, to the exit code.
 Run = Callable[[argparse.Namespace, "Parser"], int]
@@ -65,14 +65,14 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
     detect.add_argument(
         "--batch_size",
         metavar="N",
-        type=_positive,
+        type=argument_types.positive,
         default=8,
         help="pictures, or frames of a clip, judged at once (default 8)",
     )
     detect.add_argument(
         "--threshold",
         metavar="P",
-        type=_probability,
+        type=argument_types.probability,
         help="fake from this fake probability on, else real; by default from the "
         "model's own, with a band of uncertain below",
     )
@@ -104,7 +104,7 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
     detect.add_argument(
         "--frames",
         metavar="N",
-        type=_frames,
+        type=argument_types.frames,
         default=32,
         help="frames of each clip that are judged, spread over its time, or 'all' "
         "(default 32)",
@@ -112,7 +112,7 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
     detect.add_argument(
         "--every",
         metavar="SECONDS",
-        type=_seconds,
+        type=argument_types.seconds,
         help="judge a frame of a clip every so many seconds instead",
     )
     detect.add_argument(
@@ -153,7 +153,7 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
     search.add_argument(
         "--top_k",
         metavar="K",
-        type=_positive,
+        type=argument_types.positive,
         default=10,
         help="neighbours of each query (default 10)",
     )
@@ -186,17 +186,7 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
         "answered. Exit code: 0 it was stopped, 2 usage error, 1 it could not begin.",
     )
     serve.set_defaults(run=commands_run["serve"])
-    options.add_arguments(serve)
-    bench = _add_bench(commands, commands_run["bench"])
-    return parser, {
-        "detect": detect,
-        "search": search,
-        "serve": serve,
-        "bench": bench,
-    }
-
-
-def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
+    serving_options.add_arguments(serve)
     bench = commands.add_parser(
         "bench",
         allow_abbrev=False,
@@ -206,125 +196,11 @@ def _add_bench(commands: argparse._SubParsersAction, run: Run) -> Parser:
         "`dfdetect detect`. Prints tables in Markdown.",
         epilog="Exit code: 0, 2 usage error, 1 it could not measure.",
     )
-    bench.set_defaults(run=run)
-    bench.add_argument(
-        "--detector", metavar="DIR", help="model directory; by default our own weights"
-    )
-    bench.add_argument(
-        "--classifier",
-        metavar="DIR|NAME",
-        help="alike; or the name of a classifier (xception, ...) with random weights",
-    )
-    bench.add_argument(
-        "--image_size",
-        metavar="PIXELS",
-        type=_positive,
-        default=299,
-        help="side of the crops of a classifier with random weights (default 299)",
-    )
-    bench.add_argument(
-        "--precision",
-        nargs="+",
-        choices=("float32", "bfloat16"),
-        default=["float32", "bfloat16"],
-        help="of the exported graph (default both)",
-    )
-    bench.add_argument(
-        "--batch_size",
-        nargs="+",
-        metavar="N",
-        type=_positive,
-        default=[1, 4, 8, 16],
-        help="pictures at once (default 1 4 8 16)",
-    )
-    bench.add_argument(
-        "--heads",
-        nargs="+",
-        metavar="N",
-        type=_heads,
-        default=[1, 10],
-        help="heads in each picture, up to 10, at batch size 8 (default 1 10)",
-    )
-    bench.add_argument(
-        "--width",
-        nargs="+",
-        metavar="PIXELS",
-        type=_positive,
-        default=[640],
-        help="of the pictures, their height is 3/4 of it (default 640); further ones "
-        "are measured at batch size 8",
-    )
-    bench.add_argument(
-        "--threads",
-        nargs="+",
-        metavar="N",
-        type=_count,
-        default=[0],
-        help="of TensorFlow, each in a process of its own; 0 is its own choice "
-        "(default)",
-    )
-    bench.add_argument(
-        "--rounds",
-        metavar="N",
-        type=_positive,
-        default=10,
-        help="calls of each case; the median counts (default 10)",
-    )
-    bench.add_argument(
-        "--start",
-        metavar="N",
-        type=_count,
-        default=3,
-        help="starts of `dfdetect detect` to time, 0 for none (default 3)",
-    )
-    bench.add_argument(
-        "--compare",
-        action="store_true",
-        help="measure beside it Keras's predict, onnxruntime, OpenVINO and MTCNN, of "
-        "what is installed (pip install 'dfdetect[bench]')",
-    )
-    return bench
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number from 0 on, not {text!r}")
-    return int(text)
-
-
-def _heads(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_HEADS:
-        raise argparse.ArgumentTypeError(
-            f"a whole number from 1 to {_MOST_HEADS}, not {text!r}"
-        )
-    return int(text)
-
-
-def _frames(text: str) -> int:
-    return -1 if text == "all" else _positive(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"a number of seconds above 0, not {text!r}")
-    return value
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value <= 1.0:
-        raise argparse.ArgumentTypeError(f"a number from 0 to 1, not {text!r}")
-    return value
+    bench.set_defaults(run=commands_run["bench"])
+    benchmark_options.add_arguments(bench)
+    return parser, {
+        "detect": detect,
+        "search": search,
+        "serve": serve,
+        "bench": bench,
+    }
