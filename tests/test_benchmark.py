@@ -89,6 +89,13 @@ def test_usage_errors_are_one_line(arguments, message, capsys):
     assert message in shown.err and shown.err.count("\n") == 1
 
 
+def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path, capfd):
+    code = cli.main(["bench", "--start", "0", "--detector", str(tmp_path)])
+    error = capfd.readouterr().err
+    assert code == 1 and error.startswith("dfdetect bench: ")
+    assert str(tmp_path) in error and error.count("\n") == 1
+
+
 @pytest.mark.slow  # Minutes: graphs of two precisions, and whole processes.
 def test_the_command_prints_its_tables(capfd):
     code = cli.main(

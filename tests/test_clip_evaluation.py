@@ -98,6 +98,7 @@ def test_clips_of_one_class_have_no_auc(folder):
     assert np.isnan(metrics["auc"]) and metrics["accuracy"] == 1.0
 
 
+@pytest.mark.slow  # Most of half a minute; as test_frame_clips.
 def test_the_script_measures_a_folder(folder, tmp_path, run_script):
     tiny_heads.build().save(str(tmp_path / "graph" / "1"))
     done = run_script(

@@ -294,6 +294,7 @@ def test_a_run_that_dies_at_any_file_is_finished_by_the_next(
     assert tree(tmp_path) == tree(crops)
 
 
+@pytest.mark.slow  # As of test_export_lists.
 def test_a_killed_command_goes_on_and_ends_in_the_same_files(
     builder, data_dir, detector, crops, tmp_path
 ):

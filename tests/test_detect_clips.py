@@ -296,6 +296,7 @@ def interrupt_and_resume(graph, folder, paths, stops, validator):
     return results
 
 
+@pytest.mark.slow  # Most of a minute: starts three times.
 def test_an_interrupted_command_goes_on(graph, tmp_path, validator):
     paths = many(tmp_path / "in", 40)
     results = interrupt_and_resume(graph, tmp_path / "in", paths, [9], validator)

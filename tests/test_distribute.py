@@ -228,6 +228,7 @@ def test_a_killed_worker_ends_both_and_they_go_on(line, runs):
     assert _losses(parts) == _losses(whole)
 
 
+@pytest.mark.slow  # Half a minute.
 def test_sigterm_to_one_worker_ends_both_after_a_checkpoint(runs):
     folder = runs / "line_terminated"
     arguments = [*LINE, "--steps=500", "--pause=0.1", f"--model_dir={folder}"]

@@ -218,6 +218,7 @@ for folder in sys.argv[2:]:
 """
 
 
+@pytest.mark.slow  # Most of a minute: a process each.
 def test_a_saved_index_answers_alike_in_a_fresh_process(tmp_path, run_script):
     rows, queries = _vectors(1500), _vectors(20, seed=3)
     np.save(tmp_path / "queries.npy", queries)

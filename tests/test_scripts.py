@@ -83,6 +83,7 @@ def test_training_leaves_weights_manifest_and_flags(detector, classifier):
         assert "--batch_size=" in (model_dir / "flags.txt").read_text()
 
 
+@pytest.mark.slow  # Most of a minute: trains twice.
 def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
     done = run_script(
         "train/classifier.py",
@@ -136,6 +137,7 @@ def test_a_second_phase_starts_from_every_weight_of_the_first(
     assert "does not fit efficientdet" in done.stderr.strip().splitlines()[-1]
 
 
+@pytest.mark.slow  # Half a minute.
 def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_path):
     output = tmp_path / "figures.json"
     run_script(
@@ -248,6 +250,7 @@ def test_evaluate_refuses_a_leaky_split(run_script, classifier, tmp_path):
     assert last.startswith("evaluate.py: clips/1.0.0 has a leaky split: 1 group")
 
 
+@pytest.mark.slow  # Most of a minute.
 def test_evaluate_leaves_a_report_of_a_detector(
     run_script, prepared, detector, tmp_path
 ):

@@ -59,7 +59,10 @@ def _in_a_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"the measuring process ended with {done.returncode}.")
-    return json.loads(done.stdout.splitlines()[-1])
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer
 
 
 def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:

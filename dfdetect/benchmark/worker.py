@@ -2,8 +2,8 @@
 
     python -m dfdetect.benchmark.worker '{"threads": 2, ...}'
 
-Prints one line of JSON: the seconds a picture, median and best, of each case. It is a
-process of its own, because TensorFlow's threads are chosen once.
+Prints one line of JSON: the seconds a picture, median and best, of each case; or
+`error`. It is a process of its own, because TensorFlow's threads are chosen once.
 """
 
 import json
@@ -78,5 +78,14 @@ def _say(message: str) -> None:
     print(f"dfdetect bench: {message}", file=sys.stderr, flush=True)
 
 
+def main() -> None:
+    """Prints the rows, or `error`, what the user can mend."""
+    try:
+        answer: dict[str, Any] = measure(json.loads(sys.argv[1]))
+    except (ValueError, OSError) as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
 if __name__ == "__main__":
-    print(json.dumps(measure(json.loads(sys.argv[1]))))
+    main()
