@@ -273,13 +273,13 @@ def _load(directory: str | None, tile: bool) -> Any:
         FileNotFoundError: The package came without default weights.
     """
     environment.prepare()
-    from dfdetect import graph_cache, graphs
+    from dfdetect import graph_cache
 
-    if directory is not None:
-        return graphs.load(directory)
     try:
-        return graph_cache.load(tile, _say)
+        return graph_cache.load(directory, _say, tile)
     except FileNotFoundError as error:
+        if directory is not None:
+            raise
         raise FileNotFoundError(
             f"no default weights: {error.filename} is missing; "
             "name a graph with --model"

@@ -97,8 +97,9 @@ class Explainer:
     ) -> None:
         self._explain = explain
         self._margin = margin
+        # What was asked for last, and what was answered.
         self._last: tuple[np.ndarray, np.ndarray] | None = None
-        self._maps = np.zeros(0, np.float32)
+        self._found: tuple[np.ndarray, np.ndarray]
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray
@@ -113,10 +114,11 @@ class Explainer:
             int32 `[num_heads, 3]`, the squares in pixels that the classifier saw: y, x
             and side; float32 `[num_heads, S, S]`, the map of each.
         """
-        squares, crops = heads_module.encoded_crops(image, boxes, self._margin)
+        # One caller has read them from a result line, which has them as float64.
+        boxes = np.asarray(boxes, np.float32)
         last = self._last
-        if last is None or not all(map(np.array_equal, last, (image, squares))):
-            batch = tf.constant(crops, tf.string)
-            self._maps = self._explain(batch)["heat_map"].numpy()
-            self._last = (image, squares)
-        return squares, self._maps
+        if last is None or not all(map(np.array_equal, last, (image, boxes))):
+            squares, crops = heads_module.encoded_crops(image, boxes, self._margin)
+            maps = self._explain(tf.constant(crops, tf.string))["heat_map"].numpy()
+            self._last, self._found = (image, boxes), (squares, maps)
+        return self._found

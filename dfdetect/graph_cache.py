@@ -107,8 +107,19 @@ class _Signature:
         return self._function(batch)
 
 
-def load(tile: bool, say: Callable[[str], None]) -> CachedPipeline:
-    """The graph of the default weights; see `CachedPipeline`."""
+def load(
+    exported: str | None, say: Callable[[str], None], tile: bool = False
+) -> graphs.LoadedPipeline | CachedPipeline:
+    """An exported graph, or that of the default weights.
+
+    Args:
+        exported: Its folder, see `graphs.load`; None for the default weights, see
+            `CachedPipeline`.
+        say: Prints a line.
+        tile: Of the default weights, see `graphs.from_directories`.
+    """
+    if exported:
+        return graphs.load(exported)
     directory = folder() / _key(tile)
     # Without a home there is no absolute path, and nowhere to keep it.
     return CachedPipeline(directory if directory.is_absolute() else None, tile, say)

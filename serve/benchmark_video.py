@@ -74,13 +74,10 @@ def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
     environment.prepare()
     environment.share_memory()
-    from dfdetect import clip_findings, graph_cache, graphs
+    from dfdetect import clip_findings, graph_cache
 
     start = time.monotonic()
-    if _MODEL.value:
-        model = graphs.load(_MODEL.value)
-    else:
-        model = graph_cache.load(False, script.say)
+    model = graph_cache.load(_MODEL.value, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
     sampling = video.Sampling(_FRAMES.value, _EVERY.value)
     judge = clip_findings.ClipJudge(model, thresholds, sampling)

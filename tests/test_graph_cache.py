@@ -37,13 +37,13 @@ def _same(one, other):
 
 def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     said = []
-    first = graph_cache.load(False, said.append)
+    first = graph_cache.load(None, said.append)
     answers = _answers(first)
     assert made == [False] and "the next start will be faster" in said[0]
     (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
     assert sorted(os.listdir(directory)) == ["manifest.json", "serving_default"]
 
-    second = graph_cache.load(False, said.append)
+    second = graph_cache.load(None, said.append)
     assert second.manifest == first.manifest and second.neighbours is None
     _same(answers, _answers(second))
     assert made == [False] and len(said) == 1  # From disk.
@@ -56,13 +56,13 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
 
 
 def test_a_damaged_one_is_made_anew(made, tmp_path):
-    answers = _answers(graph_cache.load(False, str))
+    answers = _answers(graph_cache.load(None, str))
     (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
     saved = directory / "serving_default" / "saved_model.pb"
     whole = saved.read_bytes()
     saved.write_bytes(whole[: len(whole) // 2])
     (directory / "manifest.json").write_text("{")
-    _same(answers, _answers(graph_cache.load(False, str)))
+    _same(answers, _answers(graph_cache.load(None, str)))
     assert made == [False, False]
     assert saved.stat().st_size > len(whole) // 2
 
@@ -70,10 +70,10 @@ def test_a_damaged_one_is_made_anew(made, tmp_path):
 def test_it_answers_where_nothing_can_be_kept(made, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    in_the_way = _answers(graph_cache.load(False, str))
+    in_the_way = _answers(graph_cache.load(None, str))
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.chdir(tmp_path)
-    _same(in_the_way, _answers(graph_cache.load(False, str)))
+    _same(in_the_way, _answers(graph_cache.load(None, str)))
     assert sorted(os.listdir(tmp_path)) == ["file"]
 
 
@@ -83,8 +83,8 @@ def test_settings_have_graphs_of_their_own_and_old_ones_go(made, tmp_path):
         old = parent / f"graph-{age}"
         old.mkdir(parents=True)
         os.utime(old, (age, age))
-    graph_cache.load(False, str)
-    graph_cache.load(True, str)
+    graph_cache.load(None, str)
+    graph_cache.load(None, str, tile=True)
     kept = sorted(x.name for x in parent.iterdir())
     assert {"graph-4", "graph-5"} < set(kept) and len(kept) == 4
     assert sum(name.endswith("-tile") for name in kept) == 1

@@ -41,7 +41,6 @@ from dfdetect import (
     files,
     frame_clips,
     graph_cache,
-    graphs,
     manifest,
     model_directory,
     robustness,
@@ -263,10 +262,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
 
 def _measure_clips(folder: str) -> dict[str, Any]:
     clips, described, judge_frames = _clips()
-    if _GRAPH.value:
-        model = graphs.load(_GRAPH.value)
-    else:
-        model = graph_cache.load(False, script.say)
+    model = graph_cache.load(_GRAPH.value, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
     judge = clip_findings.ClipJudge(
         model, thresholds, _sampling(), _AGGREGATE.value, _BATCH_SIZE.value
