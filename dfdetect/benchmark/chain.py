@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import anchors, images
+from dfdetect import anchors, calibration, images
 from dfdetect import boxes as box_format
 
 # Letterboxed pictures, float32 `[B, S, S, 3]`, to class logits and box offsets.
@@ -54,18 +54,18 @@ class Chain:
             for crop in self._crops(image, logits[place], offsets[place]):
                 crops.append(crop)
                 owners.append(place)
-        found: list[list[float]] = [[] for _ in pictures]
+        judged = np.zeros(0)
         if crops:
-            judged = self._judge(np.stack(crops)) / self._classifier["temperature"]
-            for place, logit in zip(owners, judged, strict=True):
-                found[place].append(1 / (1 + np.exp(-logit)))
-        return [np.array(x, np.float32) for x in found]
+            judged = calibration.probability(
+                self._judge(np.stack(crops)), self._classifier["temperature"]
+            )
+        return [judged[np.equal(owners, place)] for place in range(len(pictures))]
 
     def _crops(
         self, image: np.ndarray, logits: np.ndarray, offsets: np.ndarray
     ) -> list[np.ndarray]:
         """The heads of one picture, resized."""
-        scores = 1 / (1 + np.exp(-logits[:, 0]))
+        scores = calibration.probability(logits[:, 0])
         candidates = np.flatnonzero(scores > self._detector["score_threshold"])
         decoded = anchors.decode(offsets[candidates], self._anchors[candidates])
         chosen = tf.image.non_max_suppression(
@@ -92,7 +92,8 @@ class Chain:
             cv2.resize(
                 image[y : y + side, x : x + side].astype(np.float32),
                 (size, size),
-                interpolation=cv2.INTER_AREA,
+                # To enlarge, the mean of areas is no interpolation.
+                interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
             )
             for y, x, side in squares
         ]

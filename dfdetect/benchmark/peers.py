@@ -12,6 +12,7 @@ import cv2
 import keras
 import numpy as np
 
+from dfdetect import calibration
 from dfdetect.benchmark import chain
 
 # Encoded pictures to the fake probabilities of the heads of each.
@@ -110,7 +111,8 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
     except ImportError as error:
         raise ImportError(f"mtcnn is missing: {_INSTALL}") from error
     find = MTCNN(device="CPU:0")
-    size = description["classifier"]["image_size"]
+    described = description["classifier"]
+    size = described["image_size"]
 
     def judge(pictures: list[bytes]) -> list[np.ndarray]:
         found = []
@@ -124,7 +126,7 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
             logits = np.zeros(0, np.float32)
             if crops:
                 logits = classifier.predict(np.stack(crops), verbose=0)[:, 0]
-            found.append(1 / (1 + np.exp(-logits)))
+            found.append(calibration.probability(logits, described["temperature"]))
         return found
 
     return judge
