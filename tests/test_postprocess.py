@@ -26,14 +26,17 @@ def _with_scores(*scores):
     return logits, np.zeros((1, 3, 4), np.float32), _SQUARES
 
 
+@pytest.mark.parametrize("score_threshold", [0.1, 0.4])
 @pytest.mark.parametrize("max_candidates", [5000, 200])
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function])
-def test_equals_tensorflow(wrap, max_candidates):
+def test_equals_tensorflow(wrap, max_candidates, score_threshold):
+    """Of 3,069 anchors 550 to 626 score above .1, and a hundred above .4."""
     logits, offsets = _random_outputs(3)
 
     def detect(logits, offsets):
         return postprocess.detections(
-            logits, offsets, _GRID, 20, 0.4, 0.1, max_candidates=max_candidates
+            *(logits, offsets, _GRID, 20, 0.4, score_threshold),
+            max_candidates=max_candidates,
         )
 
     found, scores, num = wrap(detect)(logits, offsets)
@@ -44,7 +47,7 @@ def test_equals_tensorflow(wrap, max_candidates):
     for i in range(3):
         best = np.argsort(-all_scores[i], kind="stable")[:max_candidates]
         kept = tf.image.non_max_suppression(
-            decoded[i][best], all_scores[i][best], 20, 0.4, 0.1
+            decoded[i][best], all_scores[i][best], 20, 0.4, score_threshold
         ).numpy()
         kept = best[kept]
         assert num[i] == len(kept)
