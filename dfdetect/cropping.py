@@ -38,7 +38,6 @@ import keras
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import boxes as box_format
 from dfdetect import (
     chunks,
     data,
@@ -48,6 +47,7 @@ from dfdetect import (
     labels,
     manifest,
     model_directory,
+    pictures,
     progress,
     records,
     resumable,
@@ -101,33 +101,23 @@ def head_cutter(
     detect = heads.detector_function(detector, description, score_threshold)
     num_boxes = description["max_detections"]
 
-    def cut(packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> chunks.Outputs:
-        image = images.unpack(packed[0])
-        extent = tf.shape(image)
-        squares = box_format.square_crops(
-            tf.boolean_mask(boxes[0], chosen[0]), extent[0], extent[1], margin
-        )
-
+    def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunks.Outputs:
         def encode(square: tf.Tensor) -> tf.Tensor:
             y, x, side = tf.unstack(square)
-            return tf.io.encode_png(image[y : y + side, x : x + side])
+            return tf.io.encode_png(pixels[y : y + side, x : x + side])
 
         spec = tf.TensorSpec([], tf.string)
         return {"crops": tf.map_fn(encode, squares, fn_output_signature=spec)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def find_and_cut(image_bytes: tf.Tensor) -> chunks.Outputs:
-        packed, status = images.decode(image_bytes)
-        packed = tf.boolean_mask(packed, status == images.OK)
-        found = heads.find(detect, packed, description, batch_size)
+        read, status = pictures.read(image_bytes, description)
+        read = read.at(tf.where(status == images.OK))
+        found = heads.find(detect, read, description, batch_size)
         is_head = tf.range(num_boxes) < found["num_heads"][:, None]
         chosen = is_head & (found.pop("sides") >= min_size)
-        crops = chunks.by_chunks(
-            cut,
-            [packed, found["boxes"], chosen],
-            1,
-            {"crops": tf.TensorSpec([None], tf.string)},
-        )
+        specs = {"crops": tf.TensorSpec([None], tf.string)}
+        crops = heads.cut_each(cut, read, found["boxes"], chosen, margin, specs)
         return {"status": status, "chosen": chosen, **found, **crops}
 
     return find_and_cut

@@ -20,6 +20,7 @@ from dfdetect import (
     images,
     journal,
     labels,
+    orientation,
     progress,
     report,
     report_page,
@@ -315,11 +316,4 @@ def _note(head: Result) -> str:
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
     """Heights and widths `[B, 2]` by the headers; 0 where there is none."""
-    header = tf.map_fn(
-        headers.read,
-        image_bytes,
-        fn_output_signature=tf.TensorSpec([headers.NUM_FIELDS], tf.int64),
-    )
-    stored = tf.gather(header, [headers.HEIGHT, headers.WIDTH], axis=1)
-    turned = header[:, headers.ORIENTATION, None] > 4
-    return tf.where(turned, stored[:, ::-1], stored)
+    return orientation.upright_extent(headers.read_batch(image_bytes))

@@ -59,11 +59,10 @@ def training(
         return image, heads | {"bbox": boxes}
 
     def unchanged(example: dict) -> tuple[tf.Tensor, dict]:
-        image = images.decode_image(example["image"])
+        image, extent = images.decode_for(example["image"], image_size)
         heads = example["objects"]
-        extent = tf.unstack(tf.shape(image)[:2])
-        boxes = images.letterbox_boxes(heads["bbox"], *extent)
-        return images.letterbox(image, image_size), heads | {"bbox": boxes}
+        boxes = images.letterbox_boxes(heads["bbox"], *tf.unstack(extent))
+        return images.letterbox(image, image_size, extent), heads | {"bbox": boxes}
 
     def prepare(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, ...]:
         image, heads = changed(seed, *examples) if augmented else unchanged(*examples)
@@ -89,11 +88,11 @@ def evaluation(
     """
 
     def prepare(example: dict) -> dict[str, tf.Tensor]:
-        image = images.decode_image(example["image"])
+        image, extent = images.decode_for(example["image"], image_size)
         return {
-            "images": images.letterbox(image, image_size),
+            "images": images.letterbox(image, image_size, extent),
             "image_bytes": example["image"],
-            "extents": tf.shape(image)[:2],
+            "extents": extent,
             "boxes": example["objects"]["bbox"],
             "difficult": example["objects"]["is_difficult"],
         }

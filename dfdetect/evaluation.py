@@ -17,6 +17,7 @@ from dfdetect import (
     freezing,
     heads,
     images,
+    pictures,
     predictions,
 )
 from dfdetect import classification_protocol as protocol
@@ -175,8 +176,8 @@ def detect_function(
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def look_closely(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        packed, _ = images.decode(image_bytes)
-        return heads.find(detect, packed, described, _VIEWS_AT_ONCE)
+        read, _ = pictures.read(image_bytes, described)
+        return heads.find(detect, read, described, _VIEWS_AT_ONCE)
 
     return (lambda batch: look_closely(batch["image_bytes"])) if tile else look
 

@@ -64,6 +64,12 @@ def read(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.ensure_shape(tf.switch_case(kind, branches), [NUM_FIELDS])
 
 
+def read_batch(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Reads the headers of a batch: string `[B]` -> int64 `[B, NUM_FIELDS]`."""
+    spec = tf.TensorSpec([NUM_FIELDS], tf.int64)
+    return tf.map_fn(read, image_bytes, fn_output_signature=spec)
+
+
 def first_frame(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
     """The bytes of the first picture alone; only those of a GIF ever change.
 

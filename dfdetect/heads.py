@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from dfdetect import boxes as box_format
 from dfdetect import chunks, images, postprocess, tiles
+from dfdetect import pictures as pictures_module
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Found:
     """The heads of a batch, of whose pictures R are readable.
 
     Attributes:
-        status: `[B]` of `images.decode`.
+        status: `[B]` of `pictures.read`.
         readable: `[R, 1]`, the places of the readable ones.
         boxes: `[R, N, 4]`.
         scores: `[R, N]`.
@@ -111,7 +112,7 @@ def encoded_crops(
 
 def find(
     detect: Callable[[tf.Tensor], chunks.Outputs],
-    packed: tf.Tensor,
+    pictures: pictures_module.Pictures,
     described: dict[str, Any],
     at_once: int,
 ) -> chunks.Outputs:
@@ -119,7 +120,7 @@ def find(
 
     Args:
         detect: Of `detector_function`.
-        packed: Pictures of `images.decode`, string `[B]`, all of them readable.
+        pictures: `[B]`, all of them readable.
         described: The detector's manifest. With a `tile_size`, the detector looks at
             each picture as a whole and at overlapping tiles of it, see `tiles.views`.
         at_once: Pictures or tiles that the detector sees in one call.
@@ -136,21 +137,23 @@ def find(
         "extents": tf.TensorSpec([None, 2], tf.int32),
     }
 
-    def look(packed: tf.Tensor) -> chunks.Outputs:
-        pictures, extents = letterboxed(packed, size)
-        return {**detect(pictures), "extents": extents}
+    def look(*some: tf.Tensor) -> chunks.Outputs:
+        seen, extents = pictures_module.letterboxed(
+            pictures_module.Pictures(*some), size
+        )
+        return {**detect(seen), "extents": extents}
 
-    def look_closely(packed: tf.Tensor) -> chunks.Outputs:
+    def look_closely(packed: tf.Tensor, _: tf.Tensor) -> chunks.Outputs:
         image = images.unpack(packed[0])
         found = tiles.find(detect, image, described, at_once)
         found = {name: value[None] for name, value in found.items()}
         return {**found, "extents": tf.shape(image)[None, :2]}
 
     if described.get("tile_size"):
-        found = chunks.by_chunks(look_closely, [packed], 1, specs)
+        found = chunks.by_chunks(look_closely, list(pictures), 1, specs)
         boxes, extents = found["boxes"], found.pop("extents")
     else:
-        found = chunks.by_chunks(look, [packed], at_once, specs)
+        found = chunks.by_chunks(look, list(pictures), at_once, specs)
         extents = found.pop("extents")
         heights, widths = extents[:, 0, None], extents[:, 1, None]
         boxes = images.unletterbox_boxes(found["boxes"], heights, widths)
@@ -159,38 +162,21 @@ def find(
     return {**found, "boxes": boxes, "sides": sides}
 
 
-def letterboxed(packed: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the detector sees of pictures.
-
-    Args:
-        packed: Pictures of `images.decode`, string `[B]`, all of them readable.
-        size: See `images.letterbox`.
-
-    Returns:
-        float32 `[B, size, size, 3]`; heights and widths of the originals, int32
-        `[B, 2]`.
-    """
-
-    # Both at once: a large picture takes long to unpack.
-    def look(one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = images.unpack(one)
-        return images.letterbox(image, size), tf.shape(image)[:2]
-
-    specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
-    return chunks.one_by_one(look, packed, specs)
-
-
 def crops(
-    packed: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor, size: int, margin: float
+    pictures: pictures_module.Pictures,
+    boxes: tf.Tensor,
+    chosen: tf.Tensor,
+    size: int,
+    margin: float,
 ) -> tf.Tensor:
-    """Cuts the chosen heads out of pictures.
+    """Cuts the chosen heads out of pictures, as `images.crop_heads` does.
 
     Args:
-        packed: Pictures of `images.decode`, string `[B]`, all of them readable.
+        pictures: `[B]`, all of them readable.
         boxes: `[B, N, 4]` of the originals.
         chosen: bool `[B, N]`.
-        size: See `images.crop_heads`.
-        margin: See `images.crop_heads`.
+        size: Side of the crops in pixels.
+        margin: See `boxes.square_crops`.
 
     Returns:
         float32 `[K, size, size, 3]`, picture after picture.
@@ -198,10 +184,36 @@ def crops(
 
     # From the original, not the letterboxed picture: a head of 40 px would be resized
     # twice.
-    def cut(one: tf.Tensor, boxes: tf.Tensor, chosen: tf.Tensor) -> chunks.Outputs:
-        boxes = tf.boolean_mask(boxes[0], chosen[0])
-        image = images.unpack(one[0])
-        return {"crops": images.crop_heads(image, boxes, size, margin)}
+    def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunks.Outputs:
+        return {"crops": images.cut(pixels, squares, size)}
 
     specs = {"crops": tf.TensorSpec([None, size, size, 3])}
-    return chunks.by_chunks(cut, [packed, boxes, chosen], 1, specs)["crops"]
+    return cut_each(cut, pictures, boxes, chosen, margin, specs)["crops"]
+
+
+def cut_each(
+    cut: Callable[[tf.Tensor, tf.Tensor], chunks.Outputs],
+    pictures: pictures_module.Pictures,
+    boxes: tf.Tensor,
+    chosen: tf.Tensor,
+    margin: float,
+    specs: dict[str, tf.TensorSpec],
+) -> chunks.Outputs:
+    """Cuts the chosen heads out of pictures, one picture after the other.
+
+    Args:
+        cut: Takes pixels and squares of `pictures.squares`.
+        pictures: See `crops`, as for the three following.
+        boxes: Alike.
+        chosen: Alike.
+        margin: Alike.
+        specs: What `cut` returns, a row for each square; see `chunks.by_chunks`.
+    """
+
+    def cut_one(*one: tf.Tensor) -> chunks.Outputs:
+        packed, encoded, boxes, chosen = (tensor[0] for tensor in one)
+        picture = pictures_module.Pictures(packed, encoded)
+        wanted = tf.boolean_mask(boxes, chosen)
+        return cut(*pictures_module.squares(picture, wanted, margin))
+
+    return chunks.by_chunks(cut_one, [*pictures, boxes, chosen], 1, specs)

@@ -9,7 +9,7 @@ as the differences between two decoders or two ways to resize.
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect import headers
+from dfdetect import headers, jpegs, orientation
 
 OK, NO_HEAD, UNREADABLE, TOO_LARGE, HEAD_TOO_SMALL = range(5)
 STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
@@ -50,6 +50,38 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
     return _finish(image, image_bytes, header)
 
 
+def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes one file that is to be letterboxed: a large JPEG at a reduced scale.
+
+    Args:
+        image_bytes: Scalar string; see `decode_image`.
+        size: See `letterbox`.
+
+    Returns:
+        The picture, uint8 `[height, width, 3]`, and the height and width of the
+        original, int32 `[2]`: what `letterbox` takes.
+
+    Raises:
+        tf.errors.InvalidArgumentError: As by `decode_image`.
+    """
+    header = headers.read(image_bytes)
+    times = jpegs.halvings(image_bytes, header, size)
+    turned = header[headers.ORIENTATION]
+
+    def whole() -> tuple[tf.Tensor, tf.Tensor]:
+        image = decode_image(image_bytes)
+        return image, tf.shape(image)[:2]
+
+    return tf.cond(
+        times > 0,
+        lambda: (
+            orientation.turn(jpegs.reduced(image_bytes, times), turned),
+            orientation.upright_extent(header),
+        ),
+        whole,
+    )
+
+
 def decode(
     image_bytes: tf.Tensor, max_pixels: int = MAX_PIXELS
 ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -69,16 +101,32 @@ def decode(
         their statuses, int32 `[B]`: `OK`, `UNREADABLE` or `TOO_LARGE`. A picture that
         is not `OK` is an empty string.
     """
-    header = tf.map_fn(
-        headers.read,
-        image_bytes,
-        fn_output_signature=tf.TensorSpec([headers.NUM_FIELDS], tf.int64),
-    )
+    header = headers.read_batch(image_bytes)
+    return decode_by_header(image_bytes, header, None, max_pixels)
+
+
+def decode_by_header(
+    image_bytes: tf.Tensor,
+    header: tf.Tensor,
+    halvings: tf.Tensor | None,
+    max_pixels: int = MAX_PIXELS,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `decode`, of files whose headers are known.
+
+    Args:
+        image_bytes: string `[B]`.
+        header: Of `headers.read_batch`.
+        halvings: int32 `[B]` of `jpegs.halvings`: of those above 0 the pixels equal
+            those of `decode_for`. None for all pictures as they are.
+        max_pixels: See `decode`.
+    """
     pixels = header[:, headers.HEIGHT] * header[:, headers.WIDTH]
     readable, small = pixels > 0, pixels <= max_pixels
     index = tf.where(readable & small)[:, 0]
     packed, decoded = _decode_good(
-        tf.gather(image_bytes, index), tf.gather(header, index)
+        tf.gather(image_bytes, index),
+        tf.gather(header, index),
+        None if halvings is None else tf.gather(halvings, index),
     )
     images = tf.tensor_scatter_nd_update(
         tf.fill(tf.shape(image_bytes), ""), index[:, None], packed
@@ -108,7 +156,7 @@ def _raw_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_good(
-    image_bytes: tf.Tensor, header: tf.Tensor
+    image_bytes: tf.Tensor, header: tf.Tensor, halvings: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes files with sound headers: packed pictures `[N]`, and which worked."""
     count = tf.shape(image_bytes, tf.int64)[0]
@@ -118,17 +166,30 @@ def _decode_good(
         fn_output_signature=tf.TensorSpec([], tf.string),
     )
 
+    elements = [tf.range(count), frames]
+    if halvings is not None:
+        elements.append(halvings)
+
+    def decode_one(
+        index: tf.Tensor, frame: tf.Tensor, times: tf.Tensor | int = 0
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if halvings is None:
+            return index, pack(_raw_pixels(frame))
+        image = tf.cond(
+            times > 0,
+            lambda: jpegs.reduced(frame, times),
+            lambda: _raw_pixels(frame),
+        )
+        return index, pack(image)
+
     # A data set is the one place in a graph where an op may fail without failing all.
     # It is built anew for each batch, so it holds the decoder and nothing more.
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
     survivors = (
-        tf.data.Dataset.from_tensor_slices((tf.range(count), frames))
-        .map(
-            lambda index, frame: (index, pack(_raw_pixels(frame))),
-            num_parallel_calls=_PARALLEL_DECODES,
-        )
+        tf.data.Dataset.from_tensor_slices(tuple(elements))
+        .map(decode_one, num_parallel_calls=_PARALLEL_DECODES)
         .ignore_errors()
         # One element more, as a batch of nothing would be no batch at all.
         .concatenate(tf.data.Dataset.from_tensors((count, "")))
@@ -165,27 +226,8 @@ def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.T
         lambda: headers.apply_palette(image_bytes, header, image[..., 0]),
         lambda: image,
     )
-    orientation = header[headers.ORIENTATION]
-    # 5 to 8 swap the axes; what is left then is to mirror one side or both. Not by a
-    # slice of step -1: Grappler's remapper gives up on a graph that has one.
-    image = tf.cond(
-        orientation > 4, lambda: tf.transpose(image, [1, 0, 2]), lambda: image
-    )
-    image = tf.cond(
-        _any_of(orientation, (2, 3, 6, 7)),
-        lambda: tf.reverse(image, [1]),
-        lambda: image,
-    )
-    image = tf.cond(
-        _any_of(orientation, (3, 4, 7, 8)),
-        lambda: tf.reverse(image, [0]),
-        lambda: image,
-    )
+    image = orientation.turn(image, header[headers.ORIENTATION])
     return tf.ensure_shape(image, [None, None, 3])
-
-
-def _any_of(value: tf.Tensor, choices: tuple[int, ...]) -> tf.Tensor:
-    return tf.reduce_any(value == tf.constant(choices, tf.int64))
 
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -197,7 +239,9 @@ def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     return tf.ensure_shape(tf.cast(image, tf.float32), [size, size, 3])
 
 
-def letterbox(image: tf.Tensor, size: int) -> tf.Tensor:
+def letterbox(
+    image: tf.Tensor, size: int, extent: tf.Tensor | None = None
+) -> tf.Tensor:
     """Scales a picture so that its longer side is `size`, and pads it to a square.
 
     The picture stands at the top left; the rest is `MEAN_PIXEL`.
@@ -205,11 +249,13 @@ def letterbox(image: tf.Tensor, size: int) -> tf.Tensor:
     Args:
         image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
         size: Side of the result in pixels.
+        extent: Height and width of the original, where the picture is a reduced one of
+            `decode_for`: they decide the proportions.
 
     Returns:
         float32 `[size, size, 3]` in [0, 255].
     """
-    extent = tf.shape(image)[:2]
+    extent = tf.shape(image)[:2] if extent is None else extent
     # In integers, rounded to the nearest, never 0.
     longer = tf.reduce_max(extent)
     scaled = tf.maximum((2 * extent * size + longer) // (2 * longer), 1)
@@ -233,9 +279,10 @@ def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf
     """
     image = tf.cast(image, tf.float32)
     extent = tf.shape(image)
-    paddings = [[0, height - extent[0]], [0, width - extent[1]], [0, 0]]
-    outside = 1.0 - tf.pad(tf.ones([extent[0], extent[1], 1]), paddings)
-    return tf.pad(image, paddings) + outside * tf.constant(MEAN_PIXEL)
+    right = [extent[0], width - extent[1], 3]
+    bottom = [height - extent[0], width, 3]
+    image = tf.concat([image, tf.broadcast_to(MEAN_PIXEL, right)], axis=1)
+    return tf.concat([image, tf.broadcast_to(MEAN_PIXEL, bottom)], axis=0)
 
 
 def letterbox_boxes(
@@ -285,6 +332,20 @@ def crop_heads(
         raise ValueError(f"boxes must be [num_heads, 4], got {boxes.shape}.")
     extent = tf.shape(image)
     squares = box_format.square_crops(boxes, extent[0], extent[1], margin)
+    return cut(image, squares, size)
+
+
+def cut(image: tf.Tensor, squares: tf.Tensor, size: int) -> tf.Tensor:
+    """Resizes squares of an image; what `crop_heads` ends with.
+
+    Args:
+        image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
+        squares: int32 `[num_heads, 3]`, y, x and side in pixels.
+        size: Side of the crops in pixels.
+
+    Returns:
+        `[num_heads, size, size, 3]` float32 in [0, 255].
+    """
 
     def crop(square: tf.Tensor) -> tf.Tensor:
         y, x, side = tf.unstack(square)

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, heads, images, manifest, model_functions
+from dfdetect import chunks, heads, images, manifest, model_functions, pictures
 from dfdetect.models import weights
 from dfdetect.retrieval import embedding, graph
 
@@ -135,7 +135,7 @@ class DeepfakePipeline(tf.Module):
             most suspicious head, NaN without one; `status` int32 `[B]`, see `images`.
         """
         return self._in_groups(
-            lambda group: self._analyse(*images.decode(group)), image_bytes
+            lambda group: self._analyse(*self._read(group)), image_bytes
         )
 
     @_signature(tf.TensorSpec([None] * 3 + [3], tf.uint8, "frames"))
@@ -151,7 +151,8 @@ class DeepfakePipeline(tf.Module):
 
         def analyse(group: tf.Tensor) -> chunks.Outputs:
             packed = chunks.one_by_one(images.pack, group, tf.TensorSpec([], tf.string))
-            return self._analyse(packed, tf.zeros(tf.shape(packed), tf.int32))
+            status = tf.fill(tf.shape(packed), images.OK)
+            return self._analyse(pictures.whole(packed), status)
 
         return self._in_groups(analyse, frames)
 
@@ -213,7 +214,7 @@ class DeepfakePipeline(tf.Module):
             shape = [None, num_boxes, *spec.shape[1:]]
             specs[name] = tf.TensorSpec(shape, spec.dtype)
         return chunks.by_chunks(
-            lambda group: self._look_up(*images.decode(group)),
+            lambda group: self._look_up(*self._read(group)),
             [image_bytes],
             _PICTURES_AT_ONCE,
             specs,
@@ -285,9 +286,14 @@ class DeepfakePipeline(tf.Module):
             "status": _spec(dtype=tf.int32),
         }
 
-    def _analyse(self, packed: tf.Tensor, status: tf.Tensor) -> chunks.Outputs:
-        """The outputs of `detect` for some pictures of `images.decode`."""
-        found = self._find(packed, status)
+    def _read(self, image_bytes: tf.Tensor) -> tuple[pictures.Pictures, tf.Tensor]:
+        return pictures.read(
+            image_bytes, model_functions.detector_settings(self.manifest)
+        )
+
+    def _analyse(self, read: pictures.Pictures, status: tf.Tensor) -> chunks.Outputs:
+        """The outputs of `detect` for some pictures of `pictures.read`."""
+        found = self._find(read, status)
         judged = found.judged
         probabilities = chunks.by_chunks(
             self.functions.judge,
@@ -312,10 +318,10 @@ class DeepfakePipeline(tf.Module):
             "status": found.outcome(),
         }
 
-    def _look_up(self, packed: tf.Tensor, status: tf.Tensor) -> chunks.Outputs:
-        """The outputs of `neighbours` for some pictures of `images.decode`."""
+    def _look_up(self, read: pictures.Pictures, status: tf.Tensor) -> chunks.Outputs:
+        """The outputs of `neighbours` for some pictures of `pictures.read`."""
         assert self._index is not None
-        found = self._find(packed, status)
+        found = self._find(read, status)
         describe = self.functions.describe[self._index.embedding["kind"]]
         specs = {"embedding": _spec([self._index.embedding["dimension"]])}
         crops = chunks.by_chunks(describe, [found.crops], _CROPS_AT_ONCE, specs)
@@ -335,13 +341,13 @@ class DeepfakePipeline(tf.Module):
             outputs[name] = found.among_all(of_heads, nothing)
         return outputs
 
-    def _find(self, packed: tf.Tensor, status: tf.Tensor) -> heads.Found:
-        """Finds the heads of some pictures of `images.decode`, and cuts them out."""
+    def _find(self, read: pictures.Pictures, status: tf.Tensor) -> heads.Found:
+        """Finds the heads of some pictures of `pictures.read`, and cuts them out."""
         readable = tf.where(status == images.OK)
-        packed = tf.gather_nd(packed, readable)
+        read = read.at(readable)
         found = heads.find(
             self.functions.find_heads,
-            packed,
+            read,
             model_functions.detector_settings(self.manifest),
             _PICTURES_IN_DETECTOR,
         )
@@ -350,7 +356,7 @@ class DeepfakePipeline(tf.Module):
         judged = is_head & (found["sides"] >= self.manifest["min_head_size"])
         described = self.manifest["classifier"]
         crops = heads.crops(
-            packed, boxes, judged, described["image_size"], described["crop_margin"]
+            read, boxes, judged, described["image_size"], described["crop_margin"]
         )
         return heads.Found(
             *(status, readable, boxes, found["scores"], num_heads),

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import headers, labels
+from dfdetect import headers, labels, orientation
 from dfdetect.batches import NAME
 from dfdetect.sampling import Catalogue, Sampler
 
@@ -120,10 +120,7 @@ def _labelled(features: Features, origins: Sequence[str]) -> list[_Entry]:
 
 
 def _heads(features: Features, least_side: int) -> list[_Entry]:
-    header = _read_header(features["image"].bytes_list.value[0]).numpy()
-    extent = header[[headers.HEIGHT, headers.WIDTH]]
-    if header[headers.ORIENTATION] > 4:
-        extent = extent[::-1]
+    extent = _read_extent(features["image"].bytes_list.value[0]).numpy()
     boxes = np.array(features["objects/bbox"].float_list.value).reshape(-1, 4)
     sides = ((boxes[:, 2:] - boxes[:, :2]) * extent).max(1)
     difficult = features["objects/is_difficult"].int64_list.value or [0] * len(boxes)
@@ -131,9 +128,9 @@ def _heads(features: Features, least_side: int) -> list[_Entry]:
     return [(labels.REAL, "", tuple(box)) for box in kept.tolist()]
 
 
-_read_header = tf.function(
-    headers.read, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
-)
+@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
+def _read_extent(image_bytes: tf.Tensor) -> tf.Tensor:
+    return orientation.upright_extent(headers.read(image_bytes))
 
 
 class Sampled:

@@ -176,6 +176,22 @@ def test_outputs_by_hand(graph, parts):
         assert not found[name][0, 3:].numpy().any()
 
 
+def test_heads_of_a_large_jpeg_are_judged_in_full_resolution(graph, parts):
+    file = io.BytesIO()
+    Image.fromarray(_picture(_ALL, 512, 512)).save(file, format="JPEG", quality=95)
+    pixels = images.decode_image(file.getvalue()).numpy()
+    found = graph.detect(tf.constant([_png(pixels), file.getvalue()]))
+    np.testing.assert_array_equal(found["num_heads"], [3, 3])
+    np.testing.assert_allclose(found["boxes"][1, :3], _ANCHORS, atol=1e-6)
+    # The detector sees other numbers than of the PNG, the classifier the same.
+    scores = found["head_scores"].numpy()
+    assert np.abs(scores[0] - scores[1]).max() > 0
+    np.testing.assert_allclose(scores[0], scores[1], atol=0.02)
+    expected = [_judged_alone(parts[1], pixels, box) for box in _ANCHORS]
+    for probabilities in found["fake_probabilities"].numpy():
+        np.testing.assert_allclose(probabilities[:3], expected, atol=1e-5)
+
+
 def test_boxes_are_those_of_the_original(graph):
     # 128 high, 64 wide: the letterbox is padded on its right half.
     found = graph.detect(tf.constant([_png(_picture(_FIRST, width=64))]))

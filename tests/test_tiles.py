@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import heads, images, tiles
+from dfdetect import heads, images, pictures, tiles
 
 _SIZE = 64
 _DESCRIBED = {"image_size": _SIZE, "max_detections": 5, "iou_threshold": 0.5}
@@ -42,9 +42,9 @@ def _picture(*squares, height=200, width=320):
 
 
 def _find(picture, tile_size):
-    packed = images.pack(tf.constant(picture))[None]
+    read = pictures.whole(images.pack(tf.constant(picture))[None])
     described = _DESCRIBED | {"tile_size": tile_size}
-    found = tf.function(lambda x: heads.find(_detect, x, described, 3))(packed)
+    found = tf.function(lambda x: heads.find(_detect, x, described, 3))(read)
     count = int(found["num_heads"][0])
     extent = np.tile(picture.shape[:2], 2)
     assert not np.any(found["boxes"][0, count:])
@@ -96,10 +96,10 @@ def test_tiles_cover_the_picture_and_overlap(extent):
 
 
 def test_a_batch_equals_its_pictures():
-    pictures = [_picture((5, 7, 9)), _picture((40, 40, 9), height=128, width=100)]
-    packed = tf.stack([images.pack(tf.constant(p)) for p in pictures])
-    found = heads.find(_detect, packed, _DESCRIBED | {"tile_size": _SIZE}, 3)
-    for index, picture in enumerate(pictures):
+    drawn = [_picture((5, 7, 9)), _picture((40, 40, 9), height=128, width=100)]
+    read = pictures.whole(tf.stack([images.pack(tf.constant(p)) for p in drawn]))
+    found = heads.find(_detect, read, _DESCRIBED | {"tile_size": _SIZE}, 3)
+    for index, picture in enumerate(drawn):
         alone = _find(picture, _SIZE)[1]
         for name in ("boxes", "scores", "num_heads", "sides"):
             np.testing.assert_allclose(found[name][index], alone[name][0], atol=1e-6)

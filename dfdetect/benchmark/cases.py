@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import graphs, heads, images, model_directory, pipeline
-from dfdetect.benchmark import peers, pictures
+from dfdetect import graphs, heads, model_directory, pictures, pipeline
+from dfdetect.benchmark import peers, photographs
 from dfdetect.models import classifier as classifiers
 
 # A call, and how many pictures it judges.
@@ -75,34 +75,37 @@ class Bench:
         size = described["detector"]["image_size"]
         encoded = tf.constant(self._pictures(batch_size, 1))
 
-        decode = tf.function(images.decode, autograph=False)
-        packed, _ = decode(encoded)
+        @functools.partial(tf.function, autograph=False)
+        def decode(encoded: tf.Tensor) -> pictures.Pictures:
+            return pictures.read(encoded, described["detector"])[0]
+
+        read = decode(encoded)
 
         @functools.partial(tf.function, autograph=False)
-        def letterbox(packed: tf.Tensor) -> tf.Tensor:
-            return heads.letterboxed(packed, size)[0]
+        def letterbox(read: pictures.Pictures) -> tf.Tensor:
+            return pictures.letterboxed(read, size)[0]
 
-        letterboxes = letterbox(packed)
+        letterboxes = letterbox(read)
         found = graph.detect(encoded)
         judged = tf.sequence_mask(found["num_heads"], described["max_detections"])
 
         @functools.partial(tf.function, autograph=False)
-        def cut(packed: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+        def cut(read: pictures.Pictures, boxes: tf.Tensor) -> tf.Tensor:
             described_classifier = described["classifier"]
             return heads.crops(
-                packed,
+                read,
                 boxes,
                 judged,
                 described_classifier["image_size"],
                 described_classifier["crop_margin"],
             )
 
-        crops = cut(packed, found["boxes"])
+        crops = cut(read, found["boxes"])
         calls: dict[str, Callable[[], Any]] = {
-            "decoding": lambda: decode(encoded)[1].numpy(),
-            "letterboxing": lambda: _run(letterbox, packed),
+            "decoding": lambda: _run(decode, encoded),
+            "letterboxing": lambda: _run(letterbox, read),
             "detector and suppression": lambda: _run(functions.find_heads, letterboxes),
-            "crops": lambda: _run(cut, packed, found["boxes"]),
+            "crops": lambda: _run(cut, read, found["boxes"]),
             "classifier": lambda: _run(functions.judge, crops),
         }
         return {name: (call, batch_size) for name, call in calls.items()}
@@ -148,7 +151,7 @@ class Bench:
     def _pictures(
         self, count: int, num_heads: int, width: int | None = None
     ) -> list[bytes]:
-        return pictures.drawn(count, num_heads, width or self._width)
+        return photographs.drawn(count, num_heads, width or self._width)
 
 
 def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:
