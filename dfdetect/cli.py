@@ -81,6 +81,10 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
 
     environment.share_memory()
     model = _load(arguments.model, arguments.tile)
+    if arguments.model is None:
+        from dfdetect import freezing
+
+        freezing.take_graphs_as_they_are()
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
     from dfdetect import calibration, clip_findings, detect, explain, live, video

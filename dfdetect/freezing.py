@@ -21,13 +21,17 @@ PRECISIONS = ("float32", "bfloat16")
 _COUNTER = itertools.count()
 
 
-def fold(function: Any, precision: str = "float32") -> Callable:
+def fold(
+    function: Any, precision: str = "float32", for_this_machine: bool = False
+) -> Callable:
     """Folds the variables of a function into constants.
 
     Args:
         function: A `tf.function` of one signature, tensors in and a dictionary of
             tensors out. Gradients that it takes are part of it.
         precision: One of `PRECISIONS`; see `bfloat16` for what it lowers.
+        for_this_machine: Whether to do what TensorFlow would do when the function is
+            called first, as far as it pays, see `take_graphs_as_they_are`.
 
     Returns:
         A function of the same inputs and outputs, whose gradients cannot be taken.
@@ -46,6 +50,8 @@ def fold(function: Any, precision: str = "float32") -> Callable:
     graph = fusing.fuse(_simplified(frozen), ends)
     if precision == "bfloat16":
         graph = bfloat16.lower(graph, ends)
+    if for_this_machine:
+        graph = _remapped(graph, [x.name for x in [*frozen.inputs, *frozen.outputs]])
     _rename_functions(graph, f"_folded_{next(_COUNTER)}")
     imported = tf.compat.v1.wrap_function(
         lambda: tf.graph_util.import_graph_def(graph, name=""), []
@@ -57,6 +63,15 @@ def fold(function: Any, precision: str = "float32") -> Callable:
             [imported.graph.get_tensor_by_name(name) for name in names],
         ),
     )
+
+
+def take_graphs_as_they_are() -> None:
+    """Lets TensorFlow optimise no graph of this process that is traced from now on.
+
+    That takes it seconds and hundreds of MB in the first call, and is worth it but for
+    functions that were folded `for_this_machine`.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 def check_precision(precision: str) -> None:
@@ -73,15 +88,38 @@ def _simplified(frozen: Any) -> tf.compat.v1.GraphDef:
     """Grappler's constant folding and what comes with it, in stock operations only."""
     config = tf.compat.v1.ConfigProto()
     options = config.graph_options.rewrite_options
-    options.min_graph_nodes = -1
     # They depend on the processor at hand, and the server does them for its own.
     options.remapping = options.OFF
     options.layout_optimizer = options.OFF
-    meta_graph = tf.compat.v1.train.export_meta_graph(
-        graph_def=frozen.graph.as_graph_def(), graph=frozen.graph
-    )
-    ends = meta_graph.collection_def["train_op"].node_list.value
-    ends.extend(tensor.name for tensor in [*frozen.inputs, *frozen.outputs])
+    ends = [tensor.name for tensor in [*frozen.inputs, *frozen.outputs]]
+    return _optimized(frozen.graph.as_graph_def(), config, ends)
+
+
+def _remapped(graph: tf.compat.v1.GraphDef, ends: list[str]) -> tf.compat.v1.GraphDef:
+    """Convolutions joined with what follows them, as this processor computes it."""
+    config = tf.compat.v1.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.layout_optimizer = options.OFF
+    placed = tf.compat.v1.GraphDef()
+    placed.CopyFrom(graph)
+    # Grappler asks of each node where it is.
+    for node in placed.node:
+        node.device = "/device:CPU:0"
+    remapped = _optimized(placed, config, ends)
+    for node in remapped.node:
+        node.device = ""
+    return remapped
+
+
+def _optimized(
+    graph: tf.compat.v1.GraphDef, config: tf.compat.v1.ConfigProto, ends: list[str]
+) -> tf.compat.v1.GraphDef:
+    """What Grappler makes of a graph whose inputs and outputs are named."""
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    with tf.Graph().as_default() as imported:
+        tf.graph_util.import_graph_def(graph, name="")
+    meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph, graph=imported)
+    meta_graph.collection_def["train_op"].node_list.value.extend(ends)
     return tf_optimizer.OptimizeGraph(config, meta_graph)
 
 

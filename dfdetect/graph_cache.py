@@ -11,13 +11,14 @@ import hashlib
 import importlib.metadata
 import os
 import pathlib
+import platform
 import shutil
 from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import graphs, manifest, pipeline
+from dfdetect import function_file, graphs, manifest, pipeline
 
 _PACKAGE = pathlib.Path(__file__).parent
 _KEPT = 4  # Graphs of other versions and settings; each takes up to 120 MB.
@@ -69,28 +70,24 @@ class CachedPipeline:
     def _made(self) -> pipeline.DeepfakePipeline:
         """The graph, made of the models."""
         self._say("preparing the default weights; the next start will be faster")
-        return graphs.from_directories(tile=self._tile).folded()
+        made = graphs.from_directories(tile=self._tile)
+        return made.folded(for_this_machine=True)
 
     def _load(self, name: str) -> Callable[..., Any]:
         """One signature, from disk or else made and kept."""
         method = pipeline.SIGNATURES[name]
         if not self._directory:
             return getattr(self._made, method)
-        kept = self._directory / name
-        if kept.is_dir():
-            try:
-                graph = tf.saved_model.load(str(kept))
-                os.utime(self._directory)
-                function = getattr(graph, method)
-                function.graph = graph  # The function alone does not keep it alive.
-                return function
-            except (AttributeError, ValueError, OSError, tf.errors.OpError):
-                # Damaged, by a full disk say: it is made anew.
-                shutil.rmtree(kept, ignore_errors=True)
-        # A full disk, say, or another process was faster: what was made answers, too.
-        with contextlib.suppress(OSError, tf.errors.OpError):
-            self._made.save(str(kept), [name])
-        return getattr(self._made, method)
+        kept = self._directory / f"{name}.pb"
+        # Not there yet, or damaged, by a full disk say: it is made anew.
+        with contextlib.suppress(OSError, ValueError):
+            function = function_file.load(kept)
+            os.utime(self._directory)
+            return function
+        made = getattr(self._made, method)
+        with contextlib.suppress(OSError):  # A full disk: what was made answers, too.
+            function_file.save(made, kept)
+        return made
 
 
 class _Signature:
@@ -140,6 +137,9 @@ def _key(tile: bool) -> str:
         digest.update(file.read_bytes())
     for name in ("tensorflow", "keras", "keras-cv"):
         digest.update(f"{name} {importlib.metadata.version(name)}\0".encode())
+    # The home may be another machine's, too: not each has the operations of oneDNN.
+    one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
+    digest.update(f"{platform.machine()} {one_dnn}\0".encode())
     return f"graph-{digest.hexdigest()[:16]}{'-tile' if tile else ''}"
 
 

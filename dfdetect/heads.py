@@ -143,7 +143,7 @@ def find(
         )
         return {**detect(seen), "extents": extents}
 
-    def look_closely(packed: tf.Tensor, _: tf.Tensor) -> chunks.Outputs:
+    def look_closely(packed: tf.Tensor, *_: tf.Tensor) -> chunks.Outputs:
         image = images.unpack(packed[0])
         found = tiles.find(detect, image, described, at_once)
         found = {name: value[None] for name, value in found.items()}
@@ -211,8 +211,8 @@ def cut_each(
     """
 
     def cut_one(*one: tf.Tensor) -> chunks.Outputs:
-        packed, encoded, boxes, chosen = (tensor[0] for tensor in one)
-        picture = pictures_module.Pictures(packed, encoded)
+        *parts, boxes, chosen = (tensor[0] for tensor in one)
+        picture = pictures_module.Pictures(*parts)
         wanted = tf.boolean_mask(boxes, chosen)
         return cut(*pictures_module.squares(picture, wanted, margin))
 

@@ -35,7 +35,7 @@ class ModelFunctions:
     dimensions: dict[str, int]
     explain: Function
 
-    def folded(self, precision: str) -> "ModelFunctions":
+    def folded(self, precision: str, for_this_machine: bool) -> "ModelFunctions":
         """The same without variables, see `freezing`; each is folded once it is called.
 
         With "bfloat16", embeddings and explanations stay in float32: an index made with
@@ -45,26 +45,30 @@ class ModelFunctions:
             ValueError: The precision is unknown.
         """
         freezing.check_precision(precision)
+
+        def fold(function: Function, precision: str = "float32") -> Function:
+            return _when_called(
+                lambda: freezing.fold(function, precision, for_this_machine)
+            )
+
         return dataclasses.replace(
             self,
-            find_heads=_folded(self.find_heads, precision),
-            judge=_folded(self.judge, precision),
-            describe={
-                kind: _folded(function) for kind, function in self.describe.items()
-            },
-            explain=_folded(self.explain),
+            find_heads=fold(self.find_heads, precision),
+            judge=fold(self.judge, precision),
+            describe={kind: fold(function) for kind, function in self.describe.items()},
+            explain=fold(self.explain),
         )
 
 
-def _folded(function: Function, precision: str = "float32") -> Function:
+def _when_called(make: Callable[[], Function]) -> Function:
     @functools.cache
-    def folded() -> Function:
+    def made() -> Function:
         # Outside of the graph that is being traced when it is called first, which a
         # thread knows nothing of; `tf.init_scope` would stop the tapes of gradients.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            return pool.submit(freezing.fold, function, precision).result()
+            return pool.submit(make).result()
 
-    return lambda pictures: folded()(pictures)
+    return lambda pictures: made()(pictures)
 
 
 def of(

@@ -15,10 +15,12 @@ class Pictures(NamedTuple):
         packed: string `[B]`, for `images.unpack`: what the detector looks at.
         encoded: string `[B]`, the file of a picture of which a reduced copy is packed;
             else "".
+        header: int64 `[B, headers.NUM_FIELDS]` of those files.
     """
 
     packed: tf.Tensor
     encoded: tf.Tensor
+    header: tf.Tensor
 
     def at(self, places: tf.Tensor) -> "Pictures":
         """Those at some places, `[R, 1]`."""
@@ -46,12 +48,13 @@ def read(
     header = headers.read_batch(image_bytes)
     times = jpegs.halvings(image_bytes, header, described["image_size"])
     packed, status = images.decode_by_header(image_bytes, header, times)
-    return Pictures(packed, tf.where(times > 0, image_bytes, "")), status
+    return Pictures(packed, tf.where(times > 0, image_bytes, ""), header), status
 
 
 def whole(packed: tf.Tensor) -> Pictures:
     """Pictures of `images.decode`, or of `images.pack`."""
-    return Pictures(packed, tf.fill(tf.shape(packed), ""))
+    header = tf.zeros([tf.size(packed), headers.NUM_FIELDS], tf.int64)
+    return Pictures(packed, tf.fill(tf.shape(packed), ""), header)
 
 
 def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -71,7 +74,7 @@ def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         image = images.unpack(one.packed)
         extent = tf.cond(
             _is_reduced(one),
-            lambda: orientation.upright_extent(headers.read(one.encoded)),
+            lambda: orientation.upright_extent(one.header),
             lambda: tf.shape(image)[:2],
         )
         return images.letterbox(image, size, extent), extent
@@ -96,14 +99,13 @@ def squares(
     """
 
     def window() -> tuple[tf.Tensor, tf.Tensor]:
-        header = headers.read(one.encoded)
-        height, width = tf.unstack(orientation.upright_extent(header))
+        height, width = tf.unstack(orientation.upright_extent(one.header))
         found = box_format.square_crops(boxes, height, width, margin)
         first = tf.reduce_min(found[:, :2], axis=0)
         last = tf.reduce_max(found[:, :2] + found[:, 2:], axis=0)
         covering = tf.concat([first, last - first], 0)
         moved = found - tf.concat([first, [0]], 0)
-        return jpegs.window(one.encoded, header, covering), moved
+        return jpegs.window(one.encoded, one.header, covering), moved
 
     def all_of_it() -> tuple[tf.Tensor, tf.Tensor]:
         image = images.unpack(one.packed)

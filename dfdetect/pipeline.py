@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -220,26 +220,27 @@ class DeepfakePipeline(tf.Module):
             specs,
         )
 
-    def folded(self, precision: str = "float32") -> "DeepfakePipeline":
+    def folded(
+        self, precision: str = "float32", for_this_machine: bool = False
+    ) -> "DeepfakePipeline":
         """The same graph with its weights as constants; see `freezing`.
 
         Args:
             precision: One of `freezing.PRECISIONS`; its manifest tells. Not of
                 everything, see `model_functions.ModelFunctions.folded`.
+            for_this_machine: See `freezing.fold`; not to be served by another one.
         """
         described = {**self.manifest, "precision": precision}
-        functions = self.functions.folded(precision)
+        functions = self.functions.folded(precision, for_this_machine)
         other = DeepfakePipeline(*self._models(), described, self._index, functions)
         other._variables = []
         return other
 
-    def save(self, directory: str, names: Sequence[str] | None = None) -> None:
+    def save(self, directory: str) -> None:
         """Writes the graph, aside and then renamed, with its manifest in the assets.
 
         Args:
             directory: New folder; a number for TensorFlow Serving.
-            names: Signatures to write, of `SIGNATURES` and "neighbours"; by default all
-                that it has.
 
         Raises:
             FileExistsError: The folder is there already.
@@ -247,19 +248,18 @@ class DeepfakePipeline(tf.Module):
         directory = os.path.abspath(directory)
         if os.path.exists(directory):
             raise FileExistsError(f"{directory} is there already.")
-        parent, name = os.path.split(directory)
+        parent, last = os.path.split(directory)
         # Not a number, so that no server takes it for a version.
-        aside = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
+        aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
         methods = {**SIGNATURES}
         if self.neighbours is not None:
             methods["neighbours"] = "neighbours"
         # Not the pipeline itself: TensorFlow would write all of it.
         exported = tf.Module()
         exported.weights = self._variables
-        signatures = {}
-        for signature in names or methods:
-            signatures[signature] = getattr(self, methods[signature])
-            setattr(exported, methods[signature], signatures[signature])
+        signatures = {name: getattr(self, method) for name, method in methods.items()}
+        for name, method in methods.items():
+            setattr(exported, method, signatures[name])
         try:
             tf.saved_model.save(exported, aside, signatures=signatures)
             manifest.write(os.path.join(aside, "assets"), self.manifest)

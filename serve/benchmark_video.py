@@ -74,10 +74,12 @@ def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
     environment.prepare()
     environment.share_memory()
-    from dfdetect import clip_findings, graph_cache
+    from dfdetect import clip_findings, freezing, graph_cache
 
     start = time.monotonic()
     model = graph_cache.load(_MODEL.value, script.say)
+    if not _MODEL.value:
+        freezing.take_graphs_as_they_are()
     thresholds = model.manifest["classifier"]["thresholds"]
     sampling = video.Sampling(_FRAMES.value, _EVERY.value)
     judge = clip_findings.ClipJudge(model, thresholds, sampling)

@@ -40,9 +40,10 @@ def _pictures(count=3):
     return np.random.default_rng(0).uniform(-1, 1, (count, 8, 8, 3)).astype(np.float32)
 
 
+@pytest.mark.parametrize("for_this_machine", [False, True])
 @pytest.mark.parametrize("precision, atol", [("float32", 1e-6), ("bfloat16", 0.02)])
-def test_the_same_numbers(function, precision, atol):
-    folded = freezing.fold(function, precision)
+def test_the_same_numbers(function, precision, atol, for_this_machine):
+    folded = freezing.fold(function, precision, for_this_machine)
     assert not folded.graph.variables and not folded.captured_inputs
     # Not 0: to an empty batch oneDNN's convolutions give the shape of their input.
     for count in (1, 3):
@@ -52,6 +53,23 @@ def test_the_same_numbers(function, precision, atol):
         for name, value in expected.items():
             assert found[name].dtype == tf.float32
             np.testing.assert_allclose(found[name], value, atol=atol)
+
+
+def test_only_for_this_machine_are_convolutions_joined_with_what_follows():
+    kernel, bias = tf.Variable(tf.ones([3, 3, 3, 8])), tf.Variable(tf.ones([8]))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32)])
+    def call(pictures):
+        maps = tf.nn.conv2d(pictures, kernel, 1, "SAME")
+        return {"maps": tf.nn.relu(tf.nn.bias_add(maps, bias))}
+
+    found = []
+    for for_this_machine in (False, True):
+        folded = freezing.fold(call, for_this_machine=for_this_machine)
+        types = {operation.type for operation in folded.graph.get_operations()}
+        assert ("_FusedConv2D" in types) == for_this_machine
+        found.append(folded(tf.constant(_pictures()))["maps"])
+    np.testing.assert_allclose(*found, atol=1e-5)
 
 
 def test_it_is_saved_within_another(function, tmp_path):

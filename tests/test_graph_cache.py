@@ -41,7 +41,7 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     answers = _answers(first)
     assert made == [False] and "the next start will be faster" in said[0]
     (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
-    assert sorted(os.listdir(directory)) == ["manifest.json", "serving_default"]
+    assert sorted(os.listdir(directory)) == ["manifest.json", "serving_default.pb"]
 
     second = graph_cache.load(None, said.append)
     assert second.manifest == first.manifest and second.neighbours is None
@@ -52,13 +52,13 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     plain = tiny_pipeline.build(temperature=1.0)
     expected = plain.embed(crop)["embedding"]
     np.testing.assert_allclose(second.embed(crop)["embedding"], expected, atol=1e-6)
-    assert made == [False, False] and (directory / "embed").is_dir()
+    assert made == [False, False] and (directory / "embed.pb").is_file()
 
 
 def test_a_damaged_one_is_made_anew(made, tmp_path):
     answers = _answers(graph_cache.load(None, str))
     (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
-    saved = directory / "serving_default" / "saved_model.pb"
+    saved = directory / "serving_default.pb"
     whole = saved.read_bytes()
     saved.write_bytes(whole[: len(whole) // 2])
     (directory / "manifest.json").write_text("{")

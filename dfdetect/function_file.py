@@ -1,0 +1,74 @@
+"""One folded function as a file: loads faster than a SavedModel, and into less memory.
+
+A SavedModel makes Python objects of all functions within, and copies of their constants
+with them.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+from google.protobuf import message
+
+from dfdetect import files
+
+_NAME = "call"
+
+
+def save(function: Any, path: str | os.PathLike) -> None:
+    """Writes a function, aside and then renamed.
+
+    Args:
+        function: A `tf.function` of one tensor and one signature, with a dictionary of
+            tensors as result; of constants alone, see `freezing.fold`.
+        path: Of the file.
+
+    Raises:
+        ValueError: It has variables, or other tensors from outside.
+    """
+    concrete = function.get_concrete_function()
+    if concrete.captured_inputs:
+        raise ValueError(
+            f"function must be of constants alone, got {len(concrete.captured_inputs)} "
+            "tensors from outside."
+        )
+    content = tf.compat.v1.MetaGraphDef(graph_def=concrete.graph.as_graph_def())
+    signature = content.signature_def[_NAME]
+    (given,) = concrete.inputs
+    for name, tensor in concrete.structured_outputs.items():
+        signature.outputs[name].name = tensor.name
+    described = signature.inputs[given.op.name]
+    described.name, described.dtype = given.name, given.dtype.as_datatype_enum
+    described.tensor_shape.CopyFrom(given.shape.as_proto())
+    files.write(os.fspath(path), content.SerializeToString())
+
+
+def load(path: str | os.PathLike) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
+    """The function that `save` wrote.
+
+    Raises:
+        OSError: There is no such file.
+        ValueError: It is damaged.
+    """
+    with open(path, "rb") as file:
+        encoded = file.read()
+    try:
+        content = tf.compat.v1.MetaGraphDef.FromString(encoded)
+        signature = content.signature_def[_NAME]
+        (given,) = signature.inputs.values()
+        spec = tf.TensorSpec(given.tensor_shape, given.dtype)
+        names = {name: tensor.name for name, tensor in signature.outputs.items()}
+
+        def call(batch: tf.Tensor) -> dict[str, tf.Tensor]:
+            outputs = tf.graph_util.import_graph_def(
+                content.graph_def,
+                input_map={given.name: batch},
+                return_elements=list(names.values()),
+                name="",
+            )
+            return dict(zip(names, outputs, strict=True))
+
+        return tf.compat.v1.wrap_function(call, [spec])
+    except (message.DecodeError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
