@@ -8,6 +8,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect import (
     augment,
+    crop_cache,
     data,
     degradations,
     images,
@@ -33,6 +34,7 @@ def training(
     weights: Sequence[float] | None = None,
     self_blended: float = 0.0,
     crop_margin: float = 1.0,
+    cache_bytes: int = 0,
 ) -> Batches:
     """Batches of head crops in an order without end.
 
@@ -50,6 +52,8 @@ def training(
         self_blended: Share of the fakes made out of reals, see `self_blending`.
         crop_margin: Side of a crop over the longer side of its head box: where the head
             is when a crop is blended.
+        cache_bytes: Most bytes of decoded crops to keep in memory, see `crop_cache`;
+            the batches are the same.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -69,10 +73,19 @@ def training(
         pixels = tf.cast(image, tf.float32)
         return self_blending.self_blend(pixels, seed, box and tf.constant(box))
 
+    cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
+
+    def decode(example: dict) -> tf.Tensor:
+        image = _cut(images.decode_image(example["image"]), example["box"], crop_margin)
+        return cache.keep(example["key"], image) if cache else image
+
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
         seeds = tf.random.split(seed, 4)
-        image = images.decode_image(example["image"])
-        image = _cut(image, example["box"], crop_margin)
+        image = tf.cond(
+            example["packed"],
+            lambda: images.unpack(example["image"]),
+            lambda: decode(example),
+        )
         if self_blended:
             image = tf.cond(
                 example["blended"],
@@ -104,7 +117,7 @@ def training(
         weights,
         self_blended,
     )
-    source = record_index.Sampled(indexes, sampler, batch_size)
+    source = record_index.Sampled(indexes, sampler, batch_size, cache)
     return Batches(source, prepare, batch_size, seed)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import headers, labels, orientation
+from dfdetect import crop_cache, headers, labels, orientation
 from dfdetect.batches import NAME
 from dfdetect.sampling import Catalogue, Sampler
 
@@ -22,13 +22,6 @@ _BEFORE, _AFTER = 12, 4
 
 # What a fake was made from; the first that a record names counts.
 _ORIGINS = ("target_id", "group")
-
-# Of every record that TFDS wrote for an `Image` called image and a `ClassLabel`.
-_SPEC = {
-    "image": tf.io.FixedLenFeature([], tf.string),
-    # Heads that stand for themselves are real.
-    "label": tf.io.FixedLenFeature([], tf.int64, labels.REAL),
-}
 
 Features = Mapping[str, tf.train.Feature]
 _Entry = tuple[int, str, tuple[float, ...]]  # Label, origin and box.
@@ -112,6 +105,11 @@ class RecordIndex:
             file.seek(offset)
             return file.read(length)
 
+    def image(self, place: int) -> bytes:
+        """The encoded picture of the record."""
+        example = tf.train.Example.FromString(self.read(place))
+        return example.features.feature["image"].bytes_list.value[0]
+
 
 def _labelled(features: Features, origins: Sequence[str]) -> list[_Entry]:
     values = [features[name].bytes_list.value[0] for name in origins]
@@ -137,20 +135,26 @@ class Sampled:
     """Labelled records in the order of a `Sampler`; a `batches.Source`.
 
     Its examples are dicts of the scalars `image`, encoded, `label` int64, `blended`
-    bool (see `sampling.Draws`) and `batches.NAME`, and `box` float32 `[4]` (see
-    `RecordIndex.box`).
+    bool (see `sampling.Draws`) and `batches.NAME`, `box` float32 `[4]` (see
+    `RecordIndex.box`), and `key` int64 `[2]` that the cache may have the crop by.
+    `packed` bool says that `image` comes from there, of `images.pack`.
 
     Args:
         indexes: One for each data set.
         sampler: Says which records come when.
         batch_size: That of the sampler.
+        cache: Of decoded crops.
     """
 
     def __init__(
-        self, indexes: Sequence[RecordIndex], sampler: Sampler, batch_size: int
+        self,
+        indexes: Sequence[RecordIndex],
+        sampler: Sampler,
+        batch_size: int,
+        cache: crop_cache.CropCache | None = None,
     ) -> None:
         self._indexes, self._sampler = indexes, sampler
-        self._batch_size = batch_size
+        self._batch_size, self._cache = batch_size, cache
 
     @property
     def size(self) -> int:
@@ -160,26 +164,44 @@ class Sampled:
     def from_index(self, index: int) -> tf.data.Dataset:
         """The records from a place in the order on, which begins a batch."""
         step = index // self._batch_size
+        names = ("image", "packed", "label", "blended", "box", "key", NAME)
+        dtypes = [
+            tf.string,
+            tf.bool,
+            tf.int64,
+            tf.bool,
+            tf.float32,
+            tf.int64,
+            tf.string,
+        ]
+        widths = {"box": [4], "key": [2]}
 
-        def draw(step: np.ndarray) -> tuple[np.ndarray, ...]:
-            draws = self._sampler.batch(int(step))
-            return draws.datasets, draws.records, draws.blended
+        def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor]]:
+            # A batch at once: to call Python costs more than to read a record.
+            parts = tf.numpy_function(self._read, [step], dtypes)
+            batch = {
+                name: tf.ensure_shape(part, [self._batch_size, *widths.get(name, [])])
+                for name, part in zip(names, parts, strict=True)
+            }
+            return (batch,)
 
-        def plan(step: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            drawn = tf.numpy_function(draw, [step], (tf.int64, tf.int64, tf.bool))
-            return tuple(tf.ensure_shape(part, [self._batch_size]) for part in drawn)
+        return tf.data.Dataset.range(step, tf.int64.max).map(load).unbatch()
 
-        def read(dataset: np.ndarray, record: np.ndarray) -> tuple:
-            source, place = self._indexes[int(dataset)], int(record)
-            return source.read(place), source.name(place).encode(), source.box(place)
-
-        def load(dataset: tf.Tensor, record: tf.Tensor, blended: tf.Tensor) -> tuple:
-            content, name, box = tf.numpy_function(
-                read, [dataset, record], (tf.string, tf.string, tf.float32)
+    def _read(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The examples of a batch: each of their parts."""
+        draws = self._sampler.batch(int(step))
+        keys = np.stack([draws.datasets, draws.records], axis=1)
+        found = []
+        for number, place in keys.tolist():
+            index = self._indexes[number]
+            crop = self._cache.get((number, place)) if self._cache else None
+            name = index.name(place).encode()
+            truth, box = index.catalogue.labels[place], index.box(place)
+            found.append(
+                (crop or index.image(place), crop is not None, truth, box, name)
             )
-            example = tf.io.parse_single_example(tf.ensure_shape(content, []), _SPEC)
-            example |= {"blended": blended, "box": tf.ensure_shape(box, [4])}
-            return ({**example, NAME: tf.ensure_shape(name, [])},)
-
-        steps = tf.data.Dataset.range(step, tf.int64.max)
-        return steps.map(plan).unbatch().map(load)
+        contents, packed, truths, boxes, names = zip(*found, strict=True)
+        return (
+            *(np.array(contents, object), np.array(packed), np.array(truths, np.int64)),
+            *(draws.blended, np.stack(boxes), keys, np.array(names, object)),
+        )

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import classifier_data, data, images, labels, record_index, sampling
+from dfdetect import (
+    classifier_data,
+    crop_cache,
+    data,
+    images,
+    labels,
+    record_index,
+    sampling,
+)
 from dfdetect.batches import NAME
 
 
@@ -111,6 +119,37 @@ def test_heads_are_cut_from_their_pictures_and_blended(prepared):
     )
     corners = crops.numpy()[truths.numpy() == 0, :2, :2]
     assert corners.mean() < 80
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_batches_are_the_same_with_crops_in_memory(prepared, faces, share):
+    """Heads of pictures among them, and a memory for some of them alone."""
+    builders = [faces, data.open_builder(str(prepared), "hollywood_heads")]
+    crops = sum(
+        len(record_index.RecordIndex(builder, "train", 8).catalogue.labels)
+        for builder in builders
+    )
+    most = round(share * crops * 100 * 100 * 3)
+    arguments = (builders, "train", 32, 4, 0, "light", "balanced", None, 0.3, 1.2)
+    plain = classifier_data.training(*arguments).from_step(0).take(9)
+    batches = classifier_data.training(*arguments, cache_bytes=most)
+    for _ in range(2):  # What is kept serves another iterator, too.
+        for expected, found in zip(plain, batches.from_step(0).take(9), strict=True):
+            for one, other in zip(expected, found, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_a_memory_for_crops_takes_what_fits():
+    cache = crop_cache.CropCache(most_bytes=150)
+    keep = tf.function(cache.keep)
+    crops = {number: tf.fill([5, 5, 3], tf.cast(number, tf.uint8)) for number in (1, 2)}
+    small = tf.fill([2, 2, 3], tf.cast(3, tf.uint8))
+    for number, crop in (*crops.items(), (1, crops[1]), (3, small)):
+        kept = keep(tf.constant([0, number], tf.int64), crop)
+        np.testing.assert_array_equal(kept, crop)
+    assert cache.get((0, 2)) is cache.get((1, 1)) is None
+    np.testing.assert_array_equal(images.unpack(cache.get((0, 1))), crops[1])
+    np.testing.assert_array_equal(images.unpack(cache.get((0, 3))), small)
 
 
 def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):

@@ -68,6 +68,13 @@ _AUGMENTATION = flags.DEFINE_enum(
     "How crops are changed at random: cut, mirrored and coloured; or cut and then "
     "degraded as on the way through cameras, editors and platforms.",
 )
+_CACHE_MEGABYTES = flags.DEFINE_integer(
+    "cache_megabytes",
+    0,
+    "Memory for decoded crops, each of which is then decoded once; 0 for none. Batches "
+    "are the same.",
+    lower_bound=0,
+)
 _MODEL = flags.DEFINE_enum(
     "model", "xception", classifier.NAMES + classifier.TEACHERS, "Architecture."
 )
@@ -233,6 +240,7 @@ def _batches(builders: Sequence[tfds.core.DatasetBuilder]) -> Batches:
         dataset_weights,
         _SELF_BLENDED.value,
         _CROP_MARGIN.value,
+        _CACHE_MEGABYTES.value * 10**6,
     )
 
 
