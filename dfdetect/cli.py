@@ -81,10 +81,6 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
 
     environment.share_memory()
     model = _load(arguments.model, arguments.tile)
-    if arguments.model is None:
-        from dfdetect import freezing
-
-        freezing.take_graphs_as_they_are()
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
     from dfdetect import calibration, clip_findings, detect, explain, live, video
@@ -277,8 +273,10 @@ def _load(directory: str | None, tile: bool) -> Any:
         FileNotFoundError: The package came without default weights.
     """
     environment.prepare()
-    from dfdetect import graph_cache
+    from dfdetect import freezing, graph_cache
 
+    if directory is None:
+        freezing.take_graphs_as_they_are()
     try:
         return graph_cache.load(directory, _say, tile)
     except FileNotFoundError as error:

@@ -1,6 +1,6 @@
 """Measures how fast the training loop is, for both models at their usual sizes.
 
-    python train/benchmark.py --data_dir=prepared [--models=classifier,detector]
+    python train/benchmark.py --data_dir=prepared [--models=classifier]
 
 Prints a table: images per second of the loop, the share of its time that it waits for
 input, and how much longer one of its steps takes than a bare `train_step` in a Python
