@@ -5,11 +5,15 @@ what passes their results on to others. The last such operation of every path st
 float32 (logits and box offsets come from it), with all that follows it and what is not
 named here. Grappler's own pass does the like, but only where the processor at hand
 computes in bfloat16; an export must not depend on that.
+
+Kernels are rounded so that their errors cancel, see `round_kernel`: rounded each by
+itself, the default classifier's probabilities of faces move by twice as much.
 """
 
 import collections
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 _MATRIX = {"Conv2D", "DepthwiseConv2dNative", "MatMul"}
@@ -46,16 +50,25 @@ _FLOAT32 = tf.float32.as_datatype_enum
 _BFLOAT16 = tf.bfloat16.as_datatype_enum
 
 
-def lower(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.GraphDef:
+# Of a classifier, see `lower`: traces of forgery are in what the first convolutions
+# see, the finest differences of pixels. Lowered as well, they move the probabilities of
+# DFDC faces by .011 in the mean and .041 at most, instead of .006 and .020.
+SPARED_OF_CLASSIFIER = 8
+
+
+def lower(
+    graph: tf.compat.v1.GraphDef, outputs: list[str], spared: int = 0
+) -> tf.compat.v1.GraphDef:
     """Returns the graph with all but its ends in bfloat16; its outputs stay float32.
 
     Args:
         graph: Without variables; functions in it, such as loops, are left alone.
         outputs: Names of the nodes that are read.
+        spared: Convolutions and matrix products from the input on that stay float32.
     """
     nodes = {node.name: node for node in graph.node}
     order = _from_inputs_on(graph)
-    lowered = _lowered(nodes, order, set(outputs))
+    lowered = _lowered(nodes, order, set(outputs), spared)
     made: dict[str, tf.compat.v1.NodeDef] = {}
     for name in order:
         made[name] = node = tf.compat.v1.NodeDef()
@@ -66,7 +79,11 @@ def lower(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.Grap
             if tensor.startswith("^") or nodes[source].op in _READERS:
                 continue
             if name in lowered and i in numbers:
-                if source not in lowered:
+                if source in lowered:
+                    continue
+                if node.op in _MATRIX and i == 1 and nodes[source].op == "Const":
+                    node.input[i] = _kernel(nodes[source], node, made)
+                else:
                     node.input[i] = _cast(tensor, nodes[source], "bfloat16", made)
             elif source in lowered:
                 node.input[i] = _cast(tensor, nodes[source], "float32", made)
@@ -82,8 +99,41 @@ def lower(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.Grap
     return result
 
 
+def round_kernel(kernel: np.ndarray, depthwise: bool = False) -> np.ndarray:
+    """Rounds a kernel to bfloat16 and keeps the sum of what makes each output.
+
+    Maps have a mean, which so passes with next to no error; see Nagel et al., Data-Free
+    Quantization Through Weight Equalization and Bias Correction, 2019, section 3.2, on
+    what that error does.
+
+    Args:
+        kernel: `[..., inputs, outputs]`; of a depthwise convolution
+            `[height, width, inputs, multiplier]`, whose outputs are the last two.
+        depthwise: Whether it is one.
+
+    Returns:
+        bfloat16 of its shape.
+    """
+    dtype = tf.bfloat16.as_numpy_dtype
+    num_outputs = np.prod(kernel.shape[2:] if depthwise else kernel.shape[-1:])
+    taps = kernel.reshape(-1, num_outputs).astype(np.float64)
+    # From the largest on: the smallest ones, with the finest steps, take what is left.
+    order = np.argsort(-np.abs(taps), axis=0)
+    rounded = np.empty(taps.shape, dtype)
+    left = np.zeros(num_outputs)
+    for row, tap in zip(order, np.take_along_axis(taps, order, axis=0), strict=True):
+        left += tap
+        nearest = left.astype(dtype)
+        np.put_along_axis(rounded, row[None], nearest[None], axis=0)
+        left -= nearest.astype(np.float64)
+    return rounded.reshape(kernel.shape)
+
+
 def _lowered(
-    nodes: dict[str, tf.compat.v1.NodeDef], order: list[str], outputs: set[str]
+    nodes: dict[str, tf.compat.v1.NodeDef],
+    order: list[str],
+    outputs: set[str],
+    spared: int,
 ) -> set[str]:
     """Names of the nodes that compute in bfloat16."""
     readers = collections.defaultdict(list)
@@ -98,7 +148,8 @@ def _lowered(
                 found.add(name)
         return found
 
-    matrix = {name for name in order if nodes[name].op in _MATRIX}
+    in_order = [name for name in order if nodes[name].op in _MATRIX]
+    matrix = set(in_order[spared:])
     matrix &= before(matrix)
     before_matrix = before(matrix)
     lowered: set[str] = set()
@@ -123,22 +174,37 @@ def _cast(
 ) -> str:
     """Name of the tensor in another type; what makes it is in `made` once."""
     name = f"{tensor.replace(':', '_')}/{dtype}"
-    if name not in made:
-        node = tf.compat.v1.NodeDef(name=name)
-        wanted = tf.as_dtype(dtype)
-        if source.op == "Const":
-            value = tf.make_ndarray(source.attr["value"].tensor)
-            value = value.astype(wanted.as_numpy_dtype)
-            node.op = "Const"
-            node.attr["dtype"].type = wanted.as_datatype_enum
-            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, wanted))
-        else:
-            node.op = "Cast"
-            node.input.append(tensor)
-            node.attr["SrcT"].type = _BFLOAT16 if dtype == "float32" else _FLOAT32
-            node.attr["DstT"].type = wanted.as_datatype_enum
-        made[name] = node
+    wanted = tf.as_dtype(dtype)
+    if name not in made and source.op == "Const":
+        value = tf.make_ndarray(source.attr["value"].tensor)
+        made[name] = _constant(name, value.astype(wanted.as_numpy_dtype))
+    elif name not in made:
+        made[name] = node = tf.compat.v1.NodeDef(name=name, op="Cast", input=[tensor])
+        node.attr["SrcT"].type = _BFLOAT16 if dtype == "float32" else _FLOAT32
+        node.attr["DstT"].type = wanted.as_datatype_enum
     return name
+
+
+def _kernel(
+    source: tf.compat.v1.NodeDef,
+    reader: tf.compat.v1.NodeDef,
+    made: dict[str, tf.compat.v1.NodeDef],
+) -> str:
+    """Name of a kernel in bfloat16, as `_cast`."""
+    depthwise = reader.op == "DepthwiseConv2dNative"
+    name = f"{source.name}/{'depthwise' if depthwise else 'kernel'}/bfloat16"
+    if name not in made:
+        value = tf.make_ndarray(source.attr["value"].tensor)
+        made[name] = _constant(name, round_kernel(value, depthwise))
+    return name
+
+
+def _constant(name: str, value: np.ndarray) -> tf.compat.v1.NodeDef:
+    node = tf.compat.v1.NodeDef(name=name, op="Const")
+    proto = tf.make_tensor_proto(value)
+    node.attr["dtype"].type = proto.dtype
+    node.attr["value"].tensor.CopyFrom(proto)
+    return node
 
 
 def _behind(nodes: dict[str, tf.compat.v1.NodeDef], outputs: list[str]) -> set[str]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import (
+    bfloat16,
     calibration,
     classifier_data,
     detector_data,
@@ -119,6 +120,7 @@ def logits_function(model: keras.Model, precision: str | None = None) -> Functio
             autograph=False,
         ),
         precision,
+        spared=bfloat16.SPARED_OF_CLASSIFIER,
     )
     return lambda crops: folded(crops)["logits"]
 

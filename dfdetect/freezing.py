@@ -22,7 +22,10 @@ _COUNTER = itertools.count()
 
 
 def fold(
-    function: Any, precision: str = "float32", for_this_machine: bool = False
+    function: Any,
+    precision: str = "float32",
+    for_this_machine: bool = False,
+    spared: int = 0,
 ) -> Callable:
     """Folds the variables of a function into constants.
 
@@ -32,6 +35,7 @@ def fold(
         precision: One of `PRECISIONS`; see `bfloat16` for what it lowers.
         for_this_machine: Whether to do what TensorFlow would do when the function is
             called first, as far as it pays, see `take_graphs_as_they_are`.
+        spared: Of bfloat16, see `bfloat16.lower`.
 
     Returns:
         A function of the same inputs and outputs, whose gradients cannot be taken.
@@ -49,7 +53,7 @@ def fold(
     ends = [name.split(":")[0] for name in names]
     graph = fusing.fuse(_simplified(frozen), ends)
     if precision == "bfloat16":
-        graph = bfloat16.lower(graph, ends)
+        graph = bfloat16.lower(graph, ends, spared)
     if for_this_machine:
         graph = _remapped(graph, [x.name for x in [*frozen.inputs, *frozen.outputs]])
     _rename_functions(graph, f"_folded_{next(_COUNTER)}")

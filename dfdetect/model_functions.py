@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import chunks, content, explain, freezing, heads
+from dfdetect import bfloat16, chunks, content, explain, freezing, heads
 from dfdetect.models import classifier as classifiers
 
 # Pictures or crops, float32 `[B, S, S, 3]`, to outputs `[B, ...]`.
@@ -46,15 +46,17 @@ class ModelFunctions:
         """
         freezing.check_precision(precision)
 
-        def fold(function: Function, precision: str = "float32") -> Function:
+        def fold(
+            function: Function, precision: str = "float32", spared: int = 0
+        ) -> Function:
             return _when_called(
-                lambda: freezing.fold(function, precision, for_this_machine)
+                lambda: freezing.fold(function, precision, for_this_machine, spared)
             )
 
         return dataclasses.replace(
             self,
             find_heads=fold(self.find_heads, precision),
-            judge=fold(self.judge, precision),
+            judge=fold(self.judge, precision, bfloat16.SPARED_OF_CLASSIFIER),
             describe={kind: fold(function) for kind, function in self.describe.items()},
             explain=fold(self.explain),
         )

@@ -1,6 +1,7 @@
 """The lowered graph: which operations, how far off, and what stays in float32."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dfdetect import bfloat16
@@ -33,6 +34,29 @@ def _graph():
     return graph.as_graph_def()
 
 
+@pytest.mark.parametrize(
+    "shape, axes, depthwise",
+    [
+        ((3, 3, 8, 5), (0, 1, 2), False),
+        ((3, 3, 8, 2), (0, 1), True),
+        ((40, 6), 0, False),
+    ],
+)
+def test_rounded_kernels_keep_their_sums(shape, axes, depthwise):
+    kernel = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
+    rounded = bfloat16.round_kernel(kernel, depthwise)
+    assert rounded.dtype == tf.bfloat16.as_numpy_dtype and rounded.shape == shape
+    rounded = rounded.astype(np.float64)
+    nearest = kernel.astype(tf.bfloat16.as_numpy_dtype).astype(np.float64)
+
+    def error(values):
+        return np.abs((values - kernel).sum(axes)).max()
+
+    assert error(rounded) < 0.1 * error(nearest)
+    # No tap is far off: within two steps of bfloat16 at the largest of them.
+    assert np.abs(rounded - kernel).max() < 2 * 2.0**-8 * np.abs(kernel).max()
+
+
 def test_all_but_the_ends_are_lowered():
     lowered = bfloat16.lower(_graph(), ["answer"])
     types = {
@@ -48,6 +72,17 @@ def test_all_but_the_ends_are_lowered():
     sizes = [(len(x.tensor_content), x.dtype) for x in weights]
     assert (_KERNELS[0].size * 2, tf.bfloat16.as_datatype_enum) in sizes
     assert (_KERNELS[0].size * 4, tf.float32.as_datatype_enum) not in sizes
+
+
+def test_the_first_convolutions_are_spared():
+    lowered = bfloat16.lower(_graph(), ["answer"], spared=2)
+    types = {
+        node.name: tf.as_dtype(node.attr["T"].type).name
+        for node in lowered.node
+        if node.op in ("Conv2D", "DepthwiseConv2dNative", "MatMul")
+    }
+    expected = {"first": "float32", "second": "float32", "last": "float32"}
+    assert types == expected | {"third": "bfloat16", "fourth": "bfloat16"}
 
 
 def test_the_answer_is_near():
