@@ -75,7 +75,7 @@ def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
     return tf.cond(
         times > 0,
         lambda: (
-            orientation.turn(jpegs.reduced(image_bytes, times), turned),
+            orientation.turn(jpegs.reduced(image_bytes, header, times), turned),
             orientation.upright_extent(header),
         ),
         whole,
@@ -168,16 +168,17 @@ def _decode_good(
 
     elements = [tf.range(count), frames]
     if halvings is not None:
-        elements.append(halvings)
+        elements += [header, halvings]
 
     def decode_one(
-        index: tf.Tensor, frame: tf.Tensor, times: tf.Tensor | int = 0
+        index: tf.Tensor, frame: tf.Tensor, *known: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        if halvings is None:
+        if not known:
             return index, pack(_raw_pixels(frame))
+        header, times = known
         image = tf.cond(
             times > 0,
-            lambda: jpegs.reduced(frame, times),
+            lambda: jpegs.reduced(frame, header, times),
             lambda: _raw_pixels(frame),
         )
         return index, pack(image)

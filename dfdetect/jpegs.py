@@ -39,24 +39,34 @@ def halvings(image_bytes: tf.Tensor, header: tf.Tensor, size: int) -> tf.Tensor:
     return tf.where(is_jpeg, count, 0)
 
 
-def reduced(image_bytes: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
+def reduced(image_bytes: tf.Tensor, header: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG with its scale halved so many times, by libjpeg's smaller DCTs.
 
     Args:
         image_bytes: Scalar string.
+        header: Of it.
         times: int32 scalar, 1 or more; see `halvings`.
 
     Returns:
         uint8 `[height, width, 3]` as stored, sides divided by `2**times`, rounded up.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are no JPEG, or cut short.
+        tf.errors.InvalidArgumentError: The bytes are no JPEG, or cut short, or have
+            another size than the header says: a `window` of them could then not be.
     """
     decoders = [
         functools.partial(tf.io.decode_jpeg, image_bytes, channels=3, ratio=2**n)
         for n in range(1, 1 + _MOST_HALVINGS)
     ]
-    return tf.switch_case(times - 1, decoders)
+    image = tf.switch_case(times - 1, decoders)
+    stored = tf.gather(header, [headers.HEIGHT, headers.WIDTH])
+    divisor = tf.cast(tf.bitwise.left_shift(1, times), tf.int64)
+    tf.debugging.assert_equal(
+        tf.shape(image, tf.int64)[:2],
+        (stored + divisor - 1) // divisor,
+        "The size of the JPEG is not that of its header.",
+    )
+    return image
 
 
 def window(image_bytes: tf.Tensor, header: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:

@@ -59,17 +59,29 @@ def test_halvings_of_what_is_no_picture():
 @pytest.mark.parametrize("times", [1, 2, 3])
 def test_reduced_is_the_mean_of_the_pixels(times, progressive):
     encoded = _jpeg("444", progressive=progressive, height=160, width=96)
-    small = tf.function(jpegs.reduced)(encoded, tf.constant(times)).numpy()
+    header = headers.read(encoded)
+    small = tf.function(jpegs.reduced)(encoded, header, tf.constant(times)).numpy()
     side = 2**times
     assert small.shape == (160 // side, 96 // side, 3) and small.dtype == np.uint8
     full = images.decode_image(encoded).numpy()
     blocks = full.reshape(160 // side, side, 96 // side, side, 3).mean((1, 3))
     assert np.abs(small - blocks).mean() < 3
-    np.testing.assert_array_equal(jpegs.reduced(encoded, tf.constant(times)), small)
+    again = jpegs.reduced(encoded, header, tf.constant(times))
+    np.testing.assert_array_equal(again, small)
 
 
 def test_reduced_sides_are_rounded_up():
-    assert jpegs.reduced(_jpeg(), tf.constant(3)).shape == (11, 15, 3)
+    encoded = _jpeg()
+    small = jpegs.reduced(encoded, headers.read(encoded), tf.constant(3))
+    assert small.shape == (11, 15, 3)
+
+
+def test_a_header_of_another_size_is_refused():
+    encoded = _jpeg()
+    header = headers.read(encoded).numpy()
+    header[headers.HEIGHT] += 8
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not that of its header"):
+        jpegs.reduced(encoded, tf.constant(header), tf.constant(3))
 
 
 def _windows(height, width):
@@ -118,11 +130,11 @@ def test_a_damaged_file_that_is_reduced_has_windows():
         for position in random.integers(20, len(damaged), 1 + number % 4):
             damaged[position] = random.integers(256)
         damaged = bytes(damaged)
-        extent = orientation.upright_extent(headers.read(damaged))
-        if not 0 < np.prod(extent) < 10**6:
+        header = headers.read(damaged)
+        if not 0 < np.prod(orientation.upright_extent(header)) < 10**6:
             continue
         try:
-            jpegs.reduced(damaged, tf.constant(1 + number % 3))
+            jpegs.reduced(damaged, header, tf.constant(1 + number % 3))
         except tf.errors.InvalidArgumentError:
             with pytest.raises(tf.errors.InvalidArgumentError):
                 images.decode_image(damaged)
