@@ -257,6 +257,7 @@ class DeepfakePipeline(tf.Module):
         # Not the pipeline itself: TensorFlow would write all of it.
         exported = tf.Module()
         exported.weights = self._variables
+        exported.index = self._index
         signatures = {name: getattr(self, method) for name, method in methods.items()}
         for name, method in methods.items():
             setattr(exported, method, signatures[name])

@@ -12,6 +12,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from dfdetect import (
     drawings,
+    graphs,
     manifest,
     pipeline,
     publishing,
@@ -394,6 +395,13 @@ def test_warm_up_looks_into_the_index_too(name, published):
         for record in tf.compat.v1.io.tf_record_iterator(path)
     ]
     assert asked.count("neighbours") == 1
+
+
+def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
+    models["exact"].folded().save(str(tmp_path / "1"))
+    drawn = np.array(drawings.encoded(1), object)
+    found = graphs.load(str(tmp_path / "1")).neighbours(tf.constant(drawn))
+    _check_same(found, models["exact"].neighbours(drawn))
 
 
 @pytest.mark.slow
