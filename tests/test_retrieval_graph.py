@@ -400,7 +400,8 @@ def test_warm_up_looks_into_the_index_too(name, published):
 def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
     models["exact"].folded().save(str(tmp_path / "1"))
     drawn = np.array(drawings.encoded(1), object)
-    found = graphs.load(str(tmp_path / "1")).neighbours(tf.constant(drawn))
+    loaded = graphs.load(str(tmp_path / "1"))
+    found = loaded.neighbours(tf.constant(drawn))
     _check_same(found, models["exact"].neighbours(drawn))
 
 
