@@ -68,3 +68,20 @@ def test_an_error_of_mapped_comes_in_its_place():
     assert next(results) == 1
     with pytest.raises(ZeroDivisionError):
         next(results)
+
+
+def test_mapped_is_left_though_a_call_hangs(monkeypatch):
+    monkeypatch.setattr("dfdetect.ahead._SECONDS_TO_STOP", 0.1)
+    until, called = threading.Event(), []
+
+    def hang(number):
+        called.append(number)
+        if number:
+            until.wait()
+            called.append("done")
+
+    results = mapped(hang, range(4), 2)
+    assert next(results) is None
+    results.close()
+    assert "done" not in called
+    until.set()

@@ -1,4 +1,5 @@
 import csv
+import errno
 import io
 import json
 import math
@@ -6,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import types
 
 import cv2
@@ -388,10 +390,23 @@ def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
     arguments = (pictures[0], str(tmp_path / "pipe"), "--batch_size", "1")
     process = command(*arguments, "--model", graph)
     assert json.loads(process.stdout.readline())["path"] == pictures[0]
+    writer = _opened_for_a_reader(tmp_path / "pipe")
     process.send_signal(signal.SIGINT)
-    shown, said = process.communicate()
+    shown, said = process.communicate(timeout=60)
+    os.close(writer)
     assert process.returncode == cli.INTERRUPTED
     assert shown == "" and said == "dfdetect: interrupted\n"
+
+
+def _opened_for_a_reader(pipe):
+    """Opens a pipe to write once somebody reads it."""
+    while True:
+        try:
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            time.sleep(0.05)
 
 
 def test_command_ends_quietly_when_nobody_reads(graph, pictures):
