@@ -92,6 +92,8 @@ def _simplified(frozen: Any) -> tf.compat.v1.GraphDef:
     """Grappler's constant folding and what comes with it, in stock operations only."""
     config = tf.compat.v1.ConfigProto()
     options = config.graph_options.rewrite_options
+    # It would add a bias to what is added behind it, out of the convolution's reach.
+    options.arithmetic_optimization = options.OFF
     # They depend on the processor at hand, and the server does them for its own.
     options.remapping = options.OFF
     options.layout_optimizer = options.OFF

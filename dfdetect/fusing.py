@@ -23,6 +23,8 @@ def fuse(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.Graph
     * Vectors that what it gives is multiplied with go into its kernel; those that are
       added become one BiasAdd, which TensorFlow computes together with the convolution
       and with what follows.
+    * A vector that its input was multiplied with before another was added, as pixels
+      are normalised, goes into its kernel, too.
 
     Args:
         graph: Of one level, without variables; functions in it are left alone.
@@ -38,6 +40,8 @@ def fuse(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.Graph
             _take_padding(name, nodes, shapes, readers)
         elif nodes[name].op in _CONVOLUTIONS:
             _take_affine(name, nodes, shapes, readers)
+            if nodes[name].op == "Conv2D":
+                _take_scale_of_input(name, nodes, readers)
     kept = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     kept.node.extend(nodes.values())
     return kept
@@ -47,7 +51,7 @@ def _take_padding(
     name: str,
     nodes: _Nodes,
     shapes: Mapping[str, tf.TensorShape],
-    readers: Mapping[str, list[str]],
+    readers: dict[str, list[str]],
 ) -> None:
     """Lets the convolutions that read a Pad do its work, if all of them can."""
     source, amounts = nodes[name].input
@@ -67,6 +71,8 @@ def _take_padding(
     for reader in readers[name]:
         nodes[reader].input[0] = source
         nodes[reader].attr["padding"].s = b"SAME"
+    others = [reader for reader in readers[source] if reader != name]
+    readers[source] = others + readers[name]
 
 
 def _same_padding(
@@ -134,6 +140,42 @@ def _take_affine(
     fused.attr["T"].type = tf.float32.as_datatype_enum
     fused.attr["data_format"].s = b"NHWC"
     nodes[last] = fused
+
+
+def _take_scale_of_input(
+    name: str, nodes: _Nodes, readers: Mapping[str, list[str]]
+) -> None:
+    """Lets a Conv2D of `x * scale + shift` read `x + shift / scale` instead."""
+    convolution = nodes[name]
+    source = convolution.input[0]
+    kernel = _constant(convolution.input[1], nodes)
+    if kernel is None or kernel.dtype != np.float32 or len(readers[source]) != 1:
+        return
+    added = _maps_and_vector(source, "AddV2", kernel.shape[2], nodes)
+    if added is None or len(readers[added[0]]) != 1:
+        return
+    multiplied = _maps_and_vector(added[0], "Mul", kernel.shape[2], nodes)
+    if multiplied is None or not multiplied[1].all():
+        return
+    maps, scale = multiplied
+    scaled = kernel * scale[:, None]
+    convolution.input[1] = _add_constant(f"{name}/input/kernel", scaled, nodes)
+    shift = _add_constant(f"{name}/input/shift", added[1] / scale, nodes)
+    nodes[source].input[:] = [maps, shift]
+
+
+def _maps_and_vector(
+    name: str, operation: str, channels: int, nodes: _Nodes
+) -> tuple[str, np.ndarray] | None:
+    """The inputs of an operation of maps and a vector, see `_vector`; else None."""
+    node = nodes.get(name)
+    if node is None or node.op != operation:
+        return None
+    for maps in node.input:
+        vector = _vector(node, maps, channels, nodes)
+        if vector is not None:
+            return maps, vector
+    return None
 
 
 def _vector(

@@ -67,6 +67,39 @@ def test_scales_and_shifts_go_into_convolutions():
     _check(network, {"Mul": 3, "AddV2": 4})
 
 
+def test_the_scale_of_pixels_goes_into_the_convolution():
+    scale, shift = np.float32([0.1, 2, -3]), np.float32([-0.5, 0.25, 4])
+
+    def network(x):
+        x = _padded(x * scale + shift, 0, 1)
+        return tf.nn.conv2d(x, _STEM, 2, "VALID") * _VECTORS[0] + _VECTORS[1]
+
+    _check(network, {"Mul": 2, "Pad": 1, "AddV2": 1})
+
+
+def test_the_scale_of_pixels_stays_where_it_must():
+    shift = np.float32([-0.5, 0.25, 4])
+
+    def read_twice(x):
+        x = x * shift + shift
+        return tf.nn.conv2d(x, _STEM, 1, "SAME") + tf.reduce_sum(x)
+
+    _check(read_twice, {"Mul": 0})
+
+    def read_twice_behind_padding(x):
+        x = _padded(x * shift + shift, 0, 1)
+        one = tf.nn.conv2d(x, _STEM, 2, "VALID")
+        return one - tf.nn.relu(tf.nn.conv2d(x, -_STEM, 2, "VALID"))
+
+    _check(read_twice_behind_padding, {"Mul": 0, "Pad": 1})
+
+    def without_one_channel(x):
+        x = x * np.float32([1, 0, 1]) + shift
+        return tf.nn.conv2d(x, _STEM, 1, "SAME")
+
+    _check(without_one_channel, {"Mul": 0})
+
+
 def test_paddings_become_the_convolutions_own():
     def network(x):
         x = tf.nn.conv2d(_padded(x, 0, 1), _STEM, 2, "VALID")
