@@ -8,10 +8,10 @@ import tensorflow as tf
 Outputs = dict[str, tf.Tensor]
 
 
-def one_by_one(function: Callable, elements: Any, specs: Any) -> Any:
-    """`tf.map_fn` that frees what a row takes on the way before the next one."""
+def one_by_one(function: Callable, elements: Any, specs: Any, at_once: int = 1) -> Any:
+    """`tf.map_fn` that holds what so many rows take on the way, and no more."""
     return tf.map_fn(
-        function, elements, fn_output_signature=specs, parallel_iterations=1
+        function, elements, fn_output_signature=specs, parallel_iterations=at_once
     )
 
 
@@ -20,6 +20,7 @@ def by_chunks(
     tensors: list[tf.Tensor],
     chunk_size: int,
     specs: dict[str, tf.TensorSpec],
+    at_once: int = 1,
 ) -> Outputs:
     """Calls `function` on slices of the tensors and joins what it returns, in a graph.
 
@@ -28,6 +29,7 @@ def by_chunks(
         tensors: Equal in their first dimension, which may be 0.
         chunk_size: Most rows of a slice.
         specs: What the function returns, the first dimension unknown.
+        at_once: Slices that are worked on at the same time.
 
     Returns:
         The outputs of all calls, joined along the first dimension.
@@ -52,7 +54,7 @@ def by_chunks(
         lambda chunk, _: chunk < num_chunks,
         step,
         (tf.constant(0), arrays),
-        parallel_iterations=1,
+        parallel_iterations=at_once,
     )
     return {
         name: tf.ensure_shape(array.concat(), specs[name].shape)

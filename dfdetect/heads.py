@@ -216,4 +216,10 @@ def cut_each(
         wanted = tf.boolean_mask(boxes, chosen)
         return cut(*pictures_module.squares(picture, wanted, margin))
 
-    return chunks.by_chunks(cut_one, [*pictures, boxes, chosen], 1, specs)
+    return chunks.by_chunks(
+        cut_one,
+        [*pictures, boxes, chosen],
+        1,
+        specs,
+        pictures_module.AT_ONCE,
+    )

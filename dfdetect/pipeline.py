@@ -385,6 +385,7 @@ class DeepfakePipeline(tf.Module):
                 lambda one: images.resize(images.unpack(one), size),
                 tf.gather_nd(packed, readable),
                 tf.TensorSpec([size, size, 3]),
+                pictures.AT_ONCE,
             )
             found = chunks.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
             among_all = {

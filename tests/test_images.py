@@ -344,6 +344,22 @@ def test_letterbox_boxes_and_back():
     np.testing.assert_allclose(outside, [[0.4, 0.1, 1.0, 0.2]], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "height, width, size",
+    [(48, 64, 32), (64, 48, 100), (1, 300, 32), (300, 1, 32), (37, 53, 53), (9, 9, 9)],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_resizes_as_tensorflow_does(height, width, size, dtype):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(dtype)
+    expected = tf.image.resize(image, [size, size], antialias=True)
+    np.testing.assert_array_equal(images.resize(image, size), expected)
+    scale = size / max(height, width)
+    extent = [max(round(side * scale), 1) for side in (height, width)]
+    expected = tf.image.resize(image, extent, antialias=True)
+    letterboxed = images.letterbox(tf.constant(image), size)
+    np.testing.assert_array_equal(letterboxed[: extent[0], : extent[1]], expected)
+
+
 def test_resize_is_antialiased():
     stripes = np.zeros([64, 64, 3], np.uint8)
     stripes[:, ::2] = 255
