@@ -122,20 +122,18 @@ def decode_by_header(
     """
     pixels = header[:, headers.HEIGHT] * header[:, headers.WIDTH]
     readable, small = pixels > 0, pixels <= max_pixels
-    index = tf.where(readable & small)[:, 0]
+    good = tf.where(readable & small)[:, 0]
     packed, decoded = _decode_good(
-        tf.gather(image_bytes, index),
-        tf.gather(header, index),
-        None if halvings is None else tf.gather(halvings, index),
+        tf.gather(image_bytes, good),
+        tf.gather(header, good),
+        None if halvings is None else tf.gather(halvings, good),
     )
-    images = tf.tensor_scatter_nd_update(
-        tf.fill(tf.shape(image_bytes), ""), index[:, None], packed
-    )
-    failed = tf.scatter_nd(
-        index[:, None], tf.cast(~decoded, tf.int32), tf.shape(image_bytes, tf.int64)
-    )
-    status = tf.where(readable & (failed == 0), OK, UNREADABLE)
-    return images, tf.where(readable & ~small, TOO_LARGE, status)
+    decoded = tf.gather(good, decoded)[:, None]
+    batch = tf.shape(image_bytes)
+    images = tf.tensor_scatter_nd_update(tf.fill(batch, ""), decoded, packed)
+    status = tf.where(readable & ~small, TOO_LARGE, UNREADABLE)
+    ok = tf.fill(tf.shape(packed), OK)
+    return images, tf.tensor_scatter_nd_update(status, decoded, ok)
 
 
 def pack(image: tf.Tensor) -> tf.Tensor:
@@ -158,7 +156,7 @@ def _raw_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 def _decode_good(
     image_bytes: tf.Tensor, header: tf.Tensor, halvings: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes files with sound headers: packed pictures `[N]`, and which worked."""
+    """Decodes files with sound headers: packed pictures, and which files they are."""
     count = tf.shape(image_bytes, tf.int64)[0]
     frames = tf.map_fn(
         lambda pair: headers.first_frame(*pair),
@@ -198,26 +196,35 @@ def _decode_good(
         .with_options(options)
     )
     index, packed = survivors.get_single_element()
-    index, packed = index[:-1, None], packed[:-1]
-
-    finished = tf.map_fn(
-        lambda triple: _finish_packed(*triple),
-        (packed, tf.gather_nd(image_bytes, index), tf.gather_nd(header, index)),
-        fn_output_signature=tf.TensorSpec([], tf.string),
+    index, packed = index[:-1], packed[:-1]
+    header = tf.gather(header, index)
+    finished = tf.cond(
+        tf.reduce_any(_is_unfinished(header)),
+        lambda: tf.map_fn(
+            lambda triple: _finish_packed(*triple),
+            (packed, tf.gather(image_bytes, index), header),
+            fn_output_signature=tf.TensorSpec([], tf.string),
+        ),
+        # Most often: to pass through the loop would copy all of them.
+        lambda: packed,
     )
-    images = tf.tensor_scatter_nd_update(tf.fill(count[None], ""), index, finished)
-    decoded = tf.scatter_nd(index, tf.ones_like(index[:, 0]), count[None]) > 0
-    return images, decoded
+    return finished, index
 
 
 def _finish_packed(
     packed: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor
 ) -> tf.Tensor:
     return tf.cond(
-        (header[headers.ORIENTATION] > 1) | (header[headers.PALETTE] > 0),
+        _is_unfinished(header),
         lambda: pack(_finish(unpack(packed), image_bytes, header)),
         lambda: packed,
     )
+
+
+def _is_unfinished(header: tf.Tensor) -> tf.Tensor:
+    """Whether the decoder leaves something undone, by `[..., NUM_FIELDS]`."""
+    turned = header[..., headers.ORIENTATION] > 1
+    return turned | (header[..., headers.PALETTE] > 0)
 
 
 def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:

@@ -27,8 +27,14 @@ class Pictures(NamedTuple):
     header: tf.Tensor
 
     def at(self, places: tf.Tensor) -> "Pictures":
-        """Those at some places, `[R, 1]`."""
-        return Pictures(*(tf.gather_nd(one, places) for one in self))
+        """Those at some places, `[R, 1]`, in their order."""
+        # Most often all of them, and a picture may be large.
+        found = tf.cond(
+            tf.equal(tf.shape(places)[0], tf.size(self.packed)),
+            lambda: tuple(self),
+            lambda: tuple(tf.gather_nd(one, places) for one in self),
+        )
+        return Pictures(*found)
 
 
 def read(
