@@ -4,7 +4,6 @@ import collections
 import concurrent.futures
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
@@ -71,36 +70,33 @@ def mapped(
         items: Iterated over here, as far as is needed.
         at_once: Calls that are made at the same time.
     """
-    todo: queue.SimpleQueue[Any] = queue.SimpleQueue()
     made: collections.deque[concurrent.futures.Future[_Made]] = collections.deque()
 
-    def work() -> None:
-        while (task := todo.get()) is not _END:
-            future, item = task
-            if not future.set_running_or_notify_cancel():
-                continue
+    def begin(item: _T) -> None:
+        future: concurrent.futures.Future[_Made] = concurrent.futures.Future()
+
+        def work() -> None:
             try:
                 future.set_result(function(item))
             except BaseException as raised:  # noqa: B036 - it is raised again.
                 future.set_exception(raised)
 
-    # An executor would wait for its threads, whatever they hang in, when it is left.
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(at_once)]
-    for thread in threads:
-        thread.start()
+        # An executor would wait for its threads, whatever they hang in.
+        threading.Thread(target=work, daemon=True).start()
+        made.append(future)
+
+    def first() -> _Made:
+        # Interrupted, it is still among those that are waited for.
+        result = made[0].result()
+        made.popleft()
+        return result
+
     try:
         for item in items:
-            made.append(concurrent.futures.Future())
-            todo.put((made[-1], item))
+            begin(item)
             if len(made) == at_once:
-                yield made.popleft().result()
+                yield first()
         while made:
-            yield made.popleft().result()
+            yield first()
     finally:
-        for future in made:
-            future.cancel()
-        for _ in threads:
-            todo.put(_END)
-        until = time.monotonic() + _SECONDS_TO_STOP
-        for thread in threads:
-            thread.join(max(until - time.monotonic(), 0))
+        concurrent.futures.wait(made, _SECONDS_TO_STOP)

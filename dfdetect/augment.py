@@ -228,7 +228,7 @@ def _scaled_window(
     stop = tf.cast(tf.math.ceil((offset + window) * extent / scaled), tf.int32)
     stop = tf.minimum(tf.maximum(stop, start + 1), tf.shape(image)[:2])
     cut = image[start[0] : stop[0], start[1] : stop[1]]
-    cut = tf.image.resize(cut, tf.cast(window, tf.int32), antialias=True)
+    cut = images.resize_to(cut, tf.cast(window, tf.int32))
 
     first = tf.tile(tf.cast(start, tf.float32), [2])
     ratio = window / tf.cast(stop - start, tf.float32)

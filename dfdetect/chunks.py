@@ -8,10 +8,15 @@ import tensorflow as tf
 Outputs = dict[str, tf.Tensor]
 
 
-def one_by_one(function: Callable, elements: Any, specs: Any, at_once: int = 1) -> Any:
-    """`tf.map_fn` that holds what so many rows take on the way, and no more."""
+# Rows that are worked on at the same time, where a row is a picture: what is done to it
+# takes one core, and memory for up to `images.MAX_PIXELS`.
+ROWS_AT_ONCE = 2
+
+
+def map_rows(function: Callable, elements: Any, specs: Any) -> Any:
+    """`tf.map_fn` that holds what `ROWS_AT_ONCE` take on the way, and no more."""
     return tf.map_fn(
-        function, elements, fn_output_signature=specs, parallel_iterations=at_once
+        function, elements, fn_output_signature=specs, parallel_iterations=ROWS_AT_ONCE
     )
 
 

@@ -216,10 +216,5 @@ def cut_each(
         wanted = tf.boolean_mask(boxes, chosen)
         return cut(*pictures_module.squares(picture, wanted, margin))
 
-    return chunks.by_chunks(
-        cut_one,
-        [*pictures, boxes, chosen],
-        1,
-        specs,
-        pictures_module.AT_ONCE,
-    )
+    rows = [*pictures, boxes, chosen]
+    return chunks.by_chunks(cut_one, rows, 1, specs, chunks.ROWS_AT_ONCE)

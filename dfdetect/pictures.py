@@ -7,10 +7,6 @@ import tensorflow as tf
 from dfdetect import boxes as box_format
 from dfdetect import chunks, headers, images, jpegs, orientation
 
-# Pictures that are unpacked, or decoded in part, at the same time. What is done to them
-# takes one core, and memory for up to `images.MAX_PIXELS` of each.
-AT_ONCE = 2
-
 
 class Pictures(NamedTuple):
     """A batch of pictures of any sizes, as one nest of tensors; or one picture.
@@ -90,7 +86,7 @@ def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         return images.letterbox(image, size, extent), extent
 
     specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
-    return chunks.one_by_one(look, pictures, specs, AT_ONCE)
+    return chunks.map_rows(look, pictures, specs)
 
 
 def squares(

@@ -150,7 +150,7 @@ class DeepfakePipeline(tf.Module):
         """
 
         def analyse(group: tf.Tensor) -> chunks.Outputs:
-            packed = chunks.one_by_one(images.pack, group, tf.TensorSpec([], tf.string))
+            packed = chunks.map_rows(images.pack, group, tf.TensorSpec([], tf.string))
             status = tf.fill(tf.shape(packed), images.OK)
             return self._analyse(pictures.whole(packed), status)
 
@@ -381,11 +381,10 @@ class DeepfakePipeline(tf.Module):
         def look(group: tf.Tensor) -> chunks.Outputs:
             packed, status = images.decode(group)
             readable = tf.where(status == images.OK)
-            crops = chunks.one_by_one(
+            crops = chunks.map_rows(
                 lambda one: images.resize(images.unpack(one), size),
                 tf.gather_nd(packed, readable),
                 tf.TensorSpec([size, size, 3]),
-                pictures.AT_ONCE,
             )
             found = chunks.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
             among_all = {

@@ -81,9 +81,7 @@ def find(
             cut = image[view[0] : view[2], view[1] : view[3]]
             return images.letterbox(cut, size)
 
-        return detect(
-            chunks.one_by_one(letterbox, some, tf.TensorSpec([size, size, 3]))
-        )
+        return detect(chunks.map_rows(letterbox, some, tf.TensorSpec([size, size, 3])))
 
     specs = {
         "boxes": tf.TensorSpec([None, num_boxes, 4]),

@@ -43,8 +43,8 @@ def test_several_tensors_are_sliced_alike():
     np.testing.assert_array_equal(found["doubled"], rows * weights)
 
 
-def test_one_by_one_sees_single_rows():
-    found = chunks.one_by_one(
+def test_map_rows_sees_single_rows():
+    found = chunks.map_rows(
         lambda row: tf.reduce_sum(row), tf.ones([3, 4]), tf.TensorSpec([], tf.float32)
     )
     np.testing.assert_array_equal(found, [4, 4, 4])

@@ -390,7 +390,7 @@ def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
     arguments = (pictures[0], str(tmp_path / "pipe"), "--batch_size", "1")
     process = command(*arguments, "--model", graph)
     assert json.loads(process.stdout.readline())["path"] == pictures[0]
-    writer = _opened_for_a_reader(tmp_path / "pipe")
+    writer = _opened_for(process, tmp_path / "pipe")
     process.send_signal(signal.SIGINT)
     shown, said = process.communicate(timeout=60)
     os.close(writer)
@@ -398,15 +398,16 @@ def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
     assert shown == "" and said == "dfdetect: interrupted\n"
 
 
-def _opened_for_a_reader(pipe):
-    """Opens a pipe to write once somebody reads it."""
-    while True:
+def _opened_for(process, pipe):
+    """Opens a pipe to write once the process reads it."""
+    while process.poll() is None:
         try:
             return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
         except OSError as error:
             if error.errno != errno.ENXIO:
                 raise
             time.sleep(0.05)
+    raise AssertionError("The command ended before it read the pipe.")
 
 
 def test_command_ends_quietly_when_nobody_reads(graph, pictures):
