@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+_SIZE_MULTIPLE = 32
 _SMALLEST = 1e-8  # Keeps the logarithm finite for padded boxes of size zero.
 
 
@@ -17,15 +18,18 @@ class Anchors:
     outputs of `dfdetect.models.efficientdet`.
 
     Args:
-        image_size: Side of the square input in pixels, a multiple of `2**max_level`.
+        image_size: Side of the square input in pixels, a multiple of 32, the stride of
+            a backbone's last features.
         anchor_scale: Side of the smallest anchor of a level in strides.
-        min_level: First feature level; its stride is `2**min_level` pixels.
+        min_level: First feature level. Each level has half the places of the one below
+            it, rounded up, from `image_size` at level 0; its stride is what that makes
+            of `image_size`: `2**level` pixels where nothing was rounded.
         max_level: Last feature level.
         num_octaves: Anchor sizes per octave.
         aspect_ratios: Width divided by height.
 
     Raises:
-        ValueError: `image_size` is not a positive multiple of the largest stride.
+        ValueError: `image_size` is not a positive multiple of 32.
 
     Source: Tan et al., EfficientDet, 2020, as google/automl computes them.
     """
@@ -39,9 +43,9 @@ class Anchors:
         num_octaves: int = 3,
         aspect_ratios: Sequence[float] = (1.0, 2.0, 0.5),
     ) -> None:
-        if image_size < 1 or image_size % 2**max_level:
+        if image_size < 1 or image_size % _SIZE_MULTIPLE:
             raise ValueError(
-                f"image_size must be a positive multiple of {2**max_level}, "
+                f"image_size must be a positive multiple of {_SIZE_MULTIPLE}, "
                 f"got {image_size}."
             )
         self.image_size = image_size
@@ -65,13 +69,14 @@ class Anchors:
 
     def _level_boxes(self, level: int) -> np.ndarray:
         """Returns `[num, 4]` corners in pixels; they may lie outside the image."""
-        stride = 2**level
+        side = -(-self.image_size // 2**level)
+        stride = self.image_size / side
         halves = []
         for octave in range(self.num_octaves):
             half = self.anchor_scale * stride * 2 ** (octave / self.num_octaves) / 2
             for ratio in self.aspect_ratios:
                 halves.append((half / math.sqrt(ratio), half * math.sqrt(ratio)))
-        centers = np.arange(stride / 2, self.image_size, stride)
+        centers = (np.arange(side) + 0.5) * stride
         rows, columns = np.meshgrid(centers, centers, indexing="ij")
         places = np.stack([rows, columns], axis=-1).reshape(-1, 1, 2)
         half_sizes = np.array(halves)[None]

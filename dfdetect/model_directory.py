@@ -35,6 +35,8 @@ def load_detector(directory: str | None = None) -> Loaded:
         image_size=described["image_size"],
         anchor_scale=described["anchor_scale"],
         weighted_bifpn=described.get("weighted_bifpn"),
+        # Manifests of before Lite do not tell.
+        lite=described.get("lite", False),
     )
     weights.load(model, directory)
     return model, described

@@ -263,6 +263,7 @@ def test_config_holds_every_argument():
         "weighted_bifpn": False,
         "bn_momentum": 0.9,
         "drop_connect_rate": 0.1,
+        "lite": True,
         "name": "small",
     }
     model = efficientdet.EfficientDet(**arguments)
@@ -321,7 +322,7 @@ def test_variable_paths_are_the_same_in_a_second_model(small_d0):
     [
         ({"phi": 8}, "phi must be one of"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
-        ({"image_size": 500}, "multiple of 128"),
+        ({"image_size": 500}, "multiple of 32"),
     ],
 )
 def test_refuses_wrong_arguments(arguments, message):
@@ -399,3 +400,81 @@ def test_refuses_a_source_of_another_size_or_normalization():
     _normalize_like_imagenet(source)
     with pytest.raises(ValueError, match="stem_conv must have"):
         efficientnet.copy_applications_weights(backbone, source)
+
+
+# Of Lite: input, channels, cells, depth of the heads, anchor scale; trainable
+# parameters with 90 classes (google/automl's table), with 1, and of its backbone.
+_LITE = {
+    0: (320, 64, 3, 3, 3, 3_243_470, 3_191_405, 2_958_848),
+    1: (384, 88, 4, 3, 3, 4_248_318, 4_177_029, 3_723_520),
+    2: (448, 112, 5, 3, 3, 5_252_334, 5_161_821, 4_357_952),
+    3: (512, 160, 6, 4, 4, 8_350_862, 8_221_901, 6_422_016),
+    4: (640, 224, 7, 4, 4, 15_130_894, 14_950_669, 11_149_568),
+}
+
+
+@pytest.mark.parametrize(
+    "phi",
+    [pytest.param(phi, marks=pytest.mark.slow if phi > 1 else ()) for phi in _LITE],
+)
+def test_lite_sizes_and_parameters(phi):
+    image_size, num_filters, num_cells, depth, anchor_scale, *counts = _LITE[phi]
+    of_coco, of_heads, of_backbone = counts
+    for num_classes, count in ((90, of_coco), (1, of_heads)):
+        model = efficientdet.EfficientDet(phi, num_classes, lite=True)
+        assert _count(model.trainable_weights) == count
+    assert _count(model.backbone.trainable_weights) == of_backbone
+    assert (model.image_size, model.anchors.anchor_scale) == (image_size, anchor_scale)
+    statistics = (6 + 8 * num_cells + 10 * depth) * 2 * num_filters
+    found = _count(model.non_trainable_weights)
+    assert found - _count(model.backbone.non_trainable_weights) == statistics
+    # The last anchor of the paper's grid: places are halved, rounded up, to level 7.
+    places = sum((-(-image_size // 2**level)) ** 2 for level in range(3, 8))
+    assert model.output_shape == [(None, 9 * places, 1), (None, 9 * places, 4)]
+    assert len(model.anchors.boxes) == 9 * places
+
+
+def test_lite_has_relu6_and_plain_sums_alone():
+    model = efficientdet.EfficientDet(0, image_size=64, lite=True)
+    layers = model._flatten_layers(include_self=False)
+    activations = {
+        layer.activation.__name__
+        for layer in layers
+        if isinstance(layer, keras.layers.Activation) and layer.name != "class_output"
+    }
+    assert activations == {"relu6", "linear"}
+    assert not [x for x in model.layers if isinstance(x, bifpn.FastFusion)]
+    pixels = np.array([[[[0.0, 127.0, 255.0]]]], np.float32)
+    found = model.get_layer("normalization")(pixels)
+    np.testing.assert_allclose(found, [[[[-127 / 128, 0.0, 1.0]]]])
+
+
+def test_odd_levels_are_enlarged_to_their_nearest_neighbors():
+    coarse = np.arange(9.0, dtype=np.float32).reshape(1, 3, 3, 1)
+    for side in (5, 6):
+        fine = np.zeros((1, side, side, 1), np.float32)
+        # google/automl: without half-pixel centers.
+        expected = tf.compat.v1.image.resize_nearest_neighbor(coarse, (side, side))
+        found = bifpn._upsample(coarse, fine, f"up_{side}")
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_lite_survives_saving_at_an_odd_size(tmp_path):
+    model = efficientdet.EfficientDet(0, image_size=96, lite=True)
+    _randomize(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    images = _random_images(image_size=96)
+    for a, b in zip(model(images), loaded(images), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_lite_has_its_own_weights_to_start_from():
+    with pytest.raises(ValueError, match=r"phi must be one of .* for Lite, got 5"):
+        efficientdet.EfficientDet(5, lite=True)
+    model = efficientdet.EfficientDet(0, image_size=32, lite=True)
+    with pytest.raises(ValueError, match="Keras has no ImageNet weights of"):
+        model.load_imagenet()
+    with pytest.raises(ValueError, match="Only EfficientDet-Lite takes a .pth file"):
+        efficientdet.EfficientDet(0, image_size=32).load_pytorch("weights.pth")

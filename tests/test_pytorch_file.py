@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from dfdetect.models import classifier, pytorch_file, weights
+from dfdetect.models import classifier, efficientdet, pytorch_file, weights
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
@@ -160,6 +160,17 @@ def test_a_lite_starts_from_the_public_file(write):
     )
     assert np.ptp(expected) > 0.1
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_detector_of_lite_starts_from_the_same_file(write):
+    source = classifier.build("efficientnet_lite0", 64)
+    model = efficientdet.EfficientDet(0, image_size=64, lite=True)
+    weights.load_snapshot(model, write(_as_published(source)))
+    images = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3)).astype("float32")
+    found = model.backbone(images)
+    expected = source.get_layer("backbone")(images)
+    for stage, features in zip((2, 4, 6), found, strict=True):
+        np.testing.assert_allclose(features, expected[stage], atol=1e-5)
 
 
 def test_what_does_not_fit_is_named(write):

@@ -31,13 +31,19 @@ flags.adopt_module_key_flags(run_flags)
 
 _DATASET = flags.DEFINE_string("dataset", "hollywood_heads", "A prepared data set.")
 _PHI = flags.DEFINE_integer("phi", 0, "Compound coefficient, 0 to 7.", 0, 7)
+_LITE = flags.DEFINE_bool(
+    "lite",
+    False,
+    "EfficientDet-Lite of that phi, 0 to 4: no squeeze-and-excitation, ReLU6 for "
+    "swish, plain sums.",
+)
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Side of the input in px, a multiple of 128; that of phi."
+    "image_size", None, "Side of the input in px, a multiple of 32; that of phi."
 )
 _WINDOW_SIZE = flags.DEFINE_integer(
     "window_size",
     None,
-    "Train on random windows of this side in px, a multiple of 128: heads are as large "
+    "Train on random windows of this side in px, a multiple of 32: heads are as large "
     "as at image_size, but steps are cheaper. image_size by default.",
 )
 _RANDOM_TRANSFORM = flags.DEFINE_bool(
@@ -137,6 +143,7 @@ def main(argv: list[str]) -> None:
         described = {
             "kind": "detector",
             "phi": judged.phi,
+            "lite": judged.lite,
             "image_size": judged.image_size,
             "anchor_scale": judged.anchor_scale,
             "weighted_bifpn": judged.weighted_bifpn,
@@ -185,6 +192,7 @@ def _build(image_size: int | None) -> efficientdet.EfficientDet:
         weighted_bifpn=_WEIGHTED_BIFPN.value,
         bn_momentum=_BN_MOMENTUM.value,
         drop_connect_rate=_DROP_CONNECT.value,
+        lite=_LITE.value,
     )
 
 

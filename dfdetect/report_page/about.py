@@ -147,7 +147,8 @@ def _models(described: Mapping[str, Any]) -> document.Table:
         "classifier": f"{classifier['model']}, {classifier['image_size']} px, "
         f"crop margin {classifier['crop_margin']}",
         "classifier trained on": _trained_on(classifier),
-        "detector": f"EfficientDet-D{detector['phi']}, {detector['image_size']} px",
+        "detector": f"EfficientDet-{'Lite' if detector.get('lite') else 'D'}"
+        f"{detector['phi']}, {detector['image_size']} px",
         "detector trained on": _trained_on(detector),
         "detector's score threshold": _number(detector["score_threshold"]),
         "overlapping tiles": "looked at, too" if detector.get("tile_size") else "no",
