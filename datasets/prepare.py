@@ -91,8 +91,18 @@ _OPTIONS = [
         "labeled_faces: share out images without group and split one by one. Images of "
         "one video then stand in training and in the test: figures are too good.",
     ),
-    flags.DEFINE_integer("sv", None, "cvcs: percent of the groups for validation."),
-    flags.DEFINE_integer("st", None, "cvcs: percent of the groups for the test."),
+    flags.DEFINE_integer(
+        "sv", None, "cvcs, labeled_heads: percent of the groups for validation."
+    ),
+    flags.DEFINE_integer(
+        "st", None, "cvcs, labeled_heads: percent of the groups for the test."
+    ),
+    flags.DEFINE_list(
+        "head_names", None, "labeled_heads: classes that are heads, such as head,face."
+    ),
+    flags.DEFINE_list(
+        "other_names", None, "labeled_heads: classes of things that are no heads."
+    ),
     flags.DEFINE_enum(
         "compression", None, ["raw", "c23", "c40"], "cvcs: of faceforensics."
     ),
@@ -125,7 +135,8 @@ def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
         )
     builder_class = _load(name).Builder
     configs = [config.name for config in builder_class.BUILDER_CONFIGS]
-    if config not in (configs or [""]):
+    # A builder with configs of any name checks the name itself.
+    if not builder_class.any_config and config not in (configs or [""]):
         raise app.UsageError(
             f"--dataset={name} {'needs a config' if configs else 'has no configs'}: "
             f"{', '.join(f'{name}/{c}' for c in configs) or name}; got {dataset}."

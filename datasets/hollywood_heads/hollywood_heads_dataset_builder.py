@@ -1,18 +1,14 @@
 """HollywoodHeads, or any folder in its layout, as a TFDS dataset."""
 
-import dataclasses
 import functools
-import math
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
-from xml.etree import ElementTree
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect.building import archives, builder
+from dfdetect.building import archives, builder, head_boxes
 from dfdetect.building.account import Account
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -22,15 +18,8 @@ _URL = f"{_PAGE}release/HollywoodHeads.zip"
 # Every count is in the metadata, also those that stay at zero.
 _COUNTS = (
     "n_frames",
-    "n_heads",
-    "n_difficult",
-    "n_empty",
-    "n_dropped_zero_area",
-    "n_dropped_malformed",
-    "n_dropped_other_name",
-    "n_clipped",
-    "n_touching_zero",
-    "n_missing_difficult",
+    *head_boxes.COUNTS,
+    "n_damaged",
     "n_size_mismatch",
     "n_consecutive",
     "n_thinned",
@@ -38,6 +27,7 @@ _COUNTS = (
     "n_missing_annotation",
     "n_unreadable",
 )
+_NAMES = head_boxes.ClassNames()
 
 
 class Builder(builder.Builder):
@@ -52,8 +42,9 @@ class Builder(builder.Builder):
         **kwargs: Of `dfdetect.building.builder.Builder`.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {
+        "1.2.0": "Frames with damaged labels are left out and named.",
         "1.1.0": "Another fingerprint and clearer counts; reads ZIP files.",
         "1.0.0": "First release.",
     }
@@ -86,20 +77,8 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(shape=(None, None, 3)),
-                    "image/filename": tfds.features.Text(),
-                    "movie": tfds.features.Text(),
-                    "frame": tfds.features.Scalar(tf.int64),
-                    "objects": tfds.features.Sequence(
-                        {
-                            "bbox": tfds.features.BBoxFeature(),
-                            "label": tfds.features.ClassLabel(names=["head"]),
-                            "is_difficult": tfds.features.Scalar(tf.bool),
-                        }
-                    ),
-                }
+            features=head_boxes.features(
+                movie=tfds.features.Text(), frame=tfds.features.Scalar(tf.int64)
             ),
             homepage=_PAGE,
             metadata=tfds.core.MetadataDict(),
@@ -180,21 +159,21 @@ def _records(
             image_bytes = archives.read(root, f"{folder}JPEGImages/{stem}.jpeg")
             annotation_bytes = archives.read(root, f"{folder}Annotations/{stem}.xml")
             height, width = builder.image_extent(image_bytes)
-            annotation = ElementTree.fromstring(annotation_bytes)
+            annotation = head_boxes.parse_voc(annotation_bytes)
+            heads, counts = head_boxes.choose_heads(annotation, height, width, _NAMES)
+        except head_boxes.DamagedLabelError as error:
+            account.counts["n_damaged"] += 1
+            account.skip(stem, str(error))
+            continue
         except ValueError as error:
             account.counts["n_unreadable"] += 1
             account.skip(stem, str(error))
             continue
-        except ElementTree.ParseError as error:
-            account.counts["n_unreadable"] += 1
-            account.skip(stem, f"the annotation is no XML ({error})")
-            continue
         movie, frame = _movie_and_frame(stem)
-        objects = _objects(annotation, height, width, account.counts)
         account.counts["n_frames"] += 1
-        account.counts["n_heads"] += len(objects)
-        account.counts["n_difficult"] += sum(head.is_difficult for head in objects)
-        account.counts["n_empty"] += not objects
+        # Boxes are pixels of the image, whatever the annotation says its size was.
+        account.counts["n_size_mismatch"] += annotation.extent != (height, width)
+        account.counts.update(counts)
         account.take(stem, annotation_bytes, image_bytes)
         yield (
             stem,
@@ -203,16 +182,9 @@ def _records(
                 "image/filename": f"{stem}.jpeg",
                 "movie": movie,
                 "frame": frame,
-                "objects": [dataclasses.asdict(head) for head in objects],
+                "objects": [head.to_record() for head in heads],
             },
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Head:
-    bbox: tfds.features.BBox
-    is_difficult: bool
-    label: str = "head"
 
 
 def _find_source(
@@ -265,64 +237,3 @@ def _movie_and_frame(stem: str) -> tuple[str, int]:
     """`mov_016_005374` -> `("mov_016", 5374)`; without a number the frame is -1."""
     match = re.fullmatch(r"(.+)_(\d+)", stem)
     return (match[1], int(match[2])) if match else (stem, -1)
-
-
-def _objects(
-    annotation: ElementTree.Element,
-    height: int,
-    width: int,
-    counts: Counter[str],
-) -> list[_Head]:
-    """The usable heads of one annotation; what is mended or dropped is counted."""
-    size = [_number(annotation, f"size/{side}") for side in ("height", "width")]
-    # Boxes are pixels of the image, whatever the annotation says its size was.
-    counts["n_size_mismatch"] += size != [height, width]
-    heads = []
-    for element in annotation.findall("object"):
-        if len(element) == 0:  # `<object/>` stands for a frame without heads.
-            continue
-        if element.findtext("name", "head").strip() != "head":
-            counts["n_dropped_other_name"] += 1
-            continue
-        ymin, xmin, ymax, xmax = pixels = tuple(
-            _number(element, f"bndbox/{side}")
-            for side in ("ymin", "xmin", "ymax", "xmax")
-        )
-        if not all(map(math.isfinite, pixels)):
-            counts["n_dropped_malformed"] += 1
-            continue
-        # The files do not say whether pixels count from 0 or 1. Coordinates are taken
-        # as edges from 0, at most one pixel off; a 0 shows that they cannot be from 1.
-        counts["n_touching_zero"] += min(pixels) == 0
-        inside = (
-            min(max(ymin, 0.0), height),
-            min(max(xmin, 0.0), width),
-            min(max(ymax, 0.0), height),
-            min(max(xmax, 0.0), width),
-        )
-        if inside[2] <= inside[0] or inside[3] <= inside[1]:
-            counts["n_dropped_zero_area"] += 1
-            continue
-        counts["n_clipped"] += inside != pixels
-        difficult = element.findtext("difficult", "").strip()
-        counts["n_missing_difficult"] += not difficult
-        heads.append(
-            _Head(
-                bbox=tfds.features.BBox(
-                    ymin=inside[0] / height,
-                    xmin=inside[1] / width,
-                    ymax=inside[2] / height,
-                    xmax=inside[3] / width,
-                ),
-                is_difficult=difficult == "1",
-            )
-        )
-    return heads
-
-
-def _number(element: ElementTree.Element, path: str) -> float:
-    """The number at `path`, NaN where there is none."""
-    try:
-        return float(element.findtext(path) or "nan")
-    except ValueError:
-        return math.nan

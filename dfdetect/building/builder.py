@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,11 +46,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         strict: Stop at the first file that cannot be used, instead of skipping it.
         num_threads: Tasks at once where Beam does not decide; the cores by default.
         **kwargs: Of the TFDS builder.
+
+    Attributes:
+        any_config: Whether `config` may be any name (of letters, digits, "_" and "-",
+            beginning with a letter): one for each source folder, side by side.
     """
+
+    any_config = False
 
     def __init__(
         self, *, strict: bool = False, num_threads: int | None = None, **kwargs: Any
     ) -> None:
+        if self.any_config:
+            kwargs["config"] = _named_config(self.name, kwargs.get("config"))
         super().__init__(**kwargs)
         self._strict = strict
         self._num_threads = num_threads or os.cpu_count() or 1
@@ -144,6 +153,19 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             fingerprint=hashlib.sha256(fingerprint.encode()).hexdigest(),
             settings=self.settings(),
         )
+
+
+def _named_config(dataset: str, config: Any) -> tfds.core.BuilderConfig:
+    """Returns the config of a name that is free to choose."""
+    name = getattr(config, "name", config)
+    if not name or not re.fullmatch(r"[A-Za-z][\w-]*", name, re.ASCII):
+        raise ValueError(
+            f"{dataset} needs a config, {dataset}/NAME, where NAME is free: letters, "
+            f"digits, _ and - after a letter; got {name!r}."
+        )
+    if isinstance(config, tfds.core.BuilderConfig):
+        return config
+    return tfds.core.BuilderConfig(name=name, description=f"The folder {name}.")
 
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:

@@ -1,0 +1,182 @@
+"""Any folder of images with head boxes as a TFDS dataset."""
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from dfdetect.building import (
+    archives,
+    builder,
+    coco_layout,
+    head_boxes,
+    labeled_images,
+    voc_layout,
+)
+from dfdetect.building.account import Account
+
+_LAYOUTS = (
+    "Annotations/*.xml with the images in JPEGImages/ or beside them (PASCAL VOC), or "
+    "annotations*.json or instances_*.json with the images anywhere below (COCO)"
+)
+# Every count is in the metadata, also those that stay at zero.
+_COUNTS = (
+    "n_images",
+    *head_boxes.COUNTS,
+    "n_groups",
+    "n_split_by_hash",
+    "n_damaged",
+    "n_unreadable",
+    "n_missing_image",
+    "n_missing_annotation",
+)
+
+
+class Builder(builder.Builder):
+    """Images with head boxes; the source folder is only read, never changed.
+
+    The config is any name: each folder has its own, and `labeled_heads/NAME` opens it.
+
+    Args:
+        head_names: Classes that count as heads.
+        other_names: Classes of things that are no heads and are ignored. The categories
+            of COCO files are known without being named here.
+        sv: Percent of the groups for validation, where no list names the splits.
+        st: Percent of the groups for the test, likewise.
+        **kwargs: Of `dfdetect.building.builder.Builder`.
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = f"""
+    Give a folder with {_LAYOUTS}.
+    Splits/ or ImageSets/Main/ may hold train.txt, val.txt and test.txt; groups.csv may
+    name images that belong together, with the columns path and group.
+    """
+    pkg_dir_path = tfds.core.Path(__file__).parent
+    any_config = True
+
+    def __init__(
+        self,
+        *,
+        head_names: Sequence[str] = ("head",),
+        other_names: Sequence[str] = (),
+        sv: int = 10,
+        st: int = 10,
+        **kwargs: Any,
+    ) -> None:
+        if min(sv, st) < 0 or sv + st >= 100:
+            raise ValueError(
+                f"sv and st must be percentages that leave some for training, got {sv} "
+                f"and {st}."
+            )
+        self._names = head_boxes.ClassNames(tuple(head_names), tuple(other_names))
+        self._sv, self._st = sv, st
+        super().__init__(**kwargs)
+
+    def settings(self) -> dict[str, Any]:
+        """What shapes the records besides the files."""
+        return {
+            "head_names": list(self._names.heads),
+            "other_names": list(self._names.others),
+            "sv": self._sv,
+            "st": self._st,
+        }
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=head_boxes.features(group=tfds.features.Text()),
+            metadata=tfds.core.MetadataDict(),
+        )
+
+    def _split_generators(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, Any]:
+        root = dl_manager.manual_dir
+        listing = _list_images(root, self._names)
+        shared, num_drawn = labeled_images.share_out(
+            listing.images,
+            functools.partial(
+                builder.split_by_hash, validation=self._sv, test=self._st
+            ),
+        )
+        accounts = {
+            split: self.new_account(**dict.fromkeys(_COUNTS, 0)) for split in shared
+        }
+        for split, images in shared.items():
+            accounts[split].counts["n_groups"] = len({i.group for i in images})
+            accounts[split].counts["n_split_by_hash"] = num_drawn[split]
+        for split, count, name, reason in listing.missing:
+            # What belongs to no split is told in the first.
+            account = accounts[split or "train"]
+            account.counts[count] += 1
+            account.skip(name, reason)
+        tasks = {split: builder.chunks(images) for split, images in shared.items()}
+        process = functools.partial(
+            _records,
+            root=str(root),
+            names=self._names.with_others(listing.categories),
+        )
+        return self.records(tasks, process, accounts)
+
+
+def _list_images(
+    root: str | os.PathLike, names: head_boxes.ClassNames
+) -> labeled_images.Listing:
+    """Lists the images of a folder, whichever layout it has, with their groups."""
+    files = archives.members(root)
+    voc = [path for path in files if voc_layout.is_annotation(path)]
+    coco = [path for path in files if coco_layout.is_annotation(path)]
+    if not voc and not coco:
+        raise FileNotFoundError(f"{root} has no annotations. Wanted: {_LAYOUTS}.")
+    if voc and coco:
+        raise ValueError(
+            f"{root} has annotations in two layouts, {voc[0]} and {coco[0]}; one is "
+            "wanted."
+        )
+    if coco:
+        listing = coco_layout.list_images(root, files, names)
+    else:
+        listing = voc_layout.list_images(root, files)
+    if labeled_images.GROUPS_FILE in files:
+        labeled_images.with_groups(root, listing)
+    return listing
+
+
+def _records(
+    images: Sequence[labeled_images.LabeledImage],
+    account: Account,
+    root: str,
+    names: head_boxes.ClassNames,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for image in images:
+        try:
+            annotation = image.annotation
+            if isinstance(annotation, str):
+                annotation = head_boxes.parse_voc(archives.read(root, annotation))
+            image_bytes = archives.read(root, image.path)
+            height, width = builder.image_extent(image_bytes)
+            annotation.check_extent(height, width)
+            heads, counts = head_boxes.choose_heads(annotation, height, width, names)
+        except head_boxes.DamagedLabelError as error:
+            account.counts["n_damaged"] += 1
+            account.skip(image.where, str(error))
+            continue
+        except ValueError as error:
+            account.counts["n_unreadable"] += 1
+            account.skip(image.path, str(error))
+            continue
+        account.counts["n_images"] += 1
+        account.counts.update(counts)
+        account.take(image.name, image.group, annotation, image_bytes)
+        yield (
+            image.name,
+            {
+                "image": image_bytes,
+                "image/filename": image.name,
+                "group": image.group,
+                "objects": [head.to_record() for head in heads],
+            },
+        )
