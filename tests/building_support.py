@@ -110,6 +110,18 @@ def film_splits(root, **splits):
         write(root / "Splits" / f"{name}.txt", "".join(f"{s}\n" for s in stems))
 
 
+# By frame of mov_001.
+DAMAGED_FILM_LABELS = {
+    80: head(5, 9, 25, 9),  # no width
+    82: head(30, 9, 20, 19),  # upside down
+    84: head(50, 9, 60, 19),  # below the image
+    86: head("", 1, 2, 3),
+    88: head("ten", 1, 2, 3),
+    90: "<object><name>head</name></object>",
+    92: head(1, 1, 9, 9).replace("head", "Head"),
+}
+
+
 def draw_hollywood_heads(root):
     """HollywoodHeads with every known defect: 3 / 1 / 1 usable frames."""
     train = [f"mov_001_{i:06d}" for i in (1, 2, 30, 40, 50, 60, 70)]
@@ -128,16 +140,12 @@ def draw_hollywood_heads(root):
         [
             head(-4, 60, 20, 100),  # clipped
             head(0, 0, 40, 80),  # the whole image: touches 0, not clipped
-            head(5, 9, 25, 9),  # no width
-            head(30, 9, 20, 19),  # upside down
-            head(50, 9, 60, 19),  # below the image
-            head("", 1, 2, 3),
-            head("ten", 1, 2, 3),
-            head("nan", 1, 2, 3),
-            "<object><name>head</name></object>",
             head(1, 1, 9, 9).replace("head", "person"),
         ],
     )
+    for number, label in DAMAGED_FILM_LABELS.items():
+        film_frame(root, f"mov_001_{number:06d}", [head(1, 1, 9, 9), label])
+        train.append(f"mov_001_{number:06d}")
     write(root / "Annotations" / f"{train[3]}.xml", "<annotation/>")
     write(root / "JPEGImages" / f"{train[4]}.jpeg", encoded(".jpg", 40, 80))
     film_frame(root, train[5], [])
@@ -149,6 +157,38 @@ def draw_hollywood_heads(root):
     film_splits(
         root, train=train, val=["PartB_00007"], test=["portrait", "mov_009_000001"]
     )
+
+
+# --- labeled_heads ---
+
+
+def draw_labeled_heads(root):
+    """A VOC folder of every kind of image: 4 / 1 / 0 usable ones, four left out."""
+    person = head(1, 1, 9, 9).replace("head", "person")
+    labels = {
+        "a.jpg": [
+            head("10.0", "20.0", "30.0", "60.0", "<difficult>1</difficult>"),
+            head(-4, 60, 20, 100, ""),  # clipped
+            person,
+        ],
+        "b.PNG": ["<object/>"],
+        "c.webp": [head(10, 20, 30, 60), person],
+        "d.bmp": ["<group>film</group>", head(10, 20, 30, 60)],
+        "e.jpeg": [head(10, 20, 30, 60)],
+        "capital.jpg": [head(10, 20, 30, 60).replace("head", "Head")],
+        "broken.jpg": [head(10, 20, 30, 60)],
+    }
+    for name, objects in labels.items():
+        stem, ending = name.split(".")
+        write(root / "JPEGImages" / name, encoded(f".{ending.lower()}", 40, 80))
+        text = f"<annotation>{''.join(objects)}</annotation>"
+        write(root / "Annotations" / f"{stem}.xml", text)
+    cut(root / "JPEGImages/broken.jpg")
+    write(root / "JPEGImages/silent.jpg", encoded(".jpg", 40, 80))
+    write(root / "Annotations/lost.xml", "<annotation/>")
+    train = [*"abcd", "capital", "broken", "silent", "lost"]
+    film_splits(root, train=train, val=["e"], test=[])
+    write(root / "groups.csv", "\ufeffpath, group\nJPEGImages/c.webp, film\na.jpg,\n")
 
 
 # --- labeled_faces ---

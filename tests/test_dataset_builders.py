@@ -10,6 +10,7 @@ from building_support import (
     draw_faceforensics,
     draw_hollywood_heads,
     draw_labeled_faces,
+    draw_labeled_heads,
     prepare,
 )
 
@@ -35,6 +36,25 @@ class HollywoodHeadsTest(_Case):
     DATASET_CLASS = builder_class("hollywood_heads")
     SPLITS = {"train": 3, "validation": 1, "test": 1}
     draw = staticmethod(draw_hollywood_heads)
+
+
+def _draw_labeled_heads(root):
+    draw_labeled_heads(root)
+    # TFDS itself cannot decode a WebP file; dfdetect.data can.
+    (root / "JPEGImages/c.webp").write_bytes(
+        (root / "JPEGImages/d.bmp").read_bytes(),
+    )
+
+
+class LabeledHeadsTest(_Case):
+    DATASET_CLASS = builder_class("labeled_heads")
+    # Any name will do, but there must be one.
+    BUILDER_CONFIG_NAMES_TO_TEST = [tfds.core.BuilderConfig(name="mine")]
+    SPLITS = {"train": 4, "validation": 1}
+    draw = staticmethod(_draw_labeled_heads)
+
+    def _make_builder(self, config=None):
+        return super()._make_builder(config or self.BUILDER_CONFIG_NAMES_TO_TEST[0])
 
 
 def _draw_labeled_faces(root):

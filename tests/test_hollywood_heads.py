@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 from building_support import (
+    DAMAGED_FILM_LABELS,
     builder_class,
     draw_hollywood_heads,
     film_frame,
@@ -71,9 +72,8 @@ def test_heads_metadata_counts_every_defect(heads):
         "n_heads": 4,
         "n_difficult": 1,
         "n_empty": 1,
-        "n_dropped_zero_area": 3,
-        "n_dropped_malformed": 4,
         "n_dropped_other_name": 1,
+        "n_damaged": 7,
         "n_clipped": 1,
         "n_touching_zero": 1,
         "n_missing_difficult": 1,
@@ -83,26 +83,50 @@ def test_heads_metadata_counts_every_defect(heads):
         "n_missing_image": 1,
         "n_missing_annotation": 1,
         "n_unreadable": 2,
-        "n_skipped": 4,
+        "n_skipped": 11,
     }
     one_head = dict.fromkeys(train, 0) | {"n_frames": 1, "n_heads": 1}
     assert metadata["counts"] == {
-        "train": train,
+        "train": train | {"other_name/person": 1},
         "validation": one_head | {"n_size_mismatch": 1},
         "test": one_head | {"n_missing_image": 1, "n_skipped": 1},
     }
     assert metadata["totals"]["n_frames"] == 5
-    assert metadata["totals"]["n_skipped"] == 5
+    assert metadata["totals"]["n_skipped"] == 12
     assert [line.split(":")[0] for line in metadata["skipped"]["train"]] == [
-        "mov_001_000040",
-        "mov_001_000050",
-        "mov_001_000060",
-        "mov_001_000070",
+        f"mov_001_{frame:06d}" for frame in (40, 50, 60, 70, *DAMAGED_FILM_LABELS)
     ]
     assert metadata["skipped"]["test"] == [
         "mov_009_000001: listed, but there is no image"
     ]
     assert len(bytes.fromhex(metadata["fingerprint"])) == 32
+
+
+def test_heads_damaged_labels_are_told_by_file(heads):
+    """A frame is named whose label is damaged, and is no negative."""
+    told = dict(
+        line.split(": ", 1) for line in heads[2].info.metadata["skipped"]["train"]
+    )
+    assert [told[f"mov_001_{frame:06d}"] for frame in DAMAGED_FILM_LABELS] == [
+        "object 2 has no area: it is smaller than a pixel "
+        "(ymin 5, xmin 9, ymax 25, xmax 9)",
+        "object 2 has swapped corners (ymin 30, xmin 9, ymax 20, xmax 19)",
+        "object 2 lies outside the image of 80 x 40 pixels "
+        "(ymin 50, xmin 9, ymax 60, xmax 19)",
+        "object 2: ymin is missing; a number is wanted",
+        "object 2: ymin is 'ten'; a number is wanted",
+        "object 2: ymin is missing, xmin is missing, ymax is missing, xmax is missing; "
+        "a number is wanted",
+        "object 2 is named 'Head'; nearest known name: 'head'",
+    ]
+
+
+def test_heads_strict_stops_at_a_damaged_label(tmp_path):
+    root = tmp_path / "manual"
+    film_frame(root, "a_1", [head(30, 9, 20, 19)])
+    film_splits(root, train=["a_1"], val=[], test=[])
+    with pytest.raises(ValueError, match="a_1: object 1 has swapped corners"):
+        prepare(HollywoodHeads(data_dir=tmp_path / "data", strict=True), root)
 
 
 def test_heads_source_is_untouched(heads):

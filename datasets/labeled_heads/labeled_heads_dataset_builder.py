@@ -113,12 +113,19 @@ class Builder(builder.Builder):
             account = accounts[split or "train"]
             account.counts[count] += 1
             account.skip(name, reason)
-        tasks = {split: builder.chunks(images) for split, images in shared.items()}
         process = functools.partial(
             _records,
             root=str(root),
             names=self._names.with_others(listing.categories),
         )
+        tasks = {}
+        for split, images in shared.items():
+            # TFDS writes no empty split. Most often this reads the first image only.
+            tried = self.new_account()
+            if next(process(images, tried), None) is None:
+                accounts[split].add(tried)
+                images = []
+            tasks[split] = builder.chunks(images)
         return self.records(tasks, process, accounts)
 
 
