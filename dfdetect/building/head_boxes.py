@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-# How alike two names are, as `difflib` counts it, to be taken for a slip of the pen:
+# Similarity (of `difflib`) from which a name is taken for a misspelling of another:
 # "haed" and "heads" are like "head", "helmet" and "person" are not.
 _NEAR = 0.75
 
