@@ -227,6 +227,21 @@ def test_images_beside_their_annotations(tmp_path):
     }
 
 
+def test_images_that_are_passed_over(tmp_path, caplog):
+    root = tmp_path / "manual"
+    for name in ("a", "b", "c"):
+        _voc(root, name, _SOUND)
+    # Masks, as PASCAL VOC has them, are no images without annotation.
+    write(root / "SegmentationClass/a.png", encoded(".png", 40, 80))
+    assert _skipped(_prepare(tmp_path, "all", strict=True)) == []
+    write(root / "Splits/train.txt", "a\n")
+    assert list(_split_of(_prepare(tmp_path, "listed"))) == ["a.png"]
+    assert "2 images are in none of Splits/train.txt and are not taken" in caplog.text
+    (root / "Splits/train.txt").write_bytes("ä\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"Splits/train\.txt must be UTF-8 text"):
+        _prepare(tmp_path, "latin")
+
+
 def test_two_images_of_one_name(tmp_path):
     root = tmp_path / "manual"
     _voc(root, "told", _SOUND, more="<filename>told.jpg</filename>")
@@ -298,10 +313,11 @@ def test_errors(tmp_path):
         _prepare(tmp_path, sv=60, st=40)
 
 
-def test_coco_records(tmp_path):
+def test_coco_records(tmp_path, caplog):
     root = tmp_path / "manual"
     for name in ("train2017/0.jpg", "val2017/0.jpg", "train2017/empty.png"):
         write(root / name, encoded(name[-4:], 40, 80))
+    write(root / "more.jpg", encoded(".jpg", 40, 80))
     crowd = {"iscrowd": 1}
     _coco(
         root / "annotations/instances_train2017.json",
@@ -326,6 +342,7 @@ def test_coco_records(tmp_path):
     )
     assert objects["is_difficult"].tolist() == [False, True]
     counts = builder.info.metadata["counts"]["train"]
+    assert "1 images are in none of annotations/instances_train2017.json" in caplog.text
     # The dog is a declared category: its image is a negative.
     assert counts["other_name/dog"] == counts["n_empty"] == counts["n_clipped"] == 1
 

@@ -20,7 +20,9 @@ from dfdetect.building.labeled_images import (
     Listing,
     drop_ending,
     drop_folder,
+    is_image,
     split_of_folders,
+    warn_of_unlisted,
 )
 
 _NAMES = re.compile(r"_?annotations.*\.json|instances_.*\.json", re.IGNORECASE)
@@ -73,6 +75,8 @@ def list_images(
                 )
             listed_in[image.path] = path
             listing.images.append(image)
+    listing.num_unlisted = len(set(filter(is_image, files)) - listed_in.keys())
+    warn_of_unlisted(listing, filter(is_annotation, files))
     return listing
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from dfdetect import files
 from dfdetect.building import archives, builder
 from dfdetect.building.head_boxes import Annotation
 
@@ -56,7 +57,7 @@ class Listing:
         images: With image and annotation.
         missing: Split ("" for none), count, file and reason of what has only one of
             them.
-        num_unlisted: Annotated images that no split list names.
+        num_unlisted: Images that no split list or COCO file names.
         categories: Classes that the files declare.
     """
 
@@ -64,6 +65,26 @@ class Listing:
     missing: list[tuple[str, str, str, str]] = dataclasses.field(default_factory=list)
     num_unlisted: int = 0
     categories: list[str] = dataclasses.field(default_factory=list)
+
+
+def is_image(path: str) -> bool:
+    """Whether a file is an image, by its ending."""
+    return path.lower().endswith(files.IMAGE_SUFFIXES)
+
+
+def read_text(root: str | os.PathLike, name: str) -> str:
+    """Returns the text of a file, without a byte order mark.
+
+    Raises:
+        ValueError: It is not UTF-8, or cannot be read.
+    """
+    try:
+        return archives.read(root, name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} must be UTF-8 text, but byte {error.start} is not; save it as "
+            "UTF-8."
+        ) from error
 
 
 def drop_ending(path: str) -> str:
@@ -104,8 +125,8 @@ def with_groups(root: str | os.PathLike, listing: Listing) -> None:
     # Rows about images that are left out for another reason are no mistakes.
     left_out = {drop_ending(drop_folder(name)) for _, _, name, _ in listing.missing}
     group_of: dict[str, str] = {}
-    text = archives.read(root, GROUPS_FILE).decode("utf-8-sig")
-    reader = csv.DictReader(io.StringIO(text, newline=""), skipinitialspace=True)
+    text = io.StringIO(read_text(root, GROUPS_FILE), newline="")
+    reader = csv.DictReader(text, skipinitialspace=True)
     if not {"path", "group"} <= set(reader.fieldnames or ()):
         raise ValueError(
             f"{path}:1: columns must be path,group, "
@@ -165,9 +186,9 @@ def share_out(
 
 
 def warn_of_unlisted(listing: Listing, lists: Iterable[str]) -> None:
-    """Tells the person who prepares the set how much the split lists pass over."""
+    """Tells the person who prepares the set how many images are passed over."""
     if listing.num_unlisted:
         builder.warn(
-            f"{listing.num_unlisted:,} annotated images are in none of "
-            f"{', '.join(lists)} and are not taken."
+            f"{listing.num_unlisted:,} images are in none of {', '.join(lists)} and "
+            "are not taken."
         )

@@ -7,7 +7,6 @@ the images beside `Annotations/`. All may lie in a folder, or in several.
 import os
 from collections.abc import Mapping, Sequence
 
-from dfdetect import files as file_kinds
 from dfdetect.building import archives, head_boxes
 from dfdetect.building.labeled_images import (
     SPLIT_NAMES,
@@ -15,6 +14,8 @@ from dfdetect.building.labeled_images import (
     Listing,
     drop_ending,
     drop_folder,
+    is_image,
+    read_text,
     split_of_folders,
     warn_of_unlisted,
 )
@@ -60,7 +61,13 @@ def list_images(root: str | os.PathLike, files: Sequence[str]) -> Listing:
         listing.num_unlisted = len(annotations.keys() - split_of.keys())
         warn_of_unlisted(listing, lists)
     else:
-        seen = {k for k, paths in images.items() if any(map(_is_image, paths))}
+        # Other folders, such as those of masks, are not meant to have annotations.
+        folders = {_folder(p) for key in annotations for p in images.get(key, ())}
+        seen = {
+            key
+            for key, paths in images.items()
+            if any(is_image(path) and _folder(path) in folders for path in paths)
+        }
         split_of = {key: split_of_folders(key) for key in {*annotations, *seen}}
     for key, split in sorted(split_of.items()):
         annotation = annotations.get(key, "")
@@ -68,8 +75,8 @@ def list_images(root: str | os.PathLike, files: Sequence[str]) -> Listing:
     return listing
 
 
-def _is_image(path: str) -> bool:
-    return path.lower().endswith(file_kinds.IMAGE_SUFFIXES)
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _add(
@@ -134,8 +141,8 @@ def _read_lists(
     split_of: dict[str, str] = {}
     list_of: dict[str, str] = {}
     for path, (folder, split) in lists.items():
-        text = archives.read(root, path).decode("utf-8-sig")
-        for line in filter(None, map(str.strip, text.splitlines())):
+        lines = read_text(root, path).splitlines()
+        for line in filter(None, map(str.strip, lines)):
             key = folder + line
             if key not in known:  # Some lists name the file instead of its stem.
                 shorter = drop_ending(drop_folder(key))
