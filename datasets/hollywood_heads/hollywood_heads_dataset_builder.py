@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect.building import archives, builder, head_boxes
+from dfdetect.building import archives, builder, class_names, head_boxes
 from dfdetect.building.account import Account
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -27,7 +27,7 @@ _COUNTS = (
     "n_missing_annotation",
     "n_unreadable",
 )
-_NAMES = head_boxes.ClassNames()
+_NAMES = class_names.ClassNames()
 
 
 class Builder(builder.Builder):

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from dfdetect.building import (
     archives,
     builder,
+    class_names,
     coco_layout,
     head_boxes,
     labeled_images,
@@ -72,7 +73,7 @@ class Builder(builder.Builder):
                 f"sv and st must be percentages that leave some for training, got {sv} "
                 f"and {st}."
             )
-        self._names = head_boxes.ClassNames(tuple(head_names), tuple(other_names))
+        self._names = class_names.ClassNames(tuple(head_names), tuple(other_names))
         self._sv, self._st = sv, st
         super().__init__(**kwargs)
 
@@ -130,7 +131,7 @@ class Builder(builder.Builder):
 
 
 def _list_images(
-    root: str | os.PathLike, names: head_boxes.ClassNames
+    root: str | os.PathLike, names: class_names.ClassNames
 ) -> labeled_images.Listing:
     """Lists the images of a folder, whichever layout it has, with their groups."""
     files = archives.members(root)
@@ -156,7 +157,7 @@ def _records(
     images: Sequence[labeled_images.LabeledImage],
     account: Account,
     root: str,
-    names: head_boxes.ClassNames,
+    names: class_names.ClassNames,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for image in images:
         try:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfdetect.building import archives
+from dfdetect.building.class_names import ClassNames
 from dfdetect.building.head_boxes import (
     Annotation,
-    ClassNames,
     LabeledObject,
     parse_number,
 )

@@ -5,9 +5,7 @@ teach a detector that heads are background. Such an image is left out as a whole
 """
 
 import dataclasses
-import difflib
 import math
-import re
 from collections import Counter
 from typing import Any
 from xml.etree import ElementTree
@@ -15,9 +13,7 @@ from xml.etree import ElementTree
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-# Similarity (of `difflib`) from which a name is taken for a misspelling of another:
-# "haed" and "heads" are like "head", "helmet" and "person" are not.
-_NEAR = 0.75
+from dfdetect.building import class_names
 
 # Counted by `choose_heads`, also those that stay at zero.
 COUNTS = (
@@ -35,54 +31,6 @@ _DIFFICULT = {"1": True, "true": True, "0": False, "false": False, "": False}
 
 class DamagedLabelError(ValueError):
     """An annotation of which it is not sure which heads it means."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassNames:
-    """Which classes of an annotation are heads and which are known not to be.
-
-    Attributes:
-        heads: Names that count as heads, exactly as the files spell them.
-        others: Names of other things, whose objects are ignored.
-
-    Raises:
-        ValueError: No name of a head, an empty name, or one that is in both.
-    """
-
-    heads: tuple[str, ...] = ("head",)
-    others: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        both = sorted(set(self.heads) & set(self.others))
-        if not self.heads or not all((*self.heads, *self.others)) or both:
-            raise ValueError(
-                "head_names must be one name or more, none of them empty or in "
-                f"other_names, got {list(self.heads)} and {list(self.others)}."
-            )
-
-    def nearest(self, name: str) -> str:
-        """Returns the known name that is most like `name`."""
-        known = (*self.heads, *self.others)
-        return max(known, key=lambda other: _likeness(name, other))
-
-    def is_near_head(self, name: str) -> bool:
-        """Whether `name` looks like that of a head, wrongly spelled or within others.
-
-        A few letters that differ ("Head", "haed", "heads") and a word more ("human
-        head") are near.
-        """
-        words = [name, *re.findall(r"[^\W_]+", name)]
-        return any(
-            _likeness(word, head) >= _NEAR for word in words for head in self.heads
-        )
-
-    def with_others(self, names: list[str]) -> "ClassNames":
-        """Also knows these classes, which a file declares, unless near to a head."""
-        declared = [
-            name for name in names if name not in self.heads and _is_far(self, name)
-        ]
-        others = tuple(dict.fromkeys((*self.others, *declared)))
-        return dataclasses.replace(self, others=others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,7 +139,7 @@ def parse_voc(content: bytes) -> Annotation:
         raise DamagedLabelError(f"the root must be <annotation>, got <{root.tag}>")
     objects: list[LabeledObject] = []
     for element in root:
-        if element.tag != "object" and _likeness(element.tag, "object") >= _NEAR:
+        if element.tag != "object" and class_names.is_near(element.tag, "object"):
             raise DamagedLabelError(
                 f"<{element.tag}> is no known name; nearest: object"
             )
@@ -206,7 +154,7 @@ def parse_voc(content: bytes) -> Annotation:
 
 
 def choose_heads(
-    annotation: Annotation, height: int, width: int, names: ClassNames
+    annotation: Annotation, height: int, width: int, names: class_names.ClassNames
 ) -> tuple[list[Head], Counter[str]]:
     """Checks the objects of one image and clips its heads to it.
 
@@ -261,16 +209,7 @@ def parse_number(value: object) -> float:
         return math.nan
 
 
-def _likeness(name: str, known: str) -> float:
-    pair = name.casefold().strip(), known.casefold()
-    return difflib.SequenceMatcher(None, *pair).ratio()
-
-
-def _is_far(names: ClassNames, name: str) -> bool:
-    return bool(name) and not names.is_near_head(name)
-
-
-def _check_far(item: LabeledObject, names: ClassNames) -> None:
+def _check_far(item: LabeledObject, names: class_names.ClassNames) -> None:
     if not item.name:
         raise DamagedLabelError(f"{item.where}: {item.problem or 'it has no name'}")
     if names.is_near_head(item.name):
