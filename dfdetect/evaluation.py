@@ -147,6 +147,7 @@ def detect_function(
     tile: bool = False,
     soft_nms_sigma: float = 0.0,
     precision: str | None = None,
+    containment_threshold: float = 1.0,
 ) -> Function:
     """What finds the boxes that are measured.
 
@@ -156,6 +157,7 @@ def detect_function(
             see `tiles`.
         soft_nms_sigma: See `postprocess.class_detections`.
         precision: See `logits_function`.
+        containment_threshold: See `postprocess.class_detections`.
 
     Returns:
         A function from a batch of `detector_data.evaluation` to `boxes` `[B, N, 4]` of
@@ -167,6 +169,7 @@ def detect_function(
         "max_detections": _MAX_DETECTIONS,
         "iou_threshold": 0.5,
         "soft_nms_sigma": soft_nms_sigma,
+        "containment_threshold": containment_threshold,
         "tile_size": size if tile else None,
     }
     detect = heads.detector_function(model, described, _SCORE_THRESHOLD)

@@ -59,7 +59,9 @@ def detector_function(
     Args:
         detector: An `EfficientDet`.
         described: Its manifest, or of it `image_size`, `max_detections`,
-            `iou_threshold`, and `soft_nms_sigma` if suppression is soft.
+            `iou_threshold`, and where they are not the defaults of
+            `postprocess.class_detections`, `soft_nms_sigma` and
+            `containment_threshold`.
         score_threshold: Heads score above it.
 
     Returns:
@@ -78,6 +80,7 @@ def detector_function(
             iou_threshold=described["iou_threshold"],
             score_threshold=score_threshold,
             soft_nms_sigma=described.get("soft_nms_sigma", 0.0),
+            containment_threshold=described.get("containment_threshold", 1.0),
         )
         return {"boxes": boxes, "scores": scores, "num_heads": num_heads}
 

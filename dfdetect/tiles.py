@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from dfdetect import boxes as box_format
 from dfdetect import chunks, images
 
 # Of a tile's side. A head that is cut by the edge of a tile lies whole in its
@@ -59,8 +60,8 @@ def find(
     """Finds the heads of one picture in all of its views.
 
     Boxes that an inner edge of a view has cut are left out; of boxes that overlap by
-    more than the manifest's `iou_threshold`, whatever view they are from, the best one
-    stays.
+    more than the manifest's `iou_threshold`, or share more of the smaller one than its
+    `containment_threshold`, whatever view they are from, the best one stays.
 
     Args:
         detect: Of `heads.detector_function`.
@@ -93,9 +94,7 @@ def find(
     is_head = tf.range(num_boxes) < found["num_heads"][:, None]
     boxes = tf.boolean_mask(boxes, is_head & whole)
     scores = tf.boolean_mask(found["scores"], is_head & whole)
-    chosen = tf.image.non_max_suppression(
-        boxes, scores, num_boxes, described["iou_threshold"]
-    )
+    chosen = _suppress(boxes, scores, described)
     num_heads = tf.shape(chosen)[0]
     padding = [[0, num_boxes - num_heads]]
     return {
@@ -107,6 +106,26 @@ def find(
         ),
         "num_heads": num_heads,
     }
+
+
+def _suppress(
+    boxes: tf.Tensor, scores: tf.Tensor, described: dict[str, Any]
+) -> tf.Tensor:
+    """Which boxes `[M, 4]` of all views stay, int32 `[K]`, best first."""
+    num_boxes, iou_threshold = described["max_detections"], described["iou_threshold"]
+    containment_threshold = described.get("containment_threshold", 1.0)
+    if containment_threshold >= 1.0:
+        return tf.image.non_max_suppression(boxes, scores, num_boxes, iou_threshold)
+    areas = box_format.area(boxes)
+    top = tf.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    bottom = tf.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = tf.reduce_prod(tf.maximum(bottom - top, 0.0), axis=-1)
+    smaller = tf.minimum(areas[:, None], areas[None])
+    overlap = tf.maximum(
+        box_format.iou(boxes, boxes) / iou_threshold,
+        tf.math.divide_no_nan(shared, smaller) / containment_threshold,
+    )
+    return tf.image.non_max_suppression_overlaps(overlap, scores, num_boxes, 1.0)
 
 
 def _in_the_picture(

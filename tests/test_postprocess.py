@@ -101,6 +101,36 @@ def test_both_survive_a_looser_threshold():
     np.testing.assert_allclose(scores, [[0.9, 0.6, 0.3, 0]], atol=1e-6)
 
 
+# A face within a head: an IoU of .25, all of the smaller box; and half of a small box.
+_NESTED = np.array(
+    [[0, 0, 0.8, 0.8], [0.2, 0.2, 0.6, 0.6], [0.7, 0, 0.9, 0.1]], np.float32
+)
+
+
+@pytest.mark.parametrize("soft_nms_sigma", [0.0, 0.5])
+@pytest.mark.parametrize(
+    ("best", "threshold", "expected"),
+    [
+        (0, 1.0, [0, 1, 2]),
+        (0, 0.9, [0, 2]),
+        (0, 0.4, [0]),
+        # The better one stays, whether it is the inner or the outer one.
+        (1, 0.9, [1, 2]),
+    ],
+)
+def test_a_box_within_a_better_one_goes(best, threshold, expected, soft_nms_sigma):
+    scores = np.array([0.5, 0.5, 0.4], np.float32)
+    scores[best] = 0.9
+    logits = np.log(scores / (1 - scores)).reshape(1, 3, 1)
+    found, _, num = postprocess.detections(
+        *(logits, np.zeros((1, 3, 4), np.float32), _NESTED, 4),
+        soft_nms_sigma=soft_nms_sigma,
+        containment_threshold=threshold,
+    )
+    kept = sorted(map(tuple, np.array(found[0, : int(num[0])]).round(2).tolist()))
+    assert kept == sorted(map(tuple, _NESTED[expected].round(2).tolist()))
+
+
 def test_the_first_anchor_wins_a_tie():
     found, _, num = postprocess.detections(*_with_scores(0.5, 0.5, 0.01), 4)
     assert num == 1

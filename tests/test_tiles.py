@@ -68,6 +68,14 @@ def test_a_head_larger_than_a_tile_is_seen_in_the_whole():
     np.testing.assert_allclose(boxes[0], [60, 100, 140, 180], atol=5.0)
 
 
+def test_a_box_within_a_better_one_of_another_view_goes():
+    boxes = tf.constant([[0, 0, 0.8, 0.8], [0.2, 0.2, 0.6, 0.6], [0.5, 0.5, 0.9, 0.9]])
+    scores = tf.constant([0.9, 0.8, 0.7])
+    for threshold, expected in ((1.0, [0, 1, 2]), (0.9, [0, 2])):
+        described = _DESCRIBED | {"containment_threshold": threshold}
+        assert tiles._suppress(boxes, scores, described).numpy().tolist() == expected
+
+
 def test_heads_of_several_tiles():
     squares = [(10, 10, 9), (10, 250, 9), (150, 130, 9)]
     boxes, _ = _find(_picture(*squares), _SIZE)
