@@ -78,3 +78,27 @@ def square_crops(
     x = ops.clip((x1 + x2) // 2 - side // 2, 0, width - 1)
     side = ops.minimum(side, ops.minimum(height - y, width - x))
     return ops.stack([y, x, ops.maximum(side, 1)], axis=-1)
+
+
+def crop_regions(
+    boxes: Tensor, height: Tensor | int, width: Tensor | int, margin: float | None
+) -> Tensor:
+    """The regions, in whole pixels, that a classifier sees of heads.
+
+    Args:
+        boxes: `[N, 4]`; empty is fine.
+        height: Height of the image in pixels.
+        width: Width of the image in pixels.
+        margin: See `square_crops`; None where the boxes are crops already, such as the
+            whole of an image: each region is then its box.
+
+    Returns:
+        int32 `[N, 4]`: y and x of the top-left pixel, height and width, at least 1.
+    """
+    if margin is not None:
+        squares = square_crops(boxes, height, width, margin)
+        return ops.concatenate([squares, squares[:, 2:]], axis=-1)
+    scale = ops.cast(ops.stack([height, width, height, width]), "float32")
+    corners = ops.cast(ops.round(ops.cast(boxes, "float32") * scale), "int32")
+    extents = ops.maximum(corners[:, 2:] - corners[:, :2], 1)
+    return ops.concatenate([corners[:, :2], extents], axis=-1)

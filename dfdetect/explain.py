@@ -89,11 +89,11 @@ class Explainer:
 
     Args:
         explain: The signature `explain` of a graph.
-        margin: That of the graph's classifier, see `boxes.square_crops`.
+        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
     """
 
     def __init__(
-        self, explain: Callable[[tf.Tensor], chunks.Outputs], margin: float
+        self, explain: Callable[[tf.Tensor], chunks.Outputs], margin: float | None
     ) -> None:
         self._explain = explain
         self._margin = margin
@@ -111,14 +111,14 @@ class Explainer:
             boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
 
         Returns:
-            int32 `[num_heads, 3]`, the squares in pixels that the classifier saw: y, x
-            and side; float32 `[num_heads, S, S]`, the map of each.
+            int32 `[num_heads, 4]`, the regions in pixels that the classifier saw: y,
+            x, height and width; float32 `[num_heads, S, S]`, the map of each.
         """
         # One caller has read them from a result line, which has them as float64.
         boxes = np.asarray(boxes, np.float32)
         last = self._last
         if last is None or not all(map(np.array_equal, last, (image, boxes))):
-            squares, crops = heads_module.encoded_crops(image, boxes, self._margin)
+            regions, crops = heads_module.encoded_crops(image, boxes, self._margin)
             maps = self._explain(tf.constant(crops, tf.string))["heat_map"].numpy()
-            self._last, self._found = (image, boxes), (squares, maps)
+            self._last, self._found = (image, boxes), (regions, maps)
         return self._found

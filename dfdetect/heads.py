@@ -90,27 +90,27 @@ def detector_function(
 
 
 def encoded_crops(
-    image: np.ndarray, boxes: np.ndarray, margin: float
+    image: np.ndarray, boxes: np.ndarray, margin: float | None
 ) -> tuple[np.ndarray, list[bytes]]:
     """Cuts heads out of one picture, for the signatures that take one head each.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
         boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
-        margin: That of the graph's classifier, see `boxes.square_crops`.
+        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
 
     Returns:
-        int32 `[num_heads, 3]`, the squares in pixels: y, x and side; a PNG of each,
-        without loss, so that a model sees what it saw.
+        int32 `[num_heads, 4]`, the regions in pixels: y, x, height and width; a PNG of
+        each, without loss, so that a model sees what it saw.
     """
     boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
     height, width = image.shape[:2]
-    squares = np.asarray(box_format.square_crops(boxes, height, width, margin))
+    regions = np.asarray(box_format.crop_regions(boxes, height, width, margin))
     crops = [
-        tf.io.encode_png(image[y : y + side, x : x + side]).numpy()
-        for y, x, side in squares
+        tf.io.encode_png(image[y : y + height, x : x + width]).numpy()
+        for y, x, height, width in regions
     ]
-    return squares, crops
+    return regions, crops
 
 
 def find(

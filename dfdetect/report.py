@@ -72,24 +72,25 @@ def annotate(
     return canvas
 
 
-def heat(image: np.ndarray, squares: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Lays heat maps over squares of a picture.
+def heat(image: np.ndarray, regions: np.ndarray, maps: np.ndarray) -> np.ndarray:
+    """Lays heat maps over regions of an image.
 
     Args:
         image: `[height, width, 3]` uint8 RGB; left as it is.
-        squares: int `[num_heads, 3]` inside the picture: y, x and side in pixels.
+        regions: int `[num_heads, 4]` inside the image: y, x, height and width in
+            pixels.
         maps: `[num_heads, S, S]` in [0, 1].
 
     Returns:
         A copy of `image`, the more covered, from blue to red, the higher a map is.
     """
     canvas = image.astype(np.float32)
-    for (y, x, side), one in zip(squares, maps, strict=True):
-        one = cv2.resize(one, (int(side), int(side)), interpolation=cv2.INTER_LINEAR)
+    for (y, x, height, width), one in zip(regions, maps, strict=True):
+        one = cv2.resize(one, (int(width), int(height)), interpolation=cv2.INTER_LINEAR)
         levels = np.round(255 * np.clip(one, 0, 1)).astype(np.uint8)
         colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
         share = _MOST_COVERED * levels[..., None] / np.float32(255)
-        part = canvas[y : y + side, x : x + side]
+        part = canvas[y : y + height, x : x + width]
         part += share * (colours - part)
     return np.round(canvas).astype(np.uint8)
 

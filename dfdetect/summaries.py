@@ -184,7 +184,7 @@ def heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
         # Stretched, as no single place may be hot in all of them.
         heat = heat[None] / max(float(heat.max()), 1e-9)
         mean = np.clip(np.round(crop), 0, 255).astype(np.uint8)
-        covered = report.heat(mean, np.array([[0, 0, len(mean)]]), heat)
+        covered = report.heat(mean, np.array([[0, 0, *mean.shape[:2]]]), heat)
         pictures(
             f"validation/grad_cam_of_{labels.NAMES[label]}",
             np.stack([mean, covered]),

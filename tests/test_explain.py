@@ -114,9 +114,9 @@ def test_heads_are_explained_in_the_squares_that_were_judged():
         return {"heat_map": tf.zeros([len(image_bytes), 8, 8])}
 
     explainer = explain.Explainer(graph, 1.0)
-    squares, maps = explainer(image, boxes)
+    regions, maps = explainer(image, boxes)
     # Boxes of 10 x 10 and of 20 x 15 px: the second square is moved to the left edge.
-    np.testing.assert_array_equal(squares, [[10, 30, 10], [0, 0, 20]])
+    np.testing.assert_array_equal(regions, [[10, 30, 10, 10], [0, 0, 20, 20]])
     assert maps.shape == (2, 8, 8)
     np.testing.assert_array_equal(seen[0], image[10:20, 30:40])
     np.testing.assert_array_equal(seen[1], image[:20, :20])
@@ -124,8 +124,8 @@ def test_heads_are_explained_in_the_squares_that_were_judged():
     assert explainer(image.copy(), boxes)[1] is maps and len(seen) == 2
     explainer(image[::-1], boxes)
     assert len(seen) == 4
-    squares, maps = explainer(image, np.zeros((0, 4)))
-    assert squares.shape == (0, 3) and maps.shape == (0, 8, 8)
+    regions, maps = explainer(image, np.zeros((0, 4)))
+    assert regions.shape == (0, 4) and maps.shape == (0, 8, 8)
 
 
 # A forgery of which the place is known.

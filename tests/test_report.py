@@ -77,7 +77,7 @@ def test_heat_covers_its_square_alone():
     image = np.full((6, 8, 3), 100, np.uint8)
     maps = np.zeros((2, 2, 2), np.float32)
     maps[1] = 1.0
-    shown = report.heat(image, np.array([[0, 0, 2], [2, 4, 4]]), maps)
+    shown = report.heat(image, np.array([[0, 0, 2, 2], [2, 4, 4, 4]]), maps)
     assert (image == 100).all()
     # What is cold stays as it is.
     outside = np.ones((6, 8), bool)
@@ -86,5 +86,5 @@ def test_heat_covers_its_square_alone():
     red, green, blue = shown[3, 5].astype(int)
     assert red > 100 > green and blue < 60
     assert (shown[2:6, 4:8] == shown[3, 5]).all()
-    empty = report.heat(image, np.zeros((0, 3), int), np.zeros((0, 2, 2)))
+    empty = report.heat(image, np.zeros((0, 4), int), np.zeros((0, 2, 2)))
     np.testing.assert_array_equal(empty, image)

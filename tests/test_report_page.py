@@ -175,8 +175,8 @@ def test_pictures_of_a_file_have_a_bound(num_files, most):
         head["box"] = [top, left, top + 0.12, left + 0.09]
 
     def explainer(image, boxes):
-        squares = [[0, 0, 200 + i] for i in range(len(boxes))]
-        return np.int32(squares), np.full((len(boxes), 8, 8), 0.5, np.float32)
+        regions = [[0, 0, 200 + i, 200 + i] for i in range(len(boxes))]
+        return np.int32(regions), np.full((len(boxes), 8, 8), 0.5, np.float32)
 
     found = pictures.of_image(image, result["heads"], 1.3, most, explainer)
     heads = found.heads.values()
@@ -411,7 +411,7 @@ def test_heat_maps_of_a_clip_are_of_its_most_suspicious_tracks(tmp_path):
 
     def explainer(image, boxes):
         asked.append((image.shape, boxes.round(2).tolist()))
-        return np.array([[10, 20, 60]]), np.ones((1, 8, 8), np.float32)
+        return np.array([[10, 20, 60, 60]]), np.ones((1, 8, 8), np.float32)
 
     result = support.clip_result()
     head = result["heads"][0]

@@ -13,7 +13,7 @@ import numpy as np
 from dfdetect import boxes as box_format
 from dfdetect import labels, report
 
-# `explain.Explainer`: a picture and its boxes, to squares and heat maps.
+# `explain.Explainer`: a picture and its boxes, to regions and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 MOST_BYTES = 68 * 10**6  # of all pictures of a report, up to `_MOST_FILES`
@@ -77,7 +77,7 @@ def bytes_of_a_file(num_files: int) -> int:
 def of_image(
     image: np.ndarray,
     heads: Sequence[Mapping],
-    margin: float,
+    margin: float | None,
     most_bytes: int,
     explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
@@ -87,7 +87,7 @@ def of_image(
     Args:
         image: `[height, width, 3]` uint8 RGB.
         heads: Of the result line; those that were judged have a `fake_probability`.
-        margin: That of the graph's classifier, see `boxes.square_crops`.
+        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
         most_bytes: Of all JPEGs together.
         explainer: What makes the heat maps, or None for none.
         thumbnails: JPEGs of the known pictures, by the id of their entry.
@@ -98,21 +98,18 @@ def of_image(
     judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
     boxes = np.array([heads[i]["box"] for i in judged], np.float32).reshape(-1, 4)
     if explainer and judged:
-        squares, maps = explainer(image, boxes)
+        regions, maps = explainer(image, boxes)
     else:
         height, width = image.shape[:2]
-        squares = np.asarray(box_format.square_crops(boxes, height, width, margin))
+        regions = np.asarray(box_format.crop_regions(boxes, height, width, margin))
         maps = None
     shown: dict[int, Head] = {}
     for k in sorted(
         range(len(judged)), key=lambda k: -heads[judged[k]]["fake_probability"]
     ):
-        y, x, length = (int(value) for value in squares[k])
-        crop = image[y : y + length, x : x + length]
-        if length > 2 * _HEAD_SIDE:
-            size = (2 * _HEAD_SIDE, 2 * _HEAD_SIDE)
-            crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-        whole = np.array([[0, 0, len(crop)]], np.int32)
+        y, x, height, width = (int(value) for value in regions[k])
+        crop = _shrunk(image[y : y + height, x : x + width], 2 * _HEAD_SIDE)
+        whole = np.array([[0, 0, *crop.shape[:2]]], np.int32)
         head = Head(
             jpeg(crop, _HEAD_SIDE, left),
             b""
@@ -150,7 +147,7 @@ def key_times(result: Mapping) -> list[float]:
 def of_tracks(
     heads: Sequence[Mapping],
     frames: Sequence[tuple[float, bytes]],
-    margin: float,
+    margin: float | None,
     most_bytes: int,
     explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
@@ -160,7 +157,7 @@ def of_tracks(
     Args:
         heads: Of the result line, with `time`.
         frames: Seconds and a JPEG of any size; a head without its frame has no crop.
-        margin: That of the graph's classifier, see `boxes.square_crops`.
+        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
         most_bytes: Of all together.
         explainer: What makes the heat maps of the four most suspicious, or None.
         thumbnails: JPEGs of the known pictures, by the id of their entry.
@@ -216,9 +213,7 @@ def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
         most_bytes: Of the file; below 80 pixels a side it may have more.
     """
     while True:
-        scale = min(1.0, side / max(image.shape[:2]))
-        size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
-        small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        small = _shrunk(image, side)
         for quality in _QUALITIES:
             content = report.encode(small, ".jpg", quality)
             if len(content) <= most_bytes:
@@ -226,6 +221,13 @@ def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
         if side <= _SMALLEST_SIDE:
             return content
         side = max(_SMALLEST_SIDE, min(side, max(small.shape[:2])) * 3 // 4)
+
+
+def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
+    """The image with at most so many pixels on its longer side."""
+    scale = min(1.0, side / max(image.shape[:2]))
+    size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _decoded(content: bytes) -> np.ndarray | None:
