@@ -5,7 +5,8 @@
 PATH is a picture or a folder (searched recursively). Lines come in the order of the
 inputs, with what `dfdetect detect` says of a picture but for its size and verdict:
 `path`, `status`, `heads` and `fake_probability`. A file that got no answer has the
-status `failed` and an `error`.
+status `failed` and an `error`. With --crops each image is one head, cut out already:
+the signature `classify_crops` judges it, and its head is the whole image, score null.
 
 Exit code: 0 every file was read, 3 some were not, 2 usage error, 1 the server answered
 for none.
@@ -40,6 +41,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "unix")
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
 _DIGITS = 6  # what is sure of a float32
+_WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a head that is the whole image
 
 _PREDICT = "/tensorflow.serving.PredictionService/Predict"
 _FLOAT, _INT32, _STRING = 1, 3, 7  # of tensorflow.DataType
@@ -234,6 +236,19 @@ def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an image that is one head, by the outputs of `classify_crops`."""
+    status = _STATUS_NAMES[outputs["status"]]
+    probability = _number(outputs["fake_probability"])
+    head = {"box": _WHOLE, "score": None, "fake_probability": probability}
+    return {
+        "path": path,
+        "status": status,
+        "heads": [head] if status == "ok" else [],
+        "fake_probability": probability,
+    }
+
+
 def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
     """What is said of a picture that got no answer."""
     empty = {"heads": [], "fake_probability": None}
@@ -312,6 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="HOST:PORT; with dns:///HOST:PORT, requests go round all its addresses",
     )
     parser.add_argument("--model", default="dfdetect", help="its name on the server")
+    parser.add_argument(
+        "--crops", action="store_true", help="each image is one head, cut out already"
+    )
     version = parser.add_mutually_exclusive_group()
     version.add_argument("--version", type=int, help="by default the server's choice")
     version.add_argument("--label", help="of a version, such as stable or canary")
@@ -351,7 +369,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if token and not tls and host not in _LOOPBACK:
         parser.error("a token is only sent to another machine with --tls or --ca")
 
-    spec = _CLASSES["ModelSpec"](name=flags.model, signature_name="serving_default")
+    signature = "classify_crops" if flags.crops else "serving_default"
+    describe = crop_line if flags.crops else result_line
+    spec = _CLASSES["ModelSpec"](name=flags.model, signature_name=signature)
     if flags.version is not None:
         spec.version.value = flags.version
     elif flags.label:
@@ -380,7 +400,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flags.deadline,
                 flags.retries,
             )
-            return result_line(path, outputs)
+            return describe(path, outputs)
         except RequestError as error:
             return failed_line(path, "failed", str(error))
         except (KeyError, IndexError, TypeError, ValueError) as error:

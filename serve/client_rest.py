@@ -5,7 +5,8 @@
 PATH is a picture or a folder (searched recursively). Lines come in the order of the
 inputs, with what `dfdetect detect` says of a picture but for its size and verdict:
 `path`, `status`, `heads` and `fake_probability`. A file that got no answer has the
-status `failed` and an `error`.
+status `failed` and an `error`. With --crops each image is one head, cut out already:
+the signature `classify_crops` judges it, and its head is the whole image, score null.
 
 Exit code: 0 every file was read, 3 some were not, 2 usage error, 1 the server answered
 for none.
@@ -39,6 +40,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _RETRIED = (429, 503)  # RESOURCE_EXHAUSTED, UNAVAILABLE
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
 _DIGITS = 6  # what is sure of a float32
+_WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a head that is the whole image
 
 
 class RequestError(Exception):
@@ -61,14 +63,21 @@ class Client:
         path: Below it, of the model, with ":predict".
         context: For `https`.
         token: Sent as bearer token unless empty.
+        signature: Of the model.
     """
 
     def __init__(
-        self, url: str, path: str, context: ssl.SSLContext | None, token: str = ""
+        self,
+        url: str,
+        path: str,
+        context: ssl.SSLContext | None,
+        token: str = "",
+        signature: str = "serving_default",
     ) -> None:
         self._url = urllib.parse.urlsplit(url)
         self._path = self._url.path.rstrip("/") + path
         self._context = context
+        self._signature = signature
         self._headers = {"Content-Type": "application/json"}
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
@@ -85,7 +94,8 @@ class Client:
             RequestError: There is no answer, or an error.
         """
         encoded = base64.b64encode(content).decode()
-        body = json.dumps({"inputs": {"image_bytes": [{"b64": encoded}]}})
+        inputs = {"image_bytes": [{"b64": encoded}]}
+        body = json.dumps({"signature_name": self._signature, "inputs": inputs})
         try:
             code, answer = self._post(body, deadline)
         except TimeoutError as error:
@@ -184,6 +194,19 @@ def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
+    """What is said of an image that is one head, by the outputs of `classify_crops`."""
+    status = _STATUS_NAMES[outputs["status"]]
+    probability = _number(outputs["fake_probability"])
+    head = {"box": _WHOLE, "score": None, "fake_probability": probability}
+    return {
+        "path": path,
+        "status": status,
+        "heads": [head] if status == "ok" else [],
+        "fake_probability": probability,
+    }
+
+
 def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
     """What is said of a picture that got no answer."""
     empty = {"heads": [], "fake_probability": None}
@@ -258,6 +281,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("paths", nargs="+", metavar="PATH")
     parser.add_argument("--url", default="http://localhost:8501")
     parser.add_argument("--model", default="dfdetect", help="its name on the server")
+    parser.add_argument(
+        "--crops", action="store_true", help="each image is one head, cut out already"
+    )
     version = parser.add_mutually_exclusive_group()
     version.add_argument("--version", type=int, help="by default the server's choice")
     version.add_argument("--label", help="of a version, such as stable or canary")
@@ -301,7 +327,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         path += f"/versions/{flags.version}"
     elif flags.label:
         path += f"/labels/{urllib.parse.quote(flags.label, safe='')}"
-    client = Client(flags.url, f"{path}:predict", context, token)
+    signature = "classify_crops" if flags.crops else "serving_default"
+    describe = crop_line if flags.crops else result_line
+    client = Client(flags.url, f"{path}:predict", context, token, signature)
 
     def ask(path: str) -> dict[str, Any]:
         try:
@@ -315,7 +343,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 flags.deadline,
                 flags.retries,
             )
-            return result_line(path, outputs)
+            return describe(path, outputs)
         except RequestError as error:
             return failed_line(path, "failed", str(error))
         except (KeyError, IndexError, TypeError, ValueError) as error:

@@ -31,6 +31,14 @@ _CODES = {
 }
 
 
+def _crop_outputs(status):
+    """Of the signature `classify_crops`."""
+    return {
+        "fake_probability": np.float32([0.625 if status == _OK else np.nan]),
+        "status": np.int32([status]),
+    }
+
+
 def _outputs(status):
     heads = np.zeros((1, 3), np.float32)
     boxes = np.zeros((1, 3, 4), np.float32)
@@ -45,6 +53,9 @@ def _outputs(status):
         "fake_probability": np.float32([0.75 if status == _OK else np.nan]),
         "status": np.int32([status]),
     }
+
+
+_OUTPUTS = {"serving_default": _outputs, "classify_crops": _crop_outputs}
 
 
 class _StandIn:
@@ -106,7 +117,8 @@ class _Rest(http.server.BaseHTTPRequestHandler):
         if status in _CODES:
             code, body = _CODES[status][0], {"error": f"it is {status}"}
         else:
-            outputs = {key: value.tolist() for key, value in _outputs(status).items()}
+            answer = _OUTPUTS[request.get("signature_name", "serving_default")]
+            outputs = {key: value.tolist() for key, value in answer(status).items()}
             code, body = 200, {"outputs": outputs}
         body = json.dumps(body).encode()
         self.send_response(code)
@@ -135,7 +147,7 @@ class _Grpc(prediction_service_pb2_grpc.PredictionServiceServicer):
         if status in _CODES:
             context.abort(_CODES[status][1], f"it is {status}")
         response = predict_pb2.PredictResponse()
-        for key, value in _outputs(status).items():
+        for key, value in _OUTPUTS[spec.signature_name](status).items():
             tensor = response.outputs[key]
             tensor.CopyFrom(tf.make_tensor_proto(value))
             if key == "boxes":  # The other way in which numbers travel.
@@ -255,6 +267,20 @@ def test_lines_in_order_and_no_bad_file_stops_them(kind, serve, tmp_path):
     # What cannot get better is not asked again.
     assert stand_in.asked[b"wrong"] == 1 and stand_in.asked[b"busy 2 times"] == 3
     assert stand_in.requests[0] == ("dfdetect", None, None, None)
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_crops_are_judged_whole(kind, serve, tmp_path):
+    stand_in, server = serve(kind)
+    paths = _files(tmp_path, "one", "broken", "wrong")
+    lines, code, said = _run(kind, server, "--crops", *paths)
+    assert code == 3
+    head = {"box": [0, 0, 1, 1], "score": None, "fake_probability": 0.625}
+    answer = {"status": "ok", "heads": [head], "fake_probability": 0.625}
+    assert lines[0] == {"path": str(paths[0]), **answer}
+    empty = {"heads": [], "fake_probability": None}
+    assert lines[1] == {"path": str(paths[1]), "status": "unreadable", **empty}
+    assert lines[2]["status"] == "failed" and "it is wrong" in said
 
 
 @pytest.mark.parametrize("kind", _KINDS)
