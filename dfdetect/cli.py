@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import dfdetect
-from dfdetect import cli_parser, environment, files, manifest
+from dfdetect import cli_parser, detect_arguments, environment, files, manifest
 from dfdetect.serving import options
 
 USAGE = cli_parser.USAGE
@@ -65,16 +65,18 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         parser.error(f"--output must be a folder: {output}")
     if arguments.explain and not (output or arguments.report):
         parser.error("--explain needs --output DIR or --report FILE for the heat maps")
+    if arguments.crops:
+        detect_arguments.check_crops(arguments, parser)
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
     sources = []
     if arguments.camera:
-        _check_camera(arguments, parser)
+        detect_arguments.check_camera(arguments, parser)
     else:
         paths = arguments.paths or [files.sample()]
-        sources = _sources(paths, output, parser, clips=True)
+        sources = _sources(paths, output, parser, clips=not arguments.crops)
     if arguments.report:
-        _check_report(arguments, sources, parser)
+        detect_arguments.check_report(arguments, sources, parser)
     index = described = None
     if arguments.index is not None:
         index, described = _open_index(arguments.index, parser, bool(arguments.report))
@@ -83,13 +85,21 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     model = _load(arguments.model, arguments.tile)
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
-    from dfdetect import calibration, clip_findings, detect, explain, live, video
+    from dfdetect import (
+        calibration,
+        clip_findings,
+        detect,
+        explain,
+        given_crops,
+        live,
+        video,
+    )
     from dfdetect.retrieval import lookup
 
     look_up = None
     if index is not None and described is not None:
         try:
-            look_up = lookup.Lookup(index, described, model)
+            look_up = lookup.Lookup(index, described, model, arguments.crops)
         except ValueError as error:
             parser.error(f"--index: {error}")
     classifier = model.manifest["classifier"]
@@ -98,7 +108,8 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         thresholds = calibration.without_band(arguments.threshold)
     explainer = None
     if arguments.explain:
-        explainer = explain.Explainer(model.explain, classifier["crop_margin"])
+        margin = None if arguments.crops else classifier["crop_margin"]
+        explainer = explain.Explainer(model.explain, margin)
     judge_clip = clip_findings.ClipJudge(
         model,
         thresholds,
@@ -123,10 +134,14 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
             explainer,
             described,
             index,
+            arguments.crops,
         )
+    graph = model.detect
+    if arguments.crops:
+        graph = given_crops.as_detections(model.classify_crops)
     with page as report, _journal(arguments, thresholds, model, parser) as resumed:
         unread = detect.run(
-            model.detect,
+            graph,
             sources,
             thresholds,
             arguments.batch_size,
@@ -139,39 +154,6 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
             report,
         )
     return UNREAD if unread else 0
-
-
-def _check_report(
-    arguments: argparse.Namespace,
-    sources: Sequence[files.Source],
-    parser: cli_parser.Parser,
-) -> None:
-    """Refuses what cannot be a report, and makes its folder."""
-    path = arguments.report
-    if arguments.resume:
-        parser.error("--report does not go with --resume: it is of one whole run")
-    if not path.lower().endswith(".html"):
-        parser.error(f"--report must end in .html: {path}")
-    if os.path.isdir(path):
-        parser.error(f"--report must be a file, not a folder: {path}")
-    if os.path.realpath(path) in {os.path.realpath(each.path) for each in sources}:
-        parser.error(f"--report must not be one of the inputs: {path}")
-    folder = os.path.dirname(path) or os.curdir
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--report: {error.strerror}: {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        parser.error(f"--report: the folder cannot be written to: {folder}")
-
-
-def _check_camera(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
-    """Refuses what does not go with a stream that may have no end."""
-    names = ("output", "csv", "resume", "explain", "report", "paths")
-    others = [name for name in names if getattr(arguments, name)]
-    if others:
-        option = "PATH" if others[0] == "paths" else f"--{others[0]}"
-        parser.error(f"--camera does not go with {option}")
 
 
 def _journal(
@@ -187,6 +169,8 @@ def _journal(
 
     names = ("model", "output", "tile", "explain", "index", "frames", "every")
     settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
+    # Only where it is set, so that journals of before there was such a flag stay valid.
+    settings |= {"crops": True} if arguments.crops else {}
     settings |= {"thresholds": dict(thresholds), "version": dfdetect.__version__}
     of_graph = model.manifest.get("embeddings", {}).get("forgery", {})
     settings["fingerprint"] = of_graph.get("fingerprint")

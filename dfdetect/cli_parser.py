@@ -82,6 +82,11 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
         help="look for small heads in overlapping tiles of large pictures, too: slower",
     )
     detect.add_argument(
+        "--crops",
+        action="store_true",
+        help="each image is one head, cut out already: judge it whole, look for none",
+    )
+    detect.add_argument(
         "--explain",
         action="store_true",
         help="lay over each head of the copies, and show in the report, where it looks "

@@ -24,6 +24,7 @@ def opened(
     explainer: Explainer | None = None,
     index_manifest: Mapping[str, Any] | None = None,
     index: Any = None,
+    given_crops: bool = False,
 ) -> Report:
     """The report of a run, to be used as a context.
 
@@ -36,6 +37,7 @@ def opened(
         explainer: What makes heat maps of heads, or None for none.
         index_manifest: Of the index that heads are looked up in, or None.
         index: That index, its entries with their thumbnails.
+        given_crops: Whether each image is one head, see `given_crops`.
     """
     # Here, as whoever wants no report shall not wait for it.
     from dfdetect.report_page import about
@@ -44,7 +46,12 @@ def opened(
     if index is not None:
         thumbnails = {entry.id: entry.thumbnail for entry in index.snapshot()[1]}
     told = about.html(
-        described, thresholds, command, explainer is not None, index_manifest
+        described,
+        thresholds,
+        command,
+        explainer is not None,
+        index_manifest,
+        given_crops,
     )
-    margin = described["classifier"]["crop_margin"]
+    margin = None if given_crops else described["classifier"]["crop_margin"]
     return Report(path, thresholds, margin, told, num_files, thumbnails, explainer)

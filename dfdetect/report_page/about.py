@@ -29,6 +29,7 @@ def html(
     command: Sequence[str],
     explained: bool = False,
     index: Mapping[str, Any] | None = None,
+    given_crops: bool = False,
 ) -> str:
     """The sections that follow the files.
 
@@ -38,11 +39,13 @@ def html(
         command: The arguments of `dfdetect`.
         explained: Whether there are heat maps.
         index: The manifest of the index that heads were looked up in, or None.
+        given_crops: Whether each image is one head, see `given_crops`.
     """
     classifier = described["classifier"]
     sections = [
         document.Section(
-            "What the words mean", _words(described, thresholds, explained, index)
+            "What the words mean",
+            _words(described, thresholds, explained, index, given_crops),
         ),
         document.Section(
             "Thresholds and calibration", [_calibration(classifier, thresholds)]
@@ -71,6 +74,7 @@ def _words(
     thresholds: calibration.Thresholds,
     explained: bool,
     index: Mapping[str, Any] | None,
+    given_crops: bool,
 ) -> list[document.Block]:
     low, high = (_number(thresholds[key]) for key in ("real_below", "fake_from"))
     verdicts = {
@@ -96,6 +100,13 @@ def _words(
         "track": "One person's head along the time of a clip. The table counts tracks "
         "of a clip, and heads of a picture.",
     }
+    if given_crops:
+        terms["given crop"] = (
+            "The whole image, taken to be one head because the command says so "
+            "(--crops). No detector looked at it, and no size is too small. What is no "
+            "head, or is cut otherwise than the classifier's own crops, gets a "
+            "probability, too, that means nothing."
+        )
     if explained:
         terms["heat map"] = (
             "Where the classifier sees what speaks for a fake, red the most, whatever "

@@ -73,10 +73,17 @@ def _item(
     return (
         f"<li><p><b>{name}</b> {tag}</p>"
         f'<p class="small">fake probability {wording.percent(probability)} · '
-        f"detector {head['score']:.2f} · {_size(head, result)}{_familiar(head)}</p>"
+        f"{_score(head)} · {_size(head, result)}{_familiar(head)}</p>"
         + (f'<div class="crops">{images}</div>' if images else "")
         + "</li>"
     )
+
+
+def _score(head: Mapping[str, Any]) -> str:
+    """How sure the detector is, or that it was not asked."""
+    if head["score"] is None:
+        return "given crop"
+    return f"detector {head['score']:.2f}"
 
 
 def _size(head: Mapping[str, Any], result: Mapping[str, Any]) -> str:

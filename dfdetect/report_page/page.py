@@ -32,7 +32,7 @@ class Report:
     Args:
         path: Of the page; its folder is made.
         thresholds: See `calibration.verdict`.
-        crop_margin: That of the graph's classifier.
+        crop_margin: That of the graph's classifier; None where each image is one head.
         about: HTML of the sections that follow the files, see `about.html`.
         num_files: How many will come, about; by it the size of pictures is chosen.
         thumbnails: JPEGs of the known pictures by the id of their entry, where heads
@@ -44,7 +44,7 @@ class Report:
         self,
         path: str,
         thresholds: calibration.Thresholds,
-        crop_margin: float,
+        crop_margin: float | None,
         about: str,
         num_files: int = 1,
         thumbnails: Mapping[str, bytes] | None = None,

@@ -41,12 +41,20 @@ class Embedder:
         kind: One of `KINDS`.
         of_heads: Whether to embed each head that the graph judges, rather than the
             whole of a picture.
+        given_crops: Whether the boxes of `of_boxes` are crops already, see
+            `boxes.crop_regions`.
 
     Raises:
         ValueError: There is no such kind, or the graph is too old to have it.
     """
 
-    def __init__(self, model: Any, kind: str = "content", of_heads: bool = False):
+    def __init__(
+        self,
+        model: Any,
+        kind: str = "content",
+        of_heads: bool = False,
+        given_crops: bool = False,
+    ) -> None:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")
         margin = model.manifest["classifier"]["crop_margin"]
@@ -55,7 +63,7 @@ class Embedder:
         self.of_heads = of_heads
         self._detect = model.detect
         self._embed = {"content": model.embed_content, "forgery": model.embed}[kind]
-        self._margin = margin
+        self._margin = None if given_crops else margin
         self.dimension = self._description["dimension"]
 
     def describe(self) -> dict[str, Any]:

@@ -18,18 +18,28 @@ class Lookup:
         index: Of the metric "cosine".
         described: Its manifest.
         model: The graph that finds the heads, see `embedding.Embedder`.
+        given_crops: Whether each image is one head, cut as those of the index are.
 
     Raises:
         ValueError: The index was made with another model, or of another metric.
     """
 
-    def __init__(self, index: Index, described: dict[str, Any], model: Any) -> None:
+    def __init__(
+        self,
+        index: Index,
+        described: dict[str, Any],
+        model: Any,
+        given_crops: bool = False,
+    ) -> None:
         if index.metric != "cosine":
             raise ValueError(
                 f"the metric of the index must be 'cosine', got {index.metric!r}."
             )
         self._embedder = embedding.Embedder(
-            model, index.embedding.get("kind", ""), of_heads=True
+            model,
+            index.embedding.get("kind", ""),
+            of_heads=True,
+            given_crops=given_crops,
         )
         embedding.check(index.embedding, self._embedder.describe())
         self._index = index
