@@ -131,6 +131,8 @@ def run(
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
 
+    Of a single image, a sentence says at the end what was found.
+
     Args:
         graph: The signature `serving_default`.
         sources: What to read.
@@ -175,6 +177,7 @@ def run(
                     result = noted.read(source.path)
                     show(result)
                 unread += result["status"] in UNREAD
+                last = result
                 continue
             finding = next(found)
             if lookup and not source.is_clip:
@@ -195,8 +198,22 @@ def run(
                 with shown.paused():
                     show(finding.result)
             unread += bool(finding.problem)
-            shown.count(finding.result["verdict"] or finding.result["status"])
+            last = finding.result
+            shown.count(last["verdict"] or last["status"])
+    if len(sources) == 1 and not sources[0].is_clip and not unread:
+        _say_what_was_found(sources[0], last, output)
     return unread
+
+
+def _say_what_was_found(source: files.Source, result: Result, output: str) -> None:
+    """Says in one sentence what was found in an image, and where to see it."""
+    sentence = f"{source.path!r}: {result_lines.describe_image(result)}"
+    if output:
+        copy = os.path.join(output, source.copy)
+        sentence += f"; the copy to look at is {copy!r}"
+    elif result["heads"]:
+        sentence += "; --output DIR writes a copy with the heads marked"
+    say(sentence)
 
 
 class _Noted:

@@ -60,6 +60,25 @@ def result_line(
     }
 
 
+def describe_image(result: Result) -> str:
+    """What was found in an image that could be read, in one sentence for a person.
+
+    Args:
+        result: Its result line.
+    """
+    num_heads, probability = len(result["heads"]), result["fake_probability"]
+    if not num_heads:
+        return "no head was found, so there is no verdict"
+    heads = "1 head" if num_heads == 1 else f"{num_heads} heads"
+    if probability is None:
+        return f"{heads}, too small to be judged, so there is no verdict"
+    whose = "" if num_heads == 1 else "the most suspicious with "
+    return (
+        f"{heads}, {whose}fake probability {probability:.2f}: {result['verdict']} "
+        "(for research only)"
+    )
+
+
 def json_line(result: Result) -> str:
     """The result on one line, readable where UTF-8 can say it."""
     line = json.dumps(result, ensure_ascii=False, allow_nan=False)

@@ -134,6 +134,22 @@ def test_csv_has_a_row_for_each_head():
     assert empty == ["x", "image", "no_head", 512, 600, *[None] * 14]
 
 
+@pytest.mark.parametrize(
+    "status, num_heads, probability, sentence",
+    [
+        (images.OK, 1, 0.125, "1 head, fake probability 0.12: real"),
+        (images.OK, 2, 0.75, "2 heads, the most suspicious with fake probability 0.75"),
+        (images.NO_HEAD, 0, math.nan, "no head was found, so there is no verdict"),
+        (images.HEAD_TOO_SMALL, 1, math.nan, "1 head, too small to be judged"),
+    ],
+)
+def test_one_sentence_for_a_person(status, num_heads, probability, sentence):
+    line = result_lines.result_line("x", row(status, num_heads, probability), HALF)
+    said = result_lines.describe_image(line)
+    assert said.startswith(sentence)
+    assert said.endswith("(for research only)") == (status == images.OK)
+
+
 def brightness_detector():
     """Finds the two anchors in every picture that is not dark."""
     pictures = keras.Input((SIZE, SIZE, 3))
@@ -327,6 +343,34 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     dark = cv2.imread(str(output / "dark.png"))
     assert not dark.any(), "nothing to mark"
     assert before == [files.read(path) for path in pictures[:4]]
+
+
+def test_a_single_image_gets_a_sentence(graph, pictures, tmp_path, capsys):
+    def said(*arguments):
+        cli.main(["detect", *arguments, "--model", graph])
+        return capsys.readouterr().err.splitlines()
+
+    found = "2 heads, the most suspicious with fake probability 0.88: fake"
+    summary, sentence = said(pictures[0])
+    assert summary.startswith("dfdetect: 1 file: 1 fake; ")
+    assert sentence == (
+        f"dfdetect: {pictures[0]!r}: {found} (for research only); "
+        "--output DIR writes a copy with the heads marked"
+    )
+    assert os.listdir(tmp_path) and not os.path.exists(tmp_path / "out")
+    output = str(tmp_path / "out")
+    sentence = said(pictures[0], "--output", output)[-1]
+    copy = os.path.join(output, "bright.jpg")
+    assert sentence.endswith(f"only); the copy to look at is {copy!r}")
+    assert os.path.isfile(copy)
+    # What was answered by an earlier run is said again.
+    noted = ["--resume", str(tmp_path / "noted")]
+    assert said(pictures[0], *noted)[-1] == said(pictures[0], *noted)[-1]
+    sentence = said(pictures[3])[-1]
+    assert sentence.endswith("dark.bmp': no head was found, so there is no verdict")
+    # Not of several, nor of what could not be read.
+    for paths in (pictures[0:4:3], pictures[1:2]):
+        assert " files: " in said(*paths)[-1] or " file: " in said(*paths)[-1]
 
 
 def test_explain_lays_heat_over_the_judged_heads_of_copies(
