@@ -12,7 +12,15 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect import distribute, files, optimization, script, train_step, training
+from dfdetect import (
+    distribute,
+    files,
+    fused_batch_norm,
+    optimization,
+    script,
+    train_step,
+    training,
+)
 from dfdetect.settings import Settings
 
 FLAGS = flags.FLAGS
@@ -192,12 +200,13 @@ def start(
 
 
 def adapt(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Freezes or joins the batch norms of a model, as the flags say."""
+    """Freezes, joins and fuses the batch norms of a model, as the flags say."""
     if FLAGS.freeze_bn:
         train_step.freeze_batch_norms(model)
     if FLAGS.synchronize_bn and strategy.num_replicas_in_sync > 1:
         for layer in train_step.batch_norms(model):
             layer.synchronized = True
+    fused_batch_norm.fuse(model)
 
 
 def _flag_values(script: str) -> dict[str, Any]:
