@@ -7,7 +7,7 @@ Source: Field and Welsh, Bootstrapping clustered data, JRSS B, 2007.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -47,21 +47,55 @@ def intervals(
         For each name both ends; NaN twice where there are fewer than two groups.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
-    _, member_of = np.unique(groups, return_inverse=True)
-    num_groups = int(member_of.max(initial=-1)) + 1
-    if num_groups < 2 or num_resamples < 1:
-        return dict.fromkeys(names, (np.nan, np.nan))
-    generator = np.random.default_rng(seed)
-    shares = np.full(num_groups, 1 / num_groups)
-    at_once = max(1, _ENTRIES_AT_ONCE // len(labels))
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for start in range(0, num_resamples, at_once):
-        count = min(at_once, num_resamples - start)
-        weights = generator.multinomial(num_groups, shares, count)[:, member_of]
+    for weights in resampled_weights(groups, num_resamples, seed):
         block = Weighted(labels, scores, weights)
         for name in names:
             drawn[name].append(FIGURES[name](block))
-    return {name: _ends(np.concatenate(values)) for name, values in drawn.items()}
+    return {name: interval_of(values) for name, values in drawn.items()}
+
+
+def resampled_weights(
+    groups: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Iterator[np.ndarray]:
+    """Draws whole groups anew; the same draws for the same arguments.
+
+    Args:
+        groups: `[N]`, what the images belong to.
+        num_resamples: Of the bootstrap.
+        seed: Of the drawing.
+
+    Yields:
+        Blocks `[R, N]` of how often each image counts, their R adding up to
+        `num_resamples`; nothing where there are fewer than two groups.
+    """
+    _, member_of = np.unique(groups, return_inverse=True)
+    num_groups = int(member_of.max(initial=-1)) + 1
+    if num_groups < 2:
+        return
+    generator = np.random.default_rng(seed)
+    shares = np.full(num_groups, 1 / num_groups)
+    at_once = max(1, _ENTRIES_AT_ONCE // len(member_of))
+    for start in range(0, num_resamples, at_once):
+        count = min(at_once, num_resamples - start)
+        yield generator.multinomial(num_groups, shares, count)[:, member_of]
+
+
+def interval_of(values: Sequence[np.ndarray]) -> Interval:
+    """The 95 % interval of a figure, by percentiles.
+
+    Args:
+        values: Its values `[R]` in blocks of resamples; NaN where it has none.
+
+    Returns:
+        Both ends; NaN twice without any value.
+    """
+    drawn = np.concatenate([np.empty(0), *values])
+    there = drawn[~np.isnan(drawn)]
+    if not len(there):
+        return np.nan, np.nan
+    low, high = np.quantile(there, _LEVELS)
+    return float(low), float(high)
 
 
 def observed_shares(
@@ -236,11 +270,3 @@ def _divided(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
         out=np.full(len(denominators), np.nan),
         where=denominators > 0,
     )
-
-
-def _ends(drawn: np.ndarray) -> Interval:
-    there = drawn[~np.isnan(drawn)]
-    if not len(there):
-        return np.nan, np.nan
-    low, high = np.quantile(there, _LEVELS)
-    return float(low), float(high)
