@@ -49,13 +49,30 @@ def roc(
                 _GREY,
                 "without pixels",
             )
-    axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
-    axes.axvline(bootstrap.MAX_FALSE_POSITIVE_RATE, color=_GREY, linewidth=0.6)
-    axes.set(xlabel="false-positive rate", ylabel="true-positive rate")
-    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01))
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(title="area, 95 % interval", loc="lower right", fontsize=8)
-    return _png(figure)
+    return _finish_roc(figure, axes)
+
+
+def compare_roc(
+    labels: np.ndarray,
+    ways: dict[str, tuple[np.ndarray, dict[str, Any]]],
+    title: str,
+) -> bytes:
+    """A PNG of the curves of two ways to judge the same images.
+
+    Args:
+        labels: `[N]` of `dfdetect.labels`; no curve is drawn without both.
+        ways: By name, fake probabilities `[N]`, and figures with `auc` and
+            `auc_interval`.
+        title: What was measured.
+    """
+    figure, axes = _square(title)
+    if len(np.unique(labels)) == 2:
+        for (name, way), color in zip(ways.items(), (_FAKE, _REAL), strict=True):
+            probabilities, figures = way
+            low, high = figures["auc_interval"]
+            label = f"{name}: {figures['auc']:.3f} [{low:.3f}, {high:.3f}]"
+            _draw_roc(axes, labels, probabilities, color, label)
+    return _finish_roc(figure, axes)
 
 
 def reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
@@ -102,6 +119,16 @@ def _draw_roc(
         labels, probabilities, pos_label=label_names.FAKE
     )
     axes.plot(false_positives, true_positives, color=colour, label=name)
+
+
+def _finish_roc(figure: matplotlib.figure.Figure, axes: Axes) -> bytes:
+    axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
+    axes.axvline(bootstrap.MAX_FALSE_POSITIVE_RATE, color=_GREY, linewidth=0.6)
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate")
+    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(title="area, 95 % interval", loc="lower right", fontsize=8)
+    return _png(figure)
 
 
 def _square(title: str) -> tuple[matplotlib.figure.Figure, Axes]:

@@ -157,7 +157,7 @@ def evaluation(
         image = images.resize(images.decode_image(example["image"]), image_size)
         return image, tf.cast(example["label"], tf.int32)
 
-    examples = _chosen(data.encoded(builder, split), wanted)
+    examples = choose(data.encoded(builder, split), wanted)
     return examples.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
@@ -165,8 +165,17 @@ def encoded_files(
     builder: tfds.core.DatasetBuilder, split: str, wanted: np.ndarray | None = None
 ) -> Iterator[bytes]:
     """The files of head crops as they are, see `evaluation`."""
-    examples = _chosen(data.encoded(builder, split), wanted)
+    examples = choose(data.encoded(builder, split), wanted)
     yield from examples.map(lambda example: example["image"]).as_numpy_iterator()
+
+
+def choose(examples: tf.data.Dataset, wanted: np.ndarray | None) -> tf.data.Dataset:
+    """Keeps the examples where `wanted` `[N]` is true, in order; None keeps all."""
+    if wanted is None:
+        return examples
+    chosen = tf.data.Dataset.from_tensor_slices(wanted)
+    kept = tf.data.Dataset.zip(examples, chosen).filter(lambda _, keep: keep)
+    return kept.map(lambda example, _: example)
 
 
 def _cut(image: tf.Tensor, box: tf.Tensor, margin: float) -> tf.Tensor:
@@ -179,12 +188,3 @@ def _cut(image: tf.Tensor, box: tf.Tensor, margin: float) -> tf.Tensor:
         return image[y : y + side, x : x + side]
 
     return tf.cond(tf.reduce_max(box) > 0, cut, lambda: image)
-
-
-def _chosen(examples: tf.data.Dataset, wanted: np.ndarray | None) -> tf.data.Dataset:
-    """Those of the examples that are wanted, or all."""
-    if wanted is None:
-        return examples
-    chosen = tf.data.Dataset.from_tensor_slices(wanted)
-    kept = tf.data.Dataset.zip(examples, chosen).filter(lambda _, keep: keep)
-    return kept.map(lambda example, _: example)

@@ -8,26 +8,33 @@
 
     python train/evaluate.py --task=video --clips=FOLDER --output=measured
 
+    python train/evaluate.py --task=chain --data_dir=prepared \
+      --dataset=labeled_faces,deepfake_challenge --output=measured
+
 A folder of clips has a labels.csv, see `dfdetect.clip_evaluation`; instead a prepared
 data set of frames, such as faceforensics/c23, may be named, whose videos are the clips,
 see `dfdetect.frame_clips`. They are judged as `dfdetect detect` does, by the default
 weights or `--graph`.
 
-A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets may be
-several: each is measured on each.
+A chain is such a graph on whole labeled images, beside its classifier on the heads that
+the sets give, see `dfdetect.chain_evaluation`.
+
+A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets, and those
+of a chain, may be several: each is measured on each.
 """
 
 import functools
-import json
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import (
     aggregation,
+    chain_evaluation,
+    chain_report,
     classification_report,
     classification_results,
     classifier_data,
@@ -38,6 +45,7 @@ from dfdetect import (
     detector_data,
     evaluated_set,
     evaluation,
+    figures,
     files,
     frame_clips,
     graph_cache,
@@ -52,7 +60,11 @@ from dfdetect.metrics import bootstrap, coco, protocol
 FLAGS = flags.FLAGS
 
 _TASK = flags.DEFINE_enum(
-    "task", None, ["detect", "classify", "video"], "What the model does.", required=True
+    "task",
+    None,
+    ["detect", "classify", "video", "chain"],
+    "What the model does.",
+    required=True,
 )
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
@@ -64,15 +76,15 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
-    "A prepared data set, NAME or NAME/CONFIG; for classifiers several, with commas "
-    "between.",
+    "A prepared data set, NAME or NAME/CONFIG; for classifiers and chains several, "
+    "with commas between.",
 )
 _SPLIT = flags.DEFINE_string(
     "split", "test", "A split of it; of clips those that name another are left out."
 )
 _CLIPS = flags.DEFINE_string("clips", None, "Folder of clips with a labels.csv.")
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "Exported graph that judges clips; by default our weights."
+    "graph", None, "Exported graph that judges clips or images; by default our weights."
 )
 _FRAMES = flags.DEFINE_integer("frames", 32, "Of each clip; -1 for all.", -1)
 _EVERY = flags.DEFINE_float("every", None, "Seconds between frames of a clip instead.")
@@ -101,20 +113,20 @@ _TFLITE = flags.DEFINE_string(
 _WHERE = flags.DEFINE_multi_string(
     "where",
     [],
-    "Classifiers and clips are measured only on records that meet this: "
+    "Classifiers, clips and chains are measured only on records that meet this: "
     "FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE. Given more than once, on those that meet "
     "all.",
 )
 _ALLOW_LEAKY_SPLIT = flags.DEFINE_bool(
     "allow_leaky_split",
     False,
-    "Measure classifiers and clips also where a group stands in two splits; every "
-    "output says so.",
+    "Measure classifiers, clips and chains also where a group stands in two splits; "
+    "every output says so.",
 )
 _RESAMPLES = flags.DEFINE_integer(
     "resamples",
     bootstrap.NUM_RESAMPLES,
-    "Resamples of the groups for a classifier's intervals.",
+    "Resamples of the groups for intervals.",
     lower_bound=2,
 )
 _ROBUSTNESS = flags.DEFINE_bool(
@@ -133,9 +145,9 @@ _ROBUSTNESS_CROPS = flags.DEFINE_integer(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder for metrics.json, report.md and its pictures, for classifiers also "
-    "report.html, one file to pass on, and predictions.csv; or a file ending in .json "
-    "for the figures alone.",
+    "Folder for metrics.json, report.md and its pictures, for classifiers and chains "
+    "also report.html, one file to pass on, and predictions.csv; or a file ending in "
+    ".json for the figures alone.",
 )
 
 
@@ -145,6 +157,8 @@ def main(argv: list[str]) -> None:
         if FLAGS[name].value is None:
             instead = ", or --clips" if _TASK.value == "video" else ""
             raise app.UsageError(f"--task={_TASK.value} needs --{name}{instead}")
+    if _TASK.value == "chain" and _MODEL_DIR.value:
+        raise app.UsageError("--task=chain takes --graph instead of --model_dir")
     output = _OUTPUT.value or ""
     folder = "" if output.endswith(".json") else output
     if folder:
@@ -154,9 +168,9 @@ def main(argv: list[str]) -> None:
         "detect": _measure_detector,
         "classify": _measure_classifiers,
         "video": _measure_clips,
+        "chain": _measure_chain,
     }
-    figures = measure[_TASK.value](folder)
-    text = json.dumps(_without_nan(figures), indent=2, allow_nan=False)
+    text = figures.to_json(measure[_TASK.value](folder))
     print(text)
     if output:
         files.write(output, f"{text}\n".encode())
@@ -170,20 +184,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         model_directory.load_classifier(None if name == "default" else name)
         for name in names
     ]
-    builders = [
-        data.open_builder(_DATA_DIR.value, name) for name in _listed(_DATASET.value)
-    ]
-    sets = [
-        evaluated_set.look(
-            builder,
-            _SPLIT.value,
-            script.say,
-            _WHERE.value,
-            _ALLOW_LEAKY_SPLIT.value,
-            _RESAMPLES.value,
-        )
-        for builder in builders
-    ]
+    sets = _evaluated_sets()
     results = [
         classification_results.measure(
             name, model, judged, script.say, _BATCH_SIZE.value, _PRECISION.value
@@ -195,8 +196,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         pairs = [(model, judged) for model in models for judged in sets]
         for result, pair in zip(results, pairs, strict=True):
             result.figures["robustness"] = _robustness(*pair)
-    for warning in dict.fromkeys(w for r in results for w in r.figures["warnings"]):
-        script.say(f"WARNING: {warning}")
+    _say_warnings(w for r in results for w in r.figures["warnings"])
     if folder:
         classification_report.write(folder, results)
     if len(results) == 1:
@@ -228,7 +228,7 @@ def _listed(names: str) -> list[str]:
 
 def _measure_detector(folder: str) -> dict[str, Any]:
     builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
-    figures = {
+    found = {
         "task": "detect",
         "model": _MODEL_DIR.value or "default weights",
         "split": _SPLIT.value,
@@ -240,7 +240,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         described = manifest.read(_TFLITE.value, "detector")
         path = os.path.join(_TFLITE.value, "detector.tflite")
         detect = evaluation.tflite_function(path)
-        figures["model"] = path
+        found["model"] = path
     else:
         model, described = model_directory.load_detector(_MODEL_DIR.value)
         detect = evaluation.detect_function(
@@ -250,14 +250,14 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
     measured = evaluation.detections(detect, batches)
-    figures["metrics"] = {
+    found["metrics"] = {
         **protocol.summary(*measured),
         "coco": coco.summary(*measured),
     }
     if folder:
         pictures = functools.partial(detector_data.pictures, builder, _SPLIT.value)
-        detection_report.write(folder, figures, *measured, pictures)
-    return figures
+        detection_report.write(folder, found, *measured, pictures)
+    return found
 
 
 def _measure_clips(folder: str) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def _measure_clips(folder: str) -> dict[str, Any]:
     lines = clip_evaluation.judge_all(
         clips, functools.partial(judge_frames, judge), script.say
     )
-    figures = clip_evaluation.measure(
+    measured = clip_evaluation.measure(
         clips, lines, _AGGREGATE.value, thresholds, _RESAMPLES.value
     )
     if folder:
@@ -282,7 +282,7 @@ def _measure_clips(folder: str) -> dict[str, Any]:
         "split": _SPLIT.value,
         "frames": _FRAMES.value,
         "every": _EVERY.value,
-        **figures,
+        **measured,
     }
 
 
@@ -291,17 +291,9 @@ def _clips() -> tuple[Sequence[clip_evaluation.LabelledClip], dict[str, Any], Ca
     if _CLIPS.value is not None:
         clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
         return clips, {"clips": _CLIPS.value}, lambda judge, clip: judge(clip.path)
-    judged = evaluated_set.look(
-        data.open_builder(_DATA_DIR.value, _DATASET.value),
-        _SPLIT.value,
-        script.say,
-        _WHERE.value,
-        _ALLOW_LEAKY_SPLIT.value,
-        _RESAMPLES.value,
-    )
+    judged = _look(data.open_builder(_DATA_DIR.value, _DATASET.value))
     warnings = judged.warnings({})
-    for warning in warnings:
-        script.say(f"WARNING: {warning}")
+    _say_warnings(warnings)
     reader = frame_clips.FrameReader(judged, _sampling())
     return (
         frame_clips.of(judged),
@@ -310,17 +302,42 @@ def _clips() -> tuple[Sequence[clip_evaluation.LabelledClip], dict[str, Any], Ca
     )
 
 
+def _measure_chain(folder: str) -> dict[str, Any]:
+    graph = graph_cache.load(_GRAPH.value, script.say)
+    name = _GRAPH.value or "default weights"
+    together, results = chain_evaluation.evaluate(
+        name, graph, _evaluated_sets(), script.say, _BATCH_SIZE.value
+    )
+    _say_warnings(together.figures["warnings"])
+    if folder:
+        chain_report.write(folder, together, results)
+    return together.figures
+
+
+def _evaluated_sets() -> list[evaluated_set.EvaluatedSet]:
+    names = _listed(_DATASET.value)
+    # All are opened before any is read: one may not be there.
+    return [_look(x) for x in [data.open_builder(_DATA_DIR.value, n) for n in names]]
+
+
+def _look(builder: tfds.core.DatasetBuilder) -> evaluated_set.EvaluatedSet:
+    return evaluated_set.look(
+        builder,
+        _SPLIT.value,
+        script.say,
+        _WHERE.value,
+        _ALLOW_LEAKY_SPLIT.value,
+        _RESAMPLES.value,
+    )
+
+
+def _say_warnings(warnings: Iterable[str]) -> None:
+    for warning in dict.fromkeys(warnings):
+        script.say(f"WARNING: {warning}")
+
+
 def _sampling() -> video.Sampling:
     return video.Sampling(_FRAMES.value, _EVERY.value)
-
-
-def _without_nan(figures: Any) -> Any:
-    """The same for JSON, which has no NaN: null instead."""
-    if isinstance(figures, dict):
-        return {name: _without_nan(value) for name, value in figures.items()}
-    if isinstance(figures, (list, tuple)):
-        return [_without_nan(value) for value in figures]
-    return None if isinstance(figures, float) and math.isnan(figures) else figures
 
 
 if __name__ == "__main__":

@@ -1,0 +1,78 @@
+"""What a prepared data set itself says of the heads in its images."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+_SIDES = ("ymin", "xmin", "ymax", "xmax")
+
+UNKNOWN = -1  # How many heads an image holds, where nothing says so.
+
+
+@dataclasses.dataclass(frozen=True)
+class GivenHeads:
+    """The heads of one image, as its record has them.
+
+    Attributes:
+        boxes: float32 `[K, 4]` of `dfdetect.boxes`, those that have an area; empty
+            where the record has none, and for an image that is a crop already.
+        count: How many heads there are, or `UNKNOWN`.
+    """
+
+    boxes: np.ndarray
+    count: int
+
+
+class GivenHeadReader:
+    """Reads them out of the records of a data set.
+
+    Head boxes are the fields `ymin`, `xmin`, `ymax` and `xmax`, or `objects` with
+    `bbox`; boxes of difficult objects are no heads to judge, and do not count. An image
+    with the field `margin` is a crop and shows the head that was cut out. An image
+    without a box shows one head, as sets of faces do, unless it is a frame of a clip.
+
+    Args:
+        builder: Of the data set.
+
+    Attributes:
+        fields: Names of the fields that `read` wants.
+    """
+
+    def __init__(self, builder: tfds.core.DatasetBuilder) -> None:
+        features = builder.info.features
+        self._is_crop = "margin" in features
+        self._has_box = not self._is_crop and all(x in features for x in _SIDES)
+        self._has_objects = (
+            not self._is_crop and not self._has_box and _has_boxes(features)
+        )
+        self.fields = [
+            *(_SIDES if self._has_box else ()),
+            *(["objects"] if self._has_objects else ()),
+            *(["frame"] if "frame" in features else ()),
+        ]
+
+    def read(self, example: Mapping[str, Any]) -> GivenHeads:
+        """The heads of a record, as NumPy has it."""
+        boxes = np.zeros((0, 4), np.float32)
+        if self._has_box:
+            boxes = np.array([[example[side] for side in _SIDES]], np.float32)
+        if self._has_objects:
+            objects = example["objects"]
+            boxes = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
+            difficult = objects.get("is_difficult", np.zeros(len(boxes), bool))
+            boxes = boxes[~np.asarray(difficult, bool)]
+        # As the graph clips the boxes that it finds.
+        boxes = np.clip(np.nan_to_num(boxes), 0, 1)
+        boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+        if self._has_objects or len(boxes):
+            return GivenHeads(boxes, len(boxes))
+        is_frame = not self._is_crop and example.get("frame", -1) >= 0
+        return GivenHeads(boxes, UNKNOWN if is_frame else 1)
+
+
+def _has_boxes(features: tfds.features.FeaturesDict) -> bool:
+    objects = features["objects"] if "objects" in features else None
+    return isinstance(objects, tfds.features.Sequence) and "bbox" in objects.feature
