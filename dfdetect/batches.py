@@ -77,7 +77,7 @@ class Shuffled:
             return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        return _windows(epochs.flat_map(epoch), 1 + self.following)
+        return windows(epochs.flat_map(epoch), 1 + self.following)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,8 +166,8 @@ class Batches:
         return self.source.from_index(first).enumerate(first).map(seeded)
 
 
-def _windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
-    """Each example in a tuple with the `size - 1` ones after it."""
+def windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+    """Puts each example into a tuple with the `size - 1` ones after it."""
 
     def slide(last: tuple, example: Any) -> tuple[tuple, tuple]:
         window = (*last[1:], example)

@@ -37,6 +37,11 @@ def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
         raise FileNotFoundError(missing) from error
 
 
+def full_name(builder: tfds.core.DatasetBuilder) -> str:
+    """Name of a data set as `open_builder` takes it, with its config if it has one."""
+    return "/".join(filter(None, (builder.info.name, builder.info.config_name)))
+
+
 def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
     """What a manifest keeps of a data set: what tells it from others, split sizes."""
     return {

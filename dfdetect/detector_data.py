@@ -7,12 +7,20 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import augment, data, images, matching
-from dfdetect.batches import NAME, Batches, Shuffled
+from dfdetect import (
+    augment,
+    data,
+    images,
+    matching,
+    record_index,
+    sampled_images,
+    sampling,
+)
+from dfdetect.batches import NAME, Batches
 
 
 def training(
-    builder: tfds.core.DatasetBuilder,
+    builders: Sequence[tfds.core.DatasetBuilder],
     split: str,
     anchor_boxes: Any,
     image_size: int,
@@ -22,12 +30,13 @@ def training(
     augmented: bool = True,
     mosaic: float = 0.0,
     jpeg_quality: tuple[int, int] | None = None,
+    weights: Sequence[float] | None = None,
 ) -> Batches:
     """Shuffled batches of pictures with their anchors' targets.
 
     Args:
-        builder: A prepared data set of pictures with head boxes.
-        split: "train" or another one.
+        builders: Prepared data sets of images with head boxes, or without any head.
+        split: "train" or another one that all have.
         anchor_boxes: `[A, 4]` of a model for `image_size`.
         image_size: Side of the pictures in pixels.
         batch_size: Pictures of a step.
@@ -38,10 +47,15 @@ def training(
         mosaic: Chance that a picture is joined with the three next in order, see
             `augment.mosaic`. Only then are those decoded.
         jpeg_quality: Bounds of `augment.jpeg`; not compressed by default.
+        weights: How much each data set counts in a batch, by default its size.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255], `class_targets` `[B, A]`
         int32 and `box_targets` `[B, A, 4]`, see `matching.match`.
+
+    Raises:
+        ValueError: A data set has no such split or no boxes, or a weight is not above
+            0.
     """
     anchor_boxes = tf.constant(anchor_boxes)
 
@@ -72,7 +86,14 @@ def training(
         return image, class_targets, box_targets
 
     following = 3 if augmented and mosaic else 0
-    source = Shuffled(data.encoded(builder, split), seed, following)
+    indexes = [
+        record_index.RecordIndex(builder, split, whole_images=True)
+        for builder in builders
+    ]
+    sampler = sampling.Sampler(
+        [index.catalogue for index in indexes], batch_size, seed, weights=weights
+    )
+    source = sampled_images.SampledImages(indexes, sampler, batch_size, following)
     return Batches(source, prepare, batch_size, seed)
 
 

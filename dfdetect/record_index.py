@@ -41,26 +41,40 @@ class RecordIndex:
         split: One of its splits.
         least_side: Heads whose longer side is shorter, in pixels, are left out, and
             difficult ones.
+        whole_images: Whether each image of heads stands once, with all of its heads or
+            none, as a detector learns from it.
 
     Raises:
         ValueError: It holds neither, a label is not known, or the files are damaged.
     """
 
     def __init__(
-        self, builder: tfds.core.DatasetBuilder, split: str, least_side: int = 0
+        self,
+        builder: tfds.core.DatasetBuilder,
+        split: str,
+        least_side: int = 0,
+        whole_images: bool = False,
     ) -> None:
         features = builder.info.features
+        if split not in builder.info.splits:
+            raise ValueError(
+                f"{builder.info.full_name} must have a split {split!r}, got "
+                f"{sorted(builder.info.splits)}."
+            )
         self._paths = [os.fspath(p) for p in builder.info.splits[split].filepaths]
         look: Callable[[Features], list[_Entry]]
-        if "image" in features and "label" in features:
+        if whole_images and {"image", "objects"} <= {*features}:
+            look = _whole_image
+        elif "image" in features and "label" in features and not whole_images:
             origins = [name for name in _ORIGINS if name in features]
             look = functools.partial(_labelled, origins=origins)
-        elif "image" in features and "objects" in features:
+        elif {"image", "objects"} <= {*features}:
             look = functools.partial(_heads, least_side=least_side)
         else:
             raise ValueError(
-                f"{builder.info.full_name} has neither pictures with a label nor ones "
-                "with objects."
+                f"{builder.info.full_name} must have images with "
+                f"{'' if whole_images else 'a label or '}objects, got "
+                f"{sorted(features)}."
             )
         places, found = [], []
         try:
@@ -95,7 +109,10 @@ class RecordIndex:
         return f"{os.path.basename(self._paths[number])}__{count}"
 
     def box(self, place: int) -> np.ndarray:
-        """The head, float32 `[4]` (see `boxes`); zeros where it fills the picture."""
+        """The head, float32 `[4]` (see `boxes`); zeros where it fills the picture.
+
+        Of a whole image it is the largest head; zeros where there is none.
+        """
         return self._boxes[place]
 
     def read(self, place: int) -> bytes:
@@ -115,6 +132,13 @@ def _labelled(features: Features, origins: Sequence[str]) -> list[_Entry]:
     values = [features[name].bytes_list.value[0] for name in origins]
     origin = next(filter(None, values), b"").decode()
     return [(features["label"].int64_list.value[0], origin, (0.0,) * 4)]
+
+
+def _whole_image(features: Features) -> list[_Entry]:
+    boxes = np.array(features["objects/bbox"].float_list.value).reshape(-1, 4)
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    largest = boxes[areas.argmax()].tolist() if len(boxes) else [0.0] * 4
+    return [(labels.REAL, "", tuple(largest))]
 
 
 def _heads(features: Features, least_side: int) -> list[_Entry]:

@@ -159,7 +159,7 @@ def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
 
     picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
     bare = labelled_pictures.prepare(tmp_path, {"train": [("a", 0, picture)]}, Pictures)
-    with pytest.raises(ValueError, match="pictures/1.0.0 has neither pictures with a"):
+    with pytest.raises(ValueError, match="must have images with a label or objects"):
         record_index.RecordIndex(bare, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
         classifier_data.training([faces], "train", 32, 8, 0, "some")

@@ -11,12 +11,15 @@ import urllib.error
 import urllib.request
 
 import clips
+import drawn_heads
 import h5py
 import numpy as np
 import pytest
 
 from dfdetect import manifest
 from dfdetect.models import squeezenet
+
+_DRAWN = (("many", 6), ("rooms", 0), ("few", 1))
 
 DETECTOR = (
     "--dataset=hollywood_heads",
@@ -69,7 +72,7 @@ def classifier(run_script, prepared, tmp_path_factory):
 def test_training_leaves_weights_manifest_and_flags(detector, classifier):
     described = manifest.read(detector, "detector")
     assert described["image_size"] == 128 and described["anchor_scale"] == 2.0
-    assert described["data"]["splits"]["train"] == 6
+    assert [data["splits"]["train"] for data in described["data"]] == [6]
     assert 0 <= described["metrics"]["validation"]["ap"] <= 1
     described = manifest.read(classifier, "classifier")
     assert [data["splits"]["train"] for data in described["data"]] == [8]
@@ -107,6 +110,32 @@ def test_a_classifier_learns_beside_a_teacher(run_script, prepared, tmp_path):
     # What it learnt from is no part of it.
     with np.load(student / "weights.npz") as weights:
         assert not any("block_" in name or "project" in name for name in weights.files)
+
+
+@pytest.mark.slow
+def test_a_detector_learns_from_several_sets_and_is_measured_on_each(
+    run_script, prepared, tmp_path
+):
+    folder = tmp_path / "data"
+    shutil.copytree(prepared / "hollywood_heads", folder / "hollywood_heads")
+    drawn_heads.prepare(folder, "many_6", train=4, validation=2)
+    drawn_heads.prepare(folder, "rooms_0", train=2, validation=2)
+    drawn_heads.prepare(folder, "few_1", train=2)
+    sets = ["hollywood_heads", *(f"drawn_heads/{n}_{c}" for n, c in _DRAWN)]
+    flags = (*DETECTOR[1:], f"--dataset={','.join(sets)}", "--dataset_weights=2,1,1,1")
+    done = _train(run_script, "detector", folder, tmp_path / "run", flags, 2)
+    skipped = "drawn_heads/few_1 has no validation split: it is not validated on."
+    assert skipped in done.stdout.splitlines()
+    described = manifest.read(tmp_path / "run", "detector")
+    configs = [(data["name"], data["config"]) for data in described["data"]]
+    assert configs[0] == ("hollywood_heads", "")
+    assert ("drawn_heads", "rooms_0") in configs and len(configs) == 4
+    figures = described["metrics"]["validation"]
+    parts = [figures[f"{name}/ap"] for name in sets[:2]]
+    assert figures["ap"] == pytest.approx(np.mean(parts))
+    assert described["score_threshold"] == figures["f1_score_threshold"]
+    assert figures["drawn_heads/rooms_0/false_boxes_per_image"] <= 0.05
+    assert not any(name.startswith("drawn_heads/few_1") for name in figures)
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ def _classifier() -> Parts:
 def _detector() -> Parts:
     build = functools.partial(efficientdet.EfficientDet, 0, 1, _IMAGE_SIZE.value)
     batches = detector_data.training(
-        data.open_builder(_DATA_DIR.value, _HEADS.value),
+        [data.open_builder(_DATA_DIR.value, _HEADS.value)],
         "train",
         build().anchors.boxes,
         _IMAGE_SIZE.value,

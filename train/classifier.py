@@ -167,7 +167,7 @@ def main(argv: list[str]) -> None:
     embed = tf.function(classifier.embedding_model(judged_student))
     heat_maps = explain.heat_maps(judged_student)
     validation = {
-        builder.info.name: classifier_data.evaluation(
+        data.full_name(builder): classifier_data.evaluation(
             builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
         )
         for builder in labelled

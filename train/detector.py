@@ -5,11 +5,15 @@
 """
 
 import functools
+import itertools
 import math
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import (
@@ -23,13 +27,31 @@ from dfdetect import (
     summaries,
     training,
 )
-from dfdetect.metrics import detection
+from dfdetect.metrics import detection, detection_sets
 from dfdetect.models import efficientdet, weights
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
-_DATASET = flags.DEFINE_string("dataset", "hollywood_heads", "A prepared data set.")
+_DATASET = flags.DEFINE_list(
+    "dataset",
+    ["hollywood_heads"],
+    "Prepared data sets, by commas, such as hollywood_heads,labeled_heads/portraits. "
+    "Each that has a validation split is validated on by itself; --best_metric is the "
+    "mean over those with heads.",
+)
+_WEIGHTS = flags.DEFINE_list(
+    "dataset_weights",
+    [],
+    "How much each data set counts in training; by default its size.",
+)
+_MAX_FALSE_BOXES = flags.DEFINE_float(
+    "max_false_boxes",
+    0.05,
+    "Most boxes an image that the score threshold may let pass on validation images of "
+    "a data set without heads.",
+    lower_bound=0.0,
+)
 _PHI = flags.DEFINE_integer("phi", 0, "Compound coefficient, 0 to 7.", 0, 7)
 _LITE = flags.DEFINE_bool(
     "lite",
@@ -79,6 +101,8 @@ _INIT_FROM = flags.DEFINE_string(
     "none may be left over. --snapshot is not read.",
 )
 
+_SHOWN = 16  # Validation images in TensorBoard, of all data sets.
+
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
@@ -92,6 +116,18 @@ def _are_scales(texts: list[str]) -> bool:
 def _are_qualities(texts: list[str]) -> bool:
     bounds = _numbers(int, texts)
     return not texts or len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] <= 100
+
+
+@flags.multi_flags_validator(
+    [_DATASET, _WEIGHTS],
+    "--dataset must be different names, --dataset_weights a number above 0 for each.",
+)
+def _are_weights(values: dict[str, Any]) -> bool:
+    names, texts = values[_DATASET.name], values[_WEIGHTS.name]
+    weights = _numbers(float, texts)
+    if not names or len({*names}) < len(names) or len(weights) < len(texts):
+        return False
+    return len(texts) in (0, len(names)) and all(0 < w < math.inf for w in weights)
 
 
 @flags.multi_flags_validator(
@@ -112,7 +148,7 @@ def _numbers(kind: type, texts: list[str]) -> list:
 
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, detection.METRICS)
-    builder = data.open_builder(FLAGS.data_dir, _DATASET.value)
+    builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     # Two models of one set of weights: windows to train on, whole pictures to judge.
     judged = _build(_IMAGE_SIZE.value)
     with strategy.scope():
@@ -128,15 +164,16 @@ def main(argv: list[str]) -> None:
     if _JPEG_QUALITY.value:
         least, most = map(int, _JPEG_QUALITY.value)
         jpeg_quality = (least, most)
-    validation = detector_data.evaluation(
-        builder, "validation", judged.image_size, FLAGS.batch_size
-    )
+    validation = _validation(builders, judged.image_size)
     detect_function = evaluation.detect_function(judged)
 
     def evaluate() -> dict[str, float]:
-        found, truth, _ = evaluation.detections(detect_function, validation)
-        _show(found, truth, next(iter(validation)))
-        return detection.evaluate(found, truth)
+        findings = {
+            name: evaluation.detections(detect_function, batches)[:2]
+            for name, batches in validation.items()
+        }
+        _show(findings, {n: next(iter(batches)) for n, batches in validation.items()})
+        return detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
 
     def keep_best(figures: dict[str, float]) -> dict:
         weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
@@ -153,7 +190,7 @@ def main(argv: list[str]) -> None:
             "iou_threshold": 0.5,
             "max_detections": 100,
             "labels": ["head"],
-            "data": data.describe(builder),
+            "data": [data.describe(builder) for builder in builders],
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
@@ -165,7 +202,7 @@ def main(argv: list[str]) -> None:
         judged,
         functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
         detector_data.training(
-            builder,
+            builders,
             "train",
             model.anchors.boxes,
             model.image_size,
@@ -175,6 +212,7 @@ def main(argv: list[str]) -> None:
             _RANDOM_TRANSFORM.value,
             _MOSAIC.value,
             jpeg_quality,
+            _numbers(float, _WEIGHTS.value) or None,
         ),
         evaluate,
         keep_best,
@@ -196,20 +234,52 @@ def _build(image_size: int | None) -> efficientdet.EfficientDet:
     )
 
 
-def _show(found: list, truth: list, first: dict[str, tf.Tensor]) -> None:
-    """Shows precision and recall, and what was found in the first batch."""
-    scores, correct, ignored, num_true = detection.match_all(found, truth)
+def _validation(
+    builders: Sequence[tfds.core.DatasetBuilder], image_size: int
+) -> dict[str, tf.data.Dataset]:
+    """Validation batches of each data set that has some, by its full name."""
+    found = {}
+    for builder in builders:
+        name, split = data.full_name(builder), builder.info.splits.get("validation")
+        if split is None or not split.num_examples:
+            print(f"{name} has no validation split: it is not validated on.")
+            continue
+        found[name] = detector_data.evaluation(
+            builder, "validation", image_size, FLAGS.batch_size
+        )
+    if not found:
+        raise ValueError(
+            f"--dataset must name a set with a validation split, got {_DATASET.value}."
+        )
+    return found
+
+
+def _show(
+    findings: Mapping[str, detection_sets.Findings],
+    firsts: Mapping[str, dict[str, tf.Tensor]],
+) -> None:
+    """Shows precision and recall, and what was found in the first batch of each set."""
+    every_found, every_truth = (
+        list(itertools.chain.from_iterable(pairs))
+        for pairs in zip(*findings.values(), strict=True)
+    )
+    scores, correct, ignored, num_true = detection.match_all(every_found, every_truth)
     summaries.detection_curve(scores[~ignored], correct[~ignored], num_true)
-    extents = first["extents"].numpy()
-    squared = [
-        (images.letterbox_boxes(boxes, *extent).numpy(), box_scores)
-        for (boxes, box_scores), extent in zip(found, extents, strict=False)
-    ]
-    true_boxes = [
-        images.letterbox_boxes(boxes, *extent).numpy()
-        for (boxes, _), extent in zip(truth, extents, strict=False)
-    ]
-    summaries.detections(first["images"].numpy(), squared, true_boxes)
+    shown, squared, true_boxes = [], [], []
+    for name, first in firsts.items():
+        found, truth = findings[name]
+        count = max(1, _SHOWN // len(firsts))
+        extents = first["extents"].numpy()[:count]
+        shown.append(first["images"].numpy()[:count])
+        squared += [
+            (images.letterbox_boxes(boxes, *extent).numpy(), box_scores)
+            for (boxes, box_scores), extent in zip(found, extents, strict=False)
+        ]
+        true_boxes += [
+            images.letterbox_boxes(boxes, *extent).numpy()
+            for (boxes, _), extent in zip(truth, extents, strict=False)
+        ]
+    summaries.detections(np.concatenate(shown), squared, true_boxes)
 
 
 if __name__ == "__main__":
