@@ -1,17 +1,17 @@
 """From prepared data to batches of pictures with their heads' boxes."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import (
+    anchors,
     augment,
     data,
+    grid_matching,
     images,
-    matching,
     record_index,
     sampled_images,
     sampling,
@@ -22,7 +22,7 @@ from dfdetect.batches import NAME, Batches
 def training(
     builders: Sequence[tfds.core.DatasetBuilder],
     split: str,
-    anchor_boxes: Any,
+    grid: anchors.Anchors,
     image_size: int,
     batch_size: int,
     seed: int,
@@ -37,7 +37,7 @@ def training(
     Args:
         builders: Prepared data sets of images with head boxes, or without any head.
         split: "train" or another one that all have.
-        anchor_boxes: `[A, 4]` of a model for `image_size`.
+        grid: The anchors of a model for `image_size`.
         image_size: Side of the pictures in pixels.
         batch_size: Pictures of a step.
         seed: Of order and augmentation.
@@ -57,7 +57,7 @@ def training(
         ValueError: A data set has no such split or no boxes, or a weight is not above
             0.
     """
-    anchor_boxes = tf.constant(anchor_boxes)
+    match = grid_matching.GridMatcher(grid)
 
     def changed(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, dict]:
         seeds = tf.random.split(seed, 5)
@@ -80,8 +80,8 @@ def training(
 
     def prepare(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, ...]:
         image, heads = changed(seed, *examples) if augmented else unchanged(*examples)
-        class_targets, box_targets, _ = matching.match(
-            heads["bbox"], heads["label"], anchor_boxes, heads["is_difficult"]
+        class_targets, box_targets, _ = match(
+            heads["bbox"], heads["label"], heads["is_difficult"]
         )
         return image, class_targets, box_targets
 

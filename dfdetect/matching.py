@@ -9,7 +9,7 @@ from dfdetect import anchors, boxes
 BACKGROUND = -1
 IGNORED = -2
 
-_POSITIVE_IOU = 0.5  # google/automl: below is background, nothing is ignored between.
+POSITIVE_IOU = 0.5  # google/automl: below is background, nothing is ignored between.
 
 
 def match(
@@ -53,7 +53,7 @@ def match(
     overlaps = boxes.iou(gt_boxes, anchor_boxes)  # [M, A]
     overlaps = ops.where(gt_classes[:, None] >= 0, overlaps, -1.0)
     matched = ops.cast(ops.argmax(overlaps, axis=0), "int32")
-    overlapping = ops.max(overlaps, axis=0) >= _POSITIVE_IOU
+    overlapping = ops.max(overlaps, axis=0) >= POSITIVE_IOU
 
     best_anchor = ops.cast(ops.argmax(overlaps, axis=1), "int32")
     can_force = ops.logical_and(

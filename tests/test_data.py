@@ -182,7 +182,7 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
     batches = detector_data.training(
-        [builder], "train", grid.boxes, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
+        [builder], "train", grid, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
     ).from_step(0)
     seen = 0
     for pictures, class_targets, box_targets in batches.take(6):
@@ -206,7 +206,7 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
     batches = detector_data.training(
         [builder],
         "train",
-        anchors.Anchors(128, 2.0).boxes,
+        anchors.Anchors(128, 2.0),
         *(128, 2, 0, (0.3, 2.0)),
         mosaic=0.5,
         jpeg_quality=(30, 95),
@@ -225,7 +225,7 @@ def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
     batches = detector_data.training(
-        [builder], "train", grid.boxes, 128, 6, 0, (0.1, 2.0), augmented=False
+        [builder], "train", grid, 128, 6, 0, (0.1, 2.0), augmented=False
     )
     pictures, class_targets, box_targets = next(iter(batches.from_step(0)))
     expected = next(iter(detector_data.evaluation(builder, "train", 128, 6)))

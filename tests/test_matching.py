@@ -4,17 +4,29 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors, boxes, matching
+from dfdetect import anchors, boxes, grid_matching, matching
 
-_GRID = anchors.Anchors(512).boxes
+_ANCHORS = anchors.Anchors(512)
+_GRID = _ANCHORS.boxes
 _LARGE = np.array([100, 100, 200, 180], np.float32) / 512
 _TINY = np.array([10, 10, 20, 20], np.float32) / 512
 
 
 def _match(heads, classes, **kwargs):
     heads = np.array(heads, np.float32).reshape(-1, 4)
-    results = matching.match(heads, np.array(classes, np.int32), _GRID, **kwargs)
-    return [np.array(result) for result in results]
+    classes = np.array(classes, np.int32)
+    results = matching.match(heads, classes, _GRID, **kwargs)
+    results = [np.array(result) for result in results]
+    on_grid = grid_matching.GridMatcher(_ANCHORS)(heads, classes, **kwargs)
+    _check_same(on_grid, results)
+    return results
+
+
+def _check_same(found, expected):
+    """What anchors learn is the same to the last one, offsets to rounding."""
+    for one, other in zip(found, expected, strict=True):
+        assert one.numpy().dtype == other.dtype
+        np.testing.assert_allclose(one, other, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -119,3 +131,44 @@ def test_in_tf_data_and_vectorized_map_as_eagerly():
     for batch in (next(iter(dataset)), at_once):
         for result, wanted in zip(batch, expected, strict=True):
             np.testing.assert_allclose(result, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("size, scale", [(128, 2.0), (256, 3.0), (384, 4.0)])
+def test_windows_of_the_grids_lose_nothing(size, scale):
+    grid = anchors.Anchors(size, scale)
+    random = np.random.default_rng(size)
+    match = tf.function(
+        grid_matching.GridMatcher(grid),
+        input_signature=[
+            tf.TensorSpec([None, 4]),
+            tf.TensorSpec([None], tf.int32),
+            tf.TensorSpec([None], tf.bool),
+        ],
+    )
+    for trial in range(20):
+        count = int(random.integers(0, 30))
+        # From a hundredth of the side to more than all, also beyond the edges.
+        sides = np.exp(random.uniform(np.log(0.01), np.log(1.6), (count, 1)))
+        sides = sides * np.exp(random.normal(0, 0.3, (count, 2)))
+        centers = random.uniform(-0.1, 1.1, (count, 2))
+        heads = np.concatenate([centers - sides / 2, centers + sides / 2], 1)
+        if trial % 2:  # Whole pixels: many ties.
+            heads = np.clip(np.round(heads * size) / size, 0, 1)
+        if count > 2:
+            heads[1] = heads[0]
+        heads = heads.astype(np.float32)
+        classes = random.integers(-1, 3, count).astype(np.int32)
+        ignored = random.random(count) < 0.2
+        expected = matching.match(heads, classes, grid.boxes, ignored)
+        _check_same(match(heads, classes, ignored), [np.array(e) for e in expected])
+
+
+def test_on_a_grid_in_tf_data_as_eagerly():
+    matcher = grid_matching.GridMatcher(_ANCHORS)
+    heads, classes = np.stack([_LARGE, _TINY]), np.array([0, 0], np.int64)
+    dataset = tf.data.Dataset.from_tensors((heads, classes)).map(matcher)
+    mapped = dataset.get_single_element()
+    assert [part.shape.rank for part in mapped] == [1, 2, 1]
+    for part, expected in zip(mapped, _match(heads, classes), strict=True):
+        assert part.shape[0] == len(_GRID)
+        np.testing.assert_allclose(part, expected, atol=1e-6)

@@ -6,7 +6,14 @@ import drawn_heads
 import numpy as np
 import pytest
 
-from dfdetect import data, detector_data, record_index, sampled_images, sampling
+from dfdetect import (
+    anchors,
+    data,
+    detector_data,
+    record_index,
+    sampled_images,
+    sampling,
+)
 from dfdetect.batches import NAME
 
 
@@ -81,7 +88,7 @@ def test_the_largest_head_of_each_image_is_known(builders):
 def test_sets_that_do_not_fit_are_turned_away(builders, prepared):
     with pytest.raises(ValueError, match="rooms_0.* split 'validation', got .*'train'"):
         detector_data.training(
-            builders, "validation", np.zeros((1, 4)), 128, 2, 0, (1.0, 1.0)
+            builders, "validation", anchors.Anchors(128), 128, 2, 0, (1.0, 1.0)
         )
     faces = data.open_builder(str(prepared), "labeled_faces")
     with pytest.raises(ValueError, match="must have images with objects, got"):

@@ -84,7 +84,7 @@ def _detector() -> Parts:
     batches = detector_data.training(
         [data.open_builder(_DATA_DIR.value, _HEADS.value)],
         "train",
-        build().anchors.boxes,
+        build().anchors,
         _IMAGE_SIZE.value,
         _BATCH_SIZE.value,
         seed=0,

@@ -204,7 +204,7 @@ def main(argv: list[str]) -> None:
         detector_data.training(
             builders,
             "train",
-            model.anchors.boxes,
+            model.anchors,
             model.image_size,
             FLAGS.batch_size,
             FLAGS.seed,
