@@ -83,9 +83,47 @@ def flip_with_boxes(
     y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
     mirrored = tf.stack([y1, 1.0 - x2, y2, 1.0 - x1], axis=-1)
     return (
-        tf.where(mirror, tf.reverse(image, [1]), image),
+        tf.cond(mirror, lambda: tf.reverse(image, [1]), lambda: tf.identity(image)),
         tf.where(mirror, mirrored, boxes),
     )
+
+
+def draw_scale(
+    seed: tf.Tensor, scales: tuple[float, float], least: tf.Tensor | None = None
+) -> tf.Tensor:
+    """The scale of `scale_and_crop` for a seed, a scalar float32.
+
+    Args:
+        seed: int32 `[2]`.
+        scales: Bounds, see `scale_and_crop`.
+        least: Lower bound in place of that of `scales`.
+
+    Raises:
+        ValueError: The bounds do not ascend above 0.
+    """
+    low, high = scales
+    if not 0 < low <= high:
+        raise ValueError(f"scales must be above 0 and ascend, got {scales}.")
+    least = tf.constant(low, tf.float32) if least is None else least
+    exponent = tf.random.stateless_uniform(
+        [], tf.random.split(seed, 2)[0], tf.math.log(least), tf.math.log(float(high))
+    )
+    return tf.exp(exponent)
+
+
+def keeps(clipped: tf.Tensor, whole: tf.Tensor, min_visible: float) -> tf.Tensor:
+    """Says which boxes stay that were clipped to an image, `[num_heads]` bool.
+
+    Those of which `min_visible` of the area is left, and no side is below a pixel.
+
+    Args:
+        clipped: `[num_heads, 4]` in pixels.
+        whole: `[num_heads, 4]`, the same before.
+        min_visible: Least share, in [0, 1].
+    """
+    visible = tf.math.divide_no_nan(box_format.area(clipped), box_format.area(whole))
+    thick = tf.reduce_all(clipped[:, 2:] - clipped[:, :2] >= 1.0, axis=-1)
+    return (visible >= min_visible) & thick
 
 
 def scale_and_crop(
@@ -112,7 +150,7 @@ def scale_and_crop(
         boxes relative to it, clipped, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
     """
-    picture, boxes, keep = _scaled_window(
+    picture, boxes, keep = scaled_window(
         image, boxes, size, (size, size), seed, scales, min_visible
     )
     return images.pad_to_square(picture, size), boxes / size, keep
@@ -166,7 +204,7 @@ def mosaic(
     for index, (top, left) in enumerate([(0, 0), (0, x), (y, 0), (y, x)]):
         height = size - y if index > 1 else y
         width = size - x if index % 2 else x
-        part, part_boxes, keep = _scaled_window(
+        part, part_boxes, keep = scaled_window(
             pictures[index],
             boxes[index],
             size,
@@ -185,40 +223,43 @@ def mosaic(
     return picture, tf.concat(moved, axis=0), tf.concat(kept, axis=0)
 
 
-def _scaled_window(
+def scaled_window(
     image: tf.Tensor,
     boxes: tf.Tensor,
     size: int,
     most: tuple[tf.Tensor | int, tf.Tensor | int],
     seed: tf.Tensor,
     scales: tuple[float, float],
-    min_visible: float,
+    min_visible: float = 0.4,
     fitting: bool = False,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """A random window of a picture at a random scale.
+    """Cuts a random window of an image at a random scale.
 
-    With `fitting` the scale is at least that which fits the picture into `most`, if
-    the upper bound permits.
+    Args:
+        image: See `scale_and_crop`, as for `boxes`, `seed`, `scales` and
+            `min_visible`.
+        boxes: See above.
+        size: What the longer side is scaled to at a scale of 1, in pixels.
+        most: Greatest height and width of the window.
+        seed: See above.
+        scales: See above.
+        min_visible: See above.
+        fitting: Whether the scale is at least that which fits the image into `most`,
+            if the upper bound permits.
 
     Returns:
         The window, `[height, width, 3]` float32, `most` pixels high and wide or all of
         the picture; the boxes in pixels of it, clipped; and which of them stay.
     """
-    low, high = scales
-    if not 0 < low <= high:
-        raise ValueError(f"scales must be above 0 and ascend, got {scales}.")
     image = tf.convert_to_tensor(image)
     seeds = tf.random.split(seed, 2)
     extent = tf.cast(tf.shape(image)[:2], tf.float32)
     of_one = extent * size / tf.reduce_max(extent)
     limit = tf.cast(tf.stack(most), tf.float32)
-    least = tf.constant(low, tf.float32)
+    least = None
     if fitting:
-        least = tf.clip_by_value(tf.reduce_min(limit / of_one), low, high)
-    exponent = tf.random.stateless_uniform(
-        [], seeds[0], tf.math.log(least), tf.math.log(float(high))
-    )
-    scaled = tf.maximum(tf.round(of_one * tf.exp(exponent)), 1.0)
+        least = tf.clip_by_value(tf.reduce_min(limit / of_one), *scales)
+    scaled = tf.maximum(tf.round(of_one * draw_scale(seed, scales, least)), 1.0)
 
     # Cut from the original and resize only that: most of a large picture is thrown
     # away, and resizing costs more than everything else here.
@@ -234,6 +275,4 @@ def _scaled_window(
     ratio = window / tf.cast(stop - start, tf.float32)
     moved = (boxes * tf.tile(extent, [2]) - first) * tf.tile(ratio, [2])
     clipped = tf.clip_by_value(moved, 0.0, tf.tile(window, [2]))
-    visible = tf.math.divide_no_nan(box_format.area(clipped), box_format.area(moved))
-    thick = tf.reduce_all(clipped[:, 2:] - clipped[:, :2] >= 1.0, axis=-1)
-    return cut, clipped, (visible >= min_visible) & thick
+    return cut, clipped, keeps(clipped, moved, min_visible)

@@ -115,6 +115,13 @@ class RecordIndex:
         """
         return self._boxes[place]
 
+    def largest_sides(self) -> np.ndarray:
+        """Longer sides of all boxes (see `box`), float32 `[N]`; 0 where there is none.
+
+        Relative to height or width of the image.
+        """
+        return (self._boxes[:, 2:] - self._boxes[:, :2]).max(axis=1)
+
     def read(self, place: int) -> bytes:
         """The bytes of the record, a serialized `tf.train.Example`."""
         number, offset, length, _ = self._places[place]

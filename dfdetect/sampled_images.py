@@ -4,13 +4,23 @@ Each is a function of seed and step alone, see `sampling.Sampler`.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from dfdetect.batches import NAME, windows
 from dfdetect.record_index import RecordIndex
-from dfdetect.sampling import Sampler
+from dfdetect.sampling import Catalogue, Sampler
+
+# Longer side of the largest head of a closeup, at least, over that of the image.
+CLOSEUP_SIDE = 0.25
+
+
+def has_closeups(indexes: Sequence[RecordIndex]) -> bool:
+    """Whether there are images without heads, and closeups to paste onto them."""
+    sides = np.concatenate([index.largest_sides() for index in indexes])
+    return bool((sides == 0).any() and (sides >= CLOSEUP_SIDE).any())
 
 
 class SampledImages:
@@ -18,13 +28,15 @@ class SampledImages:
 
     Its examples are dicts of `image`, encoded, a scalar string; `objects`, a dict of
     `bbox` float32 `[num_heads, 4]`, `label` int64 `[num_heads]` and `is_difficult` bool
-    `[num_heads]`; and `batches.NAME`.
+    `[num_heads]`; and `batches.NAME`. With `closeups` they also hold `pasted`: `image`
+    and `objects` of a closeup where the image has no head, else an empty `image`.
 
     Args:
         indexes: One for each data set, of whole images.
         sampler: Says which records come when.
         batch_size: That of the sampler.
         following: How many of the examples next in order come with each.
+        closeups: Says which images come to be pasted onto those without heads.
     """
 
     def __init__(
@@ -33,9 +45,11 @@ class SampledImages:
         sampler: Sampler,
         batch_size: int,
         following: int = 0,
+        closeups: "Closeups | None" = None,
     ) -> None:
         self._indexes, self._sampler = indexes, sampler
         self._batch_size, self._following = batch_size, following
+        self._closeups = closeups
 
     @property
     def size(self) -> int:
@@ -46,31 +60,87 @@ class SampledImages:
         """The images from a place in the order on, which begins a batch."""
 
         def load(step: tf.Tensor) -> dict[str, tf.Tensor]:
-            parts = tf.numpy_function(self._read, [step], [tf.string, tf.string])
-            records, names = (
+            parts = tf.numpy_function(self._read, [step], [tf.string] * 3)
+            records, names, pasted = (
                 tf.ensure_shape(part, [self._batch_size]) for part in parts
             )
-            return {"record": records, NAME: names}
+            return {"record": records, NAME: names, "pasted": pasted}
+
+        def parse(example: dict[str, tf.Tensor]) -> dict[str, Any]:
+            parsed = {**_parse(example["record"]), NAME: example[NAME]}
+            if self._closeups is not None:
+                parsed["pasted"] = _parse(example["pasted"])
+            return parsed
 
         steps = tf.data.Dataset.range(index // self._batch_size, tf.int64.max)
-        examples = steps.map(load).unbatch().map(_parse)
+        examples = steps.map(load).unbatch().map(parse)
         return windows(examples, 1 + self._following)
 
-    def _read(self, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The records of a batch, serialized, and their names."""
+    def _read(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Serialized records of a batch, their names, and closeups or nothing."""
         draws = self._sampler.batch(int(step))
         drawn = list(zip(draws.datasets.tolist(), draws.records.tolist(), strict=True))
         records = [self._indexes[number].read(place) for number, place in drawn]
         names = [self._indexes[number].name(place).encode() for number, place in drawn]
-        return np.array(records, object), np.array(names, object)
+        pasted = [b""] * len(drawn)
+        if self._closeups is not None:
+            closeups = self._closeups.batch(int(step))
+            for slot, (number, place) in enumerate(drawn):
+                if not self._indexes[number].box(place).any():
+                    other, record = closeups[slot]
+                    pasted[slot] = self._indexes[other].read(record)
+        return tuple(np.array(part, object) for part in (records, names, pasted))
 
 
-def _parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+class Closeups:
+    """Images with a large head, in an order of their own, as many as of others.
+
+    Args:
+        indexes: One for each data set, of whole images.
+        batch_size: Images of a step.
+        seed: Of the order.
+        weights: How much each data set counts, by default its number of closeups.
+        least_side: Shortest longer side of the largest head, over that of the image.
+
+    Raises:
+        ValueError: No image has so large a head.
+    """
+
+    def __init__(
+        self,
+        indexes: Sequence[RecordIndex],
+        batch_size: int,
+        seed: int,
+        weights: Sequence[float] | None = None,
+        least_side: float = CLOSEUP_SIDE,
+    ) -> None:
+        self._places: list[tuple[int, np.ndarray]] = []
+        catalogues, kept_weights = [], []
+        for number, index in enumerate(indexes):
+            places = np.flatnonzero(index.largest_sides() >= least_side)
+            if len(places):
+                self._places.append((number, places))
+                truths, names = index.catalogue.labels, index.catalogue.origins
+                catalogues.append(Catalogue(truths[places], names[places]))
+                kept_weights.append(weights[number] if weights else len(places))
+        self._sampler = Sampler(catalogues, batch_size, seed, weights=kept_weights)
+
+    def batch(self, step: int) -> list[tuple[int, int]]:
+        """Data set and record of each of the batch after so many steps."""
+        draws = self._sampler.batch(step)
+        found = zip(draws.datasets.tolist(), draws.records.tolist(), strict=True)
+        return [
+            (self._places[number][0], int(self._places[number][1][record]))
+            for number, record in found
+        ]
+
+
+def _parse(record: tf.Tensor) -> dict[str, Any]:
     """Reads the image and its heads from a serialized `tf.train.Example`."""
     parsed = tf.io.parse_single_example(
-        example["record"],
+        record,
         {
-            "image": tf.io.FixedLenFeature([], tf.string),
+            "image": tf.io.FixedLenFeature([], tf.string, default_value=""),
             "objects/bbox": _values(tf.float32, 4),
             "objects/label": _values(tf.int64),
             "objects/is_difficult": _values(tf.int64),
@@ -81,7 +151,7 @@ def _parse(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         "label": parsed["objects/label"],
         "is_difficult": parsed["objects/is_difficult"] > 0,
     }
-    return {"image": parsed["image"], "objects": objects, NAME: example[NAME]}
+    return {"image": parsed["image"], "objects": objects}
 
 
 def _values(dtype: tf.DType, *shape: int) -> tf.io.FixedLenSequenceFeature:

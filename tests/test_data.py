@@ -225,7 +225,7 @@ def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
     batches = detector_data.training(
-        [builder], "train", grid, 128, 6, 0, (0.1, 2.0), augmented=False
+        [builder], "train", grid, 128, 6, 0, (0.1, 2.0), augmentation="none"
     )
     pictures, class_targets, box_targets = next(iter(batches.from_step(0)))
     expected = next(iter(detector_data.evaluation(builder, "train", 128, 6)))

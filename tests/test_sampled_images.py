@@ -85,6 +85,63 @@ def test_the_largest_head_of_each_image_is_known(builders):
     assert not rooms.box(0).any()
 
 
+def test_closeups_come_with_images_without_heads(builders):
+    few, _, rooms = (
+        record_index.RecordIndex(builder, "train", whole_images=True)
+        for builder in builders
+    )
+    indexes = [rooms, few]
+    assert sampled_images.has_closeups(indexes)
+    assert not sampled_images.has_closeups([few])
+    assert not sampled_images.has_closeups([rooms])
+    catalogues = [index.catalogue for index in indexes]
+    sampler = sampling.Sampler(catalogues, 4, seed=0)
+    closeups = sampled_images.Closeups(indexes, 4, seed=1)
+    source = sampled_images.SampledImages(indexes, sampler, 4, closeups=closeups)
+    closeup_images = {few.image(place) for place in range(5)}
+    found = [example for (example,) in source.from_index(0).take(16)]
+    pasted = [example["pasted"] for example in found]
+    for example, other in zip(found, pasted, strict=True):
+        if len(example["objects"]["label"]):
+            assert other["image"] == b"" and not len(other["objects"]["label"])
+        else:
+            assert other["image"].numpy() in closeup_images
+            assert len(other["objects"]["label"]) == 1
+    again = [e["pasted"]["image"].numpy() for (e,) in source.from_index(8).take(8)]
+    assert again == [other["image"].numpy() for other in pasted[8:]]
+    assert len({other["image"].numpy() for other in pasted}) > 2
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 0.4])
+def test_ordinary_images_have_their_heads_and_are_the_same_again(builders, mosaic):
+    grid = anchors.Anchors(128, 2.0)
+    batches = detector_data.training(
+        [builders[0], builders[2]],
+        "train",
+        grid,
+        *(128, 4, 0, (0.6, 1.2), "ordinary", mosaic),
+        weights=(1, 3),
+    )
+    shapes = [spec.shape.as_list() for spec in batches.from_step(0).element_spec]
+    assert shapes == [[4, 128, 128, 3], [4, len(grid.boxes)], [4, len(grid.boxes), 4]]
+    whole = [[part.numpy() for part in batch] for batch in batches.from_step(0).take(6)]
+    for expected, batch in zip(whole[4:], batches.from_step(4).take(2), strict=True):
+        for one, other in zip(expected, batch, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-3)
+    seen, pasted = 0, 0
+    for shown, class_targets, box_targets in whole:
+        assert shown.min() >= 0 and shown.max() <= 255
+        for index in range(4):
+            positive = class_targets[index] >= 0
+            boxes = anchors.decode(box_targets[index], grid.boxes).numpy()[positive]
+            for y1, x1, y2, x2 in np.clip(boxes * 128, 0, 127):
+                middle = shown[index, int((y1 + y2) / 2), int((x1 + x2) / 2)]
+                assert middle.mean() > 110  # Heads are bright, the rest below 60.
+                seen += 1
+            pasted += positive.any()
+    assert seen > 20 and pasted > 8  # One in four images has a head of its own.
+
+
 def test_sets_that_do_not_fit_are_turned_away(builders, prepared):
     with pytest.raises(ValueError, match="rooms_0.* split 'validation', got .*'train'"):
         detector_data.training(

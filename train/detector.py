@@ -73,6 +73,15 @@ _RANDOM_TRANSFORM = flags.DEFINE_bool(
     True,
     "Change training pictures at random; else they are letterboxed as for evaluation.",
 )
+_AUGMENTATION = flags.DEFINE_enum(
+    "augmentation",
+    "light",
+    ["light", "ordinary"],
+    "light scales, cuts, mirrors and colors training images at random. ordinary also "
+    "gives them borders, turns them by up to 15 degrees, takes the colors from one in "
+    "ten, blurs, adds noise, compresses as JPEG, and pastes closeups onto images "
+    "without heads.",
+)
 _SCALES = flags.DEFINE_list(
     "scales", ["0.1", "2.0"], "Bounds of the scale jitter; 1 fills image_size."
 )
@@ -80,7 +89,10 @@ _MOSAIC = flags.DEFINE_float(
     "mosaic", 0.0, "Chance to join a picture with the next three.", 0.0, 1.0
 )
 _JPEG_QUALITY = flags.DEFINE_list(
-    "jpeg_quality", [], "Bounds of JPEG compression, such as 30,95; none by default."
+    "jpeg_quality",
+    [],
+    "Bounds of JPEG compression, such as 30,95. By default none, or with "
+    "--augmentation=ordinary 30,95 for half of the images.",
 )
 _ANCHOR_SCALE = flags.DEFINE_float(
     "anchor_scale", None, "Side of the smallest anchor in strides; 4, or 5 for D7."
@@ -131,10 +143,12 @@ def _are_weights(values: dict[str, Any]) -> bool:
 
 
 @flags.multi_flags_validator(
-    [_RANDOM_TRANSFORM, _MOSAIC, _JPEG_QUALITY, _WINDOW_SIZE],
-    "--norandom_transform leaves no place for a mosaic, JPEG compression or windows.",
+    [_RANDOM_TRANSFORM, _MOSAIC, _JPEG_QUALITY, _WINDOW_SIZE, _AUGMENTATION],
+    "--norandom_transform leaves no place for a mosaic, JPEG compression, windows or "
+    "--augmentation=ordinary.",
 )
 def _are_changes_wanted(values: dict[str, Any]) -> bool:
+    values = {**values, _AUGMENTATION.name: values[_AUGMENTATION.name] != "light"}
     return values.pop(_RANDOM_TRANSFORM.name) or not any(values.values())
 
 
@@ -209,7 +223,7 @@ def main(argv: list[str]) -> None:
             FLAGS.batch_size,
             FLAGS.seed,
             (low, high),
-            _RANDOM_TRANSFORM.value,
+            _AUGMENTATION.value if _RANDOM_TRANSFORM.value else "none",
             _MOSAIC.value,
             jpeg_quality,
             _numbers(float, _WEIGHTS.value) or None,
