@@ -14,7 +14,6 @@ from dfdetect import (
     bfloat16,
     calibration,
     classifier_data,
-    detector_data,
     freezing,
     heads,
     images,
@@ -24,7 +23,6 @@ from dfdetect import (
 from dfdetect import classification_protocol as protocol
 from dfdetect.audit import scan
 from dfdetect.audit.survey import Survey
-from dfdetect.metrics import detection
 
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
@@ -42,25 +40,18 @@ def measure(
     split: str,
     batch_size: int = 16,
 ) -> dict[str, Any]:
-    """The figures of a trained model on a split of a prepared data set.
+    """The figures of a trained classifier on a split of a prepared data set.
 
     Args:
-        model: A detector or classifier, see `model_directory`.
+        model: A classifier, see `model_directory`.
         manifest: Its manifest.
-        builder: A prepared data set of pictures with heads, or of head crops.
+        builder: A prepared data set of head crops.
         split: "train", "validation" or "test".
-        batch_size: Pictures at once.
+        batch_size: Images at once.
 
     Returns:
-        For a detector those of `metrics.detection.evaluate`, for a classifier those of
-        `classification_protocol.measure` of the pictures that have a value.
+        Those of `classification_protocol.measure` that have a value.
     """
-    if manifest["kind"] == "detector":
-        batches = detector_data.evaluation(
-            builder, split, manifest["image_size"], batch_size
-        )
-        found, truth, _ = detections(detect_function(model), batches)
-        return detection.evaluate(found, truth)
     survey = scan.scan(builder, lambda _: None, [split], with_hashes=False)
     figures = protocol.measure(
         predict(model, manifest, builder, split, survey, batch_size=batch_size)

@@ -14,14 +14,18 @@ DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "default_weights")
 Loaded = tuple[keras.Model, dict[str, Any]]
 
 
-def load_detector(directory: str | None = None) -> Loaded:
+def load_detector(
+    directory: str | None = None, image_size: int | None = None
+) -> Loaded:
     """Builds the detector that a directory holds.
 
     Args:
         directory: Its model directory; None for the default weights.
+        image_size: Side of its input in pixels; that of its manifest by default. The
+            weights fit any.
 
     Returns:
-        The `EfficientDet`, and its manifest.
+        The `EfficientDet`, and its manifest with that size.
 
     Raises:
         FileNotFoundError: The directory lacks a file.
@@ -29,6 +33,7 @@ def load_detector(directory: str | None = None) -> Loaded:
     """
     directory = directory or os.path.join(DEFAULT_WEIGHTS, "detector")
     described = manifest.read(directory, "detector")
+    described["image_size"] = image_size or described["image_size"]
     model = efficientdet.EfficientDet(
         phi=described["phi"],
         num_classes=described["num_classes"],

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
-from dfdetect import manifest
+from dfdetect import manifest, model_directory
 from dfdetect.models import squeezenet
 
 _DRAWN = (("many", 6), ("rooms", 0), ("few", 1))
@@ -261,6 +261,29 @@ def test_release_measures_compact_weights_on_each_set(
         check=False,
     )
     assert done.returncode and "is to learn from, not to publish" in done.stderr
+
+
+@pytest.mark.slow
+def test_release_fits_a_detector_to_another_size(
+    run_script, prepared, detector, tmp_path
+):
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={detector}",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+        "--image_size=96",
+        "--containment_threshold=0.8",
+        f"--output={tmp_path}",
+    )
+    described = manifest.read(tmp_path / "detector", "detector")
+    assert (described["image_size"], described["containment_threshold"]) == (96, 0.8)
+    metrics = described["metrics"]
+    assert json.loads(done.stdout)["test"] == metrics["test"]
+    assert described["score_threshold"] == metrics["validation"]["f1_score_threshold"]
+    assert metrics["test"]["num_true"] == 3
+    model, _ = model_directory.load_detector(str(tmp_path / "detector"))
+    assert model.image_size == 96
 
 
 @pytest.mark.slow

@@ -101,6 +101,14 @@ _TILE = flags.DEFINE_bool(
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
 )
+_CONTAINMENT_THRESHOLD = flags.DEFINE_float(
+    "containment_threshold",
+    None,
+    "Share of the smaller one of two boxes from which a detector keeps the better one "
+    "only, 1 for none; by default that of its manifest.",
+    0.01,
+    1.0,
+)
 _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
@@ -243,8 +251,11 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         found["model"] = path
     else:
         model, described = model_directory.load_detector(_MODEL_DIR.value)
+        contained = _CONTAINMENT_THRESHOLD.value
+        if contained is None:
+            contained = described.get("containment_threshold", 1.0)
         detect = evaluation.detect_function(
-            model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value
+            model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value, contained
         )
     batches = detector_data.evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value

@@ -3,16 +3,17 @@
     python train/release.py --model_dir=runs/d0 --data_dir=prepared \
       --dataset=hollywood_heads
 
-Kernels are rounded to float16, and it is the rounded weights that are measured; a
-classifier's temperature and thresholds are fitted to them anew, on validation. Of
-several folders, such as two phases of one training, the mean of the weights is taken
-(Wortsman et al., Model soups, ICML 2022). All goes into `dfdetect/default_weights/`,
+Kernels are rounded to float16, and it is the rounded weights that are measured. What is
+fitted on validation is fitted to them anew: a classifier's temperature and thresholds,
+a detector's score threshold over all sets together. Of several folders, such as two
+phases of one training, the mean of the weights is taken (Wortsman et al., Model soups,
+ICML 2022). All goes into `dfdetect/default_weights/`,
 which the package ships.
 """
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -24,12 +25,13 @@ from dfdetect import (
     calibration,
     classifier_data,
     data,
+    detector_data,
     evaluation,
     manifest,
     model_directory,
     script,
 )
-from dfdetect.metrics import classification
+from dfdetect.metrics import classification, detection_sets
 from dfdetect.models import classifier, weights
 
 _MODEL_DIR = flags.DEFINE_list(
@@ -47,6 +49,20 @@ _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
 _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     "max_false_negative_rate", 0.1, "See train/classifier.py.", 0.0, 0.999
 )
+_IMAGE_SIZE = flags.DEFINE_integer(
+    "image_size", None, "Side of a detector's input in px; that of training by default."
+)
+_CONTAINMENT_THRESHOLD = flags.DEFINE_float(
+    "containment_threshold",
+    1.0,
+    "Share of the smaller one of two boxes from which a detector keeps the better one "
+    "only; 1 for none.",
+    0.01,
+    1.0,
+)
+_MAX_FALSE_BOXES = flags.DEFINE_float(
+    "max_false_boxes", 0.05, "See train/detector.py.", lower_bound=0.0
+)
 _OUTPUT = flags.DEFINE_string(
     "output", model_directory.DEFAULT_WEIGHTS, "Folder of the default weights."
 )
@@ -58,28 +74,67 @@ def main(argv: list[str]) -> None:
     kind = found["kind"]
     if found.get("model") in classifier.TEACHERS:
         raise ValueError(f"{found['model']} is to learn from, not to publish.")
-    load = {
-        "detector": model_directory.load_detector,
-        "classifier": model_directory.load_classifier,
-    }[kind]
     builders = {
         name: data.open_builder(_DATA_DIR.value, name) for name in _DATASET.value
     }
-    model, described = load(_MODEL_DIR.value[0])
+    if kind == "detector":
+        model, described = model_directory.load_detector(
+            _MODEL_DIR.value[0], _IMAGE_SIZE.value
+        )
+    else:
+        model, described = model_directory.load_classifier(_MODEL_DIR.value[0])
     _average(model, _MODEL_DIR.value)
     target = os.path.join(_OUTPUT.value, kind)
     os.makedirs(target, exist_ok=True)
     weights.save(model, os.path.join(target, weights.FILE_NAME), compact=True)
     weights.load(model, target)
-    if kind == "classifier":
+    if kind == "detector":
+        described |= _measure_detector(model, described, builders)
+    else:
         described |= _calibrated(model, described, [*builders.values()])
-    figures = {
-        name: evaluation.measure(model, described, builder, "test")
-        for name, builder in builders.items()
-    }
-    described["metrics"]["test"] = figures
+        described["metrics"]["test"] = {
+            name: evaluation.measure(model, described, builder, "test")
+            for name, builder in builders.items()
+        }
     manifest.write(target, described)
-    print(json.dumps({"written": target, "test": figures}, indent=2))
+    print(json.dumps({"written": target, **described["metrics"]}, indent=2))
+
+
+def _measure_detector(
+    model: keras.Model,
+    described: dict[str, Any],
+    builders: Mapping[str, tfds.core.DatasetBuilder],
+) -> dict[str, Any]:
+    """What a manifest says of a detector: suppression, threshold and figures."""
+    detect = evaluation.detect_function(
+        model, containment_threshold=_CONTAINMENT_THRESHOLD.value
+    )
+
+    def measure(split: str) -> dict[str, float]:
+        findings = {
+            name: evaluation.detections(
+                detect,
+                detector_data.evaluation(
+                    builder, split, described["image_size"], batch_size=16
+                ),
+            )[:2]
+            for name, builder in builders.items()
+            if split in builder.info.splits and builder.info.splits[split].num_examples
+        }
+        if not findings:
+            return {}
+        return detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
+
+    validation = measure("validation")
+    if not validation:
+        raise ValueError(
+            f"--dataset must name a set with a validation split, got {_DATASET.value}."
+        )
+    return {
+        "containment_threshold": _CONTAINMENT_THRESHOLD.value,
+        "score_threshold": validation["f1_score_threshold"],
+        "metrics": {"validation": validation, "test": measure("test")},
+    }
 
 
 def _average(model: keras.Model, directories: Sequence[str]) -> None:
