@@ -11,7 +11,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import aggregation, calibration, images, tracks, video
+from dfdetect import (
+    aggregation,
+    calibration,
+    deciding_tracks,
+    images,
+    tracks,
+    video,
+)
 from dfdetect.ahead import ahead
 from dfdetect.retrieval import embedding
 
@@ -21,10 +28,6 @@ Result = dict[str, Any]
 # same AUC (.67), and the mean has a log-loss of .97, the median of 1.00, top_k of 1.17,
 # max of 1.39, confident of .95: too few to choose by, so the simplest.
 DEFAULT_AGGREGATE = "mean"
-
-# A track of fewer judged heads does not make its clip suspicious, unless none has as
-# many: what is taken for a head in passing seldom is one.
-_LEAST_HEADS = 3
 
 _DIGITS = 6  # Of a float32.
 _TIME_DIGITS = 3
@@ -217,6 +220,8 @@ class ClipJudge:
             "duration": None,
             "frames": [],
             "tracks": [],
+            "deciding_track": None,
+            "main_person": None,
         }
 
 
@@ -231,62 +236,71 @@ def frame_line(frame: video.Frame, heads: list[Result]) -> Result:
 
 
 def conclude(
-    line: Result, aggregate: str, thresholds: calibration.Thresholds
+    line: Result,
+    aggregate: str,
+    thresholds: calibration.Thresholds,
+    rule: deciding_tracks.Rule = deciding_tracks.DEFAULT_RULE,
 ) -> Result:
-    """The result line of a clip with what follows of its frames.
+    """Completes the result line of a clip by what follows from its frames.
 
     Args:
         line: With its `frames`; left as it is.
         aggregate: See `ClipJudge`.
         thresholds: See `calibration.verdict`.
+        rule: Which tracks may decide.
 
     Returns:
-        The line with `status`, `heads`, `tracks`, `fake_probability` and `verdict`.
+        The line with `status`, `heads`, `tracks`, `fake_probability`, `verdict`,
+        `deciding_track` and `main_person`.
     """
     seen: dict[int, list[Result]] = {}
     for frame in line["frames"]:
         for head in frame["heads"]:
             seen.setdefault(head["track"], []).append({**head, "time": frame["time"]})
-    judged = {
-        number: [
-            head["fake_probability"]
-            for head in heads
-            if head["fake_probability"] is not None
-        ]
-        for number, heads in seen.items()
-    }
-    least = min(max(map(len, judged.values()), default=0), _LEAST_HEADS)
-    highest = math.nan
-    found = []
-    for number, heads in seen.items():
-        probability = aggregation.aggregate(judged[number], aggregate)
-        if len(judged[number]) >= least:
-            highest = float(np.fmax(highest, probability))  # Passes over NaN.
-        found.append(
-            {
-                "track": number,
-                "first_time": heads[0]["time"],
-                "last_time": heads[-1]["time"],
-                "num_heads": len(heads),
-                "fake_probability": _number(probability),
-                "verdict": calibration.verdict(probability, thresholds),
-            }
-        )
+    summaries = deciding_tracks.summarize(line["frames"])
+    reasons = deciding_tracks.set_aside(summaries, rule)
+    found = {}
+    for summary in summaries:
+        heads = seen[summary.number]
+        judged = [x["fake_probability"] for x in heads]
+        judged = [x for x in judged if x is not None]
+        probability = aggregation.aggregate(judged, aggregate)
+        found[summary.number] = {
+            "track": summary.number,
+            "first_time": heads[0]["time"],
+            "last_time": heads[-1]["time"],
+            "num_heads": summary.num_heads,
+            "fake_probability": _number(probability),
+            "verdict": calibration.verdict(probability, thresholds),
+            "size": _number(summary.size),
+            "score": _number(summary.score),
+            "matters": not reasons[summary.number],
+            "set_aside": reasons[summary.number],
+        }
+    mattering = [track for track in found.values() if track["matters"]]
+    deciding = max(mattering, key=_suspicion, default=None)
+    main = deciding_tracks.find_main_person(summaries)
     status = "no_head"
     if seen:
-        status = "head_too_small" if math.isnan(highest) else "ok"
+        status = "ok" if deciding else "head_too_small"
     return {
         **line,
         "status": status,
         "heads": [max(heads, key=_suspicion) for heads in seen.values()],
-        "tracks": found,
-        "fake_probability": _number(highest),
-        "verdict": calibration.verdict(highest, thresholds),
+        "tracks": list(found.values()),
+        "fake_probability": deciding["fake_probability"] if deciding else None,
+        "verdict": deciding["verdict"] if deciding else None,
+        "deciding_track": deciding["track"] if deciding else None,
+        "main_person": main
+        and {
+            key: found[main.number][key]
+            for key in ("track", "fake_probability", "verdict")
+        },
     }
 
 
-def _suspicion(head: Result) -> float:
-    probability = head["fake_probability"]
+def _suspicion(judged: Result) -> float:
+    probability = judged["fake_probability"]
     return -1.0 if probability is None else probability
 
 

@@ -16,6 +16,7 @@ CSV_COLUMNS = (
     *("fake_probability", "verdict"),
     # Of clips, which have a row for each track: the head is its most suspicious one.
     *("track", "first_time", "last_time", "num_heads", "track_fake_probability"),
+    "matters",
 )
 LOOKUP_COLUMNS = (
     *("nearest_real", "nearest_real_similarity"),
@@ -106,9 +107,10 @@ def csv_rows(result: Result, looked_up: bool = False) -> list[list[Any]]:
     ]
     tracks = [
         [track[key] for key in ("track", "first_time", "last_time", "num_heads")]
-        + [track["fake_probability"]]
+        # A line of an earlier version, taken from --resume, does not say it.
+        + [track["fake_probability"], track.get("matters")]
         for track in result.get("tracks", ())
-    ] or [[None] * 5] * max(len(heads), 1)
+    ] or [[None] * 6] * max(len(heads), 1)
     rows = [
         before + head + after + track
         for head, track in zip(heads or [[None] * 7], tracks, strict=True)

@@ -94,6 +94,7 @@ def test_the_clip_has_the_probability_of_its_most_suspicious_lasting_track():
     assert [x["fake_probability"] for x in lasting["heads"]] == [0.6, 0.1, 0.9]
     brief = conclude(frame((1, 0.4), (2, 0.9)))
     assert brief["fake_probability"] == 0.9, "none is longer"
+    assert (brief["deciding_track"], brief["main_person"]["track"]) == (2, 1)
     highest = conclude(frame((1, 0.4)), frame((1, 0.6)), aggregate="max")
     assert highest["fake_probability"] == 0.6
     small = conclude(frame((1, None)))
@@ -195,8 +196,9 @@ def test_the_clips_of_faceforensics_have_one_main_person_each():
         result, problem = judge(str(path))
         assert problem == "" and result["status"] == "ok"
         assert "warning" not in result and len(result["frames"]) == 8
-        longest = max(result["tracks"], key=lambda track: track["num_heads"])
-        assert longest["num_heads"] >= 6, path
+        main = result["main_person"]["track"]
+        assert result["deciding_track"] == main, path
+        assert len(heads_of(result, main)) >= 6, path
         assert {frame["shot"] for frame in result["frames"]} == {0}
         assert not math.isnan(result["fake_probability"])
         assert result["verdict"] == calibration.verdict(
