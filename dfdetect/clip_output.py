@@ -35,6 +35,8 @@ def write_copy(path: str, result: Result, target: str) -> None:
     """Writes a clip with its heads marked, as MPEG-4 without sound.
 
     Boxes and probabilities between two judged frames that are near are interpolated.
+    Behind its number it says of a track that it decides, or why it was set aside; what
+    was set aside is grey.
     The copy has a constant rate, at most 60 frames a second.
 
     Args:
@@ -49,6 +51,7 @@ def write_copy(path: str, result: Result, target: str) -> None:
     os.makedirs(folder or os.curdir, exist_ok=True)
     aside = os.path.join(_writable(folder), f".dfdetect.{os.getpid()}.tmp.mp4")
     sightings = _sightings(result)
+    roles = _roles(result)
     writer = cv2.VideoWriter()
     rate, size, written = 0.0, (0, 0), 0
     try:
@@ -64,7 +67,7 @@ def write_copy(path: str, result: Result, target: str) -> None:
             due = round(frame.time * rate) + 1 - written
             if due < 1:
                 continue
-            marked = _marked(frame, sightings)[:height, :width]
+            marked = _marked(frame, sightings, roles)[:height, :width]
             if (width, height) != size:
                 marked = cv2.resize(marked, size, interpolation=cv2.INTER_AREA)
             marked = cv2.cvtColor(marked, cv2.COLOR_RGB2BGR)
@@ -122,8 +125,9 @@ def chart(
 ) -> "matplotlib.figure.Figure":
     """The fake probability over time, a line for each track.
 
-    The most suspicious tracks are named, the others grey; cuts are dotted lines, and
-    the band of "uncertain" is shaded.
+    Ten tracks are named, those that matter before those that were set aside, and the
+    most suspicious first; the others are grey. What was set aside is dashed. Cuts are
+    dotted lines, and the band of "uncertain" is shaded.
     """
     # Here, as whoever detects in pictures has no figure to wait for.
     from matplotlib import figure
@@ -136,8 +140,10 @@ def chart(
     axes.axhline(thresholds["fake_from"], color="0.6", linewidth=0.8, zorder=1)
     by_suspicion = sorted(
         (x for x in result["tracks"] if x["fake_probability"] is not None),
-        key=lambda track: -track["fake_probability"],
+        key=lambda track: (not track.get("matters", True), -track["fake_probability"]),
     )
+    roles = _roles(result)
+    is_mattering = {x["track"]: x.get("matters", True) for x in result["tracks"]}
     named = {x["track"]: x for x in by_suspicion[:_MOST_NAMED_TRACKS]}
     for number, seen in sorted(_sightings(result).items(), key=lambda x: x[0] in named):
         times = [time for time, _, _ in seen]
@@ -147,8 +153,10 @@ def chart(
         if track:
             style = {
                 "label": f"track {number}: {track['fake_probability']:.2f} "
-                f"{track['verdict']}"
+                f"{track['verdict']}{_in_brackets(roles.get(number, ''))}"
             }
+        if not is_mattering.get(number, True):
+            style["linestyle"] = "--"
         axes.plot(times, values, marker="o", markersize=3, linewidth=1, **style)
     for before, after in zip(result["frames"], result["frames"][1:], strict=False):
         if before["shot"] != after["shot"]:
@@ -181,14 +189,36 @@ def _sightings(result: Result) -> dict[int, _Sightings]:
     return found
 
 
-def _marked(frame: video.Frame, sightings: dict[int, _Sightings]) -> np.ndarray:
-    numbers, boxes, probabilities = [], [], []
+def _roles(result: Result) -> dict[int, str]:
+    """In a few words, which track decides, and why others do not."""
+    roles = {
+        track["track"]: ", ".join(track["set_aside"])
+        for track in result["tracks"]
+        if track.get("set_aside")
+    }
+    deciding = result.get("deciding_track")
+    # Of a single track it need not be said.
+    if deciding is not None and len(result["tracks"]) > 1:
+        roles[deciding] = "decides"
+    return roles
+
+
+def _in_brackets(words: str) -> str:
+    return f" ({words})" if words else ""
+
+
+def _marked(
+    frame: video.Frame, sightings: dict[int, _Sightings], roles: dict[int, str]
+) -> np.ndarray:
+    numbers, boxes, probabilities, muted = [], [], [], []
     for number, box, probability in _shown(frame.time, sightings):
-        numbers.append(f"#{number}")
+        role = roles.get(number, "")
+        numbers.append(f"#{number} {role}".strip())
+        muted.append(role not in ("", "decides"))
         boxes.append(box)
         probabilities.append(probability)
     shown = np.array(boxes).reshape(-1, 4)
-    return report.annotate(frame.image, shown, probabilities, numbers)
+    return report.annotate(frame.image, shown, probabilities, numbers, muted)
 
 
 def _shown(

@@ -33,6 +33,7 @@ def annotate(
     boxes: np.ndarray,
     fake_probabilities: Sequence[float],
     notes: Sequence[str] = (),
+    muted: Sequence[bool] = (),
 ) -> np.ndarray:
     """Draws each head's box and fake probability.
 
@@ -41,6 +42,8 @@ def annotate(
         boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`.
         fake_probabilities: One for each box, in [0, 1]; NaN is drawn grey, as "?".
         notes: One for each box, written behind its probability; none by default.
+        muted: One for each box, whether it is drawn grey whatever its probability, and
+            below the others; none by default.
 
     Returns:
         A copy of `image` with lines and letters in proportion to its size.
@@ -57,18 +60,20 @@ def annotate(
     scale = np.array([height, width, height, width])
     last = np.array([height, width, height, width]) - 1
     # The most suspicious last, so that it is never covered.
-    for i in np.argsort(np.nan_to_num(fake_probabilities, nan=-1.0), kind="stable"):
+    order = np.nan_to_num(fake_probabilities, nan=-1.0)
+    if muted:
+        order = order - 2.0 * np.asarray(muted)
+    for i in np.argsort(order, kind="stable"):
         top, left, bottom, right = np.clip(np.round(boxes[i] * scale), 0, last).astype(
             int
         )
         probability = float(fake_probabilities[i])
-        cv2.rectangle(
-            canvas, (left, top), (right, bottom), colour(probability), thickness=line
-        )
+        ink = _GREY if muted and muted[i] else colour(probability)
+        cv2.rectangle(canvas, (left, top), (right, bottom), ink, thickness=line)
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
         if notes and notes[i]:
             text = f"{text} {notes[i]}"
-        _label(canvas, text, (left, top, right - left), colour(probability), line)
+        _label(canvas, text, (left, top, right - left), ink, line)
     return canvas
 
 

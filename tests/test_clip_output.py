@@ -62,6 +62,32 @@ def test_the_copy_plays_with_boxes_that_move(tmp_path):
     assert red[:, 0].mean() > 100 > red[:, 1].mean()
 
 
+def test_what_was_set_aside_is_grey_and_not_named_first(tmp_path):
+    path = tiny_heads.write_clip(tmp_path / "a.mp4", [tiny_heads.frame()] * 3)
+    result = result_of((0.0, 0.0, 0.1, 1), (0.0, 0.5, 1.0, 2))
+    first, second = result["tracks"]
+    first |= {"fake_probability": 0.1, "matters": True, "set_aside": []}
+    second |= {"fake_probability": 1.0, "matters": False, "set_aside": ["small"]}
+    result["deciding_track"] = 1
+    target = tmp_path / "copy.mp4"
+    clip_output.write_copy(path, result, str(target))
+    image = read(target)[0][0]
+    # Left edges of both boxes at half of their height.
+    green, grey = (image[44:60, x : x + 2].mean((0, 1)) for x in (0, 64))
+    assert green[1] > 100 > green[0]
+    assert np.ptp(grey) < 40 and grey.max() > 60, "not red"
+    figure = clip_output.chart(result, BAND)
+    labels = [x.get_text() for x in figure.axes[0].get_legend().get_texts()]
+    assert (
+        labels
+        == [
+            "track 1: 0.10 uncertain (decides)",
+            "track 2: 1.00 uncertain (small)",
+        ]
+        or labels[::-1] == labels
+    )
+
+
 def test_where_a_head_was_is_not_guessed_across_a_long_gap(tmp_path):
     path = tiny_heads.write_clip(tmp_path / "a.mp4", [tiny_heads.frame()] * 50)
     result = result_of((0.5, 0.0, 1.0, 1), (4.0, 0.5, 1.0, 2), (4.4, 0.5, 1.0, 2))

@@ -251,7 +251,9 @@ def test_a_clip_has_its_time_line_tracks_and_key_frames(tmp_path):
     page = support.Page(tmp_path / "r.html")
     assert page.all("svg", **{"aria-label": "Fake probability from 0 to 0:08.0 of "
                               "track 1 and 2"})  # fmt: skip
-    assert "1 0:00.5 0:07.5 8 90.0 % fake" in page.text
+    assert "1 0:00.5 0:07.5 8 90.0 % fake –" in page.text
+    # Of a line that does not say which track decided, nothing is said.
+    assert "decides" not in page.text and not page.all("tr", **{"class": "aside"})
     assert "2 0:00.5 0:07.5 6 20.0 % real" in page.text
     shown = page.all("img")
     assert [x["alt"] for x in shown] == [
@@ -281,6 +283,47 @@ def test_a_clip_shows_its_tracks_most_suspicious_heads(tmp_path):
     # The box of 160 x 144 px, with its margin, made small.
     assert pixels.shape == (112, 112, 3)
     assert data_of(*page.all("img", alt="Nearest known real")) == known
+
+
+def test_a_clip_tells_which_track_decides_and_which_are_set_aside(tmp_path):
+    result = support.clip_result()
+    first, second = result["tracks"]
+    first |= {"matters": False, "set_aside": ["small", "doubtful"]}
+    second |= {"matters": True, "set_aside": []}
+    main = {"track": 2, "fake_probability": 0.2, "verdict": "real"}
+    result |= {"deciding_track": 2, "main_person": main}
+    content = support.jpeg(support.drawn(360, 640))
+    frames = [(0.5 + i, content) for i in (2, 7)]
+    with support.report(tmp_path / "r.html") as report:
+        report.add_clip(result, frames)
+    page = support.Page(tmp_path / "r.html")
+    assert "Track 2 decides; 1 track set aside. The main person is the same." in (
+        page.text
+    )
+    why = "set aside: small beside the main person, the detector doubts it"
+    assert f"90.0 % fake {why}" in page.text
+    assert "20.0 % real decides" in page.text
+    assert "detector 0.90 · 160 × 144 px · set aside: small" in page.text
+    assert len(page.all("tr", **{"class": "aside"})) == 1
+    # Over each key frame the box of track 1 is faint.
+    assert [x["class"] for x in page.all("g")] == [
+        *("fake aside", "real"),
+        *("fake aside", "none"),
+    ]
+    result["main_person"] = {"track": 1, "fake_probability": 0.9, "verdict": "fake"}
+    page = written(tmp_path / "r.html", result)
+    assert "The main person is track 1: 90.0 % fake" in page.text
+
+
+def test_what_is_set_aside_is_shown_last():
+    result = support.clip_result()
+    result["frames"] = [{"time": 1.0 * i, "heads": []} for i in range(40)]
+    result["heads"] = [
+        {"time": 1.0 * i, "fake_probability": i / 40, "track": i} for i in range(40)
+    ]
+    # The two most suspicious.
+    result["tracks"] = [{"track": i, "matters": i < 38} for i in range(40)]
+    assert pictures.key_times(result) == [1.0 * i for i in range(26, 38)]
 
 
 def test_key_times_are_few_and_hold_the_most_suspicious():
@@ -336,6 +379,7 @@ def test_about_tells_thresholds_words_and_command():
     described = tiny_pipeline.build().manifest
     told = about.html(described, BAND, ["detect", "my file.jpg", "--explain"], True)
     assert "dfdetect detect &#x27;my file.jpg&#x27; --explain" in told
+    assert "less than 25 % of the judged frames" in told
     for words in ("0.3", "0.7", "heat map", "uncertain", "no verdict (null)", "2: the"):
         assert words in told
     assert "set by" in told and "model&#x27;s own are 0.5 and 0.5" in told

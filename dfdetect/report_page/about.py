@@ -9,7 +9,14 @@ from typing import Any
 
 import markdown
 
-from dfdetect import calibration, document, images, manifest, model_directory
+from dfdetect import (
+    calibration,
+    deciding_tracks,
+    document,
+    images,
+    manifest,
+    model_directory,
+)
 from dfdetect.retrieval import familiarity
 
 _CARD = "MODEL_CARD.md"
@@ -91,7 +98,7 @@ def _words(
     terms = {
         "fake probability": "Of a head: how likely it is a deepfake, for sets in which "
         "half of the heads are. Of a picture: that of its most suspicious head; of a "
-        "clip: that of its most suspicious track.",
+        "clip: that of its most suspicious track of those that matter.",
         "box": "Where a head is; its number is that in the list. Green is real, red "
         "fake, dashed yellow uncertain, dotted grey not judged.",
         "detector": "How sure the detector is of a head, from 0 to 1.",
@@ -99,6 +106,8 @@ def _words(
         "would be enlarged to a blur, which looks like a forgery.",
         "track": "One person's head along the time of a clip. The table counts tracks "
         "of a clip, and heads of a picture.",
+        "set aside": _set_aside(deciding_tracks.DEFAULT_RULE),
+        "main person": "The most prominent track of a clip: largest times longest.",
     }
     if given_crops:
         terms["given crop"] = (
@@ -127,6 +136,16 @@ def _words(
         document.Table(["Status", "Meaning"], _rows(_STATUSES)),
         document.Table(["Word", "Meaning"], _rows(terms)),
     ]
+
+
+def _set_aside(rule: deciding_tracks.Rule) -> str:
+    return (
+        "A track that does not decide, as it may be a thing in the background: seen in "
+        f"less than {100 * rule.share:.0f} % of the judged frames of its shot, of less "
+        f"than {100 * rule.size:.0f} % of the size of the main person of the shot, or "
+        f"with less than {100 * rule.score:.0f} % of the detector's score of the main "
+        "person of the clip. Its box is faint."
+    )
 
 
 def _calibration(

@@ -1,6 +1,6 @@
 """The list of a file's heads in a report: crop, heat map, and what is like it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dfdetect import calibration, labels
@@ -20,13 +20,17 @@ def listed(
         pictures: Of heads, by their place in the result.
         thresholds: See `calibration.verdict`.
     """
+    reasons = {x["track"]: x.get("set_aside") for x in result.get("tracks", ())}
     found = list(enumerate(result["heads"]))
     judged = [(i, head) for i, head in found if head["fake_probability"] is not None]
     parts = []
     if judged:
         parts.append('<ol class="heads">')
         parts += [
-            _item(i, head, result, pictures.get(i, Head()), thresholds)
+            _item(
+                *(i, head, result, pictures.get(i, Head()), thresholds),
+                reasons.get(head.get("track")) or (),
+            )
             for i, head in judged
         ]
         parts.append("</ol>")
@@ -53,12 +57,14 @@ def _item(
     result: Mapping[str, Any],
     shown: Head,
     thresholds: calibration.Thresholds,
+    set_aside: Sequence[str],
 ) -> str:
     name = f"Head {i + 1}"
     if "track" in head:
         name = f"Track {head['track']:d} at {wording.clock(head['time'])}"
     probability = head["fake_probability"]
     tag = wording.tag(marks.verdict(probability, thresholds))
+    aside = f" · set aside: {wording.set_aside(set_aside)}" if set_aside else ""
     images = "".join(
         f"<figure>{wording.image(content, f'{name}, {about}')}"
         f"<figcaption>{about}</figcaption></figure>"
@@ -73,7 +79,7 @@ def _item(
     return (
         f"<li><p><b>{name}</b> {tag}</p>"
         f'<p class="small">fake probability {wording.percent(probability)} · '
-        f"{_score(head)} · {_size(head, result)}{_familiar(head)}</p>"
+        f"{_score(head)} · {_size(head, result)}{_familiar(head)}{aside}</p>"
         + (f'<div class="crops">{images}</div>' if images else "")
         + "</li>"
     )

@@ -22,6 +22,7 @@ def shot(
     found: Sequence[Mapping],
     names: Sequence[str],
     thresholds: calibration.Thresholds,
+    muted: Sequence[bool] = (),
 ) -> str:
     """A picture with the boxes of its heads over it.
 
@@ -31,6 +32,7 @@ def shot(
         found: See `over`.
         names: See `over`.
         thresholds: See `calibration.verdict`.
+        muted: See `over`.
     """
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     assert pixels is not None  # It was encoded here.
@@ -38,12 +40,15 @@ def shot(
     size = f'width="{width}" height="{height}"'
     return (
         f'<figure class="shot">{wording.image(content, description, size)}'
-        f"{over(found, names, thresholds)}</figure>"
+        f"{over(found, names, thresholds, muted)}</figure>"
     )
 
 
 def over(
-    heads: Sequence[Mapping], names: Sequence[str], thresholds: calibration.Thresholds
+    heads: Sequence[Mapping],
+    names: Sequence[str],
+    thresholds: calibration.Thresholds,
+    muted: Sequence[bool] = (),
 ) -> str:
     """The boxes of heads, each with its name and fake probability.
 
@@ -51,11 +56,13 @@ def over(
         heads: Each with `box` and `fake_probability`, or None.
         names: Of each, such as its number; not escaped yet.
         thresholds: See `calibration.verdict`.
+        muted: Of each, whether it is drawn faint, below the others; none by default.
     """
     drawn = []
     # The most suspicious last, so that it is never covered.
-    for head, name in sorted(
-        zip(heads, names, strict=True), key=lambda x: x[0]["fake_probability"] or -1
+    for head, name, is_muted in sorted(
+        zip(heads, names, muted or [False] * len(heads), strict=True),
+        key=lambda x: (not x[2], x[0]["fake_probability"] or -1),
     ):
         top, left, bottom, right = (min(max(x, 0.0), 1.0) for x in head["box"])
         probability = head["fake_probability"]
@@ -63,8 +70,11 @@ def over(
         anchor, x = ("end", right) if left > _AT_RIGHT else ("start", left)
         shift = "1.1em" if top < _AT_TOP else "-.35em"
         place = _rectangle(left, top, right - left, bottom - top)
+        kind = wording.kind(verdict(probability, thresholds))
+        if is_muted:
+            kind += " aside"
         drawn.append(
-            f'<g class="{wording.kind(verdict(probability, thresholds))}">'
+            f'<g class="{kind}">'
             f'<rect class="ground" {place}/><rect class="line" {place}/>'
             f'<text x="{100 * x:.2f}%" y="{100 * top:.2f}%" dy="{shift}" '
             f'text-anchor="{anchor}">{wording.text(f"{name}: {label}".strip(": "))}'

@@ -86,9 +86,10 @@ class Report:
             result: The result line. Of a video it has `frames`, each with `time` in
                 seconds and `heads` with `box`, `score`, `fake_probability` and
                 `track`; `tracks`, each with `track`, `first_time`, `last_time`,
-                `num_heads`, `fake_probability` and maybe `verdict`; `heads`, the most
-                suspicious one of each track with `track` and `time`; and maybe
-                `duration` and `warning`.
+                `num_heads`, `fake_probability` and maybe `verdict`, `matters` and
+                `set_aside`; `heads`, the most suspicious one of each track with `track`
+                and `time`; and maybe `duration`, `warning`, `deciding_track` and
+                `main_person`.
             shown: What is shown of it; key frames are made small here.
             problem: Why there is no answer, or "".
         """
@@ -148,6 +149,7 @@ class Report:
             most,
             self._explainer,
             self._thumbnails,
+            pictures.set_aside(result),
         )
         self.add(result, pictures.Pictures(heads=heads, key_frames=frames), problem)
 

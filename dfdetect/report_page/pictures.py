@@ -5,7 +5,7 @@ which base64 makes 91 MB, so that a page of 1,000 files stays below 100 MB.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -127,14 +127,16 @@ def of_image(
 def key_times(result: Mapping) -> list[float]:
     """Of which frames of a clip a report shall show pictures, by their seconds.
 
-    At most 12: those of the most suspicious head of each track, the most suspicious
-    tracks first, and then others in even steps.
+    At most 12: those of the most suspicious head of each track, first the tracks that
+    matter, the most suspicious before others; and then more in even steps.
 
     Args:
         result: Of a video; see `page.Report.add`.
     """
+    aside = set_aside(result)
     suspicious = sorted(
-        result["heads"], key=lambda head: -(head["fake_probability"] or 0)
+        result["heads"],
+        key=lambda head: (head.get("track") in aside, -(head["fake_probability"] or 0)),
     )
     times = list(dict.fromkeys(head["time"] for head in suspicious))[:_FRAMES]
     others = [x["time"] for x in result["frames"] if x["time"] not in times]
@@ -144,6 +146,11 @@ def key_times(result: Mapping) -> list[float]:
     return sorted(times + [others[int(place)] for place in places])
 
 
+def set_aside(result: Mapping) -> set[int]:
+    """The numbers of a clip's tracks that do not matter; none of earlier lines."""
+    return {x["track"] for x in result["tracks"] if not x.get("matters", True)}
+
+
 def of_tracks(
     heads: Sequence[Mapping],
     frames: Sequence[tuple[float, bytes]],
@@ -151,6 +158,7 @@ def of_tracks(
     most_bytes: int,
     explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
+    aside: Collection[int] = (),
 ) -> dict[int, Head]:
     """The most suspicious head of each track of a clip, while there is room.
 
@@ -159,12 +167,16 @@ def of_tracks(
         frames: Seconds and a JPEG of any size; a head without its frame has no crop.
         margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
         most_bytes: Of all together.
-        explainer: What makes the heat maps of the four most suspicious, or None.
+        explainer: What makes the heat maps of the first four, or None.
         thumbnails: JPEGs of the known pictures, by the id of their entry.
+        aside: Numbers of tracks that come after all others.
     """
     shown: dict[int, Head] = {}
     judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
-    for i in sorted(judged, key=lambda i: -heads[i]["fake_probability"]):
+    for i in sorted(
+        judged,
+        key=lambda i: (heads[i].get("track") in aside, -heads[i]["fake_probability"]),
+    ):
         explained = explainer if len(shown) < _EXPLAINED_TRACKS else None
         head = Head()
         for time, content in frames:

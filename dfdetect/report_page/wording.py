@@ -5,6 +5,7 @@ Nothing from outside is written into a page but escaped, or as a number.
 
 import base64
 import html
+from collections.abc import Sequence
 
 from dfdetect import calibration, labels
 
@@ -49,6 +50,19 @@ def clock(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """A number of things."""
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+_SET_ASIDE = {
+    "brief": "seen in too few frames",
+    "small": "small beside the main person",
+    "doubtful": "the detector doubts it",
+    "unjudged": "too small to be judged",
+}
+
+
+def set_aside(reasons: Sequence[str]) -> str:
+    """Why a track of a clip does not decide, in words."""
+    return ", ".join(text(_SET_ASIDE.get(reason, reason)) for reason in reasons)
 
 
 def kind(verdict: str | None) -> str:
