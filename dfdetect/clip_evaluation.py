@@ -130,8 +130,11 @@ def measure(
 
     Returns:
         `aggregate`; `metrics`, see `classification_protocol.measure`, of the clips that
-        have a probability; `num_clips`, and of those without one `unanswered`, by
-        status; `by_aggregate`, the `metrics` of each of `aggregation.METHODS`.
+        have a probability, that of the deciding track; `num_clips`, and of those
+        without one `unanswered`, by status; `by_aggregate`, the `metrics` of each of
+        `aggregation.METHODS`; `main_person`, with `metrics` and `by_aggregate` of the
+        main persons' probabilities instead, and `num_deciding`, the clips in which the
+        main person decides.
     """
     answered = [x["fake_probability"] is not None for x in lines]
     unanswered: dict[str, int] = {}
@@ -140,19 +143,33 @@ def measure(
             unanswered[line["status"]] = unanswered.get(line["status"], 0) + 1
     kept = [clip for clip, there in zip(clips, answered, strict=True) if there]
     judged = [line for line, there in zip(lines, answered, strict=True) if there]
-    by_aggregate = {}
+    by_aggregate, of_main_person = {}, {}
     for method in aggregation.METHODS:
         concluded = [clip_findings.conclude(x, method, thresholds) for x in judged]
-        probabilities = [line["fake_probability"] for line in concluded]
-        by_aggregate[method] = classification_protocol.measure(
-            _predictions(kept, np.array(probabilities, np.float64)), num_resamples
+        deciding = [line["fake_probability"] for line in concluded]
+        # Where a track decides the main person was judged, too.
+        main = [line["main_person"]["fake_probability"] for line in concluded]
+        by_aggregate[method], of_main_person[method] = (
+            classification_protocol.measure(
+                _predictions(kept, np.array(probabilities, np.float64)), num_resamples
+            )
+            for probabilities in (deciding, main)
         )
+    concluded = [clip_findings.conclude(x, aggregate, thresholds) for x in judged]
     return {
         "aggregate": aggregate,
         "num_clips": len(clips),
         "unanswered": unanswered,
         "metrics": by_aggregate[aggregate],
         "by_aggregate": by_aggregate,
+        "main_person": {
+            "num_deciding": sum(
+                line["main_person"]["track"] == line["deciding_track"]
+                for line in concluded
+            ),
+            "metrics": of_main_person[aggregate],
+            "by_aggregate": of_main_person,
+        },
     }
 
 
@@ -164,12 +181,16 @@ def write(
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(
         ["path", "label", "fake_probability", "verdict", "status", "num_tracks"]
-        + ["group"]
+        + ["group", "deciding_track", "main_track", "main_fake_probability"]
     )
     for clip, line in zip(clips, lines, strict=True):
         said = [line[key] for key in ("fake_probability", "verdict", "status")]
         name = labels.NAMES[clip.label]
-        rows.writerow([clip.name, name, *said, len(line["tracks"]), clip.group])
+        main = line["main_person"] or {}
+        rows.writerow(
+            [clip.name, name, *said, len(line["tracks"]), clip.group]
+            + [line["deciding_track"], main.get("track"), main.get("fake_probability")]
+        )
     files.write(os.path.join(folder, "predictions.csv"), text.getvalue().encode())
     content = "".join(f"{json.dumps(line)}\n" for line in lines)
     files.write(os.path.join(folder, "results.jsonl"), content.encode())

@@ -8,8 +8,10 @@ BAND = {"real_below": 0.3, "fake_from": 0.7}
 def head(track, side, probability, score=0.9):
     box = [0.0, 0.0, side, side]
     return {
-        **{"box": box, "score": score},
-        **{"fake_probability": probability, "track": track},
+        "box": box,
+        "score": score,
+        "fake_probability": probability,
+        "track": track,
     }
 
 
@@ -33,8 +35,9 @@ def test_a_thing_in_the_background_of_every_frame_does_not_decide():
     assert (line["fake_probability"], line["verdict"]) == (0.2, "real")
     assert line["deciding_track"] == 1
     assert line["main_person"] == {
-        **{"track": 1, "fake_probability": 0.2},
-        **{"verdict": "real"},
+        "track": 1,
+        "fake_probability": 0.2,
+        "verdict": "real",
     }
     # It is told all the same.
     assert [x["fake_probability"] for x in line["tracks"]] == [0.2, 0.99]
