@@ -62,7 +62,7 @@ def test_the_copy_plays_with_boxes_that_move(tmp_path):
     assert red[:, 0].mean() > 100 > red[:, 1].mean()
 
 
-def test_what_was_set_aside_is_grey_and_not_named_first(tmp_path):
+def test_what_was_set_aside_is_grey_and_says_why(tmp_path):
     path = tiny_heads.write_clip(tmp_path / "a.mp4", [tiny_heads.frame()] * 3)
     result = result_of((0.0, 0.0, 0.1, 1), (0.0, 0.5, 1.0, 2))
     first, second = result["tracks"]
@@ -78,14 +78,12 @@ def test_what_was_set_aside_is_grey_and_not_named_first(tmp_path):
     assert np.ptp(grey) < 40 and grey.max() > 60, "not red"
     figure = clip_output.chart(result, BAND)
     labels = [x.get_text() for x in figure.axes[0].get_legend().get_texts()]
-    assert (
-        labels
-        == [
-            "track 1: 0.10 uncertain (decides)",
-            "track 2: 1.00 uncertain (small)",
-        ]
-        or labels[::-1] == labels
-    )
+    assert labels == [
+        "track 1: 0.10 uncertain (decides)",
+        "track 2: 1.00 uncertain (small)",
+    ]
+    curves = [x for x in figure.axes[0].lines if x.get_label().startswith("track")]
+    assert [x.get_linestyle() for x in curves] == ["-", "--"]
 
 
 def test_where_a_head_was_is_not_guessed_across_a_long_gap(tmp_path):
