@@ -166,7 +166,7 @@ def _paste(
     matrix = np.array([[scale, 0, shift[1]], [0, scale, shift[0]]])
     placed = cv2.warpAffine(portrait.image, matrix, (_WIDTH, _HEIGHT))
     extent = np.array([bottom - top, right - left]) * scale
-    mask = np.zeros((_HEIGHT, _WIDTH), np.float32)
+    mask: np.ndarray = np.zeros((_HEIGHT, _WIDTH), np.float32)
     height, width = (int(round(x)) for x in extent * _CUT / 2)
     y, x = (int(round(value)) for value in center)
     if part.still or part.framed:

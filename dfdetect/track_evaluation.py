@@ -3,6 +3,7 @@
 import collections
 import csv
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,6 +34,11 @@ class Case:
     name: str
     line: Mapping[str, Any]
     truths: Mapping[int, Sequence[Truth]]
+
+    @functools.cached_property
+    def parts(self) -> dict[int, Truth | None]:
+        """See `assign_parts`; made once for all rules."""
+        return assign_parts(self)
 
 
 def read_heads(path: str) -> dict[str, dict[int, list[Truth]]]:
@@ -77,23 +83,34 @@ def assign_parts(case: Case) -> dict[int, Truth | None]:
     votes: dict[int, list[int]] = {}
     parts: dict[int, Truth] = {}
     for frame in case.line["frames"]:
-        nearest = known[np.abs(known - frame["index"]).argmin()] if len(known) else None
-        present = case.truths[nearest] if nearest is not None else ()
-        for head in frame["heads"]:
+        present: Sequence[Truth] = ()
+        if len(known):
+            present = case.truths[known[np.abs(known - frame["index"]).argmin()]]
+        found = _match(frame["heads"], present)
+        for head, truth in zip(frame["heads"], found, strict=True):
             part = -1
-            if present:
-                truth_boxes = np.array([truth.box for truth in present], np.float32)
-                head_box = np.array([head["box"]], np.float32)
-                overlap = np.asarray(box_format.iou(head_box, truth_boxes))[0]
-                if overlap.max() >= _LEAST_IOU:
-                    truth = present[int(overlap.argmax())]
-                    part = truth.part
-                    parts[part] = truth
+            if truth:
+                part = truth.part
+                parts[part] = truth
             votes.setdefault(head["track"], []).append(part)
     return {
         number: parts.get(collections.Counter(numbers).most_common(1)[0][0])
         for number, numbers in votes.items()
     }
+
+
+def _match(
+    heads: Sequence[Mapping[str, Any]], present: Sequence[Truth]
+) -> list[Truth | None]:
+    """For each head of a frame the truth that it overlaps most, if enough."""
+    if not heads or not present:
+        return [None] * len(heads)
+    head_boxes = np.array([head["box"] for head in heads], np.float64)
+    truth_boxes = np.array([truth.box for truth in present], np.float64)
+    overlaps = np.asarray(box_format.iou(head_boxes, truth_boxes))
+    return [
+        present[row.argmax()] if row.max() >= _LEAST_IOU else None for row in overlaps
+    ]
 
 
 def measure(
@@ -129,7 +146,7 @@ def describe_tracks(case: Case, rule: deciding_tracks.Rule) -> list[dict[str, An
     if main is None:
         return []
     reasons = deciding_tracks.set_aside(summaries, rule)
-    parts = assign_parts(case)
+    parts = case.parts
     rows = []
     for track in summaries:
         truth = parts[track.number]
@@ -151,7 +168,7 @@ def describe_tracks(case: Case, rule: deciding_tracks.Rule) -> list[dict[str, An
 def _count(case: Case, rule: deciding_tracks.Rule) -> dict[str, int]:
     summaries = deciding_tracks.summarize(case.line["frames"])
     reasons = deciding_tracks.set_aside(summaries, rule)
-    parts = assign_parts(case)
+    parts = case.parts
     main = deciding_tracks.find_main_person(summaries)
     judged, deciding = set(), set()
     other_may_decide = False
