@@ -33,7 +33,7 @@ class Rule:
 
     share: float = 0.25
     size: float = 0.4
-    score: float = 0.7
+    score: float = 0.75
 
 
 DEFAULT_RULE = Rule()

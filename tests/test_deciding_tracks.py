@@ -58,8 +58,8 @@ def test_a_track_matters_from_a_quarter_of_the_frames_on(num_frames, reasons):
 
 
 def test_what_the_detector_doubts_does_not_decide():
-    # .62 of .9 is less than .7 of it, .64 is more.
-    for score, reasons in ((0.62, ["doubtful"]), (0.64, [])):
+    # .67 of .9 is less than .75 of it, .68 is more.
+    for score, reasons in ((0.67, ["doubtful"]), (0.68, [])):
         line = conclude(*[[head(1, 0.4, 0.2), head(2, 0.4, 0.8, score)]] * 4)
         assert aside(line) == {1: [], 2: reasons}
 

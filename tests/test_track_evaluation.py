@@ -122,8 +122,8 @@ def test_the_script_measures_clips_and_scenes(tmp_path, run_script):
         *(f"--graph={tmp_path / 'graph' / '1'}", "--scores=.5,.9"),
         f"--output={tmp_path / 'tracks.json'}",
     )
-    assert "| 0.25 | 0.4 | 0.7 | clips | 1 | 1 | 1 | 0 | 1 | 1 |" in done.stdout
+    assert "| 0.25 | 0.4 | 0.75 | clips | 1 | 1 | 1 | 0 | 1 | 1 |" in done.stdout
     figures = json.loads((tmp_path / "tracks.json").read_text())
-    assert [rule["score"] for rule in figures["rules"]] == [0.7, 0.0, 0.5, 0.9]
+    assert [rule["score"] for rule in figures["rules"]] == [0.75, 0.0, 0.5, 0.9]
     assert figures["rules"][0]["counts"]["all"]["clips"] == 8
     assert figures["tracks"][0]["clip"] == "a.mp4"

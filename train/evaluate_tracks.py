@@ -50,7 +50,7 @@ _GRAPH = flags.DEFINE_string(
 _FRAMES = flags.DEFINE_integer("frames", 32, "Judged of each clip.", lower_bound=1)
 _SHARES = flags.DEFINE_list("shares", [".25"], "Rules to measure: least shares.")
 _SIZES = flags.DEFINE_list("sizes", [".4"], "Rules to measure: least sizes.")
-_SCORES = flags.DEFINE_list("scores", [".7"], "Rules to measure: least scores.")
+_SCORES = flags.DEFINE_list("scores", [".75"], "Rules to measure: least scores.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for figures and all tracks.")
 
 # What YuNet calls a face is one from this score on.
