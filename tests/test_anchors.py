@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors
+from dfdetect import anchors, boxes
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,28 @@ def test_padding_and_nothing_encode_to_finite_values():
     grid = anchors.Anchors(128).boxes
     assert np.isfinite(anchors.encode(np.zeros((1, 4)), grid[:1])).all()
     assert anchors.encode(np.zeros((0, 4)), grid[:0]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "anchor_scale, image_size, least",
+    [
+        (2.0, 384, 1 / 20),
+        (2.0, 512, 1 / 20),
+        (3.0, 384, 1 / 10),
+        (3.0, 512, 1 / 20),
+        (4.0, 384, 1 / 10),
+        (4.0, 512, 1 / 10),
+    ],
+)
+def test_anchors_reach_heads_of_every_size(anchor_scale, image_size, least):
+    # From `least` of the side to all of the image an anchor overlaps each head by half;
+    # smaller ones, down to a sixtieth, take the anchor that they overlap most.
+    grid = anchors.Anchors(image_size, anchor_scale).boxes
+    random = np.random.default_rng(0)
+    for share in (1 / 60, 1 / 30, 1 / 20, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.3):
+        near, far = min(share / 2, 0.5), max(1 - share / 2, 0.5)
+        centers = random.uniform(near, far, (12, 2))
+        half = np.array([share, 0.8 * share]) / 2
+        heads = np.clip(np.concatenate([centers - half, centers + half], 1), 0, 1)
+        best = np.array(boxes.iou(np.float32(heads), grid)).max(1)
+        assert best.min() >= (0.5 if share >= least else 0.02), share

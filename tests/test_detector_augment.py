@@ -119,7 +119,7 @@ def test_images_stand_anywhere_on_grounds_of_four_kinds():
             image, boxes, 100, tf.constant([0, index])
         )
         assert canvas.shape == (100, 100, 3)
-        top, left = (moved[0, :2] - boxes[0, :2]).numpy().astype(int)
+        top, left = np.round(moved[0, :2] - boxes[0, :2]).astype(int)
         inside = canvas[top : top + 60, left : left + 90]
         np.testing.assert_allclose(inside, image, atol=0.01)
         assert 0 <= top <= 40 and 0 <= left <= 10

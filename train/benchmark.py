@@ -5,8 +5,12 @@
 Prints a table: images per second of the loop, the share of its time that it waits for
 input, and how much longer one of its steps takes than a bare `train_step` in a Python
 loop on a batch that lies ready (the wait for input is not counted).
+
+`--models=detector_input` prints another one: what the detector's input gives by itself,
+beside images that are only decoded and padded, in turns with them.
 """
 
+import dataclasses
 import functools
 import statistics
 import tempfile
@@ -18,9 +22,11 @@ import tensorflow as tf
 from absl import flags
 
 from dfdetect import (
+    anchors,
     classifier_data,
     data,
     detector_data,
+    images,
     objectives,
     script,
     train_step,
@@ -34,7 +40,10 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
 )
 _MODELS = flags.DEFINE_multi_enum(
-    "models", ["classifier", "detector"], ["classifier", "detector"], "What to train."
+    "models",
+    ["classifier", "detector"],
+    ["classifier", "detector", "detector_input"],
+    "What to train, or detector_input for the detector's input alone.",
 )
 _PRECISIONS = flags.DEFINE_multi_enum(
     "precisions",
@@ -42,8 +51,16 @@ _PRECISIONS = flags.DEFINE_multi_enum(
     ["float32", "mixed_bfloat16", "mixed_float16"],
     "Number formats to train in.",
 )
+_AUGMENTATIONS = flags.DEFINE_multi_enum(
+    "augmentations",
+    ["light", "ordinary"],
+    detector_data.AUGMENTATIONS,
+    "Of --models=detector_input.",
+)
 _FACES = flags.DEFINE_string("faces", "labeled_faces", "Data set of the classifier.")
-_HEADS = flags.DEFINE_string("heads", "hollywood_heads", "Data set of the detector.")
+_HEADS = flags.DEFINE_list(
+    "heads", ["hollywood_heads"], "Data sets of the detector, by commas."
+)
 _CROP_SIZE = flags.DEFINE_integer("crop_size", 299, "Input of the classifier, px.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 512, "Input of the detector, px.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures a step.", lower_bound=1)
@@ -53,9 +70,14 @@ Parts = tuple[Callable[[], keras.Model], train_step.LossFunction, Batches]
 
 
 def main(argv: list[str]) -> None:
+    models = [name for name in _MODELS.value if name != "detector_input"]
+    if len(models) < len(_MODELS.value):
+        _print_input_speeds()
+    if not models:
+        return
     print("| model | precision | images/s | waits for input | loop over bare step |")
     print("|---|---|---|---|---|")
-    for name in _MODELS.value:
+    for name in models:
         for precision in _PRECISIONS.value:
             keras.mixed_precision.set_global_policy(precision)
             parts = _classifier() if name == "classifier" else _detector()
@@ -81,17 +103,64 @@ def _classifier() -> Parts:
 
 def _detector() -> Parts:
     build = functools.partial(efficientdet.EfficientDet, 0, 1, _IMAGE_SIZE.value)
-    batches = detector_data.training(
-        [data.open_builder(_DATA_DIR.value, _HEADS.value)],
+    batches = _detector_batches("light", (0.5, 2.0))
+    loss = functools.partial(objectives.detection, batch_size=_BATCH_SIZE.value)
+    return build, loss, batches
+
+
+def _detector_batches(augmentation: str, scales: tuple[float, float]) -> Batches:
+    return detector_data.training(
+        [data.open_builder(_DATA_DIR.value, name) for name in _HEADS.value],
         "train",
-        build().anchors,
+        anchors.Anchors(_IMAGE_SIZE.value),
         _IMAGE_SIZE.value,
         _BATCH_SIZE.value,
         seed=0,
-        scales=(0.5, 2.0),
+        scales=scales,
+        augmentation=augmentation,
     )
-    loss = functools.partial(objectives.detection, batch_size=_BATCH_SIZE.value)
-    return build, loss, batches
+
+
+def _print_input_speeds() -> None:
+    """Prints images per second of the detector's input, and of decoding and padding."""
+    kinds = {
+        name: _detector_batches(name, (0.25, 1.3)) for name in _AUGMENTATIONS.value
+    }
+    plain = dataclasses.replace(next(iter(kinds.values())), prepare=_decode_and_pad)
+    streams = {
+        name: iter(batches.from_step(0))
+        for name, batches in (("decode and pad", plain), *kinds.items())
+    }
+    for stream in streams.values():
+        for _ in range(4):  # Those that lie ready, and the first of a stream.
+            next(stream)
+    seconds, cpu_seconds = dict.fromkeys(streams, 0.0), dict.fromkeys(streams, 0.0)
+    for _ in range(_STEPS.value):  # In turns: the machine may be busy now and then.
+        for name, stream in streams.items():
+            # What is made beforehand, while another stream is measured, is not counted.
+            cpu_since = time.process_time()
+            for _ in range(3):
+                next(stream)
+            since = time.perf_counter()
+            for _ in range(4):
+                next(stream)
+            seconds[name] += time.perf_counter() - since
+            cpu_seconds[name] += time.process_time() - cpu_since
+    num_images = _STEPS.value * _BATCH_SIZE.value
+    speeds = {name: 4 * num_images / took for name, took in seconds.items()}
+    print("| detector input | images/s | of decode and pad | CPU ms an image |")
+    print("|---|---|---|---|")
+    for name, speed in speeds.items():
+        share = speed / speeds["decode and pad"]
+        cost = 1000 * cpu_seconds[name] / (7 * num_images)
+        print(f"| {name} | {speed:.1f} | {share:.2f} | {cost:.1f} |", flush=True)
+
+
+def _decode_and_pad(seed: tf.Tensor, example: dict, *_: dict) -> tf.Tensor:
+    """The least that any input does, without a resize."""
+    size = _IMAGE_SIZE.value
+    image = images.decode_image(example["image"])[:size, :size]
+    return images.pad_to_square(image, size)
 
 
 def _measure(
