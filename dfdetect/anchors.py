@@ -67,9 +67,14 @@ class Anchors:
         """Anchors at each place of a feature map."""
         return self.num_octaves * len(self.aspect_ratios)
 
+    @property
+    def sides(self) -> list[int]:
+        """Places along either side of the feature maps, of `levels`."""
+        return [-(-self.image_size // 2**level) for level in self.levels]
+
     def _level_boxes(self, level: int) -> np.ndarray:
         """Returns `[num, 4]` corners in pixels; they may lie outside the image."""
-        side = -(-self.image_size // 2**level)
+        side = self.sides[level - self.min_level]
         stride = self.image_size / side
         halves = []
         for octave in range(self.num_octaves):

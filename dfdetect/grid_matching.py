@@ -32,7 +32,7 @@ class GridMatcher:
 
     def __init__(self, grid: anchors.Anchors) -> None:
         shapes = grid.num_per_location
-        sides = np.array([grid.image_size // 2**level for level in grid.levels])
+        sides = np.array(grid.sides)
         firsts = np.cumsum([0, *sides**2 * shapes])[:-1]
         # Of each shape on each level: [L] -> [L * K].
         places = (firsts[:, None] + np.arange(shapes)).reshape(-1)

@@ -133,7 +133,9 @@ def test_in_tf_data_and_vectorized_map_as_eagerly():
             np.testing.assert_allclose(result, wanted, atol=1e-6)
 
 
-@pytest.mark.parametrize("size, scale", [(128, 2.0), (256, 3.0), (384, 4.0)])
+@pytest.mark.parametrize(
+    "size, scale", [(128, 2.0), (320, 3.0), (448, 3.0), (384, 4.0)]
+)
 def test_windows_of_the_grids_lose_nothing(size, scale):
     grid = anchors.Anchors(size, scale)
     random = np.random.default_rng(size)
