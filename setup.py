@@ -26,6 +26,11 @@ _CORE = [
     # Needs libGL; a server without it takes opencv-python-headless instead, which
     # serve/quickstart.sh sees to.
     "opencv-python",
+    # Reads clips. Not OpenCV: 4.13, 4.14 and 5.0 return memory that was never written
+    # for interlaced frames, older ones read no AV1, or want an older numpy (4.12), and
+    # none knows codec names and pixel aspect. 19 takes other arguments; Python 3.10 has
+    # wheels of 17 alone.
+    "av>=17,<19",
     # scann's and OpenCV's wheels are built for the second ABI.
     "numpy>=2",
     "tensorboard",

@@ -14,6 +14,7 @@ import tensorflow as tf
 from dfdetect import (
     aggregation,
     calibration,
+    clip_decoding,
     deciding_tracks,
     images,
     tracks,
@@ -96,8 +97,8 @@ class ClipJudge:
             reader = video.Reader(path, self._sampling)
         except OSError as error:
             return self._line(path, "unreadable"), error.strerror or str(error)
-        except ValueError:
-            return self._line(path, "unreadable"), "no clip that can be decoded"
+        except clip_decoding.UnreadableClipError as error:
+            return self._line(path, "unreadable"), error.reason
         width, height = reader.size
         if width * height > images.MAX_PIXELS:
             problem = f"more than {images.MAX_PIXELS // 10**6} megapixels"

@@ -28,6 +28,8 @@ _NAMED_CLIP_SUFFIXES = (*CLIP_SUFFIXES, ".ts")
 # or a disk image, and would fill the memory.
 MAX_BYTES = 512 * 2**20
 
+MAX_PIXELS = 64_000_000  # Of an image, or of a frame of a clip.
+
 _BLOCK = 2**20  # Bytes.
 
 

@@ -9,12 +9,12 @@ as the differences between two decoders or two ways to resize.
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect import headers, jpegs, orientation
+from dfdetect import files, headers, jpegs, orientation
 
 OK, NO_HEAD, UNREADABLE, TOO_LARGE, HEAD_TOO_SMALL = range(5)
 STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
 
-MAX_PIXELS = 64_000_000
+MAX_PIXELS = files.MAX_PIXELS
 MEAN_PIXEL = (123.675, 116.28, 103.53)  # Of ImageNet; zero after normalisation.
 
 # A head that is enlarged more than that to fill a crop is too blurred to be judged, or

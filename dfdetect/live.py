@@ -1,5 +1,6 @@
 """Judges a camera or a stream as its frames come."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -83,9 +84,9 @@ def _of_camera(number: int, every: float) -> Iterator[video.Frame]:
         counted, start, index = shots.Shots(), time.monotonic(), 0
         try:
             while _grab_newest(capture):
-                decoded, image = capture.retrieve()
+                image = _retrieve(capture)
                 moment = time.monotonic() - start
-                if decoded:
+                if image is not None:
                     shot = counted.look(image)
                     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                     yield video.Frame(index, moment, image, shot)
@@ -95,6 +96,26 @@ def _of_camera(number: int, every: float) -> Iterator[video.Frame]:
             capture.release()
 
     return read()
+
+
+def _retrieve(capture: cv2.VideoCapture) -> np.ndarray | None:
+    """The grabbed frame, BGR, or None: OpenCV may call memory decoded that is not.
+
+    It is given memory of known content, which must have changed.
+    """
+    decoded, image = capture.retrieve()
+    if not decoded or image is None:
+        return None
+    canary = _canary(image.shape)
+    decoded, image = capture.retrieve(canary.copy())
+    is_written = decoded and image.shape == canary.shape
+    return image if is_written and not np.array_equal(image, canary) else None
+
+
+@functools.lru_cache(maxsize=1)
+def _canary(shape: tuple[int, ...]) -> np.ndarray:
+    """Noise that no camera sends."""
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def _grab_newest(capture: cv2.VideoCapture) -> bool:

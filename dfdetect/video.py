@@ -1,28 +1,23 @@
 """Reads clips: one pass from the first frame to the last one wanted, never a seek.
 
 A seek decodes from the key frame before it, and the clips of FaceForensics++ have two
-to four key frames in all. Frames come upright: OpenCV turns them as the clip says.
+to four key frames in all. Frames come upright and in display geometry: pixels that are
+not square are made so.
 """
 
-import contextlib
 import dataclasses
 import math
 import os
 from collections.abc import Iterator, Sequence
 
+import av
 import cv2
 import numpy as np
 
-from dfdetect import shots
-
-# Clips are read beside each other; threads within one would only wait for each other.
-_OPEN_PARAMETERS = [cv2.CAP_PROP_N_THREADS, 1]
+from dfdetect import clip_decoding, clip_timing, files, shots
 
 _SECONDS_BETWEEN_VIEWS = 0.5  # See `shots`.
 _TINY = 1e-4  # Seconds; below what time stamps tell apart.
-# Headers are a frame or two off; a clip that was cut short lacks more.
-_LEAST_SHARE = 0.99
-_LEAST_MISSING = 0.2  # Seconds.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,74 +61,89 @@ class Reader:
     """A clip, read once from its first frame to its last; iterate over it once.
 
     Memory holds one frame at a time. Time stamps decide, so that the rate may vary.
-    Where the clip does not say how long it is, it is gone through once before.
+    What a file holds is measured before, without decoding it: headers are often wrong.
 
     Args:
         path: Of the clip, or the URL of a stream.
         sampling: Which frames to yield.
 
     Attributes:
-        size: Width and height of upright frames in pixels, as its header promises.
-        duration: Seconds, as its header promises, or as measured.
-        interval: Seconds from frame to frame, as its header promises.
+        size: Width and height of upright frames in pixels, in display geometry.
+        duration: Seconds, as measured; of a stream, as promised, or 0.
+        interval: Seconds from frame to frame.
         num_read: How many frames have been read so far.
+        is_cut_short: After the last frame, whether the end is missing.
         warning: After the last frame, what was wrong, or "".
 
     Raises:
-        ValueError: It is no clip that can be decoded.
+        clip_decoding.UnreadableClipError: It is no clip that can be decoded; a
+            `ValueError`.
     """
 
     def __init__(
         self, path: str | os.PathLike, sampling: Sampling | None = None
     ) -> None:
         self._sampling = sampling or Sampling()
-        self._open = _Capture(path)
-        self._capture = self._open.capture
-        self.size = (
-            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        )
-        rate = self._capture.get(cv2.CAP_PROP_FPS)
-        self.interval = 1 / rate if 0 < rate < 1e6 else 0.04
-        promised = self._capture.get(cv2.CAP_PROP_FRAME_COUNT) * self.interval
-        self._is_promised = 0 < promised < 1e9 and rate > 0
-        self.duration = promised
-        if not self._is_promised:
-            by_parts = self._sampling.every is None and self._sampling.count > 0
-            self.duration = _measured(path, self.interval) if by_parts else 0.0
+        self._clip = clip_decoding.OpenClip(path)
+        self._timing = clip_timing.measure(self._clip)
+        self.size = self._clip.size
+        self._decoded: Iterator[clip_decoding.DecodedFrame] = iter(())
+        # Else the decoder would refuse it, and nobody learn why.
+        if self.size[0] * self.size[1] <= files.MAX_PIXELS:
+            self._decoded = self._clip.frames()
+            self._first = next(self._decoded, None)
+            if self._first is None:
+                self._clip.close()
+                detail = f"no frame of its {self._clip.codec} could be decoded"
+                raise clip_decoding.UnreadableClipError(self._clip.name, detail)
+            self.size = self._first.size
+        else:
+            self._first = None
+        self.interval = self._timing.interval
+        self.duration = self._timing.duration
         self.num_read = 0
+        self.is_cut_short = False
         self.warning = ""
 
     def __iter__(self) -> Iterator[Frame]:
-        with self._open:
+        with self._clip:
             yield from self._frames()
 
     def _frames(self) -> Iterator[Frame]:
+        clock = clip_timing.Clock(
+            self.interval, clip_timing.may_leap(self._clip), self._timing.start
+        )
         counted = shots.Shots()
-        time, interval = -self.interval, self.interval
+        time, hdr = -self.interval, ""
         next_wanted, next_view = self._first_wanted_after(-1.0), 0.0
-        while self._capture.grab():
-            index, before = self.num_read, time
+        for decoded in self._all_decoded():
+            index = self.num_read
             self.num_read += 1
-            time = self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if time <= before:  # No time stamp.
-                time = before + self.interval
-            interval = time - before
+            time = clock.tick(decoded.stamp)
             # The last frame that begins before it, were the rate that of the header.
             shown_until = time + self.interval - _TINY
             is_wanted = shown_until > next_wanted
             if not is_wanted and time < next_view:
                 continue
-            decoded, image = self._capture.retrieve()
-            if not decoded:
+            try:
+                image = decoded.image()
+            except av.FFmpegError:
+                self._clip.num_damaged += 1
                 continue
+            hdr = hdr or decoded.hdr
             shot = counted.look(image)
             next_view = time + _SECONDS_BETWEEN_VIEWS
             if is_wanted:
                 next_wanted = self._first_wanted_after(shown_until)
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                 yield Frame(index, max(time, 0.0), image, shot)
-        self._check_end(time + interval if self.num_read else 0.0)
+        self._check(time, hdr)
+
+    def _all_decoded(self) -> Iterator[clip_decoding.DecodedFrame]:
+        if self._first is not None:
+            first, self._first = self._first, None
+            yield first
+        yield from self._decoded
 
     def _first_wanted_after(self, time: float) -> float:
         """The next time whose frame is wanted, at `time` at the earliest, or never."""
@@ -146,14 +156,17 @@ class Reader:
         number = max(0, math.ceil(time / part - 0.5)) if part else int(time >= 0)
         return (number + 0.5) * part if number < count else math.inf
 
-    def _check_end(self, end: float) -> None:
-        if not self._is_promised:
-            return
-        missing = self.duration - end
-        if end < _LEAST_SHARE * self.duration and missing > _LEAST_MISSING:
-            self.warning = (
-                f"cut short: {end:.1f} of {self.duration:.1f} seconds could be read"
-            )
+    def _check(self, last: float, hdr: str) -> None:
+        """Notes what was wrong, once all is read."""
+        problem = self._timing.problem(last)
+        self.is_cut_short = problem.startswith("cut short")
+        problems = [problem] if problem else []
+        if hdr:
+            problems.append(f"{hdr} of high dynamic range: its colors look washed out")
+        damaged = self._clip.num_damaged
+        if damaged and not self.is_cut_short:
+            problems.append(f"{damaged} of its frames could not be decoded")
+        self.warning = "; ".join(problems)
 
 
 def bin_centres(num_frames: int, count: int) -> list[int]:
@@ -168,97 +181,43 @@ def bin_centres(num_frames: int, count: int) -> list[int]:
     return [(2 * part + 1) * num_frames // (2 * count) for part in range(count)]
 
 
-def num_frames(path: str | os.PathLike, decode: bool = False) -> int:
-    """How many frames a clip has.
-
-    Args:
-        path: Of the clip.
-        decode: Go through the clip instead of believing its header: the only way to
-            see that it is cut short.
+def num_frames(path: str | os.PathLike) -> int:
+    """How many frames of a clip can be decoded: goes through all of it.
 
     Raises:
-        ValueError: It is no clip that can be decoded.
+        clip_decoding.UnreadableClipError: It is no clip that can be decoded.
     """
-    with _Capture(path) as capture:
-        if not decode:
-            return max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
-        count = 0
-        while capture.grab():
-            count += 1
-        return count
+    with clip_decoding.OpenClip(path) as clip:
+        return sum(1 for _ in clip.frames())
 
 
 def frames(path: str | os.PathLike, indices: Sequence[int]) -> Iterator[Frame]:
     """Yields frames of a clip, in one pass that ends with the last of `indices`.
 
-    A clip that is shorter than it says gives fewer.
+    A clip that has fewer, or of which one cannot be converted, gives fewer.
 
     Args:
         path: Of the clip.
         indices: Positions wanted, rising.
 
     Raises:
-        ValueError: It is no clip that can be decoded.
+        clip_decoding.UnreadableClipError: It is no clip that can be decoded.
     """
-    with _Capture(path) as capture:
-        position = -1
-        for index in indices:
-            while position < index:
-                if not capture.grab():
-                    return
-                position += 1
-            time = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            decoded, image = capture.retrieve()
-            if not decoded:
+    with clip_decoding.OpenClip(path) as clip:
+        timing = clip_timing.measure(clip)
+        clock = clip_timing.Clock(
+            timing.interval, clip_timing.may_leap(clip), timing.start
+        )
+        decoded = enumerate(clip.frames())
+        for wanted in indices:
+            for index, frame in decoded:
+                time = clock.tick(frame.stamp)
+                if index == wanted:
+                    break
+            else:
                 return
-            yield Frame(index, time, cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
-
-
-def _measured(path: str | os.PathLike, interval: float) -> float:
-    """Seconds of a clip, by going through it; of frames without times, `interval`."""
-    with _Capture(path) as capture:
-        time, last = -interval, interval
-        while capture.grab():
-            before, time = time, capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if time <= before:
-                time = before + interval
-            last = time - before
-        return time + last
-
-
-class _Capture:
-    """An open clip; OpenCV's captures know no `with`."""
-
-    def __init__(self, path: str | os.PathLike) -> None:
-        name = os.fspath(path)
-        self.capture = cv2.VideoCapture()
-        with _openable(name) as where:
-            self.capture.open(where, cv2.CAP_FFMPEG, _OPEN_PARAMETERS)
-        if not self.capture.isOpened():
-            raise ValueError(f"{name} is no clip that can be decoded.")
-
-    def __enter__(self) -> cv2.VideoCapture:
-        return self.capture
-
-    def __exit__(self, *error: object) -> None:
-        self.capture.release()
-
-
-@contextlib.contextmanager
-def _openable(name: str) -> Iterator[str]:
-    """A name of the same file or stream that OpenCV can take."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        # OpenCV ends the process where a name is no UTF-8.
-        try:
-            descriptor = os.open(name, os.O_RDONLY)
-        except OSError as error:
-            raise ValueError(f"{name!r} cannot be opened.") from error
-        try:
-            yield f"/dev/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-    else:
-        # FFmpeg takes what stands before a colon for a protocol.
-        yield name if "://" in name else os.path.abspath(name)
+            try:
+                image = frame.image()
+            except av.FFmpegError:
+                return
+            yield Frame(index, max(time, 0.0), cv2.cvtColor(image, cv2.COLOR_BGR2RGB))

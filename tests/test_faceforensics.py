@@ -163,7 +163,7 @@ def test_metadata_counts_and_lists(clips):
             "Deepfakes/054_071.mp4: no clip that can be decoded",
             "Deepfakes/071_054 (1).mp4: not a name of the set",
             "Deepfakes/071_672.mp4: not a name of the set",
-            "youtube/054.mp4: cut short: not all of its 100 frames can be decoded",
+            "youtube/054.mp4: cut short: 1.6 of 4.0 seconds could be read",
         ],
         "validation": ["Deepfakes/720_672.mp4: no clip that can be decoded"],
         "test": [],

@@ -32,8 +32,7 @@ def test_frames_have_their_index_time_and_pixels(tmp_path):
 def test_a_clip_cut_short_gives_the_frames_it_has(tmp_path):
     clip(tmp_path / "a.mp4", 100)
     cut(tmp_path / "a.mp4")
-    assert video.num_frames(tmp_path / "a.mp4") == 100
-    there = video.num_frames(tmp_path / "a.mp4", decode=True)
+    there = video.num_frames(tmp_path / "a.mp4")
     assert 10 < there < 90
     frames = list(video.frames(tmp_path / "a.mp4", [0, there - 1, there, 99]))
     assert [frame.index for frame in frames] == [0, there - 1]
@@ -121,7 +120,10 @@ def test_time_stamps_decide_where_the_rate_varies(tmp_path):
     chosen = [found[index] for index in indices]
     # Each within a frame of its target.
     assert np.abs(chosen - 0.8 * np.arange(len(chosen))).max() <= 0.41
-    assert reader.warning == ""
+    # Nobody has told the header of the track.
+    assert reader.warning == (
+        "its header is wrong: it promises 2.0 seconds, and there are 5.0"
+    )
 
 
 def test_frames_come_upright(tmp_path):
@@ -151,8 +153,10 @@ def test_a_reader_tells_of_a_clip_cut_short(tmp_path):
     cut(tmp_path / "a.avi")
     reader = video.Reader(tmp_path / "a.avi", video.Sampling(10))
     frames = list(reader)
-    assert 2 <= len(frames) <= 7
+    # Of what there is, as many as of a whole clip.
+    assert len(frames) == 10 and frames[-1].index > 0.9 * reader.num_read
     read = reader.num_read / 10
+    assert reader.is_cut_short
     assert reader.warning == f"cut short: {read:.1f} of 10.0 seconds could be read"
 
 
@@ -178,7 +182,7 @@ def test_names_that_ffmpeg_would_misread(tmp_path, monkeypatch):
     assert len(list(video.Reader("concat:b%d.avi"))) == 3
     os.rename("concat:b%d.avi", "not\udcffutf8.avi")
     assert len(list(video.Reader("not\udcffutf8.avi"))) == 3
-    with pytest.raises(ValueError, match="cannot be opened"):
+    with pytest.raises(ValueError, match="No such file or directory"):
         video.Reader("\udcff.avi")
 
 

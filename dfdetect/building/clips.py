@@ -1,20 +1,18 @@
 """Frames of clips as image files."""
 
+import collections
 import os
 from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
-from dfdetect import video
+from dfdetect import clip_decoding, video
 
 # What a frame may be kept as, lossless or at quality 95, and how its file ends.
 ENDINGS = {"png": ".png", "jpeg": ".jpg"}
 
 _PARAMETERS = {"png": [], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
-
-# Headers of sound clips are a frame or two off; a clip cut short lacks more.
-_LEAST_SHARE = 0.99
 
 # Position, seconds from the start, bytes of an image file.
 Encoded = tuple[int, float, bytes]
@@ -37,23 +35,22 @@ def encoded_frames(
         ValueError: The clip cannot be decoded, or is cut short.
     """
     try:
-        promised = video.num_frames(path)
         if count < 0:
             # Too many to hold: a pass before the first frame says if all are there.
-            there = video.num_frames(path, decode=True)
-            wanted = video.bin_centres(there, count)
+            reader = video.Reader(path, video.Sampling(1))
+            collections.deque(reader, maxlen=0)
+            wanted = list(range(reader.num_read))
             frames: Iterable[Encoded] = _encoded(
                 video.frames(path, wanted), frame_format
             )
-            complete = there >= _LEAST_SHARE * promised
         else:
-            wanted = video.bin_centres(promised, count)
-            frames = list(_encoded(video.frames(path, wanted), frame_format))
-            complete = len(frames) == len(wanted)
-    except ValueError as error:
-        raise ValueError("no clip that can be decoded") from error
-    if not wanted or not complete:
-        raise ValueError(f"cut short: not all of its {promised} frames can be decoded")
+            reader = video.Reader(path, video.Sampling(count))
+            frames = list(_encoded(reader, frame_format))
+            wanted = [index for index, _, _ in frames]
+    except clip_decoding.UnreadableClipError as error:
+        raise ValueError(error.reason) from error
+    if reader.is_cut_short or not wanted:
+        raise ValueError(reader.warning or "no frame that can be decoded")
     return wanted, frames
 
 
