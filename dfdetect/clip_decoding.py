@@ -9,7 +9,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import av
 import numpy as np
@@ -121,7 +121,7 @@ class DecodedFrame:
 
     def _matrix(self) -> np.ndarray | None:
         """How x and y are turned, int `[2, 2]` of -1, 0 and 1; None for not at all."""
-        data = self._frame.side_data.get("DISPLAYMATRIX")
+        data: Any = self._frame.side_data.get("DISPLAYMATRIX")
         if data is None:
             return None
         stored = np.frombuffer(memoryview(data), _MATRIX)[:9].reshape(3, 3)[:2, :2]

@@ -28,9 +28,10 @@ _PARALLEL_DECODES = 4
 def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes one file.
 
-    JPEG (progressive, grey and CMYK too), PNG, BMP (8, 24 and 32 bits), GIF (the first
-    frame) and WebP (not animated). Alpha is dropped: the colours below it stay as they
-    are stored. 16 bits become 8. The EXIF orientation of a JPEG is applied.
+    JPEG (progressive, grey and CMYK too), PNG, BMP (8, 24 and 32 bits), GIF and WebP;
+    of animated ones, the first frame. Alpha is dropped: the colours below it stay as
+    they are stored. 16 bits become 8. The EXIF orientation of JPEG, PNG and WebP is
+    applied.
 
     Args:
         image_bytes: Scalar string.
@@ -224,14 +225,20 @@ def _finish_packed(
 def _is_unfinished(header: tf.Tensor) -> tf.Tensor:
     """Whether the decoder leaves something undone, by `[..., NUM_FIELDS]`."""
     turned = header[..., headers.ORIENTATION] > 1
-    return turned | (header[..., headers.PALETTE] > 0)
+    has_palette = header[..., headers.PALETTE] > 0
+    return turned | has_palette | (header[..., headers.START] > 0)
 
 
 def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """Does what the decoder leaves undone: the palette of a BMP, the orientation."""
+    """Does what the decoder leaves undone, a BMP's palette and the orientation say."""
     image = tf.cond(
         header[headers.PALETTE] > 0,
         lambda: headers.apply_palette(image_bytes, header, image[..., 0]),
+        lambda: image,
+    )
+    image = tf.cond(
+        header[headers.START] > 0,
+        lambda: headers.place_frame(image, header),
         lambda: image,
     )
     image = orientation.turn(image, header[headers.ORIENTATION])

@@ -2,13 +2,14 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from dfdetect import images
+from dfdetect import headers, images
 
 _HEIGHT, _WIDTH = 24, 32
 
@@ -29,6 +30,16 @@ def _encode(picture, **options):
 def _sixteen_bit_png():
     grey = np.asarray(_picture("L"))
     return _encode(Image.fromarray(grey.astype(np.uint16) * 257), format="PNG")
+
+
+def _animated_webp(alpha=False, **options):
+    """Of which the first frame does not fill the canvas, if `alpha`."""
+    first = _picture()
+    if alpha:
+        first = Image.new("RGBA", first.size)
+        first.paste(_picture().crop((4, 6, 21, 19)), (4, 6))
+    later = [first.transpose(Image.Transpose.FLIP_LEFT_RIGHT)] * 2
+    return _encode(first, format="WEBP", save_all=True, append_images=later, **options)
 
 
 def _animated_gif():
@@ -57,6 +68,10 @@ _READABLE = {
     "webp": (_encode(_picture(), format="WEBP", quality=95), 3),
     "webp_lossless": (_encode(_picture(), format="WEBP", lossless=True), 0),
     "webp_alpha": (_encode(_picture("RGBA"), format="WEBP", lossless=True), 0),
+    "webp_animated": (_animated_webp(quality=95), 3),
+    "webp_animated_lossless": (_animated_webp(lossless=True), 0),
+    "webp_animated_smaller": (_animated_webp(alpha=True, lossless=True), 0),
+    "webp_animated_lossy_alpha": (_animated_webp(alpha=True, quality=95), 4),
 }
 
 _JPEG = _READABLE["jpeg"][0]
@@ -70,9 +85,8 @@ _UNREADABLE = {
     "png_damaged": _PNG[:60] + b"\0\1\2\3" + _PNG[64:],
     "gif_truncated": _READABLE["gif"][0][:-50],
     "webp_truncated": _READABLE["webp"][0][:-50],
-    "webp_animated": _encode(
-        _picture(), format="WEBP", save_all=True, append_images=[_picture().rotate(9)]
-    ),
+    "webp_animated_truncated": _animated_webp(lossless=True)[:150],
+    "webp_animated_without_frame": _animated_webp().replace(b"ANMF", b"ANMX"),
     "bmp_truncated": _READABLE["bmp"][0][:-50],
     "tiff": _encode(_picture(), format="TIFF"),
 }
@@ -83,11 +97,15 @@ def _by_pillow(image_bytes):
     return np.asarray(picture.convert("RGB"))
 
 
-def _exif(orientation, byte_order):
-    entries = [(0x010F, 2, 4, 0), (0x0112, 3, 1, orientation)]
+def _exif(orientation, byte_order, kind=3):
+    value = struct.pack(
+        byte_order + {3: "HH", 4: "I", 8: "hh", 9: "i"}[kind],
+        *([orientation, 0] if kind in (3, 8) else [orientation]),
+    )
+    entries = [(0x010F, 2, 4, b"abc\0"), (0x0112, kind, 1, value)]
     packed = struct.pack(byte_order + "HIH", 42, 8, len(entries))
     for tag, kind, count, value in entries:
-        packed += struct.pack(byte_order + "HHIHH", tag, kind, count, value, 0)
+        packed += struct.pack(byte_order + "HHI", tag, kind, count) + value
     mark = b"II" if byte_order == "<" else b"MM"
     return b"Exif\0\0" + mark + packed + b"\0\0\0\0"
 
@@ -138,6 +156,67 @@ def test_exif_orientation(orientation, byte_order):
         exif,
     )
     np.testing.assert_array_equal(images.decode_image(behind_others), image)
+
+
+def _png_with(exif, behind=False):
+    """Its eXIf stands before the pixels or behind them, among other chunks."""
+    data = b"eXIf" + exif
+    chunk = struct.pack(">I", len(exif)) + data + struct.pack(">I", zlib.crc32(data))
+    text = b"tEXtComment\0an eXIf of Exif"
+    chunk = (
+        struct.pack(">I", len(text) - 4)
+        + text
+        + struct.pack(">I", zlib.crc32(text))
+        + chunk
+    )
+    place = _PNG.index(b"IEND") - 4 if behind else 33
+    return _PNG[:place] + chunk + _PNG[place:]
+
+
+def _turned_files(orientation):
+    picture, exif = _picture(), _exif(orientation, ">")[6:]
+    webp = {"format": "WEBP", "lossless": True}
+    return {
+        "png": _png_with(exif),
+        "png_behind": _png_with(_exif(orientation, "<")[6:], behind=True),
+        "png_prefixed": _png_with(_exif(orientation, "<")),
+        "webp": _encode(picture, exif=exif, **webp),
+        "webp_prefixed": _encode(picture, exif=b"Exif\0\0" + exif, **webp),
+        "webp_animated": _animated_webp(exif=exif, lossless=True),
+        "jpeg_long": _jpeg_with(_segment(0xE1, _exif(orientation, ">", 4))),
+        "jpeg_long_little": _jpeg_with(_segment(0xE1, _exif(orientation, "<", 4))),
+        "jpeg_signed": _jpeg_with(_segment(0xE1, _exif(orientation, "<", 9))),
+    }
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_other_files(orientation):
+    files = _turned_files(orientation)
+    packed, status = images.decode(tf.constant(list(files.values())))
+    np.testing.assert_array_equal(status, [images.OK] * len(files))
+    for (name, image_bytes), one in zip(files.items(), packed, strict=True):
+        expected = _by_pillow(image_bytes)
+        image = images.unpack(one).numpy()
+        assert image.shape == expected.shape, name
+        assert np.abs(image.astype(int) - expected).mean() < 2, name
+        np.testing.assert_array_equal(image, images.decode_image(image_bytes))
+
+
+@pytest.mark.parametrize("name", ["noise", "no_byte_order", "more_entries_than_bytes"])
+def test_garbage_exif_of_other_files_is_upright(name):
+    exif = _GARBAGE_EXIF[name]
+    webp = _encode(_picture(), format="WEBP", lossless=True, exif=exif)
+    for image_bytes in (_png_with(exif[6:]), webp, _PNG[:33] + b"eXIf" * 40):
+        header = headers.read(tf.constant(image_bytes))
+        assert header[headers.ORIENTATION] == 1 and header[headers.HEIGHT] == _HEIGHT
+
+
+def test_a_frame_of_webp_larger_than_it_says_is_not_decoded():
+    animated = bytearray(_animated_webp(lossless=True))
+    place = animated.index(b"VP8L")
+    animated[place + 9 : place + 13] = struct.pack("<I", 16000 | 16000 << 14)
+    _, status = images.decode(tf.constant([bytes(animated), _PNG]))
+    np.testing.assert_array_equal(status, [images.UNREADABLE, images.OK])
 
 
 _GARBAGE_EXIF = {
