@@ -9,7 +9,7 @@ as the differences between two decoders or two ways to resize.
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect import files, headers, jpegs, orientation
+from dfdetect import files, headers, jpegs, orientation, webp_headers
 
 OK, NO_HEAD, UNREADABLE, TOO_LARGE, HEAD_TOO_SMALL = range(5)
 STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
@@ -238,7 +238,7 @@ def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.T
     )
     image = tf.cond(
         header[headers.START] > 0,
-        lambda: headers.place_frame(image, header),
+        lambda: webp_headers.place_frame(image, header),
         lambda: image,
     )
     image = orientation.turn(image, header[headers.ORIENTATION])

@@ -1,0 +1,66 @@
+"""What readers of headers have in common: the fields, whole numbers, orientations."""
+
+import tensorflow as tf
+
+# Fields of a header. Height and width are 0 in a file that cannot be decoded, and
+# those before the orientation is applied. END is where the first frame of a GIF ends.
+# START and END are where the pixels of the first frame of an animated WebP lie, and TOP
+# and LEFT its place. PALETTE is where that of an 8-bit BMP begins. 0 elsewhere.
+HEIGHT, WIDTH, ORIENTATION, END, PALETTE, START, TOP, LEFT = range(8)
+NUM_FIELDS = 8
+
+_EXIF_ORIENTATION = 0x0112
+# Types of numbers in EXIF: SHORT, LONG and the same with a sign. It is to be a SHORT.
+_EXIF_TYPES_OF_TWO_BYTES = (3, 8)
+_EXIF_TYPES_OF_FOUR_BYTES = (4, 9)
+
+
+def pack(
+    height: tf.Tensor | int,
+    width: tf.Tensor | int,
+    orientation: tf.Tensor | int = 1,
+    end: tf.Tensor | int = 0,
+    palette: tf.Tensor | int = 0,
+    start: tf.Tensor | int = 0,
+    top: tf.Tensor | int = 0,
+    left: tf.Tensor | int = 0,
+) -> tf.Tensor:
+    """A header, int64 `[NUM_FIELDS]`."""
+    fields = (height, width, orientation, end, palette, start, top, left)
+    return tf.stack([tf.cast(field, tf.int64) for field in fields])
+
+
+def uint(
+    data: tf.Tensor,
+    at: tf.Tensor | int,
+    num_bytes: int,
+    little: tf.Tensor | bool = False,
+) -> tf.Tensor:
+    """int64 of `num_bytes` at the offsets `at`; 0 beyond the end of the data."""
+    index = tf.cast(at, tf.int64)[..., None] + tf.range(num_bytes, dtype=tf.int64)
+    index = tf.minimum(index, tf.size(data, tf.int64) - 1)
+    weights = tf.constant([256**i for i in range(num_bytes)], tf.int64)
+    weights = tf.where(little, weights, tf.reverse(weights, [0]))
+    return tf.reduce_sum(tf.cast(tf.gather(data, index), tf.int64) * weights, -1)
+
+
+def exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
+    """The orientation, 1 to 8, in the TIFF structure at `tiff`; 1 if there is none."""
+    little = uint(data, tiff, 2) == int.from_bytes(b"II", "big")
+    directory = tiff + uint(data, tiff + 4, 4, little)
+    entries = directory + 2 + 12 * tf.range(uint(data, directory, 2, little))
+    tags = uint(data, entries, 2, little)
+    types = uint(data, entries + 2, 2, little)
+    short, long = (uint(data, entries + 8, size, little) for size in (2, 4))
+    is_long = _is_one_of(types, _EXIF_TYPES_OF_FOUR_BYTES)
+    values = tf.where(is_long, long, short)
+    valid = (tags == _EXIF_ORIENTATION) & (uint(data, entries + 4, 4, little) == 1)
+    valid &= is_long | _is_one_of(types, _EXIF_TYPES_OF_TWO_BYTES)
+    valid &= (values >= 1) & (values <= 8)
+    # The first wins; 1 follows for the case that there is none.
+    return tf.concat([tf.boolean_mask(values, valid), [1]], 0)[0]
+
+
+def _is_one_of(values: tf.Tensor, choices: tuple[int, ...]) -> tf.Tensor:
+    choices = tf.constant(choices, tf.int64)
+    return tf.reduce_any(values[..., None] == choices, -1)
