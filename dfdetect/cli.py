@@ -9,11 +9,19 @@ import contextlib
 import importlib.util
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import dfdetect
-from dfdetect import cli_parser, detect_arguments, environment, files, manifest
+from dfdetect import (
+    cli_parser,
+    detect_arguments,
+    environment,
+    file_kinds,
+    files,
+    manifest,
+)
 from dfdetect.serving import options
 
 USAGE = cli_parser.USAGE
@@ -69,12 +77,13 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         detect_arguments.check_crops(arguments, parser)
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
-    sources = []
+    sources, passed_over = [], ""
     if arguments.camera:
         detect_arguments.check_camera(arguments, parser)
     else:
         paths = arguments.paths or [files.sample()]
-        sources = _sources(paths, output, parser, clips=not arguments.crops)
+        clips = not arguments.crops
+        sources, passed_over = _sources(paths, output, parser, clips)
     if arguments.report:
         detect_arguments.check_report(arguments, sources, parser)
     index = described = None
@@ -152,6 +161,7 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
             judge_clip,
             resumed,
             report,
+            passed_over,
         )
     return UNREAD if unread else 0
 
@@ -186,7 +196,7 @@ def _search(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         parser.error(f"--output must end in .jpg or .png: {sheet}")
     if arguments.model is not None:
         _check_graph(arguments.model, False, parser)
-    sources = _sources(arguments.paths, "", parser)
+    sources, passed_over = _sources(arguments.paths, "", parser)
     index, _ = _open_index(arguments.index, parser, thumbnails=bool(sheet))
     model = _load(arguments.model, False)
     from dfdetect import search
@@ -200,7 +210,13 @@ def _search(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     except ValueError as error:
         parser.error(f"--index: {error}")
     unread = search.run(
-        embedder, index, sources, arguments.top_k, arguments.keep_self, sheet
+        embedder,
+        index,
+        sources,
+        arguments.top_k,
+        arguments.keep_self,
+        sheet,
+        passed_over,
     )
     return UNREAD if unread else 0
 
@@ -220,18 +236,24 @@ def _open_index(
 
 def _sources(
     paths: Sequence[str], output: str, parser: cli_parser.Parser, clips: bool = False
-) -> list[files.Source]:
-    """The pictures, and clips if they are wanted, that are named; at least one."""
+) -> tuple[list[files.Source], str]:
+    """The images, and clips if they are wanted, that are named; at least one.
+
+    The second is what is said of the files in folders that are neither, or "".
+    """
+    kinds: Counter[str] = Counter()
     try:
-        sources, barren = files.find(paths, output, clips)
+        sources, barren = files.find(paths, output, clips, kinds)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     wanted = "pictures or clips" if clips else "pictures"
+    passed_over = file_kinds.count(kinds)
     if not sources:
-        parser.error(f"no {wanted} in {', '.join(barren)}")
+        told = f" ({passed_over})" if passed_over else ""
+        parser.error(f"no {wanted} in {', '.join(barren)}{told}")
     for path in barren:
         _say(f"no {wanted} in {path}")
-    return sources
+    return sources, passed_over
 
 
 def _say(message: str) -> None:

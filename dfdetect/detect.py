@@ -15,6 +15,7 @@ from dfdetect import (
     ahead,
     calibration,
     clip_output,
+    file_kinds,
     files,
     headers,
     images,
@@ -43,7 +44,6 @@ _CALLS_AT_ONCE = 2  # Of the graph.
 UNREAD = ("unreadable", "too_large")
 
 _REASONS = {
-    "unreadable": "no picture that can be decoded",
     "too_large": f"more than {images.MAX_PIXELS // 10**6} megapixels",
 }
 
@@ -103,7 +103,9 @@ def _of_pictures(
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
             result = result_lines.result_line(source.path, row, thresholds)
-            problem = problem or _REASONS.get(result["status"], "")
+            problem = problem or _reason(result["status"], content)
+            if not problem and file_kinds.is_animated(content or b""):
+                result["warning"] = "animated: only its first frame was judged"
             found.append(Finding(source, content or b"", result, problem))
         return found
 
@@ -114,6 +116,13 @@ def _of_pictures(
         yield from judge(batch)
     for found in ahead.mapped(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
         yield from found
+
+
+def _reason(status: str, content: bytes | None) -> str:
+    """Why there is no answer, or ""."""
+    if status == "unreadable":
+        return file_kinds.unreadable(content or b"")
+    return _REASONS.get(status, "")
 
 
 def run(
@@ -128,6 +137,7 @@ def run(
     judge_clip: ClipJudge | None = None,
     resumed: journal.Journal | None = None,
     page: report_page.Report | None = None,
+    passed_over: str = "",
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
 
@@ -146,6 +156,7 @@ def run(
         resumed: Each result line is noted in it. Sources that have one already are not
             read again; their line is printed in its place.
         page: A report that is given each file as well.
+        passed_over: What the summary says of the files that were not looked at.
 
     Returns:
         How many files could not be read.
@@ -170,7 +181,8 @@ def run(
     todo = [source for source in sources if source.path not in noted.places]
     found = findings(graph, todo, thresholds, batch_size, judge_clip)
     unread = 0
-    with progress.Progress(len(sources), say, done=len(sources) - len(todo)) as shown:
+    done = len(sources) - len(todo)
+    with progress.Progress(len(sources), say, done=done, note=passed_over) as shown:
         for source in sources:
             if source.path in noted.places:
                 with shown.paused():

@@ -1,8 +1,9 @@
 """Finds the files that a command names, reads them, and names copies of them.
 
-A folder is walked recursively for image files and, where they are wanted, clips
-(symbolic links to folders and hidden names are passed over), a pattern that the shell
-left alone is expanded, and a file that is named outright is taken whatever its name.
+A folder is walked recursively for images and, where they are wanted, clips (symbolic
+links to folders and hidden names are passed over). A pattern that the shell left alone
+is expanded, and a file that is named outright is taken whatever it is. What a file is
+its first bytes tell; its ending counts where they tell nothing.
 """
 
 import contextlib
@@ -11,18 +12,24 @@ import glob
 import hashlib
 import importlib.util
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
-# What the decoder reads; see dfdetect.images.
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+from dfdetect import file_kinds
 
-# What FFmpeg reads of what people have. In folders not .ts, which rather is a program.
-CLIP_SUFFIXES = (
-    *(".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg"),
-    *(".mpg", ".mts", ".ogv", ".webm", ".wmv"),
+# Endings of what the decoder reads; see dfdetect.images.
+IMAGE_SUFFIXES = (
+    *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".pjp", ".pjpeg", ".png", ".webp"),
 )
-_NAMED_CLIP_SUFFIXES = (*CLIP_SUFFIXES, ".ts")
+
+# Of what FFmpeg reads of what people have. Not .ts, which may be a program.
+CLIP_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v"),
+    *(".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
+    *(".qt", ".vob", ".webm", ".wmv", ".y4m"),
+)
 
 # 64 megapixels of 16-bit RGBA without compression. More is not a picture but a device
 # or a disk image, and would fill the memory.
@@ -43,7 +50,7 @@ class Source:
             .jpg, .jpeg or .png, or of a clip in .mp4. No two sources share one, nor
             the `chart` of a clip.
         problem: Why it is known already that it cannot be read.
-        is_clip: Whether it is a clip, by its name.
+        is_clip: Whether it is a clip.
     """
 
     path: str
@@ -58,14 +65,19 @@ class Source:
 
 
 def find(
-    paths: Sequence[str], output: str = "", clips: bool = False
+    paths: Sequence[str],
+    output: str = "",
+    clips: bool = False,
+    passed_over: Counter[str] | None = None,
 ) -> tuple[list[Source], list[str]]:
     """Finds the inputs that `paths` name, each once, in the order of `paths`.
 
     Args:
         paths: Files, folders and patterns.
         output: A folder that holds copies of inputs, no inputs, or "".
-        clips: Whether clips are wanted besides pictures.
+        clips: Whether clips are wanted besides images.
+        passed_over: To it, the files in folders that are neither are added, by
+            `file_kinds.label`.
 
     Returns:
         The inputs, and those of `paths` that name none.
@@ -77,22 +89,50 @@ def find(
     barren = []
     seen: set[str] = set()
     copies: set[str] = set()
-    suffixes = IMAGE_SUFFIXES + (CLIP_SUFFIXES if clips else ())
+    passed_over = Counter() if passed_over is None else passed_over
     for path in paths:
         folder = os.path.realpath(output) if output else ""
-        found = list(_expand(path, folder, suffixes))
-        if not found:
-            barren.append(path)
-        for file, copy, problem in found:
-            if output and _is_below(file, output):
-                raise ValueError(f"{file} lies in the output folder {output}.")
-            key = os.path.abspath(file)
+        is_barren = True
+        for one in _expand(path, folder):
+            kind = file_kinds.UNKNOWN if one.problem else file_kinds.of_file(one.path)
+            is_clip = _is_clip(one.path, kind)
+            is_image = not is_clip and _is_image(one.path, kind)
+            # A clip that has the name of an image shall be told, not passed over.
+            is_wanted = is_image or (clips and is_clip) or has_suffix_of_image(one.path)
+            key = os.path.abspath(one.path)
+            if not (is_wanted or one.is_named or one.problem):
+                if key not in seen:
+                    passed_over[file_kinds.label(one.path, kind)] += 1
+                    seen.add(key)
+                continue
+            is_barren = False
+            if output and _is_below(one.path, output):
+                raise ValueError(f"{one.path} lies in the output folder {output}.")
             if key not in seen:
                 seen.add(key)
-                is_clip = clips and file.lower().endswith(_NAMED_CLIP_SUFFIXES)
-                name = _unused(copy, copies, is_clip)
-                sources.append(Source(file, name, problem, is_clip))
+                problem = one.problem
+                if is_clip and not clips:
+                    problem = f"a clip ({kind or 'by its name'}); wanted is an image"
+                name = _unused(one.copy, copies, is_clip and clips)
+                sources.append(Source(one.path, name, problem, is_clip and clips))
+        if is_barren:
+            barren.append(path)
     return sources, barren
+
+
+def has_suffix_of_image(path: str) -> bool:
+    """Whether a file is called like an image."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_image(path: str, kind: str) -> bool:
+    return file_kinds.is_image(kind) or has_suffix_of_image(path)
+
+
+def _is_clip(path: str, kind: str) -> bool:
+    if file_kinds.is_clip(kind):
+        return True
+    return not file_kinds.is_image(kind) and path.lower().endswith(CLIP_SUFFIXES)
 
 
 def sample() -> str:
@@ -155,25 +195,29 @@ def sha256(path: str | os.PathLike) -> str:
     return digest.hexdigest()
 
 
-def _expand(
-    path: str, output: str, suffixes: tuple[str, ...]
-) -> Iterator[tuple[str, str, str]]:
-    """Yields path, name of the copy and problem of each input that `path` names."""
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    path: str
+    copy: str  # Name of the copy.
+    problem: str = ""
+    is_named: bool = False  # Outright.
+
+
+def _expand(path: str, output: str) -> Iterator[_Found]:
+    """Yields the files that `path` names, whatever they are."""
     if os.path.isdir(path):
-        yield from _walk(path, output, suffixes)
+        yield from _walk(path, output)
     elif os.path.lexists(path) or not glob.has_magic(path):
-        yield path, os.path.basename(path), ""
+        yield _Found(path, os.path.basename(path), is_named=True)
     else:
         for match in sorted(glob.glob(path, recursive=True)):
             if os.path.isdir(match):
-                yield from _walk(match, output, suffixes)
-            elif match.lower().endswith(suffixes):
-                yield match, os.path.basename(match), ""
+                yield from _walk(match, output)
+            else:
+                yield _Found(match, os.path.basename(match))
 
 
-def _walk(
-    root: str, output: str, suffixes: tuple[str, ...]
-) -> Iterator[tuple[str, str, str]]:
+def _walk(root: str, output: str) -> Iterator[_Found]:
     problems: list[OSError] = []
     for folder, folders, names in os.walk(root, onerror=problems.append):
         folders[:] = sorted(
@@ -186,11 +230,12 @@ def _walk(
             path = os.path.join(folder, name)
             # A pipe would be waited for; a broken link shall be said.
             readable = os.path.isfile(path) or not os.path.exists(path)
-            if name[0] != "." and name.lower().endswith(suffixes) and readable:
-                yield path, os.path.relpath(path, root), ""
+            if name[0] != "." and readable:
+                yield _Found(path, os.path.relpath(path, root))
     for problem in problems:
         path = os.fspath(problem.filename)
-        yield path, os.path.basename(path), problem.strerror or "cannot be listed"
+        reason = problem.strerror or "cannot be listed"
+        yield _Found(path, os.path.basename(path), reason)
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -19,14 +19,21 @@ class Progress:
         say: Prints a line.
         noun: What one item is.
         done: Items that an earlier run has finished.
+        note: What else the summary says, or "".
     """
 
     def __init__(
-        self, total: int, say: Callable[[str], None], noun: str = "file", done: int = 0
+        self,
+        total: int,
+        say: Callable[[str], None],
+        noun: str = "file",
+        done: int = 0,
+        note: str = "",
     ) -> None:
         self._total = total
         self._say = say
         self._noun = noun
+        self._note = f"; {note}" if note else ""
         self._before = self._done = done
         self._outcomes: Counter[str] = Counter()
         self._start = self._last_line = time.monotonic()
@@ -47,7 +54,10 @@ class Progress:
             number = self._done - self._before
             outcomes = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
             noun = self._noun if number == 1 else f"{self._noun}s"
-            self._say(f"{number} {noun}: {outcomes or 'none left'}; {self._speed()}")
+            self._say(
+                f"{number} {noun}: {outcomes or 'none left'}{self._note}; "
+                f"{self._speed()}"
+            )
 
     def paused(self) -> contextlib.AbstractContextManager:
         """While it lasts, others may write to the terminal."""

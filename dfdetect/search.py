@@ -8,14 +8,21 @@ from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import batched, detect, files, images, progress, result_lines
+from dfdetect import (
+    batched,
+    detect,
+    file_kinds,
+    files,
+    images,
+    progress,
+    result_lines,
+)
 from dfdetect.retrieval import contact_sheet, embedding, lookup
 from dfdetect.retrieval.index import Entry, Index, Neighbour
 
 Found = list[list[Neighbour]]
 
 _BATCH = 8
-_UNREADABLE = "no picture that can be decoded"
 
 
 def run(
@@ -25,6 +32,7 @@ def run(
     top_k: int = 10,
     keep_self: bool = False,
     sheet: str = "",
+    passed_over: str = "",
 ) -> int:
     """Prints a line of JSON for each query, and draws a contact sheet.
 
@@ -35,6 +43,7 @@ def run(
         top_k: Neighbours of each.
         keep_self: Whether a query's own bytes, if they are indexed, count.
         sheet: File of the contact sheet, see `contact_sheet.Sheets`, or "" for none.
+        passed_over: What the summary says of the files that were not looked at.
 
     Returns:
         How many queries could not be read.
@@ -44,7 +53,9 @@ def run(
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     unread = 0
     sheets = contact_sheet.Sheets(sheet, top_k) if sheet else None
-    with progress.Progress(len(sources), detect.say, "picture") as shown:
+    with progress.Progress(
+        len(sources), detect.say, "picture", note=passed_over
+    ) as shown:
         for query in queries(embedder, sources):
             found = neighbours(query, index, top_k, keep_self)
             with shown.paused():
@@ -82,7 +93,7 @@ class Query:
         self.content = content
         self.embedded = embedded
         self.problem = problem or (
-            _UNREADABLE if embedded.status == "unreadable" else ""
+            file_kinds.unreadable(content) if embedded.status == "unreadable" else ""
         )
 
 

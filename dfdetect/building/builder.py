@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import images, labels
+from dfdetect import file_kinds, images, labels
 from dfdetect.building import streams
 from dfdetect.building.account import Account
 
@@ -234,7 +234,7 @@ def image_extent(image_bytes: bytes) -> tuple[int, int]:
     try:
         height, width = _decoder()(image_bytes).shape[:2]
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError("no picture that can be decoded") from error
+        raise ValueError(file_kinds.unreadable(image_bytes)) from error
     return height, width
 
 
