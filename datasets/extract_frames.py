@@ -19,7 +19,7 @@ import sys
 
 from absl import app, flags
 
-from dfdetect import files, progress, script
+from dfdetect import file_kinds, files, progress, script
 from dfdetect.building import clips
 
 _INPUT = flags.DEFINE_string(
@@ -38,17 +38,21 @@ _THREADS = flags.DEFINE_integer(
     "num_threads", os.cpu_count(), "Clips at once.", lower_bound=1
 )
 
-_ENDINGS = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
 _SETTINGS = "extract_frames.json"
 
 
-def folders_of(root: pathlib.Path) -> dict[pathlib.Path, pathlib.Path]:
-    """The clips below a folder, and the folder of each, relative to the output."""
-    found = sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in _ENDINGS and path.name[0] != "."
-    )
+def folders_of(
+    root: pathlib.Path, passed_over: collections.Counter[str]
+) -> dict[pathlib.Path, pathlib.Path]:
+    """The clips below a folder, and the folder of each, relative to the output.
+
+    Args:
+        root: The folder.
+        passed_over: To it, the files that are no clips are added by kind.
+    """
+    sources, _ = files.find([str(root)], clips=True, passed_over=passed_over)
+    passed_over.update({"image": sum(not source.is_clip for source in sources)})
+    found = sorted(pathlib.Path(source.path) for source in sources if source.is_clip)
     relative = [path.relative_to(root) for path in found]
     taken = collections.Counter(path.with_suffix("") for path in relative)
     return {
@@ -99,16 +103,19 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"-f must be above 0, or -1 for all, got {_FRAMES.value}.")
     root = pathlib.Path(_INPUT.value).expanduser()
     output = pathlib.Path(_OUTPUT.value).expanduser()
-    wanted = folders_of(root)
+    kinds: collections.Counter[str] = collections.Counter()
+    wanted = folders_of(root, kinds)
+    passed_over = file_kinds.count(+kinds)
     if not wanted:
-        raise app.UsageError(f"there is no clip ({', '.join(_ENDINGS)}) in {root}.")
+        told = f" ({passed_over})" if passed_over else ""
+        raise app.UsageError(f"there is no clip in {root}{told}.")
     _check_settings(output)
     todo = {clip: output / name for clip, name in wanted.items()}
     todo = {clip: folder for clip, folder in todo.items() if not folder.exists()}
     unread = 0
     with (
         progress.Progress(
-            len(wanted), script.say, "clip", done=len(wanted) - len(todo)
+            len(wanted), script.say, "clip", len(wanted) - len(todo), passed_over
         ) as bar,
         concurrent.futures.ThreadPoolExecutor(_THREADS.value) as pool,
     ):

@@ -6,15 +6,15 @@ code is needed. `classifier_data` and `detector_data` make batches of them.
 
 import glob
 import os
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import augment, images
+from dfdetect import augment, file_kinds, images
 from dfdetect.batches import NAME, Batches, Shuffled
-from dfdetect.files import IMAGE_SUFFIXES
 
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
@@ -64,13 +64,21 @@ def encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     )
 
 
-def find_images(patterns: Sequence[str]) -> list[str]:
-    """Picture files below folders, matching globs or listed in .txt files, sorted.
+def find_images(
+    patterns: Sequence[str], passed_over: Counter[str] | None = None
+) -> list[str]:
+    """Images below folders, matching globs or listed in .txt files, sorted.
+
+    Args:
+        patterns: Folders, globs and .txt files.
+        passed_over: To it, the files that are no images, by their first bytes, are
+            added by `file_kinds.label`.
 
     Raises:
         FileNotFoundError: A pattern finds none.
     """
     found: set[str] = set()
+    others: dict[str, str] = {}
     for pattern in patterns:
         if pattern.endswith(".txt"):
             with open(pattern, encoding="utf-8") as file:
@@ -79,10 +87,15 @@ def find_images(patterns: Sequence[str]) -> list[str]:
             candidates = glob.glob(os.path.join(pattern, "**", "*"), recursive=True)
         else:
             candidates = glob.glob(pattern, recursive=True)
-        files = {c for c in candidates if c.lower().endswith(IMAGE_SUFFIXES)}
-        if not files:
+        files = [candidate for candidate in candidates if os.path.isfile(candidate)]
+        kinds = {file: file_kinds.of_file(file) for file in files}
+        images_here = {file for file in files if file_kinds.is_image(kinds[file])}
+        if not images_here:
             raise FileNotFoundError(f"No picture is found at {pattern}.")
-        found |= files
+        found |= images_here
+        others |= {file: kinds[file] for file in files if file not in images_here}
+    if passed_over is not None:
+        passed_over.update(file_kinds.label(*pair) for pair in others.items())
     return sorted(found)
 
 

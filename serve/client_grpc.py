@@ -19,10 +19,12 @@ import the whole of TensorFlow.
 import argparse
 import collections
 import concurrent.futures
+import contextlib
 import json
 import math
 import os
 import random
+import re
 import struct
 import sys
 import time
@@ -36,7 +38,25 @@ FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 _STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
 _UNREAD = ("unreadable", "too_large", "failed")
-_SUFFIXES = (".bmp", ".gif", ".jpe", ".jpeg", ".jpg", ".png", ".webp")
+# Endings of images, and how the content of images begins, a dot being any byte.
+_SUFFIXES = (
+    *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".pjp", ".pjpeg", ".png", ".webp"),
+)
+_IMAGES = (
+    *(rb"\xff\xd8\xff", rb"\x89PNG\r\n\x1a\n", rb"GIF8[79]a", rb"RIFF....WEBP"),
+    rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+)
+# Of what is often in folders of images, for those who ask where theirs are.
+_OTHERS = {
+    "AVIF": rb"....ftypavi[fs]",
+    "HEIC": rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "clips": rb"\0...(ftyp|moov|wide)|\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xb3\xba]",
+}
+_HEAD_BYTES = 64
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "unix")
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
@@ -255,21 +275,49 @@ def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
     return {"path": path, "status": status, **empty, "error": error}
 
 
-def find(paths: Sequence[str]) -> Iterator[str]:
-    """The pictures that paths name, in their order; of folders, in that of names."""
+def find(paths: Sequence[str], passed_over: collections.Counter[str]) -> Iterator[str]:
+    """The images that paths name, in their order; of folders, in that of names.
+
+    Args:
+        paths: Files and folders; a file that is named outright is taken.
+        passed_over: To it, the files in folders that are no images are added by kind.
+    """
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
         for folder, folders, names in os.walk(path):
             folders[:] = sorted(name for name in folders if name[0] != ".")
-            for name in sorted(names):
-                if name[0] != "." and name.lower().endswith(_SUFFIXES):
-                    yield os.path.join(folder, name)
+            for name in sorted(name for name in names if name[0] != "."):
+                found = os.path.join(folder, name)
+                other = _other_kind(found)
+                if other:
+                    passed_over[other] += 1
+                else:
+                    yield found
+
+
+def _other_kind(path: str) -> str:
+    """What a file is that is no image, by its content or else its ending; or ""."""
+    head, ending = b"", os.path.splitext(path)[1].lower()
+    # A pipe would be waited for; a file that cannot be opened is told later.
+    with contextlib.suppress(OSError):
+        if os.path.isfile(path):
+            with open(path, "rb") as file:
+                head = file.read(_HEAD_BYTES)
+    if ending in _SUFFIXES or any(re.match(x, head, re.DOTALL) for x in _IMAGES):
+        return ""
+    for kind, pattern in _OTHERS.items():
+        if re.match(pattern, head, re.DOTALL):
+            return kind
+    return ending or "without ending"
 
 
 def run(
-    ask: Callable[[str], dict[str, Any]], paths: Iterator[str], concurrency: int
+    ask: Callable[[str], dict[str, Any]],
+    paths: Iterator[str],
+    concurrency: int,
+    passed_over: collections.Counter[str],
 ) -> int:
     """Prints the line of each picture as soon as those before it are known.
 
@@ -277,6 +325,7 @@ def run(
         ask: Gives the line of a path.
         paths: Of the pictures.
         concurrency: Requests at a time.
+        passed_over: What `find` counts meanwhile.
 
     Returns:
         The exit code.
@@ -292,6 +341,8 @@ def run(
             print(json.dumps(line), flush=True)
             if "error" in line:
                 say(f"{line['path']!r}: {line['error']}")
+            elif line["status"] in _UNREAD:
+                say(f"{line['path']!r}: {line['status'].replace('_', ' ')}")
 
         try:
             for path in paths:
@@ -303,6 +354,10 @@ def run(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+    if passed_over:
+        number = sum(passed_over.values())
+        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(passed_over.items()))
+        say(f"passed over {number} file{'s' if number > 1 else ''}: {kinds}")
     if not seen:
         say("no pictures")
         return USAGE
@@ -408,7 +463,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         with channel:
-            return run(ask, find(flags.paths), flags.concurrency)
+            passed_over: collections.Counter[str] = collections.Counter()
+            paths = find(flags.paths, passed_over)
+            return run(ask, paths, flags.concurrency, passed_over)
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED

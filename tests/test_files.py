@@ -1,8 +1,9 @@
 import os
+from collections import Counter
 
 import pytest
 
-from dfdetect import files
+from dfdetect import file_kinds, files
 
 
 def touch(path, content=b"x"):
@@ -59,6 +60,51 @@ def test_what_names_nothing_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     given = [str(tmp_path / "empty"), str(tmp_path / "*.jpg")]
     assert files.find(given) == ([], given)
+
+
+def test_content_decides_and_what_is_passed_over_is_counted(tmp_path):
+    image = b"\xff\xd8\xff\xe0" + bytes(20)
+    clip = bytes(3) + b" ftypisom" + bytes(20)
+    avif = bytes(3) + b" ftypavif" + bytes(20)
+    folder = tmp_path / "in"
+    taken = [
+        touch(folder / "1.jfif", image),
+        touch(folder / "2.pjpeg", image),
+        touch(folder / "3 without ending", image),
+        touch(folder / "4.3g2", clip),
+        touch(folder / "5 clip.jpg", clip),
+        touch(folder / "6 avif.jpg", avif),
+        touch(folder / "7 text.mp4", b"text"),
+    ]
+    for name, content in {
+        "a.heic": bytes(3) + b" ftypheic" + bytes(20),
+        "b.HEIC": bytes(3) + b" ftypheix" + bytes(20),
+        "c.tif": b"II*\0" + bytes(20),
+        "d.ts": b"export const x = 1;",
+        "e": b"text",
+        "f.m4a": bytes(3) + b" ftypM4A " + bytes(20),
+    }.items():
+        touch(folder / name, content)
+    kinds = Counter()
+    sources, _ = files.find([str(folder)], clips=True, passed_over=kinds)
+    assert [source.path for source in sources] == taken
+    assert [source.is_clip for source in sources] == [False] * 3 + [
+        *(True, True, False, True)
+    ]
+    expected = {"HEIC": 2, "TIFF": 1, ".ts": 1, "without ending": 1, "MPEG-4 audio": 1}
+    assert kinds == expected
+    assert file_kinds.count(kinds) == (
+        "passed over 6 files: 1 .ts, 2 HEIC, 1 MPEG-4 audio, 1 TIFF, 1 without ending"
+    )
+    # Without clips: what is called like an image is told, the others are counted.
+    sources, _ = files.find([str(folder)], passed_over=(kinds := Counter()))
+    assert [source.path for source in sources] == [*taken[:3], *taken[4:6]]
+    assert sources[3].problem == "a clip (MP4 or QuickTime); wanted is an image"
+    assert kinds["MP4 or QuickTime"] == 1 and kinds[".mp4"] == 1
+    # What is named outright is never passed over.
+    outright = [str(folder / "c.tif"), taken[3]]
+    sources, _ = files.find(outright, passed_over=(kinds := Counter()))
+    assert [source.path for source in sources] == outright and not kinds
 
 
 def test_named_outright_a_file_is_taken_whatever_it_is(tmp_path):

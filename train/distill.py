@@ -6,6 +6,7 @@ See `dfdetect.distillation`. `--snapshot=MODEL_DIR` then starts a training.
       --images=faces,more_faces --model_dir=runs/distilled
 """
 
+import collections
 import functools
 import os
 
@@ -13,7 +14,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect import data, distillation, run_flags, training
+from dfdetect import data, distillation, file_kinds, run_flags, training
 from dfdetect.models import classifier, squeezenet, weights
 
 FLAGS = flags.FLAGS
@@ -40,7 +41,10 @@ flags.mark_flags_as_required(["model_dir"])
 
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, ["explained"])
-    paths = data.find_images(_IMAGES.value)
+    kinds: collections.Counter[str] = collections.Counter()
+    paths = data.find_images(_IMAGES.value, kinds)
+    if kinds:
+        print(file_kinds.count(kinds))
     if len(paths) < 2 * _HELD_OUT.value:
         raise app.UsageError(f"{len(paths)} pictures are too few to hold some out.")
     # Sorted names come by source; every n-th is a fair sample of all.

@@ -10,6 +10,7 @@ number of entries and the searcher. The exit code is 2 for a usage error, and 1 
 nothing could be indexed.
 """
 
+import collections
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
-from dfdetect import data, files, graphs, records, script
+from dfdetect import data, file_kinds, files, graphs, records, script
 from dfdetect.retrieval import building, embedding, storage
 
 _IMAGES = flags.DEFINE_multi_string(
@@ -114,7 +115,10 @@ def found_files() -> list[files.Source]:
                 names += filter(None, map(str.strip, file))
         else:
             names.append(name)
-    sources, barren = files.find(names)
+    kinds: collections.Counter[str] = collections.Counter()
+    sources, barren = files.find(names, passed_over=kinds)
+    if kinds:
+        script.say(file_kinds.count(kinds))
     for name in barren:
         script.say(f"no pictures in {name}")
     if not sources:

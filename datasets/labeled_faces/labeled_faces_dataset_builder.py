@@ -1,5 +1,6 @@
 """Any folder of face images with their labels as a TFDS dataset."""
 
+import collections
 import csv
 import dataclasses
 import functools
@@ -9,7 +10,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from dfdetect import files, labels
+from dfdetect import file_kinds, files, labels
 from dfdetect.building import archives, builder
 from dfdetect.building.account import Account
 
@@ -67,7 +68,13 @@ class Builder(builder.Builder):
     ) -> dict[str, Any]:
         root = dl_manager.manual_dir
         has_csv = (root / "labels.csv").exists()
-        rows = _read_rows(root) if has_csv else _rows_of_folders(root)
+        passed_over: collections.Counter[str] = collections.Counter()
+        if has_csv:
+            rows = _read_rows(root)
+        else:
+            rows = _rows_of_folders(root, passed_over)
+            if passed_over:
+                builder.warn(file_kinds.count(passed_over))
         if not self._leaky_random_split:
             _check_grouped(rows)
         named = _named_splits(rows)
@@ -87,6 +94,10 @@ class Builder(builder.Builder):
             for split, listed in by_split.items()
             if listed
         }
+        # Nobody knows of what split they would have been.
+        next(iter(accounts.values())).counts.update(
+            {f"passed_over/{kind}": number for kind, number in passed_over.items()}
+        )
         tasks = {split: builder.chunks(by_split[split]) for split in accounts}
         return self.records(
             tasks, functools.partial(_records, root=str(root)), accounts
@@ -177,12 +188,21 @@ def _row(root: tfds.core.Path, where: str, fields: dict[str, Any]) -> _Row:
     return _Row(where, path, _LABELS[label], _SPLITS.get(split, ""), group or path)
 
 
-def _rows_of_folders(root: tfds.core.Path) -> list[_Row]:
-    """The images in `[SPLIT/]{real,fake}/[GROUP/]`, which name all there is to know."""
+def _rows_of_folders(
+    root: tfds.core.Path, passed_over: collections.Counter[str]
+) -> list[_Row]:
+    """The images in `[SPLIT/]{real,fake}/[GROUP/]`, which name all there is to know.
+
+    Args:
+        root: The folder that these are in.
+        passed_over: To it, the files that are no images are added by kind.
+    """
     rows = []
     strange = []
     for path in archives.members(root):
-        if not path.lower().endswith(files.IMAGE_SUFFIXES):
+        kind = file_kinds.of_bytes(archives.read_head(root, path))
+        if not (file_kinds.is_image(kind) or files.has_suffix_of_image(path)):
+            passed_over[file_kinds.label(path, kind)] += 1
             continue
         *folders, _ = path.split("/")
         split = folders.pop(0) if folders and folders[0] in _SPLITS else ""

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from dfdetect import file_kinds
+
 
 def members(root: str | os.PathLike) -> list[str]:
     """Names of all files in a folder or ZIP file, with slashes, sorted.
@@ -44,6 +46,15 @@ def read(root: str | os.PathLike, name: str) -> bytes:
         return _open_zip(root).read(name)
     except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"cannot be read ({error})") from error
+
+
+def read_head(root: str | os.PathLike, name: str) -> bytes:
+    """The first bytes of a file in a folder, for `file_kinds`; none if unreadable."""
+    try:
+        with tf.io.gfile.GFile(os.path.join(os.fspath(root), name), "rb") as file:
+            return file.read(file_kinds.HEAD_BYTES)
+    except tf.errors.OpError:
+        return b""
 
 
 def sha256(path: str | os.PathLike) -> bytes:

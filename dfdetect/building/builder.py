@@ -18,7 +18,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import file_kinds, images, labels
+from dfdetect import file_kinds, headers, images, labels
 from dfdetect.building import streams
 from dfdetect.building.account import Account
 
@@ -229,8 +229,15 @@ def image_extent(image_bytes: bytes) -> tuple[int, int]:
     """Height and width of the upright picture: what training will decode.
 
     Raises:
-        ValueError: It cannot be decoded, and must not become a record.
+        ValueError: It cannot be decoded or is too large, and must not become a record.
     """
+    stored = headers.read(image_bytes).numpy()
+    pixels = int(stored[headers.HEIGHT]) * int(stored[headers.WIDTH])
+    if pixels > images.MAX_PIXELS:
+        raise ValueError(
+            f"{pixels // 10**6} megapixels; at most {images.MAX_PIXELS // 10**6} are "
+            "read"
+        )
     try:
         height, width = _decoder()(image_bytes).shape[:2]
     except tf.errors.InvalidArgumentError as error:
