@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import av
 import numpy as np
 
-from dfdetect import files
+from dfdetect import file_kinds, files
 
 # Of local files; others, playlists say, could make FFmpeg open other files.
 _FORMATS = (
@@ -157,7 +157,8 @@ class OpenClip:
         try:
             self.container = _open(self.name)
         except (av.FFmpegError, OSError) as error:
-            raise UnreadableClipError(self.name, _system_error(error)) from error
+            detail = _system_error(error) or _other_kind(self.name)
+            raise UnreadableClipError(self.name, detail) from error
         stream = self.container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or _is_cover(stream):
             self._refuse("there are no moving images in it")
@@ -255,6 +256,12 @@ class _Deinterlacer:
 def _system_error(error: Exception) -> str:
     """What kept a file from being read, or "" where its content did."""
     return os.strerror(error.errno or 0) if isinstance(error, OSError) else ""
+
+
+def _other_kind(name: str) -> str:
+    """What a file is that is no clip, or ""."""
+    kind = file_kinds.of_file(name)
+    return "" if file_kinds.is_clip(kind) else file_kinds.describe(kind)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:

@@ -128,6 +128,11 @@ def of_file(path: str | os.PathLike) -> str:
         return UNKNOWN
 
 
+def describe(kind: str) -> str:
+    """What a person is told of a kind; "" of `UNKNOWN`."""
+    return {EMPTY: "an empty file", TEXT: "a text"}.get(kind, kind)
+
+
 def is_image(kind: str) -> bool:
     """Whether it is an image that the decoder reads."""
     return kind in _IMAGES
@@ -171,6 +176,4 @@ def _describe(content: bytes) -> str:
             return "a BMP with compressed pixels"
     if is_image(kind):
         return f"{kind}, cut short or damaged"
-    names = {EMPTY: "an empty file", TEXT: "a text", UNKNOWN: "of an unknown kind"}
-    name = names.get(kind, kind)
-    return f"{name}; wanted is {WANTED_IMAGES}"
+    return f"{describe(kind) or 'of an unknown kind'}; wanted is {WANTED_IMAGES}"

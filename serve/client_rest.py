@@ -405,7 +405,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return failed_line(path, "failed", f"not the outputs of dfdetect: {error}")
 
     try:
-        return run(ask, find(flags.paths), flags.concurrency)
+        passed_over: collections.Counter[str] = collections.Counter()
+        paths = find(flags.paths, passed_over)
+        return run(ask, paths, flags.concurrency, passed_over)
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED

@@ -245,9 +245,11 @@ def test_lines_in_order_and_no_bad_file_stops_them(kind, serve, tmp_path):
     )
     (tmp_path / "a" / ".hidden.jpg").write_text("hidden")
     (tmp_path / "a" / "notes.txt").write_text("text")
+    (tmp_path / "a" / "b.heic").write_bytes(b"\0\0\0\x18ftypheic")
     gone = tmp_path / "gone.jpg"
     lines, code, said = _run(kind, server, gone, tmp_path / "a")
     assert code == 3
+    assert said.splitlines()[-1].endswith("passed over 2 files: 1 .txt, 1 HEIC")
     assert [line["path"] for line in lines] == [str(x) for x in [gone, *paths]]
     assert [line["status"] for line in lines] == [
         *("unreadable", "ok", "ok", "no_head", "unreadable", "failed", "ok")
@@ -263,7 +265,9 @@ def test_lines_in_order_and_no_bad_file_stops_them(kind, serve, tmp_path):
     }
     assert lines[3]["heads"] == [] and lines[3]["fake_probability"] is None
     assert "No such file" in lines[0]["error"] and "it is wrong" in lines[5]["error"]
-    assert said.count("\n") == 2 and "gone.jpg" in said
+    # Two that failed, one that is no image, and what was passed over.
+    assert said.count("\n") == 4 and "gone.jpg" in said
+    assert f"{str(paths[3])!r}: unreadable\n" in said
     # What cannot get better is not asked again.
     assert stand_in.asked[b"wrong"] == 1 and stand_in.asked[b"busy 2 times"] == 3
     assert stand_in.requests[0] == ("dfdetect", None, None, None)

@@ -131,7 +131,9 @@ def test_of_a_clip_cut_short_what_can_be_read(judge, tmp_path):
 def test_what_is_no_clip(judge, tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     result, problem = judge(str(tmp_path / "a.mp4"))
-    assert (result["status"], problem) == ("unreadable", "no clip that can be decoded")
+    assert result["status"] == "unreadable"
+    kind = "a text" if content else "an empty file"
+    assert problem == f"no clip that can be decoded: {kind}"
     result, problem = judge(str(tmp_path / "b.mp4"))
     assert (result["status"], problem) == ("unreadable", "No such file or directory")
     result, problem = judge(str(tmp_path))

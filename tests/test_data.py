@@ -1,3 +1,4 @@
+import collections
 import dataclasses
 import types
 
@@ -280,11 +281,14 @@ def test_find_images_takes_folders_globs_and_lists(tmp_path):
     for name in ("a.png", "sub/b.JPG", "sub/c.txt"):
         path = tmp_path / name
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"")
+        path.write_bytes(b"" if name.endswith(".txt") else b"\xff\xd8\xff\xe0")
+    (tmp_path / "sub" / "d.jpg").write_text("no image")
     listed = tmp_path / "list.txt"
     listed.write_text(f"{tmp_path / 'a.png'}\n")
     a, b = str(tmp_path / "a.png"), str(tmp_path / "sub" / "b.JPG")
-    assert data.find_images([str(tmp_path)]) == [a, b]
+    passed_over = collections.Counter()
+    assert data.find_images([str(tmp_path)], passed_over) == [a, b]
+    assert passed_over == {".txt": 2, ".jpg": 1}
     assert data.find_images([str(tmp_path / "*.png")]) == [a]
     assert data.find_images([str(listed)]) == [a]
     with pytest.raises(FileNotFoundError, match="none"):

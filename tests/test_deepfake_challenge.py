@@ -74,7 +74,10 @@ def test_metadata(challenge):
         "n_skipped": 1,
     }
     skipped = [line for lines in metadata["skipped"].values() for line in lines]
-    assert skipped == ["1-STYLEGAN/broken.png: no picture that can be decoded"]
+    assert skipped == [
+        "1-STYLEGAN/broken.png: no picture that can be decoded: PNG, cut short or "
+        "damaged"
+    ]
 
 
 def test_source_is_untouched(challenge):

@@ -271,7 +271,7 @@ def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size
     ]
     assert [x.problem for x in found] == [
         "",
-        "no picture that can be decoded",
+        "no picture that can be decoded: JPEG, cut short or damaged",
         "",
         "",
         "No such file or directory",
@@ -330,7 +330,9 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
         ("tall.png", "uncertain"),
     ]
     problem, summary = shown.err.splitlines()
-    assert problem.endswith("cut ü\\n.jpg': no picture that can be decoded")
+    assert problem.endswith(
+        "cut ü\\n.jpg': no picture that can be decoded: JPEG, cut short or damaged"
+    )
     assert summary.startswith(
         "dfdetect: 4 files: 1 fake, 1 unreadable, 1 no_head, 1 uncertain; "
     )

@@ -160,12 +160,12 @@ def test_metadata_counts_and_lists(clips):
     }
     assert metadata["skipped"] == {
         "train": [
-            "Deepfakes/054_071.mp4: no clip that can be decoded",
+            "Deepfakes/054_071.mp4: no clip that can be decoded: an empty file",
             "Deepfakes/071_054 (1).mp4: not a name of the set",
             "Deepfakes/071_672.mp4: not a name of the set",
             "youtube/054.mp4: cut short: 1.6 of 4.0 seconds could be read",
         ],
-        "validation": ["Deepfakes/720_672.mp4: no clip that can be decoded"],
+        "validation": ["Deepfakes/720_672.mp4: no clip that can be decoded: a text"],
         "test": [],
     }
     assert metadata["settings"] == {"frames_per_video": 4, "frame_format": "png"}

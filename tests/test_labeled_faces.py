@@ -55,7 +55,7 @@ def test_faces_metadata(faces):
         "test": hashed | {"real": 1, "fake": 0},
     }
     assert metadata["skipped"]["train"] == [
-        "broken.jpg: no picture that can be decoded"
+        "broken.jpg: no picture that can be decoded: JPEG, cut short or damaged"
     ]
 
 
@@ -185,6 +185,8 @@ def test_folders_name_label_split_and_group(tmp_path):
     ):
         write(root / path, encoded(pathlib.Path(path).suffix, 6, 8, number))
     write(root / "train/notes.txt", "not a picture")
+    write(root / "val/real/b.heic", b"\0\0\0\x18ftypheic" + bytes(16))
+    write(root / "test/real/f.jfif", encoded(".jpg", 6, 8))
     builder = prepare(LabeledFaces(data_dir=tmp_path / "data"), root)
     found = {
         name: (split, int(record["label"]), record["group"].decode())
@@ -198,7 +200,11 @@ def test_folders_name_label_split_and_group(tmp_path):
         "val/real/a.png": ("validation", 0, "val/real/a.png"),
         "test/fake/b/c/d.webp": ("test", 1, "b/c"),
         "test/real/e.bmp": ("test", 0, "test/real/e.bmp"),
+        "test/real/f.jfif": ("test", 0, "test/real/f.jfif"),
     }
+    # A name tells nothing of an image that has another one's, or of no kind at all.
+    assert builder.info.metadata["counts"]["train"]["passed_over/.txt"] == 1
+    assert builder.info.metadata["totals"]["passed_over/HEIC"] == 1
 
 
 def test_random_split_of_images_needs_a_flag_that_names_the_danger(tmp_path):
