@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 import types
+from importlib import resources
 
 import cv2
+import jsonschema
 import keras
 import numpy as np
 import pytest
+from PIL import Image
 
 from dfdetect import (
     calibration,
@@ -27,6 +30,8 @@ from dfdetect import (
     pipeline,
     result_lines,
 )
+
+SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
 SIZE = 64
 HALF = calibration.without_band(0.5)
@@ -288,6 +293,22 @@ def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size
     np.testing.assert_allclose(
         boxes, [[0, 0, 0.375, 2 / 3], [0.375, 2 / 3, 0.75, 1]], atol=1e-5
     )
+
+
+def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
+    loaded, tmp_path
+):
+    bright, dark = (Image.new("RGB", (160, 120), (value,) * 3) for value in (192, 0))
+    for name in ("a.gif", "a.webp", "a.png"):
+        path = tmp_path / name
+        bright.save(path, save_all=True, append_images=[dark] * 2)
+        sources, _ = files.find([str(path)])
+        (finding,) = detect.findings(loaded.detect, sources, HALF)
+        assert finding.result["verdict"] == "fake", name
+        told = "animated: only its first frame was judged"
+        assert finding.result["warning"] == told
+        validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+        validator.validate(finding.result)
 
 
 def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):

@@ -119,6 +119,7 @@ def test_pictures_and_clips_in_their_order(graph, mixed, tmp_path, capsys, valid
     assert [bool(x["main_person"]) for x in results[1:]] == [True, False, False, True]
     assert "d.mp4': no clip that can be decoded" in err
     assert len(err.splitlines()) == 2, err
+    assert "; passed over 1 file: 1 .ts; " in err.splitlines()[-1]
     written = sorted(str(x.relative_to(output)) for x in output.rglob("*.*"))
     assert written == [
         *("a.png", "b.mp4", "b.mp4.png", "c.mp4", "c.mp4.png"),
