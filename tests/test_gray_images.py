@@ -1,0 +1,33 @@
+"""The default weights find the same head in color and without it."""
+
+import os
+
+import pytest
+import tensorflow as tf
+
+from dfdetect import boxes, files, graph_cache, images, model_directory
+
+
+@pytest.fixture(scope="module")
+def detect():
+    for part in ("detector", "classifier"):
+        if not os.path.isdir(os.path.join(model_directory.DEFAULT_WEIGHTS, part)):
+            pytest.skip(f"no default weights of the {part} yet")
+    return graph_cache.load(None, lambda message: None).detect
+
+
+def encode_gray(portrait):
+    image = tf.cast(images.decode_image(portrait), tf.float32)
+    gray = tf.cast(tf.round(image @ tf.constant([[0.299], [0.587], [0.114]])), tf.uint8)
+    return tf.io.encode_jpeg(gray, quality=95).numpy()
+
+
+def test_gray_and_color_of_one_image_give_the_same_head(detect):
+    color = files.read(files.sample())
+    found = detect(tf.constant([color, encode_gray(color)]))
+    statuses, counts = found["status"].numpy(), found["num_heads"].numpy()
+    assert list(statuses) == [images.OK, images.OK]
+    assert counts.min() >= 1
+    # The most certain one, which stands first.
+    first, second = found["boxes"].numpy()[:, 0]
+    assert float(boxes.iou(first[None], second[None])[0, 0]) > 0.5
