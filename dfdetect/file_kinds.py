@@ -147,12 +147,33 @@ def is_animated(content: bytes) -> bool:
     """Whether an image has frames behind the first, which are not looked at."""
     kind = of_bytes(content)
     if kind == "GIF":
-        # The blocks that tell how long a frame is shown.
-        return len(re.findall(rb"\x21\xf9\x04.{4}\0[\x2c\x21]", content, re.DOTALL)) > 1
+        return _has_two_frames(content)
     if kind == "WebP":
         return content[12:16] == b"VP8X" and content.count(b"ANMF") > 1
     if kind == "PNG":
         return b"acTL" in content[: content.find(b"IDAT")]
+    return False
+
+
+def _has_two_frames(gif: bytes) -> bool:
+    """Whether a second frame follows the first; walks over the blocks to it."""
+
+    def table_bytes(flags: int) -> int:
+        return 3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0
+
+    frames = 0
+    # Beyond the end of a GIF that is cut short there is nothing.
+    gif += bytes(16)
+    pos = 13 + table_bytes(gif[10])
+    while pos < len(gif) - 16 and gif[pos] in b"\x21\x2c":
+        is_frame = gif[pos] == 0x2C
+        frames += is_frame
+        if frames == 2:
+            return True
+        pos += 11 + table_bytes(gif[pos + 9]) if is_frame else 2
+        while pos < len(gif) - 16 and gif[pos]:
+            pos += 1 + gif[pos]
+        pos += 1
     return False
 
 

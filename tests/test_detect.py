@@ -442,7 +442,7 @@ def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
     assert [result["path"] for result in results] == pictures
     assert [len(result["heads"]) for result in results] == [2, 0, 2, 0, 0]
     lines = said.splitlines()
-    assert any(line.endswith("decoded") and "cut ü" in line for line in lines)
+    assert any(line.endswith("damaged") and "cut ü" in line for line in lines)
     assert any(line.endswith("jpg': No such file or directory") for line in lines)
     assert not any(word in said.lower() for word in ("tensorflow", "cuda", "warning"))
     assert lines[-1].startswith(

@@ -90,6 +90,11 @@ def test_animated():
         more = encoded(kind, save_all=True, append_images=[blue, red])
         assert file_kinds.is_animated(more), kind
     assert not file_kinds.is_animated(encoded("JPEG"))
+    # Of GIF87a, of which nothing stands before the first frame.
+    still, moving = encoded("GIF"), encoded("GIF", save_all=True, append_images=[blue])
+    assert still[:6] == b"GIF87a" and file_kinds.is_animated(moving)
+    for end in range(6, len(moving)):
+        file_kinds.is_animated(moving[:end])
 
 
 def test_what_came_is_said_with_what_is_wanted():
