@@ -77,7 +77,8 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         detect_arguments.check_crops(arguments, parser)
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
-    sources, passed_over = [], ""
+    sources: list[files.Source] = []
+    passed_over = ""
     if arguments.camera:
         detect_arguments.check_camera(arguments, parser)
     else:

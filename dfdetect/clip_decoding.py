@@ -200,18 +200,31 @@ class OpenClip:
         What the decoder knows to be damaged is left out and counted. Interlaced clips
         are deinterlaced.
         """
+        for frame in self._progressive_frames():
+            yield DecodedFrame(frame, self._pixel_aspect)
+
+    def _progressive_frames(self) -> Iterator[av.VideoFrame]:
         deinterlacer = None
         for frame in self._sound_frames():
+            if deinterlacer is not None and not deinterlacer.fits(frame):
+                yield from self._deinterlaced(deinterlacer, None)
+                deinterlacer = None
             if deinterlacer is None and frame.interlaced_frame:
-                deinterlacer = _Deinterlacer(self.stream)
+                deinterlacer = _Deinterlacer(frame)
             if deinterlacer is None:
-                yield DecodedFrame(frame, self._pixel_aspect)
+                yield frame
             else:
-                for progressive in deinterlacer.push(frame):
-                    yield DecodedFrame(progressive, self._pixel_aspect)
+                yield from self._deinterlaced(deinterlacer, frame)
         if deinterlacer is not None:
-            for progressive in deinterlacer.push(None):
-                yield DecodedFrame(progressive, self._pixel_aspect)
+            yield from self._deinterlaced(deinterlacer, None)
+
+    def _deinterlaced(
+        self, deinterlacer: "_Deinterlacer", frame: av.VideoFrame | None
+    ) -> Iterator[av.VideoFrame]:
+        try:
+            yield from deinterlacer.push(frame)
+        except av.FFmpegError:
+            self.num_damaged += 1
 
     def _sound_frames(self) -> Iterator[av.VideoFrame]:
         for packet in self.packets():
@@ -233,16 +246,30 @@ class OpenClip:
 
 
 class _Deinterlacer:
-    """FFmpeg's `bwdif`: a frame for each frame, which needs those before and behind."""
+    """FFmpeg's `bwdif`: a frame for each frame, which needs those before and behind.
 
-    def __init__(self, stream: av.VideoStream) -> None:
+    Args:
+        frame: One that all others are to be of the size and format of.
+    """
+
+    def __init__(self, frame: av.VideoFrame) -> None:
+        self._layout = _layout(frame)
         self._graph = av.filter.Graph()
         self._graph.threads = 1
         self._graph.link_nodes(
-            self._graph.add_buffer(template=stream),
+            self._graph.add_buffer(
+                width=frame.width,
+                height=frame.height,
+                format=frame.format,
+                time_base=frame.time_base,
+            ),
             self._graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"),
             self._graph.add("buffersink"),
         ).configure()
+
+    def fits(self, frame: av.VideoFrame) -> bool:
+        """Whether a frame is of the size and format of the first."""
+        return _layout(frame) == self._layout
 
     def push(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
         """Takes a frame, or None behind the last, and yields those that are done."""
@@ -280,6 +307,10 @@ def _stored_codec(name: str) -> str:
             if found := re.search(pattern, content, re.DOTALL):
                 return found[1].decode("latin-1").strip()
     return "(unnamed)"
+
+
+def _layout(frame: av.VideoFrame) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
 
 
 def _turned(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

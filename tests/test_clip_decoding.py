@@ -79,6 +79,17 @@ def test_interlaced_clips_are_deinterlaced(interlaced, name):
         assert np.abs(frame.image.astype(float) - image).mean() < 4
 
 
+def test_an_interlaced_stream_that_changes_its_size(tmp_path):
+    joined = tmp_path / "a.ts"
+    parts = [
+        draw(tmp_path / f"{size}.ts", *H264, *INTERLACED, size=size)
+        for size in ("160x120", "192x128")
+    ]
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    shapes = [frame.image.shape for frame in video.Reader(joined, ALL)]
+    assert shapes == [(120, 160, 3)] * 25 + [(128, 192, 3)] * 25
+
+
 def test_a_frame_that_cannot_be_converted_is_missed_and_told(tmp_path, monkeypatch):
     path = draw(tmp_path / "a.mp4", *H264)
     convert_frame = clip_decoding.DecodedFrame.image
