@@ -88,6 +88,7 @@ def find(
     sources: list[Source] = []
     barren = []
     seen: set[str] = set()
+    others: dict[str, str] = {}
     copies: set[str] = set()
     passed_over = Counter() if passed_over is None else passed_over
     for path in paths:
@@ -102,8 +103,7 @@ def find(
             key = os.path.abspath(one.path)
             if not (is_wanted or one.is_named or one.problem):
                 if key not in seen:
-                    passed_over[file_kinds.label(one.path, kind)] += 1
-                    seen.add(key)
+                    others[key] = file_kinds.label(one.path, kind)
                 continue
             is_barren = False
             if output and _is_below(one.path, output):
@@ -117,6 +117,8 @@ def find(
                 sources.append(Source(one.path, name, problem, is_clip and clips))
         if is_barren:
             barren.append(path)
+    # Some may have been named outright besides.
+    passed_over.update(label for key, label in others.items() if key not in seen)
     return sources, barren
 
 

@@ -118,8 +118,10 @@ def test_pictures_and_clips_in_their_order(graph, mixed, tmp_path, capsys, valid
     assert [x["deciding_track"] for x in results[1:]] == [1, None, None, 1]
     assert [bool(x["main_person"]) for x in results[1:]] == [True, False, False, True]
     assert "d.mp4': no clip that can be decoded" in err
-    assert len(err.splitlines()) == 2, err
-    assert "; passed over 1 file: 1 .ts; " in err.splitlines()[-1]
+    # A slow machine says now and then how far it is.
+    said = [line for line in err.splitlines() if " of 5 files; " not in line]
+    assert len(said) == 2, err
+    assert "; passed over 1 file: 1 .ts; " in said[-1]
     written = sorted(str(x.relative_to(output)) for x in output.rglob("*.*"))
     assert written == [
         *("a.png", "b.mp4", "b.mp4.png", "c.mp4", "c.mp4.png"),

@@ -105,6 +105,10 @@ def test_content_decides_and_what_is_passed_over_is_counted(tmp_path):
     outright = [str(folder / "c.tif"), taken[3]]
     sources, _ = files.find(outright, passed_over=(kinds := Counter()))
     assert [source.path for source in sources] == outright and not kinds
+    sources, _ = files.find(
+        [str(folder), outright[0]], passed_over=(kinds := Counter())
+    )
+    assert sources[-1].path == outright[0] and "TIFF" not in kinds
 
 
 def test_named_outright_a_file_is_taken_whatever_it_is(tmp_path):
