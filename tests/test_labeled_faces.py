@@ -1,6 +1,7 @@
 import collections
 import pathlib
 
+import numpy as np
 import pytest
 from building_support import (
     builder_class,
@@ -13,7 +14,11 @@ from building_support import (
 )
 from building_support import faces as draw_faces
 
+from dfdetect import data
+
 LabeledFaces = builder_class("labeled_faces")
+
+_BOXED = "path,label,split,group,ymin,xmin,ymax,xmax"
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +128,15 @@ def test_faces_without_split_go_by_hash_of_the_group(tmp_path):
     [
         ("path,label,split", ["a.png,real,train"], r"csv:1: columns must be path,"),
         (
-            "path,label,split,group,age",
-            ["a.png,real,train,x,4"],
-            r"csv:1: .*got path,label,split,group,age\.",
+            "path,label,split,group,ymin,xmin,ymax",
+            ["a.png,real,train,x,0,0,1"],
+            r"csv:1: .*all of ymin,xmin,ymax,xmax, got path,label,split,group,ymin,",
         ),
+        (_BOXED, ["a.png,real,train,x,0,0,1,"], "csv:2: ymin.* got 0,0,1,"),
+        (_BOXED, ["a.png,real,train,x,.6,0,.5,1"], "csv:2: ymin.* got .6,0,.5,1"),
+        (_BOXED, ["a.png,real,train,x,1.1,0,1.2,1"], "csv:2: .* got 1.1,0,1.2,1"),
+        (_BOXED, ["a.png,real,train,x,0,0,90,80"], "csv:2: .*relative.*0,0,90,80"),
+        (_BOXED, ["a.png,real,train,x,nan,0,1,1"], "csv:2: ymin.*got nan,0,1,1"),
         (None, ["a.png,real,train,x", "b.png,genuine,train,x"], "csv:3: .*'genuine'"),
         (None, ["a.png,real,holdout,x"], "csv:2: split must be .*'holdout'"),
         (None, ["a.png,real,train"], "csv:2: the number of fields"),
@@ -226,3 +236,68 @@ def test_folders_without_labels_say_what_is_wanted(tmp_path):
     write(root / "genuine/a.png", encoded(".png", 4, 4))
     with pytest.raises(ValueError, match=r"must have a labels\.csv.*lies genuine/a"):
         prepare(LabeledFaces(data_dir=tmp_path / "data"), root)
+
+
+def test_source_method_and_head_box_become_fields(tmp_path, caplog):
+    root = tmp_path / "manual"
+    lines = [
+        "a.png,real,train,x,camera,,.25,-.1,1.2,.5,9",
+        "b.png,fake,train,y,lab,diffusion,,,,,",
+        "c.png,fake,train,z,lab,diffusion,0,0,0,0,",
+        "d.png,fake,train,w,,,nan,nan,nan,nan,7",
+    ]
+    header = "path,label,split,group,source,method,ymin,xmin,ymax,xmax,age"
+    draw_faces(root, lines, header)
+    builder = prepare(LabeledFaces(data_dir=tmp_path / "data"), root)
+    found = {
+        name: (
+            *(record[field].decode() for field in ("source", "method")),
+            *(float(record[side]) for side in ("ymin", "xmin", "ymax", "xmax")),
+        )
+        for name, record in records(builder, "train").items()
+    }
+    assert found == {
+        "a.png": ("camera", "", 0.25, np.float32(-0.1), np.float32(1.2), 0.5),
+        "b.png": ("lab", "diffusion", 0, 0, 0, 0),
+        "c.png": ("lab", "diffusion", 0, 0, 0, 0),
+        "d.png": ("", "", 0, 0, 0, 0),
+    }
+    assert "labels.csv:1: the columns age are ignored" in caplog.text
+
+
+def test_further_columns_count_for_the_fingerprint_where_they_say_something(tmp_path):
+    root = tmp_path / "manual"
+    lines = ["a.png,real,train,x", "b.png,fake,train,y"]
+
+    def fingerprint(name, lines, more=""):
+        draw_faces(root, lines, "path,label,split,group" + more)
+        builder = prepare(LabeledFaces(data_dir=tmp_path / name), root)
+        return builder.info.metadata["fingerprint"]
+
+    plain = fingerprint("plain", lines)
+    empty = [f"{line},,,,,," for line in lines]
+    columns = ",source,method,ymin,xmin,ymax,xmax"
+    assert fingerprint("empty", empty, columns) == plain
+    named = [f"{line},lab" for line in lines]
+    boxed = [f"{line},0,0,1,1" for line in lines]
+    others = {
+        fingerprint("source", named, ",source"),
+        fingerprint("method", named, ",method"),
+        fingerprint("box", boxed, ",ymin,xmin,ymax,xmax"),
+    }
+    assert len(others | {plain}) == 4
+
+
+def test_several_folders_stand_side_by_side_with_and_without_a_name(tmp_path):
+    for name in ("first", "second", ""):
+        root = tmp_path / f"manual{name}"
+        image = f"{name or 'plain'}.png"
+        draw_faces(root, [f"{image},real,train,x"])
+        prepare(LabeledFaces(data_dir=tmp_path / "data", config=name or None), root)
+    for name in ("first", "second", ""):
+        full = f"labeled_faces/{name}" if name else "labeled_faces"
+        builder = data.open_builder(str(tmp_path / "data"), full)
+        assert data.full_name(builder) == full
+        assert list(records(builder, "train")) == [f"{name or 'plain'}.png"]
+    with pytest.raises(ValueError, match="labeled_faces/NAME.*got '1'"):
+        LabeledFaces(data_dir=tmp_path / "data", config="1")

@@ -5,9 +5,12 @@ import csv
 import dataclasses
 import functools
 import io
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import file_kinds, files, labels
@@ -15,6 +18,10 @@ from dfdetect.building import archives, builder
 from dfdetect.building.account import Account
 
 _COLUMNS = ("path", "label", "split", "group")
+_TEXTS = ("source", "method")
+_SIDES = ("ymin", "xmin", "ymax", "xmax")
+_NO_BOX = (0.0,) * 4
+_FARTHEST = 4.0  # Sides of an image; what is farther away is in pixels.
 _LABELS = {"real": labels.REAL, "fake": labels.FAKE, "0": labels.REAL, "1": labels.FAKE}
 _SPLITS = {
     "train": "train",
@@ -27,6 +34,9 @@ _SPLITS = {
 class Builder(builder.Builder):
     """Labelled face images; the source folder is only read, never changed.
 
+    The config is any name or none: each folder has its own, and `labeled_faces/NAME` or
+    `labeled_faces` opens it.
+
     Args:
         leaky_random_split: Share out images that name neither a group nor a split one
             by one. Images of one video or person then stand in training and in the
@@ -34,8 +44,9 @@ class Builder(builder.Builder):
         **kwargs: Of `dfdetect.building.builder.Builder`.
     """
 
-    VERSION = tfds.core.Version("1.1.0")
+    VERSION = tfds.core.Version("1.2.0")
     RELEASE_NOTES = {
+        "1.2.0": "Source, method and head box of each image; configs of any name.",
         "1.1.0": "Another fingerprint; folders real/ and fake/ without a labels.csv.",
         "1.0.0": "First release.",
     }
@@ -43,10 +54,14 @@ class Builder(builder.Builder):
     Give a folder of images with a labels.csv. Its columns are path (from the folder),
     label (real, fake, 0 or 1), split (train, val, validation or test; may be empty or
     absent) and group (images that belong together, such as one video; may be empty).
+    Columns that may be absent: source and method (who or what made the image), and
+    ymin, xmin, ymax, xmax (the box of the head, relative to height and width).
     Or give a folder with the folders real/ and fake/, in train/, val/ and test/ where
     the split is known; folders within them are groups.
     """
     pkg_dir_path = tfds.core.Path(__file__).parent
+    any_config = True
+    needs_config = False
 
     def __init__(self, *, leaky_random_split: bool = False, **kwargs: Any) -> None:
         self._leaky_random_split = leaky_random_split
@@ -58,7 +73,10 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=builder.labelled_features(),
+            features=builder.labelled_features(
+                **{name: tfds.features.Text() for name in _TEXTS},
+                **{side: tfds.features.Scalar(tf.float32) for side in _SIDES},
+            ),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(),
         )
@@ -115,7 +133,7 @@ def _records(
             account.skip(row.path, str(error))
             continue
         account.counts[labels.NAMES[row.label]] += 1
-        account.take(row.path, row.label, row.group, image_bytes)
+        account.take(row.path, row.label, row.group, image_bytes, *row.further())
         yield (
             row.path,
             {
@@ -123,6 +141,9 @@ def _records(
                 "image/filename": row.path,
                 "label": row.label,
                 "group": row.group,
+                "source": row.source,
+                "method": row.method,
+                **dict(zip(_SIDES, row.box, strict=True)),
             },
         )
 
@@ -134,6 +155,14 @@ class _Row:
     label: int
     split: str  # Empty where none is named.
     group: str  # The path of an image without one: it is a group by itself.
+    source: str = ""
+    method: str = ""
+    box: tuple[float, ...] = _NO_BOX  # See `dfdetect.boxes`; may reach beyond the image.
+
+    def further(self) -> tuple[object, ...]:
+        """What counts for the fingerprint besides; empty where nothing is known."""
+        known = (self.source, self.method, *self.box)
+        return known if any(known) else ()
 
 
 def _read_rows(root: tfds.core.Path) -> list[_Row]:
@@ -160,12 +189,16 @@ def _read_rows(root: tfds.core.Path) -> list[_Row]:
 
 def _check_columns(where: str, columns: Sequence[str]) -> None:
     missing = [name for name in _COLUMNS if name not in columns and name != "split"]
-    unknown = [name for name in columns if name not in _COLUMNS]
-    if missing or unknown or len(set(columns)) < len(columns):
+    sides = [name for name in _SIDES if name in columns]
+    if missing or len(sides) not in (0, 4) or len(set(columns)) < len(columns):
         raise ValueError(
-            f"{where}: columns must be {','.join(_COLUMNS)} (split may be absent), "
+            f"{where}: columns must be {','.join(_COLUMNS)} (split may be absent), and "
+            f"may be {','.join(_TEXTS)} and all of {','.join(_SIDES)}, "
             f"got {','.join(columns) or 'none'}."
         )
+    ignored = [n for n in columns if n not in (*_COLUMNS, *_TEXTS, *_SIDES)]
+    if ignored:
+        builder.warn(f"{where}: the columns {','.join(ignored)} are ignored.")
 
 
 def _row(root: tfds.core.Path, where: str, fields: dict[str, Any]) -> _Row:
@@ -185,7 +218,41 @@ def _row(root: tfds.core.Path, where: str, fields: dict[str, Any]) -> _Row:
         raise ValueError(f"{where}: path must lead into the folder, got {path!r}.")
     if not (root / path).is_file():
         raise ValueError(f"{where}: there is no file {path!r} in {root}.")
-    return _Row(where, path, _LABELS[label], _SPLITS.get(split, ""), group or path)
+    return _Row(
+        where,
+        path,
+        _LABELS[label],
+        _SPLITS.get(split, ""),
+        group or path,
+        *(fields.get(name, "") for name in _TEXTS),
+        _read_box(where, [fields.get(side, "") for side in _SIDES]),
+    )
+
+
+def _read_box(where: str, texts: Sequence[str]) -> tuple[float, ...]:
+    """Returns the box of a head in float32; `_NO_BOX` where the four texts are empty.
+
+    Raises:
+        ValueError: A text is no number, the box has no area within the image, or is of
+            pixels.
+    """
+    if not any(texts):
+        return _NO_BOX
+    try:
+        box = tuple(float(np.float32(text)) for text in texts)
+    except ValueError:
+        box = (math.inf,) * 4
+    if not any(box) or all(map(math.isnan, box)):
+        return _NO_BOX
+    ymin, xmin, ymax, xmax = box
+    is_inside = ymin < min(ymax, 1) and max(ymin, 0) < ymax
+    is_inside = is_inside and xmin < min(xmax, 1) and max(xmin, 0) < xmax
+    if not is_inside or max(map(abs, box)) > _FARTHEST:
+        raise ValueError(
+            f"{where}: {','.join(_SIDES)} must be a box relative to height and width of "
+            f"the image (0 to 1, beyond where the head does), got {','.join(texts)}."
+        )
+    return box
 
 
 def _rows_of_folders(

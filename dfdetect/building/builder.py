@@ -50,14 +50,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     Attributes:
         any_config: Whether `config` may be any name (of letters, digits, "_" and "-",
             beginning with a letter): one for each source folder, side by side.
+        needs_config: Whether such a name must be given.
     """
 
     any_config = False
+    needs_config = True
 
     def __init__(
         self, *, strict: bool = False, num_threads: int | None = None, **kwargs: Any
     ) -> None:
-        if self.any_config:
+        if self.any_config and (self.needs_config or kwargs.get("config")):
             kwargs["config"] = _named_config(self.name, kwargs.get("config"))
         super().__init__(**kwargs)
         self._strict = strict
