@@ -28,12 +28,16 @@ def probability(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return scipy.special.expit(np.asarray(logits) / temperature)
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(
+    logits: np.ndarray, labels: np.ndarray, sources: np.ndarray | None = None
+) -> float:
     """The temperature that makes the likelihood of the labels greatest.
 
     Args:
         logits: `[N]` fake logits of pictures that were not trained on.
         labels: `[N]` of `dfdetect.labels`.
+        sources: `[N]`, names of where they come from; all of a label count the same,
+            however many pictures they have. None: one source.
 
     Returns:
         A positive number between 1/20 and 20 to divide logits by.
@@ -42,9 +46,11 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """
     logits = np.asarray(logits, np.float64)
     signs = 1.0 - 2.0 * np.asarray(labels)
+    weights = _equal_weights(labels, sources)
 
     def negative_log_likelihood(log_temperature: float) -> float:
-        return float(np.logaddexp(0, signs * logits / np.exp(log_temperature)).mean())
+        losses = np.logaddexp(0, signs * logits / np.exp(log_temperature))
+        return float((weights * losses).mean())
 
     found = scipy.optimize.minimize_scalar(
         negative_log_likelihood, bounds=_BOUNDS, method="bounded"
@@ -76,6 +82,7 @@ def fit_thresholds(
     labels: np.ndarray,
     max_false_positive_rate: float,
     max_false_negative_rate: float,
+    sources: np.ndarray | None = None,
 ) -> dict[str, float]:
     """The narrowest band that keeps both kinds of wrong verdicts rare.
 
@@ -87,13 +94,17 @@ def fit_thresholds(
         fake_probabilities: `[N]`, calibrated, of pictures that were not trained on.
         labels: `[N]` of `dfdetect.labels`, both of them present.
         max_false_positive_rate: Most of the real pictures that may be called fake, in
-            [0, 1).
-        max_false_negative_rate: Most of the fake pictures that may be called real.
+            [0, 1); of any source by itself.
+        max_false_negative_rate: Most of the fake pictures that may be called real; the
+            mean over their sources.
+        sources: `[N]`, names of where the pictures come from. None: one source.
 
     Returns:
         `fake_from`, the least that keeps its rate, above 1 where probabilities of 1
         leave no other way; `real_below`, the greatest that keeps its rate;
-        `false_positive_rate` and `false_negative_rate`, those of these pictures.
+        `false_positive_rate` and `false_negative_rate`, those of these pictures, the
+        means over their sources; and `highest_false_positive_rate`, that of the source
+        with the most.
 
     Raises:
         ValueError: A rate is out of range, or a label is missing.
@@ -105,9 +116,15 @@ def fit_thresholds(
         raise ValueError(
             f"labels must be real and fake, got {len(real)} real, {len(fake)} fake."
         )
+    names = np.zeros(len(scores)) if sources is None else np.asarray(sources)
+    by_source = [real[names[~is_fake] == name] for name in np.unique(names[~is_fake])]
+    weights = _equal_weights(labels, sources)[is_fake]
     # The most suspicious real picture that must not be called fake, and its like.
-    spared = np.sort(real)[-1 - _allowed(max_false_positive_rate, len(real))]
-    caught = np.sort(fake)[_allowed(max_false_negative_rate, len(fake))]
+    spared = max(
+        np.sort(reals)[-1 - _allowed(max_false_positive_rate, len(reals))]
+        for reals in by_source
+    )
+    caught = _lower_quantile(fake, weights, max_false_negative_rate)
     fake_from = (spared + scores.min(where=scores > spared, initial=1.0)) / 2
     real_below = (caught + scores.max(where=scores < caught, initial=0.0)) / 2
     if fake_from == spared:
@@ -117,8 +134,13 @@ def fit_thresholds(
     return {
         "real_below": float(real_below),
         "fake_from": float(fake_from),
-        "false_positive_rate": float((real >= fake_from).mean()),
-        "false_negative_rate": float((fake < real_below).mean()),
+        "false_positive_rate": float(
+            np.mean([(reals >= fake_from).mean() for reals in by_source])
+        ),
+        "false_negative_rate": float(np.average(fake < real_below, weights=weights)),
+        "highest_false_positive_rate": float(
+            max((reals >= fake_from).mean() for reals in by_source)
+        ),
     }
 
 
@@ -127,20 +149,46 @@ def fit(
     labels: np.ndarray,
     max_false_positive_rate: float,
     max_false_negative_rate: float,
+    sources: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """What a classifier's manifest says of both: `temperature` and `thresholds`.
 
     The thresholds are for probabilities of that temperature; see `fit_temperature` and
     `fit_thresholds`.
     """
-    temperature = fit_temperature(logits, labels)
+    temperature = fit_temperature(logits, labels, sources)
     thresholds = fit_thresholds(
         probability(logits, temperature),
         labels,
         max_false_positive_rate,
         max_false_negative_rate,
+        sources,
     )
     return {"temperature": temperature, "thresholds": thresholds}
+
+
+def _equal_weights(labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
+    """`[N]`, how much each picture counts: sources of a label alike, 1 on average."""
+    labels = np.asarray(labels)
+    weights = np.ones(len(labels))
+    if sources is None:
+        return weights
+    for label in np.unique(labels):
+        members = labels == label
+        _, source_of, counts = np.unique(
+            np.asarray(sources)[members], return_inverse=True, return_counts=True
+        )
+        weights[members] = members.sum() / len(counts) / counts[source_of]
+    return weights
+
+
+def _lower_quantile(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
+    """The highest score below which no more than `rate` of the weight is."""
+    _allowed(rate, len(scores))
+    order = np.argsort(scores, kind="stable")
+    below = np.concatenate([[0.0], np.cumsum(weights[order])[:-1]])
+    kept = np.flatnonzero(below <= rate * weights.sum() + 1e-9 * len(scores))
+    return float(scores[order][kept[-1]])
 
 
 def _allowed(rate: float, count: int) -> int:

@@ -67,6 +67,39 @@ def forensics(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image, 0.0, 255.0)
 
 
+def level(
+    image: tf.Tensor,
+    seed: tf.Tensor,
+    sides: tuple[int, int] = (64, 192),
+    quality: tuple[int, int] = (30, 95),
+) -> tf.Tensor:
+    """Brings a crop of any size to a random side and JPEG quality.
+
+    What made a crop shows in its size, sharpness and compression. All of them come out
+    of here drawn from the same ranges, whatever they were, so that a classifier cannot
+    tell makers by them.
+
+    Args:
+        image: `[H, W, 3]`, any numeric dtype.
+        seed: int32 `[2]`.
+        sides: Bounds of the longer side in pixels, drawn evenly in its logarithm. The
+            upper one should not be above the sides of most crops: enlarged crops are
+            soft, however they are drawn.
+        quality: See `jpeg`.
+
+    Returns:
+        `[height, width, 3]` float32 in [0, 255].
+    """
+    seeds = tf.random.split(seed, 3)
+    low, high = (tf.math.log(float(side)) for side in sides)
+    longer = tf.exp(tf.random.stateless_uniform([], seeds[0], low, high))
+    extent = tf.cast(tf.shape(image)[:2], tf.float32)
+    wanted = tf.maximum(tf.round(extent * longer / tf.reduce_max(extent)), 1.0)
+    smaller = _resize(tf.cast(image, tf.float32), tf.cast(wanted, tf.int32), seeds[1])
+    smaller = tf.ensure_shape(smaller, [None, None, 3])
+    return jpeg(tf.clip_by_value(smaller, 0.0, 255.0), seeds[2], quality)
+
+
 def jpeg(
     image: tf.Tensor,
     seed: tf.Tensor,

@@ -84,7 +84,12 @@ def predict(
         precision: See `logits_function`.
     """
     crops = classifier_data.evaluation(
-        builder, split, manifest["image_size"], batch_size, wanted
+        builder,
+        split,
+        manifest["image_size"],
+        batch_size,
+        wanted,
+        manifest["crop_margin"],
     )
     logits, truths = classifier_logits(logits_function(model, precision), crops, count)
     assert np.array_equal(truths, survey.truths), "Not the pictures of the survey."

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-_SIDES = ("ymin", "xmin", "ymax", "xmax")
+SIDES = ("ymin", "xmin", "ymax", "xmax")  # Fields of a head box, see `boxes`.
 
 UNKNOWN = -1  # How many heads an image holds, where nothing says so.
 
@@ -24,6 +24,24 @@ class GivenHeads:
 
     boxes: np.ndarray
     count: int
+
+
+def has_head_box(builder: tfds.core.DatasetBuilder) -> bool:
+    """Whether the records of a data set have the fields of a head box.
+
+    Those of an image with the field `margin`, a crop, say where it was cut out.
+    """
+    features = builder.info.features
+    return "margin" not in features and all(side in features for side in SIDES)
+
+
+def clip_boxes(boxes: np.ndarray) -> np.ndarray:
+    """Clips boxes `[K, 4]` as the graph does, and drops those that have no area then.
+
+    NaN counts as 0.
+    """
+    boxes = np.clip(np.nan_to_num(boxes), 0, 1)
+    return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
 
 
 class GivenHeadReader:
@@ -44,12 +62,12 @@ class GivenHeadReader:
     def __init__(self, builder: tfds.core.DatasetBuilder) -> None:
         features = builder.info.features
         self._is_crop = "margin" in features
-        self._has_box = not self._is_crop and all(x in features for x in _SIDES)
+        self._has_box = has_head_box(builder)
         self._has_objects = (
             not self._is_crop and not self._has_box and _has_boxes(features)
         )
         self.fields = [
-            *(_SIDES if self._has_box else ()),
+            *(SIDES if self._has_box else ()),
             *(["objects"] if self._has_objects else ()),
             *(["frame"] if "frame" in features else ()),
         ]
@@ -58,15 +76,13 @@ class GivenHeadReader:
         """The heads of a record, as NumPy has it."""
         boxes = np.zeros((0, 4), np.float32)
         if self._has_box:
-            boxes = np.array([[example[side] for side in _SIDES]], np.float32)
+            boxes = np.array([[example[side] for side in SIDES]], np.float32)
         if self._has_objects:
             objects = example["objects"]
             boxes = np.asarray(objects["bbox"], np.float32).reshape(-1, 4)
             difficult = objects.get("is_difficult", np.zeros(len(boxes), bool))
             boxes = boxes[~np.asarray(difficult, bool)]
-        # As the graph clips the boxes that it finds.
-        boxes = np.clip(np.nan_to_num(boxes), 0, 1)
-        boxes = boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+        boxes = clip_boxes(boxes)
         if self._has_objects or len(boxes):
             return GivenHeads(boxes, len(boxes))
         is_frame = not self._is_crop and example.get("frame", -1) >= 0

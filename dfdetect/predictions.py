@@ -9,6 +9,7 @@ import numpy as np
 from dfdetect import labels as label_names
 from dfdetect.audit import no_pixels
 from dfdetect.audit.survey import Survey
+from dfdetect.given_heads import SIDES
 
 # Names of a clip, in the order of preference.
 _VIDEO_FIELDS = ("video", "clip")
@@ -128,11 +129,22 @@ def video_names(survey: Survey) -> np.ndarray:
 
 
 def head_sizes(survey: Survey) -> np.ndarray:
-    """`[N]`, roots of the pictures' areas in pixels; without the margin of a crop."""
+    """`[N]`, roots of the heads' areas in pixels.
+
+    By their boxes where records have one; else the image is the head, without the
+    margin of a crop.
+    """
     width, height = (
         survey.features[:, no_pixels.FEATURES.index(name)]
         for name in ("width", "height")
     )
+    if "margin" not in survey.fields and set(SIDES) <= set(survey.fields):
+        boxes = np.stack([survey.fields[side] for side in SIDES], axis=1)
+        boxes = np.clip(np.nan_to_num(boxes.astype(np.float64)), 0, 1)
+        shares = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+        has_box = shares.all(1)
+        height = np.where(has_box, shares[:, 0], 1) * height
+        width = np.where(has_box, shares[:, 1], 1) * width
     margins = np.asarray(survey.fields.get("margin", 1.0), np.float64)
     return np.sqrt(width.astype(np.float64) * height) / np.where(
         margins > 0, margins, 1.0

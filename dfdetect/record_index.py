@@ -13,7 +13,15 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import crop_cache, headers, labels, orientation
+from dfdetect import (
+    conditions,
+    crop_cache,
+    given_heads,
+    headers,
+    labels,
+    orientation,
+    record_fields,
+)
 from dfdetect.batches import NAME
 from dfdetect.sampling import Catalogue, Sampler
 
@@ -43,6 +51,9 @@ class RecordIndex:
             difficult ones.
         whole_images: Whether each image of heads stands once, with all of its heads or
             none, as a detector learns from it.
+        where: Conditions that records meet, see `record_fields.choose`.
+        source_field: Field that becomes `Catalogue.sources`, such as source or method;
+            a record in which it is empty has the full name of the data set instead.
 
     Raises:
         ValueError: It holds neither, a label is not known, or the files are damaged.
@@ -54,6 +65,8 @@ class RecordIndex:
         split: str,
         least_side: int = 0,
         whole_images: bool = False,
+        where: Sequence[conditions.Condition] = (),
+        source_field: str | None = None,
     ) -> None:
         features = builder.info.features
         if split not in builder.info.splits:
@@ -67,7 +80,8 @@ class RecordIndex:
             look = _whole_image
         elif "image" in features and "label" in features and not whole_images:
             origins = [name for name in _ORIGINS if name in features]
-            look = functools.partial(_labelled, origins=origins)
+            has_box = given_heads.has_head_box(builder)
+            look = functools.partial(_labelled, origins=origins, has_box=has_box)
         elif {"image", "objects"} <= {*features}:
             look = functools.partial(_heads, least_side=least_side)
         else:
@@ -76,17 +90,24 @@ class RecordIndex:
                 f"{'' if whole_images else 'a label or '}objects, got "
                 f"{sorted(features)}."
             )
-        places, found = [], []
+        places, found, sources = [], [], []
         try:
             for number, path in enumerate(self._paths):
                 offset = 0
                 for count, record in enumerate(
                     tf.data.TFRecordDataset(path).as_numpy_iterator()
                 ):
-                    entries = look(tf.train.Example.FromString(record).features.feature)
+                    fields = tf.train.Example.FromString(record).features.feature
+                    is_wanted = record_fields.stored_meets(builder, where, fields)
+                    entries = look(fields) if is_wanted else []
                     place = (number, offset + _BEFORE, len(record), count)
                     places += [place] * len(entries)
                     found += entries
+                    if source_field is not None:
+                        source = record_fields.stored_origin(
+                            builder, source_field, fields
+                        )
+                        sources += [source] * len(entries)
                     offset += _BEFORE + len(record) + _AFTER
         except tf.errors.DataLossError as error:
             raise ValueError(
@@ -101,7 +122,11 @@ class RecordIndex:
             )
         self._places = places
         self._boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        self.catalogue = Catalogue(np.array(truths, np.int64), np.array(names, str))
+        self.catalogue = Catalogue(
+            np.array(truths, np.int64),
+            np.array(names, str),
+            None if source_field is None else np.array(sources, str),
+        )
 
     def name(self, place: int) -> str:
         """What TFDS calls the record: file and place in it."""
@@ -110,6 +135,8 @@ class RecordIndex:
 
     def box(self, place: int) -> np.ndarray:
         """The head, float32 `[4]` (see `boxes`); zeros where it fills the picture.
+
+        A box is clipped to the image.
 
         Of a whole image it is the largest head; zeros where there is none.
         """
@@ -135,10 +162,16 @@ class RecordIndex:
         return example.features.feature["image"].bytes_list.value[0]
 
 
-def _labelled(features: Features, origins: Sequence[str]) -> list[_Entry]:
+def _labelled(
+    features: Features, origins: Sequence[str], has_box: bool
+) -> list[_Entry]:
     values = [features[name].bytes_list.value[0] for name in origins]
     origin = next(filter(None, values), b"").decode()
-    return [(features["label"].int64_list.value[0], origin, (0.0,) * 4)]
+    box = [0.0] * 4
+    if has_box:
+        sides = [features[side].float_list.value[0] for side in given_heads.SIDES]
+        box = next(iter(given_heads.clip_boxes(np.array([sides])).tolist()), box)
+    return [(features["label"].int64_list.value[0], origin, tuple(box))]
 
 
 def _whole_image(features: Features) -> list[_Entry]:

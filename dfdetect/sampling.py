@@ -28,10 +28,13 @@ class Catalogue:
         labels: `[N]` of `dfdetect.labels`.
         origins: `[N]`, names of what each was made from or is, such as a source video;
             empty where that is not known.
+        sources: `[N]`, names of what made each, such as its source or method; None
+            where that does not matter.
     """
 
     labels: np.ndarray
     origins: np.ndarray
+    sources: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +54,13 @@ class Draws:
 
 @dataclasses.dataclass(frozen=True)
 class _Stratum:
-    """Records of a data set that are drawn alike, and whether to blend them."""
+    """Records that are drawn alike, and whether to blend them.
 
-    dataset: int
+    Attributes:
+        records: `[M, 2]`, places of data set and record.
+        blended: See `Draws`.
+    """
+
     records: np.ndarray
     blended: bool = False
 
@@ -77,6 +84,9 @@ class Sampler:
         weights: How much each data set counts in a batch, by default its size.
         self_blended: Share of the fakes in place of which a real record is drawn, to be
             blended with itself: in a pair its real, else any of the data set.
+        by_source: Whether all sources of a class, of whichever data sets, are drawn
+            equally often, and so are those of reals to be blended. Goes with neither
+            `weights` nor pairs.
 
     Raises:
         ValueError: An argument is out of range, or a class is missing.
@@ -90,7 +100,10 @@ class Sampler:
         mode: str = "natural",
         weights: Sequence[float] | None = None,
         self_blended: float = 0.0,
+        by_source: bool = False,
     ) -> None:
+        if by_source and (weights is not None or mode == "pairs"):
+            raise ValueError("by_source leaves no place for weights or pairs.")
         if mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got {mode!r}.")
         if mode == "pairs" and batch_size % 2:
@@ -114,10 +127,15 @@ class Sampler:
         ]
         self._fakes = [_by_origin(c, labels.FAKE) for c in catalogues]
         self._check_classes()
-        self._strata, shares = self._cut(weights)
+        self._reals_by_source: list[np.ndarray] = []
+        self._strata, shares = (
+            self._cut_by_source() if by_source else self._cut(weights)
+        )
         self._order = _interleave(shares, _CYCLE)
         self._counts = np.bincount(self._order, minlength=len(shares))
-        self._permutation = functools.lru_cache(maxsize=32)(self._permute)
+        self._permutation = functools.lru_cache(maxsize=2 * len(shares) + 32)(
+            self._permute
+        )
         self._ranks = np.zeros(_CYCLE, np.int64)
         for stratum in range(len(shares)):
             chosen = self._order == stratum
@@ -161,7 +179,7 @@ class Sampler:
         """The strata, and the share of each in all slots."""
         if self._mode == "natural":
             strata = [
-                _Stratum(place, np.arange(len(catalogue.labels)))
+                _Stratum(_pairs(place, np.arange(len(catalogue.labels))))
                 for place, catalogue in enumerate(self._catalogues)
             ]
             return strata, np.array(weights) / np.sum(weights)
@@ -175,9 +193,42 @@ class Sampler:
             total = sum(weights[place] for place in having)
             for place in having:
                 members = self._members[place][source]
-                strata.append(_Stratum(place, members, blended))
+                strata.append(_Stratum(_pairs(place, members), blended))
                 shares.append(weights[place] / total / len(kinds))
         return strata, np.array(shares)
+
+    def _cut_by_source(self) -> tuple[list[_Stratum], np.ndarray]:
+        """The strata, one for each class and source, and the share of each in all."""
+        found = {label: self._records_by_source(label) for label in _KINDS}
+        self._reals_by_source = found[labels.REAL]
+        # Where there is no fake at all, reals are blended in their place.
+        blended = not found[labels.FAKE] and self._mode == "balanced"
+        if blended:
+            found[labels.FAKE] = found[labels.REAL]
+        sizes = {label: sum(map(len, parts)) for label, parts in found.items()}
+        strata, shares = [], []
+        for label, parts in found.items():
+            of_class = sizes[label] / sum(sizes.values())
+            if self._mode == "balanced":
+                of_class = 1 / len(_KINDS)
+            for records in parts:
+                strata.append(_Stratum(records, blended and label == labels.FAKE))
+                shares.append(of_class / len(parts))
+        return strata, np.array(shares)
+
+    def _records_by_source(self, label: int) -> list[np.ndarray]:
+        """The records `[M, 2]` of each source of a class, in the order of names."""
+        found: dict[str, list[np.ndarray]] = {}
+        for place, (catalogue, members) in enumerate(
+            zip(self._catalogues, self._members, strict=True)
+        ):
+            if catalogue.sources is None:
+                raise ValueError("by_source needs the sources of all records.")
+            sources = catalogue.sources[members[label]]
+            for source in np.unique(sources):
+                records = _pairs(place, members[label][sources == source])
+                found.setdefault(str(source), []).append(records)
+        return [np.concatenate(found[source]) for source in sorted(found)]
 
     def _slot(self, slot: int) -> tuple[int, int, bool]:
         """What stands in the slot of this number, counted from the beginning."""
@@ -186,8 +237,8 @@ class Sampler:
         nth = cycle * int(self._counts[index]) + int(self._ranks[place])
         stratum = self._strata[index]
         epoch, rank = divmod(nth, len(stratum.records))
-        record = int(stratum.records[self._permutation(index, epoch)[rank]])
-        return stratum.dataset, record, stratum.blended
+        dataset, record = stratum.records[self._permutation(index, epoch)[rank]]
+        return int(dataset), int(record), stratum.blended
 
     def _permute(self, stratum: int, epoch: int) -> np.ndarray:
         generator = np.random.default_rng([self._seed, stratum, epoch, 1])
@@ -211,11 +262,20 @@ class Sampler:
     ) -> tuple[int, int, bool]:
         """The record, or if it is a fake perhaps a real one to be blended."""
         chance, choice = generator.random(2)
-        reals = self._members[dataset][labels.REAL]
+        pairs = _pairs(dataset, self._members[dataset][labels.REAL])
+        if self._reals_by_source:
+            number = int(generator.integers(len(self._reals_by_source)))
+            pairs = self._reals_by_source[number]
         is_fake = self._catalogues[dataset].labels[record] == labels.FAKE
-        if is_fake and len(reals) and chance < self._self_blended:
-            return dataset, int(reals[int(choice * len(reals))]), True
+        if is_fake and len(pairs) and chance < self._self_blended:
+            dataset, record = map(int, pairs[int(choice * len(pairs))])
+            return dataset, record, True
         return dataset, record, blended
+
+
+def _pairs(dataset: int, records: np.ndarray) -> np.ndarray:
+    """`[M, 2]`, a data set beside each of its records `[M]`."""
+    return np.stack([np.full_like(records, dataset), records], axis=1)
 
 
 def _by_origin(catalogue: Catalogue, label: int) -> dict[str, np.ndarray]:

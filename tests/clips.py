@@ -10,6 +10,7 @@ MANIFEST = {
     "kind": "classifier",
     "model": "brightness",
     "image_size": 16,
+    "crop_margin": 1.0,
     "temperature": 1.0,
     "data": [{"name": "elsewhere", "version": "1.0.0", "fingerprint": "of others"}],
 }

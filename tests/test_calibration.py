@@ -138,3 +138,44 @@ def test_fit_gives_thresholds_for_calibrated_probabilities():
     )
     called = probabilities >= found["thresholds"]["fake_from"]
     assert 0.02 < called[truths == 0].mean() <= 0.05
+
+
+def test_no_source_of_reals_is_called_fake_too_often():
+    random = np.random.default_rng(0)
+    # Most reals are of an easy source; one of twenty is of a source that looks fake.
+    easy, odd = random.uniform(0, 0.4, 1900), random.uniform(0.3, 0.8, 100)
+    fakes = random.uniform(0.5, 1, 500)
+    scores = np.concatenate([easy, odd, fakes])
+    truths = np.repeat([0, 1], [2000, 500])
+    sources = np.repeat(["easy", "odd", "maker"], [1900, 100, 500])
+    apart = calibration.fit_thresholds(scores, truths, 0.05, 0.1, sources)
+    together = calibration.fit_thresholds(scores, truths, 0.05, 0.1)
+    assert (odd >= together["fake_from"]).mean() > 0.2
+    assert (odd >= apart["fake_from"]).mean() == pytest.approx(0.05)
+    assert apart["highest_false_positive_rate"] == pytest.approx(0.05)
+    assert apart["false_positive_rate"] == pytest.approx(0.025)
+
+
+def test_all_makers_of_fakes_count_the_same():
+    # A hundred fakes of one maker, ten of another one, which alone looks real.
+    scores = np.concatenate([[0.5], np.linspace(0.6, 0.9, 100), np.full(10, 0.2)])
+    truths = np.repeat([0, 1], [1, 110])
+    sources = np.repeat(["reals", "many", "few"], [1, 100, 10])
+    together = calibration.fit_thresholds(scores, truths, 0.0, 0.1)
+    apart = calibration.fit_thresholds(scores, truths, 0.0, 0.1, sources)
+    assert apart["real_below"] == pytest.approx(
+        0.1
+    )  # Below the few: half of the weight.
+    assert together["real_below"] > 0.2
+    assert together["false_negative_rate"] == pytest.approx(10 / 110)
+
+
+def test_a_large_source_does_not_decide_the_temperature():
+    logits = np.array([4.0] * 90 + [-4.0] * 10 + [4.0] * 5 + [-4.0] * 5)
+    truths = np.ones(110, int)
+    sources = np.repeat(["large", "small"], [100, 10])
+    alike = calibration.fit_temperature(logits, truths, sources)
+    # .9 of one source and .5 of the other are told rightly: .7 on average.
+    assert calibration.probability(np.array([4.0]), alike) == pytest.approx(
+        0.7, abs=1e-3
+    )

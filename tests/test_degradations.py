@@ -219,3 +219,25 @@ def test_cut_out_fills_one_rectangle():
         by_mean.append(np.allclose(inside[0, 0], image.mean((0, 1)), atol=0.1))
         corners.add((top, left))
     assert {*by_mean} == {False, True} and len(corners) > 12
+
+
+def test_level_hides_size_and_sharpness_of_what_a_crop_was():
+    """Crops of two sizes, one of them blurred: the same distribution comes out."""
+    sharp, soft = _picture(400, 400), _picture(200, 200)
+    level = tf.function(degradations.level)
+    sides, details = [], []
+    for image in (sharp, cv2.GaussianBlur(soft, (0, 0), 0.7)):
+        results = [level(image, tf.constant([3, seed])).numpy() for seed in range(60)]
+        assert all(r.shape[0] == r.shape[1] and 64 <= len(r) <= 192 for r in results)
+        assert all(r.min() >= 0 and r.max() <= 255 for r in results)
+        sides.append([len(result) for result in results])
+        details.append([cv2.Laplacian(r[..., 1], cv2.CV_32F).std() for r in results])
+    assert sides[0] == sides[1] and len(set(sides[0])) > 30  # Of the seed alone.
+    before = [
+        cv2.Laplacian(image[..., 1], cv2.CV_32F).std()
+        for image in (sharp, cv2.GaussianBlur(soft, (0, 0), 0.7))
+    ]
+    assert before[0] > 3 * before[1]
+    assert np.median(details[0]) < 1.5 * np.median(details[1])
+    wide = degradations.level(_picture(100, 200), SEED, sides=(64, 64))
+    assert wide.shape == (32, 64, 3) and wide.dtype == tf.float32

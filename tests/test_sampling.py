@@ -139,6 +139,60 @@ def test_fakes_can_be_made_from_reals_alone(mode):
         Sampler([reals], 6, seed=0, mode=mode)
 
 
+# Two sets share the source "b"; one real source is forty times the other.
+FIRST = Catalogue(
+    np.array([0] * 40 + [1] * 10), np.repeat("", 50), np.repeat(["a", "b"], [40, 10])
+)
+SECOND = Catalogue(
+    np.array([0, 1, 1, 1, 1]), np.repeat("", 5), np.array(["c", "b", "b", "d", "d"])
+)
+
+
+@pytest.mark.parametrize(
+    "mode, share_of_fakes", [("balanced", 0.5), ("natural", 14 / 55)]
+)
+def test_sources_are_drawn_equally_often_whatever_set_they_are_in(mode, share_of_fakes):
+    catalogues = [FIRST, SECOND]
+    sampler = Sampler(catalogues, 10, seed=0, mode=mode, by_source=True)
+    drawn = _records(sampler, 120)
+    sources = collections.Counter(catalogues[d].sources[r] for d, r, _ in drawn)
+    for name in "bd":
+        assert abs(sources[name] - 1200 * share_of_fakes / 2) <= 2
+    for name in "ac":
+        assert abs(sources[name] - 1200 * (1 - share_of_fakes) / 2) <= 2
+    # Every record of a source comes once before any comes again.
+    of_b = collections.Counter(
+        (d, r) for d, r, _ in drawn if catalogues[d].sources[r] == "b"
+    )
+    assert len(of_b) == 12 and max(of_b.values()) - min(of_b.values()) <= 1
+    again = Sampler(catalogues, 10, seed=0, mode=mode, by_source=True)
+    again.batch(3)
+    for step in (50, 7):
+        np.testing.assert_array_equal(
+            again.batch(step).records, sampler.batch(step).records
+        )
+
+
+def test_reals_of_all_sources_are_blended_equally_often():
+    catalogues = [FIRST, SECOND]
+    sampler = Sampler(
+        catalogues, 10, seed=0, mode="balanced", self_blended=0.5, by_source=True
+    )
+    blended = [(d, r) for d, r, is_blended in _records(sampler, 200) if is_blended]
+    assert all(catalogues[d].labels[r] == 0 for d, r in blended)
+    assert 0.42 < len(blended) / 1000 < 0.58
+    share = np.mean([catalogues[d].sources[r] == "c" for d, r in blended])
+    assert 0.43 < share < 0.57
+
+
+def test_sources_go_with_neither_weights_nor_pairs():
+    for changes in ({"weights": [1, 1]}, {"mode": "pairs"}):
+        with pytest.raises(ValueError, match="no place for weights or pairs"):
+            Sampler([FIRST, SECOND], 4, seed=0, by_source=True, **changes)
+    with pytest.raises(ValueError, match="needs the sources of all records"):
+        Sampler([FIRST, LOOSE], 4, seed=0, by_source=True)
+
+
 def test_wrong_arguments():
     with pytest.raises(ValueError, match="mode must be one of .*'odd'"):
         Sampler([PAIRED], 4, seed=0, mode="odd")

@@ -18,6 +18,7 @@ from absl import app, flags
 from dfdetect import (
     calibration,
     classifier_data,
+    conditions,
     data,
     distillation,
     evaluation,
@@ -26,6 +27,7 @@ from dfdetect import (
     manifest,
     model_directory,
     objectives,
+    record_fields,
     run_flags,
     sampling,
     summaries,
@@ -54,6 +56,21 @@ _SAMPLING = flags.DEFINE_enum(
     sampling.MODES,
     "All crops alike, as many reals as fakes, or each real beside a fake made of it.",
 )
+_SAMPLE_BY = flags.DEFINE_enum(
+    "sample_by",
+    None,
+    ["source", "method"],
+    "Field of which, in each class, all values are drawn equally often, whichever data "
+    "sets they are in. Records without one count as of a source that is called like "
+    "their data set.",
+)
+_WHERE = flags.DEFINE_multi_string(
+    "where",
+    [],
+    "Train and validate only on records that meet this, FIELD=VALUE|VALUE or "
+    "FIELD!=VALUE|VALUE, such as source!=STYLEGAN to leave a maker out. Given more "
+    "than once, on those that meet all. Records without the field meet what has a !.",
+)
 _SELF_BLENDED = flags.DEFINE_float(
     "self_blended",
     0.0,
@@ -65,8 +82,10 @@ _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
     "light",
     classifier_data.AUGMENTATIONS,
-    "How crops are changed at random: cut, mirrored and coloured; or cut and then "
-    "degraded as on the way through cameras, editors and platforms.",
+    "How crops are changed at random. light: cut, mirrored and colored. forensic: cut "
+    "and then degraded as on the way through cameras, editors and platforms. makers: "
+    "brought to a random size and JPEG quality, those of fakes and of reals alike, so "
+    "that these do not tell who made them; then as light.",
 )
 _CACHE_MEGABYTES = flags.DEFINE_integer(
     "cache_megabytes",
@@ -93,8 +112,8 @@ _DROP_CONNECT_RATE = flags.DEFINE_float(
 _CROP_MARGIN = flags.DEFINE_float(
     "crop_margin",
     1.3,
-    "Side of a crop over the longer side of its head box, as the pictures of the data "
-    "set were cut; the graph will cut the same way.",
+    "Side of a crop over the longer side of its head box. Images with a head box are "
+    "cut so, as the graph will cut them; others must have been.",
 )
 
 _FREEZE_THROUGH = flags.DEFINE_string(
@@ -127,15 +146,17 @@ _BN_MOMENTUM = flags.DEFINE_float(
 )
 _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
     "max_false_positive_rate",
-    0.1,
-    "Most of the real validation crops that the verdict may call fake, in [0, 1).",
+    0.05,
+    "Most of the real validation crops of any source that the verdict may call fake, "
+    "in [0, 1).",
     lower_bound=0.0,
     upper_bound=0.999,
 )
 _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     "max_false_negative_rate",
     0.1,
-    "Most of the fake validation crops that the verdict may call real, in [0, 1).",
+    "Most of the fake validation crops that the verdict may call real, in [0, 1); the "
+    "mean over their sources.",
     lower_bound=0.0,
     upper_bound=0.999,
 )
@@ -143,6 +164,15 @@ _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
 _CALIBRATION_CROPS = 128  # That a .tflite snapshot's batch norms are fitted to.
 
 flags.mark_flags_as_required(["model_dir", "data_dir"])
+
+
+@flags.multi_flags_validator(
+    [_SAMPLE_BY, _WEIGHTS, _SAMPLING],
+    "--sample_by leaves no place for --dataset_weights or --sampling=pairs.",
+)
+def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
+    others = values[_WEIGHTS.name] or values[_SAMPLING.name] == "pairs"
+    return not (values[_SAMPLE_BY.name] and others)
 
 
 def main(argv: list[str]) -> None:
@@ -153,7 +183,9 @@ def main(argv: list[str]) -> None:
         raise ValueError(
             f"--dataset wants one with labels to validate on, got {_DATASET.value}."
         )
-    batches = _batches(builders)
+    where = [conditions.parse(text) for text in _WHERE.value]
+    record_fields.check_values(builders, ("train", "validation"), where)
+    batches = _batches(builders, where)
     training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
     with strategy.scope():
         student, model = _build(training_size)
@@ -166,12 +198,7 @@ def main(argv: list[str]) -> None:
     logits_function = evaluation.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
     heat_maps = explain.heat_maps(judged_student)
-    validation = {
-        data.full_name(builder): classifier_data.evaluation(
-            builder, "validation", _IMAGE_SIZE.value, FLAGS.batch_size
-        )
-        for builder in labelled
-    }
+    validation, sources = _validation(labelled, where)
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
 
@@ -186,6 +213,7 @@ def main(argv: list[str]) -> None:
             {
                 name: classification.summary(truths, calibration.probability(logits))
                 for name, (logits, truths) in found.items()
+                if len(np.unique(truths)) == len(labels.NAMES)
             }
         )
 
@@ -193,7 +221,10 @@ def main(argv: list[str]) -> None:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
         weights.save(judged_student, path)
         calibrated = calibration.fit(
-            *latest, _MAX_FALSE_POSITIVE_RATE.value, _MAX_FALSE_NEGATIVE_RATE.value
+            *latest,
+            _MAX_FALSE_POSITIVE_RATE.value,
+            _MAX_FALSE_NEGATIVE_RATE.value,
+            sources,
         )
         described = {
             "kind": "classifier",
@@ -203,6 +234,7 @@ def main(argv: list[str]) -> None:
             **calibrated,
             "labels": list(labels.NAMES),
             "data": [data.describe(builder) for builder in builders],
+            "where": _WHERE.value,
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
@@ -215,7 +247,7 @@ def main(argv: list[str]) -> None:
     training.train(
         model,
         judged,
-        _loss(builders),
+        _loss(builders, where),
         batches,
         evaluate,
         keep_best,
@@ -224,7 +256,35 @@ def main(argv: list[str]) -> None:
     )
 
 
-def _batches(builders: Sequence[tfds.core.DatasetBuilder]) -> Batches:
+def _validation(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+) -> tuple[dict[str, tf.data.Dataset], np.ndarray]:
+    """Validation batches of each data set, and the sources of all of their records."""
+    batches, sources = {}, []
+    for builder in builders:
+        wanted = record_fields.choose(builder, "validation", where)
+        if not wanted.any():
+            print(f"--where leaves no validation record of {data.full_name(builder)}.")
+            continue
+        batches[data.full_name(builder)] = classifier_data.evaluation(
+            builder,
+            "validation",
+            _IMAGE_SIZE.value,
+            FLAGS.batch_size,
+            wanted,
+            _CROP_MARGIN.value,
+        )
+        sources.append(record_fields.read_origins(builder, "validation")[wanted])
+    if not batches:
+        raise ValueError(f"--where leaves no validation record, got {_WHERE.value}.")
+    return batches, np.concatenate(sources)
+
+
+def _batches(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+) -> Batches:
     try:
         dataset_weights = [float(weight) for weight in _WEIGHTS.value] or None
     except ValueError as error:
@@ -241,6 +301,8 @@ def _batches(builders: Sequence[tfds.core.DatasetBuilder]) -> Batches:
         _SELF_BLENDED.value,
         _CROP_MARGIN.value,
         _CACHE_MEGABYTES.value * 10**6,
+        _SAMPLE_BY.value,
+        where,
     )
 
 
@@ -273,9 +335,12 @@ def _load_snapshot(student: keras.Model, batches: Batches) -> weights.Report:
     return weights.Report(loaded=tuple(k for k in keys if not k.startswith("logits")))
 
 
-def _loss(builders: Sequence[tfds.core.DatasetBuilder]) -> train_step.LossFunction:
+def _loss(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+) -> train_step.LossFunction:
     options: dict[str, Any] = {
-        "class_weights": _class_weights(builders),
+        "class_weights": _class_weights(builders, where),
         "label_smoothing": _LABEL_SMOOTHING.value,
     }
     if not _TEACHER.value:
@@ -288,7 +353,13 @@ def _loss(builders: Sequence[tfds.core.DatasetBuilder]) -> train_step.LossFuncti
 
 
 def _means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Each figure's mean over the data sets, and of several the area of each one."""
+    """Each figure's mean over the data sets, and of several the area of each one.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not figures:
+        raise ValueError("No validation split has both reals and fakes.")
     means = {
         metric: float(np.mean([values[metric] for values in figures.values()]))
         for metric in classification.METRICS
@@ -298,12 +369,15 @@ def _means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
     return means
 
 
-def _class_weights(builders: Sequence[tfds.core.DatasetBuilder]) -> list[float]:
+def _class_weights(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+) -> list[float]:
     """By label; their mean over the training crops is 1."""
     if not _BALANCE.value:
         return [1.0, 1.0]
     counts = np.sum(
-        [classifier_data.count_labels(b, "train") for b in builders], axis=0
+        [classifier_data.count_labels(b, "train", where) for b in builders], axis=0
     )
     if not all(counts):
         raise ValueError(f"--balance wants real and fake crops, got {counts}.")

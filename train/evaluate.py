@@ -220,7 +220,9 @@ def _robustness(
     return robustness.measure(
         evaluation.logits_function(model[0]),
         model[1],
-        classifier_data.encoded_files(judged.builder, judged.split, judged.wanted),
+        classifier_data.encoded_files(
+            judged.builder, judged.split, judged.wanted, model[1]["crop_margin"]
+        ),
         judged.survey.truths,
         judged.survey.groups,
         batch_size=_BATCH_SIZE.value,

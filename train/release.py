@@ -29,6 +29,7 @@ from dfdetect import (
     evaluation,
     manifest,
     model_directory,
+    record_fields,
     script,
 )
 from dfdetect.metrics import classification, detection_sets
@@ -44,7 +45,11 @@ _DATASET = flags.DEFINE_list(
     "dataset", None, "Prepared data sets to test on, by commas.", required=True
 )
 _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
-    "max_false_positive_rate", 0.05, "See train/classifier.py.", 0.0, 0.999
+    "max_false_positive_rate",
+    0.05,
+    "Of any source; see train/classifier.py.",
+    0.0,
+    0.999,
 )
 _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     "max_false_negative_rate", 0.1, "See train/classifier.py.", 0.0, 0.999
@@ -157,20 +162,26 @@ def _calibrated(
         evaluation.classifier_logits(
             logits_function,
             classifier_data.evaluation(
-                builder, "validation", described["image_size"], batch_size=16
+                builder,
+                "validation",
+                described["image_size"],
+                batch_size=16,
+                crop_margin=described["crop_margin"],
             ),
         )
         for builder in builders
     ]
+    sources = [record_fields.read_origins(b, "validation") for b in builders]
     logits, truths = map(np.concatenate, zip(*found, strict=True))
     calibrated = calibration.fit(
         logits,
         truths,
         _MAX_FALSE_POSITIVE_RATE.value,
         _MAX_FALSE_NEGATIVE_RATE.value,
+        np.concatenate(sources),
     )
     figures = {
-        builder.info.name: classification.summary(
+        data.full_name(builder): classification.summary(
             truths, calibration.probability(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)

@@ -157,7 +157,9 @@ class _Row:
     group: str  # The path of an image without one: it is a group by itself.
     source: str = ""
     method: str = ""
-    box: tuple[float, ...] = _NO_BOX  # See `dfdetect.boxes`; may reach beyond the image.
+    box: tuple[float, ...] = (
+        _NO_BOX  # See `dfdetect.boxes`; may reach beyond the image.
+    )
 
     def further(self) -> tuple[object, ...]:
         """What counts for the fingerprint besides; empty where nothing is known."""
@@ -249,8 +251,9 @@ def _read_box(where: str, texts: Sequence[str]) -> tuple[float, ...]:
     is_inside = is_inside and xmin < min(xmax, 1) and max(xmin, 0) < xmax
     if not is_inside or max(map(abs, box)) > _FARTHEST:
         raise ValueError(
-            f"{where}: {','.join(_SIDES)} must be a box relative to height and width of "
-            f"the image (0 to 1, beyond where the head does), got {','.join(texts)}."
+            f"{where}: {','.join(_SIDES)} must be a box relative to height and width "
+            "of the image (0 to 1, beyond where the head does), "
+            f"got {','.join(texts)}."
         )
     return box
 

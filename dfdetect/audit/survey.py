@@ -1,12 +1,11 @@
 """The little of each record that an audit needs: some hundred bytes, no pixels."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
-_CONDITION = re.compile(r"(?P<field>[^=!]+)(?P<negation>!?)=(?P<values>.+)")
+from dfdetect import conditions
 
 # Fields that name what must not stand in two splits, and what they name. A clip or an
 # actor is the same whether the scene was taken or the face.
@@ -78,29 +77,21 @@ class Survey:
             {name: values[wanted] for name, values in self.fields.items()},
         )
 
-    def meets(self, conditions: Sequence[str]) -> np.ndarray:
+    def meets(self, where: Sequence[str]) -> np.ndarray:
         """`[N]` bool, the records whose fields meet every condition.
 
         Args:
-            conditions: FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE.
+            where: FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE.
 
         Raises:
             ValueError: A condition cannot be read, or names a field that is not there.
         """
         chosen = np.ones(len(self.filenames), bool)
-        for condition in conditions:
-            match = _CONDITION.fullmatch(condition)
-            if not match:
-                raise ValueError(
-                    "where must be FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE, "
-                    f"got {condition!r}."
-                )
-            if match["field"] not in self.fields:
+        for condition in map(conditions.parse, where):
+            if condition.field not in self.fields:
                 raise ValueError(
                     f"where must name one of {', '.join(self.fields) or 'no field'}, "
-                    f"got {match['field']!r}."
+                    f"got {condition.field!r}."
                 )
-            values = self.fields[match["field"]].astype(str)
-            equal = np.isin(values, match["values"].split("|"))
-            chosen &= ~equal if match["negation"] else equal
+            chosen &= condition.meets(self.fields[condition.field])
         return chosen
