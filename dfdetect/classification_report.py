@@ -13,6 +13,7 @@ from dfdetect.classification_results import Result
 def write(
     folder: str,
     results: Sequence[Result],
+    leading: Sequence[document.Section] = (),
 ) -> None:
     """Writes `report.md` with its pictures, `report.html` and `predictions.csv`.
 
@@ -22,9 +23,10 @@ def write(
     Args:
         folder: Where to; it exists.
         results: One, or one for each model and set.
+        leading: Sections about all of them, before those about each.
     """
     many = len(results) > 1
-    sections = [tables.matrix(results)] if many else []
+    sections = [*leading, *([tables.matrix(results)] if many else [])]
     for place, result in enumerate(results):
         prefix = f"{place + 1}_" if many else ""
         sections.append(_section(result, tables.title(results, place), prefix))

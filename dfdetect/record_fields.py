@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import conditions, data, records
+from dfdetect import conditions, data, labels, records
 
 
 def read(
@@ -55,6 +55,24 @@ def read_origins(
         return np.full(builder.info.splits[split].num_examples, name)
     values = read(builder, split, [field])[field].astype(str)
     return np.where(values == "", name, values)
+
+
+def name_origins(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    where: Sequence[conditions.Condition] = (),
+    field: str = "source",
+) -> dict[str, list[str]]:
+    """Names the origins of the chosen records by label, sorted; see `read_origins`.
+
+    Records without a label are real.
+    """
+    chosen = choose(builder, split, where)
+    origins = read_origins(builder, split, field)[chosen]
+    truths = np.full(len(origins), labels.NAMES[labels.REAL])
+    if "label" in builder.info.features:
+        truths = read(builder, split, ["label"])["label"][chosen]
+    return {name: np.unique(origins[truths == name]).tolist() for name in labels.NAMES}
 
 
 def choose(

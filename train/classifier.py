@@ -41,6 +41,8 @@ from dfdetect.models import classifier, mobilenet, weights
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 
+_ORIGINS = ("source", "method")  # Fields that say where records come from.
+
 _DATASET = flags.DEFINE_list(
     "dataset",
     ["labeled_faces"],
@@ -59,7 +61,7 @@ _SAMPLING = flags.DEFINE_enum(
 _SAMPLE_BY = flags.DEFINE_enum(
     "sample_by",
     None,
-    ["source", "method"],
+    _ORIGINS,
     "Field of which, in each class, all values are drawn equally often, whichever data "
     "sets they are in. Records without one count as of a source that is called like "
     "their data set.",
@@ -199,6 +201,7 @@ def main(argv: list[str]) -> None:
     embed = tf.function(classifier.embedding_model(judged_student))
     heat_maps = explain.heat_maps(judged_student)
     validation, sources = _validation(labelled, where)
+    origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
 
@@ -235,6 +238,7 @@ def main(argv: list[str]) -> None:
             "labels": list(labels.NAMES),
             "data": [data.describe(builder) for builder in builders],
             "where": _WHERE.value,
+            "origins": origins,
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
@@ -254,6 +258,19 @@ def main(argv: list[str]) -> None:
         settings,
         strategy,
     )
+
+
+def _name_origins(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+    field: str,
+) -> dict[str, list[str]]:
+    """The makers of fakes and sources of reals that are trained on, by label."""
+    of_each = [record_fields.name_origins(b, "train", where, field) for b in builders]
+    return {
+        name: sorted({origin for origins in of_each for origin in origins[name]})
+        for name in labels.NAMES
+    }
 
 
 def _validation(

@@ -6,6 +6,10 @@
     python train/evaluate.py --task=classify --model_dir=default,runs/classifier \
       --data_dir=prepared --dataset=labeled_faces,deepfake_challenge --output=measured
 
+    python train/evaluate.py --task=classify --leave_out=source \
+      --recipe=train/recipes/leave_one_out.flags --data_dir=prepared \
+      --dataset=labeled_faces/sources,deepfake_challenge --output=measured
+
     python train/evaluate.py --task=video --clips=FOLDER --output=measured
 
     python train/evaluate.py --task=chain --data_dir=prepared \
@@ -19,12 +23,18 @@ weights or `--graph`.
 A chain is such a graph on whole labeled images, beside its classifier on the heads that
 the sets give, see `dfdetect.chain_evaluation`.
 
+Of classifiers the fakes of each maker are also told from the reals of each source, see
+`dfdetect.source_pairs`. With --leave_out, makers that a classifier was not trained on
+stand apart, see `dfdetect.leave_one_out`: of the given ones, whose manifests tell what
+they were trained on, or of short runs without each maker in turn (--recipe).
+
 A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets, and those
 of a chain, may be several: each is measured on each.
 """
 
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -49,6 +59,7 @@ from dfdetect import (
     files,
     frame_clips,
     graph_cache,
+    maker_evaluation,
     manifest,
     model_directory,
     robustness,
@@ -150,6 +161,20 @@ _ROBUSTNESS_CROPS = flags.DEFINE_integer(
     "judged some 40 times.",
     lower_bound=2,
 )
+_LEAVE_OUT = flags.DEFINE_enum(
+    "leave_out",
+    None,
+    ["source", "method"],
+    "Measure classifiers also by makers that they were, and were not, trained on; the "
+    "field that names makers.",
+)
+_RECIPE = flags.DEFINE_string(
+    "recipe",
+    None,
+    "A flag file of train/classifier.py: with it, a run without each maker is trained "
+    "on --dataset in the folder --output, or gone on with, and measured for "
+    "--leave_out.",
+)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -167,7 +192,13 @@ def main(argv: list[str]) -> None:
             raise app.UsageError(f"--task={_TASK.value} needs --{name}{instead}")
     if _TASK.value == "chain" and _MODEL_DIR.value:
         raise app.UsageError("--task=chain takes --graph instead of --model_dir")
+    if _LEAVE_OUT.value and _TASK.value != "classify":
+        raise app.UsageError("--leave_out needs --task=classify")
+    if _RECIPE.value and not _LEAVE_OUT.value:
+        raise app.UsageError("--recipe needs --leave_out")
     output = _OUTPUT.value or ""
+    if _RECIPE.value and (not output or output.endswith(".json")):
+        raise app.UsageError("--recipe needs a folder as --output")
     folder = "" if output.endswith(".json") else output
     if folder:
         os.makedirs(folder, exist_ok=True)
@@ -186,7 +217,24 @@ def main(argv: list[str]) -> None:
 
 def _measure_classifiers(folder: str) -> dict[str, Any]:
     """The figures of one model on one set, or `results` of each on each."""
-    names = _listed(_MODEL_DIR.value or "default")
+    names = _listed(_MODEL_DIR.value or ("" if _RECIPE.value else "default"))
+    if _RECIPE.value:
+        names += maker_evaluation.train_without_each(
+            [data.open_builder(_DATA_DIR.value, n) for n in _listed(_DATASET.value)],
+            _LEAVE_OUT.value,
+            folder,
+            [
+                sys.executable,
+                os.path.join(
+                    os.path.dirname(os.path.abspath(__file__)), "classifier.py"
+                ),
+                f"--flagfile={_RECIPE.value}",
+                f"--data_dir={_DATA_DIR.value}",
+                f"--dataset={_DATASET.value}",
+                *(f"--where={condition}" for condition in _WHERE.value),
+            ],
+            script.say,
+        )
     # Whatever cannot be measured is told before minutes have gone by.
     models = [
         model_directory.load_classifier(None if name == "default" else name)
@@ -205,13 +253,21 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         for result, pair in zip(results, pairs, strict=True):
             result.figures["robustness"] = _robustness(*pair)
     _say_warnings(w for r in results for w in r.figures["warnings"])
+    together, sections = maker_evaluation.measure(
+        [described for _, described in models],
+        sets,
+        results,
+        _LEAVE_OUT.value,
+        script.say,
+        _RESAMPLES.value,
+    )
     if folder:
-        classification_report.write(folder, results)
+        classification_report.write(folder, results, sections)
     if len(results) == 1:
-        return results[0].figures
+        return {**results[0].figures, **together}
     leaky = any(judged.leaks for judged in sets)
     every = [result.figures for result in results]
-    return {"task": "classify", "leaky_split": leaky, "results": every}
+    return {"task": "classify", "leaky_split": leaky, "results": every, **together}
 
 
 def _robustness(

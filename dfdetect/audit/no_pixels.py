@@ -5,11 +5,13 @@ accuracy says nothing about forgeries: on the challenge images a tree on the siz
 is right in about .87 of the cases.
 """
 
+import functools
 import io
 from typing import Any
 
 import numpy as np
 
+from dfdetect.audit import folds
 from dfdetect.audit.survey import Survey
 from dfdetect.metrics import classification
 
@@ -33,7 +35,6 @@ WARN_ABOVE = 0.6
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _MODES = ("RGB", "L", "RGBA", "P", "CMYK", "I;16", "1")
-_FOLDS = 5
 
 
 def features(image_bytes: bytes) -> list[float]:
@@ -88,10 +89,10 @@ def baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
         return {"reason": "the data set has no labels"}
     truths, values = survey.labels, survey.features
     groups = survey.groups
-    reason = _unfit(truths, groups)
+    reason = folds.explain_unfit(truths, groups)
     if reason:
         return {"reason": reason}
-    scores = _out_of_fold(values, truths, groups, seed)
+    scores = predict_out_of_fold(values, truths, groups, seed)
     auc, interval = classification.auc_interval(truths, scores, groups, seed=seed)
     share = float(np.mean(truths))
     single = {
@@ -135,36 +136,22 @@ def probabilities(
         scores = _predicted(trees, survey.features[judged])
         return scores, f"trained on {' and '.join(others)}"
     one = survey.take(judged)
-    reason = _unfit(one.truths, one.groups)
+    reason = folds.explain_unfit(one.truths, one.groups)
     if reason:
         return None, reason
-    scores = _out_of_fold(one.features, one.truths, one.groups, seed)
-    return scores, f"{_FOLDS} folds of {split}, by group"
+    scores = predict_out_of_fold(one.features, one.truths, one.groups, seed)
+    return scores, f"{folds.NUM_FOLDS} folds of {split}, by group"
 
 
-def _unfit(truths: np.ndarray, groups: np.ndarray) -> str:
-    """Why folds cannot be made; "" where they can."""
-    if len(np.unique(truths)) < 2:
-        return "all pictures have the same label"
-    smallest = min(len(np.unique(groups[truths == label])) for label in (0, 1))
-    if smallest < _FOLDS:
-        return f"a class has {smallest} groups; {_FOLDS} folds need as many"
-    return ""
-
-
-def _out_of_fold(
-    values: np.ndarray, truths: np.ndarray, groups: np.ndarray, seed: int
+def predict_out_of_fold(
+    values: np.ndarray, truths: np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    import sklearn.model_selection
+    """Fake probabilities `[N]` by `features` `[N, F]`, see `folds`."""
 
-    scores = np.zeros(len(truths))
-    folds = sklearn.model_selection.StratifiedGroupKFold(
-        _FOLDS, shuffle=True, random_state=seed
-    )
-    for train, held_out in folds.split(values, truths, groups):
-        trees = _fitted(values[train], truths[train], seed)
-        scores[held_out] = _predicted(trees, values[held_out])
-    return scores
+    def fit(learned: np.ndarray, labels: np.ndarray) -> folds.Predict:
+        return functools.partial(_predicted, _fitted(learned, labels, seed))
+
+    return folds.predict_out_of_fold(fit, values, truths, groups, seed)
 
 
 def _fitted(values: np.ndarray, truths: np.ndarray, seed: int) -> Any:
