@@ -32,8 +32,8 @@ def describe(crop: np.ndarray) -> list[float]:
     variance = cv2.Laplacian(gray, cv2.CV_32F).var()
     power = hand_features.spectrum(gray)[1:]  # Ring 0 is the mean of the image.
     slope = np.polyfit(np.log(np.arange(1, len(power) + 1)), power, 1)[0]
-    means = np.mean(crop, axis=(0, 1), dtype=np.float64)
-    return [*means.tolist(), float(np.log(variance + 1e-3)), float(slope)]
+    means = np.asarray(crop, np.float64).mean(axis=(0, 1))
+    return [*map(float, means), float(np.log(variance + 1e-3)), float(slope)]
 
 
 def measure(

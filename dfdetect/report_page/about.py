@@ -166,9 +166,16 @@ def _calibration(
     elif "false_positive_rate" in own:
         rows["wrong on validation"] = (
             f"{100 * own['false_positive_rate']:.1f} % of the reals were called fake, "
-            f"{100 * own['false_negative_rate']:.1f} % of the fakes real"
+            f"{_highest(own)}{100 * own['false_negative_rate']:.1f} % of the fakes real"
         )
     return document.Table([], _rows(rows))
+
+
+def _highest(own: calibration.Thresholds) -> str:
+    """Says how many reals of the worst source were called fake, if that is known."""
+    if "highest_false_positive_rate" not in own:
+        return ""
+    return f"of no source more than {100 * own['highest_false_positive_rate']:.1f} %, "
 
 
 def _models(described: Mapping[str, Any]) -> document.Table:
