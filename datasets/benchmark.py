@@ -17,6 +17,12 @@ import sys
 import tempfile
 import time
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import absl.logging
 import cv2
 from absl import app, flags

@@ -11,8 +11,11 @@ where data cannot be used.
 
 import os
 
-# Before TensorFlow is imported: its start-up notes would bury the messages.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
 
 from absl import flags, logging
 

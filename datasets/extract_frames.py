@@ -17,6 +17,12 @@ import pathlib
 import shutil
 import sys
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 from absl import app, flags
 
 from dfdetect import file_kinds, files, progress, script

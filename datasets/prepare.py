@@ -10,22 +10,24 @@ source files cannot be used, 130 after an interrupt.
 import importlib.util
 import inspect
 import logging
-import os
 import pathlib
 import signal
 import sys
 from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
-# Before TensorFlow is imported: its start-up notes would bury the messages.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
 
 import absl.logging
 import tensorflow_datasets as tfds
 from absl import app, flags
 from tensorflow_datasets.core import shuffle
 
-from dfdetect import script
+from dfdetect import console, script
 from dfdetect.building import streams
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
@@ -226,7 +228,9 @@ def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
 
 def main(argv: list[str]) -> None:
     """Prepares the dataset and prints what it holds."""
-    if not sys.stderr.isatty():
+    if console.stream().isatty():
+        sys.stderr = console.stream()  # Where TFDS shows its bars.
+    else:
         tfds.disable_progress_bar()
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS talks of itself.
     logging.getLogger("dfdetect").setLevel(logging.INFO)

@@ -16,6 +16,7 @@ from typing import Any
 import dfdetect
 from dfdetect import (
     cli_parser,
+    console,
     detect_arguments,
     environment,
     file_kinds,
@@ -54,17 +55,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.paths += rest
     arguments.command_line = list(sys.argv[1:] if argv is None else argv)
     try:
-        return arguments.run(arguments, command)
+        # Those commands without the option run for long, or write a log themselves.
+        with console.captured(getattr(arguments, "verbose", True)):
+            return arguments.run(arguments, command)
     except KeyboardInterrupt:
-        print("dfdetect: interrupted", file=sys.stderr)
+        _say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        # Whoever read has gone; let nothing fail again while Python closes the pipe.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return PIPE_CLOSED
     except OSError as error:
-        print(f"dfdetect: {error}", file=sys.stderr)
+        _say(str(error))
+        try:
+            sys.stdout.flush()
+        except OSError:
+            _give_up_output()
         return FAILED
+
+
+def _give_up_output() -> None:
+    """Lets nothing fail again while Python closes standard output."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
@@ -258,7 +269,7 @@ def _sources(
 
 
 def _say(message: str) -> None:
-    print(f"dfdetect: {message}", file=sys.stderr)
+    print(f"dfdetect: {message}", file=console.stream(), flush=True)
 
 
 def _check_graph(directory: str, tile: bool, parser: cli_parser.Parser) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import dfdetect
-from dfdetect import argument_types
+from dfdetect import argument_types, console
 from dfdetect.benchmark import options as benchmark_options
 from dfdetect.serving import options as serving_options
 
@@ -22,7 +22,9 @@ class Parser(argparse.ArgumentParser):
     """Says a mistake in one line."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see {self.prog} --help)\n")
+        message = f"{self.prog}: {message} (see {self.prog} --help)"
+        print(message, file=console.stream(), flush=True)
+        self.exit(USAGE)
 
 
 def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
@@ -42,8 +44,8 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
         help="find heads in pictures and clips and judge them",
         description="Finds heads in pictures and clips and says how likely each is a "
         "deepfake. Prints one line of JSON for each file.",
-        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
-        "1 the command failed.",
+        epilog="Exit code: 0 every file was read, 3 some were not, or something about "
+        "them could not be written, 2 usage error, 1 the command failed.",
     )
     detect.set_defaults(run=commands_run["detect"])
     detect.add_argument(
@@ -139,6 +141,7 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
         help="judge a camera, by its number, or a stream until it ends; a line of JSON "
         "for each frame, and a window where there is a display",
     )
+    _add_verbose(detect)
     search = commands.add_parser(
         "search",
         allow_abbrev=False,
@@ -181,6 +184,7 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
     search.add_argument(
         "--model", metavar="DIR", help="exported graph; by default our own weights"
     )
+    _add_verbose(search)
     serve = commands.add_parser(
         "serve",
         allow_abbrev=False,
@@ -209,3 +213,12 @@ def build(commands_run: Mapping[str, Run]) -> tuple[Parser, dict[str, Parser]]:
         "serve": serve,
         "bench": bench,
     }
+
+
+def _add_verbose(parser: Parser) -> None:
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="show what TensorFlow and others say, too; else it is shown only if the "
+        "command dies",
+    )

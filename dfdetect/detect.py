@@ -15,6 +15,7 @@ from dfdetect import (
     ahead,
     calibration,
     clip_output,
+    console,
     file_kinds,
     files,
     headers,
@@ -288,7 +289,7 @@ def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
 
 def say(message: str) -> None:
     """Tells the person, on standard error."""
-    print(f"dfdetect: {message}", file=sys.stderr, flush=True)
+    print(f"dfdetect: {message}", file=console.stream(), flush=True)
 
 
 def read(source: files.Source) -> tuple[bytes | None, str]:

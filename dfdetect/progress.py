@@ -1,12 +1,13 @@
 """How far a long command is, for the person who waits for it."""
 
 import contextlib
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
 
 import tqdm
+
+from dfdetect import console
 
 _SECONDS_BETWEEN_LINES = 30  # where there is no terminal for a bar
 
@@ -41,7 +42,8 @@ class Progress:
             total=total,
             initial=done,
             unit=noun,
-            disable=total < 2 or not sys.stderr.isatty(),
+            file=console.stream(),
+            disable=total < 2 or not console.stream().isatty(),
             leave=False,
         )
 
@@ -61,7 +63,7 @@ class Progress:
 
     def paused(self) -> contextlib.AbstractContextManager:
         """While it lasts, others may write to the terminal."""
-        return tqdm.tqdm.external_write_mode()
+        return tqdm.tqdm.external_write_mode(console.stream())
 
     def count(self, outcome: str, number: int = 1) -> None:
         """One item more, or several, and what became of them."""

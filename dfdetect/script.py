@@ -11,19 +11,43 @@ from typing import NoReturn
 
 from absl import app, flags
 
+from dfdetect import console
+
+_VERBOSE = flags.DEFINE_bool(
+    "verbose",
+    False,
+    "Show what TensorFlow and others say, too, which is else shown only if this dies.",
+)
+
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
-    """Parses the flags and calls `main` with the arguments that are left."""
-    app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+    """Parses the flags and calls `main` with the arguments that are left.
+
+    What libraries write to standard error is kept apart, see `console`; a script that
+    imports TensorFlow at its top begins with `console.capture` before that.
+    """
+    console.capture()
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["verbose"])
+    try:
+        app.run(lambda argv: _guarded(main, argv), flags_parser=_parse)
+    except SystemExit:
+        console.dismiss()
+        raise
+    except BaseException:
+        console.release(show=True)
+        raise
 
 
 def say(message: str) -> None:
     """Tells the person, on standard error."""
     name = os.path.basename(sys.argv[0])
-    print(f"{name}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    line = f"{name}: {' '.join(message.split())}"
+    print(line, file=console.stream(), flush=True)
 
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    if _VERBOSE.value:
+        console.release(show=True)
     try:
         if len(argv) > 1:
             raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")

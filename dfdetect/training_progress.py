@@ -2,12 +2,13 @@
 
 import datetime
 import logging
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import tqdm
+
+from dfdetect import console
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +28,14 @@ class Progress:
         self._batch_size = batch_size
         self._shown = shown
         self._bar = (
-            tqdm.tqdm(total=steps, initial=step, unit="step", dynamic_ncols=True)
-            if shown and sys.stderr.isatty()
+            tqdm.tqdm(
+                total=steps,
+                initial=step,
+                unit="step",
+                file=console.stream(),
+                dynamic_ncols=True,
+            )
+            if shown and console.stream().isatty()
             else None
         )
         self._begin(step)
@@ -78,7 +85,7 @@ class Progress:
     def say(self, message: str, *values: object) -> None:
         """Writes a line to the log, above the bar where there is one."""
         if self._bar is not None:
-            self._bar.write(message % values, file=sys.stderr)
+            self._bar.write(message % values, file=console.stream())
         elif self._shown:
             _log.info(message, *values)
 

@@ -15,8 +15,11 @@ import json
 import os
 from typing import Any
 
-# Before TensorFlow is imported: its start-up notes would bury the messages.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
 
 import absl.logging
 import tensorflow_datasets as tfds

@@ -17,6 +17,12 @@ import tempfile
 import time
 from collections.abc import Callable
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import keras
 import tensorflow as tf
 from absl import flags

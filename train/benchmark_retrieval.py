@@ -16,7 +16,11 @@ import time
 from collections.abc import Callable
 
 # Before TensorFlow is imported: its start-up notes would bury the table.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
 
 import numpy as np
 from absl import flags

@@ -11,6 +11,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds

@@ -10,6 +10,12 @@ import collections
 import functools
 import os
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import keras
 import tensorflow as tf
 from absl import app, flags

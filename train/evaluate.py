@@ -38,6 +38,12 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import tensorflow_datasets as tfds
 from absl import app, flags
 

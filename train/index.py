@@ -17,8 +17,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-# Before TensorFlow is imported: its start-up notes would bury the messages.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 # The graph is TensorFlow whatever backend Keras is set to.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 

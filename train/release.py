@@ -16,6 +16,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import keras
 import numpy as np
 import tensorflow_datasets as tfds

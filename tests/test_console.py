@@ -1,0 +1,87 @@
+"""Standard error: a person sees our lines alone, and all of it when something dies."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+# Writes as a library below Python does, and as we do.
+PROGRAM = """
+import logging, os, sys, warnings
+from dfdetect import console, script
+from absl import flags
+console.capture()
+os.write(2, b"native note\\n")
+warnings.warn("of a library")
+def main(argv):
+    logging.getLogger("dfdetect.training").info("step 1")
+    logging.getLogger("other").warning("of another")
+    script.say("told")
+    os.write(2, b"second note\\n")
+    {end}
+script.run(main)
+"""
+
+
+def run(end, *arguments):
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(end=end), *arguments],
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    "end, code, last",
+    [
+        ("pass", 0, "told"),
+        ("sys.exit(3)", 3, "told"),
+        ("raise ValueError('cannot be used')", 1, "cannot be used"),
+        ("raise KeyboardInterrupt", 130, "start the same command again"),
+    ],
+)
+def test_a_person_sees_our_lines_alone(end, code, last):
+    done = run(end)
+    assert done.returncode == code
+    lines = done.stderr.splitlines()
+    assert lines[0].endswith(" step 1") and lines[1] == "-c: told"
+    assert lines[-1].endswith(last) and len(lines) == 2 + (last != "told"), lines
+
+
+def test_verbose_shows_all_in_its_order():
+    done = run("pass", "--verbose")
+    places = [
+        done.stderr.index(text)
+        for text in ("native note", "of a library", "of another", "told", "second note")
+    ]
+    assert done.returncode == 0 and places == sorted(places)
+
+
+def test_an_error_that_nobody_expected_shows_what_was_captured():
+    done = run("raise RuntimeError('no more memory')")
+    assert done.returncode == 1
+    for text in ("native note", "of another", "told", "second note"):
+        assert done.stderr.count(text) == 1, text
+    assert done.stderr.splitlines()[-1] == "RuntimeError: no more memory"
+
+
+@pytest.mark.parametrize("number", [signal.SIGABRT, signal.SIGKILL])
+def test_a_process_that_dies_leaves_what_was_captured(number):
+    done = run(f"os.kill(os.getpid(), {int(number)})")
+    assert done.returncode == -number
+    assert "native note" in done.stderr and "second note" in done.stderr
+
+
+def test_an_unknown_flag_is_one_line():
+    done = run("pass", "--unknown")
+    assert done.returncode == 2
+    assert done.stderr.startswith("-c: ") and done.stderr.count("\n") == 1
+
+
+def test_no_log_is_left_behind_and_none_is_needed(tmp_path):
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", PROGRAM.format(end="pass")]
+    subprocess.run(command, capture_output=True, check=True, env=environment)
+    assert list(tmp_path.iterdir()) == []
