@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _give_up_output()
         return PIPE_CLOSED
     except OSError as error:
-        _say(str(error))
+        _say(files.describe_error(error))
         try:
             sys.stdout.flush()
         except OSError:

@@ -1,17 +1,16 @@
 """What a person looks at of a clip: a copy with its heads marked, and a chart."""
 
 import bisect
+import itertools
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
-from dfdetect import calibration, files, report, video
+from dfdetect import calibration, clip_encoding, files, report, video
 from dfdetect.report_page import pictures
 
 if TYPE_CHECKING:
@@ -19,8 +18,6 @@ if TYPE_CHECKING:
 
 Result = dict[str, Any]
 
-# What OpenCV's wheels can write without a patent's licence: MPEG-4 part 2.
-_CODEC = "mp4v"
 _MOST_FRAMES_PER_SECOND = 60.0
 _LONGEST_STILL = 10.0  # Seconds; a greater leap of the time stamps is an error.
 
@@ -42,57 +39,44 @@ def write_copy(path: str, result: Result, target: str) -> None:
     Args:
         path: Of the clip.
         result: Its result line.
-        target: The file, which ends in .mp4; written aside and renamed.
+        target: The file, which ends in .mp4; written aside and renamed once all of it
+            is there.
 
     Raises:
-        OSError: It cannot be written, or the clip can be read no more.
+        OSError: It cannot be written, or the clip can be read no more; nothing is left
+            behind.
     """
-    folder = os.path.dirname(target)
-    os.makedirs(folder or os.curdir, exist_ok=True)
-    aside = os.path.join(_writable(folder), f".dfdetect.{os.getpid()}.tmp.mp4")
     sightings = _sightings(result)
     roles = _roles(result)
-    writer = cv2.VideoWriter()
-    rate, size, written = 0.0, (0, 0), 0
     try:
         reader = video.Reader(path, video.Sampling(count=-1))
-        for frame in reader:
-            height, width = (side // 2 * 2 for side in frame.image.shape[:2])
-            if not written:
-                rate = min(1 / reader.interval, _MOST_FRAMES_PER_SECOND)
-                size = (width, height)
-                codec = cv2.VideoWriter.fourcc(*_CODEC)
-                if not writer.open(aside, cv2.CAP_FFMPEG, codec, rate, size):
-                    raise OSError(f"{target} cannot be written as a clip.")
-            due = round(frame.time * rate) + 1 - written
-            if due < 1:
-                continue
-            marked = _marked(frame, sightings, roles)[:height, :width]
-            if (width, height) != size:
-                marked = cv2.resize(marked, size, interpolation=cv2.INTER_AREA)
-            marked = cv2.cvtColor(marked, cv2.COLOR_RGB2BGR)
-            for _ in range(due if due <= _LONGEST_STILL * rate else 1):
-                writer.write(marked)
-            written += due
-        writer.release()
-        if not written:
+        frames = iter(reader)
+        first = next(frames, None)
+        if first is None:
             raise OSError(f"{path} has no frame that can be decoded.")
-        shutil.move(aside, target)
+        rate = min(1 / reader.interval, _MOST_FRAMES_PER_SECOND)
+        height, width = (side // 2 * 2 for side in first.image.shape[:2])
+        with clip_encoding.replacing_clip(target, rate, (width, height)) as writer:
+            due_before = 0
+            for frame in itertools.chain([first], frames):
+                due = round(frame.time * rate) + 1 - due_before
+                if due < 1:
+                    continue
+                marked = _fit(_marked(frame, sightings, roles), (width, height))
+                for _ in range(due if due <= _LONGEST_STILL * rate else 1):
+                    writer.write(marked)
+                due_before += due
     except ValueError as error:  # It could be read a moment ago.
         raise OSError(str(error)) from error
-    finally:
-        writer.release()
-        if os.path.exists(aside):
-            os.remove(aside)
 
 
-def _writable(folder: str) -> str:
-    """The folder, or another whose name OpenCV can take."""
-    try:
-        folder.encode()
-    except UnicodeEncodeError:
-        return tempfile.gettempdir()
-    return folder
+def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image in a size, of which an odd row or column is cut off."""
+    height, width = (side // 2 * 2 for side in image.shape[:2])
+    image = image[:height, :width]
+    if (width, height) == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def key_frames(result: Result) -> list[tuple[float, bytes]]:

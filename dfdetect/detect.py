@@ -3,6 +3,7 @@
 import concurrent.futures
 import csv
 import dataclasses
+import functools
 import itertools
 import os
 import sys
@@ -160,7 +161,8 @@ def run(
         passed_over: What the summary says of the files that were not looked at.
 
     Returns:
-        How many files could not be read.
+        How many files could not be read, or have no copy or place in the report as it
+        could not be written.
     """
     # The same bytes in every locale; names that are no UTF-8 pass as they are.
     if hasattr(sys.stdout, "reconfigure"):
@@ -172,11 +174,12 @@ def run(
         )
 
     def show(result: Result) -> None:
-        if as_csv:
-            table.writerows(result_lines.csv_rows(result, bool(lookup)))
-        else:
-            print(result_lines.json_line(result))
-        sys.stdout.flush()
+        with files.name_errors("standard output"):
+            if as_csv:
+                table.writerows(result_lines.csv_rows(result, bool(lookup)))
+            else:
+                print(result_lines.json_line(result))
+            sys.stdout.flush()
 
     noted = _Noted(resumed)
     todo = [source for source in sources if source.path not in noted.places]
@@ -201,16 +204,23 @@ def run(
                     show(finding.result)
                 if problem:
                     say(f"{source.path!r}: {problem}")
-            if output and not finding.problem:
-                _write_copy(finding, output, thresholds, explainer)
-            if page:
-                _add_to_page(page, finding)
+            losses = 0
+            with shown.paused():
+                if output and not finding.problem:
+                    write = functools.partial(
+                        _write_copy, finding, output, thresholds, explainer
+                    )
+                    losses += _fails(source, "no copy is written", write)
+                if page:
+                    write = functools.partial(_add_to_page, page, finding)
+                    losses += _fails(source, "left out of the report", write)
             if resumed:
                 # Last, so that what is noted is done; and shown once it is noted.
-                resumed.append(finding.result)
+                if not losses:
+                    resumed.append(finding.result)
                 with shown.paused():
                     show(finding.result)
-            unread += bool(finding.problem)
+            unread += bool(finding.problem or losses)
             last = finding.result
             shown.count(last["verdict"] or last["status"])
     if len(sources) == 1 and not sources[0].is_clip and not unread:
@@ -227,6 +237,28 @@ def _say_what_was_found(source: files.Source, result: Result, output: str) -> No
     elif result["heads"]:
         sentence += "; --output DIR writes a copy with the heads marked"
     say(sentence)
+
+
+def _fails(source: files.Source, loss: str, write: Callable[[], None]) -> bool:
+    """Tells what cannot be written for one file, so that the rest can go on.
+
+    Args:
+        source: The file.
+        loss: What that means for it.
+        write: Writes it.
+
+    Returns:
+        Whether it could not be written.
+    """
+    try:
+        write()
+    except OSError as error:
+        say(f"{source.path!r}: {loss}: {files.describe_error(error)}")
+    except ValueError as error:  # A format that cannot hold it, a clip that has gone.
+        say(f"{source.path!r}: {loss}: {error}")
+    else:
+        return False
+    return True
 
 
 class _Noted:
@@ -252,6 +284,9 @@ def _write_copy(
 ) -> None:
     """Writes what a person looks at into the folder `output`."""
     copy = os.path.join(output, finding.source.copy)
+    stem = os.path.splitext(os.path.basename(finding.source.path))[0]
+    if not os.path.basename(copy).startswith(stem):
+        say(f"{finding.source.path!r}: its copy has a shorter name: {copy!r}")
     if not finding.source.is_clip:
         files.write(copy, annotated(finding, explainer))
         return

@@ -11,10 +11,10 @@ import dataclasses
 import glob
 import hashlib
 import importlib.util
+import io
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
 
 from dfdetect import file_kinds
 
@@ -39,6 +39,9 @@ MAX_PIXELS = 64_000_000  # Of an image, or of a frame of a clip.
 
 _BLOCK = 2**20  # Bytes.
 
+_LONGEST_NAME = 255  # Bytes; of most file systems.
+_CHART_SUFFIX = ".png"
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -48,7 +51,7 @@ class Source:
         path: As given, or as found below the folder given.
         copy: Where a picture made from it goes, relative to an output folder; ends in
             .jpg, .jpeg or .png, or of a clip in .mp4. No two sources share one, nor
-            the `chart` of a clip.
+            the `chart` of a clip. Cut where the file system takes no name so long.
         problem: Why it is known already that it cannot be read.
         is_clip: Whether it is a clip.
     """
@@ -61,7 +64,7 @@ class Source:
     @property
     def chart(self) -> str:
         """Where the picture of a clip's probabilities goes, beside its copy."""
-        return f"{self.copy}.png"
+        return self.copy + _CHART_SUFFIX
 
 
 def find(
@@ -90,6 +93,7 @@ def find(
     seen: set[str] = set()
     others: dict[str, str] = {}
     copies: set[str] = set()
+    longest = _longest_name(output) if output else _LONGEST_NAME
     passed_over = Counter() if passed_over is None else passed_over
     for path in paths:
         folder = os.path.realpath(output) if output else ""
@@ -113,7 +117,7 @@ def find(
                 problem = one.problem
                 if is_clip and not clips:
                     problem = f"a clip ({kind or 'by its name'}); wanted is an image"
-                name = _unused(one.copy, copies, is_clip and clips)
+                name = _unused(one.copy, copies, is_clip and clips, longest)
                 sources.append(Source(one.path, name, problem, is_clip and clips))
         if is_barren:
             barren.append(path)
@@ -167,25 +171,75 @@ def read(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[BinaryIO]:
-    """A file to write aside; renamed at the end, so that it is never seen half done."""
+def name_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Makes errors of the system that name no file name this one.
+
+    The error of a full disk, say, names none. Errors about other files pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[io.BufferedWriter]:
+    """A file to write aside; renamed at the end, so that it is never seen half done.
+
+    Raises:
+        OSError: It cannot be written; names `path`, and nothing is left behind.
+    """
     folder = os.path.dirname(path)
-    os.makedirs(folder or os.curdir, exist_ok=True)
     aside = os.path.join(folder, f".dfdetect.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        os.makedirs(folder or os.curdir, exist_ok=True)
+        with name_errors(aside), open(aside, "wb") as file:
             yield file
         os.replace(aside, path)
+    except OSError as error:
+        _remove(aside)
+        if error.errno is None or error.filename not in (aside, folder):
+            raise
+        raise OSError(error.errno, error.strerror, path) from error
     except BaseException:
-        if os.path.exists(aside):
-            os.remove(aside)
+        _remove(aside)
         raise
 
 
 def write(path: str, content: bytes) -> None:
-    """Writes a file aside and renames it, so that it is never seen half done."""
+    """Writes a file aside and renames it, so that it is never seen half done.
+
+    Raises:
+        OSError: It cannot be written; names `path`, and nothing is left behind.
+    """
     with replacing(path) as file:
         file.write(content)
+
+
+def write_all(file: io.RawIOBase, content: bytes) -> None:
+    """Writes to a file without a buffer, which may take less at once.
+
+    Raises:
+        OSError: It takes no more.
+    """
+    left = memoryview(content)
+    while left:
+        left = left[file.write(left) or 0 :]
+
+
+def describe_error(error: OSError) -> str:
+    """What went wrong, in words for a person, behind the file's name if it is known."""
+    reason = error.strerror or str(error)
+    if error.filename is None:
+        return reason
+    return f"{os.fsdecode(error.filename)!r}: {reason}"
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.remove(path)
 
 
 def sha256(path: str | os.PathLike) -> str:
@@ -245,19 +299,48 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.commonpath((path, folder)) == folder
 
 
-def _unused(name: str, used: set[str], is_clip: bool) -> str:
-    """The name with a suffix that can be written, and numbered when it is taken."""
+def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
+    """The name with a suffix that can be written, and numbered when it is taken.
+
+    Args:
+        name: Relative to the folder of the copies.
+        used: Names that are taken; those of this file are added.
+        is_clip: Whether there is a chart besides.
+        longest: Most bytes of a name; a longer one is cut.
+    """
     stem, suffix = os.path.splitext(name)
+    folder, stem = os.path.split(stem)
     if is_clip:
         suffix = ".mp4"
     elif suffix.lower() not in (".jpg", ".jpeg", ".png"):
         suffix = ".png"
     number = 1
     while True:
-        name = f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}"
+        ending = suffix if number == 1 else f"-{number}{suffix}"
+        room = longest - len(ending) - (len(_CHART_SUFFIX) if is_clip else 0)
+        name = os.path.join(folder, _cut(stem, room) + ending)
+        taken = [name, f"{name}{_CHART_SUFFIX}"] if is_clip else [name]
         # Some file systems do not tell cases apart.
-        names = {x.casefold() for x in ([name, f"{name}.png"] if is_clip else [name])}
+        names = {x.casefold() for x in taken}
         if not names & used:
             used |= names
             return name
         number += 1
+
+
+def _cut(stem: str, num_bytes: int) -> str:
+    """The beginning of a name that has at most so many bytes, of whole characters."""
+    while len(os.fsencode(stem)) > num_bytes:
+        stem = stem[:-1]
+    return stem
+
+
+def _longest_name(folder: str) -> int:
+    """Most bytes of a name in a folder, which may be absent."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):
+        return _LONGEST_NAME

@@ -3,7 +3,9 @@
 import fcntl
 import json
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import Any
+
+from dfdetect import files
 
 _BEGINNING = b'{"settings": '
 
@@ -26,12 +28,12 @@ class Journal:
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self._path = path
-        self._file: IO[bytes] = open(path, "a+b")
+        # Without a buffer, which would be written once more when it is closed.
+        self._file = open(path, "a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.seek(0)
             end = 0
-            for number, line in enumerate(self._file):
+            for number, line in enumerate(self._lines()):
                 if number == 0 and not line.startswith(_BEGINNING[: len(line)]):
                     # Whatever it is, it is not ours to cut off.
                     raise FileExistsError(f"{path} is no output of this command.")
@@ -60,6 +62,10 @@ class Journal:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _lines(self) -> Iterator[bytes]:
+        with open(self._path, "rb") as file:
+            yield from file
+
     def steps(self) -> Iterator[Any]:
         """What `append` has noted so far, by this run and those before it."""
         for _, step in self.places():
@@ -80,9 +86,13 @@ class Journal:
             return json.loads(file.readline())
 
     def append(self, step: Any) -> None:
-        """Notes that a step is done."""
-        self._file.write(_line(step))
-        self._file.flush()
+        """Notes that a step is done.
+
+        Raises:
+            OSError: It cannot be noted, as the disk is full, say.
+        """
+        with files.name_errors(self._path):
+            files.write_all(self._file, _line(step))
 
     def close(self) -> None:
         """Ends the work with it; another run may begin."""

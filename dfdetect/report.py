@@ -115,14 +115,23 @@ def rectangle(
 
 
 def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
-    """Encodes an RGB picture as what a file with this suffix (".jpg", ".png") holds."""
+    """Encodes an RGB picture as what a file with this suffix (".jpg", ".png") holds.
+
+    Raises:
+        ValueError: The format cannot hold it; a JPEG has at most 65500 pixels a side.
+    """
     is_png = suffix.lower() == ".png"
     parameters = [] if is_png else [cv2.IMWRITE_JPEG_QUALITY, quality]
-    done, content = cv2.imencode(
-        suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters
-    )
+    height, width = image.shape[:2]
+    message = f"an image of {width} x {height} pixels cannot be written as {suffix}."
+    try:
+        done, content = cv2.imencode(
+            suffix.lower(), cv2.cvtColor(image, cv2.COLOR_RGB2BGR), parameters
+        )
+    except cv2.error as error:
+        raise ValueError(message) from error
     if not done:
-        raise ValueError(f"OpenCV cannot write {suffix}.")
+        raise ValueError(message)
     return content.tobytes()
 
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import IO, Any
 
-from dfdetect import journal
+from dfdetect import files, journal
 
 _JOURNAL = ".unfinished.jsonl"
 _ASIDE = ".unfinished.tmp"
@@ -79,11 +79,15 @@ class Output:
         self._journal.append(step)
 
     def write(self, path: str, content: bytes) -> None:
-        """Writes a file, aside and then renamed; `path` is relative to the folder."""
+        """Writes a file, aside and then renamed; `path` is relative to the folder.
+
+        Raises:
+            OSError: It cannot be written, as the disk is full, say.
+        """
         path = os.path.join(self.folder, path)
         # The same name in each run, so that none is left behind.
         aside = os.path.join(self.folder, _ASIDE)
-        with open(aside, "wb") as file:
+        with files.name_errors(path), open(aside, "wb") as file:
             file.write(content)
         try:
             os.replace(aside, path)
@@ -95,9 +99,13 @@ class Output:
     def text(self, path: str) -> Iterator[IO[str]]:
         """A text file to write line by line, aside and renamed when it is complete."""
         aside = os.path.join(self.folder, _ASIDE)
-        with open(aside, "w", encoding="utf-8", newline="") as file:
+        path = os.path.join(self.folder, path)
+        with (
+            files.name_errors(path),
+            open(aside, "w", encoding="utf-8", newline="") as file,
+        ):
             yield file
-        os.replace(aside, os.path.join(self.folder, path))
+        os.replace(aside, path)
 
     def finish(self, results: dict[str, Any]) -> None:
         """Writes the summary: the settings, and `results`."""

@@ -60,7 +60,8 @@ def run(
             found = neighbours(query, index, top_k, keep_self)
             with shown.paused():
                 line = result_line(query, found, embedder.of_heads)
-                print(result_lines.json_line(line), flush=True)
+                with files.name_errors("standard output"):
+                    print(result_lines.json_line(line), flush=True)
                 if query.problem:
                     detect.say(f"{query.source.path!r}: {query.problem}")
             if sheets:

@@ -64,7 +64,10 @@ class Report:
     def __enter__(self) -> "Report":
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._rows, self._entries = (
-            self._open.enter_context(tempfile.TemporaryFile(dir=self._path.parent))
+            self._open.enter_context(
+                # Without a buffer: what a full disk does not take can be undone.
+                tempfile.TemporaryFile(dir=self._path.parent, buffering=0)
+            )
             for _ in range(2)
         )
         return self
@@ -92,18 +95,29 @@ class Report:
                 `main_person`.
             shown: What is shown of it; key frames are made small here.
             problem: Why there is no answer, or "".
+
+        Raises:
+            OSError: It cannot be written; the file is left out.
         """
         shown = shown or pictures.Pictures()
         left = self._most_bytes - sum(head.size for head in shown.heads.values())
         frames = pictures.key_frames(shown.key_frames, left)
         shown = pictures.Pictures(shown.picture, shown.heads, frames)
-        self._verdicts[result["verdict"] or "none"] += 1
-        self._statuses[result["status"]] += 1
-        number = self._verdicts.total()
+        number = self._verdicts.total() + 1
         row = entries.row(number, result, self._thumbnails is not None)
         article = entries.article(number, result, shown, problem, self._thresholds)
-        self._rows.write(row.encode())
-        self._entries.write(article.encode())
+        places = self._rows.tell(), self._entries.tell()
+        try:
+            with files.name_errors(self._path):
+                files.write_all(self._rows, row.encode())
+                files.write_all(self._entries, article.encode())
+        except OSError:
+            for spooled, place in zip((self._rows, self._entries), places, strict=True):
+                spooled.seek(place)
+                spooled.truncate()
+            raise
+        self._verdicts[result["verdict"] or "none"] += 1
+        self._statuses[result["status"]] += 1
 
     def add_image(
         self, content: bytes, result: Mapping[str, Any], problem: str = ""

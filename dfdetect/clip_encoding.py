@@ -1,0 +1,129 @@
+"""Writes clips as MPEG-4 files with FFmpeg, by PyAV.
+
+OpenCV's writer is not used: it tells no error, not even of a full disk, and cannot take
+every file name.
+"""
+
+import contextlib
+import errno
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+
+from dfdetect import files
+
+# MPEG-4 part 2, which every FFmpeg can write, at a constant quality.
+_CODEC = "mpeg4"
+_QUANTIZER = 4  # Of 1 to 31; less is better and larger.
+_LAMBDA = 118  # FF_QP2LAMBDA: what FFmpeg counts quantizers in.
+_LARGEST_DENOMINATOR = 1001  # MPEG-4 has 16 bits for it; rates are rounded anyway.
+
+
+class ClipWriter:
+    """A clip that is being written; see `replacing_clip`.
+
+    Args:
+        container: Open for writing.
+        rate: Frames per second.
+        size: Width and height in pixels, both even.
+    """
+
+    def __init__(
+        self,
+        container: av.container.OutputContainer,
+        rate: float,
+        size: tuple[int, int],
+    ) -> None:
+        self._container = container
+        self.num_written = 0
+        self._stream: Any = container.add_stream(
+            _CODEC,
+            rate=Fraction(rate).limit_denominator(_LARGEST_DENOMINATOR),
+            options={"flags": "+qscale", "global_quality": str(_QUANTIZER * _LAMBDA)},
+        )
+        self._stream.width, self._stream.height = size
+        self._stream.pix_fmt = "yuv420p"
+
+    def write(self, image: np.ndarray) -> None:
+        """Adds a frame.
+
+        Args:
+            image: uint8 `[height, width, 3]`, RGB.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
+        frame.pts = self.num_written
+        self._container.mux(self._stream.encode(frame))
+        self.num_written += 1
+
+    def finish(self) -> None:
+        """Writes what the encoder still holds."""
+        self._container.mux(self._stream.encode(None))
+
+
+class _Unbuffered:
+    """A file for PyAV that tells an error at the write that caused it, and never again.
+
+    Args:
+        file: Open for writing, without a buffer.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def write(self, content: bytes) -> int:
+        """Writes all of it, see `files.write_all`."""
+        files.write_all(self._file, content)
+        return len(content)
+
+
+@contextlib.contextmanager
+def replacing_clip(
+    path: str, rate: float, size: tuple[int, int]
+) -> Iterator[ClipWriter]:
+    """A clip to write aside; renamed at the end, once all of it is there.
+
+    Args:
+        path: Of the file, MPEG-4 without sound.
+        rate: See `ClipWriter`.
+        size: See `ClipWriter`.
+
+    Raises:
+        OSError: It cannot be written; names `path`, and nothing is left behind.
+    """
+    try:
+        with files.replacing(path) as file:
+            container = av.open(_Unbuffered(file.raw), "w", format="mp4")
+            try:
+                writer = ClipWriter(container, rate, size)
+                yield writer
+                writer.finish()
+            except BaseException:
+                # It would write the end of the file, and hide the first error.
+                with contextlib.suppress(OSError, av.FFmpegError):
+                    container.close()
+                raise
+            container.close()
+            _check(file, writer.num_written)
+    except av.FFmpegError as error:
+        raise OSError(f"{path!r}: {error}") from error
+
+
+def _check(file: io.BufferedWriter, num_frames: int) -> None:
+    """Reads the header of what has been written: it comes last.
+
+    Raises:
+        OSError: It does not hold so many frames.
+    """
+    with open(file.name, "rb") as written:
+        with av.open(written, format="mp4") as container:
+            found = container.streams.video[0].frames
+    if found != num_frames:
+        raise OSError(errno.EIO, f"{found} of {num_frames} frames were written")
