@@ -9,7 +9,7 @@ import errno
 import io
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -40,11 +40,12 @@ class ClipWriter:
     ) -> None:
         self._container = container
         self.num_written = 0
-        self._stream: Any = container.add_stream(
+        stream = container.add_stream(
             _CODEC,
             rate=Fraction(rate).limit_denominator(_LARGEST_DENOMINATOR),
             options={"flags": "+qscale", "global_quality": str(_QUANTIZER * _LAMBDA)},
         )
+        self._stream = cast(av.VideoStream, stream)
         self._stream.width, self._stream.height = size
         self._stream.pix_fmt = "yuv420p"
 
