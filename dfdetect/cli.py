@@ -23,7 +23,7 @@ from dfdetect import (
     files,
     manifest,
 )
-from dfdetect.serving import options
+from dfdetect.serving import listening, options
 
 USAGE = cli_parser.USAGE
 FAILED, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 3, 130, 141
@@ -313,19 +313,25 @@ def _serve(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         parser.error(str(error))
     missing = [name for name in _OF_SERVE if importlib.util.find_spec(name) is None]
     if missing:
-        print(
-            f"dfdetect serve: {missing[0]} is missing: pip install 'dfdetect[serve]'",
-            file=sys.stderr,
-        )
+        _say_of_serving(f"{missing[0]} is missing: pip install 'dfdetect[serve]'")
+        return FAILED
+    try:
+        held = listening.hold(settings)
+    except OSError as error:
+        _say_of_serving(str(error))
         return FAILED
     environment.prepare()
     from dfdetect.serving import errors, server
 
     try:
-        return server.run(settings)
+        return server.run(settings, held)
     except (ValueError, OSError, errors.ServingError) as error:
-        print(f"dfdetect serve: {error}", file=sys.stderr)
+        _say_of_serving(str(error))
         return FAILED
+
+
+def _say_of_serving(message: str) -> None:
+    print(f"dfdetect serve: {message}", file=console.stream(), flush=True)
 
 
 def _bench(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:

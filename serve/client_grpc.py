@@ -60,6 +60,12 @@ _HEAD_BYTES = 64
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]", "unix")
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
+# What gRPC says of a server that answers in HTTP/1.
+_OF_REST = ("http1.x server", "Failed parsing HTTP/2")
+_REST = (
+    "the server speaks no gRPC at this port; --server must name its port of gRPC, by "
+    "default 8500"
+)
 _DIGITS = 6  # what is sure of a float32
 _WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a head that is the whole image
 
@@ -172,9 +178,11 @@ class Client:
         try:
             response = self._call(request, timeout=left, metadata=self._metadata)
         except grpc.RpcError as error:
-            code = error.code()
+            code, details = error.code(), error.details() or ""
+            if any(words in details for words in _OF_REST):
+                raise RequestError(_REST) from error
             raise RequestError(
-                f"{code.name}: {error.details()}", passing=code in _RETRIED
+                f"{code.name}: {details}", passing=code in _RETRIED
             ) from error
         return {entry.key: values(entry.value)[0] for entry in response.outputs}
 

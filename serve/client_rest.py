@@ -59,6 +59,10 @@ _HEAD_BYTES = 64
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _RETRIED = (429, 503)  # RESOURCE_EXHAUSTED, UNAVAILABLE
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
+_GRPC = (
+    "the server speaks gRPC at this port; --url must name its port of REST, by default "
+    "8501"
+)
 _DIGITS = 6  # what is sure of a float32
 _WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a head that is the whole image
 
@@ -126,6 +130,8 @@ class Client:
             raise RequestError(f"the server's certificate: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             self._close()
+            if _may_be_grpc(error) and self._is_grpc(deadline):
+                raise RequestError(_GRPC) from error
             raise RequestError(f"no answer: {error!r}", passing=True) from error
         try:
             document = json.loads(answer)
@@ -154,6 +160,22 @@ class Client:
         response.close()
         return response.status, b"".join(parts)
 
+    def _is_grpc(self, deadline: float) -> bool:
+        """Whether the server answers a short request in HTTP/2, as gRPC does."""
+        connection = self._connect()
+        try:
+            connection.timeout = _left(deadline)
+            connection.request("GET", "/")
+            connection.getresponse()
+        except http.client.BadStatusLine as error:
+            # A frame of settings: a length of three bytes, and its type.
+            return error.line[:1] == "\0" and error.line[3:4] == "\4"
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        return False
+
     def _connect(self) -> http.client.HTTPConnection:
         host, port = self._url.hostname or "", self._url.port
         if self._url.scheme == "https":
@@ -162,6 +184,12 @@ class Client:
 
     def _close(self) -> None:
         self._threads.connection.close()
+
+
+def _may_be_grpc(error: Exception) -> bool:
+    # A long request may be cut off before its answer is read.
+    cut_off = isinstance(error, BrokenPipeError | ConnectionResetError)
+    return cut_off or isinstance(error, http.client.BadStatusLine)
 
 
 def retried(

@@ -346,6 +346,21 @@ def test_nobody_there(kind, tmp_path):
     assert _run(kind, flag, tmp_path / "gone.jpg")[1] == 3
 
 
+@pytest.mark.parametrize("size", [4, 8 * 2**20])
+@pytest.mark.parametrize("kind", _KINDS)
+def test_the_port_of_the_other_protocol_is_told_at_once(kind, serve, tmp_path, size):
+    other = {"rest": "grpc", "grpc": "rest"}[kind]
+    stand_in, server = serve(other)
+    address = server.partition("=")[2].removeprefix("http://")
+    flag = {"rest": f"--url=http://{address}", "grpc": f"--server={address}"}[kind]
+    (path,) = _files(tmp_path, "x" * size)
+    lines, code, said = _run(kind, flag, path)
+    assert code == 1 and lines[0]["status"] == "failed"
+    port = {"rest": "REST, by default 8501", "grpc": "gRPC, by default 8500"}[kind]
+    assert lines[0]["error"].endswith(f"must name its port of {port}")
+    assert said.count("\n") == 1
+
+
 @pytest.mark.parametrize("kind", _KINDS)
 @pytest.mark.parametrize(
     "arguments, message",

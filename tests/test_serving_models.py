@@ -327,7 +327,48 @@ def test_warm_up_requests_are_answered_before_the_version_is_there(tmp_path, sav
         assert states(started.server.store)[1] == "AVAILABLE"
         status = started.server.store.status(model_pb2.ModelSpec(name="half"))
         told = status.model_version_status[0].status.error_message
-        assert told == 'Serving signature key "missing" not found.'
+        name = "2/assets.extra/tf_serving_warmup_requests"
+        assert told == f'{name}, record 1: Serving signature key "missing" not found.'
+
+
+@pytest.mark.parametrize(
+    "damage, number",
+    [
+        (lambda content: content[:-3], 2),
+        (lambda content: content + b"\0", 3),
+        (lambda content: content[:20] + b"?" + content[21:], 1),
+        (lambda content: b"a text", 1),
+    ],
+)
+def test_a_damaged_file_of_warm_up_requests_is_named(tmp_path, saved, damage, number):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    warmup(base / "1", warmup_log("predict"), warmup_log("predict"))
+    path = base / "1" / servable.WARMUP
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(errors.ServingError) as stop:
+        serving_support.InProcess(
+            model_name="half", model_base_path=str(base), max_num_load_retries=0
+        )
+    assert f"1/{servable.WARMUP}, record {number}: " in str(stop.value)
+    assert str(tmp_path) not in str(stop.value)
+
+
+def test_a_value_where_a_list_is_wanted_is_told_with_the_rank(tmp_path):
+    serving_support.save(tmp_path / "heads" / "1", serving_support.no_heads)
+    with serving_support.in_process(
+        model_name="heads", model_base_path=str(tmp_path / "heads")
+    ) as started:
+        for rank, value in enumerate(({"b64": "eA=="}, [{"b64": "eA=="}])):
+            body = {"inputs": {"image_bytes": value}}
+            status, answer = started.client.rest("/v1/models/heads:predict", body)
+            if rank == 1:
+                assert status == 200
+                continue
+            assert status == 400
+            told = "input tensor `image_bytes` has rank 0 (lists within lists); wanted"
+            assert answer["error"].startswith(f"{told} is 1.")
 
 
 def test_more_warm_up_records_than_are_allowed(tmp_path, saved):

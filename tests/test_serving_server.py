@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
 from dfdetect import cli, cli_parser
-from dfdetect.serving import errors, options, security, service
+from dfdetect.serving import errors, listening, options, security, service
 
 PREDICT = "/v1/models/half:predict"
 BODY = {"instances": [[1.0]]}
@@ -556,9 +556,53 @@ def test_a_server_without_a_model_that_loads_ends(tmp_path, capsys):
 def test_a_port_that_is_taken_is_told(base, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        for flags in (["--port", port], ["--port", "0", "--rest_api_port", port]):
-            flags += [] if "0" in flags else ["--rest_api_port", "0"]
+        other = str(serving_support.free_port())
+        for flag, another in (("port", "rest_api_port"), ("rest_api_port", "port")):
+            flags = [f"--{flag}", port, f"--{another}", other]
+            begin = time.monotonic()
             code = cli.main(["serve", "--model_base_path", str(base), *flags])
-            shown = capsys.readouterr().err.splitlines()
             assert code == cli.FAILED
-            assert any("in use" in line or "cannot listen" in line for line in shown)
+            assert capsys.readouterr().err == (
+                f"dfdetect serve: cannot listen at 127.0.0.1:{port} (--{flag}): "
+                "Address already in use\n"
+            )
+            assert time.monotonic() < begin + 5, "before any model is loaded"
+            # The other port is free again.
+            socket.create_server(("127.0.0.1", int(other))).close()
+
+
+@pytest.mark.parametrize(
+    "host, reason",
+    [("192.0.2.1", "Cannot assign requested address"), ("no.such.host.invalid", "")],
+)
+def test_an_address_that_is_not_ours_is_told(base, capsys, host, reason):
+    arguments = ["--model_base_path", str(base), "--host", host]
+    assert cli.main(["serve", *arguments]) == cli.FAILED
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"dfdetect serve: cannot listen at {host}:8501")
+    assert line.endswith(reason)
+
+
+def test_nobody_connects_before_the_models_are_there():
+    port = serving_support.free_port()
+    held = listening.HeldPort("port", "127.0.0.1", port)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port)).close()
+    (opened,) = held.listen()
+    with opened:
+        socket.create_connection(("127.0.0.1", port)).close()
+        with pytest.raises(OSError, match=f"127.0.0.1:{port} .--port.: Address"):
+            listening.HeldPort("port", "127.0.0.1", port)
+
+
+@pytest.mark.parametrize("name, advice", [("7", "name {parent}"), ("m", "move it to ")])
+def test_a_version_in_place_of_its_folder_is_told(tmp_path, capsys, name, advice):
+    version = tmp_path / name
+    version.mkdir()
+    (version / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["serve", "--model_base_path", str(version)])
+    assert stop.value.code == cli.USAGE
+    said = capsys.readouterr().err
+    assert f"{version} is itself a version: {advice.format(parent=tmp_path)}" in said
+    assert said.count("\n") == 1

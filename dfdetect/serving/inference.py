@@ -104,7 +104,14 @@ def run(
             default = signature.defaults[alias]
             feeds[info.name] = tensors.to_array(default, 2**31, alias)
     wanted = _wanted(signature, output_filter)
-    values = model.run(feeds, list(wanted.values()), api, deadline)
+    try:
+        values = model.run(feeds, list(wanted.values()), api, deadline)
+    except Exception as error:
+        # Only then: as with TensorFlow Serving, a graph may take other ranks, too.
+        told, wrong = errors.of(error, model.name), _wrong_rank(signature, arrays)
+        if wrong and told.code == "INVALID_ARGUMENT":
+            raise errors.invalid(f"{wrong} {told.message}") from error
+        raise
     return {alias: values[name] for alias, name in wanted.items()}
 
 
@@ -264,6 +271,17 @@ def _checked(
             f"input tensor `{alias}` must be of type {wanted}, got {got}."
         )
     return value
+
+
+def _wrong_rank(signature: _Signature, arrays: saved_model.Arrays) -> str:
+    """What is said of an input of another rank than its signature tells, or ""."""
+    for alias, value in sorted(arrays.items()):
+        shape = signature.inputs[alias].tensor_shape
+        rank = len(shape.dim)
+        if not shape.unknown_rank and value.ndim != rank:
+            lists = f"{value.ndim} (lists within lists); wanted is {rank}"
+            return f"input tensor `{alias}` has rank {lists}."
+    return ""
 
 
 def _wanted(signature: _Signature, output_filter: Sequence[str]) -> dict[str, str]:

@@ -65,7 +65,10 @@ class ModelStore:
             found = {name: _find(model) for name, model in listed.items()}
             for name in listed:
                 if not found[name]:
-                    self._say(f"No versions of servable {name} found under base path")
+                    found_none = f"No versions of servable {name} found under base path"
+                    hint = "; it is itself a version: name the folder that it lies in"
+                    is_one = versions.is_version(listed[name].base_path)
+                    self._say(found_none + (hint if is_one else ""))
             with self._changed:
                 for name, model in listed.items():
                     kept = self._models.setdefault(name, model_state.Model(model))

@@ -10,6 +10,9 @@ from typing import Any
 
 TOKEN_VARIABLE = "DFDETECT_SERVE_TOKEN"
 
+# By one of them TensorFlow knows the folder of a SavedModel.
+MODEL_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt"})
+
 _MEBIBYTE = 2**20
 
 
@@ -145,6 +148,7 @@ def of(arguments: argparse.Namespace) -> Options:
             raise ValueError(
                 f"--model_base_path must be a folder: {options.model_base_path}"
             )
+        _check_versions(options.model_base_path)
     for name in ("model_config_file", "batching_parameters_file") + (
         "monitoring_config_file",
         "tls_certificate",
@@ -170,6 +174,26 @@ def of(arguments: argparse.Namespace) -> Options:
         if not getattr(options, name):
             raise ValueError(f"--{name} must be more than 0")
     return options
+
+
+def _check_versions(base_path: str) -> None:
+    """Refuses a model where a folder of numbered versions of it is wanted.
+
+    Raises:
+        ValueError: It is one.
+    """
+    base_path = os.path.abspath(base_path)
+    names = os.listdir(base_path)
+    if MODEL_FILES.isdisjoint(names) or any(name.isdecimal() for name in names):
+        return
+    parent, name = os.path.split(base_path)
+    advice = f"name {parent}"
+    if not name.isdecimal():
+        advice = f"move it to {os.path.join(base_path, '1')}"
+    raise ValueError(
+        "--model_base_path must be a folder of versions, which have numbers for names; "
+        f"{base_path} is itself a version: {advice}"
+    )
 
 
 def _token(path: str) -> str:

@@ -6,11 +6,10 @@ import time
 from typing import Any
 
 import grpc
-import tornado.netutil
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from dfdetect.serving import grpc_services, options, rest, security
+from dfdetect.serving import grpc_services, listening, options, rest, security
 
 # How long a port stays open behind the last request: one may be on its way.
 _QUIET_SECONDS = 0.3
@@ -26,6 +25,7 @@ class RestPort:
         settings: The flags.
         application: See `rest.Application`.
         tls: None: in clear.
+        held: The port.
     """
 
     def __init__(
@@ -33,8 +33,10 @@ class RestPort:
         settings: options.Options,
         application: rest.Application,
         tls: ssl.SSLContext | None,
+        held: listening.HeldPort,
     ) -> None:
         self._settings = settings
+        self._held = held
         self._application = application
         self._scheme = "https" if tls else "http"
         self._server = rest.Server(
@@ -50,21 +52,16 @@ class RestPort:
         )
 
     def __str__(self) -> str:
-        return f"{self._scheme}://{_address(self._settings.host)}:{self._number}"
-
-    @property
-    def _number(self) -> int:
-        return self._settings.rest_api_port
+        host = listening.shown_host(self._settings.host)
+        return f"{self._scheme}://{host}:{self._settings.rest_api_port}"
 
     async def start(self) -> None:
         """Opens it.
 
         Raises:
-            OSError: It is taken.
+            OSError: It has been taken since it was held.
         """
-        self._server.add_sockets(
-            tornado.netutil.bind_sockets(self._number, self._settings.host)
-        )
+        self._server.add_sockets(self._held.listen())
 
     def look_after(self) -> None:
         """Leaves clients that do not read."""
@@ -91,6 +88,7 @@ class GrpcPort:
         servicers: Of these services, in this order.
         token: See `security.Interceptor`; None: for all.
         credentials: None: in clear.
+        held: The port.
     """
 
     def __init__(
@@ -99,13 +97,15 @@ class GrpcPort:
         servicers: tuple[Any, Any, Any],
         token: security.Token | None,
         credentials: grpc.ServerCredentials | None,
+        held: listening.HeldPort,
     ) -> None:
         self._settings = settings
+        self._held = held
         self._servicers = servicers
         self._token = token
         self._credentials = credentials
         self._gate = grpc_services.Gate()
-        self._address = f"{_address(settings.host)}:{settings.port}"
+        self._address = f"{listening.shown_host(settings.host)}:{settings.port}"
 
     def __str__(self) -> str:
         return f"{self._address} (gRPC{' over TLS' if self._credentials else ''})"
@@ -114,7 +114,7 @@ class GrpcPort:
         """Opens it.
 
         Raises:
-            OSError: It is taken.
+            OSError: It has been taken since it was held.
         """
         settings = self._settings
         interceptors: list[Any] = [self._gate]
@@ -143,13 +143,14 @@ class GrpcPort:
             strict=True,
         ):
             add(servicer, self._server)
+        self._held.close()  # gRPC binds for itself.
         try:
             if self._credentials:
                 self._server.add_secure_port(self._address, self._credentials)
             else:
                 self._server.add_insecure_port(self._address)
         except RuntimeError as error:
-            raise OSError(f"cannot listen at {self._address}") from error
+            raise self._held.describe() from error
         await self._server.start()
 
     def look_after(self) -> None:
@@ -166,7 +167,3 @@ class GrpcPort:
                 break
             await asyncio.sleep(_TICK)
         await self._server.stop(max(end - time.monotonic(), 0.0))
-
-
-def _address(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

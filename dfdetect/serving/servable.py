@@ -18,6 +18,7 @@ BATCHING = "batching_params.pbtxt"
 NEVER = math.inf
 
 _MOST_WARMUP_RECORDS = 1000
+_RECORD_FRAME = 16  # Bytes around each record: its length, and two checksums.
 
 
 class Servable:
@@ -139,18 +140,27 @@ class Loader:
         if not tf.io.gfile.exists(path):
             return
         started, status = time.monotonic(), "OK"
+        answered = size = 0
         try:
             records = tf.data.TFRecordDataset(path).take(_MOST_WARMUP_RECORDS + 1)
-            for count, record in enumerate(records.as_numpy_iterator()):
-                if count == _MOST_WARMUP_RECORDS:
+            for record in records.as_numpy_iterator():
+                if answered == _MOST_WARMUP_RECORDS:
                     raise errors.invalid(
                         "Number of warmup records exceeds the maximum "
                         f"({_MOST_WARMUP_RECORDS})"
                     )
                 log = prediction_log_pb2.PredictionLog.FromString(record)
                 self._warm_up(servable, log)
+                answered += 1
+                size += len(record) + _RECORD_FRAME
+            # The reader takes what is too short for a record for the end.
+            if size != tf.io.gfile.stat(path).length:
+                raise errors.ServingError("DATA_LOSS", "cut short or no record")
         except Exception as error:
-            status = errors.of(error).code
-            raise
+            told = errors.of(error)
+            status = told.code
+            name = os.path.join(os.path.basename(servable.directory), WARMUP)
+            message = f"{name}, record {answered + 1}: {told.message}"
+            raise errors.ServingError(status, message) from error
         finally:
             self._metrics.warmup(servable.name, status, time.monotonic() - started)

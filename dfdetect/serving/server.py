@@ -17,6 +17,7 @@ from dfdetect.serving import (
     errors,
     grpc_services,
     inference,
+    listening,
     metrics,
     model_store,
     options,
@@ -38,14 +39,20 @@ class Server:
 
     Args:
         settings: The flags.
+        held: Its ports, see `listening.hold`; by default they are taken here.
 
     Raises:
-        OSError: A file cannot be read.
+        OSError: A file cannot be read, or a port cannot be had.
         ValueError: A file is not what it should be.
     """
 
-    def __init__(self, settings: options.Options) -> None:
+    def __init__(
+        self,
+        settings: options.Options,
+        held: dict[str, listening.HeldPort] | None = None,
+    ) -> None:
         self._settings = settings
+        self._held = listening.hold(settings) if held is None else held
         token = security.Token(settings.token) if settings.token else None
         tls, credentials = None, None
         if settings.tls_certificate:
@@ -103,14 +110,19 @@ class Server:
         )
         self._ports: list[ports.RestPort | ports.GrpcPort] = []
         if settings.rest_api_port:
-            self._ports.append(ports.RestPort(settings, application, tls))
+            rest_port = self._held["rest_api_port"]
+            self._ports.append(ports.RestPort(settings, application, tls, rest_port))
         if settings.port:
             servicers = (
                 grpc_services.PredictionService(self._service),
                 grpc_services.ModelService(self._service, reload_allowed),
                 self._health,
             )
-            self._ports.append(ports.GrpcPort(settings, servicers, token, credentials))
+            self._ports.append(
+                ports.GrpcPort(
+                    settings, servicers, token, credentials, self._held["port"]
+                )
+            )
         self._tasks: list[asyncio.Task] = []
 
     async def start(self) -> None:
@@ -148,7 +160,9 @@ class Server:
         await asyncio.gather(*(port.stop(seconds) for port in self._ports))
 
     def close(self) -> None:
-        """Frees the models."""
+        """Frees the models, and ports that were never opened."""
+        for held in self._held.values():
+            held.close()
         self._service.close()
         self.store.close()
 
@@ -177,11 +191,14 @@ class Server:
                 say(f"the model config stays as it was: {error}")
 
 
-def run(settings: options.Options) -> int:
+def run(
+    settings: options.Options, held: dict[str, listening.HeldPort] | None = None
+) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
 
     Args:
         settings: The flags.
+        held: See `Server`.
 
     Raises:
         OSError, ValueError, errors.ServingError: It could not begin.
@@ -191,7 +208,7 @@ def run(settings: options.Options) -> int:
     for name in ("tornado.access", "tornado.general"):
         logging.getLogger(name).setLevel("ERROR")
     _warn(settings)
-    return asyncio.run(_run(Server(settings)))
+    return asyncio.run(_run(Server(settings, held)))
 
 
 async def _run(server: Server) -> int:

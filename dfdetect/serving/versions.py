@@ -5,6 +5,8 @@ from collections.abc import Mapping
 import tensorflow as tf
 from tensorflow_serving.config import model_server_config_pb2
 
+from dfdetect.serving import options
+
 _LARGEST = 2**63 - 1
 
 
@@ -27,6 +29,13 @@ def find(base_path: str) -> dict[int, str]:
         if name.isascii() and name.isdecimal() and int(name) <= _LARGEST:
             found[int(name)] = tf.io.gfile.join(base_path, name)
     return found
+
+
+def is_version(path: str) -> bool:
+    """Whether a folder holds a model, rather than versions of one."""
+    return any(
+        tf.io.gfile.exists(tf.io.gfile.join(path, name)) for name in options.MODEL_FILES
+    )
 
 
 def aspired(
