@@ -13,6 +13,7 @@ import os
 import pathlib
 import platform
 import shutil
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,9 @@ import tensorflow as tf
 from dfdetect import function_file, graphs, manifest, pipeline
 
 _PACKAGE = pathlib.Path(__file__).parent
+_EACH_TIME = (
+    "each start takes as long as this one; XDG_CACHE_HOME can name another folder"
+)
 _KEPT = 4  # Graphs of other versions and settings; each takes up to 120 MB.
 
 
@@ -33,7 +37,7 @@ class CachedPipeline:
     Args:
         directory: Where it is kept; None where it cannot be.
         tile: See `graphs.from_directories`.
-        say: Prints a line.
+        say: Prints a line: what is being made, and why it cannot be kept.
 
     Attributes:
         manifest: Its manifest, of kind "pipeline".
@@ -46,9 +50,10 @@ class CachedPipeline:
     def __init__(
         self, directory: pathlib.Path | None, tile: bool, say: Callable[[str], None]
     ) -> None:
-        self._directory = directory
         self._tile = tile
         self._say = say
+        self._directory = directory
+        self._can_keep = True  # Until it is found out.
         self.manifest = self._read_manifest()
         self.neighbours = None
         for name, method in pipeline.SIGNATURES.items():
@@ -58,35 +63,64 @@ class CachedPipeline:
         if self._directory:
             with contextlib.suppress(OSError, ValueError):
                 return manifest.read(self._directory, "pipeline")
+            self._try_to_keep(lambda directory: None)  # Told before the slow part.
         described = self._made.manifest
-        if self._directory:
-            with contextlib.suppress(OSError):
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-                manifest.write(self._directory, described)
-                _drop_oldest(self._directory.parent)
+
+        def keep(directory: pathlib.Path) -> None:
+            manifest.write(directory, described)
+            _drop_oldest(directory.parent)
+
+        self._try_to_keep(keep)
         return described
+
+    def _try_to_keep(self, keep: Callable[[pathlib.Path], object]) -> bool:
+        """Keeps something, or says once why nothing can be kept.
+
+        Args:
+            keep: Writes it below a folder.
+
+        Returns:
+            Whether it is kept.
+        """
+        if not self._directory or not self._can_keep:
+            return False
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self._directory):
+                pass
+            keep(self._directory)
+        except OSError as error:
+            self._say(
+                f"the graph cannot be kept in {str(self._directory.parent)!r} "
+                f"({error.strerror or error}): {_EACH_TIME}"
+            )
+            self._can_keep = False
+            return False
+        return True
 
     @functools.cached_property
     def _made(self) -> pipeline.DeepfakePipeline:
         """The graph, made of the models."""
-        self._say("preparing the default weights; the next start will be faster")
+        self._say("preparing the default weights: building the networks")
         made = graphs.from_directories(tile=self._tile)
         return made.folded(for_this_machine=True)
 
     def _load(self, name: str) -> Callable[..., Any]:
         """One signature, from disk or else made and kept."""
         method = pipeline.SIGNATURES[name]
-        if not self._directory:
-            return getattr(self._made, method)
-        kept = self._directory / f"{name}.pb"
-        # Not there yet, or damaged, by a full disk say: it is made anew.
-        with contextlib.suppress(OSError, ValueError):
-            function = function_file.load(kept)
-            os.utime(self._directory)
-            return function
+        if self._directory:
+            # Not there yet, or damaged, by a full disk say: it is made anew.
+            with contextlib.suppress(OSError, ValueError):
+                function = function_file.load(self._directory / f"{name}.pb")
+                with contextlib.suppress(OSError):  # It may be read-only.
+                    os.utime(self._directory)
+                return function
         made = getattr(self._made, method)
-        with contextlib.suppress(OSError):  # A full disk: what was made answers, too.
-            function_file.save(made, kept)
+        self._say(f"preparing the default weights: making the graph of {name}")
+        if self._try_to_keep(
+            lambda kept: function_file.save(made, kept / f"{name}.pb")
+        ):
+            self._say("prepared; the next start will be faster")
         return made
 
 
@@ -118,8 +152,10 @@ def load(
     if exported:
         return graphs.load(exported)
     directory = folder() / _key(tile)
-    # Without a home there is no absolute path, and nowhere to keep it.
-    return CachedPipeline(directory if directory.is_absolute() else None, tile, say)
+    if not directory.is_absolute():
+        say(f"the graph cannot be kept without a home folder: {_EACH_TIME}")
+        return CachedPipeline(None, tile, say)
+    return CachedPipeline(directory, tile, say)
 
 
 def folder() -> pathlib.Path:

@@ -39,14 +39,16 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     said = []
     first = graph_cache.load(None, said.append)
     answers = _answers(first)
-    assert made == [False] and "the next start will be faster" in said[0]
+    assert made == [False]
+    assert "building the networks" in said[0] and "serving_default" in said[1]
+    assert said[2] == "prepared; the next start will be faster"
     (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
     assert sorted(os.listdir(directory)) == ["manifest.json", "serving_default.pb"]
 
     second = graph_cache.load(None, said.append)
     assert second.manifest == first.manifest and second.neighbours is None
     _same(answers, _answers(second))
-    assert made == [False] and len(said) == 1  # From disk.
+    assert made == [False] and len(said) == 3  # From disk.
 
     crop = tf.constant([drawings.portrait()])
     plain = tiny_pipeline.build(temperature=1.0)
@@ -70,7 +72,12 @@ def test_a_damaged_one_is_made_anew(made, tmp_path):
 def test_it_answers_where_nothing_can_be_kept(made, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    in_the_way = _answers(graph_cache.load(None, str))
+    said = []
+    in_the_way = _answers(graph_cache.load(None, said.append))
+    # Once, before the slow part, and nothing is promised.
+    assert "cannot be kept" in said[0] and "Not a directory" in said[0]
+    assert "XDG_CACHE_HOME" in said[0]
+    assert not any("cannot" in line or "faster" in line for line in said[1:])
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
     monkeypatch.chdir(tmp_path)
     _same(in_the_way, _answers(graph_cache.load(None, str)))
