@@ -61,6 +61,8 @@ def folders_of(
     found = sorted(pathlib.Path(source.path) for source in sources if source.is_clip)
     relative = [path.relative_to(root) for path in found]
     taken = collections.Counter(path.with_suffix("") for path in relative)
+    # A folder that has the name of a clip will hold those of the clips in it.
+    taken.update({folder for path in relative for folder in path.parents})
     return {
         path: name if taken[name.with_suffix("")] > 1 else name.with_suffix("")
         for path, name in zip(found, relative, strict=True)

@@ -45,10 +45,6 @@ _CALLS_AT_ONCE = 2  # Of the graph.
 # Statuses of what could not be read.
 UNREAD = ("unreadable", "too_large")
 
-_REASONS = {
-    "too_large": f"more than {images.MAX_PIXELS // 10**6} megapixels",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
@@ -105,7 +101,7 @@ def _of_pictures(
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
             result = result_lines.result_line(source.path, row, thresholds)
-            problem = problem or _reason(result["status"], content)
+            problem = problem or files.describe_unread(result["status"], content or b"")
             if not problem and file_kinds.is_animated(content or b""):
                 result["warning"] = "animated: only its first frame was judged"
             found.append(Finding(source, content or b"", result, problem))
@@ -118,13 +114,6 @@ def _of_pictures(
         yield from judge(batch)
     for found in ahead.mapped(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
         yield from found
-
-
-def _reason(status: str, content: bytes | None) -> str:
-    """Why there is no answer, or ""."""
-    if status == "unreadable":
-        return file_kinds.unreadable(content or b"")
-    return _REASONS.get(status, "")
 
 
 def run(

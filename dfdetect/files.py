@@ -13,6 +13,7 @@ import hashlib
 import importlib.util
 import io
 import os
+import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
@@ -92,8 +93,6 @@ def find(
     barren = []
     seen: set[str] = set()
     others: dict[str, str] = {}
-    copies: set[str] = set()
-    longest = _longest_name(output) if output else _LONGEST_NAME
     passed_over = Counter() if passed_over is None else passed_over
     for path in paths:
         folder = os.path.realpath(output) if output else ""
@@ -117,13 +116,12 @@ def find(
                 problem = one.problem
                 if is_clip and not clips:
                     problem = f"a clip ({kind or 'by its name'}); wanted is an image"
-                name = _unused(one.copy, copies, is_clip and clips, longest)
-                sources.append(Source(one.path, name, problem, is_clip and clips))
+                sources.append(Source(one.path, one.copy, problem, is_clip and clips))
         if is_barren:
             barren.append(path)
     # Some may have been named outright besides.
     passed_over.update(label for key, label in others.items() if key not in seen)
-    return sources, barren
+    return _name_copies(sources, output), barren
 
 
 def has_suffix_of_image(path: str) -> bool:
@@ -297,6 +295,42 @@ def _walk(root: str, output: str) -> Iterator[_Found]:
 def _is_below(path: str, folder: str) -> bool:
     path, folder = os.path.realpath(path), os.path.realpath(folder)
     return os.path.commonpath((path, folder)) == folder
+
+
+def _name_copies(sources: Sequence[Source], output: str) -> list[Source]:
+    """The sources with names of copies that can be written side by side.
+
+    Args:
+        sources: Each with the name of the file itself, relative to `output`.
+        output: A folder, or "" where none are written.
+    """
+    longest = _longest_name(output) if output else _LONGEST_NAME
+    # A folder may be called x.mp4, too.
+    used = {
+        str(folder).casefold()
+        for source in sources
+        for folder in pathlib.PurePath(source.copy).parents
+    }
+    return [
+        dataclasses.replace(
+            source, copy=_unused(source.copy, used, source.is_clip, longest)
+        )
+        for source in sources
+    ]
+
+
+def describe_unread(status: str, content: bytes) -> str:
+    """Why there is no answer for an image, for a person; "" where there is one.
+
+    Args:
+        status: One of `images.STATUS_NAMES`.
+        content: The bytes of the file.
+    """
+    if status == "unreadable":
+        return file_kinds.unreadable(content)
+    if status == "too_large":
+        return f"more than {MAX_PIXELS // 10**6} megapixels"
+    return ""
 
 
 def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:

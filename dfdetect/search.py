@@ -11,7 +11,6 @@ import tensorflow as tf
 from dfdetect import (
     batched,
     detect,
-    file_kinds,
     files,
     images,
     progress,
@@ -93,9 +92,7 @@ class Query:
         self.source = source
         self.content = content
         self.embedded = embedded
-        self.problem = problem or (
-            file_kinds.unreadable(content) if embedded.status == "unreadable" else ""
-        )
+        self.problem = problem or (files.describe_unread(embedded.status, content))
 
 
 def queries(

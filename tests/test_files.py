@@ -161,3 +161,24 @@ def test_write_leaves_nothing_aside(tmp_path):
 
 def test_sample_is_a_jpeg():
     assert files.read(files.sample()).startswith(b"\xff\xd8\xff")
+
+
+def test_a_folder_called_like_a_clip_or_an_image_is_a_folder(tmp_path):
+    mp4, png = b"\0\0\0\x18ftypisom", b"\x89PNG\r\n\x1a\n"
+    avi = touch(tmp_path / "x.avi", b"RIFF\0\0\0\0AVI LIST")
+    inner = touch(tmp_path / "x.mp4" / "y.mp4", mp4)
+    other = touch(tmp_path / "z.gif" / "a.png", png)
+    gif = touch(tmp_path / "z.bmp", b"GIF89a")
+    third = touch(tmp_path / "z.png" / "b.png", png)
+    sources, barren = files.find([str(tmp_path)], str(tmp_path / "out"), clips=True)
+    assert barren == []
+    # No copy has the name of the folder of another.
+    assert paths_and_copies(sources) == [
+        (avi, "x-2.mp4"),
+        (gif, "z-2.png"),
+        (inner, "x.mp4/y.mp4"),
+        (other, "z.gif/a.png"),
+        (third, "z.png/b.png"),
+    ]
+    outright, _ = files.find([str(tmp_path / "x.mp4")], clips=True)
+    assert paths_and_copies(outright) == [(inner, "y.mp4")]

@@ -164,7 +164,9 @@ def _find(root: tfds.core.Path, compression: str) -> list[tuple[str, tfds.core.P
             for folder in _FOLDERS[compression]
         ]
         videos = next((folder for folder in folders if folder.exists()), folders[0])
-        found += [(method, path) for path in sorted(videos.glob("*.mp4"))]
+        found += [
+            (method, path) for path in sorted(videos.glob("*.mp4")) if not path.is_dir()
+        ]
     counts = Counter(method for method, _ in found)
     there = ", ".join(
         f"{method} {counts[method]:,} of {_METHODS[method][1]:,}" for method in counts

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import batched, file_kinds, images, progress, report, resumable
+from dfdetect import batched, files, images, progress, report, resumable
 from dfdetect.retrieval import embedding, storage
 from dfdetect.retrieval.index import UNKNOWN, Entry, Index
 
@@ -155,8 +155,8 @@ def _embed(
             entries: list[Entry] = []
             found = embedder(contents)
             for picture, content, one in zip(chosen, contents, found, strict=True):
-                if one.status == "unreadable":
-                    say(f"{picture.source!r}: {file_kinds.unreadable(content)}")
+                if problem := files.describe_unread(one.status, content):
+                    say(f"{picture.source!r}: {problem}")
                 shown.count(one.status)
                 rows.append(one.embeddings)
                 entries += _entries(picture, content, one, embedder, thumbnail_side)
