@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import pathlib
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -160,21 +161,30 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     graph = model.detect
     if arguments.crops:
         graph = given_crops.as_detections(model.classify_crops)
-    with page as report, _journal(arguments, thresholds, model, parser) as resumed:
-        unread = detect.run(
-            graph,
-            sources,
-            thresholds,
-            arguments.batch_size,
-            output,
-            arguments.csv,
-            explainer,
-            look_up,
-            judge_clip,
-            resumed,
-            report,
-            passed_over,
-        )
+    try:
+        with page as report, _journal(arguments, thresholds, model, parser) as resumed:
+            unread = detect.run(
+                graph,
+                sources,
+                thresholds,
+                arguments.batch_size,
+                output,
+                arguments.csv,
+                explainer,
+                look_up,
+                judge_clip,
+                resumed,
+                report,
+                passed_over,
+            )
+    except OSError as error:
+        if not arguments.report or error.filename != str(
+            pathlib.Path(arguments.report)
+        ):
+            raise
+        # At its end: all lines have been printed.
+        _say(f"no report is written: {files.describe_error(error)}")
+        return UNREAD
     return UNREAD if unread else 0
 
 

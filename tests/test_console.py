@@ -1,6 +1,8 @@
 """Standard error: a person sees our lines alone, and all of it when something dies."""
 
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -85,3 +87,15 @@ def test_no_log_is_left_behind_and_none_is_needed(tmp_path):
     command = [sys.executable, "-c", PROGRAM.format(end="pass")]
     subprocess.run(command, capture_output=True, check=True, env=environment)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scripts_capture_before_they_import_tensorflow():
+    root = pathlib.Path(__file__).resolve().parents[1]
+    for path in [*root.glob("train/*.py"), *root.glob("datasets/*.py")]:
+        lines = path.read_text("utf-8").splitlines()
+        heavy = [
+            i
+            for i, line in enumerate(lines)
+            if re.match(r"(import|from) (tensorflow|keras|absl|cv2|dfdetect)", line)
+        ]
+        assert lines.index("    console.capture()") < min(heavy), path

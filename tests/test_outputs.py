@@ -188,3 +188,16 @@ def test_standard_output_on_a_full_disk_is_told_in_one_line(graph, tmp_path):
         )
     assert done.returncode == cli.FAILED
     assert done.stderr == "dfdetect: 'standard output': No space left on device\n"
+
+
+def test_a_report_on_a_full_disk_is_told_once_all_is_judged(graph, tmp_path, capsys):
+    image = draw(tmp_path / "a.png")
+    target = tmp_path / "report.html"
+    arguments = [image, "--model", graph, "--report", target]
+    with full_disk(10_000):
+        code, results, said = detect(capsys, *arguments)
+    assert code == cli.UNREAD and len(results) == 1
+    assert (
+        said[-1] == f"dfdetect: no report is written: {str(target)!r}: File too large"
+    )
+    assert written(tmp_path) == ["a.png"]

@@ -16,6 +16,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
 import cv2
 import numpy as np
 from absl import app, flags
