@@ -94,12 +94,23 @@ class Batches:
             a tuple of the source; returns what the model trains on.
         batch_size: Examples of a step, over all devices.
         seed: Of what `prepare` draws.
+        offset: Place in the order of the first example, see `placed`.
     """
 
     source: Source
     prepare: Callable[..., Any]
     batch_size: int
     seed: int
+    offset: int = 0
+
+    def position(self, step: int) -> int:
+        """The place in the order of the first example of a step, 0 the first."""
+        return self.offset + step * self.batch_size
+
+    def placed(self, step: int, position: int) -> "Batches":
+        """The same batches, of which that of a step begins at another place."""
+        offset = position - step * self.batch_size
+        return dataclasses.replace(self, offset=offset)
 
     def from_step(
         self, step: int, context: tf.distribute.InputContext | None = None
@@ -157,7 +168,7 @@ class Batches:
 
     def _seeded(self, step: int) -> tf.data.Dataset:
         """Seed and the tuple of encoded examples, without end, from a step on."""
-        first = step * self.batch_size
+        first = self.position(step)
 
         def seeded(index: tf.Tensor, examples: tuple) -> tuple:
             number = tf.cast(index % 2**31, tf.int32)

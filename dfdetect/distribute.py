@@ -7,11 +7,14 @@ of them is the chief: it alone reads checkpoints, evaluates and writes.
 import functools
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+
+from dfdetect import rendezvous
 
 NAMES = ("one", "mirrored", "multi_worker", "tpu")
 
@@ -21,7 +24,12 @@ _EXAMPLE = (
 )
 
 
-def make(name: str, devices: int | None = None) -> tf.distribute.Strategy:
+def make(
+    name: str,
+    devices: int | None = None,
+    start_timeout: float = 600.0,
+    say: Callable[[str], None] = print,
+) -> tf.distribute.Strategy:
     """Makes a strategy; before any other use of TensorFlow.
 
     Args:
@@ -30,8 +38,12 @@ def make(name: str, devices: int | None = None) -> tf.distribute.Strategy:
             names.
         devices: GPUs to take on each machine, or without any GPU, parts to divide its
             processor into. By default all GPUs, or the whole processor.
+        start_timeout: Most seconds that workers wait for each other.
+        say: Called with lines that say for whom.
 
     Raises:
+        rendezvous.WorkerMissing: A worker did not come in time.
+        OSError: The port of this worker is taken.
         ValueError: The name is unknown, there are fewer devices, or `TF_CONFIG` or
             `TPU_NAME` is missing or wrong.
     """
@@ -45,7 +57,9 @@ def make(name: str, devices: int | None = None) -> tf.distribute.Strategy:
         tf.tpu.experimental.initialize_tpu_system(resolver)
         return tf.distribute.TPUStrategy(resolver)
     if name == "multi_worker":
-        check_tf_config(os.environ.get("TF_CONFIG", ""))
+        tf_config = os.environ.get("TF_CONFIG", "")
+        check_tf_config(tf_config)
+        rendezvous.wait_for_workers(tf_config, start_timeout, say)
     if devices is not None:
         _take(devices)
     if name == "mirrored":
@@ -54,7 +68,10 @@ def make(name: str, devices: int | None = None) -> tf.distribute.Strategy:
             [device.name for device in tf.config.list_logical_devices(kind)]
         )
     if name == "multi_worker":
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        # TensorFlow takes SIGTERM for a notice of preemption that nobody reads.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return strategy
     return tf.distribute.get_strategy()
 
 
@@ -152,6 +169,33 @@ def share(
 
     shared = _first(strategy)([tf.constant(value) for value in values])
     return [strategy.experimental_local_results(value)[0].numpy() for value in shared]
+
+
+def share_bytes(strategy: tf.distribute.Strategy, content: bytes) -> bytes:
+    """Gives every worker the bytes that the chief has; see `share`."""
+    if num_workers(strategy) == 1:
+        return content
+    length = int(share(strategy, [np.array(len(content), np.int64)])[0])
+    padded = content[:length].ljust(length, b"\0")
+    numbers = np.frombuffer(padded, np.uint8).astype(np.int64)
+    return share(strategy, [numbers])[0].astype(np.uint8).tobytes()
+
+
+def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
+    """How many workers have failed; every worker must call it at the same point."""
+    if num_workers(strategy) == 1:
+        return int(failed)
+    local = strategy.extended.num_replicas_in_sync // num_workers(strategy)
+    total = _sum(strategy)(tf.constant(float(failed) / local))
+    return round(float(strategy.experimental_local_results(total)[0]))
+
+
+@functools.cache
+def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """A function that gives all replicas the sum of their tensors."""
+    return tf.function(
+        lambda tensor: strategy.run(lambda x: all_reduce(tf.identity(x)), (tensor,))
+    )
 
 
 @functools.cache

@@ -99,7 +99,11 @@ def read(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
         FileNotFoundError: The directory has none.
         ValueError: It is no JSON, of another kind, or a key is missing.
     """
-    path = os.path.join(directory, FILE_NAME)
+    return read_file(os.path.join(directory, FILE_NAME), kind)
+
+
+def read_file(path: str, kind: str) -> dict[str, Any]:
+    """As `read`, of a file of any name."""
     with open(path, encoding="utf-8") as file:
         try:
             manifest = json.load(file)

@@ -227,7 +227,6 @@ class Sampled:
 
     def from_index(self, index: int) -> tf.data.Dataset:
         """The records from a place in the order on, which begins a batch."""
-        step = index // self._batch_size
         names = ("image", "packed", "label", "blended", "box", "key", NAME)
         dtypes = [
             tf.string,
@@ -240,20 +239,21 @@ class Sampled:
         ]
         widths = {"box": [4], "key": [2]}
 
-        def load(step: tf.Tensor) -> tuple[dict[str, tf.Tensor]]:
+        def load(first: tf.Tensor) -> tuple[dict[str, tf.Tensor]]:
             # A batch at once: to call Python costs more than to read a record.
-            parts = tf.numpy_function(self._read, [step], dtypes)
+            parts = tf.numpy_function(self._read, [first], dtypes)
             batch = {
                 name: tf.ensure_shape(part, [self._batch_size, *widths.get(name, [])])
                 for name, part in zip(names, parts, strict=True)
             }
             return (batch,)
 
-        return tf.data.Dataset.range(step, tf.int64.max).map(load).unbatch()
+        firsts = tf.data.Dataset.range(index, tf.int64.max, self._batch_size)
+        return firsts.map(load).unbatch()
 
-    def _read(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _read(self, first: np.ndarray) -> tuple[np.ndarray, ...]:
         """The examples of a batch: each of their parts."""
-        draws = self._sampler.batch(int(step))
+        draws = self._sampler.batch_at(int(first))
         keys = np.stack([draws.datasets, draws.records], axis=1)
         found = []
         for number, place in keys.tolist():

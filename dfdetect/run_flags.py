@@ -1,5 +1,6 @@
 """The flags that every training script shares, and what a run makes of them."""
 
+import copy
 import dataclasses
 import functools
 import logging
@@ -10,13 +11,17 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import (
     distribute,
-    files,
     fused_batch_norm,
+    kept_steps,
     optimization,
+    rendezvous,
+    run_checks,
+    run_record,
     script,
     train_step,
     training,
@@ -48,6 +53,25 @@ flags.DEFINE_string(
     'Where the weights start: "imagenet" (through Keras), "none" (random) or a '
     "weights file or model folder of dfdetect.",
 )
+flags.DEFINE_integer(
+    "snapshot_step",
+    None,
+    "Start from this step of the run in --snapshot (or --init_from), one of those that "
+    "its checkpoints keep; by default from its best weights.",
+    lower_bound=1,
+)
+flags.DEFINE_string(
+    "validation_split",
+    "validation",
+    'Split that decides which weights are kept. "none": all is trained on, and the '
+    "weights of the last step are kept.",
+)
+flags.DEFINE_bool(
+    "allow_changed_flags",
+    False,
+    "Let a run go on with other flags than it began with, such as --learning_rate or "
+    "--batch_size; flags.txt notes them. Never with other data or another model.",
+)
 
 flags.DEFINE_enum(
     "strategy",
@@ -60,6 +84,12 @@ flags.DEFINE_integer(
     "devices",
     None,
     "GPUs to take on each machine; without a GPU, parts to divide the processor into.",
+)
+flags.DEFINE_float(
+    "start_timeout",
+    600.0,
+    "Seconds that the workers of --strategy=multi_worker wait for each other.",
+    lower_bound=0.0,
 )
 flags.DEFINE_bool(
     "deterministic",
@@ -161,7 +191,8 @@ def start(
         What the training loop needs to know, and where it is to train.
 
     Raises:
-        app.UsageError: A value is out of range.
+        app.UsageError: A value is out of range, differs from that of the chief, or from
+            that of the run that is to go on.
     """
     best_metric = FLAGS.best_metric or metrics[0]
     if best_metric.removeprefix("-") not in metrics:
@@ -185,18 +216,51 @@ def start(
             # 2.20; between kernels only if Grappler is on and the machine is busy).
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        strategy = distribute.make(FLAGS.strategy, FLAGS.devices)
+        strategy = distribute.make(
+            FLAGS.strategy, FLAGS.devices, FLAGS.start_timeout, script.say
+        )
+        if FLAGS.batch_size % strategy.num_replicas_in_sync:
+            raise ValueError(
+                f"--batch_size must be a multiple of {strategy.num_replicas_in_sync} "
+                f"devices, got {FLAGS.batch_size}."
+            )
+        run_checks.check_flags(
+            strategy,
+            _record(),
+            {name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
+            {name: _default(flag) for name, flag in _flags(argv[0]).items()},
+            FLAGS.allow_changed_flags,
+            script.say,
+        )
     except ValueError as error:
         raise app.UsageError(str(error)) from error
     keras.utils.set_random_seed(FLAGS.seed)
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy(FLAGS.precision)
-    if distribute.is_chief(strategy):
-        names = sorted(_flag_values(argv[0]))
-        text = "".join(f"{FLAGS[name].serialize()}\n" for name in names)
-        files.write(os.path.join(FLAGS.model_dir, "flags.txt"), text.encode())
     return settings, strategy
+
+
+def check_data(
+    builders: Sequence[tfds.core.DatasetBuilder], strategy: tf.distribute.Strategy
+) -> None:
+    """See `run_checks.check_data`."""
+    record, size = _record(), FLAGS.batch_size
+    run_checks.check_data(strategy, record, builders, size, script.say)
+
+
+def starting_weights(name: str) -> str:
+    """The path of the weights that `--snapshot` or `--init_from` name.
+
+    Args:
+        name: What the flag says.
+
+    Raises:
+        FileNotFoundError: `--snapshot_step` is not kept.
+    """
+    if FLAGS.snapshot_step is None:
+        return name
+    return kept_steps.find(name, FLAGS.snapshot_step)
 
 
 def adapt(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
@@ -209,14 +273,34 @@ def adapt(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     fused_batch_norm.fuse(model)
 
 
-def _flag_values(script: str) -> dict[str, Any]:
-    """The flags of a script and of this module that have a value."""
+def _flags(script: str) -> dict[str, flags.Flag]:
+    """The flags of a script and of this module that belong to a run."""
     return {
-        flag.name: flag.value
+        flag.name: flag
         for module in (script, __name__)
         for flag in FLAGS.get_flags_for_module(module)
-        if flag.value not in (None, [])
+        if flag.name != "allow_changed_flags"
     }
+
+
+def _flag_values(script: str) -> dict[str, Any]:
+    """Those that have a value."""
+    found = _flags(script).items()
+    return {name: flag.value for name, flag in found if flag.value not in (None, [])}
+
+
+def _default(flag: flags.Flag) -> str:
+    """The line of a flag that nobody gave; "" where it has no value."""
+    if flag.default in (None, []):
+        return ""
+    untouched = copy.deepcopy(flag)
+    untouched.unparse()
+    return untouched.serialize()
+
+
+def _record() -> run_record.RunRecord:
+    steps = kept_steps.list_steps(os.path.join(FLAGS.model_dir, kept_steps.FOLDER))
+    return run_record.RunRecord(FLAGS.model_dir, (steps or [0])[-1])
 
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
@@ -225,11 +309,17 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
     except training.Interrupted as interrupted:
         _log.info("%s", interrupted)
         sys.exit(128 + interrupted.signal)
-    except training.WorkerLost as lost:
+    except (training.WorkerLost, rendezvous.WorkerMissing) as lost:
         script.say(str(lost))
         sys.exit(_LOST_WORKER_CODE)
     except (OSError, ValueError, FloatingPointError, tf.errors.OpError) as error:
         _log.debug("", exc_info=True)
         if isinstance(error, OSError | ValueError):
             raise
+        if isinstance(error, training.LOST) and FLAGS.strategy == "multi_worker":
+            reason = error.message.splitlines()[0][:200]
+            script.say(
+                f"another worker is lost at the start; start all again ({reason})"
+            )
+            sys.exit(_LOST_WORKER_CODE)
         raise ValueError(str(error)) from error

@@ -59,8 +59,8 @@ class SampledImages:
     def from_index(self, index: int) -> tf.data.Dataset:
         """The images from a place in the order on, which begins a batch."""
 
-        def load(step: tf.Tensor) -> dict[str, tf.Tensor]:
-            parts = tf.numpy_function(self._read, [step], [tf.string] * 3)
+        def load(first: tf.Tensor) -> dict[str, tf.Tensor]:
+            parts = tf.numpy_function(self._read, [first], [tf.string] * 3)
             records, names, pasted = (
                 tf.ensure_shape(part, [self._batch_size]) for part in parts
             )
@@ -72,19 +72,19 @@ class SampledImages:
                 parsed["pasted"] = _parse(example["pasted"])
             return parsed
 
-        steps = tf.data.Dataset.range(index // self._batch_size, tf.int64.max)
-        examples = steps.map(load).unbatch().map(parse)
+        firsts = tf.data.Dataset.range(index, tf.int64.max, self._batch_size)
+        examples = firsts.map(load).unbatch().map(parse)
         return windows(examples, 1 + self._following)
 
-    def _read(self, step: np.ndarray) -> tuple[np.ndarray, ...]:
+    def _read(self, first: np.ndarray) -> tuple[np.ndarray, ...]:
         """Serialized records of a batch, their names, and closeups or nothing."""
-        draws = self._sampler.batch(int(step))
+        draws = self._sampler.batch_at(int(first))
         drawn = list(zip(draws.datasets.tolist(), draws.records.tolist(), strict=True))
         records = [self._indexes[number].read(place) for number, place in drawn]
         names = [self._indexes[number].name(place).encode() for number, place in drawn]
         pasted = [b""] * len(drawn)
         if self._closeups is not None:
-            closeups = self._closeups.batch(int(step))
+            closeups = self._closeups.batch(int(first))
             for slot, (number, place) in enumerate(drawn):
                 if not self._indexes[number].box(place).any():
                     other, record = closeups[slot]
@@ -125,9 +125,9 @@ class Closeups:
                 kept_weights.append(weights[number] if weights else len(places))
         self._sampler = Sampler(catalogues, batch_size, seed, weights=kept_weights)
 
-    def batch(self, step: int) -> list[tuple[int, int]]:
-        """Data set and record of each of the batch after so many steps."""
-        draws = self._sampler.batch(step)
+    def batch(self, first: int) -> list[tuple[int, int]]:
+        """Data set and record of each of the batch after so many images."""
+        draws = self._sampler.batch_at(first)
         found = zip(draws.datasets.tolist(), draws.records.tolist(), strict=True)
         return [
             (self._places[number][0], int(self._places[number][1][record]))

@@ -143,17 +143,25 @@ class Sampler:
 
     def batch(self, step: int) -> Draws:
         """The records of the batch after so many steps."""
-        generator = np.random.default_rng([self._seed, step])
+        return self.batch_at(step * self._batch_size)
+
+    def batch_at(self, first: int) -> Draws:
+        """The records of the batch that begins after so many records.
+
+        Args:
+            first: Their number; even for pairs.
+        """
+        step, rest = divmod(first, self._batch_size)
+        generator = np.random.default_rng([self._seed, step, *([rest] if rest else [])])
         if self._mode == "pairs":
             half = self._batch_size // 2
-            reals = [self._slot(step * half + i) for i in range(half)]
+            reals = [self._slot(first // 2 + i) for i in range(half)]
             fakes = [self._partner(*real[:2], generator) for real in reals]
             chosen = reals + fakes
             # Workers and parts of a batch take slots in order: all are to get both.
             places = generator.permutation(self._batch_size)
             chosen = [chosen[place] for place in places]
         else:
-            first = step * self._batch_size
             slots = [self._slot(first + i) for i in range(self._batch_size)]
             chosen = [self._perhaps_blended(*slot, generator) for slot in slots]
         datasets, records, blended = map(np.array, zip(*chosen, strict=True))

@@ -6,11 +6,9 @@ run needs to go on as if it had never been stopped.
 """
 
 import collections
-import json
 import logging
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -19,21 +17,26 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import checkpoints, distribute, files, summaries, train_step
+from dfdetect import checkpoints, distribute, kept_steps, summaries, train_step
 from dfdetect.batches import Batches
+from dfdetect.evaluation_log import EvaluationLog
 from dfdetect.settings import Settings
+from dfdetect.stop_signals import StopSignals
 from dfdetect.training_progress import Progress, line
 
 _log = logging.getLogger(__name__)
 
 # What a worker gets when another one dies.
-_LOST = (
+LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
+
+# Name of the examples seen, in checkpoints.
+_POSITION = "position"
 
 
 class Interrupted(Exception):
@@ -52,67 +55,16 @@ class WorkerLost(Exception):
     """Another worker is gone, and all have to start again."""
 
 
-class Evaluations:
-    """The validation figures of a run, in `evaluations.jsonl` of its folder.
-
-    Args:
-        model_dir: The folder.
-        metric: Which figure says what is best; with a minus sign if less is better.
-        step: Lines of later steps are dropped.
-    """
-
-    def __init__(self, model_dir: str, metric: str, step: int) -> None:
-        self._path = os.path.join(model_dir, "evaluations.jsonl")
-        self._name = metric.removeprefix("-")
-        self._sign = -1.0 if metric.startswith("-") else 1.0
-        self._lines: list[dict[str, float]] = []
-        if os.path.exists(self._path):
-            with open(self._path, encoding="utf-8") as file:
-                self._lines = [json.loads(text) for text in file]
-        self._lines = [figures for figures in self._lines if figures["step"] <= step]
-
-    def best(self) -> dict[str, float] | None:
-        """The figures of the best evaluation, the first of equals."""
-        sound = [line for line in self._lines if not np.isnan(line[self._name])]
-        return max(sound, key=lambda x: self._sign * x[self._name], default=None)
-
-    def has(self, step: int) -> bool:
-        """Whether the step has been evaluated."""
-        return any(figures["step"] == step for figures in self._lines)
-
-    def since_best(self) -> int:
-        """Evaluations after the best one."""
-        best = self.best()
-        return len(self._lines) - (1 + self._lines.index(best) if best else 0)
-
-    def add(self, figures: Mapping[str, float]) -> bool:
-        """Takes the figures of a step; returns whether they are the best.
-
-        Raises:
-            ValueError: The metric is not among them.
-        """
-        if self._name not in figures:
-            raise ValueError(
-                f"best_metric must be one of {sorted(figures)}, got {self._name!r}."
-            )
-        self._lines.append(dict(figures))
-        return self.best() is self._lines[-1]
-
-    def write(self) -> None:
-        """Writes the file."""
-        text = "".join(json.dumps(figures) + "\n" for figures in self._lines)
-        files.write(self._path, text.encode())
-
-
 def train(
     model: keras.Model,
     judged: keras.Model,
     loss: train_step.LossFunction,
     batches: Batches,
-    evaluate: Callable[[], Mapping[str, float]],
+    evaluate: Callable[[], Mapping[str, float]] | None,
     keep_best: Callable[[Mapping[str, float]], Mapping[str, Any]],
     settings: Settings,
     strategy: tf.distribute.Strategy | None = None,
+    describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
 ) -> dict[str, float]:
     """Trains to `settings.steps`, going on from the newest checkpoint if there is one.
 
@@ -123,19 +75,23 @@ def train(
         loss: See `train_step.LossFunction`.
         batches: What to train on.
         evaluate: Returns validation figures of `judged`. What it writes with
-            `tf.summary` goes to the run's events.
+            `tf.summary` goes to the run's events. None: there is nothing to evaluate
+            on, and the weights of the last step are kept.
         keep_best: Called with the figures, after `evaluate`, whenever they are the best
             so far. Keeps `judged`, and returns what is to be told of it.
         settings: How to train.
         strategy: Where to train; on one device by default.
+        describe: Called with the figures of every evaluation. Returns the manifest of
+            `judged`, which is kept beside the step's checkpoint.
 
     Returns:
-        The figures of the best evaluation.
+        The figures of the best evaluation; without `evaluate`, the last step.
 
     Raises:
         FloatingPointError: The loss or the gradient is no longer finite.
         ValueError: A record cannot be read, the checkpoint is of another run, or there
             is no such metric.
+        OSError: A checkpoint cannot be written, such as on a full disk.
         Interrupted: SIGTERM or SIGINT came, and a checkpoint was written.
         WorkerLost: Another worker died.
     """
@@ -146,30 +102,40 @@ def train(
         state = train_step.State(model, settings)
     take_step = train_step.make(strategy, state, loss, settings)
     saved = checkpoints.Checkpoints(
-        os.path.join(settings.model_dir, "checkpoints"), settings.keep
+        os.path.join(settings.model_dir, kept_steps.FOLDER), settings.keep
     )
-    step = _restore(state, saved, strategy)
-    if step and chief:
+    step, batches = _restore(state, saved, batches, strategy)
+    if chief and step >= settings.steps:
+        _log.info("the run is done: step %d of %d", step, settings.steps)
+    elif chief and step:
         _log.info("goes on from step %d", step)
-    evaluations = Evaluations(settings.model_dir, settings.best_metric, step)
+    evaluations = EvaluationLog(settings.model_dir, settings.best_metric, step)
     board = summaries.Board(
         settings.model_dir, settings.hparams, chief, settings.profile_steps
     )
     progress = Progress(step, settings.steps, batches.batch_size, chief)
 
+    def is_judged(step: int) -> bool:
+        if evaluate is None:
+            return step == settings.steps
+        return _due(step, settings.eval_every, settings)
+
     def judge() -> None:
         judged.set_weights(state.weights_to_judge())
         with board.writing(step):
-            found = evaluate()
+            found = evaluate() if evaluate is not None else {}
             board.scalars("validation", found)
             progress.say("step %d validation %s", step, line(found))
             figures = {**found, "step": step}
-            if evaluations.add(figures):
+            if describe is not None:
+                saved.describe(step, describe(figures))
+            if evaluate is None or evaluations.add(figures):
                 board.text("manifest", keep_best(figures))
             if settings.histograms:
                 board.histograms(state.variables())
         saved.wait()  # No evaluation is on record whose checkpoint is not.
-        evaluations.write()
+        if evaluate is not None:
+            evaluations.write()
 
     def verified(at: int, scalars: Mapping[str, tf.Tensor]) -> dict[str, float]:
         """The scalars of a step, which may still be running."""
@@ -184,7 +150,7 @@ def train(
                 )
         return figures
 
-    signals = _Signals()
+    signals = StopSignals()
     # Reading the scalars of a step waits for it. Those of the step before are read
     # while a GPU computes this one.
     unread: collections.deque = collections.deque()
@@ -204,7 +170,7 @@ def train(
             )
         )
         while True:
-            if step and _due(step, settings.eval_every, settings):
+            if step and is_judged(step):
                 with progress.paused():
                     if chief and not evaluations.has(step):
                         judge()
@@ -212,17 +178,18 @@ def train(
                 if settings.patience and stale >= settings.patience:
                     progress.say("stops: no better one in %d evaluations", stale)
                     break
-            if step == settings.steps:
+            if step >= settings.steps:
                 break
             board.profile(step + 1)
             with progress.waiting():
                 batch = _next(iterator, batches, step)
-            scalars = take_step(batch, tf.constant(step, tf.int64), signals.asked())
+            asked = tf.constant(0.0 if signals.number is None else 1.0)
+            scalars = take_step(batch, tf.constant(step, tf.int64), asked)
             step += 1
             progress.advance()
             unread.append((step, scalars))
             log = _due(step, settings.log_every, settings)
-            evaluation = _due(step, settings.eval_every, settings)
+            evaluation = is_judged(step)
             save = evaluation or _due(step, settings.checkpoint_every, settings)
             read(0 if log or save else 1)
             if stop:
@@ -233,11 +200,12 @@ def train(
             if evaluation:
                 with board.writing(step):
                     board.batch(strategy, batch)
+            saved.check()
             if chief and (save or stop):
-                saved.save(step, _arrays(state))
+                saved.save(step, _arrays(state, batches.position(step)))
             if stop and step < settings.steps:
                 raise Interrupted(step, signals.number or signal.SIGTERM)
-    except _LOST as error:
+    except LOST as error:
         if distribute.num_workers(strategy) == 1:
             raise
         last = saved.steps()[-1:] or [0]
@@ -252,6 +220,10 @@ def train(
         board.close()
     _shared(strategy, 0)  # The others leave once the chief has written all.
     best = evaluations.best() or {}
+    if evaluate is None:
+        best = {"step": step}
+    elif chief and not best:
+        progress.say("no evaluation gave a %s: no weights are kept", evaluations.metric)
     if chief:
         _log.info(
             "at step %d after %.0f s; the best, in %s: %s",
@@ -260,36 +232,13 @@ def train(
     return best
 
 
-class _Signals:
-    """Notes SIGTERM and SIGINT; a second one ends the process at once."""
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
-
-    def asked(self) -> tf.Tensor:
-        """1 once a signal came, 0 before."""
-        return tf.constant(0.0 if self.number is None else 1.0)
-
-    def close(self) -> None:
-        """Gives the signals back."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, frame: Any) -> None:
-        self.number = number
-        self.close()
-
-
 def _due(step: int, every: int, settings: Settings) -> bool:
     return step % every == 0 or step == settings.steps
 
 
-def _arrays(state: train_step.State) -> dict[str, np.ndarray]:
-    return {name: variable.numpy() for name, variable in state.variables().items()}
+def _arrays(state: train_step.State, position: int) -> dict[str, np.ndarray]:
+    arrays = {name: variable.numpy() for name, variable in state.variables().items()}
+    return {**arrays, _POSITION: np.array(position, np.int64)}
 
 
 def _shared(strategy: tf.distribute.Strategy, number: int) -> int:
@@ -300,24 +249,30 @@ def _shared(strategy: tf.distribute.Strategy, number: int) -> int:
 def _restore(
     state: train_step.State,
     saved: checkpoints.Checkpoints,
+    batches: Batches,
     strategy: tf.distribute.Strategy,
-) -> int:
+) -> tuple[int, Batches]:
     """Brings the chief's newest checkpoint, or its start, into all replicas.
 
     Returns:
-        The step of the checkpoint, 0 without one.
+        The step of the checkpoint, 0 without one, and the batches that go on where
+        those of the checkpoint ended, even if they were of another size.
     """
     variables = state.variables()
+    step = 0
     arrays: dict[str, np.ndarray] = {}
     if distribute.is_chief(strategy):
-        arrays = saved.restore({n: tuple(v.shape) for n, v in variables.items()})
-    step = _shared(strategy, saved.steps()[-1] if arrays else 0)
-    arrays = arrays or _arrays(state)
+        shapes = {name: tuple(v.shape) for name, v in variables.items()}
+        step, arrays = saved.restore(shapes, optional=(_POSITION,))
+    # Checkpoints of before do not tell.
+    position = int(arrays.pop(_POSITION, batches.position(step)))
+    step, position = (_shared(strategy, number) for number in (step, position))
+    arrays = arrays or {name: v.numpy() for name, v in variables.items()}
     shared = distribute.share(strategy, [arrays[name] for name in variables])
     with strategy.scope():
         for variable, value in zip(variables.values(), shared, strict=True):
             variable.assign(value)
-    return step
+    return step, batches.placed(step, position)
 
 
 def _next(iterator: Iterator, batches: Batches, step: int) -> Any:

@@ -303,3 +303,42 @@ def test_float16_passes_over_steps_whose_gradient_overflows(tmp_path):
 def test_bad_settings_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         _settings(tmp_path, **changes)
+
+
+def test_fewer_steps_than_are_done_end_at_once(tmp_path, caplog):
+    first = _Run()
+    best = first.run(_settings(tmp_path))
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    again = _Run()
+    with caplog.at_level("INFO"):
+        assert again.run(_settings(tmp_path, steps=25)) == best
+    assert "the run is done: step 40 of 25" in caplog.text
+    assert again.kept == [] and again.seen == []
+    assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
+
+
+def test_without_validation_the_last_weights_are_kept(tmp_path):
+    run = _Run()
+    assert run.run(_settings(tmp_path), evaluate=None) == {"step": 40}
+    assert run.kept == [{"step": 40}]
+    assert run.slope(run.judged) == run.slope()
+
+
+def test_a_batch_of_another_size_goes_on_where_the_data_ended(tmp_path):
+    """Ten records in one order: no pass may miss one or give one twice."""
+    run, seen = _Run(), []
+
+    def loss(model, batch):
+        tf.py_function(lambda x: seen.extend(x[:, 0].numpy().tolist()), [batch], [])
+        return run.loss(model, batch)
+
+    for steps, size in ((3, 4), (5, 5), (6, 8)):
+        batches = Batches(run.batches.source, lambda seed, x: x, size, seed=0)
+        changes = {"checkpoint_every": 1, "eval_every": 100, "warmup_steps": 0}
+        _Run().run(
+            _settings(tmp_path, steps=steps, **changes), batches=batches, loss=loss
+        )
+    expected = [
+        x[0] for (x,) in run.batches.source.from_index(0).take(30).as_numpy_iterator()
+    ]
+    assert seen == expected

@@ -8,12 +8,17 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable
 
 import keras
 import numpy as np
 
 FILE_NAME = "weights.npz"  # in a model directory
+
+# What NumPy raises on a file that is cut short or changed.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,16 +120,21 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> Report:
 
     Args:
         model: The same built model.
-        path: The .npz file, or a folder with a `weights.npz`.
+        path: The .npz file, a folder with a `weights.npz`, or a step that a training
+            keeps, such as `RUN/checkpoints/step_00000040`. Of a step, weights that the
+            model lacks are those of a teacher and left out.
 
     Returns:
         All keys as loaded, and no others.
 
     Raises:
-        ValueError: A weight is missing, unexpected or of another shape. The model then
-            keeps all that it had.
+        ValueError: The file is damaged, or a weight is missing, unexpected or of
+            another shape. The model then keeps all that it had.
     """
     arrays = _read(path)
+    if _is_step(path):
+        known = variables(model)
+        arrays = {key: array for key, array in arrays.items() if key in known}
     report = _compare(model, arrays)
     if report.missing or report.unexpected or report.mismatched:
         raise ValueError(f"{path} does not fit {model.name}: {report}.")
@@ -140,15 +150,15 @@ def load_snapshot(model: keras.Model, snapshot: str) -> Report:
         snapshot: "none" keeps the random weights. "imagenet" fetches those of
             `keras.applications`, or without a network says so and keeps the random
             ones. A .pth file of PyTorch goes to the model's method `load_pytorch`. All
-            else is the path of a file that `save` wrote or of its folder, of
-            which all weights with the right name and shape are taken.
+            else is a path as for `load`, of which all weights with the right name and
+            shape are taken.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        ValueError: Nothing in the file fits, or the model has no ImageNet weights or
-            takes no file of PyTorch.
+        ValueError: Nothing in the file fits, it is damaged, or the model has no
+            ImageNet weights or takes no file of PyTorch.
     """
     keys = tuple(variables(model))
     if snapshot == "none":
@@ -206,9 +216,30 @@ def _file(path: str | os.PathLike[str]) -> pathlib.Path:
     return path / FILE_NAME if path.is_dir() else path
 
 
+def _is_step(path: str | os.PathLike[str]) -> bool:
+    return os.path.exists(f"{os.fspath(path)}.index")
+
+
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    with np.load(_file(path), allow_pickle=False) as arrays:
-        return dict(arrays)
+    if _is_step(path):
+        # Only here: all else is read without TensorFlow.
+        from dfdetect import kept_steps
+
+        return kept_steps.read_weights(os.fspath(path))
+    file = _file(path)
+    try:
+        # Every array has a checksum in the file, which is compared.
+        with np.load(file, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except _DAMAGE as error:
+        message = f"{file} is damaged, or no file of weights: {error}."
+        kept = sorted((file.parent / "checkpoints").glob("step_*.index"))
+        if kept:
+            steps = ", ".join(
+                str(int(path.stem.removeprefix("step_"))) for path in kept
+            )
+            message += f" Of the same run, these steps are kept: {steps}."
+        raise ValueError(message) from error
 
 
 def _compare(model: keras.Model, arrays: dict[str, np.ndarray]) -> Report:

@@ -1,0 +1,67 @@
+"""The validation figures of a run, and which of them are the best."""
+
+import json
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from dfdetect import files
+
+FILE_NAME = "evaluations.jsonl"  # in a model directory
+
+
+class EvaluationLog:
+    """The validation figures of a run, in `evaluations.jsonl` of its folder.
+
+    Attributes:
+        metric: The name of the figure that says what is best.
+
+    Args:
+        model_dir: The folder.
+        metric: Which figure says what is best; with a minus sign if less is better.
+        step: Lines of later steps are dropped.
+    """
+
+    def __init__(self, model_dir: str, metric: str, step: int) -> None:
+        self._path = os.path.join(model_dir, FILE_NAME)
+        self.metric = metric.removeprefix("-")
+        self._sign = -1.0 if metric.startswith("-") else 1.0
+        self._lines: list[dict[str, float]] = []
+        if os.path.exists(self._path):
+            with open(self._path, encoding="utf-8") as file:
+                self._lines = [json.loads(text) for text in file]
+        self._lines = [figures for figures in self._lines if figures["step"] <= step]
+
+    def best(self) -> dict[str, float] | None:
+        """The figures of the best evaluation, the first of equals."""
+        # A line of before may lack the figure, as it may be chosen anew.
+        sound = [x for x in self._lines if not np.isnan(x.get(self.metric, np.nan))]
+        return max(sound, key=lambda x: self._sign * x[self.metric], default=None)
+
+    def has(self, step: int) -> bool:
+        """Whether the step has been evaluated."""
+        return any(figures["step"] == step for figures in self._lines)
+
+    def since_best(self) -> int:
+        """Evaluations after the best one."""
+        best = self.best()
+        return len(self._lines) - (1 + self._lines.index(best) if best else 0)
+
+    def add(self, figures: Mapping[str, float]) -> bool:
+        """Takes the figures of a step; returns whether they are the best.
+
+        Raises:
+            ValueError: The metric is not among them.
+        """
+        if self.metric not in figures:
+            raise ValueError(
+                f"best_metric must be one of {sorted(figures)}, got {self.metric!r}."
+            )
+        self._lines.append(dict(figures))
+        return self.best() is self._lines[-1]
+
+    def write(self) -> None:
+        """Writes the file."""
+        text = "".join(json.dumps(figures) + "\n" for figures in self._lines)
+        files.write(self._path, text.encode())

@@ -1,0 +1,115 @@
+"""Waits until all workers of a training are there, before TensorFlow connects them.
+
+TensorFlow's own wait cannot be interrupted, has no limit and names nobody.
+"""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_TRY_EVERY = 0.5  # Seconds.
+_SAY_EVERY = 30.0
+
+
+class WorkerMissing(Exception):
+    """A worker did not come in time."""
+
+
+def wait_for_workers(
+    tf_config: str, timeout: float, say: Callable[[str], None]
+) -> None:
+    """Returns once every other worker listens on its port.
+
+    Until then this one listens on its own, so that the others find it.
+
+    Args:
+        tf_config: What `TF_CONFIG` holds, see `distribute.check_tf_config`.
+        timeout: Most seconds to wait.
+        say: Called now and then with a line that names whoever is missing.
+
+    Raises:
+        OSError: The port of this worker is taken.
+        WorkerMissing: Another one did not come.
+    """
+    config = json.loads(tf_config)
+    hosts = _other_hosts(config)
+    began = time.monotonic()
+    said = began - _SAY_EVERY + 5  # The first line after five seconds.
+    with _Listener(_own_port(config)):
+        while True:
+            missing = {name: host for name, host in hosts.items() if not _answers(host)}
+            # Who was there once may be on its way from this wait to TensorFlow's.
+            hosts = missing
+            if not missing:
+                return
+            waited = time.monotonic() - began
+            names = ", ".join(f"{name} ({host})" for name, host in missing.items())
+            if waited >= timeout:
+                raise WorkerMissing(f"{names} did not come within {timeout:g} s")
+            if time.monotonic() - said >= _SAY_EVERY:
+                said = time.monotonic()
+                say(f"waits for {names} for {waited:.0f} s, at most {timeout:g} s")
+            time.sleep(min(_TRY_EVERY, timeout))
+
+
+class _Listener:
+    """Takes connections on a port and closes them, until it is left."""
+
+    def __init__(self, port: int) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind(("", port))
+        except OSError as error:
+            self._socket.close()
+            raise OSError(
+                f"port {port}, which TF_CONFIG gives this worker, cannot be opened: "
+                f"{error.strerror}"
+            ) from error
+        self._socket.listen()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        # Only this wakes a thread that waits in `accept`.
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._socket.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                self._socket.accept()[0].close()
+            except OSError:
+                return
+
+
+def _other_hosts(config: Mapping[str, Any]) -> dict[str, str]:
+    """Hosts with ports by names such as "worker 1"."""
+    own = f"{config['task']['type']} {int(config['task']['index'])}"
+    hosts = {
+        f"{kind} {index}": host
+        for kind, listed in config["cluster"].items()
+        for index, host in enumerate(listed)
+    }
+    return {name: host for name, host in hosts.items() if name != own}
+
+
+def _own_port(config: Mapping[str, Any]) -> int:
+    task = config["task"]
+    host = config["cluster"][task["type"]][int(task["index"])]
+    return int(host.rpartition(":")[2])
+
+
+def _answers(host: str) -> bool:
+    name, _, port = host.rpartition(":")
+    try:
+        socket.create_connection((name, int(port)), timeout=5).close()
+    except OSError:
+        return False
+    return True
