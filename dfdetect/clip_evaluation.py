@@ -21,20 +21,12 @@ from dfdetect import (
     classification_protocol,
     clip_findings,
     files,
+    label_table,
     labels,
     predictions,
     progress,
+    script,
 )
-
-_LABELS = {"real": labels.REAL, "fake": labels.FAKE, "0": labels.REAL, "1": labels.FAKE}
-_SPLITS = {
-    "train": "train",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-_NEEDED = ("path", "label")
-_COLUMNS = (*_NEEDED, "split", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,28 +60,22 @@ def read(folder: str, split: str) -> list[LabelledClip]:
         FileNotFoundError: There is no `labels.csv`.
         ValueError: A row is wrong, or no clip is left.
     """
-    table = os.path.join(folder, "labels.csv")
-    # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-    with open(table, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, restkey="")
-        columns = reader.fieldnames or ()
-        if set(columns) - set(_COLUMNS) or set(_NEEDED) - set(columns):
-            raise ValueError(
-                f"{table}:1: columns must be {','.join(_NEEDED)} and may be "
-                f"{','.join(_COLUMNS[2:])}, got {','.join(columns) or 'none'}."
-            )
-        clips = []
-        seen: dict[str, int] = {}
-        for fields in reader:
-            where = f"{table}:{reader.line_num}"
-            clip, of_split = _row(folder, where, fields)
-            if clip.name in seen:
-                raise ValueError(
-                    f"{where}: {clip.name!r} stands in line {seen[clip.name]} already."
-                )
-            seen[clip.name] = reader.line_num
-            if of_split in ("", _SPLITS.get(split, split)):
-                clips.append(clip)
+    table = os.path.join(folder, label_table.FILE_NAME)
+    with open(table, "rb") as file:
+        rows = label_table.read(
+            file.read(),
+            table,
+            lambda name: os.path.isfile(os.path.join(folder, name)),
+            say=script.say,
+        )
+    wanted = label_table.split_of(split) or split
+    clips = [
+        LabelledClip(
+            os.path.join(folder, row.path), row.path, row.label, row.group or row.path
+        )
+        for row in rows
+        if row.split in ("", wanted)
+    ]
     if not clips:
         raise ValueError(f"{table}: there are no clips of the split {split!r}.")
     return clips
@@ -194,27 +180,6 @@ def write(
     files.write(os.path.join(folder, "predictions.csv"), text.getvalue().encode())
     content = "".join(f"{json.dumps(line)}\n" for line in lines)
     files.write(os.path.join(folder, "results.jsonl"), content.encode())
-
-
-def _row(folder: str, where: str, fields: dict[str, Any]) -> tuple[LabelledClip, str]:
-    """The clip of a row, and its split or ""."""
-    if "" in fields or None in fields.values():
-        raise ValueError(f"{where}: the number of fields differs from the header's.")
-    name, label, split = fields["path"], fields["label"], fields.get("split", "")
-    if label not in _LABELS:
-        raise ValueError(f"{where}: label must be real, fake, 0 or 1, got {label!r}.")
-    if split and split not in _SPLITS:
-        raise ValueError(
-            f"{where}: split must be train, val, validation, test or empty, "
-            f"got {split!r}."
-        )
-    if not name or os.path.isabs(name) or ".." in name.split("/"):
-        raise ValueError(f"{where}: path must lead into the folder, got {name!r}.")
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        raise ValueError(f"{where}: there is no file {name!r} in {folder}.")
-    group = fields.get("group", "") or name
-    return LabelledClip(path, name, _LABELS[label], group), _SPLITS.get(split, "")
 
 
 def _predictions(

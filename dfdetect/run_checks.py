@@ -1,4 +1,4 @@
-"""What can be known before the first step: do flags and data fit the run and each other.
+"""What is known before the first step: do flags and data fit the run and each other?
 
 Every worker calls each function at the same point. Where one of them fails, all do.
 """

@@ -130,7 +130,12 @@ def test_faces_without_split_go_by_hash_of_the_group(tmp_path):
         (
             "path,label,split,group,ymin,xmin,ymax",
             ["a.png,real,train,x,0,0,1"],
-            r"csv:1: .*all of ymin,xmin,ymax,xmax, got path,label,split,group,ymin,",
+            r"csv:1: .*all of ymin,xmin,ymax,xmax or none, got ymin,xmin,ymax\.",
+        ),
+        (
+            "path,label,split,group,group",
+            ["a.png,real,train,x,x"],
+            r"csv:1: .*each once, got path,label,split,group,group\.",
         ),
         (_BOXED, ["a.png,real,train,x,0,0,1,"], "csv:2: ymin.* got 0,0,1,"),
         (_BOXED, ["a.png,real,train,x,.6,0,.5,1"], "csv:2: ymin.* got .6,0,.5,1"),
@@ -143,7 +148,7 @@ def test_faces_without_split_go_by_hash_of_the_group(tmp_path):
         (None, ["a.png,real,train,x,y"], "csv:2: the number of fields"),
         (None, ["a.png,real,train,x", "a.png,fake,train,x"], "csv:3: .*line 2 already"),
         (None, ["../a.png,real,train,x"], "csv:2: path must lead into"),
-        (None, [], "csv: no images listed"),
+        (None, [], "csv: no files listed"),
         (
             None,
             ["a.png,real,train,x", "b.png,fake,train,y", "c.png,fake,test,x"],
@@ -262,7 +267,7 @@ def test_source_method_and_head_box_become_fields(tmp_path, caplog):
         "c.png": ("lab", "diffusion", 0, 0, 0, 0),
         "d.png": ("", "", 0, 0, 0, 0),
     }
-    assert "labels.csv:1: the columns age are ignored" in caplog.text
+    assert "labels.csv: the columns 'age' are ignored" in caplog.text
 
 
 def test_further_columns_count_for_the_fingerprint_where_they_say_something(tmp_path):

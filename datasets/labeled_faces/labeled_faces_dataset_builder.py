@@ -1,10 +1,8 @@
 """Any folder of face images with their labels as a TFDS dataset."""
 
 import collections
-import csv
 import dataclasses
 import functools
-import io
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,22 +11,14 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import file_kinds, files, labels
+from dfdetect import file_kinds, files, label_table, labels
 from dfdetect.building import archives, builder
 from dfdetect.building.account import Account
 
-_COLUMNS = ("path", "label", "split", "group")
 _TEXTS = ("source", "method")
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
 _NO_BOX = (0.0,) * 4
 _FARTHEST = 4.0  # Sides of an image; what is farther away is in pixels.
-_LABELS = {"real": labels.REAL, "fake": labels.FAKE, "0": labels.REAL, "1": labels.FAKE}
-_SPLITS = {
-    "train": "train",
-    "val": "validation",
-    "validation": "validation",
-    "test": "test",
-}
 
 
 class Builder(builder.Builder):
@@ -55,7 +45,8 @@ class Builder(builder.Builder):
     label (real, fake, 0 or 1), split (train, val, validation or test; may be empty or
     absent) and group (images that belong together, such as one video; may be empty).
     Columns that may be absent: source and method (who or what made the image), and
-    ymin, xmin, ymax, xmax (the box of the head, relative to height and width).
+    ymin, xmin, ymax, xmax (the box of the head, relative to height and width);
+    others are ignored.
     Or give a folder with the folders real/ and fake/, in train/, val/ and test/ where
     the split is known; folders within them are groups.
     """
@@ -85,7 +76,7 @@ class Builder(builder.Builder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Any]:
         root = dl_manager.manual_dir
-        has_csv = (root / "labels.csv").exists()
+        has_csv = (root / label_table.FILE_NAME).exists()
         passed_over: collections.Counter[str] = collections.Counter()
         if has_csv:
             rows = _read_rows(root)
@@ -133,7 +124,7 @@ def _records(
             account.skip(row.path, str(error))
             continue
         account.counts[labels.NAMES[row.label]] += 1
-        account.take(row.path, row.label, row.group, image_bytes, *row.further())
+        account.take(row.path, row.label, row.group, image_bytes, *row.fingerprinted())
         yield (
             row.path,
             {
@@ -149,19 +140,15 @@ def _records(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Row:
-    where: str  # For messages.
-    path: str
-    label: int
-    split: str  # Empty where none is named.
-    group: str  # The path of an image without one: it is a group by itself.
+class _Row(label_table.Row):
+    # The group is never empty: an image without one is a group by itself.
     source: str = ""
     method: str = ""
     box: tuple[float, ...] = (
         _NO_BOX  # See `dfdetect.boxes`; may reach beyond the image.
     )
 
-    def further(self) -> tuple[object, ...]:
+    def fingerprinted(self) -> tuple[object, ...]:
         """What counts for the fingerprint besides; empty where nothing is known."""
         known = (self.source, self.method, *self.box)
         return known if any(known) else ()
@@ -169,66 +156,33 @@ class _Row:
 
 def _read_rows(root: tfds.core.Path) -> list[_Row]:
     """Reads and checks `labels.csv`; errors name the file and the line."""
-    path = root / "labels.csv"
-    rows = []
-    line_of: dict[str, int] = {}
-    # utf-8-sig: spreadsheets put a byte order mark before the first column's name.
-    text = path.read_bytes().decode("utf-8-sig")
-    reader = csv.DictReader(io.StringIO(text, newline=""), restkey="")
-    _check_columns(f"{path}:1", reader.fieldnames or ())
-    for fields in reader:
-        row = _row(root, f"{path}:{reader.line_num}", fields)
-        if row.path in line_of:
-            raise ValueError(
-                f"{row.where}: {row.path!r} stands in line {line_of[row.path]} already."
-            )
-        line_of[row.path] = reader.line_num
-        rows.append(row)
-    if not rows:
-        raise ValueError(f"{path}: no images listed.")
-    return rows
-
-
-def _check_columns(where: str, columns: Sequence[str]) -> None:
-    missing = [name for name in _COLUMNS if name not in columns and name != "split"]
-    sides = [name for name in _SIDES if name in columns]
-    if missing or len(sides) not in (0, 4) or len(set(columns)) < len(columns):
-        raise ValueError(
-            f"{where}: columns must be {','.join(_COLUMNS)} (split may be absent), and "
-            f"may be {','.join(_TEXTS)} and all of {','.join(_SIDES)}, "
-            f"got {','.join(columns) or 'none'}."
-        )
-    ignored = [n for n in columns if n not in (*_COLUMNS, *_TEXTS, *_SIDES)]
-    if ignored:
-        builder.warn(f"{where}: the columns {','.join(ignored)} are ignored.")
-
-
-def _row(root: tfds.core.Path, where: str, fields: dict[str, Any]) -> _Row:
-    if "" in fields or None in fields.values():
-        raise ValueError(f"{where}: the number of fields differs from the header's.")
-    path, label = fields["path"], fields["label"]
-    split, group = fields.get("split", ""), fields["group"]
-    if label not in _LABELS:
-        raise ValueError(f"{where}: label must be real, fake, 0 or 1, got {label!r}.")
-    if split and split not in _SPLITS:
-        raise ValueError(
-            f"{where}: split must be train, val, validation, test or empty, "
-            f"got {split!r}."
-        )
-    relative = tfds.core.Path(path)
-    if not path or relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(f"{where}: path must lead into the folder, got {path!r}.")
-    if not (root / path).is_file():
-        raise ValueError(f"{where}: there is no file {path!r} in {root}.")
-    return _Row(
-        where,
-        path,
-        _LABELS[label],
-        _SPLITS.get(split, ""),
-        group or path,
-        *(fields.get(name, "") for name in _TEXTS),
-        _read_box(where, [fields.get(side, "") for side in _SIDES]),
+    path = root / label_table.FILE_NAME
+    rows = label_table.read(
+        path.read_bytes(),
+        str(path),
+        lambda name: (root / name).is_file(),
+        needed=("path", "label", "group"),
+        say=builder.warn,
+        further=(*_TEXTS, *_SIDES),
     )
+    sides = [name for name in _SIDES if name in rows[0].further]
+    if len(sides) not in (0, len(_SIDES)):
+        raise ValueError(
+            f"{path}:1: columns may be all of {','.join(_SIDES)} or none, "
+            f"got {','.join(sides)}."
+        )
+    return [
+        _Row(
+            where=row.where,
+            path=row.path,
+            label=row.label,
+            split=row.split,
+            group=row.group or row.path,
+            box=_read_box(row.where, [row.further.get(side, "") for side in _SIDES]),
+            **{name: row.further.get(name, "") for name in _TEXTS},
+        )
+        for row in rows
+    ]
 
 
 def _read_box(where: str, texts: Sequence[str]) -> tuple[float, ...]:
@@ -275,7 +229,9 @@ def _rows_of_folders(
             passed_over[file_kinds.label(path, kind)] += 1
             continue
         *folders, _ = path.split("/")
-        split = folders.pop(0) if folders and folders[0] in _SPLITS else ""
+        split = label_table.split_of(folders[0]) if folders else None
+        if split:
+            folders.pop(0)
         if not folders or folders[0] not in labels.NAMES:
             strange.append(path)
             continue
@@ -283,8 +239,8 @@ def _rows_of_folders(
             _Row(
                 where=str(root / path),
                 path=path,
-                label=_LABELS[folders[0]],
-                split=_SPLITS.get(split, ""),
+                label=labels.NAMES.index(folders[0]),
+                split=split or "",
                 group="/".join(folders[1:]) or path,
             )
         )

@@ -1,0 +1,190 @@
+"""`labels.csv`: which file is real or fake, its split and group, as people write it.
+
+The table may be UTF-8, UTF-16 or in a Western code page, its separator a comma, a
+semicolon or a tab; blanks around fields and the case of words do not matter.
+"""
+
+import csv
+import dataclasses
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+
+from dfdetect import labels
+
+FILE_NAME = "labels.csv"
+
+COLUMNS = ("path", "label", "split", "group")
+
+_LABELS = {
+    "real": labels.REAL,
+    "fake": labels.FAKE,
+    # As pandas writes whole numbers of a column with gaps.
+    **dict.fromkeys(("0", "0.0"), labels.REAL),
+    **dict.fromkeys(("1", "1.0"), labels.FAKE),
+}
+_SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("test", "testing"), "test"),
+    **dict.fromkeys(("val", "valid", "validation"), "validation"),
+}
+_SEPARATORS = ",;\t"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        where: File and line, for messages.
+        path: Of the file, from the folder of the table, with slashes.
+        label: Of `labels`.
+        split: "train", "validation", "test", or "" where none is named.
+        group: "" where none is named.
+        further: By name the fields of further columns that were asked for.
+    """
+
+    where: str
+    path: str
+    label: int
+    split: str
+    group: str
+    further: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def read(
+    content: bytes,
+    where: str,
+    exists: Callable[[str], bool],
+    needed: Sequence[str] = ("path", "label"),
+    say: Callable[[str], None] = print,
+    further: Sequence[str] = (),
+) -> list[Row]:
+    """Reads and checks a table.
+
+    Args:
+        content: Of the file.
+        where: Its path, for messages.
+        exists: Whether there is a file of a path.
+        needed: Those of `COLUMNS` that must be there.
+        say: Called with a line on columns that are ignored, and on a code page that is
+            only guessed.
+        further: Columns besides `COLUMNS` that are kept where there are such.
+
+    Returns:
+        The rows, of which no two have one path.
+
+    Raises:
+        ValueError: A row or the header is wrong, or there is no row; file and line.
+    """
+    text = _decode(content, where, say)
+    header = (text.splitlines() or [""])[0]
+    separator = max(_SEPARATORS, key=header.count)
+    reader = csv.reader(
+        io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
+    )
+    columns = [name.strip().casefold() for name in next(reader, [])]
+    _check_columns(f"{where}:1", columns, needed)
+    ignored = [name for name in columns if name not in (*COLUMNS, *further)]
+    if ignored:
+        say(f"{where}: the columns {', '.join(map(repr, ignored))} are ignored")
+    rows = []
+    line_of: dict[str, int] = {}
+    for values in reader:
+        if not any(value.strip() for value in values):
+            continue
+        place = f"{where}:{reader.line_num}"
+        if len(values) != len(columns):
+            raise ValueError(
+                f"{place}: the number of fields differs from the header's, "
+                f"{len(values)} for {len(columns)}."
+            )
+        fields = dict(zip(columns, map(str.strip, values), strict=True))
+        row = _row(place, fields, exists, further)
+        if row.path in line_of:
+            raise ValueError(
+                f"{place}: {row.path!r} stands in line {line_of[row.path]} already."
+            )
+        line_of[row.path] = reader.line_num
+        rows.append(row)
+    if not rows:
+        raise ValueError(f"{where}: no files listed.")
+    return rows
+
+
+def split_of(name: str) -> str | None:
+    """The split that a word stands for; None if it is none."""
+    return _SPLITS.get(name.casefold())
+
+
+def _decode(content: bytes, where: str, say: Callable[[str], None]) -> str:
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return _checked(content, "utf-16", where)
+    # Without a mark: every other byte of Western text is zero.
+    for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(content) > 3 and not any(content[start:200:2]):
+            return _checked(content, encoding, where)
+    try:
+        # Spreadsheets put a byte order mark before the first column's name.
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        say(
+            f"{where}:{line} is no UTF-8: the table is read as Windows-1252 (Latin-1). "
+            "If names look wrong, save it as UTF-8"
+        )
+        return content.decode("cp1252", errors="replace")
+
+
+def _checked(content: bytes, encoding: str, where: str) -> str:
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode(encoding, errors="ignore")
+        line = before.count("\n") + 1
+        raise ValueError(
+            f"{where}:{line}: damaged {encoding.upper()} ({error.reason}); save the "
+            "table as UTF-8."
+        ) from error
+
+
+def _check_columns(where: str, columns: Sequence[str], needed: Sequence[str]) -> None:
+    known = [name for name in columns if name in COLUMNS]
+    if not {*needed} <= {*columns} or len({*known}) < len(known):
+        further = [name for name in COLUMNS if name not in needed]
+        raise ValueError(
+            f"{where}: columns must be {','.join(needed)} and may be "
+            f"{','.join(further)}, each once, got {','.join(columns) or 'none'}."
+        )
+
+
+def _row(
+    where: str,
+    fields: dict[str, str],
+    exists: Callable[[str], bool],
+    further: Sequence[str],
+) -> Row:
+    path, label = fields["path"], fields["label"]
+    split, group = fields.get("split", ""), fields.get("group", "")
+    if label.casefold() not in _LABELS:
+        raise ValueError(f"{where}: label must be real, fake, 0 or 1, got {label!r}.")
+    if split and split_of(split) is None:
+        raise ValueError(
+            f"{where}: split must be train, val, validation, test or empty, "
+            f"got {split!r}."
+        )
+    if "\\" in path and not exists(path):
+        path = path.replace("\\", "/")  # As Windows writes paths.
+    if not path or path.startswith("/") or ".." in path.split("/"):
+        raise ValueError(f"{where}: path must lead into the folder, got {path!r}.")
+    if not exists(path):
+        folder = os.path.dirname(where) or os.curdir
+        raise ValueError(f"{where}: there is no file {path!r} in {folder}.")
+    return Row(
+        where,
+        path,
+        _LABELS[label.casefold()],
+        split_of(split) or "",
+        group,
+        {name: fields[name] for name in further if name in fields},
+    )

@@ -1,0 +1,88 @@
+"""`labels.csv` as spreadsheets, scripts and people leave it."""
+
+import pytest
+
+from dfdetect import label_table
+
+TEXT = "path,label,split,group\nmüll/a.png,real,train,Zoë\nb.png,fake,val,Zoë\n"
+ROWS = [
+    ("müll/a.png", 0, "train", "Zoë", "t/labels.csv:2"),
+    ("b.png", 1, "validation", "Zoë", "t/labels.csv:3"),
+]
+
+
+def _read(content, files=("müll/a.png", "b.png"), **more):
+    said = []
+    rows = label_table.read(
+        content, "t/labels.csv", lambda path: path in files, say=said.append, **more
+    )
+    return [(r.path, r.label, r.split, r.group, r.where) for r in rows], said
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
+)
+def test_encodings_are_told_by_their_content(encoding):
+    assert _read(TEXT.encode(encoding)) == (ROWS, [])
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252"])
+def test_a_code_page_is_guessed_and_the_line_told(encoding):
+    rows, said = _read(TEXT.encode(encoding))
+    assert rows == ROWS
+    assert len(said) == 1 and said[0].startswith("t/labels.csv:2 is no UTF-8")
+
+
+def test_damaged_utf_16_names_file_and_line():
+    content = TEXT.encode("utf-16-le")
+    with pytest.raises(ValueError, match="t/labels.csv:3: damaged UTF-16-LE.*as UTF-8"):
+        _read(content[:-1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        TEXT.replace(",", ";"),
+        TEXT.replace(",", "\t"),
+        TEXT.replace(",", ", "),
+        TEXT.replace(",", " , ").replace("\n", " \r\n"),
+        TEXT.replace("real", "REAL").replace("fake", "Fake"),
+        TEXT.replace("real", "0").replace("fake", "1.0"),
+        TEXT.replace(",val,", ",valid,").replace(",train,", ",Training,"),
+        TEXT.replace("path,label", "Path,LABEL"),
+        TEXT.replace("\n", "\n\n") + ",,,\n",
+        TEXT.replace("müll/", "müll\\"),
+        TEXT.replace("müll/a.png", '"müll/a.png"'),
+    ],
+)
+def test_what_people_write_is_the_same_table(text):
+    rows, said = _read(text.encode())
+    assert [row[:4] for row in rows] == [row[:4] for row in ROWS] and said == []
+
+
+def test_further_columns_are_ignored_and_told():
+    lines = TEXT.splitlines()
+    text = "\n".join([f"{lines[0]},method,age", *(f"{x},f2f,4" for x in lines[1:])])
+    rows, said = _read(text.encode())
+    assert rows == ROWS
+    assert said == ["t/labels.csv: the columns 'method', 'age' are ignored"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("path\nb.png\n", "csv:1: columns must be path,label and may be split,group"),
+        ("", "csv:1: columns must be .*got none"),
+        ("path,label\nb.png,genuine\n", "csv:2: label must be .*'genuine'"),
+        ("path,label,split\nb.png,0,holdout\n", "csv:2: split must be .*'holdout'"),
+        ("path,label\nb.png\n", "csv:2: the number of fields .*1 for 2"),
+        ("path,label\n/b.png,real\n", "csv:2: path must lead into"),
+        ("path,label\nx/../b.png,real\n", "csv:2: path must lead into"),
+        ("path,label\nnone.png,real\n", "csv:2: there is no file 'none.png'"),
+        ("path,label\nb.png,0\nb.png,1\n", "csv:3: .*in line 2 already"),
+        ("path,label\n", "csv: no files listed"),
+    ],
+)
+def test_errors_name_file_and_line(text, message):
+    with pytest.raises(ValueError, match=message):
+        _read(text.encode())
