@@ -43,7 +43,9 @@ _MEANINGS = {
     "AUC": "area under the ROC curve: how often a fake scores above a real",
     "AP": "average precision of finding fakes; the share of fakes when guessing",
     "balanced accuracy": "mean of the shares of reals and of fakes told rightly at .5",
-    "EER": "error rate where as many reals as fakes are mistaken",
+    "EER": "error rate where the shares of mistaken reals and fakes are equal, on the "
+    "ROC curve with straight lines between thresholds (Fawcett 2006); papers that take "
+    "the nearest threshold differ by up to half an example",
     "log-loss": "mean negative logarithm of the true label's probability; .693 for .5",
     "TPR at 1 % FPR": "share of the fakes found when at most 1 of 100 reals is called "
     "fake; of fewer than 100 reals, none",

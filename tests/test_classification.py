@@ -38,6 +38,25 @@ def test_rates_are_equal_between_corners_of_the_curve():
     assert error == pytest.approx((1 / 6 + 2 / 6) / 2)
 
 
+def test_the_equal_error_rate_lies_on_the_lines_of_the_curve():
+    """Checked against the crossing that a root finder meets on the same lines."""
+    random = np.random.default_rng(5)
+    for size in (7, 20, 61):
+        truths = np.arange(size) % 3 // 2
+        scores = np.round(random.random(size) * 0.7 + 0.3 * truths, 1)
+        reals, fakes, steps = [0.0], [0.0], np.unique(scores)[::-1]
+        for step in steps:
+            reals.append((scores[truths == 0] >= step).mean())
+            fakes.append((scores[truths == 1] >= step).mean())
+        # On a line of slope -1, both rates are equal.
+        along = np.linspace(0, len(steps), 2_000_001)
+        fpr = np.interp(along, np.arange(len(reals)), reals)
+        fnr = 1 - np.interp(along, np.arange(len(fakes)), fakes)
+        expected = fpr[np.abs(fpr - fnr).argmin()]
+        found = classification.equal_error_rate(truths, scores)
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_fakes_found_at_a_false_positive_rate():
     labels = np.repeat([0, 1], [200, 4])
     # Two reals are above .5, three above .4.

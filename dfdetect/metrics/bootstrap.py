@@ -195,13 +195,28 @@ def _average_precision(block: Weighted) -> np.ndarray:
 
 
 def _equal_error_rate(block: Weighted) -> np.ndarray:
-    false_positive_rates, true_positive_rates = block.rates
-    gaps = np.abs(1 - true_positive_rates - false_positive_rates)
-    nearest = gaps <= gaps.min(1, keepdims=True) + 1e-9
-    low = np.where(nearest, false_positive_rates, np.inf).min(1)
-    high = np.where(nearest, false_positive_rates, -np.inf).max(1)
-    with np.errstate(invalid="ignore"):
-        return (low + high) / 2  # NaN where a class is missing: no gap is nearest.
+    return equal_error_rates(*block.rates)
+
+
+def equal_error_rates(
+    false_positive_rates: np.ndarray, true_positive_rates: np.ndarray
+) -> np.ndarray:
+    """See `classification.equal_error_rate`.
+
+    Args:
+        false_positive_rates: `[R, P]`, points of ROC curves from 0 up to 1.
+        true_positive_rates: `[R, P]`.
+
+    Returns:
+        `[R]`; NaN where rates are NaN.
+    """
+    # Of false positives over false negatives: from -1 up to 1.
+    excess = false_positive_rates + true_positive_rates - 1
+    rows = np.arange(len(excess))
+    after = np.maximum((excess >= 0).argmax(1), 1)
+    low, high = excess[rows, after - 1], excess[rows, after]
+    start, end = (false_positive_rates[rows, place] for place in (after - 1, after))
+    return start - low / (high - low) * (end - start)
 
 
 def _tpr_at_fpr(block: Weighted) -> np.ndarray:
