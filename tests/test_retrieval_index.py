@@ -114,6 +114,15 @@ def test_scann_is_tuned_to_a_recall_or_says_what_it_reaches():
         searchers.tuned(searcher, 1.5)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_few_rows_are_found_by_a_tuned_scann(count):
+    rows = _vectors(count, dimension=32)
+    index = Index(rows, _names(count), searcher="scann", target_recall=0.9)
+    found = index.search(rows[:1], 10)
+    assert [n.value for n in found[0]][:1] == pytest.approx([1.0], abs=1e-3)
+    assert len(found[0]) == count
+
+
 def test_a_query_that_scann_finds_too_little_for_is_compared_with_all():
     rows = _vectors(2000, dimension=32)
     searcher = searchers.ScaNN(rows, "euclidean", searchers.Settings(200, 1, 400))

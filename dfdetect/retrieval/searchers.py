@@ -229,6 +229,8 @@ def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
         ValueError: No setting reaches it.
     """
     rows, k = searcher.rows, min(k, len(searcher.rows) - 1)
+    if k < 1:
+        return searcher  # The only row is found whatever the settings.
     generator = np.random.default_rng(0)
     chosen = generator.choice(len(rows), min(_SAMPLE, len(rows)), replace=False)
     # A row finds itself too easily; it is left out.
