@@ -80,6 +80,18 @@ def test_sizes_are_of_heads_without_their_margin():
     assert found.tolist() == [40, 50]
 
 
+def test_sizes_are_of_the_boxes_within_the_image_where_records_have_them():
+    nan = float("nan")
+    boxes = {
+        "ymin": [0.0, 0.0, nan, -0.5],
+        "xmin": [0.0, 0.0, nan, 0.5],
+        "ymax": [0.5, 0.0, nan, 0.5],
+        "xmax": [0.5, 0.0, nan, 1.5],
+    }
+    found = predictions.head_sizes(_survey([0, 1, 1, 0], **boxes))
+    assert found.tolist() == [25, 50, 50, 25]
+
+
 def test_table_has_a_row_for_each_picture():
     survey = _survey([0, 1], ["a,b", "c"], ["x\n.png", "y.png"], method=["m", "n"])
     found = predictions.of_survey(survey, np.array([0.25, 1.0]))

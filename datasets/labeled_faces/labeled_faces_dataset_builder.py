@@ -144,9 +144,7 @@ class _Row(label_table.Row):
     # The group is never empty: an image without one is a group by itself.
     source: str = ""
     method: str = ""
-    box: tuple[float, ...] = (
-        _NO_BOX  # See `dfdetect.boxes`; may reach beyond the image.
-    )
+    box: tuple[float, ...] = _NO_BOX  # See `boxes`; may reach beyond the image.
 
     def fingerprinted(self) -> tuple[object, ...]:
         """What counts for the fingerprint besides; empty where nothing is known."""
