@@ -129,14 +129,14 @@ def test_csv_has_a_row_for_each_head():
         result_lines.result_line("x", row(0, 2, 0.25), HALF)
     )
     before = ["x", "image", "ok", 512, 600]
-    none = [None] * 5  # Of a track.
+    none = [None] * 6  # Of a track.
     assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real", *none]
     assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real", *none]
     assert len(first) == len(result_lines.CSV_COLUMNS)
     (empty,) = result_lines.csv_rows(
         result_lines.result_line("x", row(images.NO_HEAD), HALF)
     )
-    assert empty == ["x", "image", "no_head", 512, 600, *[None] * 14]
+    assert empty == ["x", "image", "no_head", 512, 600, *[None] * 15]
 
 
 @pytest.mark.parametrize(
