@@ -76,16 +76,20 @@ def test_the_saved_model_equals_the_chain(detector, pictures, in_chain, tmp_path
     described = manifest.read(tmp_path / "assets", "detector")
     detect = tf.saved_model.load(tmp_path).signatures["serving_default"]
     for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
-        found = _alone(lambda images: detect(images=tf.constant(images)), picture, 384)
+        found = _alone(
+            lambda images: detect(images=tf.constant(images)),
+            picture,
+            detector[1]["image_size"],
+        )
         np.testing.assert_allclose(found[0], expected, atol=1e-4)
         np.testing.assert_allclose(found[1], scores, atol=1e-4)
-    assert described["image_size"] == 384
+    assert described["image_size"] == detector[1]["image_size"]
 
 
 def test_tflite_equals_the_chain(detector, pictures, in_chain):
     detect = _runner(detector_export.tflite(*detector))
     for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
-        found = _alone(detect, picture, 384)
+        found = _alone(detect, picture, detector[1]["image_size"])
         np.testing.assert_allclose(found[0], expected, atol=1e-4)
         np.testing.assert_allclose(found[1], scores, atol=1e-4)
 
@@ -96,7 +100,7 @@ def test_tflite_of_8_bits_finds_the_same_heads(detector, pictures, in_chain):
     detect = _runner(content)
     offsets = []
     for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
-        found, found_scores = _alone(detect, picture, 384)
+        found, found_scores = _alone(detect, picture, detector[1]["image_size"])
         sure = np.array(scores) > detector[1]["score_threshold"] + 0.05
         overlaps = np.array(boxes.iou(expected[sure], found))
         assert np.all(overlaps.max(1) > 0.5)
