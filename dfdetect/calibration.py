@@ -167,6 +167,11 @@ def fit(
     return {"temperature": temperature, "thresholds": thresholds}
 
 
+def uncalibrated() -> dict[str, Any]:
+    """What `fit` gives where there is nothing to fit to: .5 decides."""
+    return {"temperature": 1.0, "thresholds": dict(without_band(0.5))}
+
+
 def _equal_weights(labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
     """`[N]`, how much each picture counts: sources of a label alike, 1 on average."""
     labels = np.asarray(labels)

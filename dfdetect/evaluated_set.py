@@ -76,7 +76,12 @@ class EvaluatedSet:
             described["fingerprint"] for described in manifest.get("data", [])
         }
         fingerprint = data.describe(self.builder)["fingerprint"]
-        if fingerprint and fingerprint in trained_on and self.split != "test":
+        had_part = self.split in (
+            "train",
+            "validation",
+            manifest.get("validation_split"),
+        )
+        if fingerprint and fingerprint in trained_on and had_part:
             found.append(
                 f"SEEN BEFORE: the model was trained on this set, and {self.split} "
                 "had a part in it."

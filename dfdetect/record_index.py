@@ -21,6 +21,7 @@ from dfdetect import (
     labels,
     orientation,
     record_fields,
+    records,
 )
 from dfdetect.batches import NAME
 from dfdetect.sampling import Catalogue, Sampler
@@ -74,7 +75,8 @@ class RecordIndex:
                 f"{builder.info.full_name} must have a split {split!r}, got "
                 f"{sorted(builder.info.splits)}."
             )
-        self._paths = [os.fspath(p) for p in builder.info.splits[split].filepaths]
+        shards = records.shards(builder, split)
+        self._paths = [path for path, _ in shards]
         look: Callable[[Features], list[_Entry]]
         if whole_images and {"image", "objects"} <= {*features}:
             look = _whole_image
@@ -91,12 +93,10 @@ class RecordIndex:
                 f"{sorted(features)}."
             )
         places, found, sources = [], [], []
-        try:
-            for number, path in enumerate(self._paths):
-                offset = 0
-                for count, record in enumerate(
-                    tf.data.TFRecordDataset(path).as_numpy_iterator()
-                ):
+        for number, (path, length) in enumerate(shards):
+            count = offset = 0
+            try:
+                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
                     fields = tf.train.Example.FromString(record).features.feature
                     is_wanted = record_fields.stored_meets(builder, where, fields)
                     entries = look(fields) if is_wanted else []
@@ -109,11 +109,15 @@ class RecordIndex:
                         )
                         sources += [source] * len(entries)
                     offset += _BEFORE + len(record) + _AFTER
-        except tf.errors.DataLossError as error:
-            raise ValueError(
-                f"The files of {split} of {builder.info.full_name} are damaged; "
-                "prepare it again."
-            ) from error
+                    count += 1
+            except records.DAMAGE as error:
+                raise ValueError(
+                    records.damage(builder, path, str(error.message))
+                ) from error
+            if length is not None and count != length:
+                raise ValueError(
+                    records.damage(builder, path, f"{count} of {length} records")
+                )
         truths, names, boxes = zip(*found, strict=True) if found else ((), (), ())
         unknown = set(truths) - {labels.REAL, labels.FAKE}
         if unknown:

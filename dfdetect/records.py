@@ -5,6 +5,7 @@ Each has `image` (the bytes of a file), `image/filename`, `label` (see `labels`)
 """
 
 import dataclasses
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,9 @@ REQUIRED = ("image", "image/filename", "label", "group")
 
 _IN_ONE_FOLDER = 1000  # Pictures; folders of a million files are slow to list.
 _LONGEST_NAME = 150  # Bytes; file systems take 255, and an ending is to follow.
+
+# What TensorFlow raises on a TFRecord file that is cut short, changed or missing.
+DAMAGE = (tf.errors.DataLossError, tf.errors.NotFoundError)
 
 Scalar = str | int | float
 
@@ -84,6 +88,44 @@ def further_fields(builder: tfds.core.DatasetBuilder) -> list[str]:
     )
 
 
+def check_files(builder: tfds.core.DatasetBuilder, split: str) -> None:
+    """Compares every byte of a split with its checksum.
+
+    Raises:
+        ValueError: A file is missing, cut short or changed; its path and the place of
+            the record.
+    """
+    for path, length in shards(builder, split):
+        count = 0
+        try:
+            for batch in tf.data.TFRecordDataset(path).batch(64):
+                count += len(batch)
+        except DAMAGE as error:
+            raise ValueError(damage(builder, path, str(error.message))) from error
+        if length is not None and count != length:
+            raise ValueError(
+                damage(builder, path, f"it holds {count} of {length} records")
+            )
+
+
+def shards(
+    builder: tfds.core.DatasetBuilder, split: str
+) -> list[tuple[str, int | None]]:
+    """The files of a split, each with how many records it should hold, if known."""
+    info = builder.info.splits[split]
+    paths = [os.fspath(path) for path in info.filepaths]
+    lengths = getattr(info, "shard_lengths", None) or [None] * len(paths)
+    return list(zip(paths, lengths, strict=True))
+
+
+def damage(builder: tfds.core.DatasetBuilder, path: str, reason: str) -> str:
+    """What to say of a damaged file of a data set."""
+    return (
+        f"{path} of {builder.info.full_name} is damaged ({reason.splitlines()[0]}); "
+        "prepare the data set again."
+    )
+
+
 def read(
     builder: tfds.core.DatasetBuilder,
     split: str,
@@ -129,7 +171,8 @@ def read(
                 _text(example["group"]),
                 {name: scalar(features[name], example[name]) for name in further},
             )
-    except tf.errors.DataLossError as error:
+    except DAMAGE as error:
+        check_files(builder, split)  # Names the file.
         raise ValueError(
             f"The files of {split} of {builder.info.full_name} are damaged; prepare it "
             "again."

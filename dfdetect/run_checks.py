@@ -1,4 +1,4 @@
-"""What is known before the first step: do flags and data fit the run and each other?
+"""What can be known before the first step: whether flags and data fit the run.
 
 Every worker calls each function at the same point. Where one of them fails, all do.
 """

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -174,6 +175,8 @@ def run(main: Callable[[list[str]], None]) -> None:
     A run that a signal ended gives 128 plus the signal's number, one that lost a worker
     138. With `--verbosity=1` the traceback of a mistake is shown as well.
     """
+    # A shell lets what it starts in the background ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     script.run(functools.partial(_guarded, main))
 
 

@@ -34,6 +34,8 @@ from dfdetect import (
     model_directory,
     objectives,
     record_fields,
+    records,
+    run_checks,
     run_flags,
     sampling,
     summaries,
@@ -186,13 +188,11 @@ def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, classification.METRICS)
     builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
-    labelled = [b for b in builders if "label" in b.info.features]
-    if not labelled:
-        raise ValueError(
-            f"--dataset wants one with labels to validate on, got {_DATASET.value}."
-        )
+    run_flags.check_data(builders, strategy)
     where = [conditions.parse(text) for text in _WHERE.value]
-    record_fields.check_values(builders, ("train", "validation"), where)
+    splits = {"train", FLAGS.validation_split} - {"none"}
+    record_fields.check_values(builders, sorted(splits), where)
+    validated = _validated(builders, where)
     batches = _batches(builders, where)
     training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
     with strategy.scope():
@@ -206,7 +206,7 @@ def main(argv: list[str]) -> None:
     logits_function = evaluation.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
     heat_maps = explain.heat_maps(judged_student)
-    validation, sources = _validation(labelled, where)
+    validation, sources = _validation(validated, where)
     origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
@@ -226,16 +226,17 @@ def main(argv: list[str]) -> None:
             }
         )
 
-    def keep_best(figures: dict[str, float]) -> dict:
-        path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
-        weights.save(judged_student, path)
-        calibrated = calibration.fit(
-            *latest,
-            _MAX_FALSE_POSITIVE_RATE.value,
-            _MAX_FALSE_NEGATIVE_RATE.value,
-            sources,
-        )
-        described = {
+    def describe(figures: dict[str, float]) -> dict:
+        if latest:
+            calibrated = calibration.fit(
+                *latest,
+                _MAX_FALSE_POSITIVE_RATE.value,
+                _MAX_FALSE_NEGATIVE_RATE.value,
+                sources,
+            )
+        else:
+            calibrated = calibration.uncalibrated()
+        return {
             "kind": "classifier",
             "model": _MODEL.value,
             "image_size": _IMAGE_SIZE.value,
@@ -245,13 +246,19 @@ def main(argv: list[str]) -> None:
             "data": [data.describe(builder) for builder in builders],
             "where": _WHERE.value,
             "origins": origins,
+            "validation_split": FLAGS.validation_split,
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
+
+    def keep_best(figures: dict[str, float]) -> dict:
+        path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
+        weights.save(judged_student, path)
+        described = describe(figures)
         manifest.write(FLAGS.model_dir, described)
-        shown = next(iter(validation.values()))
-        _project(embed, shown)
-        _explain(heat_maps, shown)
+        for shown in list(validation.values())[:1]:
+            _project(embed, shown)
+            _explain(heat_maps, shown)
         return described
 
     training.train(
@@ -259,10 +266,11 @@ def main(argv: list[str]) -> None:
         judged,
         _loss(builders, where),
         batches,
-        evaluate,
+        evaluate if validation else None,
         keep_best,
         settings,
         strategy,
+        describe,
     )
 
 
@@ -284,24 +292,58 @@ def _validation(
     where: Sequence[conditions.Condition],
 ) -> tuple[dict[str, tf.data.Dataset], np.ndarray]:
     """Validation batches of each data set, and the sources of all of their records."""
-    batches, sources = {}, []
+    batches: dict[str, tf.data.Dataset] = {}
+    sources: list[np.ndarray] = []
+    split = FLAGS.validation_split
     for builder in builders:
-        wanted = record_fields.choose(builder, "validation", where)
+        wanted = record_fields.choose(builder, split, where)
         if not wanted.any():
             print(f"--where leaves no validation record of {data.full_name(builder)}.")
             continue
         batches[data.full_name(builder)] = classifier_data.evaluation(
             builder,
-            "validation",
+            split,
             _IMAGE_SIZE.value,
             FLAGS.batch_size,
             wanted,
             _CROP_MARGIN.value,
         )
-        sources.append(record_fields.read_origins(builder, "validation")[wanted])
-    if not batches:
+        sources.append(record_fields.read_origins(builder, split)[wanted])
+    if builders and not batches:
         raise ValueError(f"--where leaves no validation record, got {_WHERE.value}.")
-    return batches, np.concatenate(sources)
+    return batches, np.concatenate(sources) if sources else np.array([], str)
+
+
+def _validated(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+) -> list[tfds.core.DatasetBuilder]:
+    """The data sets to validate on; none with `--validation_split=none`.
+
+    Raises:
+        ValueError: None has labels, or none has both of them in its split.
+    """
+    split = FLAGS.validation_split
+    if split == "none":
+        return []
+    labelled = [b for b in builders if "label" in b.info.features]
+    if not labelled:
+        raise ValueError(
+            f"--dataset wants one with labels to validate on, got {_DATASET.value}."
+        )
+    run_checks.check_split(labelled, split)
+    found = {}
+    for builder in labelled:
+        records.check_files(builder, split)
+        counts = classifier_data.count_labels(builder, split, where)
+        found[data.full_name(builder)] = dict(zip(labels.NAMES, counts, strict=True))
+    if not any(all(counts.values()) for counts in found.values()):
+        told = "; ".join(f"{name} {counts}" for name, counts in found.items())
+        raise ValueError(
+            f"--dataset must have real and fake examples in a split {split} to "
+            f"validate on, got {told}."
+        )
+    return labelled
 
 
 def _batches(
@@ -348,7 +390,8 @@ def _build(image_size: int) -> tuple[keras.Model, keras.Model]:
 
 def _load_snapshot(student: keras.Model, batches: Batches) -> weights.Report:
     if not FLAGS.snapshot.endswith(".tflite"):
-        return weights.load_snapshot(student, FLAGS.snapshot)
+        start = run_flags.starting_weights(FLAGS.snapshot)
+        return weights.load_snapshot(student, start)
     if _MODEL.value not in classifier.TEACHERS:
         raise app.UsageError(f"--snapshot: {_MODEL.value} has no weights in .tflite.")
     first = batches.from_step(0).take(-(-_CALIBRATION_CROPS // FLAGS.batch_size))

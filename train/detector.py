@@ -29,6 +29,7 @@ from dfdetect import (
     images,
     manifest,
     objectives,
+    records,
     run_flags,
     summaries,
     training,
@@ -119,6 +120,7 @@ _INIT_FROM = flags.DEFINE_string(
     "none may be left over. --snapshot is not read.",
 )
 
+_SCORE_THRESHOLD = 0.3  # Of a detector without any validation.
 _SHOWN = 16  # Validation images in TensorBoard, of all data sets.
 
 flags.mark_flags_as_required(["model_dir", "data_dir"])
@@ -169,14 +171,16 @@ def _numbers(kind: type, texts: list[str]) -> list:
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, detection.METRICS)
     builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    run_flags.check_data(builders, strategy)
     # Two models of one set of weights: windows to train on, whole pictures to judge.
     judged = _build(_IMAGE_SIZE.value)
     with strategy.scope():
         model = _build(_WINDOW_SIZE.value or judged.image_size)
     if _INIT_FROM.value:
-        print(weights.load(model, _INIT_FROM.value))
+        print(weights.load(model, run_flags.starting_weights(_INIT_FROM.value)))
     else:
-        print(weights.load_snapshot(model, FLAGS.snapshot))
+        start = run_flags.starting_weights(FLAGS.snapshot)
+        print(weights.load_snapshot(model, start))
     model.backbone.trainable = not FLAGS.freeze_backbone
     run_flags.adapt(model, strategy)
     low, high = (float(s) * judged.image_size / model.image_size for s in _SCALES.value)
@@ -195,9 +199,8 @@ def main(argv: list[str]) -> None:
         _show(findings, {n: next(iter(batches)) for n, batches in validation.items()})
         return detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
 
-    def keep_best(figures: dict[str, float]) -> dict:
-        weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
-        described = {
+    def describe(figures: dict[str, float]) -> dict:
+        return {
             "kind": "detector",
             "phi": judged.phi,
             "lite": judged.lite,
@@ -206,14 +209,19 @@ def main(argv: list[str]) -> None:
             "weighted_bifpn": judged.weighted_bifpn,
             "num_classes": judged.num_classes,
             # The graph reports from here on; AP counts lower scores as well.
-            "score_threshold": figures["f1_score_threshold"],
+            "score_threshold": figures.get("f1_score_threshold", _SCORE_THRESHOLD),
             "iou_threshold": 0.5,
             "max_detections": 100,
             "labels": ["head"],
             "data": [data.describe(builder) for builder in builders],
+            "validation_split": FLAGS.validation_split,
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
+
+    def keep_best(figures: dict[str, float]) -> dict:
+        weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
+        described = describe(figures)
         manifest.write(FLAGS.model_dir, described)
         return described
 
@@ -234,10 +242,11 @@ def main(argv: list[str]) -> None:
             jpeg_quality,
             _numbers(float, _WEIGHTS.value) or None,
         ),
-        evaluate,
+        evaluate if validation else None,
         keep_best,
         settings,
         strategy,
+        describe,
     )
 
 
@@ -258,18 +267,23 @@ def _validation(
     builders: Sequence[tfds.core.DatasetBuilder], image_size: int
 ) -> dict[str, tf.data.Dataset]:
     """Validation batches of each data set that has some, by its full name."""
-    found = {}
+    found: dict[str, tf.data.Dataset] = {}
+    wanted = FLAGS.validation_split
+    if wanted == "none":
+        return found
     for builder in builders:
-        name, split = data.full_name(builder), builder.info.splits.get("validation")
+        name, split = data.full_name(builder), builder.info.splits.get(wanted)
         if split is None or not split.num_examples:
-            print(f"{name} has no validation split: it is not validated on.")
+            print(f"{name} has no {wanted} split: it is not validated on.")
             continue
+        records.check_files(builder, wanted)
         found[name] = detector_data.evaluation(
-            builder, "validation", image_size, FLAGS.batch_size
+            builder, wanted, image_size, FLAGS.batch_size
         )
     if not found:
         raise ValueError(
-            f"--dataset must name a set with a validation split, got {_DATASET.value}."
+            f"--dataset must name a set with a {wanted} split, got {_DATASET.value}; "
+            "--validation_split takes another split, or none."
         )
     return found
 

@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
     )
     with strategy.scope():
         student, pair = _build()
-    print(weights.load_snapshot(student, FLAGS.snapshot))
+    print(weights.load_snapshot(student, run_flags.starting_weights(FLAGS.snapshot)))
     run_flags.adapt(pair, strategy)
     judged_student, judged = _build()
     guess = tf.function(lambda batch: loss(judged, batch, training=False))
