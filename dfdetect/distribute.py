@@ -185,7 +185,7 @@ def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
     """How many workers have failed; every worker must call it at the same point."""
     if num_workers(strategy) == 1:
         return int(failed)
-    local = strategy.extended.num_replicas_in_sync // num_workers(strategy)
+    local = strategy.num_replicas_in_sync // num_workers(strategy)
     total = _sum(strategy)(tf.constant(float(failed) / local))
     return round(float(strategy.experimental_local_results(total)[0]))
 

@@ -3,6 +3,7 @@
 TensorFlow's own wait cannot be interrupted, has no limit and names nobody.
 """
 
+import contextlib
 import json
 import socket
 import threading
@@ -12,6 +13,9 @@ from typing import Any
 
 _TRY_EVERY = 0.5  # Seconds.
 _SAY_EVERY = 30.0
+# Who does not say that it found us is in TensorFlow's own wait already, as after a
+# restart of this worker alone.
+_GRACE = 5.0
 
 
 class WorkerMissing(Exception):
@@ -21,9 +25,7 @@ class WorkerMissing(Exception):
 def wait_for_workers(
     tf_config: str, timeout: float, say: Callable[[str], None]
 ) -> None:
-    """Returns once every other worker listens on its port.
-
-    Until then this one listens on its own, so that the others find it.
+    """Returns once every other worker listens on its port and has found this one.
 
     Args:
         tf_config: What `TF_CONFIG` holds, see `distribute.check_tf_config`.
@@ -35,16 +37,18 @@ def wait_for_workers(
         WorkerMissing: Another one did not come.
     """
     config = json.loads(tf_config)
-    hosts = _other_hosts(config)
+    own, hosts = _own_name(config), _other_hosts(config)
     began = time.monotonic()
     said = began - _SAY_EVERY + 5  # The first line after five seconds.
-    with _Listener(_own_port(config)):
+    others = {*hosts}
+    with _Listener(_own_port(config)) as heard:
         while True:
-            missing = {name: host for name, host in hosts.items() if not _answers(host)}
             # Who was there once may be on its way from this wait to TensorFlow's.
-            hosts = missing
+            hosts = missing = {
+                name: host for name, host in hosts.items() if not _greet(host, own)
+            }
             if not missing:
-                return
+                break
             waited = time.monotonic() - began
             names = ", ".join(f"{name} ({host})" for name, host in missing.items())
             if waited >= timeout:
@@ -53,10 +57,13 @@ def wait_for_workers(
                 said = time.monotonic()
                 say(f"waits for {names} for {waited:.0f} s, at most {timeout:g} s")
             time.sleep(min(_TRY_EVERY, timeout))
+        until = time.monotonic() + _GRACE
+        while not others <= heard and time.monotonic() < until:
+            time.sleep(_TRY_EVERY / 10)
 
 
 class _Listener:
-    """Takes connections on a port and closes them, until it is left."""
+    """Collects the names that others send to a port, until it is left."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.socket()
@@ -70,10 +77,12 @@ class _Listener:
                 f"{error.strerror}"
             ) from error
         self._socket.listen()
+        self._heard: set[str] = set()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
-    def __enter__(self) -> None:
+    def __enter__(self) -> set[str]:
         self._thread.start()
+        return self._heard
 
     def __exit__(self, *_: object) -> None:
         # Only this wakes a thread that waits in `accept`.
@@ -84,20 +93,26 @@ class _Listener:
     def _accept(self) -> None:
         while True:
             try:
-                self._socket.accept()[0].close()
+                connection = self._socket.accept()[0]
             except OSError:
                 return
+            with connection, contextlib.suppress(OSError):
+                connection.settimeout(1)
+                self._heard.add(connection.recv(64).decode(errors="replace"))
+
+
+def _own_name(config: Mapping[str, Any]) -> str:
+    return f"{config['task']['type']} {int(config['task']['index'])}"
 
 
 def _other_hosts(config: Mapping[str, Any]) -> dict[str, str]:
     """Hosts with ports by names such as "worker 1"."""
-    own = f"{config['task']['type']} {int(config['task']['index'])}"
     hosts = {
         f"{kind} {index}": host
         for kind, listed in config["cluster"].items()
         for index, host in enumerate(listed)
     }
-    return {name: host for name, host in hosts.items() if name != own}
+    return {name: hosts[name] for name in hosts if name != _own_name(config)}
 
 
 def _own_port(config: Mapping[str, Any]) -> int:
@@ -106,10 +121,12 @@ def _own_port(config: Mapping[str, Any]) -> int:
     return int(host.rpartition(":")[2])
 
 
-def _answers(host: str) -> bool:
+def _greet(host: str, own: str) -> bool:
+    """Tells a worker our name; returns whether somebody listens there."""
     name, _, port = host.rpartition(":")
     try:
-        socket.create_connection((name, int(port)), timeout=5).close()
+        with socket.create_connection((name, int(port)), timeout=5) as connection:
+            connection.sendall(own.encode())
     except OSError:
         return False
     return True
