@@ -38,6 +38,8 @@ def from_directories(
     tile: bool = False,
     soft_nms_sigma: float = 0.0,
     index: index_graph.Neighbours | None = None,
+    detector_step: int | None = None,
+    classifier_step: int | None = None,
 ) -> pipeline.DeepfakePipeline:
     """Chains two trained models.
 
@@ -48,18 +50,24 @@ def from_directories(
             detector's input, see `tiles`.
         soft_nms_sigma: See `postprocess.class_detections`.
         index: See `pipeline.DeepfakePipeline`.
+        detector_step: See `model_directory.load_detector`.
+        classifier_step: See there.
 
     Raises:
         FileNotFoundError: A directory lacks a file.
         ValueError: A manifest or weights do not fit.
     """
-    detector_model, described = model_directory.load_detector(detector)
+    detector_model, described = model_directory.load_detector(
+        detector, step=detector_step
+    )
     described |= {
         "tile_size": described["image_size"] if tile else None,
         "soft_nms_sigma": soft_nms_sigma,
     }
     return chained(
-        (detector_model, described), model_directory.load_classifier(classifier), index
+        (detector_model, described),
+        model_directory.load_classifier(classifier, step=classifier_step),
+        index,
     )
 
 

@@ -27,6 +27,16 @@ _DETECTOR = flags.DEFINE_string(
 _CLASSIFIER = flags.DEFINE_string(
     "classifier", None, "Model directory of the classifier; by default our weights."
 )
+_DETECTOR_STEP = flags.DEFINE_integer(
+    "detector_step",
+    None,
+    "Step of the detector's training, one that its checkpoints keep; by default the "
+    "best.",
+    lower_bound=1,
+)
+_CLASSIFIER_STEP = flags.DEFINE_integer(
+    "classifier_step", None, "Of the classifier's, likewise.", lower_bound=1
+)
 _VERSION = flags.DEFINE_integer(
     "version", None, "Number of the version; by default the next one.", lower_bound=1
 )
@@ -106,6 +116,8 @@ def main(argv: list[str]) -> None:
         _TILE.value,
         _SOFT_NMS_SIGMA.value,
         neighbours,
+        _DETECTOR_STEP.value,
+        _CLASSIFIER_STEP.value,
     )
     found = publishing.publish(
         graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value

@@ -18,6 +18,12 @@ _OUTPUT = flags.DEFINE_string("output", None, "A new folder.", required=True)
 _DETECTOR = flags.DEFINE_string(
     "detector", None, "Model directory of the detector; by default our weights."
 )
+_STEP = flags.DEFINE_integer(
+    "step",
+    None,
+    "Step of its training, one that the checkpoints keep; by default the best.",
+    lower_bound=1,
+)
 _FORMAT = flags.DEFINE_enum(
     "format",
     "saved_model",
@@ -43,7 +49,9 @@ def main(argv: list[str]) -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from dfdetect import detector_export, model_directory
 
-    detector, described = model_directory.load_detector(_DETECTOR.value)
+    detector, described = model_directory.load_detector(
+        _DETECTOR.value, step=_STEP.value
+    )
     if _SCORE_THRESHOLD.value is not None:
         described["score_threshold"] = _SCORE_THRESHOLD.value
     described["soft_nms_sigma"] = _SOFT_NMS_SIGMA.value

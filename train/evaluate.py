@@ -10,6 +10,9 @@
       --recipe=train/recipes/leave_one_out.flags --data_dir=prepared \
       --dataset=labeled_faces/sources,deepfake_challenge --output=measured
 
+    python train/evaluate.py --task=classify --model_dir=runs/classifier \
+      --step=1000,2000,3000 --data_dir=prepared --dataset=labeled_faces
+
     python train/evaluate.py --task=video --clips=FOLDER --output=measured
 
     python train/evaluate.py --task=chain --data_dir=prepared \
@@ -68,6 +71,7 @@ from dfdetect import (
     maker_evaluation,
     manifest,
     model_directory,
+    records,
     robustness,
     script,
     video,
@@ -88,6 +92,12 @@ _MODEL_DIR = flags.DEFINE_string(
     None,
     "Folder of a trained model; the default weights without it. Of classifiers "
     "several, with commas between; 'default' is the default weights.",
+)
+_STEP = flags.DEFINE_list(
+    "step",
+    [],
+    "Instead of the best weights of --model_dir those of this step, one of the "
+    "checkpoints that its training keeps; of classifiers several, by commas.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
 _DATASET = flags.DEFINE_string(
@@ -190,6 +200,19 @@ _OUTPUT = flags.DEFINE_string(
 )
 
 
+@flags.validator(_STEP, "must be whole numbers above 0")
+def _are_steps(texts: list[str]) -> bool:
+    return all(text.isdecimal() and int(text) for text in texts)
+
+
+@flags.multi_flags_validator(
+    [_STEP, _TASK], "--step is for classifiers; of a detector one."
+)
+def _is_step_of_task(values: dict[str, Any]) -> bool:
+    most = {"classify": len(values[_STEP.name]), "detect": 1}.get(values[_TASK.name], 0)
+    return len(values[_STEP.name]) <= most
+
+
 def main(argv: list[str]) -> None:
     of_folder = _TASK.value == "video" and _CLIPS.value is not None
     for name in () if of_folder else ("data_dir", "dataset"):
@@ -223,9 +246,9 @@ def main(argv: list[str]) -> None:
 
 def _measure_classifiers(folder: str) -> dict[str, Any]:
     """The figures of one model on one set, or `results` of each on each."""
-    names = _listed(_MODEL_DIR.value or ("" if _RECIPE.value else "default"))
+    folders = _listed(_MODEL_DIR.value or ("" if _RECIPE.value else "default"))
     if _RECIPE.value:
-        names += maker_evaluation.train_without_each(
+        folders += maker_evaluation.train_without_each(
             [data.open_builder(_DATA_DIR.value, n) for n in _listed(_DATASET.value)],
             _LEAVE_OUT.value,
             folder,
@@ -241,10 +264,19 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
             ],
             script.say,
         )
+    steps = [int(step) for step in _STEP.value] or [None]
     # Whatever cannot be measured is told before minutes have gone by.
     models = [
-        model_directory.load_classifier(None if name == "default" else name)
-        for name in names
+        model_directory.load_classifier(
+            None if folder == "default" else folder, step=step
+        )
+        for folder in folders
+        for step in steps
+    ]
+    names = [
+        folder if step is None else f"{folder} step {step}"
+        for folder in folders
+        for step in steps
     ]
     sets = _evaluated_sets()
     results = [
@@ -300,9 +332,11 @@ def _listed(names: str) -> list[str]:
 
 def _measure_detector(folder: str) -> dict[str, Any]:
     builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
+    step = int(_STEP.value[0]) if _STEP.value else None
     found = {
         "task": "detect",
         "model": _MODEL_DIR.value or "default weights",
+        "step": step,
         "split": _SPLIT.value,
         "precision": _PRECISION.value,
         "data": data.describe(builder),
@@ -314,13 +348,16 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         detect = evaluation.tflite_function(path)
         found["model"] = path
     else:
-        model, described = model_directory.load_detector(_MODEL_DIR.value)
+        model, described = model_directory.load_detector(_MODEL_DIR.value, step=step)
+        if described.get("validation_split") == _SPLIT.value != "validation":
+            script.say(f"WARNING: the weights were chosen on the split {_SPLIT.value}")
         contained = _CONTAINMENT_THRESHOLD.value
         if contained is None:
             contained = described.get("containment_threshold", 1.0)
         detect = evaluation.detect_function(
             model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value, contained
         )
+    records.check_files(builder, _SPLIT.value)
     batches = detector_data.evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )

@@ -33,6 +33,7 @@ from dfdetect import (
     data,
     detector_data,
     evaluation,
+    kept_steps,
     manifest,
     model_directory,
     record_fields,
@@ -43,6 +44,13 @@ from dfdetect.models import classifier, weights
 
 _MODEL_DIR = flags.DEFINE_list(
     "model_dir", None, "Folders of the trained model, by commas.", required=True
+)
+_STEP = flags.DEFINE_integer(
+    "step",
+    None,
+    "Take this step of the training of each, one that the checkpoints keep; by default "
+    "the best.",
+    lower_bound=1,
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -90,10 +98,12 @@ def main(argv: list[str]) -> None:
     }
     if kind == "detector":
         model, described = model_directory.load_detector(
-            _MODEL_DIR.value[0], _IMAGE_SIZE.value
+            _MODEL_DIR.value[0], _IMAGE_SIZE.value, _STEP.value
         )
     else:
-        model, described = model_directory.load_classifier(_MODEL_DIR.value[0])
+        model, described = model_directory.load_classifier(
+            _MODEL_DIR.value[0], step=_STEP.value
+        )
     _average(model, _MODEL_DIR.value)
     target = os.path.join(_OUTPUT.value, kind)
     os.makedirs(target, exist_ok=True)
@@ -152,7 +162,9 @@ def _average(model: keras.Model, directories: Sequence[str]) -> None:
     """Gives a model the mean of the weights of folders, which must fit it."""
     values = []
     for directory in directories:
-        weights.load(model, directory)
+        step = _STEP.value
+        path = directory if step is None else kept_steps.find(directory, step)
+        weights.load(model, path)
         values.append(model.get_weights())
     model.set_weights([np.mean(arrays, axis=0) for arrays in zip(*values, strict=True)])
 
