@@ -99,15 +99,9 @@ def training(
             image = _half_compressed(image, seeds[4])
         return image, heads
 
-    def unchanged(example: dict) -> tuple[tf.Tensor, Objects]:
-        image, extent = images.decode_for(example["image"], image_size)
-        heads = example["objects"]
-        boxes = images.letterbox_boxes(heads["bbox"], *tf.unstack(extent))
-        return images.letterbox(image, image_size, extent), heads | {"bbox": boxes}
-
     def prepare(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, ...]:
         if augmentation == "none":
-            image, heads = unchanged(*examples)
+            image, heads = _letterboxed(examples[0], image_size)
         else:
             image, heads = changed(seed, *examples)
         class_targets, box_targets, _ = match(
@@ -159,6 +153,31 @@ def evaluation(
     return examples.ragged_batch(batch_size).prefetch(2)
 
 
+def evaluation_targets(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    grid: anchors.Anchors,
+    image_size: int,
+    batch_size: int,
+) -> tf.data.Dataset:
+    """One pass over letterboxed images, in order, with their anchors' targets.
+
+    Returns:
+        Batches as those of `training` without augmentation; the last may be smaller.
+    """
+    match = grid_matching.GridMatcher(grid)
+
+    def prepare(example: dict) -> tuple[tf.Tensor, ...]:
+        image, heads = _letterboxed(example, image_size)
+        class_targets, box_targets, _ = match(
+            heads["bbox"], heads["label"], heads["is_difficult"]
+        )
+        return image, class_targets, box_targets
+
+    examples = data.encoded(builder, split).map(prepare, tf.data.AUTOTUNE)
+    return examples.batch(batch_size).prefetch(2)
+
+
 def pictures(
     builder: tfds.core.DatasetBuilder, split: str, places: Sequence[int]
 ) -> dict[int, tuple[str, np.ndarray]]:
@@ -176,6 +195,13 @@ def pictures(
         name = example.get("image/filename", example[NAME]).numpy().decode()
         found[int(place)] = name, images.decode_image(example["image"]).numpy()
     return found
+
+
+def _letterboxed(example: dict, image_size: int) -> tuple[tf.Tensor, Objects]:
+    image, extent = images.decode_for(example["image"], image_size)
+    heads = example["objects"]
+    boxes = images.letterbox_boxes(heads["bbox"], *tf.unstack(extent))
+    return images.letterbox(image, image_size, extent), heads | {"bbox": boxes}
 
 
 def _jittered(

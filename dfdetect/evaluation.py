@@ -1,8 +1,9 @@
 """Runs a model over a validation or test set and measures what it says."""
 
 import dataclasses
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from dfdetect import (
     freezing,
     heads,
     images,
+    objectives,
     pictures,
     predictions,
 )
@@ -27,6 +29,8 @@ from dfdetect.audit.survey import Survey
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
 _MAX_DETECTIONS = 100
+# Figures of `detector_losses`.
+DETECTOR_LOSSES = ("val_loss", "val_class_loss", "val_box_loss")
 _VIEWS_AT_ONCE = 8
 
 Function = Callable[[tf.Tensor], Any]
@@ -221,6 +225,47 @@ def detections(
                 (batch["boxes"][index].numpy(), batch["difficult"][index].numpy())
             )
     return found, truth, np.reshape(extents, (-1, 2))
+
+
+def loss_function(model: keras.Model, batch_size: int) -> Callable:
+    """A traced function of what a detector's training lowers.
+
+    Args:
+        model: A detector.
+        batch_size: Images of a batch of the training, to whose loss it compares.
+
+    Returns:
+        A function of a batch of `detector_data.evaluation_targets` to the sums and the
+        weight of `objectives.detection`, of the model as it is evaluated.
+    """
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def add(*batch: tf.Tensor) -> objectives.Sums:
+        return objectives.detection(model, batch, batch_size, training=False)
+
+    return add
+
+
+def detector_losses(
+    loss_function: Callable, batches: Iterable[tuple[tf.Tensor, ...]]
+) -> dict[str, float]:
+    """The losses of a detector over whole splits.
+
+    Args:
+        loss_function: See the function of this name.
+        batches: Of `detector_data.evaluation_targets`.
+
+    Returns:
+        `val_loss` and its parts `val_class_loss` and `val_box_loss`; NaN without any
+        batch.
+    """
+    totals, weight = dict.fromkeys(DETECTOR_LOSSES, 0.0), 0.0
+    for batch in batches:
+        sums, more = loss_function(*batch)
+        weight += float(more)
+        for name, value in sums.items():
+            totals[f"val_{name}"] += float(value)
+    return {n: total / weight if weight else math.nan for n, total in totals.items()}
 
 
 def _upright(found: dict[str, tf.Tensor], extents: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -89,7 +89,10 @@ def _cross_entropy(
 
 
 def detection(
-    model: keras.Model, batch: tuple[tf.Tensor, ...], batch_size: int
+    model: keras.Model,
+    batch: tuple[tf.Tensor, ...],
+    batch_size: int,
+    training: bool = True,
 ) -> Sums:
     """Focal and box loss of all anchors.
 
@@ -97,13 +100,14 @@ def detection(
         model: An `EfficientDet`.
         batch: As `detector_data.training` gives it.
         batch_size: Pictures of the whole batch.
+        training: Whether the model is to behave as in training.
 
     Returns:
         The sums `loss`, `class_loss` and `box_loss`, and the number of positive anchors
         with this part's share of 1, which is added to that of the whole batch.
     """
     pictures, class_targets, box_targets = batch
-    class_logits, box_offsets = model(pictures, training=True)
+    class_logits, box_offsets = model(pictures, training=training)
     # It divides by one more than it is told: these are sums.
     total, class_loss, box_loss = losses.detection_loss(
         class_logits, box_offsets, class_targets, box_targets, num_positives=0

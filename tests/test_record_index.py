@@ -1,5 +1,7 @@
 """Records of a prepared split, one by one and in any order."""
 
+import shutil
+
 import labelled_pictures
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from dfdetect import (
     images,
     labels,
     record_index,
+    records,
     sampling,
 )
 from dfdetect.batches import NAME
@@ -163,3 +166,45 @@ def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
         record_index.RecordIndex(bare, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
         classifier_data.training([faces], "train", 32, 8, 0, "some")
+
+
+def _cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def _flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _drop_the_last_record(path):
+    """Cut where a record ends: only the number of records tells."""
+    kept = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())[:-1]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in kept:
+            writer.write(record)
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda path: _cut(path, 5000), "is damaged"),
+        (lambda path: _flip(path, 3000), "is damaged"),
+        (_drop_the_last_record, "7 of 8 records"),
+        (lambda path: path.unlink(), "is damaged .*No such file"),
+    ],
+)
+def test_a_damaged_file_of_a_set_is_named(prepared, tmp_path, spoil, reason):
+    shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
+    (path,) = (tmp_path / "labeled_faces").rglob("*train.tfrecord*")
+    spoil(path)
+    builder = data.open_builder(str(tmp_path), "labeled_faces")
+    for read in (
+        lambda: record_index.RecordIndex(builder, "train"),
+        lambda: records.check_files(builder, "train"),
+    ):
+        with pytest.raises(ValueError, match=f"^{path} .*{reason}") as raised:
+            read()
+        assert "\n" not in str(raised.value)
+    records.check_files(builder, "validation")

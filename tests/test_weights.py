@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from dfdetect import checkpoints
 from dfdetect.models import weights
 
 
@@ -232,3 +233,44 @@ def test_snapshot_imagenet_without_a_network_says_so(tmp_path, capsys):
 def test_snapshot_imagenet_of_a_model_that_has_none():
     with pytest.raises(ValueError, match="no ImageNet weights for small"):
         weights.load_snapshot(_model(), "imagenet")
+
+
+def test_damaged_weights_are_named_with_the_steps_that_are_left(tmp_path):
+    model = _randomise(_model())
+    weights.save(model, tmp_path)
+    file = tmp_path / weights.FILE_NAME
+    whole = file.read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(model.get_weights()[0].tobytes())] ^= 1
+    for content in (whole[: len(whole) // 2], b"", bytes(flipped), b"<html>"):
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match=f"{file} is damaged") as raised:
+            weights.load(model, tmp_path)
+        assert "\n" not in str(raised.value)
+    (tmp_path / "checkpoints").mkdir()
+    for step in (20, 40):
+        (tmp_path / "checkpoints" / f"step_{step:08d}.index").write_bytes(b"")
+    with pytest.raises(ValueError, match="steps of its run are kept: 20, 40"):
+        weights.load_snapshot(model, str(tmp_path))
+
+
+@pytest.mark.parametrize("prefix", ["model/", "average/"])
+def test_a_kept_step_of_a_training_is_a_file_of_weights(tmp_path, prefix):
+    model, other = _model(), _model()
+    arrays = {
+        f"{prefix}{key}": keras.ops.convert_to_numpy(variable) + 1
+        for key, variable in weights.variables(model).items()
+    }
+    arrays |= {"model/teacher/kernel": np.ones(3), "optimizer/mean/x": np.ones(2)}
+    if prefix == "average/":
+        arrays["average/teacher/kernel"] = np.ones(3)
+    saved = checkpoints.Checkpoints(str(tmp_path), keep=1)
+    saved.save(3, arrays)
+    saved.wait()
+    path = str(tmp_path / "step_00000003")
+    report = weights.load(other, path)
+    assert len(report.loaded) == len(model.weights)
+    assert not report.missing + report.unexpected + report.mismatched
+    for new, old in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(new, old + 1)
+    assert len(weights.load_snapshot(_model(), path).loaded) == len(model.weights)

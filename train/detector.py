@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 if __name__ == "__main__":
@@ -23,6 +23,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import (
+    anchors,
     data,
     detector_data,
     evaluation,
@@ -120,6 +121,14 @@ _INIT_FROM = flags.DEFINE_string(
     "none may be left over. --snapshot is not read.",
 )
 
+_COMPUTE_VAL_LOSS = flags.DEFINE_bool(
+    "compute_val_loss",
+    False,
+    "At each evaluation, also compute the loss of the validation images and its parts: "
+    "val_loss, val_class_loss and val_box_loss, in TensorBoard beside those of "
+    "training. --best_metric=-val_loss then keeps the weights of the lowest.",
+)
+
 _SCORE_THRESHOLD = 0.3  # Of a detector without any validation.
 _SHOWN = 16  # Validation images in TensorBoard, of all data sets.
 
@@ -169,7 +178,8 @@ def _numbers(kind: type, texts: list[str]) -> list:
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start(argv, detection.METRICS)
+    losses = evaluation.DETECTOR_LOSSES if _COMPUTE_VAL_LOSS.value else ()
+    settings, strategy = run_flags.start(argv, (*detection.METRICS, *losses))
     builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
     # Two models of one set of weights: windows to train on, whole pictures to judge.
@@ -190,6 +200,7 @@ def main(argv: list[str]) -> None:
         jpeg_quality = (least, most)
     validation = _validation(builders, judged.image_size)
     detect_function = evaluation.detect_function(judged)
+    loss_function = evaluation.loss_function(judged, FLAGS.batch_size)
 
     def evaluate() -> dict[str, float]:
         findings = {
@@ -197,7 +208,8 @@ def main(argv: list[str]) -> None:
             for name, batches in validation.items()
         }
         _show(findings, {n: next(iter(batches)) for n, batches in validation.items()})
-        return detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
+        figures = detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
+        return figures | _losses(loss_function, judged.anchors, builders)
 
     def describe(figures: dict[str, float]) -> dict:
         return {
@@ -248,6 +260,28 @@ def main(argv: list[str]) -> None:
         strategy,
         describe,
     )
+
+
+def _losses(
+    loss_function: Callable,
+    grid: anchors.Anchors,
+    builders: Sequence[tfds.core.DatasetBuilder],
+) -> dict[str, float]:
+    """Of all validation images, if wanted; shows them beside those of training."""
+    if not _COMPUTE_VAL_LOSS.value:
+        return {}
+    wanted = FLAGS.validation_split
+    batches = itertools.chain.from_iterable(
+        detector_data.evaluation_targets(
+            builder, wanted, grid, grid.image_size, FLAGS.batch_size
+        )
+        for builder in builders
+        if wanted in builder.info.splits
+    )
+    found = evaluation.detector_losses(loss_function, batches)
+    for name, value in found.items():
+        tf.summary.scalar(f"training/{name}", value)
+    return found
 
 
 def _build(image_size: int | None) -> efficientdet.EfficientDet:

@@ -1,0 +1,184 @@
+"""Training scripts as a user runs them: what they refuse, keep and go on from."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from dfdetect import kept_steps, manifest
+
+CLASSIFIER = (
+    "train/classifier.py",
+    "--model=mesonet4",
+    "--image_size=64",
+    "--batch_size=4",
+    "--eval_every=1",
+    "--keep=3",
+    "--projected=0",
+    "--explained=0",
+)
+
+
+def _rename(source, target, name, config):
+    """Copies a prepared set under another name, as a config of it."""
+    (version,) = (source / "labeled_faces").iterdir()
+    folder = target / name / config / version.name
+    shutil.copytree(version, folder)
+    for path in [*folder.iterdir()]:
+        path.rename(folder / path.name.replace("labeled_faces", name))
+    info = json.loads((folder / "dataset_info.json").read_text())
+    info |= {"name": name, "configName": config}
+    (folder / "dataset_info.json").write_text(json.dumps(info))
+
+
+def _last_line(done):
+    return done.stderr.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module", name="run")
+def _run(run_script, prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "three"
+    run_script(
+        *CLASSIFIER,
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        f"--model_dir={folder}",
+        "--steps=3",
+    )
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_is_continued_as_itself_or_not_at_all(run_script, prepared, run):
+    for changes, code, message in (
+        (["--image_size=96"], 2, "--image_size=96 now, --image_size=64 before; that"),
+        (["--learning_rate=0.1"], 2, "--allow_changed_flags goes on all the same"),
+        (["--steps=2"], 0, "at step 3 after"),
+    ):
+        done = run_script(
+            *CLASSIFIER,
+            f"--data_dir={prepared}",
+            f"--model_dir={run}",
+            "--steps=3",
+            *changes,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        assert message in _last_line(done)
+
+
+@pytest.mark.slow
+def test_other_data_of_the_same_name_are_refused(run_script, prepared, run, tmp_path):
+    shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
+    (path,) = tmp_path.rglob("dataset_info.json")
+    fingerprint = json.loads((run / "data.json").read_text())[0]["fingerprint"]
+    for place in path.parent.glob("*.json"):
+        place.write_text(place.read_text().replace(fingerprint, "0" * 64))
+    done = run_script(
+        *CLASSIFIER,
+        f"--data_dir={tmp_path}",
+        f"--model_dir={run}",
+        "--steps=4",
+        "--allow_changed_flags",
+        check=False,
+    )
+    assert done.returncode == 1 and f"was {fingerprint} when" in _last_line(done)
+    assert len(list(run.glob("checkpoints/*.index"))) == 3
+
+
+@pytest.mark.slow
+def test_every_kept_step_is_measured_exported_and_started_from(
+    run_script, prepared, run, tmp_path
+):
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={run}",
+        "--step=1,3",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        "--split=validation",
+        "--resamples=20",
+    )
+    results = json.loads(done.stdout)["results"]
+    lines = (run / "evaluations.jsonl").read_text().splitlines()
+    evaluated = {line["step"]: line for line in map(json.loads, lines)}
+    assert [r["model"] for r in results] == [f"{run} step 1", f"{run} step 3"]
+    for result, step in zip(results, (1, 3), strict=True):
+        assert result["metrics"]["auc"] == pytest.approx(evaluated[step]["auc"])
+
+    second = tmp_path / "second"
+    done = run_script(
+        *CLASSIFIER,
+        f"--data_dir={prepared}",
+        f"--model_dir={second}",
+        f"--snapshot={run}",
+        "--snapshot_step=2",
+        "--validation_split=none",
+        "--learning_rate=1e-30",
+        "--steps=1",
+    )
+    assert "weights: " in done.stdout and "; 0 " not in done.stdout
+    described = manifest.read(second, "classifier")
+    assert described["validation_split"] == "none"
+    assert described["metrics"]["validation"] == {"step": 1}
+    assert described["thresholds"] == {"real_below": 0.5, "fake_from": 0.5}
+
+    wanted = kept_steps.read_weights(kept_steps.find(str(run), 2))
+    with np.load(second / "weights.npz") as found:
+        np.testing.assert_allclose(found["logits/kernel"], wanted["logits/kernel"])
+
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={run}",
+        "--step=9",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        check=False,
+    )
+    assert done.returncode == 1 and "keeps (1, 2, 3), got 9" in _last_line(done)
+
+
+@pytest.mark.slow
+def test_two_configs_of_a_set_are_validated_on_both(run_script, prepared, tmp_path):
+    for config in ("full", "cropped"):
+        _rename(prepared, tmp_path, "cvcs", config)
+    run_script(
+        *CLASSIFIER,
+        f"--data_dir={tmp_path}",
+        "--dataset=cvcs/full,cvcs/cropped",
+        f"--model_dir={tmp_path / 'run'}",
+        "--steps=1",
+    )
+    figures = json.loads((tmp_path / "run" / "evaluations.jsonl").read_text())
+    both = [figures[f"auc_cvcs/{config}"] for config in ("full", "cropped")]
+    assert figures["auc"] == pytest.approx(np.mean(both))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_trained_on_is_told_at_the_start(run_script, prepared, tmp_path):
+    shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
+    (path,) = tmp_path.rglob("metadata.json")
+    metadata = json.loads(path.read_text())
+    metadata["counts"]["validation"] |= {"real": 4, "fake": 0}
+    path.write_text(json.dumps(metadata))
+    for flags, message in (
+        ([], "labeled_faces must have real and fake .*validation.*'fake': 0"),
+        (["--validation_split=holdout"], "examples in its split holdout, got .*none"),
+        (["--best_metric=acc"], "best_metric must be one of .*got acc"),
+        (["--strategy=mirrored", "--devices=3"], "multiple of 3 devices, got 4"),
+    ):
+        done = run_script(
+            *CLASSIFIER,
+            f"--data_dir={tmp_path}",
+            f"--model_dir={tmp_path / 'run'}",
+            "--steps=1",
+            *flags,
+            check=False,
+        )
+        assert done.returncode in (1, 2)
+
+        assert re.search(message, _last_line(done)), done.stderr
