@@ -27,6 +27,7 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 _LONGEST = (
     "test_scripts.py",
     "test_distribute.py",
+    "test_run_safety.py",
     "test_prepare.py",
     "test_parity.py",
 )

@@ -99,13 +99,13 @@ def _free_ports(count):
 class _Workers:
     """Two processes of one training, over loopback; both are ended on leaving."""
 
-    def __init__(self, arguments, folder):
+    def __init__(self, arguments, folder, of_second=()):
         hosts = [f"127.0.0.1:{port}" for port in _free_ports(2)]
         folder.mkdir(exist_ok=True)
         self.logs = [folder / f"worker{index}.log" for index in range(2)]
         self.processes = [
             _start(
-                [*arguments, "--strategy=multi_worker"],
+                [*arguments, "--strategy=multi_worker", *(of_second if index else ())],
                 log,
                 {
                     "cluster": {"worker": hosts},
@@ -241,6 +241,52 @@ def test_sigterm_to_one_worker_ends_both_after_a_checkpoint(runs):
     assert (
         max(steps) % 5 and f"step {max(steps)} is kept" in workers.logs[0].read_text()
     )
+
+
+@pytest.mark.slow
+def test_workers_with_other_flags_both_leave_and_say_which(runs):
+    folder = runs / "line_flags"
+    arguments = [*LINE, "--steps=30", f"--model_dir={folder}"]
+    with _Workers(arguments, folder, ["--learning_rate=0.1"]) as workers:
+        assert [process.wait(240) for process in workers.processes] == [2, 2]
+    first, second = (log.read_text().strip().splitlines()[-1] for log in workers.logs)
+    assert "this one has --learning_rate=0.1, the chief --learning_rate=0.05" in second
+    assert "1 other workers cannot start" in first
+    assert not list(folder.glob("*tfevents*")) and not (folder / "flags.txt").exists()
+
+
+@pytest.mark.slow
+def test_where_the_chief_cannot_start_the_other_asks_to_be_started_again(runs):
+    folder = runs / "line_spoilt"
+    (folder / "checkpoints").mkdir(parents=True)
+    for ending in ("index", "data-00000-of-00001"):
+        (folder / "checkpoints" / f"step_00000005.{ending}").write_bytes(b"no bundle")
+    arguments = [*LINE, "--steps=30", f"--model_dir={folder}"]
+    with _Workers(arguments, folder) as workers:
+        assert [process.wait(240) for process in workers.processes] == [1, 138]
+    last = workers.logs[0].read_text().strip().splitlines()[-1]
+    assert f"No checkpoint in {folder / 'checkpoints'} can be read" in last
+    assert "start all of them again" in workers.logs[1].read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_waits_for_others_obeys_signals(runs, number):
+    host, other = (f"127.0.0.1:{port}" for port in _free_ports(2))
+    config = {
+        "cluster": {"worker": [host, other]},
+        "task": {"type": "worker", "index": 0},
+    }
+    log = runs / "line_alone.log"
+    arguments = [*LINE, "--steps=30", f"--model_dir={runs / 'line_alone'}"]
+    process = _start([*arguments, "--strategy=multi_worker"], log, config)
+    try:
+        _wait_for(f"waits for worker 1 ({other})", log, process)
+        process.send_signal(number)
+        assert process.wait(30) in (-number, 128 + number)
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow

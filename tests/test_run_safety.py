@@ -163,9 +163,15 @@ def test_what_cannot_be_trained_on_is_told_at_the_start(run_script, prepared, tm
     shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
     (path,) = tmp_path.rglob("metadata.json")
     metadata = json.loads(path.read_text())
-    metadata["counts"]["validation"] |= {"real": 4, "fake": 0}
+    real_only = {"real": 4, "fake": 0}
+    metadata["counts"]["validation"] |= real_only
+    path.write_text(json.dumps(metadata))
+    metadata["counts"]["train"] |= real_only
+    other = shutil.copytree(tmp_path / "labeled_faces", tmp_path / "x/labeled_faces")
+    (path,) = other.rglob("metadata.json")
     path.write_text(json.dumps(metadata))
     for flags, message in (
+        ([f"--data_dir={tmp_path / 'x'}"], "real and fake examples to train on, got"),
         ([], "labeled_faces must have real and fake .*validation.*'fake': 0"),
         (["--validation_split=holdout"], "examples in its split holdout, got .*none"),
         (["--best_metric=acc"], "best_metric must be one of .*got acc"),

@@ -192,6 +192,7 @@ def main(argv: list[str]) -> None:
     where = [conditions.parse(text) for text in _WHERE.value]
     splits = {"train", FLAGS.validation_split} - {"none"}
     record_fields.check_values(builders, sorted(splits), where)
+    _check_training(builders, where)
     validated = _validated(builders, where)
     batches = _batches(builders, where)
     training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
@@ -312,6 +313,31 @@ def _validation(
     if builders and not batches:
         raise ValueError(f"--where leaves no validation record, got {_WHERE.value}.")
     return batches, np.concatenate(sources) if sources else np.array([], str)
+
+
+def _check_training(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    where: Sequence[conditions.Condition],
+) -> None:
+    """Refuses data sets that hold no reals, or no fakes and none are made.
+
+    Raises:
+        ValueError: They do; how many there are.
+    """
+    counts = np.zeros(len(labels.NAMES), int)
+    for builder in builders:
+        if "label" in builder.info.features:
+            counts += classifier_data.count_labels(builder, "train", where)
+        else:
+            counts[labels.REAL] += builder.info.splits["train"].num_examples
+    as_they_come = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
+    makes_fakes = _SELF_BLENDED.value and not as_they_come
+    if not counts[labels.REAL] or not (counts[labels.FAKE] or makes_fakes):
+        raise ValueError(
+            f"{', '.join(_DATASET.value)} must have real and fake examples to train "
+            f"on, got {dict(zip(labels.NAMES, counts.tolist(), strict=True))}. "
+            "--sampling=balanced with --self_blended makes fakes of reals."
+        )
 
 
 def _validated(

@@ -97,6 +97,7 @@ def save(
 
     Raises:
         ValueError: A kernel has a value beyond float16.
+        OSError: The file cannot be written; its path.
     """
     arrays = {}
     for key, array in _values(model).items():
@@ -111,6 +112,9 @@ def save(
         with open(aside, "wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
         os.replace(aside, target)
+    except OSError as error:
+        # That of a full disk names no file.
+        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     finally:
         aside.unlink(missing_ok=True)
 
