@@ -36,7 +36,7 @@ def check_flags(
         ValueError: They differ from the chief's, or a change is not allowed.
     """
 
-    def check() -> None:
+    def compare() -> None:
         content = json.dumps(dict(lines), sort_keys=True).encode()
         chiefs = json.loads(distribute.share_bytes(strategy, content))
         differing = run_record.differences(lines, chiefs)
@@ -45,10 +45,13 @@ def check_flags(
                 "All workers must have the flags of the chief: this one has "
                 f"{'; '.join(differing)}."
             )
+
+    def check() -> None:
         if distribute.is_chief(strategy):
             for note in record.check_flags(lines, defaults, allowed):
                 say(note)
 
+    _agree(strategy, compare)
     _agree(strategy, check)
 
 

@@ -321,8 +321,6 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
             raise
         if isinstance(error, training.LOST) and FLAGS.strategy == "multi_worker":
             reason = error.message.splitlines()[0][:200]
-            script.say(
-                f"another worker is lost at the start; start all again ({reason})"
-            )
+            script.say(f"another worker is lost; start all of them again ({reason})")
             sys.exit(_LOST_WORKER_CODE)
         raise ValueError(str(error)) from error
