@@ -31,8 +31,9 @@ _NOTED = frozenset(("steps", "patience", "eval_every"))
 # With another one of these it is another run.
 _FIXED = frozenset(
     (
-        *("dataset", "validation_split", "model", "optimizer", "image_size"),
-        *("phi", "lite", "anchor_scale", "weighted_bifpn", "crop_margin"),
+        *("dataset", "where", "validation_split", "model", "optimizer"),
+        *("image_size", "phi", "lite", "anchor_scale", "weighted_bifpn"),
+        "crop_margin",
     )
 )
 

@@ -14,7 +14,7 @@ LINES = {
     "log_every": "--log_every=5",
     "balance": "--nobalance",
 }
-DEFAULTS = {**LINES, "where": "", "label_smoothing": "--label_smoothing=0.0"}
+DEFAULTS = {**LINES, "notes": "", "label_smoothing": "--label_smoothing=0.0"}
 DATA = {"name": "faces", "config": "", "fingerprint": "ab", "splits": {"train": 4}}
 
 
@@ -46,7 +46,7 @@ def test_the_same_flags_go_on(run):
         ("batch_size", "--batch_size=16"),
         ("balance", "--balance"),
         ("label_smoothing", "--label_smoothing=0.1"),
-        ("where", "--where=a=b\n--where=c=d"),
+        ("notes", "--notes=a=b\n--notes=c=d"),
     ],
 )
 def test_a_flag_that_changes_the_course_must_be_allowed(run, name, line):
