@@ -172,7 +172,7 @@ def test_what_cannot_be_trained_on_is_told_at_the_start(run_script, prepared, tm
     path.write_text(json.dumps(metadata))
     for flags, message in (
         ([f"--data_dir={tmp_path / 'x'}"], "real and fake examples to train on, got"),
-        ([], "labeled_faces must have real and fake .*validation.*'fake': 0"),
+        ([], "real and fake .*split validation .*labeled_faces .*'fake': 0"),
         (["--validation_split=holdout"], "examples in its split holdout, got .*none"),
         (["--best_metric=acc"], "best_metric must be one of .*got acc"),
         (["--strategy=mirrored", "--devices=3"], "multiple of 3 devices, got 4"),
