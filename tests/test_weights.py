@@ -250,7 +250,7 @@ def test_damaged_weights_are_named_with_the_steps_that_are_left(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for step in (20, 40):
         (tmp_path / "checkpoints" / f"step_{step:08d}.index").write_bytes(b"")
-    with pytest.raises(ValueError, match="steps of its run are kept: 20, 40"):
+    with pytest.raises(ValueError, match="these steps are kept: 20, 40"):
         weights.load_snapshot(model, str(tmp_path))
 
 

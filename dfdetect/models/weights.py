@@ -236,7 +236,8 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
     except _DAMAGE as error:
-        message = f"{file} is damaged, or no file of weights: {error}."
+        reason = str(error).rstrip(".")
+        message = f"{file} is damaged, or no file of weights: {reason}."
         kept = sorted((file.parent / "checkpoints").glob("step_*.index"))
         if kept:
             steps = ", ".join(
