@@ -57,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments.command_line = list(sys.argv[1:] if argv is None else argv)
     try:
         # Those commands without the option run for long, or write a log themselves.
-        with console.captured(getattr(arguments, "verbose", True)):
+        # Those without --verbose run long or start processes: what libraries say there
+        # is seen at once.
+        has_log = hasattr(arguments, "verbose")
+        log = (
+            console.captured(arguments.verbose) if has_log else contextlib.nullcontext()
+        )
+        with log:
             return arguments.run(arguments, command)
     except KeyboardInterrupt:
         _say("interrupted")

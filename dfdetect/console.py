@@ -145,7 +145,8 @@ def captured(verbose: bool = False) -> Iterator[None]:
     """
     if verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
-        os.environ.setdefault("OPENCV_LOG_LEVEL", "INFO")
+        # Notes of lower levels go to standard output, which is for result lines.
+        os.environ.setdefault("OPENCV_LOG_LEVEL", "WARNING")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "24")  # AV_LOG_WARNING
         yield
         return

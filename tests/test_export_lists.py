@@ -179,7 +179,9 @@ def test_a_damaged_data_set_is_told(tmp_path):
     (records,) = pathlib.Path(builder.data_dir).glob("*.tfrecord*")
     content = records.read_bytes()
     records.write_bytes(content[:900] + b"damaged" + content[907:])
-    with pytest.raises(ValueError, match="of train of .* are damaged; prepare it"):
+    with pytest.raises(
+        ValueError, match=r"train\.tfrecord.* of .* is damaged .*; prepare"
+    ):
         run(builder, tmp_path / "lists")
 
 
