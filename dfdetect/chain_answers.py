@@ -1,8 +1,6 @@
 """What the graph says of labeled images, beside what it says of their given heads."""
 
-import csv
 import dataclasses
-import io
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -13,6 +11,7 @@ from dfdetect import (
     calibration,
     classifier_data,
     data,
+    figures,
     given_heads,
     headers,
     heads,
@@ -104,13 +103,7 @@ class Answers:
             "crop_probability": _numbers(self.crop_probabilities),
             "crop_verdict": self.crop_verdicts(thresholds),
         }
-        if leaky_split:
-            columns["leaky_split"] = ["yes"] * len(self.labels)
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(columns)
-        rows.writerows(zip(*columns.values(), strict=True))
-        return text.getvalue().encode(errors="backslashreplace")
+        return figures.to_csv(columns, leaky_split)
 
 
 def concatenate(parts: Sequence[Answers]) -> Answers:

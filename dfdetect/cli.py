@@ -56,9 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.paths += rest
     arguments.command_line = list(sys.argv[1:] if argv is None else argv)
     try:
-        # Those commands without the option run for long, or write a log themselves.
-        # Those without --verbose run long or start processes: what libraries say there
-        # is seen at once.
+        # Commands without --verbose run long or start processes: what libraries say
+        # there is seen at once.
         has_log = hasattr(arguments, "verbose")
         log = (
             console.captured(arguments.verbose) if has_log else contextlib.nullcontext()

@@ -1,11 +1,10 @@
 """What a classifier says of the pictures of a split, and what is known of them."""
 
-import csv
 import dataclasses
-import io
 
 import numpy as np
 
+from dfdetect import figures
 from dfdetect import labels as label_names
 from dfdetect.audit import no_pixels
 from dfdetect.audit.survey import Survey
@@ -81,13 +80,7 @@ class Predictions:
             "video": self.videos,
             **{n: v for n, v in self.fields.items() if n != "video"},
         }
-        if leaky_split:
-            columns["leaky_split"] = ["yes"] * len(self.labels)
-        text = io.StringIO()
-        rows = csv.writer(text, lineterminator="\n")
-        rows.writerow(columns)
-        rows.writerows(zip(*columns.values(), strict=True))
-        return text.getvalue().encode(errors="backslashreplace")
+        return figures.to_csv(columns, leaky_split)
 
 
 def of_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
