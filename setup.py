@@ -127,7 +127,7 @@ setup(
     package_data={
         "dfdetect": [
             *("default_weights/*/*", "default_weights/*.md"),
-            *("report_page/*.css", "report_page/*.html", "report_page/*.js"),
+            *("reports/page/*.css", "reports/page/*.html", "reports/page/*.js"),
             "schema/*.json",
             "serving/demo/*",
         ]
@@ -142,7 +142,7 @@ setup(
         "serve": _SERVE,
         "test": _TEST,
     },
-    entry_points={"console_scripts": ["dfdetect=dfdetect.cli:main"]},
+    entry_points={"console_scripts": ["dfdetect=dfdetect.cli.main:main"]},
     classifiers=[
         "Operating System :: POSIX",
         "Programming Language :: Python :: 3",

@@ -27,8 +27,9 @@ import absl.logging
 import cv2
 from absl import app, flags
 
-from dfdetect import machine, script, video
-from dfdetect.building import clips
+from dfdetect import machine, script
+from dfdetect.data.builders import frames as clips
+from dfdetect.media import video
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _COPIES = 4

@@ -3,10 +3,10 @@
     python datasets/export_lists.py --data_dir=DATA --dataset=NAME --output=LISTS
 
 For tools that read no TFDS: LISTS gets `train.txt`, `val.txt` and `test.txt`, lines of
-`path label`, the pictures, and a text file with the label of each; `dfdetect/lists.py`
-explains them. A run that was stopped, however, goes on with the same command; the lists
-come last. The exit code is 2 for a usage error, other files in LISTS among them, and 1
-where data cannot be used.
+`path label`, the pictures, and a text file with the label of each;
+`dfdetect/data/export_lists.py` explains them. A run that was stopped, however, goes on
+with the same command; the lists come last. The exit code is 2 for a usage error, other
+files in LISTS among them, and 1 where data cannot be used.
 """
 
 import os
@@ -19,7 +19,8 @@ if __name__ == "__main__":
 
 from absl import flags, logging
 
-from dfdetect import data, lists, script
+from dfdetect import script
+from dfdetect.data import export_lists, prepared
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -38,8 +39,8 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the choice for --balanced.")
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
-    lists.export(
-        data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
+    export_lists.export(
+        prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
         os.path.expanduser(_OUTPUT.value),
         script.say,
         _BALANCED.value,

@@ -25,8 +25,9 @@ if __name__ == "__main__":
 
 from absl import app, flags
 
-from dfdetect import file_kinds, files, progress, script
-from dfdetect.building import clips
+from dfdetect import files, progress, script
+from dfdetect.data.builders import frames as clips
+from dfdetect.media import file_kinds
 
 _INPUT = flags.DEFINE_string(
     "input", None, "Folder of clips; only read.", short_name="i", required=True

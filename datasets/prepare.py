@@ -28,7 +28,7 @@ from absl import app, flags
 from tensorflow_datasets.core import shuffle
 
 from dfdetect import console, script
-from dfdetect.building import streams
+from dfdetect.data.builders import streams
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"

@@ -17,9 +17,9 @@ import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from dfdetect import file_kinds
+from dfdetect.media import file_kinds
 
-# Endings of what the decoder reads; see dfdetect.images.
+# Endings of what the decoder reads; see dfdetect.media.decode.
 IMAGE_SUFFIXES = (
     *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
     *(".pjp", ".pjpeg", ".png", ".webp"),
@@ -323,7 +323,7 @@ def describe_unread(status: str, content: bytes) -> str:
     """Why there is no answer for an image, for a person; "" where there is one.
 
     Args:
-        status: One of `images.STATUS_NAMES`.
+        status: One of `decode.STATUS_NAMES`.
         content: The bytes of the file.
     """
     if status == "unreadable":

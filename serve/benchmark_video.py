@@ -23,7 +23,9 @@ import numpy as np
 from absl import flags
 
 import dfdetect
-from dfdetect import environment, files, machine, script, video
+from dfdetect import files, machine, script
+from dfdetect.cli import environment
+from dfdetect.media import video
 
 _CLIP = flags.DEFINE_string("clip", None, "A clip to repeat; drawn by default.")
 _MINUTES = flags.DEFINE_list("minutes", ["1", "10"], "Lengths of the clips.")
@@ -74,7 +76,8 @@ def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
     environment.prepare()
     environment.share_memory()
-    from dfdetect import clip_findings, freezing, graph_cache
+    from dfdetect.export import freezing, graph_cache
+    from dfdetect.pipeline import clips
 
     start = time.monotonic()
     model = graph_cache.load(_MODEL.value, script.say)
@@ -82,7 +85,7 @@ def measure_one(path: str) -> dict[str, float]:
         freezing.take_graphs_as_they_are()
     thresholds = model.manifest["classifier"]["thresholds"]
     sampling = video.Sampling(_FRAMES.value, _EVERY.value)
-    judge = clip_findings.ClipJudge(model, thresholds, sampling)
+    judge = clips.ClipJudge(model, thresholds, sampling)
     loaded = time.monotonic()
     result, problem = judge(path)
     if problem:

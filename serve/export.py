@@ -98,11 +98,12 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from dfdetect import graphs, publishing
-    from dfdetect.retrieval import graph as index_graph
+    from dfdetect.export import publish
+    from dfdetect.pipeline import build
+    from dfdetect.retrieval import neighbours as index_graph
     from dfdetect.retrieval import storage
 
-    version = _VERSION.value or publishing.next_version(_OUTPUT.value)
+    version = _VERSION.value or publish.next_version(_OUTPUT.value)
     directory = os.path.join(_OUTPUT.value, str(version))
     if os.path.exists(directory):
         raise app.UsageError(f"{directory} is there already.")
@@ -110,7 +111,7 @@ def main(argv: list[str]) -> None:
     if _INDEX.value:
         index, _ = storage.load(_INDEX.value, say=script.say)
         neighbours = index_graph.Neighbours(index, _TOP_K.value, _EXACT.value)
-    graph = graphs.from_directories(
+    graph = build.from_directories(
         _DETECTOR.value,
         _CLASSIFIER.value,
         _TILE.value,
@@ -119,7 +120,7 @@ def main(argv: list[str]) -> None:
         _DETECTOR_STEP.value,
         _CLASSIFIER_STEP.value,
     )
-    found = publishing.publish(
+    found = publish.publish(
         graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value
     )
     figures = ", ".join(f"{name} {value:.2g}" for name, value in found.items())

@@ -4,7 +4,7 @@
 
 Writes the SavedModel itself, or `detector.tflite` and `manifest.json`, into a new
 folder. Both take letterboxed pictures and give boxes, scores and their number: see
-`dfdetect/detector_export.py`.
+`dfdetect/export/detector.py`.
 """
 
 import os
@@ -47,7 +47,8 @@ def main(argv: list[str]) -> None:
     if os.path.exists(output):
         raise app.UsageError(f"{output} is there already.")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from dfdetect import detector_export, model_directory
+    from dfdetect.export import detector as detector_export
+    from dfdetect.models import model_directory
 
     detector, described = model_directory.load_detector(
         _DETECTOR.value, step=_STEP.value

@@ -6,7 +6,8 @@ import tensorflow_datasets as tfds
 import tiny_heads
 from tiny_heads import BLUE, RED
 
-from dfdetect import evaluated_set, labels
+from dfdetect import labels
+from dfdetect.evaluation import evaluation_set
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 # Too dark to be found; sigmoids of -+120 / 86.67 where they are given.
@@ -89,6 +90,6 @@ def prepare(folder, examples, builder_class=Faces):
 
 
 def look(builder, split="test", allow_leaky_split=False):
-    return evaluated_set.look(
+    return evaluation_set.look(
         builder, split, lambda _: None, (), allow_leaky_split, num_resamples=50
     )

@@ -10,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from dfdetect import run_flags, training
-from dfdetect.batches import Batches, Shuffled
+from dfdetect.data.batches import Batches, Shuffled
+from dfdetect.training import loop, run_flags
 
 flags.adopt_module_key_flags(run_flags)
 
@@ -37,7 +37,7 @@ def main(argv: list[str]) -> None:
         error = judged(inputs, training=False) - targets
         return {"nearness": -float(np.abs(error).mean())}
 
-    training.train(
+    loop.train(
         model,
         judged,
         loss,

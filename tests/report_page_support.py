@@ -5,7 +5,7 @@ import html.parser
 import cv2
 import numpy as np
 
-from dfdetect import report_page
+from dfdetect.reports import page
 
 THRESHOLDS = {"real_below": 0.3, "fake_from": 0.7}
 NASTY = "<script>document.title='run'</script>\"'><img src=x onerror=alert(1)>&amp;.jpg"
@@ -101,7 +101,7 @@ def _clip_head(left, probability, track):
 def report(path, **more):
     """A report with thresholds of its own, to be used as a context."""
     arguments = {"about": "<section><h2>About</h2></section>", **more}
-    return report_page.Report(str(path), THRESHOLDS, 1.3, **arguments)
+    return page.Report(str(path), THRESHOLDS, 1.3, **arguments)
 
 
 class Page(html.parser.HTMLParser):

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from dfdetect import aggregation
+from dfdetect.pipeline import aggregation
 
 NAN = math.nan
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from dfdetect.ahead import ahead, mapped
+from dfdetect.iterators import ahead, mapped
 
 
 def test_items_come_in_order():
@@ -71,7 +71,7 @@ def test_an_error_of_mapped_comes_in_its_place():
 
 
 def test_mapped_is_left_though_a_call_hangs(monkeypatch):
-    monkeypatch.setattr("dfdetect.ahead._SECONDS_TO_STOP", 0.1)
+    monkeypatch.setattr("dfdetect.iterators._SECONDS_TO_STOP", 0.1)
     until, called = threading.Event(), []
 
     def hang(number):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors, boxes
+from dfdetect import boxes
+from dfdetect.models import anchors
 
 
 @pytest.mark.parametrize(

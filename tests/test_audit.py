@@ -9,8 +9,8 @@ import pytest
 import sklearn.metrics
 from building_support import builder_class, encoded, prepare, write
 
-from dfdetect.audit import groups, near_duplicates, no_pixels, scan
-from dfdetect.audit.survey import Survey
+from dfdetect.evaluation.audit import leaks, metadata_baseline, near_duplicates, scan
+from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.metrics import classification
 
 
@@ -48,7 +48,9 @@ def _survey(splits, labels=None, identities=None, hashes=None, features=None):
         identities or {},
         np.zeros((count, 32), np.uint8) if hashes is None else hashes,
         np.ones(count, bool),
-        np.zeros((count, len(no_pixels.FEATURES))) if features is None else features,
+        np.zeros((count, len(metadata_baseline.FEATURES)))
+        if features is None
+        else features,
     )
 
 
@@ -61,7 +63,7 @@ def test_groups_in_two_splits_are_found_whatever_their_field():
             "source video or actor": clips,
         },
     )
-    assert groups.leaks(survey) == [
+    assert leaks.leaks(survey) == [
         {"kind": "group", "name": "x", "splits": {"train": 1, "test": 1}},
         {
             "kind": "source video or actor",
@@ -169,22 +171,22 @@ def test_group_leaks_end_with_3_and_missing_data_with_1(tmp_path, run_script):
 
 
 def test_frames_of_films_have_no_labels(prepared):
-    import dfdetect.data
+    import dfdetect.data.prepared
 
-    builder = dfdetect.data.open_builder(str(prepared), "hollywood_heads")
+    builder = dfdetect.data.prepared.open_builder(str(prepared), "hollywood_heads")
     seen = []
     survey = scan.scan(builder, seen.append)
     assert len(seen) == 12 and survey.labels is None
     assert set(survey.identities) == {"movie"}
-    assert not groups.leaks(survey)
-    assert "no labels" in no_pixels.baseline(survey)["reason"]
+    assert not leaks.leaks(survey)
+    assert "no labels" in metadata_baseline.baseline(survey)["reason"]
 
 
 def _containers(count, leak):
     """Features of files of which the fakes are wider where there is a leak."""
     random = np.random.default_rng(0)
     labels = np.arange(count) % 2
-    features = np.zeros((count, len(no_pixels.FEATURES)), np.float32)
+    features = np.zeros((count, len(metadata_baseline.FEATURES)), np.float32)
     features[:, 0] = 200 + leak * labels * (random.random(count) < 0.7)
     features[:, 3] = random.normal(20_000, 2_000, count)
     names = [[f"g{i // 4}"] for i in range(count)]
@@ -192,29 +194,34 @@ def _containers(count, leak):
 
 
 def test_a_size_that_tells_the_class_is_a_shortcut():
-    leaky = no_pixels.baseline(_containers(800, leak=56))
+    leaky = metadata_baseline.baseline(_containers(800, leak=56))
     # 70 % of the fakes are wider, the rest looks real: .85.
     assert leaky["auc"] == pytest.approx(0.85, abs=0.04)
     assert leaky["interval"][0] < leaky["auc"] < leaky["interval"][1]
     assert leaky["single"]["width"] == pytest.approx(0.85, abs=0.03)
     assert list(leaky["single"]) == ["width", "num_bytes"]
     assert leaky["majority_share"] == 0.5 and leaky["num_groups"] == 200
-    fair = no_pixels.baseline(_containers(800, leak=0))
-    assert fair["auc"] < no_pixels.WARN_ABOVE
+    fair = metadata_baseline.baseline(_containers(800, leak=0))
+    assert fair["auc"] < metadata_baseline.WARN_ABOVE
     assert fair["interval"][0] < 0.5 < fair["interval"][1]
 
 
 @pytest.mark.parametrize("count", [10, 24, 44])
 def test_a_shortcut_shows_in_a_small_set_too(count):
     labels = np.arange(count) % 2
-    features = np.zeros((count, len(no_pixels.FEATURES)), np.float32)
+    features = np.zeros((count, len(metadata_baseline.FEATURES)), np.float32)
     features[:, 0] = 200 + 56 * labels
-    found = no_pixels.baseline(_survey(["train"] * count, labels, features=features))
+    found = metadata_baseline.baseline(
+        _survey(["train"] * count, labels, features=features)
+    )
     assert found["auc"] == 1 and found["accuracy"] == 1
 
 
 def test_too_few_groups_give_a_reason():
-    assert "5 folds need as many" in no_pixels.baseline(_containers(12, 0))["reason"]
+    assert (
+        "5 folds need as many"
+        in metadata_baseline.baseline(_containers(12, 0))["reason"]
+    )
 
 
 def test_features_are_those_of_the_file():
@@ -224,7 +231,13 @@ def test_features_are_those_of_the_file():
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     )
     image_bytes = _file(image, ".jpg", *parameters)
-    found = dict(zip(no_pixels.FEATURES, no_pixels.features(image_bytes), strict=True))
+    found = dict(
+        zip(
+            metadata_baseline.FEATURES,
+            metadata_baseline.features(image_bytes),
+            strict=True,
+        )
+    )
     # At quality 50 the table is that of the standard (ITU-T T.81, annex K.1): its first
     # entry is 16 and its sum 3688.
     assert (found["width"], found["height"], found["aspect"]) == (60, 40, 1.5)
@@ -234,7 +247,11 @@ def test_features_are_those_of_the_file():
     assert found["luminance_table"] == 3688
     assert found["subsampling"] == 0x22
     png = dict(
-        zip(no_pixels.FEATURES, no_pixels.features(encoded(".png", 4, 8)), strict=True)
+        zip(
+            metadata_baseline.FEATURES,
+            metadata_baseline.features(encoded(".png", 4, 8)),
+            strict=True,
+        )
     )
     assert (png["format"], found["format"]) == (1, 0)
     assert png["luminance_table"] == 0 and png["subsampling"] == 0

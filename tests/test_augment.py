@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import augment
+from dfdetect.data import augment
 
 SEED = tf.constant([1, 2])
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import sklearn.cluster
 
-from dfdetect import baselines, hand_features
+from dfdetect.evaluation import baselines, hand_crafted_features
 
-_FEATURES = tuple(hand_features.FEATURES)
+_FEATURES = tuple(hand_crafted_features.FEATURES)
 
 
 def _picture(random, fake):
@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 def surveys(folder):
     builder = labelled_pictures.LabelledPictures({}, data_dir=str(folder))
     return {
-        split: hand_features.survey(builder, split, _FEATURES)
+        split: hand_crafted_features.survey(builder, split, _FEATURES)
         for split in ("train", "validation", "test")
     }
 
@@ -71,7 +71,7 @@ def test_shuffled_labels_are_not_found(surveys):
     def shuffled(split, seed):
         there = surveys[split]
         labels = np.random.default_rng(seed).permutation(there.labels)
-        return hand_features.Survey(there.features, labels, there.groups)
+        return hand_crafted_features.Survey(there.features, labels, there.groups)
 
     areas = [
         figures["auc"]
@@ -154,7 +154,7 @@ def test_the_majority_share_stands_beside_each_method(surveys):
     test = surveys["test"]
     reals, fakes = np.flatnonzero(test.labels == 0), np.flatnonzero(test.labels)
     kept = np.concatenate([reals, fakes[:5]])
-    fewer = hand_features.Survey(
+    fewer = hand_crafted_features.Survey(
         {"spectrum": [test.features["spectrum"][i] for i in kept]},
         test.labels[kept],
         test.groups[kept],

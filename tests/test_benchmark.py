@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect import cli
-from dfdetect.benchmark import photographs, processes, tables, timing
+from dfdetect.cli import main
+from dfdetect.cli.bench import photographs, processes, tables, timing
 
 
 def test_pictures_are_drawn_with_their_heads_again_and_again():
@@ -83,14 +83,14 @@ def test_tables_set_each_beside_the_models_alone():
 )
 def test_usage_errors_are_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["bench", *arguments])
-    assert stop.value.code == cli.USAGE
+        main.main(["bench", *arguments])
+    assert stop.value.code == main.USAGE
     shown = capsys.readouterr()
     assert message in shown.err and shown.err.count("\n") == 1
 
 
 def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path, capfd):
-    code = cli.main(["bench", "--start", "0", "--detector", str(tmp_path)])
+    code = main.main(["bench", "--start", "0", "--detector", str(tmp_path)])
     error = capfd.readouterr().err
     assert code == 1 and error.startswith("dfdetect bench: ")
     assert str(tmp_path) in error and error.count("\n") == 1
@@ -98,7 +98,7 @@ def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path, capfd):
 
 @pytest.mark.slow  # Minutes: graphs of two precisions, and whole processes.
 def test_the_command_prints_its_tables(capfd):
-    code = cli.main(
+    code = main.main(
         ["bench", "--batch_size", "1", "2", "--heads", "2", "--rounds", "1"]
         + ["--start", "1", "--threads", "1", "2", "--compare", "--width", "320"]
     )
@@ -119,10 +119,10 @@ def test_the_command_prints_its_tables(capfd):
 def test_peers_judge_as_the_graph_does():
     import tensorflow as tf
 
-    from dfdetect import graphs
-    from dfdetect.benchmark import peers
+    from dfdetect.cli.bench import peers
+    from dfdetect.pipeline import build
 
-    graph = graphs.from_directories()
+    graph = build.from_directories()
     drawn = photographs.drawn(2, 2)
     found = graph.detect(tf.constant(drawn))
     peer = peers.keras_predict(graph.detector, graph.classifier, graph.manifest)

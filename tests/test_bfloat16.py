@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import bfloat16
+from dfdetect.export import bfloat16
 
 _KERNELS = [
     np.random.default_rng(i).normal(0, 0.2, shape).astype(np.float32)

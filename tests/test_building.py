@@ -9,8 +9,8 @@ import zipfile
 import pytest
 from building_support import encoded, write
 
-from dfdetect.building import archives, builder, streams
-from dfdetect.building.account import Account
+from dfdetect.data.builders import archives, base, streams
+from dfdetect.data.builders.account import Account
 
 
 def _account(*names):
@@ -68,13 +68,13 @@ def test_hash_shares_out_percentages():
     groups = [f"g{number}" for number in range(2000)]
     shares = {"train": 0, "validation": 0, "test": 0}
     for group in groups:
-        shares[builder.split_by_hash(group, validation=20, test=5)] += 1
+        shares[base.split_by_hash(group, validation=20, test=5)] += 1
     # 75, 20 and 5 %, within three standard deviations.
     assert abs(shares["train"] - 1500) < 58
     assert abs(shares["validation"] - 400) < 54
     assert abs(shares["test"] - 100) < 30
     # The first 16 digits of `sha256sum` modulo 100: 62 for g0, 95 for g5, 82 for g21.
-    assert [builder.split_by_hash(g) for g in ("g0", "g5", "g21")] == [
+    assert [base.split_by_hash(g) for g in ("g0", "g5", "g21")] == [
         "train",
         "test",
         "validation",
@@ -105,12 +105,12 @@ def test_folder_and_archive_are_read_alike(tmp_path):
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp"])
 def test_images_are_measured_and_named(ending):
     image_bytes = encoded(ending, 6, 9)
-    assert builder.image_extent(image_bytes) == (6, 9)
+    assert base.image_extent(image_bytes) == (6, 9)
     names = {".jpg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
-    assert builder.image_format(image_bytes) == names[ending]
+    assert base.image_format(image_bytes) == names[ending]
     with pytest.raises(ValueError, match="no picture that can be decoded"):
-        builder.image_extent(image_bytes[:20])
-    assert builder.image_format(b"text") == ""
+        base.image_extent(image_bytes[:20])
+    assert base.image_format(b"text") == ""
 
 
 def _numbers(task, account):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dfdetect import calibration
+from dfdetect.metrics import calibration
 
 
 def test_temperature_undoes_a_known_stretch():

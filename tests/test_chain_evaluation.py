@@ -11,7 +11,8 @@ import tiny_heads
 import tiny_pipeline
 from drawn_faces import BAND, DRAWN, Others, look, prepare
 
-from dfdetect import chain_answers, chain_evaluation, given_heads
+from dfdetect.data import given_heads
+from dfdetect.evaluation import chain_answers, chain_evaluation
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 import tiny_heads
 from drawn_faces import BAND, DRAWN, Others, look, prepare
 
-from dfdetect import chain_evaluation, chain_report
+from dfdetect.evaluation import chain_evaluation
+from dfdetect.reports import chain_report
 
 PLOTS = ["0_roc.png", "1_roc.png", "2_roc.png"]
 

@@ -9,7 +9,8 @@ import time
 import numpy as np
 import pytest
 
-from dfdetect import checkpoints, kept_steps
+from dfdetect.models import kept_steps
+from dfdetect.training import checkpoints
 
 ARRAYS = {"model/a": np.arange(600, dtype=np.float32), "model/b": np.ones((), np.int64)}
 SHAPES = {name: array.shape for name, array in ARRAYS.items()}

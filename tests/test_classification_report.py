@@ -8,15 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect import classification_plots as plots
-from dfdetect import (
+from dfdetect.data import classifier_input
+from dfdetect.evaluation import classifiers, detectors, evaluation_set, robustness
+from dfdetect.reports import (
+    classification_plots,
     classification_report,
-    classification_results,
     classification_tables,
-    classifier_data,
-    evaluated_set,
-    evaluation,
-    robustness,
 )
 
 
@@ -26,14 +23,14 @@ def judged(tmp_path_factory):
     groups = {"train": [("a", 20), ("b", 20)], "test": [("b", 20), ("c", 20)]}
     leaky = clips.prepare(tmp_path_factory.mktemp("leaky"), groups)
     return [
-        evaluated_set.look(whole, "test", print, num_resamples=30),
-        evaluated_set.look(leaky, "test", print, ["frame=0"], True, 30),
+        evaluation_set.look(whole, "test", print, num_resamples=30),
+        evaluation_set.look(leaky, "test", print, ["frame=0"], True, 30),
     ]
 
 
 def _result(name, judged):
     model = clips.brightness, clips.MANIFEST
-    return classification_results.measure(name, model, judged, print, 8)
+    return classifiers.measure(name, model, judged, print, 8)
 
 
 def _files(folder):
@@ -82,9 +79,9 @@ def test_robustness_is_part_of_the_report(judged, tmp_path):
     result = _result("default", judged[0])
     survey = judged[0].survey
     result.figures["robustness"] = robustness.measure(
-        evaluation.logits_function(clips.brightness),
+        detectors.logits_function(clips.brightness),
         clips.MANIFEST,
-        classifier_data.encoded_files(judged[0].builder, "test", judged[0].wanted),
+        classifier_input.encoded_files(judged[0].builder, "test", judged[0].wanted),
         survey.truths,
         survey.groups,
         names=["mirror", "gamma"],
@@ -100,9 +97,13 @@ def test_robustness_is_part_of_the_report(judged, tmp_path):
 def test_two_models_on_two_sets_make_a_matrix_and_leaks_are_told(judged, tmp_path):
     results = [_result(name, one) for name in ("default", "runs/b") for one in judged]
     titles = []
-    original = plots.scores
+    original = classification_plots.scores
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "scores", lambda p, t: titles.append(t) or original(p, t))
+        patch.setattr(
+            classification_plots,
+            "scores",
+            lambda p, t: titles.append(t) or original(p, t),
+        )
         classification_report.write(str(tmp_path), results)
     assert len(_files(tmp_path)) == 4 * 4 + 2
     for name in ("report.md", "report.html"):
@@ -119,7 +120,7 @@ def test_two_models_on_two_sets_make_a_matrix_and_leaks_are_told(judged, tmp_pat
 
 
 def test_one_class_has_a_report_too(judged, tmp_path):
-    reals = evaluated_set.look(
+    reals = evaluation_set.look(
         judged[0].builder, "test", print, ["method=original"], num_resamples=10
     )
     result = _result("default", reals)

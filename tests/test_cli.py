@@ -3,13 +3,13 @@ import sys
 
 import pytest
 
-from dfdetect import cli
+from dfdetect.cli import main
 
 HEAVY = "tensorflow keras numpy cv2 matplotlib"
 
 
 def run(*arguments, code=None):
-    code = code or "import sys; from dfdetect import cli; sys.exit(cli.main())"
+    code = code or "import sys; from dfdetect.cli import main; sys.exit(main.main())"
     return subprocess.run(
         [sys.executable, "-c", code, *arguments], capture_output=True, text=True
     )
@@ -35,7 +35,7 @@ finally:
 
 def test_without_a_command_it_shows_the_help():
     done = run()
-    assert done.returncode == cli.USAGE
+    assert done.returncode == main.USAGE
     assert done.stdout == "" and "COMMAND" in done.stderr
 
 
@@ -69,8 +69,8 @@ def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
     (tmp_path / "foreign").mkdir()
     (tmp_path / "foreign" / "saved_model.pb").write_text("")
     with pytest.raises(SystemExit) as stop:
-        cli.main(["detect", *(x.format(tmp=tmp_path) for x in arguments)])
-    assert stop.value.code == cli.USAGE
+        main.main(["detect", *(x.format(tmp=tmp_path) for x in arguments)])
+    assert stop.value.code == main.USAGE
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message.format(tmp=tmp_path) in shown.err

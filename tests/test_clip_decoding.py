@@ -10,7 +10,7 @@ import pytest
 from building_support import clip
 from drawn_clips import convert, decode, draw
 
-from dfdetect import clip_decoding, video
+from dfdetect.media import clip_decoding, video
 
 ALL = video.Sampling(-1)
 INTERLACED = ("-flags", "+ildct+ilme")

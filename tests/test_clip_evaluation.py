@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tiny_heads
 
-from dfdetect import clip_evaluation, clip_findings, video
+from dfdetect.evaluation import clip_evaluation
+from dfdetect.media import video
+from dfdetect.pipeline import clips as clip_findings
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import tiny_heads
 
-from dfdetect import calibration, clip_findings, graphs, video
+from dfdetect.media import video
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import build, clips
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 ALL = video.Sampling(count=-1)
@@ -19,7 +21,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def judge(model):
-    return clip_findings.ClipJudge(model, BAND, ALL)
+    return clips.ClipJudge(model, BAND, ALL)
 
 
 def heads_of(result, track):
@@ -83,7 +85,7 @@ def test_the_clip_has_the_probability_of_its_most_suspicious_lasting_track():
 
     def conclude(*frames, aggregate="mean"):
         line = {"status": "", "frames": list(frames)}
-        return clip_findings.conclude(line, aggregate, BAND)
+        return clips.conclude(line, aggregate, BAND)
 
     lasting = conclude(
         frame((1, 0.4), (2, 0.1), (3, 0.9)), frame((1, 0.6), (2, None)), frame((1, 0.5))
@@ -143,8 +145,7 @@ def test_what_is_no_clip(judge, tmp_path, content):
 def test_batches_do_not_change_the_answer(model, tmp_path):
     path = tiny_heads.crossing(tmp_path / "a.mp4", 7)
     answers = [
-        clip_findings.ClipJudge(model, BAND, ALL, batch_size=size)(path)
-        for size in (1, 3, 7)
+        clips.ClipJudge(model, BAND, ALL, batch_size=size)(path) for size in (1, 3, 7)
     ]
     assert answers[0] == answers[1] == answers[2]
 
@@ -159,13 +160,13 @@ def test_a_graph_of_an_earlier_version_joins_by_overlap_alone(
         for i in range(0, 40, 4)
     ]
     path = tiny_heads.write_clip(tmp_path / "a.mp4", frames)
-    result, _ = clip_findings.ClipJudge(model, BAND, ALL)(path)
+    result, _ = clips.ClipJudge(model, BAND, ALL)(path)
     assert [track["num_heads"] for track in result["tracks"]] == [10, 10]
 
 
 def test_an_unknown_aggregate_is_refused(model):
     with pytest.raises(ValueError, match="must be one of mean, median, .* got 'sum'"):
-        clip_findings.ClipJudge(model, BAND, aggregate="sum")
+        clips.ClipJudge(model, BAND, aggregate="sum")
 
 
 def test_what_is_known_is_added_to_judged_heads(model, tmp_path):
@@ -176,7 +177,7 @@ def test_what_is_known_is_added_to_judged_heads(model, tmp_path):
         return [{"familiarity": 0.5}] * len(boxes)
 
     path = tiny_heads.crossing(tmp_path / "a.mp4", 2)
-    result, _ = clip_findings.ClipJudge(model, BAND, ALL, lookup=lookup)(path)
+    result, _ = clips.ClipJudge(model, BAND, ALL, lookup=lookup)(path)
     assert asked == [((128, 128, 3), (2, 4))] * 2
     assert all(head["familiarity"] == 0.5 for head in result["heads"])
 
@@ -191,9 +192,9 @@ def test_the_clips_of_faceforensics_have_one_main_person_each():
     paths = _shared_clips()
     if not paths:
         pytest.skip("no clips of FaceForensics++ here")
-    model = graphs.from_directories()
+    model = build.from_directories()
     thresholds = model.manifest["classifier"]["thresholds"]
-    judge = clip_findings.ClipJudge(model, thresholds, video.Sampling(8))
+    judge = clips.ClipJudge(model, thresholds, video.Sampling(8))
     for path in paths:
         result, problem = judge(str(path))
         assert problem == "" and result["status"] == "ok"

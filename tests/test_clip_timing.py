@@ -6,7 +6,7 @@ import pytest
 from building_support import clip, cut
 from drawn_clips import convert, draw
 
-from dfdetect import clip_timing, video
+from dfdetect.media import clip_timing, video
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 

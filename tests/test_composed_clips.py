@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect import composed_clips
+from dfdetect.evaluation import composed_clips
 
 GREEN, BLUE = (0, 200, 0), (0, 0, 200)
 ROOM = np.full((90, 160, 3), 60, np.uint8)

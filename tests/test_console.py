@@ -18,7 +18,7 @@ console.capture()
 os.write(2, b"native note\\n")
 warnings.warn("of a library")
 def main(argv):
-    logging.getLogger("dfdetect.training").info("step 1")
+    logging.getLogger("dfdetect.training.loop").info("step 1")
     logging.getLogger("other").warning("of another")
     script.say("told")
     os.write(2, b"second note\\n")

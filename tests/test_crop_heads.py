@@ -19,7 +19,10 @@ import tensorflow as tf
 from labelled_pictures import LabelledPictures, prepare, tree
 
 from dfdetect import boxes as box_format
-from dfdetect import cropping, data, files, images, manifest, model_directory, resumable
+from dfdetect import files, manifest, resumable
+from dfdetect.data import crop_heads, prepared
+from dfdetect.media import decode
+from dfdetect.models import model_directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 SIZE = 64
@@ -112,7 +115,7 @@ def _data_dir(tmp_path_factory):
 
 @pytest.fixture(name="builder", scope="module")
 def _builder(data_dir):
-    return data.open_builder(str(data_dir), "labelled_pictures")
+    return prepared.open_builder(str(data_dir), "labelled_pictures")
 
 
 @pytest.fixture(name="detector", scope="module")
@@ -123,7 +126,7 @@ def _detector(tmp_path_factory):
     return str(folder)
 
 
-head_cutter = cropping.head_cutter
+head_cutter = crop_heads.head_cutter
 
 
 @functools.cache
@@ -137,7 +140,7 @@ def _stand_in():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model_directory, "load_detector", lambda _: (None, None))
         patch.setattr(
-            cropping, "head_cutter", lambda _, __, *arguments: _cutter(*arguments)
+            crop_heads, "head_cutter", lambda _, __, *arguments: _cutter(*arguments)
         )
         yield
 
@@ -158,7 +161,7 @@ def table(path):
 def run(builder, output, detector, **arguments):
     said = []
     arguments = {"batch_size": 2, **arguments}
-    cropping.crop_heads(builder, str(output), said.append, detector, **arguments)
+    crop_heads.crop_heads(builder, str(output), said.append, detector, **arguments)
     return said
 
 
@@ -251,11 +254,11 @@ def test_crops_are_the_pixels_of_the_upright_original(crops):
 def test_resized_crops_equal_those_cut_from_the_original_bit_for_bit(crops):
     contents = originals()
     for row in table(crops / "heads.csv"):
-        original = images.decode_image(tf.constant(contents[row["image/filename"]]))
+        original = decode.decode_image(tf.constant(contents[row["image/filename"]]))
         box = np.float32([[row[side] for side in ("ymin", "xmin", "ymax", "xmax")]])
-        expected = images.crop_heads(original, tf.constant(box), 71, 1.3)[0]
-        crop = images.decode_image(tf.io.read_file(str(crops / row["path"])))
-        np.testing.assert_array_equal(images.resize(crop, 71), expected)
+        expected = decode.crop_heads(original, tf.constant(box), 71, 1.3)[0]
+        crop = decode.decode_image(tf.io.read_file(str(crops / row["path"])))
+        np.testing.assert_array_equal(decode.resize(crop, 71), expected)
         y, x, side = box_format.square_crops(box, *original.shape[:2], 1.3)[0]
         np.testing.assert_array_equal(crop, original[y : y + side, x : x + side])
 

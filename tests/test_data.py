@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors, classifier_data, data, detector_data, images, matching
-from dfdetect.batches import Batches, Shuffled
+from dfdetect.data import classifier_input, detector_input
+from dfdetect.data import prepared as data
+from dfdetect.data.batches import Batches, Shuffled
+from dfdetect.media import decode
+from dfdetect.models import anchors, matching
 
 
 def test_a_data_set_that_is_not_prepared_says_how_to(tmp_path):
@@ -31,16 +34,16 @@ def test_describe_names_data_and_fingerprint(prepared):
 
 def test_classifier_evaluation_is_in_order_and_complete(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = list(classifier_data.evaluation(builder, "test", 71, 3))
+    batches = list(classifier_input.evaluation(builder, "test", 71, 3))
     assert [crops.shape[0] for crops, _ in batches] == [3, 1]
     labels = np.concatenate([truths for _, truths in batches])
     assert sorted(labels.tolist()) == [0, 0, 1, 1]
-    again = list(classifier_data.evaluation(builder, "test", 71, 4))[0]
+    again = list(classifier_input.evaluation(builder, "test", 71, 4))[0]
     np.testing.assert_array_equal(again[1], labels)
     # A crop is what decoding and resizing the file gives, and nothing else.
     files = sorted((prepared / "source" / "labeled_faces").glob("test*.png"))
     expected = [
-        images.resize(images.decode_image(tf.io.read_file(str(path))), 71)
+        decode.resize(decode.decode_image(tf.io.read_file(str(path))), 71)
         for path in files
     ]
     found = sorted(again[0].numpy().tolist())
@@ -51,7 +54,9 @@ def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared
     builder = data.open_builder(str(prepared), "labeled_faces")
 
     def first(seed, count=3):
-        batches = classifier_data.training([builder], "train", 71, 4, seed).from_step(0)
+        batches = classifier_input.training([builder], "train", 71, 4, seed).from_step(
+            0
+        )
         return [
             (crops.numpy(), truths.numpy()) for crops, truths in batches.take(count)
         ]
@@ -161,9 +166,9 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
 
 def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = classifier_data.training([builder], "train", 71, 8, 0, "none")
+    batches = classifier_input.training([builder], "train", 71, 8, 0, "none")
     crops, truths = next(iter(batches.from_step(0)))
-    expected, labels = next(iter(classifier_data.evaluation(builder, "train", 71, 8)))
+    expected, labels = next(iter(classifier_input.evaluation(builder, "train", 71, 8)))
     order, same = (np.argsort(x.numpy().sum((1, 2, 3))) for x in (crops, expected))
     np.testing.assert_allclose(crops.numpy()[order], expected.numpy()[same], atol=1e-3)
     np.testing.assert_array_equal(truths.numpy()[order], labels.numpy()[same])
@@ -174,15 +179,15 @@ def test_labels_are_counted_with_metadata_and_without(prepared):
     foreign = types.SimpleNamespace(
         info=types.SimpleNamespace(metadata=None), as_dataset=builder.as_dataset
     )
-    assert classifier_data.count_labels(builder, "train") == [4, 4]
-    assert classifier_data.count_labels(foreign, "validation") == [2, 2]
+    assert classifier_input.count_labels(builder, "train") == [4, 4]
+    assert classifier_input.count_labels(foreign, "validation") == [2, 2]
 
 
 @pytest.mark.parametrize("mosaic", [0.0, 0.7])
 def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
-    batches = detector_data.training(
+    batches = detector_input.training(
         [builder], "train", grid, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
     ).from_step(0)
     seen = 0
@@ -204,7 +209,7 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
 @pytest.mark.slow
 def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = detector_data.training(
+    batches = detector_input.training(
         [builder],
         "train",
         anchors.Anchors(128, 2.0),
@@ -225,11 +230,11 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
 def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
-    batches = detector_data.training(
+    batches = detector_input.training(
         [builder], "train", grid, 128, 6, 0, (0.1, 2.0), augmentation="none"
     )
     pictures, class_targets, box_targets = next(iter(batches.from_step(0)))
-    expected = next(iter(detector_data.evaluation(builder, "train", 128, 6)))
+    expected = next(iter(detector_input.evaluation(builder, "train", 128, 6)))
     order, same = (
         np.argsort(shown.numpy().sum((1, 2, 3)))
         for shown in (pictures, expected["images"])
@@ -240,7 +245,7 @@ def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     for one, other in zip(order, same, strict=True):
         positive = class_targets[one].numpy() >= 0
         learnt = anchors.decode(box_targets[one], grid.boxes).numpy()[positive]
-        boxes = images.letterbox_boxes(expected["boxes"][other], 96, 160).numpy()
+        boxes = decode.letterbox_boxes(expected["boxes"][other], 96, 160).numpy()
         distances = np.abs(boxes[:, None] - learnt).max(-1)
         for axis in range(2 if len(boxes) else 0):  # Each is one of the others.
             assert distances.min(axis).max() < 1e-5
@@ -249,7 +254,7 @@ def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
 
 def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = list(detector_data.evaluation(builder, "validation", 128, 2))
+    batches = list(detector_input.evaluation(builder, "validation", 128, 2))
     assert [len(batch["images"]) for batch in batches] == [2, 1]
     counts = sorted(
         len(boxes) for batch in batches for boxes in batch["boxes"].to_list()
@@ -260,20 +265,20 @@ def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
         assert batch["extents"].numpy().tolist() == [[96, 160]] * len(batch["images"])
         # 160 x 96 fills the upper 77 rows; below is the padding.
         below = batch["images"][:, 100].numpy().reshape(-1, 3)
-        np.testing.assert_allclose(below - images.MEAN_PIXEL, 0, atol=1e-3)
+        np.testing.assert_allclose(below - decode.MEAN_PIXEL, 0, atol=1e-3)
 
 
 def test_pictures_are_those_of_the_places_in_the_split(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batch = next(iter(detector_data.evaluation(builder, "train", 128, 6)))
-    found = detector_data.pictures(builder, "train", [4, 1])
+    batch = next(iter(detector_input.evaluation(builder, "train", 128, 6)))
+    found = detector_input.pictures(builder, "train", [4, 1])
     assert sorted(found) == [1, 4]
     folder = prepared / "source" / "hollywood_heads" / "JPEGImages"
     for place, (name, picture) in found.items():
         content = tf.io.read_file(str(folder / name))
-        np.testing.assert_array_equal(picture, images.decode_image(content))
+        np.testing.assert_array_equal(picture, decode.decode_image(content))
         np.testing.assert_allclose(
-            images.letterbox(picture, 128), batch["images"][place], atol=1e-3
+            decode.letterbox(picture, 128), batch["images"][place], atol=1e-3
         )
 
 

@@ -40,7 +40,7 @@ class HollywoodHeadsTest(_Case):
 
 def _draw_labeled_heads(root):
     draw_labeled_heads(root)
-    # TFDS itself cannot decode a WebP file; dfdetect.data can.
+    # TFDS itself cannot decode a WebP file; dfdetect.data.prepared can.
     (root / "JPEGImages/c.webp").write_bytes(
         (root / "JPEGImages/d.bmp").read_bytes(),
     )
@@ -59,7 +59,7 @@ class LabeledHeadsTest(_Case):
 
 def _draw_labeled_faces(root):
     draw_labeled_faces(root)
-    # TFDS itself cannot decode a WebP file; dfdetect.data can.
+    # TFDS itself cannot decode a WebP file; dfdetect.data.prepared can.
     (root / "d.webp").write_bytes((root / "c.bmp").read_bytes())
 
 

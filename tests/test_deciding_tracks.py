@@ -1,6 +1,6 @@
 import pytest
 
-from dfdetect import clip_findings, deciding_tracks
+from dfdetect.pipeline import clips, deciding_tracks
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 
@@ -23,7 +23,7 @@ def conclude(*frames, shots=None, **more):
             for i, x in enumerate(frames)
         ]
     }
-    return clip_findings.conclude(line, "mean", BAND, **more)
+    return clips.conclude(line, "mean", BAND, **more)
 
 
 def aside(line):

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import degradations
+from dfdetect.data import degradations
 
 SEED = tf.constant([1, 2])
 CHANGES = [

@@ -18,18 +18,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfdetect import (
-    calibration,
-    cli,
-    detect,
-    files,
-    graphs,
-    images,
-    manifest,
-    model_directory,
-    pipeline,
-    result_lines,
-)
+from dfdetect import files, manifest
+from dfdetect.cli import detect_output, main
+from dfdetect.media import decode
+from dfdetect.metrics import calibration
+from dfdetect.models import model_directory
+from dfdetect.pipeline import build, deepfake_pipeline, result_lines
 
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
@@ -54,7 +48,7 @@ def row(status, num_heads=0, fake_probability=math.nan):
 
 
 def test_result_of_a_picture_with_heads():
-    assert result_lines.result_line("a b.jpg", row(images.OK, 2, 0.25), HALF) == {
+    assert result_lines.result_line("a b.jpg", row(decode.OK, 2, 0.25), HALF) == {
         "path": "a b.jpg",
         "kind": "image",
         "status": "ok",
@@ -72,10 +66,10 @@ def test_result_of_a_picture_with_heads():
 @pytest.mark.parametrize(
     "status, name, size",
     [
-        (images.NO_HEAD, "no_head", (512, 600)),
-        (images.HEAD_TOO_SMALL, "head_too_small", (512, 600)),
-        (images.TOO_LARGE, "too_large", (512, 600)),
-        (images.UNREADABLE, "unreadable", (None, None)),
+        (decode.NO_HEAD, "no_head", (512, 600)),
+        (decode.HEAD_TOO_SMALL, "head_too_small", (512, 600)),
+        (decode.TOO_LARGE, "too_large", (512, 600)),
+        (decode.UNREADABLE, "unreadable", (None, None)),
     ],
 )
 def test_result_without_a_probability_has_no_verdict(status, name, size):
@@ -88,7 +82,7 @@ def test_result_without_a_probability_has_no_verdict(status, name, size):
 def test_result_of_a_file_that_was_not_read():
     result = result_lines.result_line("x", {}, HALF)
     assert result["status"] == "unreadable" and result["width"] is None
-    assert set(result) == set(result_lines.result_line("x", row(images.OK, 1), HALF))
+    assert set(result) == set(result_lines.result_line("x", row(decode.OK, 1), HALF))
 
 
 @pytest.mark.parametrize(
@@ -104,21 +98,21 @@ def test_result_of_a_file_that_was_not_read():
 )
 def test_the_verdict_at_the_edges_of_the_band(probability, verdict):
     band = {"real_below": 0.25, "fake_from": 0.75}
-    line = result_lines.result_line("x", row(images.OK, 1, probability), band)
+    line = result_lines.result_line("x", row(decode.OK, 1, probability), band)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
 def test_one_threshold_leaves_no_band(probability, verdict):
     one = calibration.without_band(0.25)
-    line = result_lines.result_line("x", row(images.OK, 1, probability), one)
+    line = result_lines.result_line("x", row(decode.OK, 1, probability), one)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("path", ["a\nb.jpg", "größe 人.jpg", '"', "not\udcffutf8"])
 def test_json_stays_on_one_line_and_keeps_the_path(path):
     line = result_lines.json_line(
-        result_lines.result_line(path, row(images.OK, 2), HALF)
+        result_lines.result_line(path, row(decode.OK, 2), HALF)
     )
     assert len(line.splitlines()) == 1
     assert line.encode() and json.loads(line)["path"] == path
@@ -134,7 +128,7 @@ def test_csv_has_a_row_for_each_head():
     assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real", *none]
     assert len(first) == len(result_lines.CSV_COLUMNS)
     (empty,) = result_lines.csv_rows(
-        result_lines.result_line("x", row(images.NO_HEAD), HALF)
+        result_lines.result_line("x", row(decode.NO_HEAD), HALF)
     )
     assert empty == ["x", "image", "no_head", 512, 600, *[None] * 15]
 
@@ -142,17 +136,17 @@ def test_csv_has_a_row_for_each_head():
 @pytest.mark.parametrize(
     "status, num_heads, probability, sentence",
     [
-        (images.OK, 1, 0.125, "1 head, fake probability 0.12: real"),
-        (images.OK, 2, 0.75, "2 heads, the most suspicious with fake probability 0.75"),
-        (images.NO_HEAD, 0, math.nan, "no head was found, so there is no verdict"),
-        (images.HEAD_TOO_SMALL, 1, math.nan, "1 head, too small to be judged"),
+        (decode.OK, 1, 0.125, "1 head, fake probability 0.12: real"),
+        (decode.OK, 2, 0.75, "2 heads, the most suspicious with fake probability 0.75"),
+        (decode.NO_HEAD, 0, math.nan, "no head was found, so there is no verdict"),
+        (decode.HEAD_TOO_SMALL, 1, math.nan, "1 head, too small to be judged"),
     ],
 )
 def test_one_sentence_for_a_person(status, num_heads, probability, sentence):
     line = result_lines.result_line("x", row(status, num_heads, probability), HALF)
     said = result_lines.describe_image(line)
     assert said.startswith(sentence)
-    assert said.endswith("(for research only)") == (status == images.OK)
+    assert said.endswith("(for research only)") == (status == decode.OK)
 
 
 def brightness_detector():
@@ -204,13 +198,13 @@ def graph(tmp_path_factory):
         "thresholds": {"real_below": 0.2, "fake_from": 0.5},
         "labels": ["real", "fake"],
     }
-    chained = pipeline.DeepfakePipeline(
+    chained = deepfake_pipeline.DeepfakePipeline(
         brightness_detector(),
         brightness_classifier(),
         {
             "kind": "pipeline",
             "min_head_size": 1,
-            "format": pipeline.FORMAT,
+            "format": deepfake_pipeline.FORMAT,
             "detector": detector_manifest,
             "classifier": classifier_manifest,
             "max_detections": 3,
@@ -224,7 +218,7 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(graph):
-    return graphs.load(graph)
+    return build.load(graph)
 
 
 @pytest.fixture
@@ -258,7 +252,7 @@ sys.exit(cli.main())
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size):
     sources, barren = files.find(pictures)
-    found = list(detect.findings(loaded.detect, sources, HALF, batch_size))
+    found = list(detect_output.findings(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
         ("ok", "fake"),
@@ -303,7 +297,7 @@ def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
         path = tmp_path / name
         bright.save(path, save_all=True, append_images=[dark] * 2)
         sources, _ = files.find([str(path)])
-        (finding,) = detect.findings(loaded.detect, sources, HALF)
+        (finding,) = detect_output.findings(loaded.detect, sources, HALF)
         assert finding.result["verdict"] == "fake", name
         told = "animated: only its first frame was judged"
         assert finding.result["warning"] == told
@@ -319,9 +313,9 @@ def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(content[:2] + segment + content[2:])
     sources, _ = files.find([str(turned)])
-    (finding,) = detect.findings(loaded.detect, sources, HALF)
+    (finding,) = detect_output.findings(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
-    marked = cv2.imdecode(np.frombuffer(detect.annotated(finding), np.uint8), 1)
+    marked = cv2.imdecode(np.frombuffer(detect_output.annotated(finding), np.uint8), 1)
     assert marked.shape == (150, 90, 3)
 
 
@@ -329,7 +323,7 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     before = [files.read(path) for path in pictures[:4]]
     output = tmp_path / "new" / "out"
     sources, _ = files.find([str(tmp_path)], str(output))
-    unread = detect.run(
+    unread = detect_output.run(
         loaded.detect,
         sources,
         {"real_below": 0.2, "fake_from": 0.5},
@@ -370,7 +364,7 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
 
 def test_a_single_image_gets_a_sentence(graph, pictures, tmp_path, capsys):
     def said(*arguments):
-        cli.main(["detect", *arguments, "--model", graph])
+        main.main(["detect", *arguments, "--model", graph])
         return capsys.readouterr().err.splitlines()
 
     found = "2 heads, the most suspicious with fake probability 0.88: fake"
@@ -402,10 +396,10 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
     before = [files.read(path) for path in pictures[:4]]
     plain, explained = tmp_path / "plain", tmp_path / "explained"
     sources, _ = files.find([pictures[0], pictures[3]])
-    detect.run(loaded.detect, sources, HALF, output=str(plain))
+    detect_output.run(loaded.detect, sources, HALF, output=str(plain))
     lines = capsys.readouterr().out
     arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
-    assert cli.main(["detect", *arguments, "--explain", *pictures[0:4:3]]) == 0
+    assert main.main(["detect", *arguments, "--explain", *pictures[0:4:3]]) == 0
     assert capsys.readouterr().out == lines
     assert sorted(os.listdir(explained)) == ["bright.jpg", "dark.png"]
     assert before == [files.read(path) for path in pictures[:4]]
@@ -424,11 +418,11 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
 def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monkeypatch):
     described = manifest.read(os.path.join(graph, "assets"), "pipeline")
     older = types.SimpleNamespace(manifest=described, explain=None)
-    monkeypatch.setattr(graphs, "load", lambda directory: older)
+    monkeypatch.setattr(build, "load", lambda directory: older)
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
-        cli.main(["detect", files.sample(), *arguments])
-    assert stop.value.code == cli.USAGE
+        main.main(["detect", files.sample(), *arguments])
+    assert stop.value.code == main.USAGE
     said = capsys.readouterr().err
     assert f"--explain: the graph was exported without it: {graph}" in said
     assert said.count("\n") == 1
@@ -437,7 +431,7 @@ def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monke
 def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
     process = command(*pictures, "--model", graph, "--batch_size", "2")
     shown, said = process.communicate()
-    assert process.returncode == cli.UNREAD, said
+    assert process.returncode == main.UNREAD, said
     results = [json.loads(line) for line in shown.splitlines()]
     assert [result["path"] for result in results] == pictures
     assert [len(result["heads"]) for result in results] == [2, 0, 2, 0, 0]
@@ -448,7 +442,9 @@ def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
     assert lines[-1].startswith(
         "dfdetect: 5 files: 1 fake, 2 unreadable, 1 uncertain, 1 no_head; "
     )
-    assert cli.main(["detect", pictures[2], "--model", graph, "--threshold", ".5"]) == 0
+    assert (
+        main.main(["detect", pictures[2], "--model", graph, "--threshold", ".5"]) == 0
+    )
     assert json.loads(capsys.readouterr().out)["verdict"] == "real"
 
 
@@ -461,7 +457,7 @@ def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
     process.send_signal(signal.SIGINT)
     shown, said = process.communicate(timeout=60)
     os.close(writer)
-    assert process.returncode == cli.INTERRUPTED
+    assert process.returncode == main.INTERRUPTED
     assert shown == "" and said == "dfdetect: interrupted\n"
 
 
@@ -481,7 +477,7 @@ def test_command_ends_quietly_when_nobody_reads(graph, pictures):
     process = command(pictures[0], pictures[2], "--model", graph)
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait() == cli.PIPE_CLOSED
+    assert process.wait() == main.PIPE_CLOSED
     process.stderr.close()
 
 

@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 import tiny_heads
 
-from dfdetect import cli, files, graphs, result_lines
+from dfdetect import files
+from dfdetect.cli import main
+from dfdetect.pipeline import build, result_lines
 
 SCHEMA = json.loads(
     (resources.files("dfdetect") / "schema" / "result.schema.json").read_text()
@@ -36,7 +38,7 @@ def graph(tmp_path_factory):
 def load_once():
     """Commands within this process share the graph."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "load", functools.cache(graphs.load))
+        patch.setattr(build, "load", functools.cache(build.load))
         yield
 
 
@@ -66,7 +68,7 @@ def lines(text):
 
 
 def run(capsys, *arguments):
-    code = cli.main(["detect", *map(str, arguments)])
+    code = main.main(["detect", *map(str, arguments)])
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 
@@ -96,7 +98,7 @@ def test_pictures_and_clips_in_their_order(graph, mixed, tmp_path, capsys, valid
     code, out, err = run(
         capsys, mixed, "--model", graph, "--output", output, "--frames", "all"
     )
-    assert code == cli.UNREAD
+    assert code == main.UNREAD
     results = lines(out)
     for result in results:
         validator.validate(result)
@@ -137,7 +139,7 @@ def test_a_report_shows_the_clips_and_their_key_frames(graph, mixed, tmp_path, c
     report = tmp_path / "report.html"
     code, _, _ = run(capsys, mixed, "--model", graph, "--report", report)
     page = report.read_text("utf-8")
-    assert code == cli.UNREAD
+    assert code == main.UNREAD
     for name in ("a.png", "b.mp4", "c.mp4", "d.mp4", "e.avi"):
         assert name in page
     # One of each line of time, and one beside each name of three tracks.
@@ -145,7 +147,7 @@ def test_a_report_shows_the_clips_and_their_key_frames(graph, mixed, tmp_path, c
     # The picture, and six and three frames of the clips that could be read.
     assert page.count("data:image/jpeg;base64,") >= 10
     code, _, err = run(capsys, mixed / "d.mp4", "--model", graph, "--report", report)
-    assert code == cli.UNREAD and "no clip that can be decoded" in err
+    assert code == main.UNREAD and "no clip that can be decoded" in err
 
 
 def test_a_table_has_a_row_for_each_track(graph, mixed, capsys):
@@ -195,8 +197,8 @@ def test_frames_every_and_aggregate(graph, mixed, capsys):
 )
 def test_usage_errors_are_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        cli.main(["detect", *arguments])
-    assert stop.value.code == cli.USAGE
+        main.main(["detect", *arguments])
+    assert stop.value.code == main.USAGE
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
 
@@ -282,7 +284,7 @@ def interrupt_and_resume(graph, folder, paths, stops, validator):
             assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
-        assert process.returncode == cli.INTERRUPTED, err
+        assert process.returncode == main.INTERRUPTED, err
         assert err.endswith("dfdetect: interrupted\n")
         content = noted.read_bytes()
         assert content.endswith(b"\n"), "nothing is half written"
@@ -300,7 +302,7 @@ def interrupt_and_resume(graph, folder, paths, stops, validator):
     before = {x.name: x.stat().st_mtime_ns for x in output.iterdir()}
     process = command(*arguments)
     out, err = process.communicate()
-    assert process.returncode == cli.UNREAD, err
+    assert process.returncode == main.UNREAD, err
     assert f"dfdetect: {len(paths) - done} files: " in err
     results = lines(out)
     _, *entries = lines(noted.read_text())
@@ -337,7 +339,7 @@ def test_what_was_noted_for_other_settings_is_refused(graph, mixed, tmp_path, ca
     assert code == 0 and len(out.splitlines()) == 3, "in another form"
     with pytest.raises(SystemExit) as stop:
         run(capsys, mixed / "c.mp4", *arguments, "--frames", "8")
-    assert stop.value.code == cli.USAGE
+    assert stop.value.code == main.USAGE
     assert "--resume: " in (said := capsys.readouterr().err)
     assert "frames (there 32, here 8)" in said and said.count("\n") == 1
     photo = tmp_path / "photo.png"
@@ -365,10 +367,10 @@ def test_a_stream_gives_lines_as_they_come(
     }
     assert [len(x["heads"]) for x in results] == [2, 2, 2]
     code, out, err = run(capsys, "--camera", f"{url}.gone", "--model", graph)
-    assert (code, out) == (cli.FAILED, "")
+    assert (code, out) == (main.FAILED, "")
     assert err.splitlines()[-1].endswith(".gone is no clip that can be decoded.")
     code, out, err = run(capsys, "--camera", "87", "--model", graph)
-    assert (code, out) == (cli.FAILED, "") and "no camera 87" in err
+    assert (code, out) == (main.FAILED, "") and "no camera 87" in err
 
 
 @pytest.mark.slow
@@ -383,5 +385,5 @@ def test_an_interrupt_ends_a_long_clip_at_once(graph, tmp_path):
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, err = process.communicate()
-    assert process.returncode == cli.INTERRUPTED and err == "dfdetect: interrupted\n"
+    assert process.returncode == main.INTERRUPTED and err == "dfdetect: interrupted\n"
     assert time.monotonic() - start < 15

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect import detection_report
-from dfdetect.metrics import coco, protocol
+from dfdetect.metrics import coco, detection_protocol
+from dfdetect.reports import detection_report
 
 EXTENT = (240, 320)
 
@@ -33,7 +33,7 @@ EXTENTS = [EXTENT] * 4
 @pytest.fixture(scope="module")
 def figures():
     metrics = {
-        **protocol.summary(FOUND, TRUTH, EXTENTS),
+        **detection_protocol.summary(FOUND, TRUTH, EXTENTS),
         "coco": coco.summary(FOUND, TRUTH, EXTENTS),
     }
     metrics["f1_score_threshold"] = 0.5  # The three detections of high scores count.
@@ -42,7 +42,7 @@ def figures():
 
 
 def test_errors_count_from_the_threshold_on():
-    matches = protocol.match(FOUND, TRUTH, EXTENTS)
+    matches = detection_protocol.match(FOUND, TRUTH, EXTENTS)
     missed, wrong, scores = detection_report.errors(matches, 0.5)
     assert missed.tolist() == [0, 1, 0, 0]
     assert wrong.tolist() == [0, 1, 1, 0]
@@ -65,7 +65,7 @@ def test_report_has_all_figures_and_the_worst_pictures(figures, tmp_path):
     names = {line.split(" | ")[0].strip("| ") for line in lines}
     numbers = {name for name, value in figures["metrics"].items() if np.isscalar(value)}
     assert numbers | {f"coco {name}" for name in coco.METRICS} <= names
-    assert {*protocol.SIZE_NAMES, "0.01", "0.1", "1"} <= names
+    assert {*detection_protocol.SIZE_NAMES, "0.01", "0.1", "1"} <= names
     assert cv2.imread(str(folder / "precision_recall.png")).shape[2] == 3
     sheet = cv2.imread(str(folder / "worst_images.jpg"))[..., ::-1].astype(int)
     # Twice as large: the true head at 40 .. 120, the false one at 280 .. 360.
@@ -83,8 +83,8 @@ def test_without_errors_there_is_an_empty_sheet(figures, tmp_path):
 
 
 def test_curve_of_nothing_is_a_picture():
-    matches = protocol.match(FOUND[3:], TRUTH[3:], EXTENTS[3:])
+    matches = detection_protocol.match(FOUND[3:], TRUTH[3:], EXTENTS[3:])
     content = np.frombuffer(detection_report.precision_recall(matches), np.uint8)
     assert cv2.imdecode(content, 1) is not None
-    matches = protocol.match(FOUND[3:], TRUTH[:1], EXTENTS[3:])
+    matches = detection_protocol.match(FOUND[3:], TRUTH[:1], EXTENTS[3:])
     assert detection_report.precision_recall(matches).startswith(b"\x89PNG")

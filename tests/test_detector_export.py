@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import (
-    boxes,
-    detector_export,
-    files,
-    graphs,
-    images,
-    manifest,
-    model_directory,
-)
+from dfdetect import boxes, files, manifest
+from dfdetect.export import detector as detector_export
+from dfdetect.media import decode
+from dfdetect.models import model_directory
+from dfdetect.pipeline import build
 
 _SAMPLES = pathlib.Path(
     os.environ.get(
@@ -46,7 +42,7 @@ def _detector():
 @pytest.fixture(name="in_chain", scope="module")
 def _in_chain(pictures):
     """Boxes and scores of each picture, from the whole pipeline."""
-    graph = graphs.from_directories()
+    graph = build.from_directories()
     found = []
     for picture in pictures:
         outputs = graph.detect_frames(picture[None])
@@ -59,10 +55,10 @@ def _in_chain(pictures):
 
 
 def _alone(detect, picture, size):
-    outputs = detect(images=images.letterbox(picture, size)[None].numpy())
+    outputs = detect(images=decode.letterbox(picture, size)[None].numpy())
     count = int(outputs["num_heads"][0])
     height, width = picture.shape[:2]
-    found = images.unletterbox_boxes(outputs["boxes"][0][:count], height, width)
+    found = decode.unletterbox_boxes(outputs["boxes"][0][:count], height, width)
     return found.numpy(), np.array(outputs["scores"][0][:count])
 
 

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import detector_data, evaluation, objectives
+from dfdetect.data import detector_input
+from dfdetect.evaluation import detectors
 from dfdetect.models import efficientdet
+from dfdetect.training import objectives
 
 
 @pytest.fixture(scope="module", name="model")
@@ -16,20 +18,20 @@ def _model():
 
 def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, model):
     builder = drawn_heads.prepare(tmp_path, "drawn_3", validation=5)
-    add = evaluation.loss_function(model, 4)
+    add = detectors.loss_function(model, 4)
 
     def losses(size):
-        batches = detector_data.evaluation_targets(
+        batches = detector_input.evaluation_targets(
             builder, "validation", model.anchors, 128, size
         )
-        return evaluation.detector_losses(add, batches)
+        return detectors.detector_losses(add, batches)
 
     one, all_at_once = losses(2), losses(5)
-    assert tuple(one) == evaluation.DETECTOR_LOSSES
+    assert tuple(one) == detectors.DETECTOR_LOSSES
     for name, value in one.items():
         assert value == pytest.approx(all_at_once[name], rel=1e-4) and value > 0
     # The whole split as a batch of the training.
-    (batch,) = detector_data.evaluation_targets(
+    (batch,) = detector_input.evaluation_targets(
         builder, "validation", model.anchors, 128, 5
     )
     sums, weight = objectives.detection(model, batch, batch_size=4, training=False)
@@ -40,11 +42,11 @@ def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, mod
 
 def test_targets_are_those_of_training_without_augmentation(tmp_path, model):
     builder = drawn_heads.prepare(tmp_path, "drawn_2", train=4)
-    batches = detector_data.training(
+    batches = detector_input.training(
         [builder], "train", model.anchors, 128, 4, 0, (1.0, 1.0), augmentation="none"
     )
     trained = next(iter(batches.from_step(0)))
-    (judged,) = detector_data.evaluation_targets(
+    (judged,) = detector_input.evaluation_targets(
         builder, "train", model.anchors, 128, 4
     )
     for one, other in zip(trained, judged, strict=True):
@@ -56,5 +58,5 @@ def test_targets_are_those_of_training_without_augmentation(tmp_path, model):
 
 
 def test_without_images_there_is_no_loss(model):
-    found = evaluation.detector_losses(evaluation.loss_function(model, 4), [])
+    found = detectors.detector_losses(detectors.loss_function(model, 4), [])
     assert np.isnan(list(found.values())).all() and tf.nest.flatten(found)

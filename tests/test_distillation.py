@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import distillation, objectives
 from dfdetect.models import classifier, weights
+from dfdetect.training import distillation, objectives
 
 
 def _pair(size=71):

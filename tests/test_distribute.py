@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import distribute
+from dfdetect.training import distribute
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 10

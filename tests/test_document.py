@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from dfdetect import document
+from dfdetect.reports import document
 
 PNG = b"\x89PNG\r\n\x1a\n of a plot"
 SECTIONS = [

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors
-from dfdetect.models import bifpn, efficientdet, efficientnet
+from dfdetect.models import anchors, bifpn, efficientdet, efficientnet
 
 # Trainable parameters: backbone, P6, laterals, cells, fusion, boxes, classes; 1 class.
 _COMPONENTS = {

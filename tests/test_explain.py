@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import batches, explain, objectives, settings, training
+from dfdetect.data import batches
 from dfdetect.metrics import classification
 from dfdetect.models import classifier
+from dfdetect.models import grad_cam as explain
+from dfdetect.training import loop, objectives, settings
 
 
 def _linear(kernel, flat=False):
@@ -183,7 +185,7 @@ def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
     how = settings.Settings(
         str(tmp_path), 250, "auc", learning_rate=3e-3, eval_every=250
     )
-    best = training.train(
+    best = loop.train(
         model,
         judged,
         objectives.classification,

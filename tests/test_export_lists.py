@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from labelled_pictures import prepare, tree
 
-from dfdetect import data, lists
+from dfdetect.data import export_lists, prepared
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -53,12 +53,12 @@ def _data_dir(tmp_path_factory):
 
 @pytest.fixture(name="builder", scope="module")
 def _builder(data_dir):
-    return data.open_builder(str(data_dir), "labelled_pictures")
+    return prepared.open_builder(str(data_dir), "labelled_pictures")
 
 
 def run(builder, output, **arguments):
     said = []
-    lists.export(builder, str(output), said.append, **arguments)
+    export_lists.export(builder, str(output), said.append, **arguments)
     return said
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dfdetect import figures
+from dfdetect.evaluation import figures
 
 
 def test_nan_is_null_however_deep_it_lies():

@@ -6,7 +6,7 @@ import pytest
 from drawn_clips import draw
 from PIL import Image
 
-from dfdetect import file_kinds
+from dfdetect.media import file_kinds
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 

@@ -3,7 +3,8 @@ from collections import Counter
 
 import pytest
 
-from dfdetect import file_kinds, files
+from dfdetect import files
+from dfdetect.media import file_kinds
 
 
 def touch(path, content=b"x"):

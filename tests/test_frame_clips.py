@@ -9,7 +9,9 @@ import pytest
 import tiny_heads
 from building_support import YOUTUBE, builder_class, method_folder, prepare
 
-from dfdetect import clip_findings, evaluated_set, frame_clips, video
+from dfdetect.evaluation import evaluation_set, frame_clips
+from dfdetect.media import video
+from dfdetect.pipeline import clips as clip_findings
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 NAMES = {
@@ -40,7 +42,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judged(prepared):
-    return evaluated_set.look(prepared[2], "test", lambda _: None, num_resamples=2)
+    return evaluation_set.look(prepared[2], "test", lambda _: None, num_resamples=2)
 
 
 def test_videos_are_clips_with_their_frames_in_order(judged):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import function_file
+from dfdetect.export import frozen_function
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])
@@ -17,12 +17,12 @@ def _function(pairs):
 @pytest.fixture(name="path")
 def _path(tmp_path):
     path = tmp_path / "function.pb"
-    function_file.save(_function, path)
+    frozen_function.save(_function, path)
     return path
 
 
 def test_it_answers_alike(path):
-    loaded = function_file.load(path)
+    loaded = frozen_function.load(path)
     for count in (0, 1, 3):
         pairs = np.arange(2 * count, dtype=np.float32).reshape(count, 2)
         found = loaded(tf.constant(pairs))
@@ -31,7 +31,7 @@ def test_it_answers_alike(path):
 
 
 def test_two_of_one_process_do_not_mix(path):
-    one, other = function_file.load(path), function_file.load(path)
+    one, other = frozen_function.load(path), frozen_function.load(path)
     pairs = tf.ones([1, 2])
     np.testing.assert_array_equal(one(pairs)["doubled"], other(pairs)["doubled"])
 
@@ -41,8 +41,8 @@ def test_strings_in_any_number(tmp_path):
     def lengths(texts):
         return {"lengths": tf.strings.length(texts)}
 
-    function_file.save(lengths, tmp_path / "lengths.pb")
-    found = function_file.load(tmp_path / "lengths.pb")(tf.constant([b"", b"abc"]))
+    frozen_function.save(lengths, tmp_path / "lengths.pb")
+    found = frozen_function.load(tmp_path / "lengths.pb")(tf.constant([b"", b"abc"]))
     np.testing.assert_array_equal(found["lengths"], [0, 3])
 
 
@@ -51,7 +51,7 @@ def test_a_damaged_file_is_refused(path, share):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * share)])
     with pytest.raises(ValueError, match="function.pb is damaged"):
-        function_file.load(path)
+        frozen_function.load(path)
 
 
 def test_variables_are_refused(tmp_path):
@@ -62,5 +62,5 @@ def test_variables_are_refused(tmp_path):
         return {"scaled": variable * number}
 
     with pytest.raises(ValueError, match="must be of constants alone, got 1 tensor"):
-        function_file.save(scaled, tmp_path / "scaled.pb")
+        frozen_function.save(scaled, tmp_path / "scaled.pb")
     assert not any(tmp_path.iterdir())

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import fused_batch_norm, train_step
 from dfdetect.models import efficientdet
+from dfdetect.training import fused_batch_norm, train_step
 
 
 def _pair(**arguments):

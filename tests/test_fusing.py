@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import fusing
+from dfdetect.export import fusing
 
 _RANDOM = np.random.default_rng(0)
 

@@ -19,8 +19,11 @@ import serving_support
 import tensorflow as tf
 import tiny_pipeline
 
-from dfdetect import boxes, cli, given_crops, graphs, images, labels, result_lines
-from dfdetect.retrieval import embedding, index, storage
+from dfdetect import boxes, labels
+from dfdetect.cli import main
+from dfdetect.media import decode
+from dfdetect.pipeline import build, embedding, given_crops, result_lines
+from dfdetect.retrieval import index, storage
 from dfdetect.retrieval.index import Entry
 
 SERVE = pathlib.Path(__file__).resolve().parents[1] / "serve"
@@ -34,14 +37,14 @@ def exported(tmp_path_factory):
     tiny_pipeline.build(thresholds={"real_below": 0.4, "fake_from": 0.6}).save(
         directory
     )
-    return directory, graphs.load(directory)
+    return directory, build.load(directory)
 
 
 @pytest.fixture
 def graph(exported, monkeypatch):
     """The folder of the graph, which the command finds loaded."""
     directory, model = exported
-    monkeypatch.setattr(graphs, "load", {directory: model}.__getitem__)
+    monkeypatch.setattr(build, "load", {directory: model}.__getitem__)
     return directory
 
 
@@ -71,7 +74,7 @@ def crops(tmp_path):
 
 
 def _run(capsys, *arguments):
-    code = cli.main(["detect", "--crops", *map(str, arguments)])
+    code = main.main(["detect", "--crops", *map(str, arguments)])
     shown = capsys.readouterr()
     return code, shown.out, shown.err
 
@@ -91,7 +94,7 @@ def _signature(model, contents):
 
 def test_lines_are_those_of_the_signature_exactly(graph, model, crops, capsys):
     code, out, err = _run(capsys, crops, "--model", graph, "--batch_size", 1)
-    assert code == cli.UNREAD
+    assert code == main.UNREAD
     results = _lines(out)
     names = [os.path.basename(x["path"]) for x in results]
     assert names == ["a.png", "b.jpg", "c.jpg", "d.bmp", "e.png"]
@@ -140,7 +143,7 @@ def test_no_detector_is_asked(exported, monkeypatch, crops, capsys):
 
     without = types.SimpleNamespace(**vars(model))
     without.detect = without.detect_frames = refuse
-    monkeypatch.setattr(graphs, "load", {directory: without}.__getitem__)
+    monkeypatch.setattr(build, "load", {directory: without}.__getitem__)
     assert _run(capsys, crops / "a.png", "--model", directory)[0] == 0
 
 
@@ -149,7 +152,7 @@ def test_detections_of_nothing_and_of_what_cannot_be_read(model):
     empty = detect(tf.constant([], tf.string))
     assert empty["boxes"].shape == (0, 1, 4) and empty["status"].shape == (0,)
     found = detect(tf.constant([b"no image"]))
-    assert found["status"].numpy() == [images.UNREADABLE]
+    assert found["status"].numpy() == [decode.UNREADABLE]
     assert found["num_heads"].numpy() == [0] and not found["boxes"].numpy().any()
     # As everywhere, padding is zeros.
     assert found["head_scores"].numpy() == found["fake_probabilities"].numpy() == [[0]]
@@ -191,7 +194,7 @@ def test_a_report_shows_the_whole_crop(graph, crops, tmp_path, capsys):
     report = tmp_path / "report.html"
     code, _, _ = _run(capsys, crops, "--model", graph, "--report", report, "--explain")
     page = report.read_text("utf-8")
-    assert code == cli.UNREAD
+    assert code == main.UNREAD
     assert page.count("given crop · ") == 4 and "detector 0." not in page
     assert "No detector looked at it" in page
     # Of each image itself, its crop and its heat map.
@@ -201,19 +204,19 @@ def test_a_report_shows_the_whole_crop(graph, crops, tmp_path, capsys):
 
 def _plain_report(graph, crops, tmp_path):
     report = tmp_path / "plain.html"
-    cli.main(
+    main.main(
         ["detect", str(crops / "a.png"), "--model", graph, "--report", str(report)]
     )
     return report.read_text("utf-8")
 
 
 def test_a_crop_in_a_report_is_what_the_classifier_saw():
-    from dfdetect.report_page import pictures
+    from dfdetect.reports.page import thumbnails
 
     image = np.zeros((50, 100, 3), np.uint8)
     image[:, :10] = (250, 40, 40)
     head = {"box": WHOLE, "fake_probability": 0.5}
-    found = pictures.of_image(image, [head], None, 10**5)
+    found = thumbnails.of_image(image, [head], None, 10**5)
     crop = cv2.imdecode(np.frombuffer(found.heads[0].crop, np.uint8), 1)
     assert crop.shape == (50, 100, 3)
     assert crop[:, :8, 2].min() > 150 > crop[:, 20:].max()
@@ -228,8 +231,8 @@ def test_it_resumes_what_was_judged_as_crops_only(graph, crops, tmp_path, capsys
     _, both, _ = _run(capsys, crops / "a.png", crops / "b.jpg", *arguments)
     assert both.startswith(first) and both.count("\n") == 2
     with pytest.raises(SystemExit) as stop:
-        cli.main(["detect", str(crops / "a.png"), *map(str, arguments)])
-    assert stop.value.code == cli.USAGE
+        main.main(["detect", str(crops / "a.png"), *map(str, arguments)])
+    assert stop.value.code == main.USAGE
     assert "crops (there True, here None)" in capsys.readouterr().err
 
 
@@ -268,7 +271,7 @@ def test_clients_say_the_same_of_a_served_graph(graph, crops, capsys):
                 capture_output=True,
                 text=True,
             )
-            assert done.returncode == cli.UNREAD, done.stderr
+            assert done.returncode == main.UNREAD, done.stderr
             for line, wanted in zip(_lines(done.stdout), expected, strict=True):
                 assert (line["path"], line["status"]) == (
                     wanted["path"],
@@ -299,8 +302,8 @@ def test_clients_say_the_same_of_a_served_graph(graph, crops, capsys):
 def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
     (tmp_path / "clip.mp4").write_bytes(b"")
     with pytest.raises(SystemExit) as stop:
-        cli.main(["detect", "--crops", *(x.format(tmp=tmp_path) for x in arguments)])
-    assert stop.value.code == cli.USAGE
+        main.main(["detect", "--crops", *(x.format(tmp=tmp_path) for x in arguments)])
+    assert stop.value.code == main.USAGE
     shown = capsys.readouterr()
     assert shown.out == "" and message.format(tmp=tmp_path) in shown.err
     assert shown.err.count("\n") == 1

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import given_heads
+from dfdetect.data import given_heads
 
 NUMBER = tfds.features.Scalar(tf.float32)
 BOX = {"ymin": 0.1, "xmin": 0.2, "ymax": 0.5, "xmax": 0.6}

@@ -7,7 +7,9 @@ import pytest
 import tensorflow as tf
 import tiny_pipeline
 
-from dfdetect import drawings, graph_cache, graphs
+from dfdetect.export import graph_cache
+from dfdetect.media import samples
+from dfdetect.pipeline import build as graphs
 
 
 @pytest.fixture
@@ -25,7 +27,7 @@ def made(monkeypatch, tmp_path):
 
 
 def _answers(model):
-    batch = tf.constant([*drawings.encoded(2), b"no picture"])
+    batch = tf.constant([*samples.encoded(2), b"no picture"])
     return {name: value.numpy() for name, value in model.detect(batch).items()}
 
 
@@ -50,7 +52,7 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     _same(answers, _answers(second))
     assert made == [False] and len(said) == 3  # From disk.
 
-    crop = tf.constant([drawings.portrait()])
+    crop = tf.constant([samples.portrait()])
     plain = tiny_pipeline.build(temperature=1.0)
     expected = plain.embed(crop)["embedding"]
     np.testing.assert_allclose(second.embed(crop)["embedding"], expected, atol=1e-6)

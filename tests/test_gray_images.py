@@ -5,7 +5,10 @@ import os
 import pytest
 import tensorflow as tf
 
-from dfdetect import boxes, files, graph_cache, images, model_directory
+from dfdetect import boxes, files
+from dfdetect.export import graph_cache
+from dfdetect.media import decode
+from dfdetect.models import model_directory
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +20,7 @@ def detect():
 
 
 def encode_gray(portrait):
-    image = tf.cast(images.decode_image(portrait), tf.float32)
+    image = tf.cast(decode.decode_image(portrait), tf.float32)
     gray = tf.cast(tf.round(image @ tf.constant([[0.299], [0.587], [0.114]])), tf.uint8)
     return tf.io.encode_jpeg(gray, quality=95).numpy()
 
@@ -26,7 +29,7 @@ def test_gray_and_color_of_one_image_give_the_same_head(detect):
     color = files.read(files.sample())
     found = detect(tf.constant([color, encode_gray(color)]))
     statuses, counts = found["status"].numpy(), found["num_heads"].numpy()
-    assert list(statuses) == [images.OK, images.OK]
+    assert list(statuses) == [decode.OK, decode.OK]
     assert counts.min() >= 1
     # The most certain one, which stands first.
     first, second = found["boxes"].numpy()[:, 0]

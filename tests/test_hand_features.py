@@ -5,7 +5,7 @@ import labelled_pictures
 import numpy as np
 import pytest
 
-from dfdetect import hand_features
+from dfdetect.evaluation import hand_crafted_features
 
 
 def _png(image):
@@ -28,9 +28,11 @@ def builder(tmp_path_factory):
 
 
 def test_features_and_labels_are_in_the_same_order(builder, monkeypatch):
-    monkeypatch.setitem(hand_features.FEATURES, "level", lambda grey: grey[:1, 0])
+    monkeypatch.setitem(
+        hand_crafted_features.FEATURES, "level", lambda grey: grey[:1, 0]
+    )
     counted = []
-    found = hand_features.survey(builder, "train", ["level"], counted.append)
+    found = hand_crafted_features.survey(builder, "train", ["level"], counted.append)
     levels = np.concatenate(found.features["level"])
     assert sorted(levels) == list(range(40))
     assert np.any(np.diff(levels.astype(int)) < 0)
@@ -44,15 +46,17 @@ def test_features_and_labels_are_in_the_same_order(builder, monkeypatch):
 )
 def test_a_split_that_cannot_be_used_is_named(builder, split, message):
     with pytest.raises(ValueError, match=message):
-        hand_features.survey(builder, split, ["spectrum"])
+        hand_crafted_features.survey(builder, split, ["spectrum"])
 
 
 @pytest.mark.parametrize("extent", [(64, 64), (90, 130)])
 @pytest.mark.parametrize("sigma", [1.0, 10.0])
 def test_white_noise_has_the_same_power_everywhere(extent, sigma):
     noise = np.random.default_rng(0).normal(128, sigma, extent)
-    found = hand_features.spectrum(noise)
-    assert found.shape == (hand_features.NUM_RINGS,) and found.dtype == np.float32
+    found = hand_crafted_features.spectrum(noise)
+    assert (
+        found.shape == (hand_crafted_features.NUM_RINGS,) and found.dtype == np.float32
+    )
     # The mean logarithm of the square of a standard normal is -1.27.
     expected = 2 * np.log(sigma) - 1.27
     assert found[5:-5] == pytest.approx(expected, abs=1.0)
@@ -63,25 +67,28 @@ def test_white_noise_has_the_same_power_everywhere(extent, sigma):
 def test_a_wave_is_found_in_its_ring(u, v, ring):
     y, x = np.mgrid[:64, :64] + 0.5
     wave = 50 * np.cos(np.pi * u * y / 64) * np.cos(np.pi * v * x / 64)
-    assert np.argmax(hand_features.spectrum(wave)) == ring
+    assert np.argmax(hand_crafted_features.spectrum(wave)) == ring
 
 
 def test_pictures_smaller_than_the_rings_have_a_spectrum():
     for extent in ((1, 1), (5, 3)):
-        found = hand_features.spectrum(np.full(extent, 9, np.uint8))
-        assert found.shape == (hand_features.NUM_RINGS,) and np.isfinite(found).all()
+        found = hand_crafted_features.spectrum(np.full(extent, 9, np.uint8))
+        assert (
+            found.shape == (hand_crafted_features.NUM_RINGS,)
+            and np.isfinite(found).all()
+        )
 
 
 def test_sift_keeps_what_opencv_finds_and_no_more_than_500_points():
     random = np.random.default_rng(0)
     small = random.integers(0, 256, (90, 90)).astype(np.uint8)
     _, expected = cv2.SIFT_create().detectAndCompute(small, None)
-    found = hand_features.sift(small)
+    found = hand_crafted_features.sift(small)
     assert found.dtype == np.uint8 and len(found) > 10
     assert np.array_equal(found, expected)
     large = random.integers(0, 256, (400, 400)).astype(np.uint8)
-    assert 400 < len(hand_features.sift(large)) <= 500
+    assert 400 < len(hand_crafted_features.sift(large)) <= 500
 
 
 def test_sift_finds_nothing_in_a_flat_picture():
-    assert hand_features.sift(np.full((40, 40), 7, np.uint8)).shape == (0, 128)
+    assert hand_crafted_features.sift(np.full((40, 40), 7, np.uint8)).shape == (0, 128)

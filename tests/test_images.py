@@ -9,7 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from dfdetect import headers, images
+from dfdetect.media import decode as images
+from dfdetect.media import headers
 
 _HEIGHT, _WIDTH = 24, 32
 

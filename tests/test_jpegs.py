@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import headers, images, jpegs, orientation
+from dfdetect.media import decode, exif, headers, jpeg
 
 _HEIGHT, _WIDTH = 83, 117
 _EXIF = (
@@ -43,15 +43,15 @@ def test_halvings_leave_twice_the_pixels_that_are_seen(longer, times):
         for suffix, expected in ((".jpg", times), (".png", 0)):
             encoded = tf.constant([cv2.imencode(suffix, picture)[1].tobytes()])
             header = headers.read_batch(encoded)
-            np.testing.assert_array_equal(jpegs.halvings(encoded, header, 64), expected)
+            np.testing.assert_array_equal(jpeg.halvings(encoded, header, 64), expected)
 
 
 def test_halvings_of_what_is_no_picture():
     encoded = tf.constant([b"", b"\xff\xd8\xff", b"text"])
-    times = jpegs.halvings(encoded, headers.read_batch(encoded), 1)
+    times = jpeg.halvings(encoded, headers.read_batch(encoded), 1)
     np.testing.assert_array_equal(times, [0, 0, 0])
     nothing = tf.constant([], tf.string)
-    times = jpegs.halvings(nothing, headers.read_batch(nothing), 1)
+    times = jpeg.halvings(nothing, headers.read_batch(nothing), 1)
     assert times.shape == (0,)
 
 
@@ -60,19 +60,19 @@ def test_halvings_of_what_is_no_picture():
 def test_reduced_is_the_mean_of_the_pixels(times, progressive):
     encoded = _jpeg("444", progressive=progressive, height=160, width=96)
     header = headers.read(encoded)
-    small = tf.function(jpegs.reduced)(encoded, header, tf.constant(times)).numpy()
+    small = tf.function(jpeg.reduced)(encoded, header, tf.constant(times)).numpy()
     side = 2**times
     assert small.shape == (160 // side, 96 // side, 3) and small.dtype == np.uint8
-    full = images.decode_image(encoded).numpy()
+    full = decode.decode_image(encoded).numpy()
     blocks = full.reshape(160 // side, side, 96 // side, side, 3).mean((1, 3))
     assert np.abs(small - blocks).mean() < 3
-    again = jpegs.reduced(encoded, header, tf.constant(times))
+    again = jpeg.reduced(encoded, header, tf.constant(times))
     np.testing.assert_array_equal(again, small)
 
 
 def test_reduced_sides_are_rounded_up():
     encoded = _jpeg()
-    small = jpegs.reduced(encoded, headers.read(encoded), tf.constant(3))
+    small = jpeg.reduced(encoded, headers.read(encoded), tf.constant(3))
     assert small.shape == (11, 15, 3)
 
 
@@ -81,7 +81,7 @@ def test_a_header_of_another_size_is_refused():
     header = headers.read(encoded).numpy()
     header[headers.HEIGHT] += 8
     with pytest.raises(tf.errors.InvalidArgumentError, match="not that of its header"):
-        jpegs.reduced(encoded, tf.constant(header), tf.constant(3))
+        jpeg.reduced(encoded, tf.constant(header), tf.constant(3))
 
 
 def _windows(height, width):
@@ -96,8 +96,8 @@ def _windows(height, width):
 
 def _check_windows(encoded):
     header = headers.read(encoded)
-    whole = images.decode_image(encoded).numpy()
-    np.testing.assert_array_equal(orientation.upright_extent(header), whole.shape[:2])
+    whole = decode.decode_image(encoded).numpy()
+    np.testing.assert_array_equal(exif.upright_extent(header), whole.shape[:2])
     for top, left, height, width in _windows(*whole.shape[:2]):
         wanted = tf.constant([top, left, height, width], tf.int32)
         np.testing.assert_array_equal(
@@ -106,7 +106,7 @@ def _check_windows(encoded):
         )
 
 
-_window = tf.function(jpegs.window, reduce_retracing=True)
+_window = tf.function(jpeg.window, reduce_retracing=True)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -131,13 +131,13 @@ def test_a_damaged_file_that_is_reduced_has_windows():
             damaged[position] = random.integers(256)
         damaged = bytes(damaged)
         header = headers.read(damaged)
-        if not 0 < np.prod(orientation.upright_extent(header)) < 10**6:
+        if not 0 < np.prod(exif.upright_extent(header)) < 10**6:
             continue
         try:
-            jpegs.reduced(damaged, header, tf.constant(1 + number % 3))
+            jpeg.reduced(damaged, header, tf.constant(1 + number % 3))
         except tf.errors.InvalidArgumentError:
             with pytest.raises(tf.errors.InvalidArgumentError):
-                images.decode_image(damaged)
+                decode.decode_image(damaged)
             continue
         readable += 1
         _check_windows(damaged)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dfdetect import label_table
+from dfdetect.data import label_table
 
 TEXT = "path,label,split,group\nmüll/a.png,real,train,Zoë\nb.png,fake,val,Zoë\n"
 ROWS = [

@@ -14,7 +14,7 @@ from building_support import (
 )
 from building_support import faces as draw_faces
 
-from dfdetect import data
+from dfdetect.data import prepared
 
 LabeledFaces = builder_class("labeled_faces")
 
@@ -301,8 +301,8 @@ def test_several_folders_stand_side_by_side_with_and_without_a_name(tmp_path):
         prepare(LabeledFaces(data_dir=tmp_path / "data", config=name or None), root)
     for name in ("first", "second", ""):
         full = f"labeled_faces/{name}" if name else "labeled_faces"
-        builder = data.open_builder(str(tmp_path / "data"), full)
-        assert data.full_name(builder) == full
+        builder = prepared.open_builder(str(tmp_path / "data"), full)
+        assert prepared.full_name(builder) == full
         assert list(records(builder, "train")) == [f"{name or 'plain'}.png"]
     with pytest.raises(ValueError, match="labeled_faces/NAME.*got '1'"):
         LabeledFaces(data_dir=tmp_path / "data", config="1")

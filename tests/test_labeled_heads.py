@@ -15,7 +15,7 @@ from building_support import (
     write,
 )
 
-from dfdetect import data
+from dfdetect.data import prepared
 
 LabeledHeads = builder_class("labeled_heads")
 
@@ -436,8 +436,8 @@ def test_sets_lie_side_by_side(tmp_path, run_script):
     ).stdout
     assert "train: 1 images, 1 n_groups, 1 n_heads, 1 n_images" in told
     for name, heads in (("rooms", 0), ("my-faces", 1)):
-        builder = data.open_builder(str(tmp_path / "data"), f"labeled_heads/{name}")
+        builder = prepared.open_builder(str(tmp_path / "data"), f"labeled_heads/{name}")
         (split,) = builder.info.splits
         (record,) = records(builder, split).values()
         assert len(record["objects"]["bbox"]) == heads
-        assert data.describe(builder)["config"] == name
+        assert prepared.describe(builder)["config"] == name

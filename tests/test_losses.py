@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import losses, matching
+from dfdetect.models import losses, matching
 
 
 @pytest.mark.parametrize(

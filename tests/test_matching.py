@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors, boxes, grid_matching, matching
+from dfdetect import boxes
+from dfdetect.models import anchors, grid_matching, matching
 
 _ANCHORS = anchors.Anchors(512)
 _GRID = _ANCHORS.boxes

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.models import classifier, mobilenet, moments
+from dfdetect.models import classifier, mobilenet, moment_pooling
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 WEIGHTS = pathlib.Path(
@@ -32,7 +32,7 @@ def test_it_has_the_published_size_and_pools_five_stages():
 
 def test_moments_by_hand():
     features = np.array([[[[0.0], [2.0]], [[4.0], [6.0]]]], np.float32)
-    found = moments.Moments()(features)
+    found = moment_pooling.Moments()(features)
     np.testing.assert_allclose(found, [[3.0, np.sqrt(5.001)]], rtol=1e-6)
 
 

@@ -3,11 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import optimization
+from dfdetect.training import optimizers
 
 
 def _rates(at, **arguments):
-    return [float(optimization.learning_rate(s, 1.0, **arguments)) for s in at]
+    return [float(optimizers.learning_rate(s, 1.0, **arguments)) for s in at]
 
 
 def test_cosine_rises_then_falls_to_zero():
@@ -43,7 +43,7 @@ def test_rules_are_those_of_keras(rule, theirs):
     values = random.normal(size=(3, 2)).astype(np.float32)
     ours, other = (keras.Variable(values, name="kernel") for _ in range(2))
     decay = 0.0 if rule == "adam" else 0.01
-    optimizer = optimization.Optimizer({"kernel": ours}, rule, weight_decay=decay)
+    optimizer = optimizers.Optimizer({"kernel": ours}, rule, weight_decay=decay)
     for step in range(5):
         gradient = tf.constant(random.normal(size=(3, 2)), tf.float32)
         optimizer.apply([gradient], tf.constant(0.1), tf.constant(step, tf.int64))
@@ -58,7 +58,7 @@ def test_biases_and_batch_norms_are_not_decayed():
     layer.bias.assign([1.0, 1.0])
     before = layer.kernel.numpy()
     named = {weight.path: weight for weight in layer.weights}
-    optimizer = optimization.Optimizer(named, "adamw", weight_decay=0.5)
+    optimizer = optimizers.Optimizer(named, "adamw", weight_decay=0.5)
     zeros = [tf.zeros(w.shape) for w in layer.weights]
     optimizer.apply(zeros, tf.constant(0.1), tf.constant(0, tf.int64))
     np.testing.assert_allclose(layer.kernel.numpy(), before * 0.95, rtol=1e-6)
@@ -66,7 +66,7 @@ def test_biases_and_batch_norms_are_not_decayed():
 
 
 def test_loss_scale_halves_on_overflow_and_doubles_in_time():
-    scale = optimization.LossScale()
+    scale = optimizers.LossScale()
     scale.update(tf.constant(False))
     assert float(scale.scale) == 2.0**14
     for _ in range(2000):

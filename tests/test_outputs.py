@@ -14,7 +14,11 @@ import pytest
 import report_page_support as support
 import tiny_heads
 
-from dfdetect import cli, clip_encoding, files, graphs, journal, report, report_page
+from dfdetect import files, journal
+from dfdetect.cli import main
+from dfdetect.media import clip_encoding, drawing
+from dfdetect.pipeline import build
+from dfdetect.reports import page as report_page
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +32,7 @@ def graph(tmp_path_factory):
 def load_once():
     """Commands within this process share the graph."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graphs, "load", functools.cache(graphs.load))
+        patch.setattr(build, "load", functools.cache(build.load))
         yield
 
 
@@ -46,12 +50,12 @@ def full_disk(num_bytes):
 def draw(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     red = tiny_heads.frame((24, 24, tiny_heads.RED))
-    path.write_bytes(report.encode(red, ".png"))
+    path.write_bytes(drawing.encode(red, ".png"))
     return path
 
 
 def detect(capsys, *arguments):
-    code = cli.main(["detect", *map(str, arguments)])
+    code = main.main(["detect", *map(str, arguments)])
     shown = capsys.readouterr()
     results = [json.loads(line) for line in shown.out.splitlines()]
     return code, results, shown.err.splitlines()
@@ -72,7 +76,7 @@ def test_a_copy_that_cannot_be_written_is_told_and_the_rest_go_on(
     journal_path = tmp_path / "noted"
     arguments = ["--model", graph, "--output", output, "--resume", journal_path]
     code, results, said = detect(capsys, tmp_path / "in", *arguments)
-    assert code == cli.UNREAD
+    assert code == main.UNREAD
     assert [x["verdict"] for x in results] == ["fake"] * 3
     (told,) = (line for line in said if "no copy is written" in line)
     assert f"{str(tmp_path / 'in/sub/b.png')!r}: no copy is written" in told
@@ -90,13 +94,13 @@ def test_a_full_disk_leaves_no_half_of_a_copy_or_clip(graph, tmp_path, capsys):
     noise = np.random.default_rng(0).integers(0, 255, (6, 160, 160, 3), np.uint8)
     clip = tiny_heads.write_clip(tmp_path / "in/a.mp4", list(noise))
     draw(tmp_path / "in/b.png")
-    (tmp_path / "in/c.png").write_bytes(report.encode(noise[0], ".png"))
+    (tmp_path / "in/c.png").write_bytes(drawing.encode(noise[0], ".png"))
     draw(tmp_path / "in/d.png")
     output = tmp_path / "out"
     with full_disk(20_000):
         found = detect(capsys, tmp_path / "in", "--model", graph, "--output", output)
     code, results, said = found
-    assert code == cli.UNREAD and len(results) == 4
+    assert code == main.UNREAD and len(results) == 4
     lost = [line for line in said if "no copy is written" in line]
     assert len(lost) == 2
     assert str(clip) in lost[0] and "c.png" in lost[1]
@@ -177,7 +181,7 @@ def test_a_journal_on_a_full_disk_is_named_and_goes_on_later(tmp_path):
 
 
 def test_standard_output_on_a_full_disk_is_told_in_one_line(graph, tmp_path):
-    code = "import sys; from dfdetect import cli; sys.exit(cli.main())"
+    code = "import sys; from dfdetect.cli import main; sys.exit(main.main())"
     arguments = ["detect", draw(tmp_path / "a.png"), "--model", graph]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(
@@ -186,7 +190,7 @@ def test_standard_output_on_a_full_disk_is_told_in_one_line(graph, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert done.returncode == cli.FAILED
+    assert done.returncode == main.FAILED
     assert done.stderr == "dfdetect: 'standard output': No space left on device\n"
 
 
@@ -196,7 +200,7 @@ def test_a_report_on_a_full_disk_is_told_once_all_is_judged(graph, tmp_path, cap
     arguments = [image, "--model", graph, "--report", target]
     with full_disk(10_000):
         code, results, said = detect(capsys, *arguments)
-    assert code == cli.UNREAD and len(results) == 1
+    assert code == main.UNREAD and len(results) == 1
     assert (
         said[-1] == f"dfdetect: no report is written: {str(target)!r}: File too large"
     )

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from dfdetect import calibration, classifier_data, data, evaluation, graphs, pipeline
+from dfdetect.data import classifier_input, prepared
+from dfdetect.evaluation import detectors
+from dfdetect.metrics import calibration
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet
+from dfdetect.pipeline import build, deepfake_pipeline
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SAMPLES = pathlib.Path(
@@ -69,7 +72,7 @@ def _builder(tmp_path_factory, run_script):
         f"--manual_dir={folder}",
         f"--data_dir={folder / 'prepared'}",
     )
-    return data.open_builder(str(folder / "prepared"), "labeled_faces")
+    return prepared.open_builder(str(folder / "prepared"), "labeled_faces")
 
 
 @pytest.fixture(name="classifier", scope="module")
@@ -85,15 +88,15 @@ def _classifier():
 
 
 def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
-    batches = classifier_data.evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
-    logits_function = evaluation.logits_function(classifier)
-    logits, _ = evaluation.classifier_logits(logits_function, batches)
+    batches = classifier_input.evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
+    logits_function = detectors.logits_function(classifier)
+    logits, _ = detectors.classifier_logits(logits_function, batches)
     scored = calibration.probability(logits, _TEMPERATURE)
 
     detector = efficientdet.EfficientDet(image_size=128)
-    graph = pipeline.DeepfakePipeline(detector, classifier, _DESCRIPTION)
+    graph = deepfake_pipeline.DeepfakePipeline(detector, classifier, _DESCRIPTION)
     graph.save(str(tmp_path / "1"))
-    served = graphs.load(str(tmp_path / "1"))
+    served = build.load(str(tmp_path / "1"))
     encoded = builder.as_dataset(
         split="test", decoders={"image": tfds.decode.SkipDecoding()}
     )

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import heads, images, pictures
+from dfdetect.media import decode
+from dfdetect.pipeline import head_detection, image_batch
 
 _SIZE, _CROP_SIZE, _MARGIN = 64, 20, 1.3
 _DESCRIBED = {"image_size": _SIZE}
@@ -29,16 +30,16 @@ _GOOD = [_LARGE, _SMALL, _TALL, _PNG]
 
 def _read(files, **changes):
     described = _DESCRIBED | changes
-    return tf.function(lambda x: pictures.read(x, described))(tf.constant(files))
+    return tf.function(lambda x: image_batch.read(x, described))(tf.constant(files))
 
 
 def test_only_large_jpegs_are_reduced():
     read, status = _read(_FILES)
-    unreadable = images.UNREADABLE
+    unreadable = decode.UNREADABLE
     np.testing.assert_array_equal(status, [0, unreadable, 0, unreadable, 0, 0])
-    good = read.at(tf.where(status == images.OK))
+    good = read.at(tf.where(status == decode.OK))
     assert good.encoded.numpy().tolist() == [_LARGE, b"", _TALL, b""]
-    extents = [images.unpack(one).shape[:2] for one in good.packed]
+    extents = [decode.unpack(one).shape[:2] for one in good.packed]
     assert extents == [(150, 200), (60, 80), (138, 63), (300, 400)]
 
 
@@ -46,40 +47,40 @@ def test_nothing_is_reduced_for_tiles():
     read, _ = _read(_GOOD, tile_size=_SIZE)
     assert set(read.encoded.numpy()) == {b""}
     for one, file in zip(read.packed, _GOOD, strict=True):
-        np.testing.assert_array_equal(images.unpack(one), images.decode_image(file))
+        np.testing.assert_array_equal(decode.unpack(one), decode.decode_image(file))
 
 
 def test_no_files():
     read, status = _read(np.zeros(0, object).astype(bytes))
     assert read.packed.shape == read.encoded.shape == status.shape == (0,)
-    seen, extents = pictures.letterboxed(read, _SIZE)
+    seen, extents = image_batch.letterboxed(read, _SIZE)
     assert seen.shape == (0, _SIZE, _SIZE, 3) and extents.shape == (0, 2)
 
 
 def test_the_detector_sees_what_training_sees():
     read, _ = _read(_GOOD)
-    seen, extents = tf.function(lambda x: pictures.letterboxed(x, _SIZE))(read)
+    seen, extents = tf.function(lambda x: image_batch.letterboxed(x, _SIZE))(read)
     np.testing.assert_array_equal(
         extents, [[300, 400], [60, 80], [1100, 500], [300, 400]]
     )
     for file, one, extent in zip(_GOOD, seen, extents, strict=True):
-        image, in_training = images.decode_for(tf.constant(file), _SIZE)
+        image, in_training = decode.decode_for(tf.constant(file), _SIZE)
         np.testing.assert_array_equal(in_training, extent)
         np.testing.assert_allclose(
-            one, images.letterbox(image, _SIZE, extent), atol=1e-3
+            one, decode.letterbox(image, _SIZE, extent), atol=1e-3
         )
         # And about what it would see of all the pixels.
-        whole = images.letterbox(images.decode_image(file), _SIZE)
+        whole = decode.letterbox(decode.decode_image(file), _SIZE)
         assert np.abs(one - whole).mean() < 3
 
 
 def test_proportions_are_those_of_the_original():
     # 1,023 x 130 at an eighth is 128 x 17: of 64 pixels, 8.1 and not 8.5 wide.
     file = _encoded(".jpg", 1032, 130)
-    image, extent = images.decode_for(tf.constant(file), _SIZE)
+    image, extent = decode.decode_for(tf.constant(file), _SIZE)
     assert image.shape == (129, 17, 3) and extent.numpy().tolist() == [1032, 130]
-    boxed = images.letterbox(image, _SIZE, extent).numpy()
-    filled = (boxed != np.float32(images.MEAN_PIXEL)).any(-1)
+    boxed = decode.letterbox(image, _SIZE, extent).numpy()
+    filled = (boxed != np.float32(decode.MEAN_PIXEL)).any(-1)
     assert filled[:, :8].all() and not filled[:, 8:].any()
 
 
@@ -91,7 +92,7 @@ _BOXES = np.float32(
 @pytest.mark.parametrize("chosen", [(True, True, True), (False, True, False)])
 def test_crops_are_those_of_the_original_bit_for_bit(chosen):
     read, _ = _read(_GOOD)
-    crop = tf.function(heads.crops)
+    crop = tf.function(head_detection.crops)
     found = crop(
         read,
         tf.tile(_BOXES[None], [len(_GOOD), 1, 1]),
@@ -101,7 +102,7 @@ def test_crops_are_those_of_the_original_bit_for_bit(chosen):
     )
     wanted = tf.boolean_mask(_BOXES, chosen)
     expected = [
-        images.crop_heads(images.decode_image(file), wanted, _CROP_SIZE, _MARGIN)
+        decode.crop_heads(decode.decode_image(file), wanted, _CROP_SIZE, _MARGIN)
         for file in _GOOD
     ]
     np.testing.assert_array_equal(found, tf.concat(expected, 0))
@@ -111,7 +112,7 @@ def test_nothing_to_cut():
     read, _ = _read(_GOOD)
     nothing = tf.zeros([len(_GOOD), 3], tf.bool)
     boxes = tf.zeros([len(_GOOD), 3, 4])
-    crops = heads.crops(read, boxes, nothing, _CROP_SIZE, _MARGIN)
+    crops = head_detection.crops(read, boxes, nothing, _CROP_SIZE, _MARGIN)
     assert crops.shape == (0, _CROP_SIZE, _CROP_SIZE, 3)
 
 
@@ -124,11 +125,11 @@ def test_damaged_bytes_never_fail_the_batch():
             damaged[position] = random.integers(256)
         files.append(bytes(damaged))
     read, status = _read([*files, _LARGE])
-    good = read.at(tf.where(status == images.OK))
+    good = read.at(tf.where(status == decode.OK))
     count = len(good.packed)
-    assert count > 20 and status[-1] == images.OK
+    assert count > 20 and status[-1] == decode.OK
     boxes = tf.tile(_BOXES[None], [count, 1, 1])
     everything = tf.ones([count, 3], tf.bool)
-    crops = heads.crops(good, boxes, everything, _CROP_SIZE, _MARGIN)
+    crops = head_detection.crops(good, boxes, everything, _CROP_SIZE, _MARGIN)
     assert crops.shape[0] == 3 * count
-    assert pictures.letterboxed(good, _SIZE)[0].shape[0] == count
+    assert image_batch.letterboxed(good, _SIZE)[0].shape[0] == count

@@ -12,20 +12,13 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
-from dfdetect import (
-    batches,
-    explain,
-    graphs,
-    images,
-    manifest,
-    model_directory,
-    objectives,
-    pipeline,
-    settings,
-    training,
-)
+from dfdetect import manifest
+from dfdetect.data import batches
+from dfdetect.media import decode
 from dfdetect.models import classifier as classifiers
-from dfdetect.models import efficientdet, weights, xception
+from dfdetect.models import efficientdet, grad_cam, model_directory, weights, xception
+from dfdetect.pipeline import build, deepfake_pipeline
+from dfdetect.training import loop, objectives, settings
 
 _DETECTOR_SIZE, _CROP_SIZE, _NUM_FEATURES = 64, 40, 8
 _NUM_BOXES = 6
@@ -103,7 +96,7 @@ def _parts():
 
 @pytest.fixture(name="graph", scope="module")
 def _graph(parts):
-    return pipeline.DeepfakePipeline(*parts, _description())
+    return deepfake_pipeline.DeepfakePipeline(*parts, _description())
 
 
 @pytest.fixture(name="saved", scope="module")
@@ -158,7 +151,7 @@ def test_outputs_by_hand(graph, parts):
     picture = _picture(_ALL)
     found = graph.detect(tf.constant([_png(picture)]))
     np.testing.assert_array_equal(found["num_heads"], [3])
-    np.testing.assert_array_equal(found["status"], [images.OK])
+    np.testing.assert_array_equal(found["status"], [decode.OK])
     np.testing.assert_allclose(found["boxes"][0, :3], _ANCHORS, atol=1e-6)
     np.testing.assert_allclose(
         found["head_scores"][0, :3], _sigmoid(np.array([7.0, 5.0, 3.0])), rtol=1e-5
@@ -179,7 +172,7 @@ def test_outputs_by_hand(graph, parts):
 def test_heads_of_a_large_jpeg_are_judged_in_full_resolution(graph, parts):
     file = io.BytesIO()
     Image.fromarray(_picture(_ALL, 512, 512)).save(file, format="JPEG", quality=95)
-    pixels = images.decode_image(file.getvalue()).numpy()
+    pixels = decode.decode_image(file.getvalue()).numpy()
     found = graph.detect(tf.constant([_png(pixels), file.getvalue()]))
     np.testing.assert_array_equal(found["num_heads"], [3, 3])
     np.testing.assert_allclose(found["boxes"][1, :3], _ANCHORS, atol=1e-6)
@@ -215,7 +208,7 @@ def test_statuses_and_the_batch_equals_its_pictures(graph):
     together = graph.detect(tf.constant(batch))
     np.testing.assert_array_equal(together["status"], statuses)
     suspect = np.isnan(together["fake_probability"])
-    np.testing.assert_array_equal(suspect, np.array(statuses) != images.OK)
+    np.testing.assert_array_equal(suspect, np.array(statuses) != decode.OK)
     for i, image_bytes in enumerate(batch):
         alone = graph.detect(tf.constant([image_bytes]))
         for name, value in alone.items():
@@ -241,7 +234,7 @@ def test_classify_crops(graph, parts):
     pictures = [_picture(_NONE, seed=i) for i in range(3)]
     batch = [_png(x) for x in pictures]
     found = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
-    np.testing.assert_array_equal(found["status"], [0, images.UNREADABLE, 0, 0])
+    np.testing.assert_array_equal(found["status"], [0, decode.UNREADABLE, 0, 0])
     probabilities = found["fake_probability"].numpy()
     assert np.isnan(probabilities[1])
     expected = [_crop_judged_alone(parts[1], x) for x in pictures]
@@ -258,7 +251,7 @@ def test_heat_maps_of_crops(graph, parts):
         np.testing.assert_allclose(found[name], value, atol=1e-6)
     maps = found["heat_map"].numpy()
     assert not maps[1].any()
-    heat_maps = explain.heat_maps(parts[1])
+    heat_maps = grad_cam.heat_maps(parts[1])
     for picture, heat in zip(pictures, maps[[0, *range(2, 11)]], strict=True):
         crop = tf.image.resize(picture, [_CROP_SIZE] * 2, antialias=True)
         np.testing.assert_allclose(
@@ -322,7 +315,7 @@ def test_signatures_of_the_saved_graph(saved):
 
 
 def test_the_loaded_graph_answers_alike(graph, saved):
-    loaded = graphs.load(saved)
+    loaded = build.load(saved)
     assert loaded.manifest == graph.manifest
     batch, _ = _mixed_batch()
     image_bytes = tf.constant(batch)
@@ -344,7 +337,7 @@ def test_the_loaded_graph_answers_alike(graph, saved):
 def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
     described = _description()
     described["classifier"]["temperature"] = 3 * _TEMPERATURE
-    pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    deepfake_pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
     batch = np.array([_png(_picture(_NONE, seed=i)) for i in range(3)], object)
     sharp, flat = (
         scipy.special.logit(
@@ -397,20 +390,20 @@ def test_saving_leaves_nothing_aside(graph, saved):
 def test_a_foreign_graph_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
     with pytest.raises(ValueError, match=r"foreign is no graph of dfdetect"):
-        graphs.load(str(tmp_path / "foreign"))
+        build.load(str(tmp_path / "foreign"))
 
 
 def test_a_graph_of_another_format_is_refused(tmp_path):
     manifest.write(tmp_path / "assets", _description(format=2))
     with pytest.raises(ValueError, match="format must be 1, got 2"):
-        graphs.load(str(tmp_path))
+        build.load(str(tmp_path))
 
 
 def test_a_manifest_that_disagrees_with_its_model_is_refused(parts):
     wrong = _description()
     wrong["classifier"]["image_size"] = 75
     with pytest.raises(ValueError, match="classifier must take pictures of 75 pixels"):
-        pipeline.DeepfakePipeline(*parts, wrong)
+        deepfake_pipeline.DeepfakePipeline(*parts, wrong)
 
 
 # Model directories and the export, with real models of the smallest size.
@@ -461,7 +454,7 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
 
     def train(steps):
         model, judged = (classifiers.build(name, 71) for _ in range(2))
-        training.train(
+        loop.train(
             model,
             judged,
             objectives.classification,
@@ -483,8 +476,10 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
 
     described = _description()
     described["classifier"] |= {"image_size": 71, "temperature": 1.0}
-    pipeline.DeepfakePipeline(parts[0], kept, described).save(str(tmp_path / "1"))
-    loaded = graphs.load(str(tmp_path / "1"))
+    deepfake_pipeline.DeepfakePipeline(parts[0], kept, described).save(
+        str(tmp_path / "1")
+    )
+    loaded = build.load(str(tmp_path / "1"))
     found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
     np.testing.assert_allclose(found["fake_probability"], _sigmoid(logits), atol=1e-4)
     found = loaded.detect(tf.constant([_png(_picture(_ALL))]))
@@ -502,7 +497,7 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
     assert {x.name for x in tmp_path.iterdir()} == {"7", "12.tmp", "8"}
     batch = np.array([_png(_picture(_NONE)), b""], object)
     found = _signature_outputs(str(tmp_path / "8"), "classify_crops", batch)
-    np.testing.assert_array_equal(found["status"], [images.OK, images.UNREADABLE])
+    np.testing.assert_array_equal(found["status"], [decode.OK, decode.UNREADABLE])
     again = run_script(*command, "--version=8", check=False)
     assert again.returncode != 0 and "is there already" in again.stdout + again.stderr
 
@@ -510,8 +505,8 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
 def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
     described = _description()
     described["detector"]["tile_size"] = _DETECTOR_SIZE
-    pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
-    loaded = graphs.load(str(tmp_path / "1"))
+    deepfake_pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    loaded = build.load(str(tmp_path / "1"))
     assert loaded.manifest["detector"]["tile_size"] == _DETECTOR_SIZE
     picture = np.zeros((256, 256, 3), np.uint8)
     picture[:8, :8, 0] = 200  # A switch at the scale of a tile, not at that of all.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import anchors, postprocess
+from dfdetect.models import anchors, postprocess
 
 _GRID = anchors.Anchors(128).boxes
 _SQUARES = np.array(  # Anchors that are easy to reason about; B overlaps A by .6.

@@ -4,15 +4,15 @@ import io
 import numpy as np
 import pytest
 
-from dfdetect import predictions
-from dfdetect.audit import no_pixels
-from dfdetect.audit.survey import Survey
+from dfdetect.evaluation import predictions
+from dfdetect.evaluation.audit import metadata_baseline
+from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.metrics import classification
 
 
 def _survey(labels, groups=None, filenames=None, **fields):
     count = len(labels)
-    features = np.zeros((count, len(no_pixels.FEATURES)), np.float32)
+    features = np.zeros((count, len(metadata_baseline.FEATURES)), np.float32)
     features[:, :2] = (100, 25)
     return Survey(
         np.full(count, "test"),

@@ -18,18 +18,13 @@ import tiny_pipeline
 from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 
-from dfdetect import (
-    drawings,
-    graphs,
-    manifest,
-    parity,
-    publishing,
-    served_graph,
-    warmup,
-)
+from dfdetect import manifest
+from dfdetect.export import inspection, parity, publish, warmup
+from dfdetect.media import samples
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, weights
-from dfdetect.retrieval import embedding, storage
+from dfdetect.pipeline import build, embedding
+from dfdetect.retrieval import storage
 from dfdetect.retrieval.index import Index
 
 _SIZES = [1, 2, 4]
@@ -44,20 +39,18 @@ def _graph():
 def _published(graph, tmp_path_factory):
     """Folder of a version in float32, and how far it drifts."""
     directory = tmp_path_factory.mktemp("base") / "1"
-    return directory, publishing.publish(graph, str(directory), "float32", _SIZES, 1000)
+    return directory, publish.publish(graph, str(directory), "float32", _SIZES, 1000)
 
 
 @pytest.fixture(name="lowered", scope="module")
 def _lowered(graph, tmp_path_factory):
     """The same in bfloat16."""
     directory = tmp_path_factory.mktemp("base") / "1"
-    return directory, publishing.publish(
-        graph, str(directory), "bfloat16", _SIZES, 1000
-    )
+    return directory, publish.publish(graph, str(directory), "bfloat16", _SIZES, 1000)
 
 
 def _batch():
-    return np.array([*drawings.encoded(3), b"", drawings.portrait()], object)
+    return np.array([*samples.encoded(3), b"", samples.portrait()], object)
 
 
 def test_a_version_is_complete(published):
@@ -72,7 +65,7 @@ def test_a_version_is_complete(published):
     } <= files
     described = manifest.read(directory / "assets", "pipeline")
     assert described["precision"] == "float32"
-    found = served_graph.operations(str(directory))
+    found = inspection.operations(str(directory))
     assert not {"VarHandleOp", "ReadVariableOp", "VariableV2"} & found
     assert {"Conv2D", "NonMaxSuppressionV5", "While"} & found
 
@@ -86,7 +79,7 @@ def test_float32_is_the_same(published):
 
 @pytest.mark.slow
 def test_the_loaded_graph_answers_alike(graph, published):
-    loaded = graphs.load(str(published[0]))
+    loaded = build.load(str(published[0]))
     for name in ("detect", "classify_crops", "embed", "explain"):
         expected = getattr(graph, name)(_batch())
         found = getattr(loaded, name)(_batch())
@@ -105,7 +98,7 @@ def test_bfloat16_is_near_and_smaller(graph, lowered, published):
     ]
     assert sizes[0] < sizes[1]
     expected = {name: getattr(graph, name)(_batch()) for name in ("embed", "explain")}
-    with served_graph.signatures(str(directory)) as run:
+    with inspection.signatures(str(directory)) as run:
         # An index that was made in float32 stays valid, and so do explanations.
         for name, outputs in expected.items():
             for key, value in outputs.items():
@@ -191,7 +184,7 @@ class _Graph:
 @pytest.mark.parametrize(
     "module, function",
     [
-        (served_graph, "check_operations"),
+        (inspection, "check_operations"),
         (parity, "check"),
         (warmup, "write_batching"),
     ],
@@ -203,23 +196,23 @@ def test_nothing_is_left_of_what_is_refused(
         raise error
 
     for name in ("check_operations", "signatures"):
-        monkeypatch.setattr(served_graph, name, lambda *_: None)
+        monkeypatch.setattr(inspection, name, lambda *_: None)
     for name in ("write_requests", "write_batching"):
         monkeypatch.setattr(warmup, name, lambda *_: None)
     monkeypatch.setattr(parity, "check", lambda *_: {})
     monkeypatch.setattr(module, function, refuse)
     with pytest.raises(error):
-        publishing.publish(_Graph(), str(tmp_path / "1"), "float32", _SIZES, 0)
+        publish.publish(_Graph(), str(tmp_path / "1"), "float32", _SIZES, 0)
     assert not list(tmp_path.iterdir())
 
 
 def test_a_version_is_never_replaced(tmp_path):
     (tmp_path / "7").mkdir()
     with pytest.raises(FileExistsError, match="is there already"):
-        publishing.publish(_Graph(), str(tmp_path / "7"), "float32", _SIZES, 0)
+        publish.publish(_Graph(), str(tmp_path / "7"), "float32", _SIZES, 0)
     (tmp_path / "12.tmp").mkdir()
-    assert publishing.next_version(str(tmp_path)) == 8
-    assert publishing.next_version(str(tmp_path / "none")) == 1
+    assert publish.next_version(str(tmp_path)) == 8
+    assert publish.next_version(str(tmp_path / "none")) == 1
 
 
 class _Python(tf.Module):
@@ -232,24 +225,24 @@ def test_python_in_the_graph_is_refused(tmp_path):
     module = _Python()
     tf.saved_model.save(module, str(tmp_path), {"serving_default": module.call})
     with pytest.raises(ValueError, match="of stock TensorFlow only, got PyFunc"):
-        served_graph.check_operations(str(tmp_path))
+        inspection.check_operations(str(tmp_path))
 
 
 def test_operations_of_a_library_are_refused(tmp_path):
-    saved = served_graph.saved_model_pb2.SavedModel()
+    saved = inspection.saved_model_pb2.SavedModel()
     function = saved.meta_graphs.add().graph_def.library.function.add()
     function.signature.name = "body"
     function.node_def.add(op="Scann>ScannSearchBatched")
     saved.meta_graphs[0].graph_def.node.add(op="body")
     (tmp_path / "saved_model.pb").write_bytes(saved.SerializeToString())
     with pytest.raises(ValueError, match="got Scann>ScannSearchBatched"):
-        served_graph.check_operations(str(tmp_path))
+        inspection.check_operations(str(tmp_path))
 
 
 def test_warm_up_requests_can_be_answered(published):
     directory, _ = published
     path = str(directory / warmup.REQUESTS)
-    with served_graph.signatures(str(directory)) as run:
+    with inspection.signatures(str(directory)) as run:
         records = list(tf.compat.v1.io.tf_record_iterator(path))
         asked = []
         for record in records:
@@ -276,8 +269,8 @@ def test_batching_parameters(published):
 
 
 def test_drawn_pictures_decode():
-    pictures = drawings.encoded(4)
-    assert pictures == drawings.encoded(4) and pictures != drawings.encoded(4, seed=1)
+    pictures = samples.encoded(4)
+    assert pictures == samples.encoded(4) and pictures != samples.encoded(4, seed=1)
     shapes = {
         cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR).shape
         for x in pictures
@@ -310,7 +303,7 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     done = run_script(*command, f"--output={tmp_path}", "--batch_sizes=1,2")
     assert done.stdout.splitlines()[-1] == str(tmp_path / "1")
     assert "largest drift from the models: num_heads" in done.stderr
-    np.save(tmp_path / "pictures.npy", np.array(drawings.encoded(2)))
+    np.save(tmp_path / "pictures.npy", np.array(samples.encoded(2)))
     done = run_script(
         *("-m", "tensorflow.python.tools.saved_model_cli", "run"),
         *("--dir", tmp_path / "1", "--tag_set", "serve"),
@@ -321,9 +314,9 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     assert np.load(tmp_path / "out/status.npy").tolist() == [0, 0]
     assert np.load(tmp_path / "out/fake_probability.npy").shape == (2,)
     picture = tmp_path / "picture.png"
-    picture.write_bytes(drawings.encoded(2)[1])
+    picture.write_bytes(samples.encoded(2)[1])
     done = run_script(
-        "-m", "dfdetect.cli", "detect", picture, "--model", tmp_path / "1"
+        "-m", "dfdetect.cli.main", "detect", picture, "--model", tmp_path / "1"
     )
     assert json.loads(done.stdout)["status"] in ("ok", "no_head", "head_too_small")
 
@@ -331,7 +324,7 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
 @pytest.mark.slow
 def test_the_script_exports_an_index(command, tmp_path, run_script):
     directories = [flag.split("=")[1] for flag in command[1:]]
-    described = graphs.from_directories(*directories).manifest
+    described = build.from_directories(*directories).manifest
     wanted = embedding.description(described, "forgery", 1.3)
     rows = np.random.default_rng(0).normal(size=(4, wanted["dimension"]))
     index = Index(rows, ["a", "b", "c", "d"], embedding=wanted)
@@ -346,8 +339,8 @@ def test_the_script_exports_an_index(command, tmp_path, run_script):
         "exact": True,
         "embedding": wanted,
     }
-    with served_graph.signatures(version) as run:
-        found = run("neighbours", np.array([drawings.portrait(), b""], object))
+    with inspection.signatures(version) as run:
+        found = run("neighbours", np.array([samples.portrait(), b""], object))
     assert found["neighbour_ids"].shape[::2] == (2, 3)
     ids = found["neighbour_ids"][0][: found["num_heads"][0]].ravel()
     assert set(ids) <= {b"a", b"b", b"c", b"d"}

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from dfdetect.models import classifier, efficientdet, pytorch_file, weights
+from dfdetect.models import classifier, efficientdet, pytorch_weights, weights
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
@@ -89,7 +89,7 @@ def test_reads_what_was_written(write):
         "half": np.float16([[1.5, -2]]),
         "count": np.array(7, np.int64),
     }
-    found = pytorch_file.read(write(arrays))
+    found = pytorch_weights.read(write(arrays))
     assert list(found) == list(arrays)
     for key, array in arrays.items():
         assert found[key].dtype == array.dtype
@@ -100,7 +100,7 @@ def test_reads_what_was_written(write):
 def test_unpickles_nothing_but_tensors(write, extra):
     path = write({"kernel": np.zeros(3, np.float32)}, {"extra": extra})
     with pytest.raises(ValueError, match="must be a dictionary of tensors"):
-        pytorch_file.read(path)
+        pytorch_weights.read(path)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.99])
@@ -109,7 +109,7 @@ def test_a_cut_file_is_refused(write, share):
     with open(path, "r+b") as stream:
         stream.truncate(int(share * os.path.getsize(path)))
     with pytest.raises(ValueError, match="must be a dictionary of tensors"):
-        pytorch_file.read(path)
+        pytorch_weights.read(path)
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
@@ -118,10 +118,10 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
         for number in range(4):
             pickle.dump(number, stream)
     with pytest.raises(ValueError, match=r"\[0, 1\] for magic number and version"):
-        pytorch_file.read(path)
+        pytorch_weights.read(path)
     path.write_bytes(b"PK\x03\x04 the newer format is a ZIP file")
     with pytest.raises(ValueError, match="must be a dictionary of tensors"):
-        pytorch_file.read(path)
+        pytorch_weights.read(path)
 
 
 def _as_published(model):

@@ -11,7 +11,9 @@ import sys
 import cv2
 import pytest
 
-from dfdetect import files, model_directory, result_lines
+from dfdetect import files
+from dfdetect.models import model_directory
+from dfdetect.pipeline import result_lines
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -22,7 +24,7 @@ def environment(tmp_path):
     folder = tmp_path / "environment"
     (folder / "bin").mkdir(parents=True)
     python = f"#!/bin/sh\nexec {shlex.quote(sys.executable)} "
-    command = "import sys; from dfdetect import cli; sys.exit(cli.main())"
+    command = "import sys; from dfdetect.cli import main; sys.exit(main.main())"
     for name, arguments in (("python", ""), ("dfdetect", f"-c {command!r} ")):
         (folder / "bin" / name).write_text(f'{python}{arguments}"$@"\n')
         (folder / "bin" / name).chmod(0o755)

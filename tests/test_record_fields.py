@@ -5,14 +5,9 @@ import pytest
 import tensorflow as tf
 from sourced_faces import face, prepare
 
-from dfdetect import (
-    boxes,
-    classifier_data,
-    conditions,
-    images,
-    record_fields,
-    record_index,
-)
+from dfdetect import boxes
+from dfdetect.data import classifier_input, conditions, record_fields, record_index
+from dfdetect.media import decode
 
 BOXES = {
     "inside": (0.25, 0.1, 0.75, 0.6),
@@ -34,24 +29,24 @@ def faces(tmp_path_factory):
 def _expected(faces, size, margin):
     """What the graph cuts of each image, in the order of the records."""
     found = []
-    for example in classifier_data.data.encoded(faces, "train"):
-        image = images.decode_image(example["image"])
+    for example in classifier_input.data.encoded(faces, "train"):
+        image = decode.decode_image(example["image"])
         name = example["image/filename"].numpy().decode().removesuffix(".png")
         box = tf.constant([BOXES[name]], tf.float32)
         if name in ("inside", "beyond"):
-            crop = images.crop_heads(image, boxes.clip(box), size, margin)[0]
+            crop = decode.crop_heads(image, boxes.clip(box), size, margin)[0]
         else:
-            crop = images.resize(image, size)
+            crop = decode.resize(image, size)
         found.append(crop.numpy())
     return np.stack(found)
 
 
 def test_heads_are_cut_by_their_boxes_as_the_graph_cuts_them(faces):
     expected = _expected(faces, 24, 1.3)
-    evaluated = classifier_data.evaluation(faces, "train", 24, 4, crop_margin=1.3)
+    evaluated = classifier_input.evaluation(faces, "train", 24, 4, crop_margin=1.3)
     crops, truths = next(iter(evaluated))
     np.testing.assert_allclose(crops, expected, atol=1e-3)
-    trained = classifier_data.training(
+    trained = classifier_input.training(
         [faces], "train", 24, 4, 0, "none", crop_margin=1.3
     )
     of_training, _ = next(iter(trained.from_step(0)))
@@ -59,8 +54,8 @@ def test_heads_are_cut_by_their_boxes_as_the_graph_cuts_them(faces):
     np.testing.assert_allclose(
         of_training.numpy()[order], expected[same], atol=1e-3, rtol=1e-4
     )
-    files = list(classifier_data.encoded_files(faces, "train", None, 1.3))
-    again = [images.resize(images.decode_image(file), 24) for file in files]
+    files = list(classifier_input.encoded_files(faces, "train", None, 1.3))
+    again = [decode.resize(decode.decode_image(file), 24) for file in files]
     np.testing.assert_allclose(again, expected, atol=1e-3)
     assert truths.shape == (4,)
 
@@ -107,7 +102,7 @@ def test_a_misspelled_value_is_told(faces):
         record_fields.check_values([faces], ["train"], [conditions.parse("method=a")])
     with pytest.raises(ValueError, match="where leaves no record in train of sourced"):
         where = [conditions.parse("source=nobody")]
-        classifier_data.training([faces], "train", 24, 4, 0, where=where)
+        classifier_input.training([faces], "train", 24, 4, 0, where=where)
 
 
 def test_excluded_values():

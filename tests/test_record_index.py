@@ -7,17 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import (
-    classifier_data,
-    crop_cache,
-    data,
-    images,
-    labels,
-    record_index,
-    records,
-    sampling,
-)
-from dfdetect.batches import NAME
+from dfdetect import labels
+from dfdetect.data import classifier_input, crop_cache, record_index, sampling
+from dfdetect.data import prepared as data
+from dfdetect.data import records as records_module
+from dfdetect.data.batches import NAME
+from dfdetect.media import decode
 
 
 @pytest.fixture(scope="module")
@@ -53,14 +48,14 @@ def test_batches_hold_what_the_sampler_says(faces):
 
 def test_a_blended_real_is_a_fake_and_looks_different(faces):
     def batches(share, mode="pairs"):
-        return classifier_data.training(
+        return classifier_input.training(
             [faces], "train", 71, 4, 0, "none", mode, self_blended=share
         )
 
     (crops, truths), *_ = batches(1.0).from_step(0).take(1)
     assert sorted(truths.numpy()) == [0, 0, 1, 1]
     files = [
-        images.resize(images.decode_image(e["image"]), 71)
+        decode.resize(decode.decode_image(e["image"]), 71)
         for e in data.encoded(faces, "train")
         if e["label"] == labels.REAL
     ]
@@ -77,7 +72,7 @@ def test_data_sets_are_mixed(faces, tmp_path):
     picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
     pictures = [(f"{i}.png", i % 2, picture) for i in range(4)]
     black = labelled_pictures.prepare(tmp_path, {"train": pictures})
-    batches = classifier_data.training(
+    batches = classifier_input.training(
         [faces, black], "train", 32, 8, 0, "forensic", "balanced", weights=[1, 1]
     )
     for crops, truths in batches.from_step(0).take(2):
@@ -110,7 +105,7 @@ def test_each_head_of_a_picture_is_a_real_one_of_its_own(prepared):
 
 def test_heads_are_cut_from_their_pictures_and_blended(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = classifier_data.training(
+    batches = classifier_input.training(
         [builder], "train", 32, 4, 0, "none", "pairs", self_blended=0.5, crop_margin=1.0
     )
     (crops, truths), *_ = batches.from_step(0).take(1)
@@ -134,8 +129,8 @@ def test_batches_are_the_same_with_crops_in_memory(prepared, faces, share):
     )
     most = round(share * crops * 100 * 100 * 3)
     arguments = (builders, "train", 32, 4, 0, "light", "balanced", None, 0.3, 1.2)
-    plain = classifier_data.training(*arguments).from_step(0).take(9)
-    batches = classifier_data.training(*arguments, cache_bytes=most)
+    plain = classifier_input.training(*arguments).from_step(0).take(9)
+    batches = classifier_input.training(*arguments, cache_bytes=most)
     for _ in range(2):  # What is kept serves another iterator, too.
         for expected, found in zip(plain, batches.from_step(0).take(9), strict=True):
             for one, other in zip(expected, found, strict=True):
@@ -151,8 +146,8 @@ def test_a_memory_for_crops_takes_what_fits():
         kept = keep(tf.constant([0, number], tf.int64), crop)
         np.testing.assert_array_equal(kept, crop)
     assert cache.get((0, 2)) is cache.get((1, 1)) is None
-    np.testing.assert_array_equal(images.unpack(cache.get((0, 1))), crops[1])
-    np.testing.assert_array_equal(images.unpack(cache.get((0, 3))), small)
+    np.testing.assert_array_equal(decode.unpack(cache.get((0, 1))), crops[1])
+    np.testing.assert_array_equal(decode.unpack(cache.get((0, 3))), small)
 
 
 def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
@@ -165,7 +160,7 @@ def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
     with pytest.raises(ValueError, match="must have images with a label or objects"):
         record_index.RecordIndex(bare, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
-        classifier_data.training([faces], "train", 32, 8, 0, "some")
+        classifier_input.training([faces], "train", 32, 8, 0, "some")
 
 
 def _cut(path, size):
@@ -202,9 +197,9 @@ def test_a_damaged_file_of_a_set_is_named(prepared, tmp_path, spoil, reason):
     builder = data.open_builder(str(tmp_path), "labeled_faces")
     for read in (
         lambda: record_index.RecordIndex(builder, "train"),
-        lambda: records.check_files(builder, "train"),
+        lambda: records_module.check_files(builder, "train"),
     ):
         with pytest.raises(ValueError, match=f"^{path} .*{reason}") as raised:
             read()
         assert "\n" not in str(raised.value)
-    records.check_files(builder, "validation")
+    records_module.check_files(builder, "validation")

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dfdetect import rendezvous
+from dfdetect.training import rendezvous
 
 
 def _config(ports, index, kind="worker"):

@@ -11,8 +11,11 @@ import pytest
 import report_page_support as support
 import tiny_pipeline
 
-from dfdetect import cli, graphs, manifest, report_page
-from dfdetect.report_page import about, marks, pictures, timeline, wording
+from dfdetect import manifest
+from dfdetect.cli import main as cli
+from dfdetect.pipeline import build
+from dfdetect.reports import page as report_page
+from dfdetect.reports.page import about, formatting, marks, thumbnails, timeline
 from dfdetect.retrieval import index as retrieval_index
 
 BAND = support.THRESHOLDS
@@ -23,14 +26,14 @@ def graph(tmp_path_factory):
     """The folder of an exported graph, and what it loads as."""
     directory = tmp_path_factory.mktemp("graph") / "1"
     tiny_pipeline.build().save(str(directory))
-    return str(directory), graphs.load(str(directory))
+    return str(directory), build.load(str(directory))
 
 
 @pytest.fixture
 def loaded(graph, monkeypatch):
     """The folder of the graph, which the command finds loaded."""
     directory, model = graph
-    monkeypatch.setattr(graphs, "load", {directory: model}.__getitem__)
+    monkeypatch.setattr(build, "load", {directory: model}.__getitem__)
     return directory
 
 
@@ -150,7 +153,7 @@ def test_a_page_is_replaced_by_a_whole_one_only(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
-    shown = pictures.Pictures(support.jpeg(support.drawn(600, 800)))
+    shown = thumbnails.Pictures(support.jpeg(support.drawn(600, 800)))
     peaks = []
     for count in (20, 200):
         tracemalloc.start()
@@ -166,7 +169,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
 
 @pytest.mark.parametrize("num_files, most", [(1, 400_000), (1000, 68_000)])
 def test_pictures_of_a_file_have_a_bound(num_files, most):
-    assert pictures.bytes_of_a_file(num_files) == most
+    assert thumbnails.bytes_of_a_file(num_files) == most
     # Noise, of which no JPEG is small, with more heads than there is room for.
     image = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3)).astype(np.uint8)
     result = support.image_result(probabilities=np.linspace(0.1, 0.9, 40).tolist())
@@ -178,7 +181,7 @@ def test_pictures_of_a_file_have_a_bound(num_files, most):
         regions = [[0, 0, 200 + i, 200 + i] for i in range(len(boxes))]
         return np.int32(regions), np.full((len(boxes), 8, 8), 0.5, np.float32)
 
-    found = pictures.of_image(image, result["heads"], 1.3, most, explainer)
+    found = thumbnails.of_image(image, result["heads"], 1.3, most, explainer)
     heads = found.heads.values()
     total = sum(len(head.crop) + len(head.heat) for head in heads)
     assert len(found.picture) + total <= most
@@ -189,7 +192,7 @@ def test_pictures_of_a_file_have_a_bound(num_files, most):
 
 
 def test_a_small_picture_keeps_its_size():
-    content = pictures.jpeg(support.drawn(60, 80), 640, 10**6)
+    content = thumbnails.jpeg(support.drawn(60, 80), 640, 10**6)
     assert cv2.imdecode(np.frombuffer(content, np.uint8), 1).shape == (60, 80, 3)
 
 
@@ -197,7 +200,7 @@ def test_crops_are_what_the_classifier_saw():
     image = np.zeros((300, 400, 3), np.uint8)
     image[80:160, 60:140] = (250, 40, 40)
     head = {"box": [80 / 300, 60 / 400, 160 / 300, 140 / 400], "fake_probability": 0.5}
-    found = pictures.of_image(image, [head], 1.0, 10**5)
+    found = thumbnails.of_image(image, [head], 1.0, 10**5)
     crop = cv2.imdecode(np.frombuffer(found.heads[0].crop, np.uint8), 1)
     assert crop.shape == (80, 80, 3)
     np.testing.assert_allclose(crop[..., ::-1].mean((0, 1)), (250, 40, 40), atol=4)
@@ -269,7 +272,7 @@ def test_a_clip_shows_its_tracks_most_suspicious_heads(tmp_path):
     result = support.clip_result() | {"warning": "cut short <after> 8 s"}
     near = {"id": "k", "source": "k.png", "similarity": 0.5}
     result["heads"][1] |= {"nearest_real": near, "nearest_fake": None}
-    assert pictures.key_times(result) == [0.5 + i for i in range(8)]
+    assert thumbnails.key_times(result) == [0.5 + i for i in range(8)]
     known = support.jpeg(support.drawn(96, 96, seed=2))
     frames = [(7.5, support.jpeg(support.drawn(360, 640)))]
     with support.report(tmp_path / "r.html", thumbnails={"k": known}) as report:
@@ -323,20 +326,20 @@ def test_what_is_set_aside_is_shown_last():
     ]
     # The two most suspicious.
     result["tracks"] = [{"track": i, "matters": i < 38} for i in range(40)]
-    assert pictures.key_times(result) == [1.0 * i for i in range(26, 38)]
+    assert thumbnails.key_times(result) == [1.0 * i for i in range(26, 38)]
 
 
 def test_key_times_are_few_and_hold_the_most_suspicious():
     result = support.clip_result()
     result["frames"] = [{"time": 0.25 * i, "heads": []} for i in range(100)]
     result["heads"] = [{"time": 3.0, "fake_probability": 0.9}]
-    times = pictures.key_times(result)
+    times = thumbnails.key_times(result)
     assert len(times) == 12 and 3.0 in times and times == sorted(set(times))
     assert max(np.diff(times)) <= 2.5
     result["heads"] = [
         {"time": 0.25 * i, "fake_probability": i / 40} for i in range(40)
     ]
-    assert pictures.key_times(result) == [0.25 * i for i in range(28, 40)]
+    assert thumbnails.key_times(result) == [0.25 * i for i in range(28, 40)]
 
 
 def test_a_curve_breaks_where_a_track_is_away():
@@ -372,7 +375,7 @@ def test_boxes_are_in_per_cent_and_inside():
     "seconds, shown", [(0, "0:00.0"), (59.96, "1:00.0"), (62.5, "1:02.5")]
 )
 def test_clock(seconds, shown):
-    assert wording.clock(seconds) == shown
+    assert formatting.clock(seconds) == shown
 
 
 def test_about_tells_thresholds_words_and_command():

@@ -11,8 +11,8 @@ import pytest
 import report_page_support as support
 import tiny_pipeline
 
-from dfdetect import report_page
-from dfdetect.report_page import about
+from dfdetect.reports import page
+from dfdetect.reports.page import about
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,9 +49,7 @@ def url(tmp_path_factory):
             for head in result["heads"]:
                 head |= {"nearest_real": known, "nearest_fake": None}
             report.add_image(content, result)
-        report.add(
-            support.clip_result(NAMES[3]), report_page.Pictures(key_frames=frames)
-        )
+        report.add(support.clip_result(NAMES[3]), page.Pictures(key_frames=frames))
         report.add(support.unreadable(NAMES[4]), problem="cannot be decoded")
         report.add_image(
             content, support.image_result(NAMES[5], (), None, status="no_head")

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 import tiny_pipeline
 
-from dfdetect import cli, files, graphs, hand_features
-from dfdetect.audit import embedded_duplicates, scan
-from dfdetect.retrieval import building, embedding, evaluation, storage
+from dfdetect import files
+from dfdetect.cli import main
+from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
+from dfdetect.evaluation.audit import embedded_duplicates, scan
+from dfdetect.pipeline import build, embedding
+from dfdetect.retrieval import index_building, storage
 from dfdetect.retrieval.index import Entry, Index
 
 
@@ -38,7 +41,7 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(graph):
-    return graphs.load(str(graph))
+    return build.load(str(graph))
 
 
 @pytest.fixture
@@ -54,14 +57,14 @@ def pictures(tmp_path):
 
 def _given(folder):
     return [
-        building.Picture(str(path), path.read_bytes, source=str(path))
+        index_building.Picture(str(path), path.read_bytes, source=str(path))
         for path in sorted(folder.iterdir())
     ]
 
 
 def _build(folder, output, model, said=None, of_heads=False, **options):
     given = _given(folder)
-    return building.build(
+    return index_building.build(
         given,
         len(given),
         {"folder": str(folder)},
@@ -132,9 +135,11 @@ def test_adding_keeps_the_old_and_replaces_the_same(pictures, loaded, tmp_path):
     (pictures / "00.png").rename(more / "00.png")
     older, _ = storage.load(str(tmp_path / "index"), thumbnails=True)
     first = older.snapshot()[1][0]
-    given = [building.Picture(first.id, (more / "00.png").read_bytes, source="new")]
+    given = [
+        index_building.Picture(first.id, (more / "00.png").read_bytes, source="new")
+    ]
     embedder = embedding.Embedder(loaded, "content")
-    index = building.build(
+    index = index_building.build(
         given, 1, {}, embedder, str(tmp_path / "index"), print, older=older
     )
     _, entries = index.snapshot()
@@ -142,7 +147,9 @@ def test_adding_keeps_the_old_and_replaces_the_same(pictures, loaded, tmp_path):
     assert [entry.id for entry in entries].count(first.id) == 1
     other = Index(older.snapshot()[0].rows, older.snapshot()[1], embedding={})
     with pytest.raises(ValueError, match="the index was made with another model"):
-        building.build(given, 1, {}, embedder, str(tmp_path / "x"), print, older=other)
+        index_building.build(
+            given, 1, {}, embedder, str(tmp_path / "x"), print, older=other
+        )
 
 
 def test_nothing_to_index_is_said(loaded, tmp_path):
@@ -172,7 +179,7 @@ def scripted(graph, tmp_path_factory, run_script):
 
 def _search(capsys, graph, scripted, *arguments):
     given = [str(x) for x in arguments]
-    code = cli.main(
+    code = main.main(
         ["search", *given, "--index", str(scripted / "index"), "--model", str(graph)]
     )
     return code, capsys.readouterr()
@@ -189,7 +196,7 @@ def test_search_finds_copies_and_leaves_out_the_query(
     code, told = _search(
         capsys, graph, scripted, *queries, "--top_k", "3", "--output", sheet
     )
-    assert code == cli.UNREAD
+    assert code == main.UNREAD
     lines = [json.loads(line) for line in told.out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "ok", "unreadable"]
     first = lines[0]["neighbours"][0]
@@ -237,12 +244,12 @@ def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
         (scripted / "index", tmp_path, "--model must be a folder"),
     ):
         with pytest.raises(SystemExit) as stopped:
-            cli.main(["search", query, "--index", str(index), "--model", str(model)])
+            main.main(["search", query, "--index", str(index), "--model", str(model)])
         told = capsys.readouterr()
-        assert stopped.value.code == cli.USAGE and told.out == ""
+        assert stopped.value.code == main.USAGE and told.out == ""
         assert message in told.err and len(told.err.splitlines()) == 1
     with pytest.raises(SystemExit) as stopped:
-        cli.main(["search", query, "--index", "x", "--output", "sheet.gif"])
+        main.main(["search", query, "--index", "x", "--output", "sheet.gif"])
     assert "--output must end in .jpg or .png" in capsys.readouterr().err
 
 
@@ -264,7 +271,7 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
     arguments = ["--index", str(tmp_path / "index"), "--model", str(graph)]
     paths = [str(pictures / "01.png"), str(strange)]
     output = ["--output", str(tmp_path / "copies")]
-    assert cli.main(["detect", *paths, *arguments, *output]) == 0
+    assert main.main(["detect", *paths, *arguments, *output]) == 0
     known, unknown = map(json.loads, capsys.readouterr().out.splitlines())
     for place, head in enumerate(known["heads"]):
         nearest = head["nearest_fake"]
@@ -275,7 +282,7 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
     # Black all over: unlike every picture.
     assert all(head["unfamiliar"] for head in unknown["heads"])
     assert (tmp_path / "copies/01.png").exists()
-    cli.main(["detect", paths[0], *arguments, "--csv"])
+    main.main(["detect", paths[0], *arguments, "--csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["nearest_fake"][-2:] for row in rows] == ["#0", "#1", "#2"]
     assert [row["unfamiliar"] for row in rows] == ["False"] * 3
@@ -331,7 +338,7 @@ def test_what_finds_copies_and_sources_is_measured(labelled):
     def blind(pictures):
         return np.ones((len(pictures), 4), np.float32)
 
-    measured = evaluation.measure(
+    measured = retrieval_evaluation.measure(
         labelled, "test", {"cells": _cells, "blind": blind}, num_copies=10
     )
     assert measured["num_pool"] == 25 and measured["num_copies"] == 10
@@ -343,11 +350,11 @@ def test_what_finds_copies_and_sources_is_measured(labelled):
     # Of equals the first in the pool is taken: right for one copy at the most.
     assert nothing["copies"]["mirror"]["share"] <= 0.1
     assert nothing["sources"]["first_ten"]["share"] == 0.0
-    lines = evaluation.table(measured)
+    lines = retrieval_evaluation.table(measured)
     assert lines[0] == "| | cells (48) | blind (4) |"
     assert lines[-2].startswith("| a fake: a real of its group first | 1.000 [1.000")
     with pytest.raises(ValueError, match="has no split 'nowhere', only"):
-        evaluation.measure(labelled, "nowhere", {"cells": _cells})
+        retrieval_evaluation.measure(labelled, "nowhere", {"cells": _cells})
 
 
 def test_copies_across_splits_are_found_by_embedding(labelled):
@@ -365,9 +372,9 @@ def test_copies_across_splits_are_found_by_embedding(labelled):
 
 def test_harris_corners_are_described_and_a_flat_picture_has_none():
     board = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((12, 12))) * 255
-    found = hand_features.harris(board.astype(np.uint8))
+    found = hand_crafted_features.harris(board.astype(np.uint8))
     assert found.shape[1] == 128 and 49 <= len(found) <= 500
-    assert hand_features.harris(np.zeros((40, 40), np.uint8)).shape == (0, 128)
+    assert hand_crafted_features.harris(np.zeros((40, 40), np.uint8)).shape == (0, 128)
 
 
 @pytest.mark.slow

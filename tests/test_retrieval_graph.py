@@ -10,16 +10,12 @@ import tensorflow as tf
 import tiny_pipeline
 from tensorflow_serving.apis import prediction_log_pb2
 
-from dfdetect import (
-    drawings,
-    graphs,
-    manifest,
-    pipeline,
-    publishing,
-    served_graph,
-    warmup,
-)
-from dfdetect.retrieval import embedding, graph, searchers
+from dfdetect import manifest
+from dfdetect.export import inspection, publish, warmup
+from dfdetect.media import samples
+from dfdetect.pipeline import build, deepfake_pipeline, embedding
+from dfdetect.retrieval import neighbours as graph
+from dfdetect.retrieval import searchers
 from dfdetect.retrieval.index import Entry, Index
 
 _COUNT, _TOP_K = 2000, 10
@@ -63,7 +59,7 @@ def _entries(count=_COUNT):
 def _attached(plain, neighbours, **detector):
     """The same models with an index; `detector` changes its manifest."""
     described = {**plain.manifest, "detector": plain.manifest["detector"] | detector}
-    return pipeline.DeepfakePipeline(*plain._models(), described, neighbours)
+    return deepfake_pipeline.DeepfakePipeline(*plain._models(), described, neighbours)
 
 
 def _near(centres, count, seed):
@@ -81,7 +77,7 @@ def _small():
 
 def _batch():
     """Pictures with heads, too small heads, and none at all."""
-    drawn = drawings.encoded(3)
+    drawn = samples.encoded(3)
     return np.array([drawn[0], b"", _small(), *drawn[1:], b"no picture"], object)
 
 
@@ -149,7 +145,7 @@ def test_no_pipeline_has_neighbours_without_an_index(plain):
 def test_no_head_at_all(plain, known):
     neighbours = graph.Neighbours(known, 3, exact=True)
     blind = _attached(plain, neighbours, score_threshold=0.99)
-    outputs = blind.neighbours(np.array(drawings.encoded(2), object))
+    outputs = blind.neighbours(np.array(samples.encoded(2), object))
     assert outputs["num_heads"].numpy().tolist() == [0, 0]
     assert outputs["status"].numpy().tolist() == [1, 1]
     assert outputs["neighbour_ids"].shape == (2, 5, 3)
@@ -291,7 +287,7 @@ def _published(models, tmp_path_factory):
     base = tmp_path_factory.mktemp("base")
     for name, model in models.items():
         directory = str(base / name / "1")
-        drift = publishing.publish(model, directory, "float32", [1, 2], 1000)
+        drift = publish.publish(model, directory, "float32", [1, 2], 1000)
         assert drift["num_heads"] >= 15
     return {name: base / name / "1" for name in models}
 
@@ -368,17 +364,17 @@ def test_the_server_finds_the_same_over_both_protocols(name, models, server):
 @pytest.mark.slow
 def test_only_what_was_asked_for_may_need_scann(models, published, tmp_path):
     assert manifest.read(published["exact"] / "assets", "pipeline")["index"]["exact"]
-    served_graph.check_operations(str(published["exact"]))
+    inspection.check_operations(str(published["exact"]))
     directory = str(published["scann"])
-    served_graph.check_operations(directory, served_graph.SCANN)
+    inspection.check_operations(directory, inspection.SCANN)
     with pytest.raises(ValueError, match="of stock TensorFlow only, got Scann>"):
-        served_graph.check_operations(directory)
+        inspection.check_operations(directory)
     model = models["scann"]
     described = dict(model.manifest)
     model.manifest["index"] = described["index"] | {"exact": True}
     try:
         with pytest.raises(ValueError, match="of stock TensorFlow only, got Scann>"):
-            publishing.publish(model, str(tmp_path / "1"), "float32", [1], 1000)
+            publish.publish(model, str(tmp_path / "1"), "float32", [1], 1000)
     finally:
         model.manifest = described
     assert not list(tmp_path.iterdir())
@@ -399,8 +395,8 @@ def test_warm_up_looks_into_the_index_too(name, published):
 
 def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
     models["exact"].folded().save(str(tmp_path / "1"))
-    drawn = np.array(drawings.encoded(1), object)
-    loaded = graphs.load(str(tmp_path / "1"))
+    drawn = np.array(samples.encoded(1), object)
+    loaded = build.load(str(tmp_path / "1"))
     found = loaded.neighbours(tf.constant(drawn))
     _check_same(found, models["exact"].neighbours(drawn))
 
@@ -408,7 +404,7 @@ def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_folded_graph_finds_the_same(models, precision):
-    drawn = np.array(drawings.encoded(2), object)
+    drawn = np.array(samples.encoded(2), object)
     wanted = models["exact"].neighbours(drawn)
     found = models["exact"].folded(precision).neighbours(drawn)
     if precision == "float32":

@@ -9,14 +9,9 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
-from dfdetect import (
-    alterations,
-    classifier_data,
-    evaluation,
-    records,
-    robustness,
-    robustness_report,
-)
+from dfdetect.data import classifier_input, records
+from dfdetect.evaluation import corruptions, detectors, robustness
+from dfdetect.reports import robustness_report
 
 _DESCRIBED = {"image_size": 24, "temperature": 2.0}
 
@@ -60,13 +55,13 @@ def _measure(builder, logits=_logits, split="test", **options):
     found = list(records.read(builder, split, with_images=False))
     truths = np.array([record.label for record in found])
     groups = np.array([record.group for record in found])
-    pictures = classifier_data.encoded_files(builder, split)
+    pictures = classifier_input.encoded_files(builder, split)
     return robustness.measure(logits, _DESCRIBED, pictures, truths, groups, **options)
 
 
 @pytest.fixture(scope="module")
 def results(builder):
-    names = [name for name in alterations.ALTERATIONS if name != "h264"]
+    names = [name for name in corruptions.ALTERATIONS if name != "h264"]
     return _measure(builder, batch_size=8, names=names)
 
 
@@ -82,12 +77,12 @@ def test_clean_crops_are_those_of_the_evaluation(builder):
         return _logits(crops)
 
     found = _measure(builder, logits, names=())
-    batches = list(classifier_data.evaluation(builder, "test", 24, 16))
+    batches = list(classifier_input.evaluation(builder, "test", 24, 16))
     assert len(seen) == len(batches) == 2
     for crops, (expected, _) in zip(seen, batches, strict=True):
         assert np.array_equal(crops, expected)
     assert found["alterations"] == found["skipped"] == {}
-    logits, truths = evaluation.classifier_logits(_logits, batches)
+    logits, truths = detectors.classifier_logits(_logits, batches)
     assert found["clean"]["auc"] == sklearn.metrics.roc_auc_score(truths, logits)
     assert found["clean"]["balanced_accuracy"] == (
         sklearn.metrics.balanced_accuracy_score(truths, logits >= 0)
@@ -155,7 +150,7 @@ def test_wrong_arguments_are_named(builder, arguments, message):
 
 
 def test_what_cannot_be_done_is_skipped_with_its_reason(builder, monkeypatch):
-    monkeypatch.setattr(alterations, "missing", lambda: {"h264": "no ffmpeg"})
+    monkeypatch.setattr(corruptions, "missing", lambda: {"h264": "no ffmpeg"})
     found = _measure(builder, names=["h264", "mirror"])
     assert list(found["alterations"]) == ["mirror"]
     assert found["skipped"] == {"h264": "no ffmpeg"}

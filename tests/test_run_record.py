@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dfdetect import run_record
+from dfdetect.training import run_record
 
 LINES = {
     "learning_rate": "--learning_rate=0.1",

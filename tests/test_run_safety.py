@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from dfdetect import kept_steps, manifest
+from dfdetect import manifest
+from dfdetect.models import kept_steps
 
 CLASSIFIER = (
     "train/classifier.py",

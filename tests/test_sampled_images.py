@@ -6,15 +6,10 @@ import drawn_heads
 import numpy as np
 import pytest
 
-from dfdetect import (
-    anchors,
-    data,
-    detector_data,
-    record_index,
-    sampled_images,
-    sampling,
-)
-from dfdetect.batches import NAME
+from dfdetect.data import detector_input, record_index, sampled_images, sampling
+from dfdetect.data import prepared as data
+from dfdetect.data.batches import NAME
+from dfdetect.models import anchors
 
 
 @pytest.fixture(scope="module", name="builders")
@@ -115,7 +110,7 @@ def test_closeups_come_with_images_without_heads(builders):
 @pytest.mark.parametrize("mosaic", [0.0, 0.4])
 def test_ordinary_images_have_their_heads_and_are_the_same_again(builders, mosaic):
     grid = anchors.Anchors(128, 2.0)
-    batches = detector_data.training(
+    batches = detector_input.training(
         [builders[0], builders[2]],
         "train",
         grid,
@@ -144,7 +139,7 @@ def test_ordinary_images_have_their_heads_and_are_the_same_again(builders, mosai
 
 def test_sets_that_do_not_fit_are_turned_away(builders, prepared):
     with pytest.raises(ValueError, match="rooms_0.* split 'validation', got .*'train'"):
-        detector_data.training(
+        detector_input.training(
             builders, "validation", anchors.Anchors(128), 128, 2, 0, (1.0, 1.0)
         )
     faces = data.open_builder(str(prepared), "labeled_faces")

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from dfdetect.sampling import Catalogue, Sampler
+from dfdetect.data.sampling import Catalogue, Sampler
 
 
 def _catalogue(*records):

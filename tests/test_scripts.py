@@ -16,8 +16,8 @@ import h5py
 import numpy as np
 import pytest
 
-from dfdetect import manifest, model_directory
-from dfdetect.models import squeezenet
+from dfdetect import manifest
+from dfdetect.models import model_directory, squeezenet
 
 _DRAWN = (("many", 6), ("rooms", 0), ("few", 1))
 
@@ -347,7 +347,7 @@ def test_export_writes_a_version_that_detect_reads(
     )
     assert run_script(*export).stdout.strip().endswith("base/1")
     picture = next((prepared / "source/hollywood_heads/JPEGImages").iterdir())
-    command = "import sys; from dfdetect import cli; sys.exit(cli.main())"
+    command = "import sys; from dfdetect.cli import main; sys.exit(main.main())"
     done = run_script("-c", command, "detect", picture, "--model", tmp_path / "base/1")
     line = json.loads(done.stdout)
     assert (line["width"], line["height"]) == (160, 96)

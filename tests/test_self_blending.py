@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import self_blending
+from dfdetect.data import self_blending
 
 BOX = tf.constant([0.3, 0.4, 0.6, 0.7])
 

@@ -9,11 +9,12 @@ import pytest
 import serving_support
 import tensorflow as tf
 
-from dfdetect import cli, images
-from dfdetect.serving import page
+from dfdetect.cli import main
+from dfdetect.media import decode
+from dfdetect.serving import demo_page
 
-FOLDER = pathlib.Path(page.__file__).parent / "demo"
-INFO = f"{page.PATH}info.json"
+FOLDER = pathlib.Path(demo_page.__file__).parent / "demo"
+INFO = f"{demo_page.PATH}info.json"
 CLASSIFIER = {
     "kind": "classifier",
     "model": "xception",
@@ -114,7 +115,7 @@ def test_files_come_with_their_types_and_a_strict_policy(started):
         "icon.svg": "image/svg+xml",
     }
     for name, kind in types.items():
-        with get(started, page.PATH + name) as answer:
+        with get(started, demo_page.PATH + name) as answer:
             assert answer.read() == (FOLDER / (name or "index.html")).read_bytes()
             assert answer.headers["Content-Type"] == kind
             policy = answer.headers["Content-Security-Policy"].split("; ")
@@ -124,23 +125,23 @@ def test_files_come_with_their_types_and_a_strict_policy(started):
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert answer.headers["Referrer-Policy"] == "no-referrer"
             assert "Server" not in answer.headers
-    with get(started, page.PATH, "HEAD") as answer:
+    with get(started, demo_page.PATH, "HEAD") as answer:
         assert answer.read() == b"" and answer.status == 200
 
 
-@pytest.mark.parametrize("path", ["/", page.PATH.rstrip("/")])
+@pytest.mark.parametrize("path", ["/", demo_page.PATH.rstrip("/")])
 def test_the_way_to_the_page(started, path):
     with get(started, path) as answer:
-        assert answer.url == started.client.url + page.PATH
+        assert answer.url == started.client.url + demo_page.PATH
 
 
 @pytest.mark.parametrize(
     "path", ["none.js", "../page.py", "..%2fpage.py", "%2e%2e/page.py", "a/b", "."]
 )
 def test_other_files_are_not_there(started, path):
-    status, answer = started.client.rest(page.PATH + path)
+    status, answer = started.client.rest(demo_page.PATH + path)
     assert status == 404 and "error" in answer
-    assert started.client.rest(page.PATH, b"x")[0] == 405
+    assert started.client.rest(demo_page.PATH, b"x")[0] == 405
 
 
 def test_the_page_names_nothing_from_elsewhere():
@@ -163,15 +164,15 @@ def test_what_the_page_must_know(started):
         "thresholds": {"real_below": 0.25, "fake_from": 0.75},
         "crop_margin": [13, 10],
         "min_head_size": 24,
-        "statuses": list(images.STATUS_NAMES),
-        "max_pixels": images.MAX_PIXELS,
+        "statuses": list(decode.STATUS_NAMES),
+        "max_pixels": decode.MAX_PIXELS,
         "max_request_bytes": 5000,
     }
 
 
 def test_the_page_needs_no_token_and_what_it_must_know_does(started):
     stranger = serving_support.Client(started.port, started.rest_port)
-    assert stranger.rest(page.PATH)[0] == 200
+    assert stranger.rest(demo_page.PATH)[0] == 200
     assert stranger.rest(INFO)[0] == 401
     assert stranger.rest("/v1/models/ours")[0] == 401
     stranger.close()
@@ -207,12 +208,12 @@ def test_the_page_follows_the_latest_version_and_tells_when_there_is_none(
 
 def test_without_the_flag_there_is_no_page(models):
     with serving_support.in_process(model_base_path=str(models / "ours")) as started:
-        for path in ("/", page.PATH, INFO):
+        for path in ("/", demo_page.PATH, INFO):
             assert started.client.rest(path)[0] == 404
 
 
 def test_the_page_needs_the_port_of_rest(tmp_path, capsys):
     base = ["--model_base_path", str(tmp_path)]
     with pytest.raises(SystemExit):
-        cli.main(["serve", *base, "--demo", "--rest_api_port", "0"])
+        main.main(["serve", *base, "--demo", "--rest_api_port", "0"])
     assert "--demo needs a --rest_api_port" in capsys.readouterr().err

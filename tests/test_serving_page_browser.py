@@ -11,10 +11,14 @@ import pytest
 import serving_support
 import tiny_pipeline
 
-from dfdetect import boxes, calibration, detect, drawings, files, graphs, pipeline
-from dfdetect.retrieval import embedding, graph
+from dfdetect import boxes, files
+from dfdetect.cli import detect_output
+from dfdetect.media import samples
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import build, deepfake_pipeline, embedding
+from dfdetect.retrieval import neighbours as neighbours_module
 from dfdetect.retrieval.index import Entry, Index
-from dfdetect.serving import options, page
+from dfdetect.serving import demo_page, options
 
 pytestmark = [
     pytest.mark.slow,
@@ -46,7 +50,7 @@ def url(version):
         *("--max_request_bytes", 2_000_000),
         environment={options.TOKEN_VARIABLE: TOKEN},
     )
-    yield f"http://127.0.0.1:{rest_port}{page.PATH}"
+    yield f"http://127.0.0.1:{rest_port}{demo_page.PATH}"
     process.terminate()
     process.communicate(timeout=60)
     assert process.returncode == 0
@@ -64,10 +68,12 @@ def with_index():
     described = embedding.description(plain.manifest, "content", margin)
     rows = np.random.default_rng(0).normal(size=(len(IDS), described["dimension"]))
     entries = [Entry(id, label=i % 3 - 1) for i, id in enumerate(IDS)]
-    neighbours = graph.Neighbours(
+    neighbours = neighbours_module.Neighbours(
         Index(rows, entries, embedding=described), top_k=len(IDS), exact=True
     )
-    return pipeline.DeepfakePipeline(*plain._models(), plain.manifest, neighbours)
+    return deepfake_pipeline.DeepfakePipeline(
+        *plain._models(), plain.manifest, neighbours
+    )
 
 
 @pytest.fixture(scope="module")
@@ -78,18 +84,18 @@ def known_url(with_index, tmp_path_factory):
     with serving_support.in_process(
         model_base_path=str(base), model_name="known", demo=True
     ) as started:
-        yield started.client.url + page.PATH
+        yield started.client.url + demo_page.PATH
 
 
 @pytest.fixture(scope="module")
 def expected(version):
     """The function `expected(path)`: the line of `dfdetect detect`."""
-    graph = graphs.load(str(version))
+    graph = build.load(str(version))
     thresholds = graph.manifest["classifier"]["thresholds"]
 
     def line(path):
         source = files.Source(str(path), "")
-        (found,) = detect.findings(graph.detect, [source], thresholds)
+        (found,) = detect_output.findings(graph.detect, [source], thresholds)
         return found.result | {"path": pathlib.Path(path).name}
 
     return line
@@ -152,7 +158,7 @@ def check_same(found, wanted):
 
 def check_quiet(browser, url):
     """Nothing asked of others, and nothing to complain of."""
-    origin = url.removesuffix(page.PATH)
+    origin = url.removesuffix(demo_page.PATH)
     asked = browser.told("Network.requestWillBeSent")
     assert asked
     assert all(sent["request"]["url"].startswith(f"{origin}/") for sent in asked)
@@ -214,7 +220,7 @@ def test_known_pictures_are_shown_for_each_head(
     chromium, known_url, with_index, size, tmp_path
 ):
     at_known(chromium, known_url, size)
-    content = drawings.encoded(2)[1]
+    content = samples.encoded(2)[1]
     (tmp_path / "drawn.png").write_bytes(content)
     found = shows(chromium, tmp_path / "drawn.png")
     outputs = with_index.neighbours(np.array([content], object))
@@ -252,7 +258,7 @@ def test_known_pictures_are_shown_for_each_head(
         .filter(x => x.checkVisibility() && x.getBoundingClientRect().height < 44)
         .map(x => x.innerText)""")
     assert small == []
-    origin = known_url.removesuffix(page.PATH)
+    origin = known_url.removesuffix(demo_page.PATH)
     asked = chromium.told("Network.requestWillBeSent")
     assert all(sent["request"]["url"].startswith(f"{origin}/") for sent in asked)
     for name in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled"):
@@ -271,7 +277,7 @@ def test_small_heads_and_busy_servers_have_no_known_pictures(
     assert found["status"] == "head_too_small"
     assert chromium.evaluate("document.querySelector('.known')") is None
     # Of both requests, the second is for them.
-    (tmp_path / "drawn.png").write_bytes(drawings.encoded(2)[1])
+    (tmp_path / "drawn.png").write_bytes(samples.encoded(2)[1])
     chromium.events.clear()
     chromium.call("Fetch.enable", patterns=[{"urlPattern": "*:predict"}])
     chromium.choose("#file", tmp_path / "drawn.png")

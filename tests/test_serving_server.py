@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
-from dfdetect import cli, cli_parser
+from dfdetect.cli import main
+from dfdetect.cli import parser as cli_parser
 from dfdetect.serving import errors, listening, options, security, service
 
 PREDICT = "/v1/models/half:predict"
@@ -414,8 +415,8 @@ def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     names = {"tmp": tmp_path, "file": tmp_path / "file"}
     with pytest.raises(SystemExit) as stop:
-        cli.main(["serve", *(x.format(**names) for x in arguments)])
-    assert stop.value.code == cli.USAGE
+        main.main(["serve", *(x.format(**names) for x in arguments)])
+    assert stop.value.code == main.USAGE
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1
     assert message.format(**names) in shown.err
@@ -440,11 +441,11 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        cli.importlib.util, "find_spec", lambda name: None if name == "tornado" else 1
+        main.importlib.util, "find_spec", lambda name: None if name == "tornado" else 1
     )
-    code = cli.main(["serve", "--model_base_path", str(tmp_path)])
+    code = main.main(["serve", "--model_base_path", str(tmp_path)])
     told = "dfdetect serve: tornado is missing: pip install 'dfdetect[serve]'\n"
-    assert (code, capsys.readouterr().err) == (cli.FAILED, told)
+    assert (code, capsys.readouterr().err) == (main.FAILED, told)
 
 
 # Its end.
@@ -502,7 +503,7 @@ def test_sigterm_under_load_answers_what_was_accepted(base, capsys):
 
     thread = threading.Thread(target=act)
     thread.start()
-    code = cli.main(
+    code = main.main(
         ["serve", "--model_name=half", "--model_base_path", str(base)]
         + ["--enable_batching", f"--port={port}", f"--rest_api_port={rest_port}"]
     )
@@ -546,11 +547,11 @@ def post_once(port):
 
 def test_a_server_without_a_model_that_loads_ends(tmp_path, capsys):
     (tmp_path / "1").mkdir()
-    code = cli.main(
+    code = main.main(
         ["serve", "--model_base_path", str(tmp_path), "--max_num_load_retries=0"]
     )
     shown = capsys.readouterr().err
-    assert code == cli.FAILED and "no model loads; default: SavedModel file" in shown
+    assert code == main.FAILED and "no model loads; default: SavedModel file" in shown
 
 
 def test_a_port_that_is_taken_is_told(base, capsys):
@@ -560,8 +561,8 @@ def test_a_port_that_is_taken_is_told(base, capsys):
         for flag, another in (("port", "rest_api_port"), ("rest_api_port", "port")):
             flags = [f"--{flag}", port, f"--{another}", other]
             begin = time.monotonic()
-            code = cli.main(["serve", "--model_base_path", str(base), *flags])
-            assert code == cli.FAILED
+            code = main.main(["serve", "--model_base_path", str(base), *flags])
+            assert code == main.FAILED
             assert capsys.readouterr().err == (
                 f"dfdetect serve: cannot listen at 127.0.0.1:{port} (--{flag}): "
                 "Address already in use\n"
@@ -577,7 +578,7 @@ def test_a_port_that_is_taken_is_told(base, capsys):
 )
 def test_an_address_that_is_not_ours_is_told(base, capsys, host, reason):
     arguments = ["--model_base_path", str(base), "--host", host]
-    assert cli.main(["serve", *arguments]) == cli.FAILED
+    assert main.main(["serve", *arguments]) == main.FAILED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dfdetect serve: cannot listen at {host}:8501")
     assert line.endswith(reason)
@@ -601,8 +602,8 @@ def test_a_version_in_place_of_its_folder_is_told(tmp_path, capsys, name, advice
     version.mkdir()
     (version / "saved_model.pb").write_bytes(b"")
     with pytest.raises(SystemExit) as stop:
-        cli.main(["serve", "--model_base_path", str(version)])
-    assert stop.value.code == cli.USAGE
+        main.main(["serve", "--model_base_path", str(version)])
+    assert stop.value.code == main.USAGE
     said = capsys.readouterr().err
     assert f"{version} is itself a version: {advice.format(parent=tmp_path)}" in said
     assert said.count("\n") == 1

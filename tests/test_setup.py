@@ -62,14 +62,14 @@ def test_wheel_holds_the_page_to_try_a_model(wheel):
 def test_wheel_holds_the_page_of_a_report(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     for name in ("page.html", "page.js", "style.css"):
-        assert f"dfdetect/report_page/{name}" in names
+        assert f"dfdetect/reports/page/{name}" in names
 
 
 def test_wheel_brings_the_command_and_the_core(wheel):
     archive = zipfile.ZipFile(wheel)
     metadata = f"dfdetect-{dfdetect.__version__}.dist-info"
     entry_points = archive.read(f"{metadata}/entry_points.txt").decode()
-    assert "dfdetect = dfdetect.cli:main" in entry_points
+    assert "dfdetect = dfdetect.cli.main:main" in entry_points
     lines = archive.read(f"{metadata}/METADATA").decode().splitlines()
     core = {
         line.removeprefix("Requires-Dist: ")

@@ -4,7 +4,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from dfdetect import shots, video
+from dfdetect.media import shots, video
 
 
 def test_a_change_of_colours_is_a_cut_and_motion_is_none():

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from sourced_faces import face, prepare
 
-from dfdetect import (
-    classification_report,
-    classification_results,
-    evaluated_set,
+from dfdetect.evaluation import (
+    classifiers,
+    evaluation_set,
     leave_one_out,
     maker_evaluation,
     source_pairs,
 )
-from dfdetect.audit import low_level
+from dfdetect.evaluation.audit import low_level
+from dfdetect.reports import classification_report
 
 MANIFEST = {
     "kind": "classifier",
@@ -59,16 +59,14 @@ def measured(tmp_path_factory):
         for split in ("train", "test")
     }
     builder = prepare(tmp_path_factory.mktemp("faces"), faces)
-    judged = evaluated_set.look(builder, "test", print, num_resamples=30)
+    judged = evaluation_set.look(builder, "test", print, num_resamples=30)
     with pytest.MonkeyPatch.context() as patch:
         # A plain function is no Keras model: it must not be traced.
         patch.setattr(
-            "dfdetect.evaluation.logits_function",
+            "dfdetect.evaluation.detectors.logits_function",
             lambda model, _: lambda crops: model(crops.numpy())[:, 0],
         )
-        result = classification_results.measure(
-            "runs/red", (redness, MANIFEST), judged, print
-        )
+        result = classifiers.measure("runs/red", (redness, MANIFEST), judged, print)
     return judged, result
 
 
@@ -142,7 +140,7 @@ def test_one_class_or_too_few_groups_say_why(measured, tmp_path):
     judged, result = measured
     rows = [face(f"a{i}", 0, "dark") for i in range(3)]
     builder = prepare(tmp_path / "reals", {"test": rows})
-    reals = evaluated_set.look(builder, "test", print, num_resamples=30)
+    reals = evaluation_set.look(builder, "test", print, num_resamples=30)
     figures, sections = maker_evaluation.measure(
         [MANIFEST], [reals], [result], None, print, 30
     )
@@ -153,7 +151,7 @@ def test_one_class_or_too_few_groups_say_why(measured, tmp_path):
     rows.append(face("b", 1, "lab"))
     few = prepare(tmp_path / "few", {"test": rows})
     pooled = source_pairs.pool(
-        [evaluated_set.look(few, "test", print, num_resamples=30)], 1.0
+        [evaluation_set.look(few, "test", print, num_resamples=30)], 1.0
     )
     baselines = source_pairs.measure_baselines(pooled, 30)
     assert "a class has 1 groups" in baselines["lab", "dark"]["low_level"]["reason"]

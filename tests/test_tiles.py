@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import heads, images, pictures, tiles
+from dfdetect.media import decode
+from dfdetect.pipeline import head_detection, image_batch, tiling
 
 _SIZE = 64
 _DESCRIBED = {"image_size": _SIZE, "max_detections": 5, "iou_threshold": 0.5}
@@ -42,9 +43,9 @@ def _picture(*squares, height=200, width=320):
 
 
 def _find(picture, tile_size):
-    read = pictures.whole(images.pack(tf.constant(picture))[None])
+    read = image_batch.whole(decode.pack(tf.constant(picture))[None])
     described = _DESCRIBED | {"tile_size": tile_size}
-    found = tf.function(lambda x: heads.find(_detect, x, described, 3))(read)
+    found = tf.function(lambda x: head_detection.find(_detect, x, described, 3))(read)
     count = int(found["num_heads"][0])
     extent = np.tile(picture.shape[:2], 2)
     assert not np.any(found["boxes"][0, count:])
@@ -73,7 +74,7 @@ def test_a_box_within_a_better_one_of_another_view_goes():
     scores = tf.constant([0.9, 0.8, 0.7])
     for threshold, expected in ((1.0, [0, 1, 2]), (0.9, [0, 2])):
         described = _DESCRIBED | {"containment_threshold": threshold}
-        assert tiles._suppress(boxes, scores, described).numpy().tolist() == expected
+        assert tiling._suppress(boxes, scores, described).numpy().tolist() == expected
 
 
 def test_heads_of_several_tiles():
@@ -84,29 +85,29 @@ def test_heads_of_several_tiles():
 
 
 def test_a_small_picture_has_no_tiles():
-    views = tiles.views(tf.constant(64), tf.constant(50), _SIZE)
+    views = tiling.views(tf.constant(64), tf.constant(50), _SIZE)
     np.testing.assert_array_equal(views, [[0, 0, 64, 50]])
 
 
 @pytest.mark.parametrize("extent", [(65, 64), (200, 320), (3000, 2000), (9000, 70)])
 def test_tiles_cover_the_picture_and_overlap(extent):
-    views = tiles.views(tf.constant(extent[0]), tf.constant(extent[1]), 512 // 8)
+    views = tiling.views(tf.constant(extent[0]), tf.constant(extent[1]), 512 // 8)
     views = views.numpy()
     np.testing.assert_array_equal(views[0], [0, 0, *extent])
-    assert len(views) <= 1 + tiles.MOST_ALONG**2
+    assert len(views) <= 1 + tiling.MOST_ALONG**2
     for first, last in ((0, 2), (1, 3)):
         along = np.unique(views[1:, [first, last]], axis=0)
         assert along[0, 0] == 0
         assert along[-1, 1] == extent[first]
         side = (along[:, 1] - along[:, 0]).max()
         overlaps = along[:-1, 1] - along[1:, 0]
-        assert np.all(overlaps >= tiles.OVERLAP * side - 1)
+        assert np.all(overlaps >= tiling.OVERLAP * side - 1)
 
 
 def test_a_batch_equals_its_pictures():
     drawn = [_picture((5, 7, 9)), _picture((40, 40, 9), height=128, width=100)]
-    read = pictures.whole(tf.stack([images.pack(tf.constant(p)) for p in drawn]))
-    found = heads.find(_detect, read, _DESCRIBED | {"tile_size": _SIZE}, 3)
+    read = image_batch.whole(tf.stack([decode.pack(tf.constant(p)) for p in drawn]))
+    found = head_detection.find(_detect, read, _DESCRIBED | {"tile_size": _SIZE}, 3)
     for index, picture in enumerate(drawn):
         alone = _find(picture, _SIZE)[1]
         for name in ("boxes", "scores", "num_heads", "sides"):

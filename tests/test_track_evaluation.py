@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tiny_heads
 
-from dfdetect import deciding_tracks, track_evaluation
-from dfdetect.composed_clips import Truth
+from dfdetect.evaluation import track_evaluation
+from dfdetect.evaluation.composed_clips import Truth
+from dfdetect.pipeline import deciding_tracks
 
 NONE = deciding_tracks.Rule(0, 0, 0)
 PERSON, POSTER = [0.1, 0.1, 0.5, 0.5], [0.8, 0.8, 0.9, 0.9]

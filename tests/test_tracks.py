@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dfdetect import tracks
+from dfdetect.pipeline import tracking
 
 A, B = np.eye(2)
 
@@ -11,7 +11,7 @@ def box(left, top=0.4, side=0.2):
 
 
 def test_first_heads_are_numbered_from_1_and_none_is_fine():
-    tracker = tracks.Tracker()
+    tracker = tracking.Tracker()
     assert tracker.update(0.0, 0, np.zeros((0, 4))) == []
     assert tracker.update(0.1, 0, [box(0.0), box(0.5)]) == [1, 2]
     assert tracker.update(0.2, 0, [box(0.5), box(0.0)]) == [2, 1]
@@ -20,7 +20,7 @@ def test_first_heads_are_numbered_from_1_and_none_is_fine():
 
 @pytest.mark.parametrize("with_embeddings", [False, True])
 def test_heads_that_pass_each_other_keep_their_tracks(with_embeddings):
-    tracker = tracks.Tracker()
+    tracker = tracking.Tracker()
     for i in range(21):
         left = 0.8 * i / 20
         heads = np.array([box(left), box(0.8 - left, top=0.45)])
@@ -29,7 +29,7 @@ def test_heads_that_pass_each_other_keep_their_tracks(with_embeddings):
 
 
 def test_far_apart_in_time_looks_decide():
-    tracker = tracks.Tracker()
+    tracker = tracking.Tracker()
     assert tracker.update(0.0, 0, [box(0.0), box(0.6)], np.stack([A, B])) == [1, 2]
     # They have changed places.
     assert tracker.update(9.0, 0, [box(0.0), box(0.6)], np.stack([B, A])) == [2, 1]
@@ -40,7 +40,7 @@ def test_far_apart_in_time_looks_decide():
 
 def test_a_gap_is_bridged_until_it_is_too_long():
     def last(moments):
-        tracker = tracks.Tracker()
+        tracker = tracking.Tracker()
         tracker.update(0.0, 0, [box(0.4)], A[None])
         for moment in moments[:-1]:
             tracker.update(moment, 0, [])
@@ -52,18 +52,18 @@ def test_a_gap_is_bridged_until_it_is_too_long():
 
 
 def test_a_cut_breaks_tracks():
-    tracker = tracks.Tracker()
+    tracker = tracking.Tracker()
     assert tracker.update(0.0, 0, [box(0.4)], A[None]) == [1]
     assert tracker.update(0.1, 1, [box(0.4)], A[None]) == [2]
     assert tracker.update(0.2, 1, [box(0.4)], A[None]) == [2]
 
 
 def test_nothing_leaps_across_the_picture_at_once():
-    tracker = tracks.Tracker()
+    tracker = tracking.Tracker()
     assert tracker.update(0.0, 0, [box(0.0, side=0.1)], A[None]) == [1]
     assert tracker.update(0.04, 0, [box(0.8, side=0.1)], A[None]) == [2]
 
 
 def test_numbers_of_boxes_and_embeddings_must_agree():
     with pytest.raises(ValueError, match="2 boxes need as many embeddings, got 1"):
-        tracks.Tracker().update(0.0, 0, [box(0.0), box(0.5)], A[None])
+        tracking.Tracker().update(0.0, 0, [box(0.0), box(0.5)], A[None])

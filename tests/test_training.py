@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import checkpoints, training
-from dfdetect.batches import Batches, Shuffled
-from dfdetect.settings import Settings
+from dfdetect.data.batches import Batches, Shuffled
+from dfdetect.training import checkpoints, loop
+from dfdetect.training.settings import Settings
 
 
 def _settings(model_dir, **changes):
@@ -82,7 +82,7 @@ class _Run:
             "keep_best": self.keep_best,
             **changes,
         }
-        return training.train(self.model, self.judged, settings=settings, **parts)
+        return loop.train(self.model, self.judged, settings=settings, **parts)
 
 
 def _events(model_dir):
@@ -173,7 +173,7 @@ def test_a_run_that_is_stopped_goes_on_bit_for_bit(tmp_path, changes):
             os.kill(os.getpid(), signal.SIGTERM)
 
     calls = []
-    with pytest.raises(training.Interrupted, match="step 1[123] is kept") as raised:
+    with pytest.raises(loop.Interrupted, match="step 1[123] is kept") as raised:
         stopped.run(_settings(tmp_path / "parts", **settings), loss=loss)
     assert raised.value.signal == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -6,7 +6,7 @@ import pytest
 from building_support import clip, cut
 from tiny_heads import write_clip
 
-from dfdetect import video
+from dfdetect.media import video
 
 
 def test_bin_centres():

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from dfdetect import checkpoints
 from dfdetect.models import weights
+from dfdetect.training import checkpoints
 
 
 def _model(name="small", width=4, num_outputs=2):

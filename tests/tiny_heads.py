@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 
-from dfdetect import pipeline
+from dfdetect.pipeline import deepfake_pipeline
 
 SIZE, HEAD, STEP = 64, 16, 4  # Pixels of the detector's input; of clips, times SCALE.
 SCALE = 2
@@ -55,7 +55,7 @@ def build():
     """The `DeepfakePipeline`; the same for all tests, as tracing it takes seconds."""
     description = {
         "kind": "pipeline",
-        "format": pipeline.FORMAT,
+        "format": deepfake_pipeline.FORMAT,
         "detector": {
             "kind": "detector",
             "phi": 0,
@@ -80,7 +80,7 @@ def build():
         "min_head_size": 1,
         "versions": {},
     }
-    return pipeline.DeepfakePipeline(_detector(), _classifier(), description)
+    return deepfake_pipeline.DeepfakePipeline(_detector(), _classifier(), description)
 
 
 def frame(*heads, ground=0):

@@ -5,7 +5,7 @@ import types
 import keras
 import numpy as np
 
-from dfdetect import pipeline
+from dfdetect.pipeline import deepfake_pipeline
 
 DETECTOR_SIZE, CROP_SIZE = 64, 40
 
@@ -76,4 +76,4 @@ def build(**changes):
         "min_head_size": 10,
         "versions": {},
     }
-    return pipeline.DeepfakePipeline(detector, classifier, description)
+    return deepfake_pipeline.DeepfakePipeline(detector, classifier, description)

@@ -30,15 +30,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import data, files, progress, script
-from dfdetect.audit import (
+from dfdetect import files, progress, script
+from dfdetect.data import prepared
+from dfdetect.evaluation.audit import (
     embedded_duplicates,
-    groups,
+    metadata_baseline,
     near_duplicates,
-    no_pixels,
     scan,
 )
-from dfdetect.audit.survey import Survey
+from dfdetect.evaluation.audit import leaks as groups
+from dfdetect.evaluation.audit.survey import Survey
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -74,18 +75,18 @@ _LISTED = flags.DEFINE_integer(
 
 def audit() -> dict[str, Any]:
     """Runs all three checks; see the module."""
-    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     total = sum(info.num_examples for info in builder.info.splits.values())
     with progress.Progress(total, script.say, "picture") as bar:
         survey = scan.scan(builder, bar.count)
     alike = _alike(builder, survey, total) if _EMBEDDINGS.value else None
     return {
-        "data": data.describe(builder),
+        "data": prepared.describe(builder),
         "num_flat": int((~survey.comparable).sum()),
         "group_leaks": groups.leaks(survey),
         "near_duplicates": near_duplicates.pairs(survey, _MAX_DISTANCE.value),
         "max_distance": _MAX_DISTANCE.value,
-        "no_pixel_baseline": no_pixels.baseline(survey),
+        "no_pixel_baseline": metadata_baseline.baseline(survey),
         "embedded_duplicates": alike,
     }
 
@@ -94,9 +95,9 @@ def _alike(
     builder: tfds.core.DatasetBuilder, survey: Survey, total: int
 ) -> list[dict[str, Any]]:
     # A graph takes a while to build; whoever does not ask shall not wait.
-    from dfdetect import graphs
+    from dfdetect.pipeline import build
 
-    model = graphs.load(_MODEL.value) if _MODEL.value else graphs.from_directories()
+    model = build.load(_MODEL.value) if _MODEL.value else build.from_directories()
 
     def embed(contents: Sequence[bytes]) -> np.ndarray:
         return model.embed_content(np.array(contents, object))["embedding"].numpy()
@@ -178,9 +179,10 @@ def _show_baseline(baseline: dict[str, Any]) -> None:
         f"accuracy {baseline['accuracy']:.3f} (majority "
         f"{baseline['majority_share']:.3f})\n"
     )
-    if baseline["auc"] > no_pixels.WARN_ABOVE:
+    if baseline["auc"] > metadata_baseline.WARN_ABOVE:
         print(
-            f"**WARNING: above {no_pixels.WARN_ABOVE}. The class is given away without "
+            f"**WARNING: above {metadata_baseline.WARN_ABOVE}. The class is given "
+            "away without "
             "a look at the picture; a detector will learn that first.**\n"
         )
     _list(

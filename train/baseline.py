@@ -25,9 +25,10 @@ import absl.logging
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import baselines, data, files, hand_features, progress, records, script
-from dfdetect.audit import near_duplicates
-from dfdetect.retrieval import evaluation as retrieval
+from dfdetect import files, progress, script
+from dfdetect.data import prepared, records
+from dfdetect.evaluation import baselines, hand_crafted_features, retrieval_evaluation
+from dfdetect.evaluation.audit import near_duplicates
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
         return
     names = list(dict.fromkeys(_METHOD.value))
     features = sorted({baselines.METHODS[name].feature for name in names})
-    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     splits = {"train": "train", "test": _SPLIT.value}
     # Settings are not chosen on what is measured.
     if "validation" in builder.info.splits and _SPLIT.value != "validation":
@@ -77,7 +78,7 @@ def main(argv: list[str]) -> None:
     )
     with progress.Progress(total, script.say, "picture") as bar:
         surveys = {
-            role: hand_features.survey(builder, split, features, bar.count)
+            role: hand_crafted_features.survey(builder, split, features, bar.count)
             for role, split in splits.items()
         }
     measured = baselines.measure(
@@ -92,7 +93,7 @@ def main(argv: list[str]) -> None:
 
 
 def _look_up() -> None:
-    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     records.check(builder)
     sizes = {x: info.num_examples for x, info in builder.info.splits.items()}
     total = sizes.get("train", 0) + sum(sizes.values())
@@ -101,10 +102,10 @@ def _look_up() -> None:
             "harris": baselines.harris_words(builder, _SEED.value, bar.count),
             "perceptual_hash": near_duplicates.describe,
         }
-        measured = retrieval.measure(
+        measured = retrieval_evaluation.measure(
             builder, _SPLIT.value, descriptions, seed=_SEED.value, count=bar.count
         )
-    _tell(builder, retrieval.table(measured), measured)
+    _tell(builder, retrieval_evaluation.table(measured), measured)
 
 
 def _tell(
@@ -122,7 +123,7 @@ def _tell(
     if output:
         figures = {
             "split": _SPLIT.value,
-            "data": data.describe(builder),
+            "data": prepared.describe(builder),
             "seed": _SEED.value,
             **measured,
         }

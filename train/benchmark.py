@@ -27,20 +27,14 @@ import keras
 import tensorflow as tf
 from absl import flags
 
-from dfdetect import (
-    anchors,
-    classifier_data,
-    data,
-    detector_data,
-    images,
-    objectives,
-    script,
-    train_step,
-    training,
-)
-from dfdetect.batches import Batches
-from dfdetect.models import classifier, efficientdet
-from dfdetect.settings import Settings
+from dfdetect import script
+from dfdetect.data import classifier_input, detector_input, prepared
+from dfdetect.data.batches import Batches
+from dfdetect.media import decode
+from dfdetect.models import anchors, classifier, efficientdet
+from dfdetect.training import loop as training
+from dfdetect.training import objectives, train_step
+from dfdetect.training.settings import Settings
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -60,7 +54,7 @@ _PRECISIONS = flags.DEFINE_multi_enum(
 _AUGMENTATIONS = flags.DEFINE_multi_enum(
     "augmentations",
     ["light", "ordinary"],
-    detector_data.AUGMENTATIONS,
+    detector_input.AUGMENTATIONS,
     "Of --models=detector_input.",
 )
 _FACES = flags.DEFINE_string("faces", "labeled_faces", "Data set of the classifier.")
@@ -96,8 +90,8 @@ def main(argv: list[str]) -> None:
 
 
 def _classifier() -> Parts:
-    batches = classifier_data.training(
-        [data.open_builder(_DATA_DIR.value, _FACES.value)],
+    batches = classifier_input.training(
+        [prepared.open_builder(_DATA_DIR.value, _FACES.value)],
         "train",
         _CROP_SIZE.value,
         _BATCH_SIZE.value,
@@ -115,8 +109,8 @@ def _detector() -> Parts:
 
 
 def _detector_batches(augmentation: str, scales: tuple[float, float]) -> Batches:
-    return detector_data.training(
-        [data.open_builder(_DATA_DIR.value, name) for name in _HEADS.value],
+    return detector_input.training(
+        [prepared.open_builder(_DATA_DIR.value, name) for name in _HEADS.value],
         "train",
         anchors.Anchors(_IMAGE_SIZE.value),
         _IMAGE_SIZE.value,
@@ -165,8 +159,8 @@ def _print_input_speeds() -> None:
 def _decode_and_pad(seed: tf.Tensor, example: dict, *_: dict) -> tf.Tensor:
     """The least that any input does, without a resize."""
     size = _IMAGE_SIZE.value
-    image = images.decode_image(example["image"])[:size, :size]
-    return images.pad_to_square(image, size)
+    image = decode.decode_image(example["image"])[:size, :size]
+    return decode.pad_to_square(image, size)
 
 
 def _measure(

@@ -21,30 +21,28 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags
 
-from dfdetect import (
-    calibration,
-    classifier_data,
+from dfdetect import labels, manifest
+from dfdetect.data import (
+    classifier_input,
     conditions,
-    data,
-    distillation,
-    evaluation,
-    explain,
-    labels,
-    manifest,
-    model_directory,
-    objectives,
+    prepared,
     record_fields,
     records,
+    sampling,
+)
+from dfdetect.data.batches import Batches
+from dfdetect.evaluation import detectors
+from dfdetect.metrics import calibration, classification
+from dfdetect.models import classifier, grad_cam, mobilenet, model_directory, weights
+from dfdetect.training import (
+    distillation,
+    loop,
+    objectives,
     run_checks,
     run_flags,
-    sampling,
-    summaries,
+    tensorboard,
     train_step,
-    training,
 )
-from dfdetect.batches import Batches
-from dfdetect.metrics import classification
-from dfdetect.models import classifier, mobilenet, weights
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
@@ -91,7 +89,7 @@ _SELF_BLENDED = flags.DEFINE_float(
 _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
     "light",
-    classifier_data.AUGMENTATIONS,
+    classifier_input.AUGMENTATIONS,
     "How crops are changed at random. light: cut, mirrored and colored. forensic: cut "
     "and then degraded as on the way through cameras, editors and platforms. makers: "
     "brought to a random size and JPEG quality, those of fakes and of reals alike, so "
@@ -187,7 +185,7 @@ def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
 
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, classification.METRICS)
-    builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
     where = [conditions.parse(text) for text in _WHERE.value]
     splits = {"train", FLAGS.validation_split} - {"none"}
@@ -204,9 +202,9 @@ def main(argv: list[str]) -> None:
         _freeze(student, freeze_through)
     run_flags.adapt(student, strategy)
     judged_student, judged = _build(_IMAGE_SIZE.value)
-    logits_function = evaluation.logits_function(judged_student)
+    logits_function = detectors.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
-    heat_maps = explain.heat_maps(judged_student)
+    heat_maps = grad_cam.heat_maps(judged_student)
     validation, sources = _validation(validated, where)
     origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
 
@@ -214,11 +212,11 @@ def main(argv: list[str]) -> None:
 
     def evaluate() -> dict[str, float]:
         found = {
-            name: evaluation.classifier_logits(logits_function, crops)
+            name: detectors.classifier_logits(logits_function, crops)
             for name, crops in validation.items()
         }
         latest[:] = map(np.concatenate, zip(*found.values(), strict=True))
-        summaries.classification(latest[1], calibration.probability(latest[0]))
+        tensorboard.classification(latest[1], calibration.probability(latest[0]))
         return _means(
             {
                 name: classification.summary(truths, calibration.probability(logits))
@@ -244,7 +242,7 @@ def main(argv: list[str]) -> None:
             "crop_margin": _CROP_MARGIN.value,
             **calibrated,
             "labels": list(labels.NAMES),
-            "data": [data.describe(builder) for builder in builders],
+            "data": [prepared.describe(builder) for builder in builders],
             "where": _WHERE.value,
             "origins": origins,
             "validation_split": FLAGS.validation_split,
@@ -262,7 +260,7 @@ def main(argv: list[str]) -> None:
             _explain(heat_maps, shown)
         return described
 
-    training.train(
+    loop.train(
         model,
         judged,
         _loss(builders, where),
@@ -299,9 +297,11 @@ def _validation(
     for builder in builders:
         wanted = record_fields.choose(builder, split, where)
         if not wanted.any():
-            print(f"--where leaves no validation record of {data.full_name(builder)}.")
+            print(
+                f"--where leaves no validation record of {prepared.full_name(builder)}."
+            )
             continue
-        batches[data.full_name(builder)] = classifier_data.evaluation(
+        batches[prepared.full_name(builder)] = classifier_input.evaluation(
             builder,
             split,
             _IMAGE_SIZE.value,
@@ -327,7 +327,7 @@ def _check_training(
     counts = np.zeros(len(labels.NAMES), int)
     for builder in builders:
         if "label" in builder.info.features:
-            counts += classifier_data.count_labels(builder, "train", where)
+            counts += classifier_input.count_labels(builder, "train", where)
         else:
             counts[labels.REAL] += builder.info.splits["train"].num_examples
     as_they_come = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
@@ -361,8 +361,10 @@ def _validated(
     found = {}
     for builder in labelled:
         records.check_files(builder, split)
-        counts = classifier_data.count_labels(builder, split, where)
-        found[data.full_name(builder)] = dict(zip(labels.NAMES, counts, strict=True))
+        counts = classifier_input.count_labels(builder, split, where)
+        found[prepared.full_name(builder)] = dict(
+            zip(labels.NAMES, counts, strict=True)
+        )
     if not any(all(counts.values()) for counts in found.values()):
         told = "; ".join(f"{name} {counts}" for name, counts in found.items())
         raise ValueError(
@@ -380,7 +382,7 @@ def _batches(
         dataset_weights = [float(weight) for weight in _WEIGHTS.value] or None
     except ValueError as error:
         raise app.UsageError(f"--dataset_weights: {error}") from error
-    return classifier_data.training(
+    return classifier_input.training(
         builders,
         "train",
         _TRAINING_SIZE.value or _IMAGE_SIZE.value,
@@ -469,7 +471,7 @@ def _class_weights(
     if not _BALANCE.value:
         return [1.0, 1.0]
     counts = np.sum(
-        [classifier_data.count_labels(b, "train", where) for b in builders], axis=0
+        [classifier_input.count_labels(b, "train", where) for b in builders], axis=0
     )
     if not all(counts):
         raise ValueError(f"--balance wants real and fake crops, got {counts}.")
@@ -486,22 +488,22 @@ def _freeze(model: keras.Model, last: str) -> None:
         layer.trainable = False
 
 
-def _project(embed: evaluation.Function, validation: tf.data.Dataset) -> None:
+def _project(embed: detectors.Function, validation: tf.data.Dataset) -> None:
     """Shows the embeddings of the first validation crops in TensorBoard."""
     shown = -(-_PROJECTED.value // FLAGS.batch_size)
     if shown:
         batches = [(x.numpy(), embed(x), y) for x, y in validation.take(shown)]
         crops, vectors, truths = map(np.concatenate, zip(*batches, strict=True))
         names = [labels.NAMES[truth] for truth in truths]
-        summaries.embeddings(FLAGS.model_dir, vectors, crops, names)
+        tensorboard.embeddings(FLAGS.model_dir, vectors, crops, names)
 
 
-def _explain(heat_maps: evaluation.Function, validation: tf.data.Dataset) -> None:
+def _explain(heat_maps: detectors.Function, validation: tf.data.Dataset) -> None:
     """Shows in TensorBoard where fakes are seen in the first validation crops."""
     shown = -(-_EXPLAINED.value // FLAGS.batch_size)
     if shown:
         batches = [(x, heat_maps(x)["heat_map"], y) for x, y in validation.take(shown)]
-        summaries.heat_maps(*map(np.concatenate, zip(*batches, strict=True)))
+        tensorboard.heat_maps(*map(np.concatenate, zip(*batches, strict=True)))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
     python train/crop_heads.py --data_dir=DATA --dataset=NAME --output=CROPS
 
 CROPS gets one PNG a head, `heads.csv`, `no_head.csv` with the pictures that gave none,
-and `crops.json`; `dfdetect/cropping.py` explains them. A run that was stopped, however,
-goes on with the same command and ends in the same files. The exit code is 2 for a usage
-error, other settings for a folder in use among them, and 1 where data cannot be used.
+and `crops.json`; `dfdetect/data/crop_heads.py` explains them. A run that was stopped,
+however, goes on with the same command and ends in the same files. The exit code is 2
+for a usage error, other settings for a folder in use among them, and 1 where data
+cannot be used.
 """
 
 import os
@@ -21,7 +22,8 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from absl import flags, logging
 
-from dfdetect import cropping, data, script
+from dfdetect import script
+from dfdetect.data import crop_heads, prepared
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -56,8 +58,8 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures at once.", lower_b
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
-    cropping.crop_heads(
-        data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
+    crop_heads.crop_heads(
+        prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
         os.path.expanduser(_OUTPUT.value),
         script.say,
         _DETECTOR.value,

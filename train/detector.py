@@ -22,21 +22,13 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import (
-    anchors,
-    data,
-    detector_data,
-    evaluation,
-    images,
-    manifest,
-    objectives,
-    records,
-    run_flags,
-    summaries,
-    training,
-)
+from dfdetect import manifest
+from dfdetect.data import detector_input, prepared, records
+from dfdetect.evaluation import detectors
+from dfdetect.media import decode
 from dfdetect.metrics import detection, detection_sets
-from dfdetect.models import efficientdet, weights
+from dfdetect.models import anchors, efficientdet, weights
+from dfdetect.training import loop, objectives, run_flags, tensorboard
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
@@ -178,9 +170,9 @@ def _numbers(kind: type, texts: list[str]) -> list:
 
 
 def main(argv: list[str]) -> None:
-    losses = evaluation.DETECTOR_LOSSES if _COMPUTE_VAL_LOSS.value else ()
+    losses = detectors.DETECTOR_LOSSES if _COMPUTE_VAL_LOSS.value else ()
     settings, strategy = run_flags.start(argv, (*detection.METRICS, *losses))
-    builders = [data.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
     # Two models of one set of weights: windows to train on, whole pictures to judge.
     judged = _build(_IMAGE_SIZE.value)
@@ -199,12 +191,12 @@ def main(argv: list[str]) -> None:
         least, most = map(int, _JPEG_QUALITY.value)
         jpeg_quality = (least, most)
     validation = _validation(builders, judged.image_size)
-    detect_function = evaluation.detect_function(judged)
-    loss_function = evaluation.loss_function(judged, FLAGS.batch_size)
+    detect_function = detectors.detect_function(judged)
+    loss_function = detectors.loss_function(judged, FLAGS.batch_size)
 
     def evaluate() -> dict[str, float]:
         findings = {
-            name: evaluation.detections(detect_function, batches)[:2]
+            name: detectors.detections(detect_function, batches)[:2]
             for name, batches in validation.items()
         }
         _show(findings, {n: next(iter(batches)) for n, batches in validation.items()})
@@ -225,7 +217,7 @@ def main(argv: list[str]) -> None:
             "iou_threshold": 0.5,
             "max_detections": 100,
             "labels": ["head"],
-            "data": [data.describe(builder) for builder in builders],
+            "data": [prepared.describe(builder) for builder in builders],
             "validation_split": FLAGS.validation_split,
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
@@ -237,11 +229,11 @@ def main(argv: list[str]) -> None:
         manifest.write(FLAGS.model_dir, described)
         return described
 
-    training.train(
+    loop.train(
         model,
         judged,
         functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
-        detector_data.training(
+        detector_input.training(
             builders,
             "train",
             model.anchors,
@@ -272,13 +264,13 @@ def _losses(
         return {}
     wanted = FLAGS.validation_split
     batches = itertools.chain.from_iterable(
-        detector_data.evaluation_targets(
+        detector_input.evaluation_targets(
             builder, wanted, grid, grid.image_size, FLAGS.batch_size
         )
         for builder in builders
         if wanted in builder.info.splits
     )
-    found = evaluation.detector_losses(loss_function, batches)
+    found = detectors.detector_losses(loss_function, batches)
     for name, value in found.items():
         tf.summary.scalar(f"training/{name}", value)
     return found
@@ -306,12 +298,12 @@ def _validation(
     if wanted == "none":
         return found
     for builder in builders:
-        name, split = data.full_name(builder), builder.info.splits.get(wanted)
+        name, split = prepared.full_name(builder), builder.info.splits.get(wanted)
         if split is None or not split.num_examples:
             print(f"{name} has no {wanted} split: it is not validated on.")
             continue
         records.check_files(builder, wanted)
-        found[name] = detector_data.evaluation(
+        found[name] = detector_input.evaluation(
             builder, wanted, image_size, FLAGS.batch_size
         )
     if not found:
@@ -332,7 +324,7 @@ def _show(
         for pairs in zip(*findings.values(), strict=True)
     )
     scores, correct, ignored, num_true = detection.match_all(every_found, every_truth)
-    summaries.detection_curve(scores[~ignored], correct[~ignored], num_true)
+    tensorboard.detection_curve(scores[~ignored], correct[~ignored], num_true)
     shown, squared, true_boxes = [], [], []
     for name, first in firsts.items():
         found, truth = findings[name]
@@ -340,14 +332,14 @@ def _show(
         extents = first["extents"].numpy()[:count]
         shown.append(first["images"].numpy()[:count])
         squared += [
-            (images.letterbox_boxes(boxes, *extent).numpy(), box_scores)
+            (decode.letterbox_boxes(boxes, *extent).numpy(), box_scores)
             for (boxes, box_scores), extent in zip(found, extents, strict=False)
         ]
         true_boxes += [
-            images.letterbox_boxes(boxes, *extent).numpy()
+            decode.letterbox_boxes(boxes, *extent).numpy()
             for (boxes, _), extent in zip(truth, extents, strict=False)
         ]
-    summaries.detections(np.concatenate(shown), squared, true_boxes)
+    tensorboard.detections(np.concatenate(shown), squared, true_boxes)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Teaches a network the mid-level features of a pretrained one; needs no labels.
 
-See `dfdetect.distillation`. `--snapshot=MODEL_DIR` then starts a training.
+See `dfdetect.training.distillation`. `--snapshot=MODEL_DIR` then starts a training.
 
     python train/distill.py --model=xception --teacher=squeezenet.h5 \
       --images=faces,more_faces --model_dir=runs/distilled
@@ -20,8 +20,10 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect import data, distillation, file_kinds, run_flags, training
+from dfdetect.data import prepared
+from dfdetect.media import file_kinds
 from dfdetect.models import classifier, squeezenet, weights
+from dfdetect.training import distillation, loop, run_flags
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
@@ -48,7 +50,7 @@ flags.mark_flags_as_required(["model_dir"])
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, ["explained"])
     kinds: collections.Counter[str] = collections.Counter()
-    paths = data.find_images(_IMAGES.value, kinds)
+    paths = prepared.find_images(_IMAGES.value, kinds)
     if kinds:
         print(file_kinds.count(kinds))
     if len(paths) < 2 * _HELD_OUT.value:
@@ -59,7 +61,7 @@ def main(argv: list[str]) -> None:
     kept = sorted(set(paths) - set(held_out))
     sizes = (_IMAGE_SIZE.value, _TEACHER_SIZE.value)
     batches = functools.partial(
-        data.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
+        prepared.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
     with strategy.scope():
         student, pair = _build()
@@ -81,7 +83,7 @@ def main(argv: list[str]) -> None:
         weights.save(judged_student, path)
         return figures
 
-    training.train(
+    loop.train(
         pair,
         judged,
         loss,

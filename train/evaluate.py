@@ -18,18 +18,19 @@
     python train/evaluate.py --task=chain --data_dir=prepared \
       --dataset=labeled_faces,deepfake_challenge --output=measured
 
-A folder of clips has a labels.csv, see `dfdetect.clip_evaluation`; instead a prepared
-data set of frames, such as faceforensics/c23, may be named, whose videos are the clips,
-see `dfdetect.frame_clips`. They are judged as `dfdetect detect` does, by the default
-weights or `--graph`.
+A folder of clips has a labels.csv, see `dfdetect.evaluation.clip_evaluation`; instead a
+prepared data set of frames, such as faceforensics/c23, may be named, whose videos are
+the clips, see `dfdetect.evaluation.frame_clips`. They are judged as `dfdetect detect`
+does, by the default weights or `--graph`.
 
 A chain is such a graph on whole labeled images, beside its classifier on the heads that
-the sets give, see `dfdetect.chain_evaluation`.
+the sets give, see `dfdetect.evaluation.chain_evaluation`.
 
 Of classifiers the fakes of each maker are also told from the reals of each source, see
-`dfdetect.source_pairs`. With --leave_out, makers that a classifier was not trained on
-stand apart, see `dfdetect.leave_one_out`: of the given ones, whose manifests tell what
-they were trained on, or of short runs without each maker in turn (--recipe).
+`dfdetect.evaluation.source_pairs`. With --leave_out, makers that a classifier was not
+trained on stand apart, see `dfdetect.evaluation.leave_one_out`: of the given ones,
+whose manifests tell what they were trained on, or of short runs without each maker in
+turn (--recipe).
 
 A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets, and those
 of a chain, may be several: each is measured on each.
@@ -50,33 +51,26 @@ if __name__ == "__main__":
 import tensorflow_datasets as tfds
 from absl import app, flags
 
-from dfdetect import (
-    aggregation,
+from dfdetect import files, manifest, script
+from dfdetect.data import classifier_input, detector_input, prepared, records
+from dfdetect.evaluation import (
     chain_evaluation,
-    chain_report,
-    classification_report,
-    classification_results,
-    classifier_data,
+    classifiers,
     clip_evaluation,
-    clip_findings,
-    data,
-    detection_report,
-    detector_data,
-    evaluated_set,
-    evaluation,
+    detectors,
+    evaluation_set,
     figures,
-    files,
     frame_clips,
-    graph_cache,
     maker_evaluation,
-    manifest,
-    model_directory,
-    records,
     robustness,
-    script,
-    video,
 )
-from dfdetect.metrics import bootstrap, coco, protocol
+from dfdetect.export import graph_cache
+from dfdetect.media import video
+from dfdetect.metrics import bootstrap, coco, detection_protocol
+from dfdetect.models import model_directory
+from dfdetect.pipeline import aggregation
+from dfdetect.pipeline import clips as clip_findings
+from dfdetect.reports import chain_report, classification_report, detection_report
 
 FLAGS = flags.FLAGS
 
@@ -249,7 +243,10 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     folders = _listed(_MODEL_DIR.value or ("" if _RECIPE.value else "default"))
     if _RECIPE.value:
         folders += maker_evaluation.train_without_each(
-            [data.open_builder(_DATA_DIR.value, n) for n in _listed(_DATASET.value)],
+            [
+                prepared.open_builder(_DATA_DIR.value, n)
+                for n in _listed(_DATASET.value)
+            ],
             _LEAVE_OUT.value,
             folder,
             [
@@ -280,7 +277,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     ]
     sets = _evaluated_sets()
     results = [
-        classification_results.measure(
+        classifiers.measure(
             name, model, judged, script.say, _BATCH_SIZE.value, _PRECISION.value
         )
         for name, model in zip(names, models, strict=True)
@@ -309,12 +306,12 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
 
 
 def _robustness(
-    model: model_directory.Loaded, judged: evaluated_set.EvaluatedSet
+    model: model_directory.Loaded, judged: evaluation_set.EvaluatedSet
 ) -> dict[str, Any]:
     return robustness.measure(
-        evaluation.logits_function(model[0]),
+        detectors.logits_function(model[0]),
         model[1],
-        classifier_data.encoded_files(
+        classifier_input.encoded_files(
             judged.builder, judged.split, judged.wanted, model[1]["crop_margin"]
         ),
         judged.survey.truths,
@@ -331,7 +328,7 @@ def _listed(names: str) -> list[str]:
 
 
 def _measure_detector(folder: str) -> dict[str, Any]:
-    builder = data.open_builder(_DATA_DIR.value, _DATASET.value)
+    builder = prepared.open_builder(_DATA_DIR.value, _DATASET.value)
     step = int(_STEP.value[0]) if _STEP.value else None
     found = {
         "task": "detect",
@@ -339,13 +336,13 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         "step": step,
         "split": _SPLIT.value,
         "precision": _PRECISION.value,
-        "data": data.describe(builder),
+        "data": prepared.describe(builder),
     }
     coco.import_pycocotools()  # Before minutes have gone by.
     if _TFLITE.value:
         described = manifest.read(_TFLITE.value, "detector")
         path = os.path.join(_TFLITE.value, "detector.tflite")
-        detect = evaluation.tflite_function(path)
+        detect = detectors.tflite_function(path)
         found["model"] = path
     else:
         model, described = model_directory.load_detector(_MODEL_DIR.value, step=step)
@@ -354,20 +351,20 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         contained = _CONTAINMENT_THRESHOLD.value
         if contained is None:
             contained = described.get("containment_threshold", 1.0)
-        detect = evaluation.detect_function(
+        detect = detectors.detect_function(
             model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value, contained
         )
     records.check_files(builder, _SPLIT.value)
-    batches = detector_data.evaluation(
+    batches = detector_input.evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
-    measured = evaluation.detections(detect, batches)
+    measured = detectors.detections(detect, batches)
     found["metrics"] = {
-        **protocol.summary(*measured),
+        **detection_protocol.summary(*measured),
         "coco": coco.summary(*measured),
     }
     if folder:
-        pictures = functools.partial(detector_data.pictures, builder, _SPLIT.value)
+        pictures = functools.partial(detector_input.pictures, builder, _SPLIT.value)
         detection_report.write(folder, found, *measured, pictures)
     return found
 
@@ -403,7 +400,7 @@ def _clips() -> tuple[Sequence[clip_evaluation.LabelledClip], dict[str, Any], Ca
     if _CLIPS.value is not None:
         clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
         return clips, {"clips": _CLIPS.value}, lambda judge, clip: judge(clip.path)
-    judged = _look(data.open_builder(_DATA_DIR.value, _DATASET.value))
+    judged = _look(prepared.open_builder(_DATA_DIR.value, _DATASET.value))
     warnings = judged.warnings({})
     _say_warnings(warnings)
     reader = frame_clips.FrameReader(judged, _sampling())
@@ -426,14 +423,16 @@ def _measure_chain(folder: str) -> dict[str, Any]:
     return together.figures
 
 
-def _evaluated_sets() -> list[evaluated_set.EvaluatedSet]:
+def _evaluated_sets() -> list[evaluation_set.EvaluatedSet]:
     names = _listed(_DATASET.value)
     # All are opened before any is read: one may not be there.
-    return [_look(x) for x in [data.open_builder(_DATA_DIR.value, n) for n in names]]
+    return [
+        _look(x) for x in [prepared.open_builder(_DATA_DIR.value, n) for n in names]
+    ]
 
 
-def _look(builder: tfds.core.DatasetBuilder) -> evaluated_set.EvaluatedSet:
-    return evaluated_set.look(
+def _look(builder: tfds.core.DatasetBuilder) -> evaluation_set.EvaluatedSet:
+    return evaluation_set.look(
         builder,
         _SPLIT.value,
         script.say,

@@ -3,9 +3,10 @@
     python train/evaluate_retrieval.py --data_dir=DATA --dataset=labeled_faces \
         [--split=test] [--model=GRAPH] [--output=retrieval.json]
 
-Compares both embeddings of a graph, see `dfdetect/retrieval/embedding.py`, and a
+Compares both embeddings of a graph, see `dfdetect/pipeline/embedding.py`, and a
 perceptual hash as the control (pip install dfdetect[audit]); the protocol stands in
-`dfdetect/retrieval/evaluation.py`. `train/baseline.py --retrieval` adds Harris corners.
+`dfdetect/evaluation/retrieval_evaluation.py`. `train/baseline.py --retrieval` adds
+Harris corners.
 """
 
 import json
@@ -22,9 +23,11 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from absl import flags, logging
 
-from dfdetect import data, files, graphs, progress, script
-from dfdetect.audit import near_duplicates
-from dfdetect.retrieval import evaluation
+from dfdetect import files, progress, script
+from dfdetect.data import prepared
+from dfdetect.evaluation import retrieval_evaluation
+from dfdetect.evaluation.audit import near_duplicates
+from dfdetect.pipeline import build
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -37,7 +40,10 @@ _MODEL = flags.DEFINE_string(
     "model", None, "Exported graph that embeds; by default our weights."
 )
 _NUM_COPIES = flags.DEFINE_integer(
-    "num_copies", evaluation.NUM_COPIES, "Most pictures to alter.", lower_bound=1
+    "num_copies",
+    retrieval_evaluation.NUM_COPIES,
+    "Most pictures to alter.",
+    lower_bound=1,
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the choice of pictures and intervals.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file with the figures.")
@@ -45,16 +51,16 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file with the figures.")
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
-    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
-    model = graphs.load(_MODEL.value) if _MODEL.value else graphs.from_directories()
+    builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    model = build.load(_MODEL.value) if _MODEL.value else build.from_directories()
     descriptions = {
-        "content": evaluation.of_graph(model.embed_content),
-        "forgery": evaluation.of_graph(model.embed),
+        "content": retrieval_evaluation.of_graph(model.embed_content),
+        "forgery": retrieval_evaluation.of_graph(model.embed),
         "perceptual_hash": near_duplicates.describe,
     }
     total = sum(info.num_examples for info in builder.info.splits.values())
     with progress.Progress(total, script.say, "picture") as bar:
-        measured = evaluation.measure(
+        measured = retrieval_evaluation.measure(
             builder,
             _SPLIT.value,
             descriptions,
@@ -67,11 +73,11 @@ def main(argv: list[str]) -> None:
         f"among {measured['num_pool']:,} pictures; {measured['num_fakes']:,} fakes "
         f"among {measured['num_reals']:,} reals of all splits; 95 % by group.\n"
     )
-    print("\n".join(evaluation.table(measured)))
+    print("\n".join(retrieval_evaluation.table(measured)))
     if _OUTPUT.value:
         figures = {
             "split": _SPLIT.value,
-            "data": data.describe(builder),
+            "data": prepared.describe(builder),
             "embeddings": model.manifest["embeddings"],
             **measured,
         }

@@ -6,7 +6,8 @@
 Clips are found in the folders and below. Where a folder has a `heads.csv`
 (clip,frame,ymin,xmin,ymax,xmax), it tells who counts; else the largest face of each
 judged frame does, found by OpenCV's YuNet (--faces). With --portraits and --rooms clips
-are composed as well, see `dfdetect.composed_clips`. Each rule of the grid of --shares,
+are composed as well, see `dfdetect.evaluation.composed_clips`. Each rule of the grid of
+--shares,
 --sizes and --scores is measured on the same judged clips; the first row is the default.
 """
 
@@ -26,17 +27,11 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from dfdetect import (
-    clip_findings,
-    composed_clips,
-    deciding_tracks,
-    files,
-    graph_cache,
-    progress,
-    script,
-    track_evaluation,
-    video,
-)
+from dfdetect import files, progress, script
+from dfdetect.evaluation import composed_clips, track_evaluation
+from dfdetect.export import graph_cache
+from dfdetect.media import video
+from dfdetect.pipeline import clips, deciding_tracks
 
 _CLIPS = flags.DEFINE_list("clips", [], "Folders of clips.")
 _FACES = flags.DEFINE_string(
@@ -79,7 +74,7 @@ def main(argv: list[str]) -> None:
     rules = _rules()
     paths = [path for folder in _CLIPS.value for path in _find_clips(folder)]
     model = graph_cache.load(_GRAPH.value, script.say)
-    judge = clip_findings.ClipJudge(
+    judge = clips.ClipJudge(
         model,
         model.manifest["classifier"]["thresholds"],
         video.Sampling(_FRAMES.value),
@@ -131,7 +126,7 @@ def _find_clips(folder: str) -> list[str]:
 
 
 def _judge_clips(
-    judge: clip_findings.ClipJudge, paths: list[str]
+    judge: clips.ClipJudge, paths: list[str]
 ) -> Iterator[track_evaluation.Case]:
     for path in paths:
         folder, name = os.path.split(path)
@@ -169,7 +164,7 @@ def _find_faces(path: str, indices: list[int]) -> dict[int, list[Any]]:
 
 
 def _judge_scenes(
-    judge: clip_findings.ClipJudge,
+    judge: clips.ClipJudge,
 ) -> Iterator[track_evaluation.Case]:
     if not _PORTRAITS.value:
         return

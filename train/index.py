@@ -29,8 +29,11 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
-from dfdetect import data, file_kinds, files, graphs, records, script
-from dfdetect.retrieval import building, embedding, storage
+from dfdetect import files, script
+from dfdetect.data import prepared, records
+from dfdetect.media import file_kinds
+from dfdetect.pipeline import build, embedding
+from dfdetect.retrieval import index_building, storage
 
 _IMAGES = flags.DEFINE_multi_string(
     "images",
@@ -82,22 +85,22 @@ _THUMBNAIL = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 
 
-def of_files(sources: list[files.Source]) -> Iterator[building.Picture]:
+def of_files(sources: list[files.Source]) -> Iterator[index_building.Picture]:
     """Picture files, of which nobody has said whether they are real."""
     for source in sources:
         path = os.path.abspath(source.path)
-        yield building.Picture(path, lambda p=path: files.read(p), source=path)
+        yield index_building.Picture(path, lambda p=path: files.read(p), source=path)
 
 
 def of_records(
     builder: tfds.core.DatasetBuilder, splits: list[str]
-) -> Iterator[building.Picture]:
+) -> Iterator[index_building.Picture]:
     """The records of a data set."""
     name = builder.info.full_name
     for split in splits:
         for record in records.read(builder, split):
             content = record.image_bytes
-            yield building.Picture(
+            yield index_building.Picture(
                 f"{name}/{split}/{record.index}",
                 lambda content=content: content,
                 record.label,
@@ -130,7 +133,7 @@ def found_files() -> list[files.Source]:
     return sources
 
 
-def pictures() -> tuple[Iterator[building.Picture], int, dict[str, Any]]:
+def pictures() -> tuple[Iterator[index_building.Picture], int, dict[str, Any]]:
     """What is to be indexed, how many it is, and what tells it from other pictures.
 
     Raises:
@@ -145,7 +148,7 @@ def pictures() -> tuple[Iterator[building.Picture], int, dict[str, Any]]:
         return of_files(sources), len(sources), {"files_sha256": digest}
     if not _DATA_DIR.value:
         raise app.UsageError("--dataset needs --data_dir.")
-    builder = data.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     records.check(builder)
     there = list(builder.info.splits)
     splits = _SPLIT.value or there
@@ -154,7 +157,7 @@ def pictures() -> tuple[Iterator[building.Picture], int, dict[str, Any]]:
             f"--split must be of {','.join(there)}, got {','.join(splits)}."
         )
     total = sum(builder.info.splits[split].num_examples for split in splits)
-    origin = {"dataset": data.describe(builder), "splits": splits}
+    origin = {"dataset": prepared.describe(builder), "splits": splits}
     return of_records(builder, splits), total, origin
 
 
@@ -167,9 +170,9 @@ def main(argv: list[str]) -> None:
     older = None
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)
-    model = graphs.load(_MODEL.value) if _MODEL.value else graphs.from_directories()
+    model = build.load(_MODEL.value) if _MODEL.value else build.from_directories()
     embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
-    index = building.build(
+    index = index_building.build(
         found,
         total,
         origin,

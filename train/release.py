@@ -27,20 +27,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import (
-    calibration,
-    classifier_data,
-    data,
-    detector_data,
-    evaluation,
-    kept_steps,
-    manifest,
-    model_directory,
-    record_fields,
-    script,
-)
-from dfdetect.metrics import classification, detection_sets
-from dfdetect.models import classifier, weights
+from dfdetect import manifest, script
+from dfdetect.data import classifier_input, detector_input, prepared, record_fields
+from dfdetect.evaluation import detectors
+from dfdetect.metrics import calibration, classification, detection_sets
+from dfdetect.models import classifier, kept_steps, model_directory, weights
 
 _MODEL_DIR = flags.DEFINE_list(
     "model_dir", None, "Folders of the trained model, by commas.", required=True
@@ -94,7 +85,7 @@ def main(argv: list[str]) -> None:
     if found.get("model") in classifier.TEACHERS:
         raise ValueError(f"{found['model']} is to learn from, not to publish.")
     builders = {
-        name: data.open_builder(_DATA_DIR.value, name) for name in _DATASET.value
+        name: prepared.open_builder(_DATA_DIR.value, name) for name in _DATASET.value
     }
     if kind == "detector":
         model, described = model_directory.load_detector(
@@ -114,7 +105,7 @@ def main(argv: list[str]) -> None:
     else:
         described |= _calibrated(model, described, [*builders.values()])
         described["metrics"]["test"] = {
-            name: evaluation.measure(model, described, builder, "test")
+            name: detectors.measure(model, described, builder, "test")
             for name, builder in builders.items()
         }
     manifest.write(target, described)
@@ -127,15 +118,15 @@ def _measure_detector(
     builders: Mapping[str, tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
     """What a manifest says of a detector: suppression, threshold and figures."""
-    detect = evaluation.detect_function(
+    detect = detectors.detect_function(
         model, containment_threshold=_CONTAINMENT_THRESHOLD.value
     )
 
     def measure(split: str) -> dict[str, float]:
         findings = {
-            name: evaluation.detections(
+            name: detectors.detections(
                 detect,
-                detector_data.evaluation(
+                detector_input.evaluation(
                     builder, split, described["image_size"], batch_size=16
                 ),
             )[:2]
@@ -175,11 +166,11 @@ def _calibrated(
     builders: Sequence[tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
     """What a manifest says of the validation splits: calibration and figures."""
-    logits_function = evaluation.logits_function(model)
+    logits_function = detectors.logits_function(model)
     found = [
-        evaluation.classifier_logits(
+        detectors.classifier_logits(
             logits_function,
-            classifier_data.evaluation(
+            classifier_input.evaluation(
                 builder,
                 "validation",
                 described["image_size"],
@@ -199,7 +190,7 @@ def _calibrated(
         np.concatenate(sources),
     )
     figures = {
-        data.full_name(builder): classification.summary(
+        prepared.full_name(builder): classification.summary(
             truths, calibration.probability(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)

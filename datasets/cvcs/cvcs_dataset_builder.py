@@ -10,8 +10,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels
-from dfdetect.building import archives, builder
-from dfdetect.building.account import Account
+from dfdetect.data.builders import archives, base
+from dfdetect.data.builders.account import Account
 
 _SPLITS = ("train", "validation", "test")
 _EXAMPLES_AT_ONCE = 64
@@ -29,14 +29,14 @@ class Config(tfds.core.BuilderConfig):
     """Whole pictures, or the heads in them."""
 
 
-class Builder(builder.Builder):
+class Builder(base.Builder):
     """Two prepared datasets as one, split by group.
 
     Args:
         sv: Percent of the groups for validation; of `full`.
         st: Percent of the groups for the test; of `full`.
         compression: Config of `faceforensics` to take; of `full`.
-        **kwargs: Of `dfdetect.building.builder.Builder`.
+        **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -85,7 +85,7 @@ class Builder(builder.Builder):
                 "head": tfds.features.Scalar(tf.int64),
             }
         return self.dataset_info_from_configs(
-            features=builder.labelled_features(**further),
+            features=base.labelled_features(**further),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(),
         )
@@ -104,7 +104,7 @@ class Builder(builder.Builder):
         slices: list[_Slice] = []
         some = set()
         for name in names:
-            source = builder.opened(name, str(data_dir))
+            source = base.opened(name, str(data_dir))
             for split, info in source.info.splits.items():
                 for start in range(0, info.num_examples, _EXAMPLES_AT_ONCE):
                     stop = min(start + _EXAMPLES_AT_ONCE, info.num_examples)
@@ -181,7 +181,7 @@ def _identities_of(record: dict[str, Any]) -> frozenset[str]:
 
 def _split(identities: frozenset[str], validation: int, test: int) -> str:
     """The split of a record; "" where its identities fall into several."""
-    splits = {builder.split_by_hash(name, validation, test) for name in identities}
+    splits = {base.split_by_hash(name, validation, test) for name in identities}
     return splits.pop() if len(splits) == 1 else ""
 
 
@@ -190,7 +190,7 @@ def _whole(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     piece, split = task
     dataset = piece.name.split("/")[0]
-    records = builder.opened(piece.name, piece.data_dir).as_dataset(
+    records = base.opened(piece.name, piece.data_dir).as_dataset(
         split=tfds.core.ReadInstruction(
             piece.split, from_=piece.start, to=piece.stop, unit="abs"
         ),
@@ -287,7 +287,7 @@ def _heads(
         name, label = row["path"], int(row["label"])
         try:
             image_bytes = archives.read(piece.folder, name)
-            builder.image_extent(image_bytes)
+            base.image_extent(image_bytes)
         except ValueError as error:
             account.skip(name, str(error))
             continue

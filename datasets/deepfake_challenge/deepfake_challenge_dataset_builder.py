@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import files, labels
-from dfdetect.building import archives, builder
-from dfdetect.building.account import Account
+from dfdetect.data.builders import archives, base
+from dfdetect.data.builders.account import Account
 
 # The names of the folders and ZIP files; the digit is the label.
 _PARTS = (
@@ -24,7 +24,7 @@ _PARTS = (
 _PAGE = "https://iplab.dmi.unict.it/Deepfakechallenge"
 
 
-class Builder(builder.Builder):
+class Builder(base.Builder):
     """Faces of up to seven sources; the source files are only read, never changed."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -37,7 +37,7 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=builder.labelled_features(
+            features=base.labelled_features(
                 source=tfds.features.Text(),
                 width=tfds.features.Scalar(tf.int64),
                 height=tfds.features.Scalar(tf.int64),
@@ -57,12 +57,12 @@ class Builder(builder.Builder):
             by_split: dict[str, list[str]] = {split: [] for split in tasks}
             for member in archives.members(root):
                 if member.lower().endswith(files.IMAGE_SUFFIXES):
-                    by_split[builder.split_by_hash(_group(part, member))].append(member)
+                    by_split[base.split_by_hash(_group(part, member))].append(member)
             if not any(by_split.values()):
                 raise ValueError(f"There is no image in {root}.")
             for split, found in by_split.items():
                 tasks[split] += [
-                    (part, str(root), chunk) for chunk in builder.chunks(found)
+                    (part, str(root), chunk) for chunk in base.chunks(found)
                 ]
         return self.records(tasks, _records)
 
@@ -83,7 +83,7 @@ def _find(manual_dir: tfds.core.Path) -> dict[str, tfds.core.Path]:
     if not found:
         raise FileNotFoundError(message)
     if missing:
-        builder.warn(message)
+        base.warn(message)
     return found
 
 
@@ -102,7 +102,7 @@ def _records(
         name = f"{part}/{member.removeprefix(f'{part}/')}"
         try:
             image_bytes = archives.read(root, member)
-            height, width = builder.image_extent(image_bytes)
+            height, width = base.image_extent(image_bytes)
         except ValueError as error:
             account.skip(name, str(error))
             continue
@@ -119,7 +119,7 @@ def _records(
                 "source": part[2:],
                 "width": width,
                 "height": height,
-                "format": builder.image_format(image_bytes),
+                "format": base.image_format(image_bytes),
                 "num_bytes": len(image_bytes),
             },
         )

@@ -11,9 +11,11 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import labels, video
-from dfdetect.building import builder, clips
-from dfdetect.building.account import Account
+from dfdetect import labels
+from dfdetect.data.builders import base
+from dfdetect.data.builders import frames as clips
+from dfdetect.data.builders.account import Account
+from dfdetect.media import video
 
 _FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}
 _DFD = "DeepFakeDetection"
@@ -47,13 +49,13 @@ class Config(tfds.core.BuilderConfig):
     """One compression; the frames of others are other pictures."""
 
 
-class Builder(builder.Builder):
+class Builder(base.Builder):
     """Frames at the centres of equal parts of each clip; clips are only read.
 
     Args:
         frames_per_video: Frames of a clip, -1 for all.
         frame_format: "png" (lossless) or "jpeg" (quality 95).
-        **kwargs: Of `dfdetect.building.builder.Builder`.
+        **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -95,7 +97,7 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=builder.labelled_features(
+            features=base.labelled_features(
                 method=tfds.features.Text(),
                 compression=tfds.features.Text(),
                 target_id=tfds.features.Text(),
@@ -183,7 +185,7 @@ def _find(root: tfds.core.Path, compression: str) -> list[tuple[str, tfds.core.P
     if not found:
         raise FileNotFoundError(message)
     if any(counts[method] < total for method, (_, total) in _METHODS.items()):
-        builder.warn(message)
+        base.warn(message)
     return found
 
 

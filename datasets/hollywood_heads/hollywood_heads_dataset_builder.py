@@ -8,8 +8,8 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect.building import archives, builder, class_names, head_boxes
-from dfdetect.building.account import Account
+from dfdetect.data.builders import archives, base, class_names, head_boxes
+from dfdetect.data.builders.account import Account
 
 _SPLITS = {"train": "train", "validation": "val", "test": "test"}
 _LAYOUT = "JPEGImages/*.jpeg, Annotations/*.xml and Splits/{train,val,test}.txt"
@@ -30,7 +30,7 @@ _COUNTS = (
 _NAMES = class_names.ClassNames()
 
 
-class Builder(builder.Builder):
+class Builder(base.Builder):
     """Frames with head boxes; the source folder is only read, never changed.
 
     Args:
@@ -39,7 +39,7 @@ class Builder(builder.Builder):
         url: Where to fetch it.
         sha256: What the fetched file must hash to; the authors publish none. What came
             is in the metadata as `archive_sha256`.
-        **kwargs: Of `dfdetect.building.builder.Builder`.
+        **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.2.0")
@@ -102,7 +102,7 @@ class Builder(builder.Builder):
             split: self.new_account(**dict.fromkeys(_COUNTS, 0)) for split in stems
         }
         tasks = {
-            split: builder.chunks(
+            split: base.chunks(
                 self._chosen(split, listed, folder, files, accounts[split])
             )
             for split, listed in stems.items()
@@ -158,7 +158,7 @@ def _records(
         try:
             image_bytes = archives.read(root, f"{folder}JPEGImages/{stem}.jpeg")
             annotation_bytes = archives.read(root, f"{folder}Annotations/{stem}.xml")
-            height, width = builder.image_extent(image_bytes)
+            height, width = base.image_extent(image_bytes)
             annotation = head_boxes.parse_voc(annotation_bytes)
             heads, counts = head_boxes.choose_heads(annotation, height, width, _NAMES)
         except head_boxes.DamagedLabelError as error:

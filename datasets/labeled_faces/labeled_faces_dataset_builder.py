@@ -11,9 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import file_kinds, files, label_table, labels
-from dfdetect.building import archives, builder
-from dfdetect.building.account import Account
+from dfdetect import files, labels
+from dfdetect.data import label_table
+from dfdetect.data.builders import archives, base
+from dfdetect.data.builders.account import Account
+from dfdetect.media import file_kinds
 
 _TEXTS = ("source", "method")
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
@@ -21,7 +23,7 @@ _NO_BOX = (0.0,) * 4
 _FARTHEST = 4.0  # Sides of an image; what is farther away is in pixels.
 
 
-class Builder(builder.Builder):
+class Builder(base.Builder):
     """Labelled face images; the source folder is only read, never changed.
 
     The config is any name or none: each folder has its own, and `labeled_faces/NAME` or
@@ -31,7 +33,7 @@ class Builder(builder.Builder):
         leaky_random_split: Share out images that name neither a group nor a split one
             by one. Images of one video or person then stand in training and in the
             test, and every figure is too good.
-        **kwargs: Of `dfdetect.building.builder.Builder`.
+        **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.2.0")
@@ -64,7 +66,7 @@ class Builder(builder.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=builder.labelled_features(
+            features=base.labelled_features(
                 **{name: tfds.features.Text() for name in _TEXTS},
                 **{side: tfds.features.Scalar(tf.float32) for side in _SIDES},
             ),
@@ -83,7 +85,7 @@ class Builder(builder.Builder):
         else:
             rows = _rows_of_folders(root, passed_over)
             if passed_over:
-                builder.warn(file_kinds.count(passed_over))
+                base.warn(file_kinds.count(passed_over))
         if not self._leaky_random_split:
             _check_grouped(rows)
         named = _named_splits(rows)
@@ -91,7 +93,7 @@ class Builder(builder.Builder):
             split: [] for split in ("train", "validation", "test")
         }
         for row in rows:
-            split = named.get(row.group) or builder.split_by_hash(row.group)
+            split = named.get(row.group) or base.split_by_hash(row.group)
             by_split[split].append(row)
         accounts = {
             split: self.new_account(
@@ -107,7 +109,7 @@ class Builder(builder.Builder):
         next(iter(accounts.values())).counts.update(
             {f"passed_over/{kind}": number for kind, number in passed_over.items()}
         )
-        tasks = {split: builder.chunks(by_split[split]) for split in accounts}
+        tasks = {split: base.chunks(by_split[split]) for split in accounts}
         return self.records(
             tasks, functools.partial(_records, root=str(root)), accounts
         )
@@ -119,7 +121,7 @@ def _records(
     for row in rows:
         try:
             image_bytes = archives.read(root, row.path)
-            builder.image_extent(image_bytes)
+            base.image_extent(image_bytes)
         except ValueError as error:
             account.skip(row.path, str(error))
             continue
@@ -160,7 +162,7 @@ def _read_rows(root: tfds.core.Path) -> list[_Row]:
         str(path),
         lambda name: (root / name).is_file(),
         needed=("path", "label", "group"),
-        say=builder.warn,
+        say=base.warn,
         further=(*_TEXTS, *_SIDES),
     )
     sides = [name for name in _SIDES if name in rows[0].further]

@@ -7,16 +7,16 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from dfdetect.building import (
+from dfdetect.data.builders import (
     archives,
-    builder,
+    base,
     class_names,
     coco_layout,
     head_boxes,
     labeled_images,
     voc_layout,
 )
-from dfdetect.building.account import Account
+from dfdetect.data.builders.account import Account
 
 _LAYOUTS = (
     "Annotations/*.xml with the images in JPEGImages/ or beside them (PASCAL VOC), or "
@@ -35,7 +35,7 @@ _COUNTS = (
 )
 
 
-class Builder(builder.Builder):
+class Builder(base.Builder):
     """Images with head boxes; the source folder is only read, never changed.
 
     The config is any name: each folder has its own, and `labeled_heads/NAME` opens it.
@@ -46,7 +46,7 @@ class Builder(builder.Builder):
             of COCO files are known without being named here.
         sv: Percent of the groups for validation, where no list names the splits.
         st: Percent of the groups for the test, likewise.
-        **kwargs: Of `dfdetect.building.builder.Builder`.
+        **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -99,9 +99,7 @@ class Builder(builder.Builder):
         listing = _list_images(root, self._names)
         shared, num_drawn = labeled_images.share_out(
             listing.images,
-            functools.partial(
-                builder.split_by_hash, validation=self._sv, test=self._st
-            ),
+            functools.partial(base.split_by_hash, validation=self._sv, test=self._st),
         )
         accounts = {
             split: self.new_account(**dict.fromkeys(_COUNTS, 0)) for split in shared
@@ -126,7 +124,7 @@ class Builder(builder.Builder):
             if next(process(images, tried), None) is None:
                 accounts[split].add(tried)
                 images = []
-            tasks[split] = builder.chunks(images)
+            tasks[split] = base.chunks(images)
         return self.records(tasks, process, accounts)
 
 
@@ -165,7 +163,7 @@ def _records(
             if isinstance(annotation, str):
                 annotation = head_boxes.parse_voc(archives.read(root, annotation))
             image_bytes = archives.read(root, image.path)
-            height, width = builder.image_extent(image_bytes)
+            height, width = base.image_extent(image_bytes)
             annotation.check_extent(height, width)
             heads, counts = head_boxes.choose_heads(annotation, height, width, names)
         except head_boxes.DamagedLabelError as error:

@@ -6,7 +6,7 @@ import types
 
 import numpy as np
 
-from dfdetect.metrics import protocol
+from dfdetect.metrics import detection_protocol
 
 # Places of `COCOeval.stats`.
 _STATS = {
@@ -38,7 +38,9 @@ def import_pycocotools() -> types.ModuleType:
 
 
 def summary(
-    found: protocol.Pairs, truth: protocol.Pairs, extents: np.ndarray
+    found: detection_protocol.Pairs,
+    truth: detection_protocol.Pairs,
+    extents: np.ndarray,
 ) -> dict[str, float]:
     """COCO's average precision and recall.
 
@@ -46,7 +48,7 @@ def summary(
     of them counts.
 
     Args:
-        found: Boxes and scores of each image, see `protocol.summary`.
+        found: Boxes and scores of each image, see `detection_protocol.summary`.
         truth: Boxes and difficult of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
 
@@ -79,7 +81,10 @@ def summary(
 
 
 def _described(
-    package: types.ModuleType, pairs: protocol.Pairs, extents: np.ndarray, second: str
+    package: types.ModuleType,
+    pairs: detection_protocol.Pairs,
+    extents: np.ndarray,
+    second: str,
 ) -> object:
     """What COCO's code takes; `second` says what the pairs hold besides boxes."""
     annotations: list[dict] = []

@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from dfdetect import anchors
-from dfdetect.models import bifpn, efficientnet, efficientnet_lite
+from dfdetect.models import anchors, bifpn, efficientnet, efficientnet_lite
 
 # EfficientDet, table 1; google/automl for D6 and D7 (plain sums, larger anchors).
 PRESETS: dict[int, dict[str, Any]] = {

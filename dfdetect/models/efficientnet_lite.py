@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from dfdetect.models import efficientnet, moments, pytorch_file
+from dfdetect.models import efficientnet, moment_pooling, pytorch_weights
 
 PRESETS = {f"lite{size}": efficientnet.PRESETS[f"b{size}"] for size in range(5)}
 STAGES = tuple(f"block{stage}" for stage in range(1, 8))
@@ -70,7 +70,7 @@ class EfficientNetLite(keras.Model):
             variant, image_size, drop_connect_rate, bn_momentum, stages=STAGES
         )
         maps = dict(zip(STAGES, backbone(x), strict=True))
-        x = moments.pool(maps, bn_momentum)
+        x = moment_pooling.pool(maps, bn_momentum)
         x = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(x)
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)
@@ -128,7 +128,7 @@ def load_pytorch(backbone: keras.Model, path: str) -> None:
     Raises:
         ValueError: The file holds another network.
     """
-    arrays = pytorch_file.read(path)
+    arrays = pytorch_weights.read(path)
     stages = {k: v for k, v in arrays.items() if not k.startswith(_TOP)}
     copy_weights(backbone, stages)
 

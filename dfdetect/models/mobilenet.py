@@ -13,7 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from dfdetect.models import moments
+from dfdetect.models import moment_pooling
 
 # Residual sums, with channels and stride; their textures are what is pooled.
 STAGES = {
@@ -67,7 +67,7 @@ class MobileNetV2(keras.Model):
             weights=None,
         )
         maps = {stage: backbone.get_layer(stage).output for stage in STAGES}
-        x = moments.pool(maps, bn_momentum)
+        x = moment_pooling.pool(maps, bn_momentum)
         x = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(x)
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)

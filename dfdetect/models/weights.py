@@ -227,7 +227,7 @@ def _is_step(path: str | os.PathLike[str]) -> bool:
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if _is_step(path):
         # Only here: all else is read without TensorFlow.
-        from dfdetect import kept_steps
+        from dfdetect.models import kept_steps
 
         return kept_steps.read_weights(os.fspath(path))
     file = _file(path)

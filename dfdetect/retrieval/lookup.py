@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from dfdetect import labels
-from dfdetect.retrieval import embedding, familiarity
+from dfdetect.pipeline import embedding
+from dfdetect.retrieval import familiarity
 from dfdetect.retrieval.index import Entry, Index, Neighbour
 
 _DIGITS = 4

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
-from dfdetect import served_graph
-from dfdetect.retrieval import graph as index_graph
+from dfdetect.export import inspection
+from dfdetect.retrieval import neighbours
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -96,13 +96,13 @@ class SavedModel:
 
 def _load(directory, tags, session_config):
     # First, as TensorFlow looks up what functions are made of when they are called.
-    scann = served_graph.SCANN.encode()
+    scann = inspection.SCANN.encode()
     for name in ("saved_model.pb", "saved_model.pbtxt"):
         path = os.path.join(directory, name)
         if os.path.exists(path) and scann in pathlib.Path(path).read_bytes():
             # Without it, TensorFlow says which operation is missing.
             with contextlib.suppress(ImportError):
-                index_graph.operations()
+                neighbours.operations()
     return _load_once(directory, tags, session_config)
 
 

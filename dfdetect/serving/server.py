@@ -14,6 +14,7 @@ from tensorflow.core.protobuf import config_pb2
 
 from dfdetect.serving import (
     config,
+    demo_page,
     errors,
     grpc_services,
     inference,
@@ -21,7 +22,6 @@ from dfdetect.serving import (
     metrics,
     model_store,
     options,
-    page,
     ports,
     rest,
     security,
@@ -104,7 +104,7 @@ class Server:
             metrics_path,
             token,
             settings.max_request_bytes,
-            page.routes(self.store, token, settings.max_request_bytes)
+            demo_page.routes(self.store, token, settings.max_request_bytes)
             if settings.demo
             else (),
         )
@@ -149,7 +149,7 @@ class Server:
             self._tasks.append(asyncio.create_task(self._keep_config()))
         say(f"serving {', '.join(names)} at {' and '.join(map(str, self._ports))}")
         if self._settings.demo:
-            say(f"a page to try it: {self._ports[0]}{page.PATH}")
+            say(f"a page to try it: {self._ports[0]}{demo_page.PATH}")
 
     async def stop(self) -> None:
         """Takes no more requests, and answers those it has taken."""

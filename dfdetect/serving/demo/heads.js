@@ -1,6 +1,6 @@
 // What the graph's numbers mean. Nothing here knows of the page.
 
-/** The verdict on a fake probability: see dfdetect/calibration.py. */
+/** The verdict on a fake probability: see dfdetect/metrics/calibration.py. */
 export function verdict(probability, thresholds) {
   if (probability === null) return null;
   // The graph's float32, not its decimal digits, is compared.

@@ -18,7 +18,7 @@ export class Server {
     this.#token = token;
   }
 
-  /** What the page must know of the model: see dfdetect/serving/page.py. */
+  /** What the page must know of the model: see dfdetect/serving/demo_page.py. */
   async information() {
     return this.#ask("info.json");
   }

@@ -1,0 +1,168 @@
+"""What the benchmark calls: the chained graph, its stages, both models, the peers."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dfdetect.cli.bench import peers as peers_module
+from dfdetect.cli.bench import photographs
+from dfdetect.models import classifier as classifiers
+from dfdetect.models import model_directory
+from dfdetect.pipeline import build, deepfake_pipeline, head_detection, image_batch
+
+# A call, and how many pictures it judges.
+Case = tuple[Callable[[], object], int]
+
+
+class Bench:
+    """The models that are measured, and the pictures.
+
+    Args:
+        detector: The detector and its manifest.
+        classifier: Alike.
+        width: Of the drawn pictures, in pixels, unless another is asked for.
+    """
+
+    def __init__(
+        self,
+        detector: model_directory.Loaded,
+        classifier: model_directory.Loaded,
+        width: int,
+    ) -> None:
+        self._models = (detector[0], classifier[0])
+        self._plain = build.chained(detector, classifier)
+        self._width = width
+
+    @functools.cache  # noqa: B019 - it lives as long as the process.
+    def graph(self, precision: str) -> deepfake_pipeline.DeepfakePipeline:
+        """The graph as it is exported."""
+        return self._plain.folded(precision)
+
+    def chained(
+        self,
+        precision: str,
+        batch_size: int,
+        num_heads: int,
+        width: int | None = None,
+    ) -> Case:
+        """From encoded bytes to verdicts."""
+        graph = self.graph(precision)
+        batch = tf.constant(self._pictures(batch_size, num_heads, width))
+        found = graph.detect(batch)["num_heads"].numpy()
+        if (found < num_heads).any():
+            raise ValueError(
+                f"the detector must find the {num_heads} heads of each drawn picture, "
+                f"got {found.tolist()}: it cannot be measured with them."
+            )
+        return lambda: graph.detect(batch)["status"].numpy(), batch_size
+
+    def alone(self, batch_size: int) -> dict[str, Case]:
+        """Both models as plain Keras `tf.function`s of pixels, one head a picture."""
+        found: dict[str, Case] = {}
+        for name, model in zip(("detector", "classifier"), self._models, strict=True):
+            call = tf.function(
+                functools.partial(model, training=False), autograph=False
+            )
+            pixels = tf.random.uniform([batch_size, *model.input_shape[1:]], 0, 255)
+            found[name] = (functools.partial(_run, call, pixels), batch_size)
+        return found
+
+    def stages(self, precision: str, batch_size: int) -> dict[str, Case]:
+        """The parts of the chain one by one, one head a picture."""
+        graph = self.graph(precision)
+        functions, described = graph.functions, graph.manifest
+        size = described["detector"]["image_size"]
+        encoded = tf.constant(self._pictures(batch_size, 1))
+
+        @functools.partial(tf.function, autograph=False)
+        def decode(encoded: tf.Tensor) -> image_batch.Pictures:
+            return image_batch.read(encoded, described["detector"])[0]
+
+        read = decode(encoded)
+
+        @functools.partial(tf.function, autograph=False)
+        def letterbox(read: image_batch.Pictures) -> tf.Tensor:
+            return image_batch.letterboxed(read, size)[0]
+
+        letterboxes = letterbox(read)
+        found = graph.detect(encoded)
+        judged = tf.sequence_mask(found["num_heads"], described["max_detections"])
+
+        @functools.partial(tf.function, autograph=False)
+        def cut(read: image_batch.Pictures, boxes: tf.Tensor) -> tf.Tensor:
+            described_classifier = described["classifier"]
+            return head_detection.crops(
+                read,
+                boxes,
+                judged,
+                described_classifier["image_size"],
+                described_classifier["crop_margin"],
+            )
+
+        crops = cut(read, found["boxes"])
+        calls: dict[str, Callable[[], Any]] = {
+            "decoding": lambda: _run(decode, encoded),
+            "letterboxing": lambda: _run(letterbox, read),
+            "detector and suppression": lambda: _run(functions.find_heads, letterboxes),
+            "crops": lambda: _run(cut, read, found["boxes"]),
+            "classifier": lambda: _run(functions.judge, crops),
+        }
+        return {name: (call, batch_size) for name, call in calls.items()}
+
+    def peers(
+        self, batch_size: int, folder: str, say: Callable[[str], None]
+    ) -> dict[str, Case]:
+        """What else runs these models, of what is installed; says what is missing.
+
+        Args:
+            batch_size: Pictures of one head each.
+            folder: For exports.
+            say: Prints a line.
+        """
+        detector, classifier = self._models
+        described = self._plain.manifest
+        made: dict[str, Callable[[], peers_module.Peer]] = {
+            "Keras predict, NumPy between": lambda: peers_module.keras_predict(
+                detector, classifier, described
+            ),
+            "onnxruntime, NumPy between": lambda: peers_module.onnxruntime(
+                detector, classifier, described, folder
+            ),
+            "OpenVINO f32, NumPy between": lambda: peers_module.openvino(
+                detector, classifier, described, folder, "f32"
+            ),
+            "OpenVINO bf16, NumPy between": lambda: peers_module.openvino(
+                detector, classifier, described, folder, "bf16"
+            ),
+            "MTCNN, Keras predict": lambda: peers_module.mtcnn(classifier, described),
+        }
+        batch = self._pictures(batch_size, 1)
+        found: dict[str, Case] = {}
+        for name, make in made.items():
+            try:
+                peer = make()
+            except ImportError as error:
+                say(f"{name}: {error}")
+                continue
+            found[name] = (functools.partial(peer, batch), batch_size)
+        return found
+
+    def _pictures(
+        self, count: int, num_heads: int, width: int | None = None
+    ) -> list[bytes]:
+        return photographs.drawn(count, num_heads, width or self._width)
+
+
+def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:
+    """Calls, and waits for the first output."""
+    return tf.nest.flatten(call(*tensors))[0].numpy()
+
+
+def random_classifier(name: str, image_size: int) -> model_directory.Loaded:
+    """A classifier of no training, which is as fast as a trained one."""
+    _, described = model_directory.load_classifier()
+    described |= {"model": name, "image_size": image_size}
+    return classifiers.build(name, image_size), described

@@ -1,0 +1,119 @@
+"""The two models chained by hand in NumPy, as one would without our graph.
+
+Decoding and resizing are OpenCV's, suppression TensorFlow's, crops slices of arrays. It
+is what the peers of the benchmark have in common: they differ in what runs the models.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import boxes as box_format
+from dfdetect.media import decode as images
+from dfdetect.metrics import calibration
+from dfdetect.models import anchors
+
+# Letterboxed pictures, float32 `[B, S, S, 3]`, to class logits and box offsets.
+Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# Crops, float32 `[K, S, S, 3]`, to logits `[K]`.
+Judge = Callable[[np.ndarray], np.ndarray]
+
+
+class Chain:
+    """Encoded pictures to the fake probabilities of their heads.
+
+    Args:
+        detect: The detector.
+        judge: The classifier.
+        anchor_boxes: `[num_anchors, 4]`, those of the detector.
+        description: Manifest of kind "pipeline".
+    """
+
+    def __init__(
+        self,
+        detect: Detect,
+        judge: Judge,
+        anchor_boxes: np.ndarray,
+        description: dict[str, Any],
+    ) -> None:
+        self._detect = detect
+        self._judge = judge
+        self._anchors = np.asarray(anchor_boxes, np.float32)
+        self._detector = description["detector"]
+        self._classifier = description["classifier"]
+        self._least_side = description["min_head_size"]
+
+    def __call__(self, pictures: list[bytes]) -> list[np.ndarray]:
+        """The fake probabilities of the heads of each picture, in no order."""
+        decoded = [decode(one) for one in pictures]
+        size = self._detector["image_size"]
+        logits, offsets = self._detect(np.stack([_letterbox(x, size) for x in decoded]))
+        crops, owners = [], []
+        for place, image in enumerate(decoded):
+            for crop in self._crops(image, logits[place], offsets[place]):
+                crops.append(crop)
+                owners.append(place)
+        judged = np.zeros(0)
+        if crops:
+            judged = calibration.probability(
+                self._judge(np.stack(crops)), self._classifier["temperature"]
+            )
+        return [judged[np.equal(owners, place)] for place in range(len(pictures))]
+
+    def _crops(
+        self, image: np.ndarray, logits: np.ndarray, offsets: np.ndarray
+    ) -> list[np.ndarray]:
+        """The heads of one picture, resized."""
+        scores = calibration.probability(logits[:, 0])
+        candidates = np.flatnonzero(scores > self._detector["score_threshold"])
+        decoded = anchors.decode(offsets[candidates], self._anchors[candidates])
+        chosen = tf.image.non_max_suppression(
+            decoded,
+            scores[candidates],
+            self._detector["max_detections"],
+            self._detector["iou_threshold"],
+        )
+        height, width = image.shape[:2]
+        boxes = np.clip(np.asarray(decoded)[chosen.numpy()], 0, 1)
+        boxes *= max(height, width) / np.array([height, width, height, width])
+        boxes = np.clip(boxes, 0, 1).astype(np.float32)
+        sides = ((boxes[:, 2:] - boxes[:, :2]) * [height, width]).max(1, initial=0)
+        squares = np.asarray(
+            box_format.square_crops(
+                boxes[sides >= self._least_side],
+                height,
+                width,
+                self._classifier["crop_margin"],
+            )
+        )
+        size = self._classifier["image_size"]
+        return [
+            cv2.resize(
+                image[y : y + side, x : x + side].astype(np.float32),
+                (size, size),
+                # To enlarge, the mean of areas is no interpolation.
+                interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
+            )
+            for y, x, side in squares
+        ]
+
+
+def decode(image_bytes: bytes) -> np.ndarray:
+    """`[height, width, 3]` uint8 RGB of an encoded picture that is sound."""
+    image = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _letterbox(image: np.ndarray, size: int) -> np.ndarray:
+    scale = size / max(image.shape[:2])
+    height, width = (max(round(side * scale), 1) for side in image.shape[:2])
+    canvas = np.empty((size, size, 3), np.float32)
+    canvas[:] = images.MEAN_PIXEL
+    canvas[:height, :width] = cv2.resize(
+        image, (width, height), interpolation=cv2.INTER_AREA
+    )
+    return canvas

@@ -1,0 +1,95 @@
+"""The flags of `dfdetect bench`; imports nothing heavy."""
+
+import argparse
+
+from dfdetect.cli import argument_types
+
+_MOST_HEADS = 10  # `photographs.MOST_HEADS`, whose module is imported later.
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds them to the parser of the command."""
+    parser.add_argument(
+        "--detector", metavar="DIR", help="model directory; by default our own weights"
+    )
+    parser.add_argument(
+        "--classifier",
+        metavar="DIR|NAME",
+        help="alike; or the name of a classifier (xception, ...) with random weights",
+    )
+    parser.add_argument(
+        "--image_size",
+        metavar="PIXELS",
+        type=argument_types.positive,
+        default=299,
+        help="side of the crops of a classifier with random weights (default 299)",
+    )
+    parser.add_argument(
+        "--precision",
+        nargs="+",
+        choices=("float32", "bfloat16"),
+        default=["float32", "bfloat16"],
+        help="of the exported graph (default both)",
+    )
+    parser.add_argument(
+        "--batch_size",
+        nargs="+",
+        metavar="N",
+        type=argument_types.positive,
+        default=[1, 4, 8, 16],
+        help="pictures at once (default 1 4 8 16)",
+    )
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        metavar="N",
+        type=_heads,
+        default=[1, 10],
+        help="heads in each picture, up to 10, at batch size 8 (default 1 10)",
+    )
+    parser.add_argument(
+        "--width",
+        nargs="+",
+        metavar="PIXELS",
+        type=argument_types.positive,
+        default=[640],
+        help="of the pictures, their height is 3/4 of it (default 640); further ones "
+        "are measured at batch size 8",
+    )
+    parser.add_argument(
+        "--threads",
+        nargs="+",
+        metavar="N",
+        type=argument_types.count,
+        default=[0],
+        help="of TensorFlow, each in a process of its own; 0 is its own choice "
+        "(default)",
+    )
+    parser.add_argument(
+        "--rounds",
+        metavar="N",
+        type=argument_types.positive,
+        default=10,
+        help="calls of each case; the median counts (default 10)",
+    )
+    parser.add_argument(
+        "--start",
+        metavar="N",
+        type=argument_types.count,
+        default=3,
+        help="starts of `dfdetect detect` to time, 0 for none (default 3)",
+    )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="measure beside it Keras's predict, onnxruntime, OpenVINO and MTCNN, of "
+        "what is installed (pip install 'dfdetect[bench]')",
+    )
+
+
+def _heads(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_HEADS:
+        raise argparse.ArgumentTypeError(
+            f"a whole number from 1 to {_MOST_HEADS}, not {text!r}"
+        )
+    return int(text)

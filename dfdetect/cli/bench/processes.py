@@ -1,0 +1,97 @@
+"""What a whole process costs: its start, and the most memory that it takes."""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+
+_DETECT = (sys.executable, "-m", "dfdetect.cli.main", "detect")
+_IMPORT = (sys.executable, "-c", "import tensorflow; print(0)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What a process took.
+
+    Attributes:
+        first_line: Seconds until it printed its first line.
+        seconds: Until it ended.
+        peak: The most memory, in MiB.
+        lines: What it printed.
+    """
+
+    first_line: float
+    seconds: float
+    peak: float
+    lines: list[str]
+
+
+def run(command: Sequence[str]) -> Cost:
+    """Runs a command to its end.
+
+    Raises:
+        RuntimeError: It failed, or printed nothing.
+    """
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=messages, text=True
+        )
+        assert process.stdout is not None
+        first, lines = 0.0, []
+        for line in process.stdout:
+            first = first or time.monotonic() - start
+            lines.append(line)
+        # Of that process alone; `resource` knows the most of all children. But Linux
+        # counts what this one had when it started it, and that should be little.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.monotonic() - start
+        messages.seek(0)
+        said = messages.read().strip().splitlines()
+    if process.returncode or not lines:
+        raise RuntimeError(
+            f"{' '.join(command[:4])} failed with exit code {process.returncode}: "
+            f"{said[-1] if said else 'it said nothing'}"
+        )
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10
+    return Cost(first, seconds, usage.ru_maxrss / per_mib, lines)
+
+
+def cold_start(picture: str, rounds: int) -> dict[str, float]:
+    """Seconds of `import tensorflow`, and of `dfdetect detect` to its first verdict.
+
+    The median of each of so many rounds in turns, and `ratio`, the median of those of
+    the rounds. Once before them, without a clock, files come into the memory, and the
+    graph of the default weights into its cache.
+    """
+    commands = {"import tensorflow": _IMPORT, "dfdetect detect": (*_DETECT, picture)}
+    took: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(1 + rounds):
+        for name, command in commands.items():
+            cost = run(command)
+            if turn:
+                took[name].append(cost.first_line)
+    ratios = [one / base for base, one in zip(*took.values(), strict=True)]
+    return {
+        **{name: statistics.median(seconds) for name, seconds in took.items()},
+        "ratio": statistics.median(ratios),
+    }
+
+
+def detect(folder: str, batch_size: int) -> dict[str, float]:
+    """`dfdetect detect` over a folder: pictures, heads, seconds and MiB."""
+    cost = run((*_DETECT, folder, f"--batch_size={batch_size}"))
+    answers = [json.loads(line) for line in cost.lines]
+    return {
+        "pictures": len(answers),
+        "heads": sum(len(answer["heads"]) for answer in answers),
+        "first": cost.first_line,
+        "seconds": cost.seconds,
+        "peak": cost.peak,
+    }

@@ -1,0 +1,83 @@
+"""The command `dfdetect bench`: measures, and prints the tables."""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+
+import dfdetect
+from dfdetect import machine
+from dfdetect.cli.bench import photographs, processes, tables
+
+_MAIN_BATCH = 8
+_BATCHES_TO_WARM = 4
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Measures what is asked for; prints each table as soon as it is known.
+
+    Raises:
+        RuntimeError: A process that is measured failed.
+    """
+    load = os.getloadavg()[0]
+    print(f"dfdetect {dfdetect.__version__}.")
+    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    print(f"Command: `dfdetect {' '.join(arguments.command_line)}`.")
+    print(
+        f"Drawn JPEGs of {arguments.width[0]} px; "
+        f"medians of {arguments.rounds} rounds.\n",
+        flush=True,
+    )
+    for threads in arguments.threads:
+        if len(arguments.threads) > 1 or threads:
+            print(f"TensorFlow with {threads or 'its own choice of'} threads:\n")
+        _show(tables.of_graph(_in_a_process(arguments, threads), _MAIN_BATCH))
+    if arguments.start:
+        _show(_whole_processes(arguments))
+
+
+def _in_a_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
+    """What `worker` measures with so many threads."""
+    settings = {
+        "threads": threads,
+        "main_batch": _MAIN_BATCH,
+        **{
+            name: getattr(arguments, name)
+            for name in ("detector", "classifier", "image_size", "rounds")
+        },
+        "precisions": arguments.precision,
+        "batch_sizes": arguments.batch_size,
+        "heads": arguments.heads,
+        "widths": arguments.width,
+        "compare": arguments.compare,
+    }
+    command = [sys.executable, "-m", "dfdetect.cli.bench.worker", json.dumps(settings)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the measuring process ended with {done.returncode}.")
+    answer = json.loads(done.stdout.splitlines()[-1])
+    if "error" in answer:
+        raise ValueError(answer["error"])
+    return answer
+
+
+def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
+    """The tables of start and memory, with the default weights."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        count = _BATCHES_TO_WARM * max(arguments.batch_size)
+        drawn = photographs.drawn(count, 1, arguments.width[0])
+        for place, content in enumerate(drawn):
+            (folder / f"{place:05d}.jpg").write_bytes(content)
+        start = processes.cold_start(str(folder / "00000.jpg"), arguments.start)
+        runs = {size: processes.detect(name, size) for size in arguments.batch_size}
+    return tables.of_processes(start, runs)
+
+
+def _show(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, flush=True)

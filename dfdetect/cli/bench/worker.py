@@ -1,0 +1,91 @@
+"""Measures in one process what has to be measured in one.
+
+    python -m dfdetect.cli.bench.worker '{"threads": 2, ...}'
+
+Prints one line of JSON: the seconds a picture, median and best, of each case; or
+`error`. It is a process of its own, because TensorFlow's threads are chosen once.
+"""
+
+import json
+import sys
+import tempfile
+from typing import Any
+
+from dfdetect.cli import environment
+
+
+def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each table.
+
+    Args:
+        settings: `threads`, 0 for TensorFlow's choice; `detector`, `classifier` and
+            `image_size`, see `dfdetect bench`; `rounds`; `precisions`; `batch_sizes`;
+            `heads` and the `widths` of the pictures, of which the first is that of all
+            else, each measured with the batch size `main_batch`, as are the stages and,
+            with `compare`, the peers.
+    """
+    environment.prepare()
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
+    tf.config.threading.set_inter_op_parallelism_threads(settings["threads"])
+    from dfdetect.cli.bench import cases, timing
+    from dfdetect.models import classifier as classifiers
+    from dfdetect.models import model_directory
+
+    classifier = settings["classifier"]
+    if classifier in classifiers.NAMES:
+        loaded = cases.random_classifier(classifier, settings["image_size"])
+    else:
+        loaded = model_directory.load_classifier(classifier)
+    detector = model_directory.load_detector(settings["detector"])
+    bench = cases.Bench(detector, loaded, settings["widths"][0])
+    main = settings["main_batch"]
+    wanted: dict[tuple, cases.Case] = {}
+    for batch in settings["batch_sizes"]:
+        for name, case in bench.alone(batch).items():
+            wanted["alone", name, batch] = case
+        for precision in settings["precisions"]:
+            case = bench.chained(precision, batch, 1)
+            wanted["chained", precision, batch, 1] = case
+    for precision in settings["precisions"]:
+        for heads in settings["heads"]:
+            case = bench.chained(precision, main, heads)
+            wanted.setdefault(("chained", precision, main, heads), case)
+        for width in settings["widths"][1:]:
+            case = bench.chained(precision, main, 1, width)
+            wanted["widths", precision, width] = case
+        for name, case in bench.stages(precision, main).items():
+            wanted["stages", precision, name] = case
+    with tempfile.TemporaryDirectory() as folder:
+        if settings["compare"]:
+            for name, case in bench.peers(main, folder, _say).items():
+                wanted["peers", name] = case
+        _say(f"{len(wanted)} cases, {settings['rounds']} rounds of them")
+        took = timing.in_turns(
+            {key: call for key, (call, _) in wanted.items()}, settings["rounds"], _say
+        )
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for key, (_, pictures) in wanted.items():
+        table, *rest = key
+        timed = took[key]
+        row = {"key": rest, "median": timed.median / pictures}
+        rows.setdefault(table, []).append({**row, "best": timed.best / pictures})
+    return rows
+
+
+def _say(message: str) -> None:
+    print(f"dfdetect bench: {message}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Prints the rows, or `error`, what the user can mend."""
+    try:
+        answer: dict[str, Any] = measure(json.loads(sys.argv[1]))
+    except (ValueError, OSError) as error:
+        answer = {"error": str(error)}
+    print(json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Judges a camera or a stream as its frames come."""
+
+import functools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dfdetect.media import drawing, shots, video
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import clips, result_lines
+
+DEFAULT_EVERY = 0.5  # Seconds between the frames of a stream that are judged.
+
+_WINDOW = "dfdetect"
+_KEYS_TO_END = (27, ord("q"))
+# A camera's driver keeps so many frames, at the most, while nobody reads.
+_MOST_STALE = 8
+_FRESH = 0.005  # Seconds; a frame that was waited for longer is new.
+
+
+def run(
+    judge: clips.ClipJudge,
+    source: str,
+    thresholds: calibration.Thresholds,
+    every: float | None = None,
+) -> None:
+    """Prints a line of JSON for each frame that is judged, until the stream ends.
+
+    A window shows the frames where there is a display; Escape or q in it ends the run.
+
+    Args:
+        judge: Its batches should be of one frame.
+        source: Number of a camera, or a URL or path of a stream.
+        thresholds: See `calibration.verdict`.
+        every: Seconds between two frames that are judged. By default `DEFAULT_EVERY` of
+            a stream, and of a camera each frame that is new when the last is done.
+
+    Raises:
+        OSError: There is no such camera or stream.
+    """
+    frames = _frames(source, every)
+    window = _can_show()
+    try:
+        for frame, heads in judge.judged(frames):
+            print(
+                result_lines.json_line(_line(source, frame, heads, thresholds)),
+                flush=True,
+            )
+            if window and not _show(frame.image, heads):
+                break
+    finally:
+        if window:
+            cv2.destroyAllWindows()
+
+
+def _frames(source: str, every: float | None) -> Iterator[video.Frame]:
+    if source.isdecimal():
+        return _of_camera(int(source), every or 0.0)
+    sampling = video.Sampling(every=every or DEFAULT_EVERY)
+    try:
+        return iter(video.Reader(source, sampling))
+    except ValueError as error:
+        raise OSError(f"--camera: {error}") from error
+
+
+def _of_camera(number: int, every: float) -> Iterator[video.Frame]:
+    """The newest frame of a camera, each time that one is asked for."""
+    capture = cv2.VideoCapture(number)
+    if not capture.isOpened():
+        raise OSError(f"--camera: there is no camera {number}.")
+
+    def read() -> Iterator[video.Frame]:
+        counted, start, index = shots.Shots(), time.monotonic(), 0
+        try:
+            while _grab_newest(capture):
+                image = _retrieve(capture)
+                moment = time.monotonic() - start
+                if image is not None:
+                    shot = counted.look(image)
+                    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+                    yield video.Frame(index, moment, image, shot)
+                    index += 1
+                time.sleep(max(0.0, every - (time.monotonic() - start - moment)))
+        finally:
+            capture.release()
+
+    return read()
+
+
+def _retrieve(capture: cv2.VideoCapture) -> np.ndarray | None:
+    """The grabbed frame, BGR, or None: OpenCV may call memory decoded that is not.
+
+    It is given memory of known content, which must have changed.
+    """
+    decoded, image = capture.retrieve()
+    if not decoded or image is None:
+        return None
+    canary = _canary(image.shape)
+    decoded, image = capture.retrieve(canary.copy())
+    is_written = decoded and image.shape == canary.shape
+    return image if is_written and not np.array_equal(image, canary) else None
+
+
+@functools.lru_cache(maxsize=1)
+def _canary(shape: tuple[int, ...]) -> np.ndarray:
+    """Noise that no camera sends."""
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def _grab_newest(capture: cv2.VideoCapture) -> bool:
+    for _ in range(_MOST_STALE):
+        start = time.monotonic()
+        if not capture.grab():
+            return False
+        if time.monotonic() - start > _FRESH:
+            break
+    return True
+
+
+def _line(
+    source: str,
+    frame: video.Frame,
+    heads: list[dict[str, Any]],
+    thresholds: calibration.Thresholds,
+) -> dict[str, Any]:
+    """A frame as a result line."""
+    judged = [x["fake_probability"] for x in heads if x["fake_probability"] is not None]
+    status = "ok" if judged else "head_too_small" if heads else "no_head"
+    height, width = frame.image.shape[:2]
+    return {
+        "path": source,
+        "kind": "frame",
+        "status": status,
+        "width": width,
+        "height": height,
+        **clips.frame_line(frame, heads),
+        "fake_probability": max(judged, default=None),
+        "verdict": calibration.verdict(max(judged, default=float("nan")), thresholds),
+    }
+
+
+def _show(image: np.ndarray, heads: list[dict[str, Any]]) -> bool:
+    """Shows a frame; returns False when the person has seen enough."""
+    boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
+    probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
+    notes = [f"#{head['track']}" for head in heads]
+    marked = drawing.annotate(image, boxes, probabilities.tolist(), notes)
+    cv2.imshow(_WINDOW, cv2.cvtColor(marked, cv2.COLOR_RGB2BGR))
+    return cv2.waitKey(1) not in _KEYS_TO_END
+
+
+def _can_show() -> bool:
+    """Whether a window can be opened here."""
+    displays = ("DISPLAY", "WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not any(map(os.environ.get, displays)):
+        return False
+    # Tried by another process: where it cannot be done, Qt ends the one that asks.
+    asked = "import cv2; cv2.namedWindow('dfdetect'); cv2.waitKey(1)"
+    tried = subprocess.run([sys.executable, "-c", asked], capture_output=True)
+    return tried.returncode == 0

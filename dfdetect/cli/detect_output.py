@@ -1,0 +1,362 @@
+"""The work behind `dfdetect detect`: files in, one result for each out, in order."""
+
+import concurrent.futures
+import csv
+import dataclasses
+import functools
+import itertools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import console, files, iterators, journal, labels, progress
+from dfdetect.batched import batched
+from dfdetect.media import decode, drawing, exif, file_kinds, headers
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import result_lines
+from dfdetect.reports import clip_copies
+from dfdetect.reports import page as report_page
+
+Result = result_lines.Result
+Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+# `retrieval.lookup.Lookup`: a picture and its boxes, to what is known for each.
+Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
+# `clips.ClipJudge`: a path, to its result line and why there is no answer.
+ClipJudge = Callable[[str], tuple[Result, str]]
+# `grad_cam.Explainer`: a picture and its boxes, to squares and heat maps.
+Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+_CALLS_AT_ONCE = 2  # Of the graph.
+
+# Statuses of what could not be read.
+UNREAD = ("unreadable", "too_large")
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What became of one source.
+
+    Attributes:
+        source: Where it came from.
+        content: The bytes of the picture; empty when it could not be read, and of a
+            clip.
+        result: The result line.
+        problem: Why there is no answer, or "".
+    """
+
+    source: files.Source
+    content: bytes
+    result: Result
+    problem: str
+
+
+def findings(
+    graph: Graph,
+    sources: Sequence[files.Source],
+    thresholds: calibration.Thresholds,
+    batch_size: int = 8,
+    judge_clip: ClipJudge | None = None,
+) -> Iterator[Finding]:
+    """Runs the graph over files, and yields what it found in their order.
+
+    Args:
+        graph: The signature `serving_default`.
+        sources: What to read.
+        thresholds: See `calibration.verdict`.
+        batch_size: Pictures that are judged at once.
+        judge_clip: For sources that are clips.
+    """
+    for is_clip, alike in itertools.groupby(sources, lambda source: source.is_clip):
+        if is_clip and judge_clip:
+            for source in alike:
+                yield Finding(source, b"", *judge_clip(source.path))
+        else:
+            yield from _of_pictures(graph, list(alike), thresholds, batch_size)
+
+
+def _of_pictures(
+    graph: Graph,
+    sources: Sequence[files.Source],
+    thresholds: calibration.Thresholds,
+    batch_size: int,
+) -> Iterator[Finding]:
+    def judge(batch: Sequence[files.Source]) -> list[Finding]:
+        contents, problems = zip(*(read(source) for source in batch), strict=True)
+        rows = iter(_rows(graph, [c for c in contents if c is not None]))
+        found = []
+        for source, content, problem in zip(batch, contents, problems, strict=True):
+            row = {} if content is None else next(rows)
+            result = result_lines.result_line(source.path, row, thresholds)
+            problem = problem or files.describe_unread(result["status"], content or b"")
+            if not problem and file_kinds.is_animated(content or b""):
+                result["warning"] = "animated: only its first frame was judged"
+            found.append(Finding(source, content or b"", result, problem))
+        return found
+
+    # In halves: while one is read, decoded and cut out, the models judge the other.
+    halves = batched(sources, max(batch_size // _CALLS_AT_ONCE, 1))
+    # TensorFlow optimises a graph in its first call: once is enough.
+    for batch in itertools.islice(halves, 1):
+        yield from judge(batch)
+    for found in iterators.mapped(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
+        yield from found
+
+
+def run(
+    graph: Graph,
+    sources: Sequence[files.Source],
+    thresholds: calibration.Thresholds,
+    batch_size: int = 8,
+    output: str = "",
+    as_csv: bool = False,
+    explainer: Explainer | None = None,
+    lookup: Lookup | None = None,
+    judge_clip: ClipJudge | None = None,
+    resumed: journal.Journal | None = None,
+    page: report_page.Report | None = None,
+    passed_over: str = "",
+) -> int:
+    """Prints what is found in files, draws copies, and says how it went.
+
+    Of a single image, a sentence says at the end what was found.
+
+    Args:
+        graph: The signature `serving_default`.
+        sources: What to read.
+        thresholds: See `calibration.verdict`.
+        batch_size: Pictures that are judged at once.
+        output: Folder of the copies with heads marked, or "" for none.
+        as_csv: A table with a row for each head instead of JSON Lines.
+        explainer: What lays heat maps over the copies.
+        lookup: What adds to each judged head what is known that is like it.
+        judge_clip: For sources that are clips.
+        resumed: Each result line is noted in it. Sources that have one already are not
+            read again; their line is printed in its place.
+        page: A report that is given each file as well.
+        passed_over: What the summary says of the files that were not looked at.
+
+    Returns:
+        How many files could not be read, or have no copy or place in the report as it
+        could not be written.
+    """
+    # The same bytes in every locale; names that are no UTF-8 pass as they are.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    if as_csv:
+        table.writerow(
+            result_lines.CSV_COLUMNS + (result_lines.LOOKUP_COLUMNS if lookup else ())
+        )
+
+    def show(result: Result) -> None:
+        with files.name_errors("standard output"):
+            if as_csv:
+                table.writerows(result_lines.csv_rows(result, bool(lookup)))
+            else:
+                print(result_lines.json_line(result))
+            sys.stdout.flush()
+
+    noted = _Noted(resumed)
+    todo = [source for source in sources if source.path not in noted.places]
+    found = findings(graph, todo, thresholds, batch_size, judge_clip)
+    unread = 0
+    done = len(sources) - len(todo)
+    with progress.Progress(len(sources), say, done=done, note=passed_over) as shown:
+        for source in sources:
+            if source.path in noted.places:
+                with shown.paused():
+                    result = noted.read(source.path)
+                    show(result)
+                unread += result["status"] in UNREAD
+                last = result
+                continue
+            finding = next(found)
+            if lookup and not source.is_clip:
+                _look_up(finding, lookup)
+            problem = finding.problem or finding.result.get("warning")
+            with shown.paused():
+                if not resumed:
+                    show(finding.result)
+                if problem:
+                    say(f"{source.path!r}: {problem}")
+            losses = 0
+            with shown.paused():
+                if output and not finding.problem:
+                    write = functools.partial(
+                        _write_copy, finding, output, thresholds, explainer
+                    )
+                    losses += _fails(source, "no copy is written", write)
+                if page:
+                    write = functools.partial(_add_to_page, page, finding)
+                    losses += _fails(source, "left out of the report", write)
+            if resumed:
+                # Last, so that what is noted is done; and shown once it is noted.
+                if not losses:
+                    resumed.append(finding.result)
+                with shown.paused():
+                    show(finding.result)
+            unread += bool(finding.problem or losses)
+            last = finding.result
+            shown.count(last["verdict"] or last["status"])
+    if len(sources) == 1 and not sources[0].is_clip and not unread:
+        _say_what_was_found(sources[0], last, output)
+    return unread
+
+
+def _say_what_was_found(source: files.Source, result: Result, output: str) -> None:
+    """Says in one sentence what was found in an image, and where to see it."""
+    sentence = f"{source.path!r}: {result_lines.describe_image(result)}"
+    if output:
+        copy = os.path.join(output, source.copy)
+        sentence += f"; the copy to look at is {copy!r}"
+    elif result["heads"]:
+        sentence += "; --output DIR writes a copy with the heads marked"
+    say(sentence)
+
+
+def _fails(source: files.Source, loss: str, write: Callable[[], None]) -> bool:
+    """Tells what cannot be written for one file, so that the rest can go on.
+
+    Args:
+        source: The file.
+        loss: What that means for it.
+        write: Writes it.
+
+    Returns:
+        Whether it could not be written.
+    """
+    try:
+        write()
+    except OSError as error:
+        say(f"{source.path!r}: {loss}: {files.describe_error(error)}")
+    except ValueError as error:  # A format that cannot hold it, a clip that has gone.
+        say(f"{source.path!r}: {loss}: {error}")
+    else:
+        return False
+    return True
+
+
+class _Noted:
+    """The result lines that an earlier run has left in a journal, by their paths."""
+
+    def __init__(self, resumed: journal.Journal | None) -> None:
+        self._journal = resumed
+        self.places: dict[str, int] = {}
+        if resumed:
+            # Not the lines: those of clips are long.
+            self.places = {line["path"]: place for place, line in resumed.places()}
+
+    def read(self, path: str) -> Result:
+        assert self._journal is not None
+        return self._journal.read(self.places[path])
+
+
+def _write_copy(
+    finding: Finding,
+    output: str,
+    thresholds: calibration.Thresholds,
+    explainer: Explainer | None,
+) -> None:
+    """Writes what a person looks at into the folder `output`."""
+    copy = os.path.join(output, finding.source.copy)
+    stem = os.path.splitext(os.path.basename(finding.source.path))[0]
+    if not os.path.basename(copy).startswith(stem):
+        say(f"{finding.source.path!r}: its copy has a shorter name: {copy!r}")
+    if not finding.source.is_clip:
+        files.write(copy, annotated(finding, explainer))
+        return
+    clip_copies.write_copy(finding.source.path, finding.result, copy)
+    chart = os.path.join(output, finding.source.chart)
+    clip_copies.write_chart(finding.result, thresholds, chart)
+
+
+def _add_to_page(page: report_page.Report, finding: Finding) -> None:
+    if not finding.source.is_clip:
+        page.add_image(finding.content, finding.result, finding.problem)
+        return
+    frames = [] if finding.problem else clip_copies.key_frames(finding.result)
+    page.add_clip(finding.result, frames, finding.problem)
+
+
+def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
+    """The picture with its heads marked, as a file for `finding.source.copy`.
+
+    Args:
+        finding: One without a problem.
+        explainer: What lays a heat map over each head that was judged.
+    """
+    heads = finding.result["heads"]
+    boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
+    probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
+    canvas = decode.decode_image(tf.constant(finding.content)).numpy()
+    if explainer:
+        judged = boxes[~np.isnan(probabilities)]
+        canvas = drawing.heat(canvas, *explainer(canvas, judged))
+    notes = [_note(head) for head in heads]
+    canvas = drawing.annotate(canvas, boxes, probabilities.tolist(), notes)
+    return drawing.encode(canvas, os.path.splitext(finding.source.copy)[1])
+
+
+def say(message: str) -> None:
+    """Tells the person, on standard error."""
+    print(f"dfdetect: {message}", file=console.stream(), flush=True)
+
+
+def read(source: files.Source) -> tuple[bytes | None, str]:
+    """The bytes of a source and "", or None and why it cannot be read."""
+    if source.problem:
+        return None, source.problem
+    try:
+        return files.read(source.path), ""
+    except OSError as error:
+        return None, error.strerror or str(error)
+
+
+def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
+    """The outputs and sizes of each picture."""
+    if not contents:
+        return []
+    image_bytes = tf.constant(contents, tf.string)
+    # To trace the small function takes a second, while TensorFlow optimises the graph.
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        sizes = pool.submit(_upright_sizes, image_bytes)
+        outputs = {name: value.numpy() for name, value in graph(image_bytes).items()}
+    outputs["height"], outputs["width"] = sizes.result().numpy().T
+    return [
+        {name: value[i] for name, value in outputs.items()}
+        for i in range(len(contents))
+    ]
+
+
+def _look_up(finding: Finding, lookup: Lookup) -> None:
+    """Adds to each head that was judged what is known that is like it."""
+    judged = [x for x in finding.result["heads"] if x["fake_probability"] is not None]
+    if judged:
+        image = decode.decode_image(tf.constant(finding.content)).numpy()
+        boxes = np.array([head["box"] for head in judged], np.float32)
+        for head, known in zip(judged, lookup(image, boxes), strict=True):
+            head.update(known)
+
+
+def _note(head: Result) -> str:
+    """What is known that is like a head, in a few letters."""
+    if head.get("unfamiliar"):
+        return "unfamiliar"
+    known = [
+        (nearest["similarity"], name)
+        for name in labels.NAMES
+        if (nearest := head.get(f"nearest_{name}"))
+    ]
+    if not known:
+        return ""
+    similarity, name = max(known)
+    return f"like {name} {similarity:.2f}"
+
+
+@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Heights and widths `[B, 2]` by the headers; 0 where there is none."""
+    return exif.upright_extent(headers.read_batch(image_bytes))

@@ -1,0 +1,81 @@
+"""A folder of files, or the ZIP file as it was downloaded, read alike."""
+
+import functools
+import hashlib
+import os
+import zipfile
+import zlib
+from collections.abc import Iterable
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect.media import file_kinds
+
+
+def members(root: str | os.PathLike) -> list[str]:
+    """Names of all files in a folder or ZIP file, with slashes, sorted.
+
+    Hidden files and what macOS adds to a ZIP file are left out.
+
+    Raises:
+        ValueError: A file that is no ZIP file.
+    """
+    root = os.fspath(root)
+    if tf.io.gfile.isdir(root):
+        names: Iterable[str] = (
+            os.path.relpath(os.path.join(folder, name), root)
+            for folder, _, listed in tf.io.gfile.walk(root)
+            for name in listed
+        )
+    else:
+        names = [name for name in _open_zip(root).namelist() if name[-1] != "/"]
+    return sorted(name for name in names if not _is_hidden(name))
+
+
+def read(root: str | os.PathLike, name: str) -> bytes:
+    """The bytes of a file in a folder or ZIP file.
+
+    Raises:
+        ValueError: It is damaged, or cannot be read.
+    """
+    root = os.fspath(root)
+    try:
+        if tf.io.gfile.isdir(root):
+            return tfds.core.Path(root, name).read_bytes()
+        return _open_zip(root).read(name)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"cannot be read ({error})") from error
+
+
+def read_head(root: str | os.PathLike, name: str) -> bytes:
+    """The first bytes of a file in a folder, for `file_kinds`; none if unreadable."""
+    try:
+        with tf.io.gfile.GFile(os.path.join(os.fspath(root), name), "rb") as file:
+            return file.read(file_kinds.HEAD_BYTES)
+    except tf.errors.OpError:
+        return b""
+
+
+def sha256(path: str | os.PathLike) -> bytes:
+    """The digest of a file of any size."""
+    digest = hashlib.sha256()
+    with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.digest()
+
+
+@functools.lru_cache(maxsize=16)
+def _open_zip(path: str) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(tf.io.gfile.GFile(path, "rb"))
+    # TensorFlow's refuses to seek before the start of a file that is too short.
+    except (zipfile.BadZipFile, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"{path} is no ZIP file, or was not downloaded to its end."
+        ) from error
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part[0] == "." or part == "__MACOSX" for part in name.split("/") if part)

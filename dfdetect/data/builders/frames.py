@@ -1,0 +1,72 @@
+"""Frames of clips as image files."""
+
+import collections
+import os
+from collections.abc import Iterable, Iterator
+
+import cv2
+import numpy as np
+
+from dfdetect.media import clip_decoding, video
+
+# What a frame may be kept as, lossless or at quality 95, and how its file ends.
+ENDINGS = {"png": ".png", "jpeg": ".jpg"}
+
+_PARAMETERS = {"png": [], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
+
+# Position, seconds from the start, bytes of an image file.
+Encoded = tuple[int, float, bytes]
+
+
+def encoded_frames(
+    path: str | os.PathLike, count: int, frame_format: str
+) -> tuple[list[int], Iterable[Encoded]]:
+    """Takes frames of a clip that is complete.
+
+    Args:
+        path: Of the clip.
+        count: How many, at the centres of equal parts; -1 for all.
+        frame_format: One of `ENDINGS`.
+
+    Returns:
+        Their positions, and the frames: streamed if all are wanted.
+
+    Raises:
+        ValueError: The clip cannot be decoded, or is cut short.
+    """
+    try:
+        if count < 0:
+            # Too many to hold: a pass before the first frame says if all are there.
+            reader = video.Reader(path, video.Sampling(1))
+            collections.deque(reader, maxlen=0)
+            wanted = list(range(reader.num_read))
+            frames: Iterable[Encoded] = _encoded(
+                video.frames(path, wanted), frame_format
+            )
+        else:
+            reader = video.Reader(path, video.Sampling(count))
+            frames = list(_encoded(reader, frame_format))
+            wanted = [index for index, _, _ in frames]
+    except clip_decoding.UnreadableClipError as error:
+        raise ValueError(error.reason) from error
+    if reader.is_cut_short or not wanted:
+        raise ValueError(reader.warning or "no frame that can be decoded")
+    return wanted, frames
+
+
+def encode(image: np.ndarray, frame_format: str) -> bytes:
+    """The file of an RGB `[height, width, 3]` or grey `[height, width]` picture.
+
+    Args:
+        image: uint8.
+        frame_format: One of `ENDINGS`.
+    """
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    _, data = cv2.imencode(ENDINGS[frame_format], image, _PARAMETERS[frame_format])
+    return data.tobytes()
+
+
+def _encoded(frames: Iterable[video.Frame], frame_format: str) -> Iterator[Encoded]:
+    for frame in frames:
+        yield frame.index, frame.time, encode(frame.image, frame_format)

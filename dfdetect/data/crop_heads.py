@@ -1,0 +1,272 @@
+"""Cuts every head out of the pictures of a prepared data set.
+
+The folder that it makes holds
+
+* `heads/<split>/...png`: one lossless RGB file a head, the square of
+  `boxes.square_crops` as it stands in the upright original, not resized.
+  `decode.resize` makes of it what `decode.crop_heads` makes of the original.
+* `heads.csv`, one row a head: the columns of `HEAD_COLUMNS`, then those of
+  `field_columns`.
+    - `path` of the crop, from the folder on, with `/`;
+    - `label` 0 or 1 (see `labels`), `split` ("train", "validation", "test"), `group`
+      and `image/filename` of the picture's record;
+    - `head`: the head's place among those found in its picture, 0 the best score;
+    - `ymin`, `xmin`, `ymax`, `xmax`: the detector's box (see `boxes`), relative to the
+      upright original and without margin;
+    - `score` of the detector, and the `margin` of the crop (see `boxes.square_crops`);
+    - each further scalar of the record under its name, or under `image/` and its name
+      where that is taken: numbers as they are, flags 0 or 1, classes and texts in
+      words.
+* `no_head.csv`, one row a picture without a crop: the columns of `MISS_COLUMNS`.
+  `reason` is one of `decode.STATUS_NAMES`: `no_head`, `unreadable`, `too_large` or
+  `head_too_small`.
+* `crops.json`: the settings, among them the detector's manifest, the digest of its
+  weights and the data set's name, version and fingerprint; the counts by split and
+  label; the versions of the libraries.
+
+The tables are in the order of the data set, UTF-8, and quoted as CSV is: a text may
+hold line breaks. Numbers read back as float32 are the very boxes and scores.
+"""
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect import files, labels, manifest, progress, resumable
+from dfdetect.data import prepared, records
+from dfdetect.media import decode
+from dfdetect.models import model_directory, weights
+from dfdetect.pipeline import chunking, head_detection, image_batch
+
+HEADS, MISSES, SUMMARY = "heads.csv", "no_head.csv", "crops.json"
+HEAD_COLUMNS = (
+    *("path", "label", "split", "group", "image/filename", "head"),
+    *("ymin", "xmin", "ymax", "xmax", "score", "margin"),
+)
+MISS_COLUMNS = ("image/filename", "split", "label", "group", "reason")
+
+
+def field_columns(fields: Iterable[str]) -> list[str]:
+    """The columns of further fields: their names, `image/` before those taken."""
+    columns: list[str] = []
+    for name in fields:
+        while name in HEAD_COLUMNS or name in columns:
+            name = f"image/{name}"
+        columns.append(name)
+    return columns
+
+
+def head_cutter(
+    detector: keras.Model,
+    description: dict[str, Any],
+    score_threshold: float,
+    margin: float,
+    min_size: int = 0,
+    batch_size: int = 8,
+) -> Callable[[tf.Tensor], chunking.Outputs]:
+    """Makes the graph that finds and cuts heads.
+
+    Args:
+        detector: See `model_directory.load_detector`.
+        description: Its manifest.
+        score_threshold: A score must lie above it; the manifest's `max_detections` best
+            are taken.
+        margin: See `boxes.square_crops`.
+        min_size: The least longer side, in pixels of the original, of a head to cut.
+        batch_size: Pictures at once in the detector.
+
+    Returns:
+        A function of encoded pictures, string `[B]`. It gives `status` int32 `[B]`, see
+        `images`, and for the R pictures that are readable: `num_heads` int32 `[R]`;
+        `boxes` float32 `[R, N, 4]` of the upright originals, best first; `scores`
+        float32 `[R, N]`; `chosen` bool `[R, N]`, whether a head is cut; and `crops`
+        string `[K]`, a PNG for each chosen head in order.
+    """
+    detect = head_detection.detector_function(detector, description, score_threshold)
+    num_boxes = description["max_detections"]
+
+    def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunking.Outputs:
+        def encode(square: tf.Tensor) -> tf.Tensor:
+            y, x, side = tf.unstack(square)
+            return tf.io.encode_png(pixels[y : y + side, x : x + side])
+
+        spec = tf.TensorSpec([], tf.string)
+        return {"crops": tf.map_fn(encode, squares, fn_output_signature=spec)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def find_and_cut(image_bytes: tf.Tensor) -> chunking.Outputs:
+        read, status = image_batch.read(image_bytes, description)
+        read = read.at(tf.where(status == decode.OK))
+        found = head_detection.find(detect, read, description, batch_size)
+        is_head = tf.range(num_boxes) < found["num_heads"][:, None]
+        chosen = is_head & (found.pop("sides") >= min_size)
+        specs = {"crops": tf.TensorSpec([None], tf.string)}
+        crops = head_detection.cut_each(
+            cut, read, found["boxes"], chosen, margin, specs
+        )
+        return {"status": status, "chosen": chosen, **found, **crops}
+
+    return find_and_cut
+
+
+def crop_heads(
+    builder: tfds.core.DatasetBuilder,
+    output: str,
+    say: Callable[[str], None],
+    detector: str | None = None,
+    score_threshold: float | None = None,
+    margin: float = 1.3,
+    min_size: int = 0,
+    batch_size: int = 8,
+) -> None:
+    """Fills `output`, see the module, or goes on where a run with these settings ended.
+
+    Args:
+        builder: A prepared data set of labelled pictures.
+        output: The folder.
+        say: Prints a line.
+        detector: Model directory; None for the default weights.
+        score_threshold: Of the heads; None for that of the detector's manifest.
+        margin: See `boxes.square_crops`.
+        min_size: See `head_cutter`.
+        batch_size: Pictures at once; the one argument that another run may change.
+
+    Raises:
+        ValueError: The data set or the detector cannot be used.
+        OSError: See `resumable.Output`.
+    """
+    records.check(builder)
+    detector = detector or os.path.join(model_directory.DEFAULT_WEIGHTS, "detector")
+    description = manifest.read(detector, "detector")
+    if description["num_classes"] != 1:
+        raise ValueError(
+            "num_classes of the detector must be 1, heads, "
+            f"got {description['num_classes']}."
+        )
+    if score_threshold is None:
+        score_threshold = description["score_threshold"]
+    digest = files.sha256(os.path.join(detector, weights.FILE_NAME))
+    settings = {
+        "dataset": prepared.describe(builder),
+        "detector": {"weights_sha256": digest, "manifest": description},
+        "score_threshold": score_threshold,
+        "margin": margin,
+        "min_size": min_size,
+    }
+    with resumable.Output(output, SUMMARY, settings) as folder:
+        if folder.finished:
+            say(f"{output} is finished already.")
+            return
+        model, _ = model_directory.load_detector(detector)
+        cutter = head_cutter(
+            model, description, score_threshold, margin, min_size, batch_size
+        )
+        _cut_all(cutter, builder, folder, batch_size, say)
+        _write_tables(folder, margin, records.further_fields(builder))
+        say(f"{output} is finished: see {HEADS}, {MISSES} and {SUMMARY}.")
+
+
+def _cut_all(
+    cutter: Callable[[tf.Tensor], chunking.Outputs],
+    builder: tfds.core.DatasetBuilder,
+    folder: resumable.Output,
+    batch_size: int,
+    say: Callable[[str], None],
+) -> None:
+    """Writes the crops of all pictures that the journal does not have yet."""
+    done: Counter[str] = Counter()
+    for step in folder.steps():
+        done[step["split"]] += len(step["pictures"])
+    splits = builder.info.splits
+    total = sum(info.num_examples for info in splits.values())
+    with progress.Progress(total, say, "picture", done.total()) as shown:
+        for split in splits:
+            pending = records.read(builder, split, done[split])
+            # Batches do not cross splits, so that a run that goes on makes the same.
+            while batch := list(itertools.islice(pending, batch_size)):
+                outputs = cutter(tf.constant([one.image_bytes for one in batch]))
+                pictures = list(_pictures(batch, outputs, folder))
+                folder.append({"split": split, "pictures": pictures})
+                for picture in pictures:
+                    shown.count(picture["status"])
+
+
+def _pictures(
+    batch: list[records.Record], outputs: chunking.Outputs, folder: resumable.Output
+) -> Iterator[dict[str, Any]]:
+    """Writes the crops of a batch; yields what the journal keeps of each picture."""
+    values = {name: value.numpy() for name, value in outputs.items()}
+    crops = iter(values["crops"])
+    rows = iter(range(len(values["num_heads"])))
+    for record, status in zip(batch, values["status"].tolist(), strict=True):
+        heads = []
+        if status == decode.OK:
+            row = next(rows)
+            chosen = values["chosen"][row].nonzero()[0].tolist()
+            for head in chosen:
+                path = f"heads/{records.path_stem(record)}_{head}.png"
+                folder.write(path, next(crops))
+                numbers = (*values["boxes"][row, head], values["scores"][row, head])
+                heads.append([path, head, *map(records.shortest, numbers)])
+            if not heads:
+                found = values["num_heads"][row] > 0
+                status = decode.HEAD_TOO_SMALL if found else decode.NO_HEAD
+        yield {
+            "filename": record.filename,
+            "label": record.label,
+            "group": record.group,
+            "fields": list(record.fields.values()),
+            "status": decode.STATUS_NAMES[status],
+            "heads": heads,
+        }
+
+
+def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) -> None:
+    """Turns the journal into the tables and the summary."""
+    counts: dict[str, Any] = {}
+    reasons: Counter[str] = Counter()
+    with folder.text(HEADS) as file:
+        rows = resumable.table(file)
+        rows.writerow([*HEAD_COLUMNS, *field_columns(fields)])
+        for split, picture in _journal(folder):
+            before = [picture["label"], split, picture["group"], picture["filename"]]
+            for path, *head in picture["heads"]:
+                rows.writerow([path, *before, *head, margin, *picture["fields"]])
+    with folder.text(MISSES) as file:
+        rows = resumable.table(file)
+        rows.writerow(MISS_COLUMNS)
+        for split, picture in _journal(folder):
+            name, status = labels.NAMES[picture["label"]], picture["status"]
+            of_split = counts.setdefault(
+                split,
+                {
+                    label: {"pictures": 0, "heads": 0, "without_head": 0}
+                    for label in labels.NAMES
+                },
+            )
+            of_split[name]["pictures"] += 1
+            of_split[name]["heads"] += len(picture["heads"])
+            of_split[name]["without_head"] += not picture["heads"]
+            if not picture["heads"]:
+                reasons[status] += 1
+                label, group = picture["label"], picture["group"]
+                rows.writerow([picture["filename"], split, label, group, status])
+    folder.finish(
+        {
+            "counts": counts,
+            "without_head": dict(sorted(reasons.items())),
+            "versions": manifest.versions(),
+        }
+    )
+
+
+def _journal(folder: resumable.Output) -> Iterator[tuple[str, dict[str, Any]]]:
+    for step in folder.steps():
+        for picture in step["pictures"]:
+            yield step["split"], picture

@@ -1,0 +1,23 @@
+"""Groups that stand in two splits."""
+
+from dfdetect.evaluation.audit.survey import Survey
+
+
+def leaks(survey: Survey) -> list[dict]:
+    """Every video, actor, film or group with records in more than one split.
+
+    Returns:
+        For each `kind` (of `survey.PROVENANCE`) and `name`: `splits`, how many records
+        it has in each; sorted.
+    """
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for kind, records in survey.identities.items():
+        for split, names in zip(survey.splits.tolist(), records, strict=True):
+            for name in names:
+                counts = found.setdefault((kind, name), {})
+                counts[split] = counts.get(split, 0) + 1
+    return [
+        {"kind": kind, "name": name, "splits": counts}
+        for (kind, name), counts in sorted(found.items())
+        if len(counts) > 1
+    ]

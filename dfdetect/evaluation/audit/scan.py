@@ -1,0 +1,97 @@
+"""One pass over a prepared data set."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect.data import records
+from dfdetect.evaluation.audit import metadata_baseline, near_duplicates
+from dfdetect.evaluation.audit.survey import PROVENANCE, Survey
+from dfdetect.media import decode
+
+
+def scan(
+    builder: tfds.core.DatasetBuilder,
+    count: Callable[[str], None],
+    splits: Sequence[str] | None = None,
+    with_hashes: bool = True,
+) -> Survey:
+    """Looks at every record, in the order of `data`.
+
+    Args:
+        builder: Of a prepared data set with encoded pictures in `image`.
+        count: Called for each record, with its split.
+        splits: Those wanted; all by default.
+        with_hashes: Whether near duplicates are wanted. Without, no picture is decoded.
+
+    Raises:
+        ValueError: It has no pictures, or its files are damaged.
+    """
+    features = builder.info.features
+    missing = [name for name in ("image", "image/filename") if name not in features]
+    if missing:
+        raise ValueError(f"{builder.info.full_name} has no {', '.join(missing)}.")
+    keys = [key for key in PROVENANCE if key in features]
+    labelled = "label" in features
+    further = records.further_fields(builder)
+    wanted = ["image", "image/filename", *(["label"] if labelled else [])]
+    wanted += [name for name in (*keys, *further) if name not in wanted]
+    places, filenames, truths, hashes, comparable, containers = [], [], [], [], [], []
+    fields: dict[str, list[records.Scalar]] = {name: [] for name in further}
+    identities: dict[str, list[list[str]]] = {PROVENANCE[key]: [] for key in keys}
+    for split in builder.info.splits if splits is None else splits:
+        for record in _examples(builder, split, wanted, with_hashes):
+            places.append(split)
+            filenames.append(record["image/filename"].decode(errors="replace"))
+            if labelled:
+                truths.append(record["label"])
+            for kind, found in identities.items():
+                names = {
+                    record[key].decode() for key in keys if PROVENANCE[key] == kind
+                }
+                found.append(sorted(names - {""}))
+            for name, values in fields.items():
+                values.append(records.scalar(features[name], record[name]))
+            if with_hashes:
+                hashes.append(near_duplicates.perceptual_hash(record["thumbnail"]))
+                comparable.append(near_duplicates.is_comparable(record["thumbnail"]))
+            containers.append(metadata_baseline.features(record["image"]))
+            count(split)
+    return Survey(
+        np.array(places),
+        filenames,
+        np.array(truths) if labelled else None,
+        identities,
+        np.array(hashes, np.uint8).reshape(-1, near_duplicates.NUM_BYTES),
+        np.array(comparable, bool),
+        np.array(containers, np.float32).reshape(-1, len(metadata_baseline.FEATURES)),
+        {name: np.array(values) for name, values in fields.items()},
+    )
+
+
+def _examples(
+    builder: tfds.core.DatasetBuilder, split: str, wanted: list[str], with_hashes: bool
+) -> Iterator[dict[str, Any]]:
+    def shrink(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        kept = {key: example[key] for key in wanted}
+        if not with_hashes:
+            return kept
+        image = decode.decode_image(example["image"])
+        thumbnail = decode.resize(image, near_duplicates.THUMBNAIL)
+        thumbnail = tf.cast(tf.clip_by_value(tf.round(thumbnail), 0, 255), tf.uint8)
+        return {**kept, "thumbnail": thumbnail}
+
+    examples = builder.as_dataset(
+        split=split,
+        decoders={"image": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(try_autocache=False),
+    )
+    try:
+        yield from examples.map(shrink, tf.data.AUTOTUNE).as_numpy_iterator()
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise ValueError(
+            f"{builder.info.full_name}: the files of {split} are damaged: {error}"
+        ) from error

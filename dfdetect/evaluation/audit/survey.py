@@ -1,0 +1,97 @@
+"""The little of each record that an audit needs: some hundred bytes, no pixels."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from dfdetect.data import conditions
+
+# Fields that name what must not stand in two splits, and what they name. A clip or an
+# actor is the same whether the scene was taken or the face.
+PROVENANCE = {
+    "group": "group",
+    "movie": "movie",
+    "target_id": "source video or actor",
+    "source_id": "source video or actor",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Survey:
+    """What was seen of N records.
+
+    Attributes:
+        splits: `[N]`, names of their splits.
+        filenames: `[N]`, `image/filename`.
+        labels: `[N]`, see `labels`; None where the data set has none.
+        identities: What each record must not be parted from: by kind, `[N]` lists.
+        hashes: uint8 `[N, 32]`, see `near_duplicates`; `[0, 32]` when none was asked.
+        comparable: bool `[N]`, whether a picture has enough in it for its hash to mean
+            anything; `[0]` when none was asked.
+        features: float32 `[N, F]` of `metadata_baseline.FEATURES`.
+        fields: `[N]` each, the records' further scalars, see `records.further_fields`.
+    """
+
+    splits: np.ndarray
+    filenames: list[str]
+    labels: np.ndarray | None
+    identities: dict[str, list[list[str]]]
+    hashes: np.ndarray
+    comparable: np.ndarray
+    features: np.ndarray
+    fields: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    @property
+    def truths(self) -> np.ndarray:
+        """`[N]`, the labels of a data set that has them.
+
+        Raises:
+            ValueError: It has none.
+        """
+        if self.labels is None:
+            raise ValueError("The data set has no labels.")
+        return self.labels
+
+    @property
+    def groups(self) -> np.ndarray:
+        """`[N]`, the group of each; without one, a record is a group by itself."""
+        named = self.identities.get("group")
+        if named is None:
+            return np.arange(len(self.filenames)).astype(str)
+        return np.array([names[0] if names else "" for names in named])
+
+    def take(self, wanted: np.ndarray) -> "Survey":
+        """The same of the records where `wanted` `[N]` is true."""
+        return Survey(
+            self.splits[wanted],
+            np.array(self.filenames)[wanted].tolist(),
+            None if self.labels is None else self.labels[wanted],
+            {
+                kind: [names for names, keep in zip(found, wanted, strict=True) if keep]
+                for kind, found in self.identities.items()
+            },
+            self.hashes[wanted] if len(self.hashes) else self.hashes,
+            self.comparable[wanted] if len(self.comparable) else self.comparable,
+            self.features[wanted],
+            {name: values[wanted] for name, values in self.fields.items()},
+        )
+
+    def meets(self, where: Sequence[str]) -> np.ndarray:
+        """`[N]` bool, the records whose fields meet every condition.
+
+        Args:
+            where: FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE.
+
+        Raises:
+            ValueError: A condition cannot be read, or names a field that is not there.
+        """
+        chosen = np.ones(len(self.filenames), bool)
+        for condition in map(conditions.parse, where):
+            if condition.field not in self.fields:
+                raise ValueError(
+                    f"where must name one of {', '.join(self.fields) or 'no field'}, "
+                    f"got {condition.field!r}."
+                )
+            chosen &= condition.meets(self.fields[condition.field])
+        return chosen

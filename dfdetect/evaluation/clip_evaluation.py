@@ -1,0 +1,193 @@
+"""How well whole clips are told apart: from a folder with a `labels.csv` to figures.
+
+The columns are those of `datasets/labeled_faces`: `path` from the folder and `label`
+(real, fake, 0 or 1), and where known `split` (train, val, validation or test) and
+`group`, what clips have in common: a video and the fakes made of it.
+"""
+
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dfdetect import files, labels, progress, script
+from dfdetect.data import label_table
+from dfdetect.evaluation import classification_protocol, predictions
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import aggregation
+from dfdetect.pipeline import clips as clip_findings
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledClip:
+    """A row of `labels.csv`.
+
+    Attributes:
+        path: With the folder.
+        name: Without it.
+        label: Of `labels`.
+        group: Its name where none is given.
+    """
+
+    path: str
+    name: str
+    label: int
+    group: str
+
+
+_Clip = TypeVar("_Clip", bound=LabelledClip)
+
+
+def read(folder: str, split: str) -> list[LabelledClip]:
+    """Reads `labels.csv`.
+
+    Args:
+        folder: Of the clips.
+        split: Clips that name another are left out; those that name none are taken.
+
+    Raises:
+        FileNotFoundError: There is no `labels.csv`.
+        ValueError: A row is wrong, or no clip is left.
+    """
+    table = os.path.join(folder, label_table.FILE_NAME)
+    with open(table, "rb") as file:
+        rows = label_table.read(
+            file.read(),
+            table,
+            lambda name: os.path.isfile(os.path.join(folder, name)),
+            say=script.say,
+        )
+    wanted = label_table.split_of(split) or split
+    clips = [
+        LabelledClip(
+            os.path.join(folder, row.path), row.path, row.label, row.group or row.path
+        )
+        for row in rows
+        if row.split in ("", wanted)
+    ]
+    if not clips:
+        raise ValueError(f"{table}: there are no clips of the split {split!r}.")
+    return clips
+
+
+def judge_all(
+    clips: Sequence[_Clip],
+    judge: Callable[[_Clip], tuple[dict[str, Any], str]],
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """The result line of each clip; says what is wrong with one.
+
+    Args:
+        clips: What to judge.
+        judge: See `clips.ClipJudge`, but of such a clip.
+        say: Prints a line.
+    """
+    lines = []
+    with progress.Progress(len(clips), say, "clip") as shown:
+        for clip in clips:
+            line, problem = judge(clip)
+            problem = problem or line.get("warning", "")
+            if problem:
+                say(f"{clip.path!r}: {problem}")
+            lines.append(line)
+            shown.count(line["verdict"] or line["status"])
+    return lines
+
+
+def measure(
+    clips: Sequence[LabelledClip],
+    lines: Sequence[dict[str, Any]],
+    aggregate: str,
+    thresholds: calibration.Thresholds,
+    num_resamples: int,
+) -> dict[str, Any]:
+    """The figures of clips, with intervals by group.
+
+    Returns:
+        `aggregate`; `metrics`, see `classification_protocol.measure`, of the clips that
+        have a probability, that of the deciding track; `num_clips`, and of those
+        without one `unanswered`, by status; `by_aggregate`, the `metrics` of each of
+        `aggregation.METHODS`; `main_person`, with `metrics` and `by_aggregate` of the
+        main persons' probabilities instead, and `num_deciding`, the clips in which the
+        main person decides.
+    """
+    answered = [x["fake_probability"] is not None for x in lines]
+    unanswered: dict[str, int] = {}
+    for line, has_answer in zip(lines, answered, strict=True):
+        if not has_answer:
+            unanswered[line["status"]] = unanswered.get(line["status"], 0) + 1
+    kept = [clip for clip, there in zip(clips, answered, strict=True) if there]
+    judged = [line for line, there in zip(lines, answered, strict=True) if there]
+    by_aggregate, of_main_person = {}, {}
+    for method in aggregation.METHODS:
+        concluded = [clip_findings.conclude(x, method, thresholds) for x in judged]
+        deciding = [line["fake_probability"] for line in concluded]
+        # Where a track decides the main person was judged, too.
+        main = [line["main_person"]["fake_probability"] for line in concluded]
+        by_aggregate[method], of_main_person[method] = (
+            classification_protocol.measure(
+                _predictions(kept, np.array(probabilities, np.float64)), num_resamples
+            )
+            for probabilities in (deciding, main)
+        )
+    concluded = [clip_findings.conclude(x, aggregate, thresholds) for x in judged]
+    return {
+        "aggregate": aggregate,
+        "num_clips": len(clips),
+        "unanswered": unanswered,
+        "metrics": by_aggregate[aggregate],
+        "by_aggregate": by_aggregate,
+        "main_person": {
+            "num_deciding": sum(
+                line["main_person"]["track"] == line["deciding_track"]
+                for line in concluded
+            ),
+            "metrics": of_main_person[aggregate],
+            "by_aggregate": of_main_person,
+        },
+    }
+
+
+def write(
+    folder: str, clips: Sequence[LabelledClip], lines: Sequence[dict[str, Any]]
+) -> None:
+    """Writes `predictions.csv`, a row a clip, and `results.jsonl`, the result lines."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(
+        ["path", "label", "fake_probability", "verdict", "status", "num_tracks"]
+        + ["group", "deciding_track", "main_track", "main_fake_probability"]
+    )
+    for clip, line in zip(clips, lines, strict=True):
+        said = [line[key] for key in ("fake_probability", "verdict", "status")]
+        name = labels.NAMES[clip.label]
+        main = line["main_person"] or {}
+        rows.writerow(
+            [clip.name, name, *said, len(line["tracks"]), clip.group]
+            + [line["deciding_track"], main.get("track"), main.get("fake_probability")]
+        )
+    files.write(os.path.join(folder, "predictions.csv"), text.getvalue().encode())
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    files.write(os.path.join(folder, "results.jsonl"), content.encode())
+
+
+def _predictions(
+    clips: Sequence[LabelledClip], probabilities: np.ndarray
+) -> predictions.Predictions:
+    names = np.array([clip.name for clip in clips], str)
+    unknown = np.full(len(clips), np.nan)
+    return predictions.Predictions(
+        filenames=names,
+        labels=np.array([clip.label for clip in clips], np.int64),
+        logits=unknown,
+        probabilities=probabilities,
+        groups=np.array([clip.group for clip in clips], str),
+        videos=names,
+        sizes=unknown,
+        fields={},
+    )

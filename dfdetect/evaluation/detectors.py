@@ -1,0 +1,270 @@
+"""Runs a model over a validation or test set and measures what it says."""
+
+import dataclasses
+import math
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect.data import classifier_input
+from dfdetect.evaluation import classification_protocol, predictions
+from dfdetect.evaluation.audit import scan
+from dfdetect.evaluation.audit.survey import Survey
+from dfdetect.export import bfloat16, freezing
+from dfdetect.media import decode
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import head_detection, image_batch
+from dfdetect.training import objectives
+
+# Average precision wants the doubtful detections, too.
+_SCORE_THRESHOLD = 0.01
+_MAX_DETECTIONS = 100
+# Figures of `detector_losses`.
+DETECTOR_LOSSES = ("val_loss", "val_class_loss", "val_box_loss")
+_VIEWS_AT_ONCE = 8
+
+Function = Callable[[tf.Tensor], Any]
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def measure(
+    model: keras.Model,
+    manifest: dict[str, Any],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    batch_size: int = 16,
+) -> dict[str, Any]:
+    """The figures of a trained classifier on a split of a prepared data set.
+
+    Args:
+        model: A classifier, see `model_directory`.
+        manifest: Its manifest.
+        builder: A prepared data set of head crops.
+        split: "train", "validation" or "test".
+        batch_size: Images at once.
+
+    Returns:
+        Those of `classification_protocol.measure` that have a value.
+    """
+    survey = scan.scan(builder, lambda _: None, [split], with_hashes=False)
+    figures = classification_protocol.measure(
+        predict(model, manifest, builder, split, survey, batch_size=batch_size)
+    )
+    return {name: value for name, value in figures.items() if not np.isnan(value).any()}
+
+
+def predict(
+    model: keras.Model,
+    manifest: dict[str, Any],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    survey: Survey,
+    wanted: np.ndarray | None = None,
+    batch_size: int = 16,
+    count: Callable[[int], None] = lambda _: None,
+    precision: str | None = None,
+) -> predictions.Predictions:
+    """What a trained classifier says of a split, with what a survey knows of it.
+
+    Args:
+        model: A classifier, see `model_directory`.
+        manifest: Its manifest.
+        builder: A prepared data set of head crops.
+        split: One of its splits.
+        survey: Of the wanted records of this split, in their order.
+        wanted: `[N]` bool, the records of the split to take; all by default.
+        batch_size: Pictures at once.
+        count: Called for each batch, with its number of pictures.
+        precision: See `logits_function`.
+    """
+    crops = classifier_input.evaluation(
+        builder,
+        split,
+        manifest["image_size"],
+        batch_size,
+        wanted,
+        manifest["crop_margin"],
+    )
+    logits, truths = classifier_logits(logits_function(model, precision), crops, count)
+    assert np.array_equal(truths, survey.truths), "Not the pictures of the survey."
+    probabilities = calibration.probability(logits, manifest["temperature"])
+    found = predictions.of_survey(survey, probabilities)
+    return dataclasses.replace(found, logits=logits)
+
+
+def logits_function(model: keras.Model, precision: str | None = None) -> Function:
+    """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`.
+
+    Args:
+        model: A classifier.
+        precision: One of `freezing.PRECISIONS`: the model as it is exported. None: as
+            it was trained.
+    """
+    if precision is None:
+        return tf.function(lambda crops: model(crops, training=False)[:, 0])
+    spec = tf.TensorSpec(model.input_shape, tf.float32)
+    folded = freezing.fold(
+        tf.function(
+            lambda crops: {"logits": model(crops, training=False)[:, 0]},
+            input_signature=[spec],
+            autograph=False,
+        ),
+        precision,
+        spared=bfloat16.SPARED_OF_CLASSIFIER,
+    )
+    return lambda crops: folded(crops)["logits"]
+
+
+def classifier_logits(
+    logits_function: Function,
+    batches: tf.data.Dataset,
+    count: Callable[[int], None] = lambda _: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fake logits and labels, `[N]` each, of `classifier_input.evaluation`.
+
+    `count` is called for each batch, with its number of crops.
+    """
+    pairs = []
+    for crops, truths in batches:
+        pairs.append((logits_function(crops), truths))
+        count(len(truths))
+    logits, truths = zip(*pairs, strict=True)
+    return np.concatenate(logits), np.concatenate(truths)
+
+
+def detect_function(
+    model: keras.Model,
+    tile: bool = False,
+    soft_nms_sigma: float = 0.0,
+    precision: str | None = None,
+    containment_threshold: float = 1.0,
+) -> Function:
+    """What finds the boxes that are measured.
+
+    Args:
+        model: A detector.
+        tile: Whether to look also at tiles of pictures that are larger than its input,
+            see `tiles`.
+        soft_nms_sigma: See `postprocess.class_detections`.
+        precision: See `logits_function`.
+        containment_threshold: See `postprocess.class_detections`.
+
+    Returns:
+        A function from a batch of `detector_input.evaluation` to `boxes` `[B, N, 4]` of
+        the originals, `scores` `[B, N]` and `num_heads` `[B]`.
+    """
+    size = model.input_shape[1]
+    described = {
+        "image_size": size,
+        "max_detections": _MAX_DETECTIONS,
+        "iou_threshold": 0.5,
+        "soft_nms_sigma": soft_nms_sigma,
+        "containment_threshold": containment_threshold,
+        "tile_size": size if tile else None,
+    }
+    detect = head_detection.detector_function(model, described, _SCORE_THRESHOLD)
+    if precision is not None:
+        detect = freezing.fold(detect, precision)
+
+    def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _upright(detect(batch["images"]), batch["extents"])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def look_closely(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        read, _ = image_batch.read(image_bytes, described)
+        return head_detection.find(detect, read, described, _VIEWS_AT_ONCE)
+
+    return (lambda batch: look_closely(batch["image_bytes"])) if tile else look
+
+
+def tflite_function(path: str) -> Function:
+    """What finds the boxes of an exported `detector.tflite`, as `detect_function`."""
+    interpreter = tf.lite.Interpreter(path, num_threads=os.cpu_count())
+    run = interpreter.get_signature_runner()
+
+    def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = [run(images=picture[None].numpy()) for picture in batch["images"]]
+        found = {name: tf.concat([row[name] for row in rows], 0) for name in rows[0]}
+        return _upright(found, batch["extents"])
+
+    return look
+
+
+def detections(
+    detect_function: Function, batches: tf.data.Dataset
+) -> tuple[list[Pair], list[Pair], np.ndarray]:
+    """What a detector finds in `detector_input.evaluation`, and what is there.
+
+    Args:
+        detect_function: See the function of this name.
+        batches: Of `detector_input.evaluation`.
+
+    Returns:
+        Boxes and scores of each picture, and true boxes and whether they are difficult;
+        both as `metrics.detection.evaluate` takes them, boxes of the originals. Then
+        the heights and widths `[N, 2]` of the originals in pixels.
+    """
+    found, truth, extents = [], [], []
+    for batch in batches:
+        detected = detect_function(batch)
+        boxes, scores = detected["boxes"].numpy(), detected["scores"].numpy()
+        for index, count in enumerate(detected["num_heads"].numpy()):
+            extents.append(batch["extents"][index].numpy())
+            found.append((boxes[index, :count], scores[index, :count]))
+            truth.append(
+                (batch["boxes"][index].numpy(), batch["difficult"][index].numpy())
+            )
+    return found, truth, np.reshape(extents, (-1, 2))
+
+
+def loss_function(model: keras.Model, batch_size: int) -> Callable:
+    """A traced function of what a detector's training lowers.
+
+    Args:
+        model: A detector.
+        batch_size: Images of a batch of the training, to whose loss it compares.
+
+    Returns:
+        A function of a batch of `detector_input.evaluation_targets` to the sums and the
+        weight of `objectives.detection`, of the model as it is evaluated.
+    """
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def add(*batch: tf.Tensor) -> objectives.Sums:
+        return objectives.detection(model, batch, batch_size, training=False)
+
+    return add
+
+
+def detector_losses(
+    loss_function: Callable, batches: Iterable[tuple[tf.Tensor, ...]]
+) -> dict[str, float]:
+    """The losses of a detector over whole splits.
+
+    Args:
+        loss_function: See the function of this name.
+        batches: Of `detector_input.evaluation_targets`.
+
+    Returns:
+        `val_loss` and its parts `val_class_loss` and `val_box_loss`; NaN without any
+        batch.
+    """
+    totals, weight = dict.fromkeys(DETECTOR_LOSSES, 0.0), 0.0
+    for batch in batches:
+        sums, more = loss_function(*batch)
+        weight += float(more)
+        for name, value in sums.items():
+            totals[f"val_{name}"] += float(value)
+    return {n: total / weight if weight else math.nan for n, total in totals.items()}
+
+
+def _upright(found: dict[str, tf.Tensor], extents: tf.Tensor) -> dict[str, tf.Tensor]:
+    """The same with boxes of the originals instead of their letterboxes."""
+    heights, widths = tf.unstack(extents[:, :, None], axis=1)
+    boxes = decode.unletterbox_boxes(found["boxes"], heights, widths)
+    return {**found, "boxes": boxes}

@@ -1,0 +1,207 @@
+"""One split of a prepared data set, as a test of classifiers sees it."""
+
+import collections
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from dfdetect import labels, progress
+from dfdetect.data import prepared, records
+from dfdetect.evaluation import classification_protocol, predictions
+from dfdetect.evaluation.audit import leaks as groups
+from dfdetect.evaluation.audit import metadata_baseline, scan
+from dfdetect.evaluation.audit.survey import Survey
+from dfdetect.metrics import bootstrap
+
+_LISTED_LEAKS = 20
+_FEW_GROUPS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluatedSet:
+    """What is known of a split before any model sees it.
+
+    Attributes:
+        builder: The data set.
+        split: The split.
+        wanted: `[N]` bool, which of its records count.
+        survey: What was seen of those.
+        baselines: By name: `about`, how it came about; and figures, see
+            `classification_protocol.both_levels`, or `reason`, why there are none.
+        no_pixel_probabilities: Those of `evaluation.audit.metadata_baseline`; None
+            where there are none.
+        leaks: Of the whole data set, see `evaluation.audit.leaks`.
+        where: The conditions that chose the records.
+        num_resamples: Of the bootstrap.
+    """
+
+    builder: tfds.core.DatasetBuilder
+    split: str
+    wanted: np.ndarray
+    survey: Survey
+    baselines: dict[str, dict[str, Any]]
+    no_pixel_probabilities: np.ndarray | None
+    leaks: list[dict]
+    where: Sequence[str]
+    num_resamples: int
+
+    def describe(self) -> dict[str, Any]:
+        """For the record: the data, what was chosen of it, and what was found."""
+        survey = self.survey
+        counts = np.bincount(survey.truths, minlength=2).tolist()
+        videos = predictions.video_names(survey)
+        return {
+            "data": prepared.describe(self.builder),
+            "where": list(self.where),
+            "num_images": sum(counts),
+            **{f"num_{n}": c for n, c in zip(labels.NAMES, counts, strict=True)},
+            "num_videos": len(np.unique(videos)),
+            "num_groups": len(np.unique(survey.groups)),
+            "num_resamples": self.num_resamples,
+            "leaky_split": bool(self.leaks),
+            "num_leaks": len(self.leaks),
+            "leaks": self.leaks[:_LISTED_LEAKS],
+            "leak_kinds": list(survey.identities),
+        }
+
+    def warnings(self, manifest: dict[str, Any]) -> list[str]:
+        """What whoever reads the figures of a model must know, with its manifest."""
+        found = []
+        if self.leaks:
+            found.append(
+                f"LEAKY SPLIT: {leak_text(self.leaks)}. The figures do not say how "
+                "well unseen videos are told; --allow_leaky_split asked for them."
+            )
+        trained_on = {
+            described["fingerprint"] for described in manifest.get("data", [])
+        }
+        fingerprint = prepared.describe(self.builder)["fingerprint"]
+        had_part = self.split in (
+            "train",
+            "validation",
+            manifest.get("validation_split"),
+        )
+        if fingerprint and fingerprint in trained_on and had_part:
+            found.append(
+                f"SEEN BEFORE: the model was trained on this set, and {self.split} "
+                "had a part in it."
+            )
+        auc = self.baselines["no_pixels"].get("metrics", {}).get("auc", np.nan)
+        if auc > metadata_baseline.WARN_ABOVE:
+            found.append(
+                "SHORTCUT: without a look at any pixel, size, format and compression "
+                f"of the files tell the class with an AUC of {auc:.3f}."
+            )
+        if len(np.unique(self.survey.groups)) < _FEW_GROUPS:
+            found.append(
+                f"Fewer than {_FEW_GROUPS} groups: the intervals are too narrow to be "
+                "trusted."
+            )
+        if len(np.unique(self.survey.truths)) < 2:
+            found.append("All pictures have one label: most figures have no value.")
+        return found
+
+
+def look(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    say: Callable[[str], None],
+    where: Sequence[str] = (),
+    allow_leaky_split: bool = False,
+    num_resamples: int = bootstrap.NUM_RESAMPLES,
+) -> EvaluatedSet:
+    """Reads a data set once, checks its splits and measures what needs no model.
+
+    Args:
+        builder: A prepared data set of labelled pictures.
+        split: The split to measure on.
+        say: Prints a line.
+        where: Conditions that records meet, FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE;
+            of the other splits, too, which the baselines learn from.
+        allow_leaky_split: Whether groups may stand in two splits.
+        num_resamples: Of the bootstrap.
+
+    Raises:
+        ValueError: The data set has no such split or holds no labelled pictures, a
+            group stands in two splits, or no record meets the conditions.
+    """
+    records.check(builder)
+    sizes = builder.info.splits
+    if split not in sizes:
+        raise ValueError(
+            f"split must be one of {', '.join(sizes)} of {builder.info.full_name}, "
+            f"got {split!r}."
+        )
+    total = sum(info.num_examples for info in sizes.values())
+    with progress.Progress(total, say, "record") as bar:
+        survey = scan.scan(builder, bar.count, with_hashes=False)
+    leaks = groups.leaks(survey)
+    if leaks and not allow_leaky_split:
+        raise ValueError(
+            f"{builder.info.full_name} has a leaky split: {leak_text(leaks)}. Figures "
+            "would not say how well unseen videos are told. --allow_leaky_split gives "
+            "them all the same, and every output says so."
+        )
+    chosen = survey.meets(where)
+    wanted = chosen[survey.splits == split]
+    if not wanted.any():
+        raise ValueError(
+            f"No record of {split} of {builder.info.full_name} meets "
+            f"{' and '.join(where)}."
+        )
+    baselines, probabilities = _baselines(survey.take(chosen), split, num_resamples)
+    return EvaluatedSet(
+        builder=builder,
+        split=split,
+        wanted=wanted,
+        survey=survey.take(chosen & (survey.splits == split)),
+        baselines=baselines,
+        no_pixel_probabilities=probabilities,
+        leaks=leaks,
+        where=where,
+        num_resamples=num_resamples,
+    )
+
+
+def leak_text(leaks: list[dict]) -> str:
+    """How many groups stand in two splits, and the first of them."""
+    counts = collections.Counter(leak["kind"] for leak in leaks)
+    kinds = ", ".join(
+        f"{number:,} {kind}{'s' if number > 1 else ''}"
+        for kind, number in counts.items()
+    )
+    splits = ", ".join(f"{n} in {name}" for name, n in leaks[0]["splits"].items())
+    return f"{kinds} in two splits, such as {leaks[0]['name']} ({splits})"
+
+
+def _baselines(
+    survey: Survey, split: str, num_resamples: int
+) -> tuple[dict[str, dict[str, Any]], np.ndarray | None]:
+    """Those of the split, and the probabilities of the one without pixels."""
+    judged = survey.splits == split
+    one = survey.take(judged)
+    learned = survey.truths[~judged] if (~judged).any() else survey.truths
+    share = np.full(judged.sum(), np.mean(learned))
+    found = {
+        "majority": {
+            "about": f"the share of fakes elsewhere, {share[0]:.3f}, for every picture",
+            **_measured(one, share, num_resamples),
+        }
+    }
+    probabilities, about = metadata_baseline.probabilities(survey, split)
+    found["no_pixels"] = (
+        {"reason": about}
+        if probabilities is None
+        else {"about": about, **_measured(one, probabilities, num_resamples)}
+    )
+    return found, probabilities
+
+
+def _measured(
+    survey: Survey, probabilities: np.ndarray, num_resamples: int
+) -> dict[str, Any]:
+    found = predictions.of_survey(survey, probabilities)
+    return classification_protocol.both_levels(found, num_resamples)

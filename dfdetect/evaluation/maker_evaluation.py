@@ -1,0 +1,117 @@
+"""Measures classifiers by makers of fakes and sources of reals, of several sets."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from dfdetect import labels
+from dfdetect.data import prepared, record_fields
+from dfdetect.evaluation import classifiers, evaluation_set, leave_one_out, source_pairs
+from dfdetect.reports import document, source_tables
+
+
+def measure(
+    manifests: Sequence[Mapping[str, Any]],
+    sets: Sequence[evaluation_set.EvaluatedSet],
+    results: Sequence[classifiers.Result],
+    leave_out: str | None,
+    say: Callable[[str], None],
+    num_resamples: int,
+) -> tuple[dict[str, Any], list[document.Section]]:
+    """Measures all models on the pairs of makers and sources of all sets together.
+
+    Args:
+        manifests: Of the models.
+        sets: What they are measured on.
+        results: Of each model on each set, models first.
+        leave_out: "source" or "method", the field that names makers, to tell seen and
+            unseen ones apart; None for pairs of sources alone.
+        say: Prints a line.
+        num_resamples: Of the groups, for intervals.
+
+    Returns:
+        `source_pairs`, a list of `model` and its `pairs`, see `source_pairs.measure`,
+        or a dict of the `reason` why there are none; perhaps `leave_one_out`, see
+        `leave_one_out.measure`; and the sections of a report about both.
+
+    Raises:
+        ValueError: There are no makers to compare, and `leave_out` wants them.
+    """
+    pooled = source_pairs.pool(sets, manifests[0]["crop_margin"], leave_out or "source")
+    reason = pooled.explain_unfit()
+    if reason and leave_out:
+        raise ValueError(f"--leave_out finds no makers to compare: {reason}.")
+    if reason:
+        return {"source_pairs": {"reason": reason}}, []
+    baselines = source_pairs.measure_baselines(pooled, num_resamples, say)
+    runs = []
+    for place, described in enumerate(manifests):
+        of_model = results[place * len(sets) : (place + 1) * len(sets)]
+        probabilities = [result.predictions.probabilities for result in of_model]
+        pairs = source_pairs.measure(
+            pooled, np.concatenate(probabilities), num_resamples, baselines
+        )
+        runs.append((of_model[0].model, described, pairs))
+    figures: dict[str, Any] = {
+        "source_pairs": [{"model": name, "pairs": pairs} for name, _, pairs in runs]
+    }
+    sections = [source_tables.list_pairs(name, pairs) for name, _, pairs in runs]
+    if leave_out:
+        figures["leave_one_out"] = leave_one_out.measure(pooled, runs)
+        sections.insert(0, source_tables.show_left_out(figures["leave_one_out"]))
+        for line in source_tables.summarize_left_out(figures["leave_one_out"]):
+            say(line)
+    return figures, sections
+
+
+def train_without_each(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    field: str,
+    folder: str,
+    command: Sequence[str],
+    say: Callable[[str], None],
+) -> list[str]:
+    """Trains a classifier without each maker of some data sets in turn.
+
+    Args:
+        builders: The sets. Fakes that name no maker are in all trainings.
+        field: "source" or "method", which names makers.
+        folder: Where the model folders go; a training that is there is gone on with.
+        command: Trains; the left-out maker and the model folder are added to it.
+        say: Prints a line.
+
+    Returns:
+        The model folders.
+
+    Raises:
+        ValueError: There are fewer than two makers, or a training failed.
+    """
+    makers: set[str] = set()
+    for builder in builders:
+        origins = record_fields.name_origins(builder, "train", (), field)
+        makers.update(
+            {*origins[labels.NAMES[labels.FAKE]]} - {prepared.full_name(builder)}
+        )
+    if len(makers) < 2:
+        raise ValueError(
+            f"--leave_out={field} needs fakes of two makers at least to train on, got "
+            f"{sorted(makers)}."
+        )
+    trained = []
+    for maker in sorted(makers):
+        run = os.path.join(folder, "without_" + re.sub(r"[^\w-]", "_", maker))
+        say(f"training without {maker} in {run}")
+        done = subprocess.run(
+            [*command, f"--where={field}!={maker}", f"--model_dir={run}"],
+            stdout=sys.stderr,
+        )
+        if done.returncode:
+            raise ValueError(f"The training without {maker} failed, see above.")
+        trained.append(run)
+    return trained

@@ -1,0 +1,64 @@
+"""The detector alone, with its post-processing, for graphs that are not ours.
+
+Both forms take letterboxed pictures (see `decode.letterbox`), float32 `[B, S, S, 3]` in
+[0, 255], as `images`, and give `boxes` float32 `[B, N, 4]` relative to the letterbox,
+`scores` float32 `[B, N]` and `num_heads` int32 `[B]`, padded with zeros.
+"""
+
+import os
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from dfdetect import manifest
+from dfdetect.pipeline import head_detection
+
+
+def save(detector: keras.Model, described: dict[str, Any], directory: str) -> None:
+    """Writes a SavedModel of one signature, B free, with the manifest in its assets.
+
+    Args:
+        detector: An `EfficientDet`.
+        described: Its manifest.
+        directory: A new or empty folder.
+    """
+    module = _module(detector, described, None)
+    tf.saved_model.save(module, directory, {"serving_default": module.detect})
+    manifest.write(os.path.join(directory, "assets"), described)
+
+
+def tflite(
+    detector: keras.Model, described: dict[str, Any], int8: bool = False
+) -> bytes:
+    """Converts to TFLite (LiteRT), B = 1, with built-in operations only.
+
+    Args:
+        detector: An `EfficientDet`.
+        described: Its manifest.
+        int8: Whether to keep kernels in 8 bits, a scale for each channel, and to
+            compute with 8 bits where that is faster (dynamic-range quantisation).
+    """
+    module = _module(detector, described, 1)
+    concrete = module.detect.get_concrete_function()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
+    if int8:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    return converter.convert()
+
+
+def _module(
+    detector: keras.Model, described: dict[str, Any], batch_size: int | None
+) -> tf.Module:
+    detect = head_detection.detector_function(
+        detector, described, described["score_threshold"]
+    )
+    size = described["image_size"]
+    spec = tf.TensorSpec([batch_size, size, size, 3], tf.float32, "images")
+    module = tf.Module()
+    # The variables alone: see `DeepfakePipeline`.
+    module.weights = [variable.value for variable in detector.variables]
+    module.detect = tf.function(
+        lambda images: detect(images), input_signature=[spec], autograph=False
+    )
+    return module

@@ -1,0 +1,146 @@
+"""Functions without variables: weights folded into constants, batch norms into kernels.
+
+What is folded needs nothing restored, and TensorFlow optimises it further than it does
+with variables.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+# There is no public way to either; both are what TFLite's converter uses.
+from tensorflow.python.framework import convert_to_constants
+from tensorflow.python.grappler import tf_optimizer
+
+from dfdetect.export import bfloat16, fusing
+
+PRECISIONS = ("float32", "bfloat16")
+
+_COUNTER = itertools.count()
+
+
+def fold(
+    function: Any,
+    precision: str = "float32",
+    for_this_machine: bool = False,
+    spared: int = 0,
+) -> Callable:
+    """Folds the variables of a function into constants.
+
+    Args:
+        function: A `tf.function` of one signature, tensors in and a dictionary of
+            tensors out. Gradients that it takes are part of it.
+        precision: One of `PRECISIONS`; see `bfloat16` for what it lowers.
+        for_this_machine: Whether to do what TensorFlow would do when the function is
+            called first, as far as it pays, see `take_graphs_as_they_are`.
+        spared: Of bfloat16, see `bfloat16.lower`.
+
+    Returns:
+        A function of the same inputs and outputs, whose gradients cannot be taken.
+
+    Raises:
+        ValueError: The precision is unknown.
+    """
+    check_precision(precision)
+    concrete = function.get_concrete_function()
+    # Loops stay functions: what follows looks at one level at a time.
+    frozen = convert_to_constants.convert_variables_to_constants_v2(
+        concrete, lower_control_flow=False
+    )
+    names = [tensor.name for tensor in frozen.outputs]
+    ends = [name.split(":")[0] for name in names]
+    graph = fusing.fuse(_simplified(frozen), ends)
+    if precision == "bfloat16":
+        graph = bfloat16.lower(graph, ends, spared)
+    if for_this_machine:
+        graph = _remapped(graph, [x.name for x in [*frozen.inputs, *frozen.outputs]])
+    _rename_functions(graph, f"_folded_{next(_COUNTER)}")
+    imported = tf.compat.v1.wrap_function(
+        lambda: tf.graph_util.import_graph_def(graph, name=""), []
+    )
+    return imported.prune(
+        [imported.graph.get_tensor_by_name(x.name) for x in frozen.inputs],
+        tf.nest.pack_sequence_as(
+            concrete.structured_outputs,
+            [imported.graph.get_tensor_by_name(name) for name in names],
+        ),
+    )
+
+
+def take_graphs_as_they_are() -> None:
+    """Lets TensorFlow optimise no graph of this process that is traced from now on.
+
+    That takes it seconds and hundreds of MB in the first call, and is worth it but for
+    functions that were folded `for_this_machine`.
+    """
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def check_precision(precision: str) -> None:
+    """Refuses what is none of `PRECISIONS`.
+
+    Raises:
+        ValueError: The precision is unknown.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
+
+
+def _simplified(frozen: Any) -> tf.compat.v1.GraphDef:
+    """Grappler's constant folding and what comes with it, in stock operations only."""
+    config = tf.compat.v1.ConfigProto()
+    options = config.graph_options.rewrite_options
+    # It would add a bias to what is added behind it, out of the convolution's reach.
+    options.arithmetic_optimization = options.OFF
+    # They depend on the processor at hand, and the server does them for its own.
+    options.remapping = options.OFF
+    options.layout_optimizer = options.OFF
+    ends = [tensor.name for tensor in [*frozen.inputs, *frozen.outputs]]
+    return _optimized(frozen.graph.as_graph_def(), config, ends)
+
+
+def _remapped(graph: tf.compat.v1.GraphDef, ends: list[str]) -> tf.compat.v1.GraphDef:
+    """Convolutions joined with what follows them, as this processor computes it."""
+    config = tf.compat.v1.ConfigProto()
+    options = config.graph_options.rewrite_options
+    options.layout_optimizer = options.OFF
+    placed = tf.compat.v1.GraphDef()
+    placed.CopyFrom(graph)
+    # Grappler asks of each node where it is.
+    for node in placed.node:
+        node.device = "/device:CPU:0"
+    remapped = _optimized(placed, config, ends)
+    for node in remapped.node:
+        node.device = ""
+    return remapped
+
+
+def _optimized(
+    graph: tf.compat.v1.GraphDef, config: tf.compat.v1.ConfigProto, ends: list[str]
+) -> tf.compat.v1.GraphDef:
+    """What Grappler makes of a graph whose inputs and outputs are named."""
+    config.graph_options.rewrite_options.min_graph_nodes = -1
+    with tf.Graph().as_default() as imported:
+        tf.graph_util.import_graph_def(graph, name="")
+    meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph, graph=imported)
+    meta_graph.collection_def["train_op"].node_list.value.extend(ends)
+    return tf_optimizer.OptimizeGraph(config, meta_graph)
+
+
+def _rename_functions(graph: tf.compat.v1.GraphDef, suffix: str) -> None:
+    """Renames what Grappler changed: the names of functions are a process's."""
+    names = {function.signature.name for function in graph.library.function}
+    bodies = [function.node_def for function in graph.library.function]
+    for node in itertools.chain(graph.node, *bodies):
+        # It names a gradient function of this process.
+        node.attr.pop("_gradient_op_type", None)
+        if node.op in names:
+            node.op += suffix
+        for value in node.attr.values():
+            for function in (value.func, *value.list.func):
+                if function.name in names:
+                    function.name += suffix
+    for function in graph.library.function:
+        function.signature.name += suffix

@@ -1,0 +1,284 @@
+"""Whether an exported graph answers as the models did in training.
+
+The graph is loaded anew, as TensorFlow Serving loads it, and gets drawn pictures, a
+portrait, and files that are none.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import boxes as box_format
+from dfdetect.evaluation import detectors
+from dfdetect.export import inspection
+from dfdetect.media import decode, samples
+from dfdetect.metrics import calibration
+from dfdetect.pipeline import chunking, deepfake_pipeline
+
+_NUM_DRAWN = 6
+_BROKEN = (b"", b"no picture")
+# A box that moves by a hundredth of the head moves the crop, and with it the embedding.
+_NEIGHBOURS_MOVE = 0.02
+# Boxes that share less are not the same head.
+_SAME_HEAD = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """The largest differences, or how large they may be.
+
+    Attributes:
+        fake_probability: Of the same crop.
+        head_fake_probability: Of a head: where its box moves, so does what is cut out.
+        head_score: Of a head; one that is this near to the threshold may be missed.
+        box: Of a corner, as a share of the head's longer side.
+        embedding: 1 less the cosine.
+        heat_map: Mean over a map, which is in [0, 1].
+    """
+
+    fake_probability: float
+    head_fake_probability: float
+    head_score: float
+    box: float
+    embedding: float
+    heat_map: float
+
+
+BOUNDS = {
+    "float32": Drift(1e-4, 1e-4, 1e-4, 1e-4, 1e-5, 1e-3),
+    # Embeddings and explanations stay in float32. Of 109 heads of 12 photographs, boxes
+    # moved by .007 at most, and probabilities by .06 in one of a hundred.
+    "bfloat16": Drift(0.02, 0.15, 0.02, 0.01, 1e-5, 1e-3),
+}
+
+
+def check(
+    reference: deepfake_pipeline.DeepfakePipeline,
+    directory: str,
+    bounds: Drift,
+) -> dict[str, Any]:
+    """Compares a saved graph with the models that it was made of.
+
+    Args:
+        reference: The graph before it was saved, with variables.
+        directory: The saved graph.
+        bounds: What is allowed.
+
+    Returns:
+        `num_heads` that were compared, and the `Drift`.
+
+    Raises:
+        ValueError: It drifts further, another head or status came, or a number is
+            missing.
+    """
+    pictures = [*samples.encoded(_NUM_DRAWN), samples.portrait(), *_BROKEN]
+    batch = np.array(pictures, object)
+    frame = decode.decode_image(tf.constant(samples.portrait())).numpy()[None]
+    outputs = {
+        "serving_default": reference.detect(batch),
+        "frames": reference.detect_frames(frame),
+        "classify_crops": reference.classify_crops(batch),
+        "embed": reference.embed(batch),
+        "embed_content": reference.embed_content(batch),
+        "explain": reference.explain(batch),
+    }
+    if reference.neighbours is not None:
+        outputs["neighbours"] = reference.neighbours(batch)
+    expected = {
+        name: {key: value.numpy() for key, value in values.items()}
+        for name, values in outputs.items()
+    }
+    with inspection.signatures(directory) as run:
+        found = {
+            name: run(name, frame if name == "frames" else batch) for name in expected
+        }
+    for name in expected:
+        _check_status(name, expected[name], found[name])
+
+    described = reference.manifest
+    threshold = described["detector"]["score_threshold"]
+    heads = [
+        _compare_heads(expected[name], found[name], threshold, bounds.head_score)
+        for name in ("serving_default", "frames")
+    ]
+    crops = pictures[: -len(_BROKEN)]
+    by_training = _judged(reference.classifier, crops, described["classifier"])
+    judged = [
+        (expected["classify_crops"]["fake_probability"], "classify_crops"),
+        (expected["explain"]["fake_probability"], "explain"),
+        (np.append(by_training, [math.nan] * len(_BROKEN)), "classify_crops"),
+    ]
+    cosines = [
+        np.sum(expected[name]["embedding"] * found[name]["embedding"], -1)
+        for name in ("embed", "embed_content")
+    ]
+    if "neighbours" in expected:
+        exact = reference.manifest["index"]["exact"]
+        _check_neighbours(expected["neighbours"], found["neighbours"], exact)
+    heat_maps = expected["explain"]["heat_map"] - found["explain"]["heat_map"]
+    drift = Drift(
+        fake_probability=_largest(
+            *(_difference(x, found[name]["fake_probability"]) for x, name in judged)
+        ),
+        head_fake_probability=_largest(*(x["fake_probability"] for x in heads)),
+        head_score=_largest(*(x["head_score"] for x in heads)),
+        box=_largest(*(x["box"] for x in heads)),
+        embedding=_largest(*(1 - x[: len(crops)] for x in cosines)),
+        heat_map=_largest(np.abs(heat_maps).mean((1, 2))),
+    )
+    for name, value in dataclasses.asdict(drift).items():
+        limit = getattr(bounds, name)
+        if not value <= limit:
+            raise ValueError(
+                f"the exported graph must answer as the models: {name} may drift by "
+                f"{limit:g}, got {value:g}."
+            )
+    return {
+        "num_heads": sum(len(x["box"]) for x in heads),
+        **{name: float(value) for name, value in dataclasses.asdict(drift).items()},
+    }
+
+
+def _judged(
+    classifier: keras.Model, crops: list[bytes], described: dict[str, Any]
+) -> np.ndarray:
+    """Fake probabilities of encoded crops, the way in which training measures them."""
+    size = described["image_size"]
+    decoded = [decode.resize(decode.decode_image(crop), size) for crop in crops]
+    logits = detectors.logits_function(classifier)(tf.stack(decoded))
+    return calibration.probability(logits, described["temperature"])
+
+
+def _check_status(
+    name: str, expected: chunking.Outputs, found: chunking.Outputs
+) -> None:
+    if expected.keys() != found.keys():
+        raise ValueError(
+            f"{name} must give {sorted(expected)}, the exported graph gives "
+            f"{sorted(found)}."
+        )
+    if "status" not in expected:
+        return
+    # A head that comes or goes near its threshold changes other statuses.
+    wanted, came = (
+        np.isin(outputs["status"], [decode.UNREADABLE, decode.TOO_LARGE])
+        for outputs in (expected, found)
+    )
+    if not np.array_equal(wanted, came):
+        raise ValueError(
+            f"status of {name} must be {expected['status'].tolist()}, the exported "
+            f"graph gives {found['status'].tolist()}."
+        )
+
+
+def _check_neighbours(
+    expected: chunking.Outputs, found: chunking.Outputs, exact: bool
+) -> None:
+    """That the heads which both found are as near to the entries which both found.
+
+    And to the nearest, where all entries were compared. ScaNN chooses by rounded
+    numbers: a change in the last digit gives a head that is like none of them others.
+
+    Raises:
+        ValueError: They are not, or no entry was found by both.
+    """
+    pairs, num_heads = [], 0
+    for picture, count in enumerate(expected["num_heads"]):
+        boxes = [
+            x["boxes"][picture][:n]
+            for x, n in ((expected, count), (found, found["num_heads"][picture]))
+        ]
+        overlaps = np.asarray(box_format.iou(*boxes))
+        for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):
+            one = _neighbours(expected, picture, int(i))
+            other = _neighbours(found, picture, int(overlaps[i].argmax()))
+            num_heads += bool(one)
+            pairs += [(one[id], other[id]) for id in one.keys() & other.keys()]
+            if exact:
+                wanted = max(one.values(), default=math.nan)
+                pairs.append((wanted, max(other.values(), default=math.nan)))
+    if num_heads and not pairs:
+        raise ValueError(
+            "the exported graph must find neighbours that the models find, got none."
+        )
+    for wanted, came in pairs:
+        if _difference(np.array(wanted), np.array(came)) > _NEIGHBOURS_MOVE:
+            raise ValueError(
+                "the exported graph must find neighbours that are as near as the "
+                f"models do, {wanted:.4f}, got {came:.4f}."
+            )
+
+
+def _neighbours(
+    outputs: chunking.Outputs, picture: int, head: int
+) -> dict[bytes, float]:
+    """Similarities by id, without what is padding."""
+    ids = outputs["neighbour_ids"][picture][head]
+    similarities = outputs["neighbour_similarities"][picture][head]
+    return {
+        id: float(value)
+        for id, value in zip(ids, similarities, strict=True)
+        if not math.isnan(value)
+    }
+
+
+def _compare_heads(
+    expected: chunking.Outputs, found: chunking.Outputs, threshold: float, margin: float
+) -> dict[str, np.ndarray]:
+    """Differences of the heads that both graphs found.
+
+    Raises:
+        ValueError: A head that scores clearly above the threshold is missing in one.
+    """
+    differences: dict[str, list[float]] = {
+        "box": [],
+        "head_score": [],
+        "fake_probability": [],
+    }
+    for picture in range(len(expected["num_heads"])):
+        one, other = (
+            {
+                key: outputs[key][picture][: outputs["num_heads"][picture]]
+                for key in ("boxes", "head_scores", "fake_probabilities")
+            }
+            for outputs in (expected, found)
+        )
+        overlaps = np.asarray(box_format.iou(one["boxes"], other["boxes"]))
+        for heads, best in (
+            (one, overlaps.max(1, initial=0)),
+            (other, overlaps.max(0, initial=0)),
+        ):
+            clear = heads["head_scores"] > threshold + margin
+            if (best[clear] < _SAME_HEAD).any():
+                raise ValueError(
+                    f"the exported graph must find the heads of picture {picture}, "
+                    f"{len(one['boxes'])}, got {len(other['boxes'])}, not the same."
+                )
+        for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):
+            j = overlaps[i].argmax()
+            box = one["boxes"][i]
+            side = max(box[2] - box[0], box[3] - box[1])
+            differences["box"].append(np.abs(box - other["boxes"][j]).max() / side)
+            for key, name in (
+                ("head_score", "head_scores"),
+                ("fake_probability", "fake_probabilities"),
+            ):
+                pair = np.array([one[name][i], other[name][j]])
+                differences[key].append(_difference(*pair[:, None])[0])
+    return {name: np.array(values) for name, values in differences.items()}
+
+
+def _difference(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """How far each is off; 0 where both are NaN, infinite where one is."""
+    both = np.isnan(expected) & np.isnan(found)
+    difference = np.where(both, 0.0, np.abs(expected - found))
+    return np.where(np.isnan(difference), np.inf, difference)
+
+
+def _largest(*differences: np.ndarray) -> float:
+    values = np.concatenate([np.ravel(values) for values in differences])
+    return float(values.max(initial=0.0))

@@ -1,0 +1,94 @@
+"""What TensorFlow Serving reads beside a graph: warm-up requests and batching.
+
+Both lie in the folder of a version: it replays the requests before it offers the
+version, and batches by the parameters with `--enable_per_model_batching_parameters`.
+"""
+
+import os
+import types
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import manifest
+from dfdetect.media import samples
+
+REQUESTS = os.path.join("assets.extra", "tf_serving_warmup_requests")
+BATCHING = "batching_params.pbtxt"
+
+_MAX_ENQUEUED_BATCHES = 100
+
+
+def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
+    """Writes requests with drawn pictures: the first real one shall not wait.
+
+    One for each batch size goes to `serving_default`, one of a single picture to each
+    other signature.
+
+    Args:
+        directory: A SavedModel of `DeepfakePipeline`.
+        batch_sizes: Those that occur.
+
+    Raises:
+        ImportError: tensorflow-serving-api is missing.
+    """
+    predict_pb2, prediction_log_pb2 = messages()
+    pictures = np.array(samples.encoded(max(batch_sizes)), object)
+    frame = tf.io.decode_image(pictures[0], 3, expand_animations=False).numpy()
+    batches = [("serving_default", pictures[:size]) for size in batch_sizes]
+    others = ["classify_crops", "embed", "embed_content", "explain"]
+    described = manifest.read(os.path.join(directory, "assets"), "pipeline")
+    others += ["neighbours"] if "index" in described else []
+    batches += [(name, pictures[:1]) for name in others]
+    batches.append(("frames", frame[None]))
+    path = os.path.join(directory, REQUESTS)
+    os.makedirs(os.path.dirname(path))
+    with tf.io.TFRecordWriter(path) as file:
+        for signature, batch in batches:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = signature
+            name = "frames" if signature == "frames" else "image_bytes"
+            request.inputs[name].CopyFrom(tf.make_tensor_proto(batch))
+            log = prediction_log_pb2.PredictionLog()
+            log.predict_log.request.CopyFrom(request)
+            file.write(log.SerializeToString())
+
+
+def write_batching(
+    directory: str, batch_sizes: Sequence[int], timeout_micros: int
+) -> None:
+    """Writes the batching parameters of the version.
+
+    Args:
+        directory: The folder of the version.
+        batch_sizes: Those that are allowed, ascending; the last is the most pictures of
+            a request, too.
+        timeout_micros: The longest that a picture waits for company.
+    """
+    lines = [
+        f"max_batch_size {{ value: {batch_sizes[-1]} }}",
+        f"batch_timeout_micros {{ value: {timeout_micros} }}",
+        f"max_enqueued_batches {{ value: {_MAX_ENQUEUED_BATCHES} }}",
+        *(f"allowed_batch_sizes: {size}" for size in batch_sizes),
+        # Frames of other sizes than their neighbours' would be changed.
+        "pad_variable_length_inputs: false",
+    ]
+    with open(os.path.join(directory, BATCHING), "w", encoding="utf-8") as file:
+        file.write("\n".join(lines) + "\n")
+
+
+def messages() -> tuple[types.ModuleType, types.ModuleType]:
+    """TensorFlow Serving's modules of PredictRequest and PredictionLog.
+
+    Raises:
+        ImportError: tensorflow-serving-api is missing.
+    """
+    try:
+        from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+    except ImportError as error:
+        raise ImportError(
+            "warm-up requests need tensorflow-serving-api: "
+            "pip install 'dfdetect[serve]'"
+        ) from error
+    return predict_pb2, prediction_log_pb2

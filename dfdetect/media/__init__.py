@@ -1,0 +1,1 @@
+"""Images and clips: files to pixels and back."""

@@ -1,0 +1,200 @@
+"""Tells by the first bytes what a file is: endings are often wrong, and many are not
+known.
+
+`serve/client_rest.py` and `serve/client_grpc.py`, which do not import this package,
+hold a shorter list of their own.
+"""
+
+import os
+import re
+from collections import Counter
+
+HEAD_BYTES = 2048
+
+# What the decoder reads, see `dfdetect.media.decode`, by the first bytes; a dot is any.
+_IMAGES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "WebP": rb"RIFF....WEBP",
+}
+
+# What FFmpeg reads of what people have, see `dfdetect.media.clip_decoding`.
+_CLIPS = {
+    "MP4 or QuickTime": rb"\0...(ftyp|moov|wide|pnot|skip|free)|....mdat",
+    "Matroska or WebM": rb"\x1a\x45\xdf\xa3",
+    "AVI": rb"RIFF....AVI[ X]|RIFF....AVIX",
+    "ASF or WMV": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "Flash video": rb"FLV\x01",
+    "MPEG": rb"\0\0\x01[\xb3\xba]",
+    "MPEG transport stream": rb"(.{4})?\x47.{187}(.{4})?\x47.{187}(.{4})?\x47",
+    "Ogg video": rb"OggS.{22,300}?(\x80theora|BBCD\0|OVP80)",
+    "MXF": rb"\x06\x0e\x2b\x34\x02\x05\x01\x01",
+    "DV": rb"\x1f\x07\0[\x3f\xbf]",
+    "YUV4MPEG": rb"YUV4MPEG2",
+    "IVF": rb"DKIF\0\0",
+    "NUT": rb"nut/multimedia container",
+    "RealMedia": rb"\.RMF",
+    "GXF": rb"\0\0\0\0\x01\xbc",
+    "WTV": rb"\xb7\xd8\x00\x20\x37\x49\xda\x11",
+    "H.264": rb"\0\0\0\x01[\x67\x27]",
+}
+
+# What neither reads. The brands of MP4 that are no clips come first.
+_OTHERS = {
+    "AVIF": rb"....ftyp(avif|avis)",
+    "HEIC": rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)",
+    "MPEG-4 audio": rb"....ftyp(M4A |M4B |M4P )",
+    "Canon raw": rb"....ftypcrx ",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "Photoshop": rb"8BPS",
+    "icon": rb"\0\0\x01\0.\0",
+    "PDF": rb"%PDF-",
+    "ZIP": rb"PK\x03\x04",
+    "gzip": rb"\x1f\x8b\x08",
+    "Git LFS pointer": rb"version https://git-lfs",
+    "web page": rb"(?i)\s*(<!doctype html|<html|<head)",
+    "SVG": rb"(?i)\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg",
+    "XML": rb"\s*<\?xml",
+    "Ogg audio": rb"OggS",
+    "MP3": rb"ID3|\xff[\xfb\xf3\xf2]",
+    "WAVE": rb"RIFF....WAVE",
+    "FLAC": rb"fLaC",
+}
+
+_PATTERNS = {
+    name: re.compile(pattern, re.DOTALL)
+    # The order decides where two fit.
+    for name, pattern in (*_OTHERS.items(), *_IMAGES.items(), *_CLIPS.items())
+    if name != "Ogg audio"
+} | {"Ogg audio": re.compile(_OTHERS["Ogg audio"])}
+
+EMPTY, TEXT, UNKNOWN = "empty", "text", ""
+
+WANTED_IMAGES = "JPEG, PNG, BMP, GIF or WebP"
+
+_NO_TEXT = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+
+# A BMP of other depths and with run lengths is not read.
+_BMP_DEPTHS = (8, 24, 32)
+
+
+def of_bytes(head: bytes) -> str:
+    """The name of the kind of a file, `EMPTY`, `TEXT` or `UNKNOWN`.
+
+    Args:
+        head: Its first `HEAD_BYTES`, or all of it.
+    """
+    if not head:
+        return EMPTY
+    head = head[:HEAD_BYTES]
+    for name, pattern in _PATTERNS.items():
+        if pattern.match(head):
+            return name
+    return UNKNOWN if head.translate(None, _NO_TEXT) != head else TEXT
+
+
+def count(kinds: Counter[str]) -> str:
+    """How many files of which kind were passed over, for a person; "" if none.
+
+    Args:
+        kinds: By `label`.
+    """
+    number = sum(kinds.values())
+    if not number:
+        return ""
+    listed = ", ".join(f"{n} {name}" for name, n in sorted(kinds.items()))
+    return f"passed over {number} file{'s' if number > 1 else ''}: {listed}"
+
+
+def label(path: str, kind: str) -> str:
+    """What a file that was passed over is counted as: its kind, or else its ending."""
+    if kind not in (TEXT, UNKNOWN):
+        return kind
+    return os.path.splitext(path)[1].lower() or "without ending"
+
+
+def of_file(path: str | os.PathLike) -> str:
+    """As `of_bytes`; `UNKNOWN` of what is no file, or cannot be read."""
+    if not os.path.isfile(path):  # A pipe would be waited for.
+        return UNKNOWN
+    try:
+        with open(path, "rb") as file:
+            return of_bytes(file.read(HEAD_BYTES))
+    except OSError:
+        return UNKNOWN
+
+
+def describe(kind: str) -> str:
+    """What a person is told of a kind; "" of `UNKNOWN`."""
+    return {EMPTY: "an empty file", TEXT: "a text"}.get(kind, kind)
+
+
+def is_image(kind: str) -> bool:
+    """Whether it is an image that the decoder reads."""
+    return kind in _IMAGES
+
+
+def is_clip(kind: str) -> bool:
+    """Whether it is a clip, as far as the first bytes tell."""
+    return kind in _CLIPS
+
+
+def is_animated(content: bytes) -> bool:
+    """Whether an image has frames behind the first, which are not looked at."""
+    kind = of_bytes(content)
+    if kind == "GIF":
+        return _has_two_frames(content)
+    if kind == "WebP":
+        return content[12:16] == b"VP8X" and content.count(b"ANMF") > 1
+    if kind == "PNG":
+        return b"acTL" in content[: content.find(b"IDAT")]
+    return False
+
+
+def _has_two_frames(gif: bytes) -> bool:
+    """Whether a second frame follows the first; walks over the blocks to it."""
+
+    def table_bytes(flags: int) -> int:
+        return 3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0
+
+    frames = 0
+    # Beyond the end of a GIF that is cut short there is nothing.
+    gif += bytes(16)
+    pos = 13 + table_bytes(gif[10])
+    while pos < len(gif) - 16 and gif[pos] in b"\x21\x2c":
+        is_frame = gif[pos] == 0x2C
+        frames += is_frame
+        if frames == 2:
+            return True
+        pos += 11 + table_bytes(gif[pos + 9]) if is_frame else 2
+        while pos < len(gif) - 16 and gif[pos]:
+            pos += 1 + gif[pos]
+        pos += 1
+    return False
+
+
+def unreadable(content: bytes) -> str:
+    """What is said to a person of bytes that could not be decoded as an image."""
+    return f"no picture that can be decoded: {_describe(content)}"
+
+
+def _describe(content: bytes) -> str:
+    """What a file is that could not be decoded as an image.
+
+    Args:
+        content: All of it, or its beginning.
+    """
+    kind = of_bytes(content)
+    if kind == "BMP":
+        depth = int.from_bytes(content[28:30], "little")
+        if depth not in _BMP_DEPTHS:
+            return f"a BMP of {depth} bits a pixel; wanted are 8, 24 or 32"
+        if content[30:34] not in (bytes(4), b"\3\0\0\0"):
+            return "a BMP with compressed pixels"
+    if is_image(kind):
+        return f"{kind}, cut short or damaged"
+    return f"{describe(kind) or 'of an unknown kind'}; wanted is {WANTED_IMAGES}"

@@ -1,0 +1,267 @@
+"""What a picture file says about itself before anything is decoded.
+
+In TensorFlow ops that never fail, however broken the bytes are: a server has to turn
+away a file of a few bytes that promises gigapixels without decoding it, and without
+failing the pictures beside it. TensorFlow's decoder ignores EXIF orientations, reads
+all frames of a GIF, refuses an animated WebP and takes the palette indices of a BMP for
+grey; what it takes to do better is read here too.
+"""
+
+import functools
+
+import tensorflow as tf
+
+from dfdetect.media import header_fields, webp_headers
+from dfdetect.media.header_fields import (
+    END,
+    HEIGHT,
+    LEFT,
+    NUM_FIELDS,
+    ORIENTATION,
+    PALETTE,
+    START,
+    TOP,
+    WIDTH,
+    uint,
+)
+
+__all__ = [
+    "END",
+    "HEIGHT",
+    "LEFT",
+    "NUM_FIELDS",
+    "ORIENTATION",
+    "PALETTE",
+    "START",
+    "TOP",
+    "WIDTH",
+]
+
+# Nobody's picture has as many; they bound the time that a hostile one may take.
+_MAX_JPEG_SEGMENTS = 2000
+_MAX_GIF_BLOCKS = 100_000
+_MAX_PNG_CHUNKS = 2000
+_MAX_PNG_EXIF = 16
+_PNG_TAIL_BYTES = 2**18
+
+# What a JPEG marker asks the walk to do.
+_SKIP_ONE, _SKIP_TWO, _SKIP_SEGMENT, _STOP, _FRAME = range(5)
+
+
+def _jpeg_actions() -> list[int]:
+    actions = [_SKIP_SEGMENT] * 256
+    actions[0xC0:0xD0] = [_FRAME] * 16
+    for marker in (0xC4, 0xC8, 0xCC):  # Tables.
+        actions[marker] = _SKIP_SEGMENT
+    for marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # Markers without a length.
+        actions[marker] = _SKIP_TWO
+    for marker in (0xD8, 0xD9, 0xDA):  # Start of image, end, scan: no frame follows.
+        actions[marker] = _STOP
+    actions[0xFF] = _SKIP_ONE  # A fill byte.
+    return actions
+
+
+@tf.function(
+    input_signature=[tf.TensorSpec([], tf.string)],
+    autograph=False,
+)
+def read(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Reads one header: scalar string -> int64 `[NUM_FIELDS]`."""
+    # The zeros stand for whatever a broken file points at beyond its end.
+    data = tf.io.decode_raw(image_bytes + b"\0" * 16, tf.uint8)
+    signatures = {
+        b"\xff\xd8\xff": _jpeg,
+        b"\x89PNG\r\n\x1a\n": _png,
+        b"GIF8": _gif,
+        b"BM": _bmp,
+        b"RIFF....WEBP": lambda data, _: webp_headers.read(data),
+    }
+    kind = tf.constant(0)
+    branches = [lambda: header_fields.pack(0, 0)]
+    for number, (signature, reader) in enumerate(signatures.items(), start=1):
+        kind = tf.where(_starts_with(data, signature), number, kind)
+        branches.append(functools.partial(reader, data, image_bytes))
+    return tf.ensure_shape(tf.switch_case(kind, branches), [NUM_FIELDS])
+
+
+def read_batch(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Reads the headers of a batch: string `[B]` -> int64 `[B, NUM_FIELDS]`."""
+    spec = tf.TensorSpec([NUM_FIELDS], tf.int64)
+    return tf.map_fn(read, image_bytes, fn_output_signature=spec)
+
+
+def first_frame(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    """The bytes of the first frame alone; only those of GIF and WebP ever change.
+
+    The decoder would unpack all frames of a GIF, of any size, to return the first, and
+    refuses a WebP of more than one.
+    """
+    start = tf.cast(header[START], tf.int32)
+    end = tf.cast(header[END], tf.int32)
+    alone = (
+        lambda: image_bytes,
+        lambda: tf.strings.substr(image_bytes, 0, end) + b";",
+        lambda: webp_headers.still(tf.strings.substr(image_bytes, start, end - start)),
+    )
+    kind = tf.where(start > 0, 2, tf.cast(end > 0, tf.int32))
+    return tf.ensure_shape(tf.switch_case(kind, alone), [])
+
+
+def apply_palette(
+    image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor
+) -> tf.Tensor:
+    """The colours, uint8 `[..., 3]`, of the uint8 indices of an 8-bit BMP."""
+    start = tf.cast(header[PALETTE], tf.int32)
+    start = tf.minimum(start, tf.strings.length(image_bytes))
+    colours = tf.strings.substr(image_bytes, start, 4 * 256)
+    # Blue, green, red and nothing; black where the file has fewer than 256.
+    colours = tf.io.decode_raw(colours, tf.uint8, fixed_length=4 * 256)
+    colours = tf.reverse(tf.reshape(colours, [256, 4])[:, :3], [1])
+    return tf.gather(colours, tf.cast(indices, tf.int32))
+
+
+def _starts_with(data: tf.Tensor, signature: bytes) -> tf.Tensor:
+    """Whether the first bytes are these; a dot is any byte."""
+    equal = data[: len(signature)] == tf.constant(list(signature), tf.uint8)
+    return tf.reduce_all(equal | tf.constant([byte == ord(".") for byte in signature]))
+
+
+def _png(data: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
+    """Walks to the pixels, past an eXIf chunk; one may stand behind them, too."""
+    exif_name, pixels_name = (int.from_bytes(x, "big") for x in (b"eXIf", b"IDAT"))
+
+    def step(pos: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        exif = tf.where(uint(data, pos + 4, 4) == exif_name, pos, exif)
+        return pos + 12 + uint(data, pos, 4), exif
+
+    end = tf.size(data, tf.int64) - 16
+    zero = tf.constant(0, tf.int64)
+    _, exif = tf.while_loop(
+        lambda pos, exif: (
+            (pos < end) & (exif == 0) & (uint(data, pos + 4, 4) != pixels_name)
+        ),
+        step,
+        (zero + 8, zero),
+        maximum_iterations=_MAX_PNG_CHUNKS,
+    )
+    orientation = tf.cond(
+        exif > 0,
+        lambda: _png_orientation(data[exif + 8 :]),
+        lambda: _orientation_behind_pixels(image_bytes),
+    )
+    return header_fields.pack(uint(data, 20, 4), uint(data, 16, 4), orientation)
+
+
+def _png_orientation(exif: tf.Tensor) -> tf.Tensor:
+    """The orientation by the content of an eXIf chunk and what follows it."""
+    has_prefix = _starts_with(exif, b"Exif\0\0")
+    start = tf.where(has_prefix, tf.constant(6, tf.int64), 0)
+    return header_fields.exif_orientation(exif, start)
+
+
+def _orientation_behind_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
+    # To walk over the chunks of pixels would take longer than to decode them.
+    start = tf.maximum(tf.strings.length(image_bytes) - _PNG_TAIL_BYTES, 0)
+    tail = tf.strings.substr(image_bytes, start, _PNG_TAIL_BYTES)
+    pieces = tf.raw_ops.StringSplitV2(
+        input=[tail], sep=b"eXIf", maxsplit=_MAX_PNG_EXIF
+    ).values[1:]
+    # Pixels may hold the four letters by chance, but none of these behind them.
+    padded = pieces + b"\0" * 16
+    after_prefix = tf.strings.substr(padded, 6, 4)
+    has_prefix = tf.strings.substr(padded, 0, 6) == b"Exif\0\0"
+    mark = tf.where(has_prefix, after_prefix, tf.strings.substr(padded, 0, 4))
+    exif = tf.boolean_mask(padded, (mark == b"II*\0") | (mark == b"MM\0*"))
+    return tf.cond(
+        tf.size(exif) > 0,
+        lambda: _png_orientation(tf.io.decode_raw(exif[0], tf.uint8)),
+        lambda: tf.constant(1, tf.int64),
+    )
+
+
+def _bmp(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    width, height, header_size = tf.unstack(
+        uint(data, tf.constant([18, 22, 14]), 4, little=True)
+    )
+    # Negative: rows from top to bottom.
+    height = tf.where(height >= 2**31, 2**32 - height, height)
+    # The decoder takes run lengths for pixels. 3 tells the order of 32-bit colours.
+    compression = uint(data, 30, 4, little=True)
+    plain = tf.cast((compression == 0) | (compression == 3), tf.int64)
+    has_palette = tf.cast(uint(data, 28, 2, little=True) == 8, tf.int64)
+    return header_fields.pack(
+        height * plain, width, palette=has_palette * (14 + header_size)
+    )
+
+
+def _gif(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    """Walks over the extensions to the first picture, and to its end."""
+    start = 13 + _colour_table_bytes(uint(data, 10, 1))
+    picture, steps = tf.while_loop(
+        lambda pos, steps: (uint(data, pos, 1) == 0x21) & (steps < _MAX_GIF_BLOCKS),
+        lambda pos, steps: _skip_gif_blocks(data, pos + 2, steps + 1),
+        (start, tf.constant(0)),
+    )
+    is_picture = uint(data, picture, 1) == 0x2C
+    width, height = tf.unstack(
+        uint(data, picture + tf.constant([5, 7], tf.int64), 2, little=True)
+    )
+    blocks = picture + 11 + _colour_table_bytes(uint(data, picture + 9, 1))
+    end, _ = _skip_gif_blocks(data, blocks, steps)
+    complete = is_picture & (end <= tf.size(data, tf.int64) - 16)
+    return header_fields.pack(height * tf.cast(complete, tf.int64), width, end=end)
+
+
+def _skip_gif_blocks(
+    data: tf.Tensor, pos: tf.Tensor, steps: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The offset after a chain of blocks; each tells its length, the last is empty."""
+    pos, steps = tf.while_loop(
+        lambda pos, steps: (uint(data, pos, 1) > 0) & (steps < _MAX_GIF_BLOCKS),
+        lambda pos, steps: (pos + 1 + uint(data, pos, 1), steps + 1),
+        (pos, steps),
+    )
+    return pos + 1, steps
+
+
+def _colour_table_bytes(flags: tf.Tensor) -> tf.Tensor:
+    size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags % 8)
+    return tf.where(flags >= 128, size, 0)
+
+
+def _jpeg(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    """Walks the markers as libjpeg does: to the frame, past an EXIF segment."""
+    actions = tf.constant(_jpeg_actions())
+    exif_start = tf.constant(list(b"\xff\xe1Exif\0\0"), tf.uint8)
+
+    def step(
+        pos: tf.Tensor, action: tf.Tensor, exif: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        window = data[pos : pos + 10]
+        marker, length = tf.cast(window[1], tf.int32), uint(window, 2, 2)
+        # Between the segments, bytes that are no marker are skipped as dirt.
+        action = tf.where(window[0] == 0xFF, actions[marker], _SKIP_ONE)
+        action = tf.where((action == _SKIP_SEGMENT) & (length < 2), _STOP, action)
+        is_exif = tf.reduce_all(tf.concat([window[:2], window[4:]], 0) == exif_start)
+        exif = tf.where(is_exif & (exif == 0), pos, exif)
+        alone = tf.cast(action + 1, tf.int64)  # _SKIP_ONE is 0, _SKIP_TWO is 1.
+        jump = tf.where(action == _SKIP_SEGMENT, 2 + length, alone)
+        return tf.where(action >= _STOP, pos, pos + jump), action, exif
+
+    end = tf.size(data, tf.int64) - 16
+    zero = tf.constant(0, tf.int64)
+    pos, action, exif = tf.while_loop(
+        lambda pos, action, exif: (pos < end) & (action < _STOP),
+        step,
+        (zero + 2, tf.constant(_SKIP_ONE), zero),
+        maximum_iterations=_MAX_JPEG_SEGMENTS,
+    )
+    height, width = tf.unstack(uint(data, pos + tf.constant([5, 7], tf.int64), 2))
+    orientation = tf.cond(
+        exif > 0,
+        lambda: header_fields.exif_orientation(data, exif + 10),
+        lambda: tf.constant(1, tf.int64),
+    )
+    return header_fields.pack(
+        height * tf.cast(action == _FRAME, tf.int64), width, orientation
+    )

@@ -1,0 +1,123 @@
+"""Where a classifier sees a fake: Grad-CAM, and the heat maps of a picture's heads."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from dfdetect.models import classifier as classifiers
+from dfdetect.pipeline import chunking, head_detection
+
+
+def heat_maps(model: keras.Model) -> Callable[[tf.Tensor], chunking.Outputs]:
+    """What dfdetect shows: `grad_cam` by place, smoothed.
+
+    Where the hottest tenth of 60 suspicious validation crops was blurred, the logit of
+    an Xception, 1.9 in the mean, fell by 1.0. It fell by .13 with plain Grad-CAM and by
+    .17 for a random tenth.
+    """
+    return grad_cam(model, by_place=True, smooth=True)
+
+
+def grad_cam(
+    model: keras.Model,
+    stage: str | None = None,
+    by_place: bool = False,
+    smooth: bool = False,
+) -> Callable[[tf.Tensor], chunking.Outputs]:
+    """What explains the fake logit of a classifier by the maps of one of its stages.
+
+    Each channel of the stage counts by the gradient of the logit: by its mean over the
+    picture (Grad-CAM), or by the gradient at each place (HiResCAM). Where the stage
+    is only averaged before the logit, the two are the same.
+
+    Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via
+    Gradient-based Localization, ICCV 2017, section 3; Draelos and Carin, Use HiResCAM
+    instead of Grad-CAM for faithful explanations of convolutional neural networks,
+    2020.
+
+    Args:
+        model: A classifier, see `models.classifier`.
+        stage: The name of a stage; by default `models.classifier.explained_stage`.
+        by_place: HiResCAM.
+        smooth: Whether to average a map, as it comes from the stage, over the places
+            around each, twice 3 x 3: the gradient of a single place is a speckle.
+
+    Returns:
+        A function, traced once, from crops `[B, S, S, 3]` to `heat_map` float32
+        `[B, S, S]` and `fake_logit` `[B]`. A map is 1 at its highest place and 0 where
+        nothing speaks for a fake, which may be everywhere.
+
+    Raises:
+        ValueError: The classifier has no such stage.
+    """
+    stage = stage or classifiers.explained_stage(model)
+    stages = classifiers.feature_maps(model, [stage, model.layers[-1].name])
+    size = model.input_shape[1]
+
+    def explain(crops: tf.Tensor) -> chunking.Outputs:
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            # So that the way to the stage is on the tape, and the stage with it.
+            tape.watch(crops)
+            features, logits = stages(crops, training=False)
+        gradients = tf.cast(tape.gradient(logits, features), tf.float32)
+        if not by_place:
+            gradients = tf.reduce_mean(gradients, [1, 2], keepdims=True)
+        weighted = gradients * tf.cast(features, tf.float32)
+        heat = tf.nn.relu(tf.reduce_sum(weighted, axis=-1, keepdims=True))
+        if smooth:
+            for _ in range(2):
+                heat = tf.nn.avg_pool2d(heat, 3, 1, "SAME")
+        heat = tf.image.resize(heat, [size, size])[..., 0]
+        highest = tf.reduce_max(heat, [1, 2], keepdims=True)
+        return {
+            "heat_map": tf.math.divide_no_nan(heat, highest),
+            "fake_logit": logits[:, 0],
+        }
+
+    # There is no Python control flow to convert, and looking for it takes seconds.
+    spec = tf.TensorSpec([None, size, size, 3], tf.float32)
+    return tf.function(explain, input_signature=[spec], autograph=False)
+
+
+class Explainer:
+    """The heat maps of heads of one picture after the other.
+
+    Those of the last call are kept: a copy and a report show the same.
+
+    Args:
+        explain: The signature `explain` of a graph.
+        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
+    """
+
+    def __init__(
+        self, explain: Callable[[tf.Tensor], chunking.Outputs], margin: float | None
+    ) -> None:
+        self._explain = explain
+        self._margin = margin
+        # What was asked for last, and what was answered.
+        self._last: tuple[np.ndarray, np.ndarray] | None = None
+        self._found: tuple[np.ndarray, np.ndarray]
+
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The heat maps of some heads.
+
+        Args:
+            image: `[height, width, 3]` uint8 RGB.
+            boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
+
+        Returns:
+            int32 `[num_heads, 4]`, the regions in pixels that the classifier saw: y,
+            x, height and width; float32 `[num_heads, S, S]`, the map of each.
+        """
+        # One caller has read them from a result line, which has them as float64.
+        boxes = np.asarray(boxes, np.float32)
+        last = self._last
+        if last is None or not all(map(np.array_equal, last, (image, boxes))):
+            regions, crops = head_detection.encoded_crops(image, boxes, self._margin)
+            maps = self._explain(tf.constant(crops, tf.string))["heat_map"].numpy()
+            self._last, self._found = (image, boxes), (regions, maps)
+        return self._found

@@ -1,0 +1,108 @@
+"""Model directories: `manifest.json` and `weights.npz`, and the models they make.
+
+Those of a training hold further steps, see `kept_steps`.
+"""
+
+import logging
+import os
+from typing import Any
+
+import keras
+
+from dfdetect import labels, manifest
+from dfdetect.models import classifier, efficientdet, kept_steps, weights
+
+# What `dfdetect` takes when no model is named.
+DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "default_weights")
+
+Loaded = tuple[keras.Model, dict[str, Any]]
+
+_log = logging.getLogger(__name__)
+
+
+def load_detector(
+    directory: str | None = None,
+    image_size: int | None = None,
+    step: int | None = None,
+) -> Loaded:
+    """Builds the detector that a directory holds.
+
+    Args:
+        directory: Its model directory; None for the default weights.
+        image_size: Side of its input in pixels; that of its manifest by default. The
+            weights fit any.
+        step: A step that its training keeps; by default the best.
+
+    Returns:
+        The `EfficientDet`, and its manifest with that size.
+
+    Raises:
+        FileNotFoundError: The directory lacks a file, or the step is not kept.
+        ValueError: The manifest is not a detector's, or the weights do not fit.
+    """
+    described, path = _find(directory, "detector", step)
+    described["image_size"] = image_size or described["image_size"]
+    model = efficientdet.EfficientDet(
+        phi=described["phi"],
+        num_classes=described["num_classes"],
+        image_size=described["image_size"],
+        anchor_scale=described["anchor_scale"],
+        weighted_bifpn=described.get("weighted_bifpn"),
+        # Manifests of before Lite do not tell.
+        lite=described.get("lite", False),
+    )
+    weights.load(model, path)
+    return model, described
+
+
+def load_classifier(
+    directory: str | None = None,
+    image_size: int | None = None,
+    step: int | None = None,
+) -> Loaded:
+    """Builds the classifier that a directory holds.
+
+    Args:
+        directory: Its model directory; None for the default weights.
+        image_size: Side of its input in pixels; that of its manifest by default.
+        step: See `load_detector`.
+
+    Returns:
+        The classifier, images to fake logits, and its manifest.
+
+    Raises:
+        FileNotFoundError: The directory lacks a file, or the step is not kept.
+        ValueError: The manifest is not a classifier's, its labels are not ours, or the
+            weights do not fit.
+    """
+    described, path = _find(directory, "classifier", step)
+    if described["labels"] != list(labels.NAMES):
+        raise ValueError(
+            f"labels of {path} must be {list(labels.NAMES)}, got {described['labels']}."
+        )
+    size = image_size or described["image_size"]
+    model = classifier.build(described["model"], size)
+    weights.load(model, path)
+    return model, described
+
+
+def _find(
+    directory: str | None, kind: str, step: int | None
+) -> tuple[dict[str, Any], str]:
+    """The manifest and the path of the weights."""
+    if step is None:
+        directory = directory or os.path.join(DEFAULT_WEIGHTS, kind)
+        return manifest.read(directory, kind), directory
+    if directory is None:
+        raise ValueError(f"step must be one of a training's folder, got {step} alone.")
+    path = kept_steps.find(directory, step)
+    beside = f"{path}{kept_steps.MANIFEST_ENDING}"
+    if os.path.exists(beside):
+        return {**manifest.read_file(beside, kind), "step": step}, path
+    described = manifest.read(directory, kind)
+    figures = described.pop("metrics", {}).get("validation", {})
+    _log.warning(
+        "step %d of %s was not evaluated: its thresholds are those of step %s",
+        *(step, directory, figures.get("step", "another")),
+    )
+    return {**described, "metrics": {}, "step": step}, path

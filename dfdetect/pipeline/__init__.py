@@ -1,0 +1,1 @@
+"""The chain: encoded bytes to heads to probabilities."""

@@ -1,0 +1,67 @@
+"""Loops in a graph that bound its memory: over rows, or over chunks of rows."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+Outputs = dict[str, tf.Tensor]
+
+
+# Rows that are worked on at the same time, where a row is a picture: what is done to it
+# takes one core, and memory for up to `decode.MAX_PIXELS`.
+ROWS_AT_ONCE = 2
+
+
+def map_rows(function: Callable, elements: Any, specs: Any) -> Any:
+    """`tf.map_fn` that holds what `ROWS_AT_ONCE` take on the way, and no more."""
+    return tf.map_fn(
+        function, elements, fn_output_signature=specs, parallel_iterations=ROWS_AT_ONCE
+    )
+
+
+def by_chunks(
+    function: Callable[..., Outputs],
+    tensors: list[tf.Tensor],
+    chunk_size: int,
+    specs: dict[str, tf.TensorSpec],
+    at_once: int = 1,
+) -> Outputs:
+    """Calls `function` on slices of the tensors and joins what it returns, in a graph.
+
+    Args:
+        function: Takes a slice of each tensor; may return any number of rows.
+        tensors: Equal in their first dimension, which may be 0.
+        chunk_size: Most rows of a slice.
+        specs: What the function returns, the first dimension unknown.
+        at_once: Slices that are worked on at the same time.
+
+    Returns:
+        The outputs of all calls, joined along the first dimension.
+    """
+    total = tf.shape(tensors[0])[0]
+    num_chunks = -(-total // chunk_size)
+    arrays = {
+        name: tf.TensorArray(
+            spec.dtype, num_chunks, infer_shape=False, element_shape=spec.shape
+        )
+        for name, spec in specs.items()
+    }
+
+    def step(chunk: tf.Tensor, arrays: dict) -> tuple[tf.Tensor, dict]:
+        rows = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
+        results = function(*(tensor[rows] for tensor in tensors))
+        return chunk + 1, {
+            name: array.write(chunk, results[name]) for name, array in arrays.items()
+        }
+
+    _, arrays = tf.while_loop(
+        lambda chunk, _: chunk < num_chunks,
+        step,
+        (tf.constant(0), arrays),
+        parallel_iterations=at_once,
+    )
+    return {
+        name: tf.ensure_shape(array.concat(), specs[name].shape)
+        for name, array in arrays.items()
+    }

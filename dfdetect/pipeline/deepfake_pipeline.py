@@ -1,0 +1,444 @@
+"""The whole of dfdetect as one graph: encoded bytes in, heads and probabilities out."""
+
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from dfdetect import manifest
+from dfdetect.media import decode
+from dfdetect.models import weights
+from dfdetect.pipeline import (
+    chunking,
+    embedding,
+    head_detection,
+    image_batch,
+    model_functions,
+)
+from dfdetect.retrieval import neighbours
+
+FORMAT = 1  # Of the graph's signatures and manifest.
+
+# Those that every graph has, and the methods that they are.
+SIGNATURES = {
+    "serving_default": "detect",
+    "frames": "detect_frames",
+    "classify_crops": "classify_crops",
+    "embed": "embed",
+    "embed_content": "embed_content",
+    "explain": "explain",
+}
+
+# They bound the memory that a call takes, whatever its batch: so many decoded pictures
+# and their heads, so many of them in the detector, and so many crops in the classifier.
+# Models gain little beyond.
+_PICTURES_AT_ONCE = 8
+_PICTURES_IN_DETECTOR = 4
+_CROPS_AT_ONCE = 8
+
+
+def _signature(spec: tf.TensorSpec) -> Callable:
+    # There is no Python control flow to convert, and looking for it takes seconds.
+    return tf.function(input_signature=[spec], autograph=False)
+
+
+class DeepfakePipeline(tf.Module):
+    """Finds heads and says how likely each one is a deepfake.
+
+    The methods of `SIGNATURES` and, with an index, `neighbours` are the signatures of
+    the graph that `save` writes.
+
+    Args:
+        detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
+            with its `anchors`; see `models.efficientdet`.
+        classifier: Head crops to fake logits `[B, 1]`; see `models.classifier`.
+        description: Manifest of kind "pipeline". Its `min_head_size` is the least
+            longer side, in pixels of the original, of a head that is judged.
+        index: Known pictures in whose midst `neighbours` looks for heads.
+        functions: Of the two models; made of them when absent.
+
+    Raises:
+        ValueError: The manifest is incomplete or disagrees with a model, or the index
+            was made with another model.
+    """
+
+    def __init__(
+        self,
+        detector: keras.Model,
+        classifier: keras.Model,
+        description: dict[str, Any],
+        index: neighbours.Neighbours | None = None,
+        functions: model_functions.ModelFunctions | None = None,
+    ) -> None:
+        super().__init__(name="deepfake_pipeline")
+        check(description)
+        parts = {"detector": detector, "classifier": classifier}
+        for part, model in parts.items():
+            side = description[part]["image_size"]
+            if tuple(model.input_shape[1:]) != (side, side, 3):
+                raise ValueError(
+                    f"{part} must take pictures of {side} pixels, as its manifest "
+                    f"says, got {model.input_shape}."
+                )
+        # The variables alone, not the models: of a tracked Keras model TensorFlow
+        # saves a second set, and TensorFlow Serving would restore only that.
+        self._variables = [
+            variable.value
+            for model in (detector, classifier)
+            for variable in model.variables
+        ]
+        # Behind a function, so that the models themselves are not tracked.
+        self._models = lambda: (detector, classifier)
+        self.functions = functions or model_functions.of(
+            detector, classifier, description
+        )
+        fingerprint = weights.fingerprint(classifier)
+        self.manifest: dict[str, Any] = {
+            **description,
+            # What an index must know of them, by their names.
+            "embeddings": {
+                kind: {"fingerprint": fingerprint, "dimension": dimension}
+                for kind, dimension in self.functions.dimensions.items()
+            },
+        }
+        self._index = index
+        self.neighbours: Callable[[tf.Tensor], chunking.Outputs] | None = None
+        if index is not None:
+            margin = description["classifier"]["crop_margin"]
+            embedding.check(
+                index.embedding,
+                embedding.description(
+                    self.manifest, index.embedding.get("kind", ""), margin
+                ),
+            )
+            self.manifest["index"] = index.describe()
+            spec = tf.TensorSpec([None], tf.string, "image_bytes")
+            self.neighbours = _signature(spec)(self._neighbours)
+
+    @property
+    def detector(self) -> keras.Model:
+        """The detector that it was made of."""
+        return self._models()[0]
+
+    @property
+    def classifier(self) -> keras.Model:
+        """The classifier that it was made of."""
+        return self._models()[1]
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def detect(self, image_bytes: tf.Tensor) -> chunking.Outputs:
+        """Finds and judges the heads of encoded pictures.
+
+        Args:
+            image_bytes: string `[B]`; see `decode.decode`.
+
+        Returns:
+            With N, the most heads of a picture, fixed, and padding of zeros:
+            `num_heads` int32 `[B]`; `boxes` float32 `[B, N, 4]`, best first;
+            `head_scores` and `fake_probabilities` float32 `[B, N]`, NaN for a head that
+            is too small to be judged; `fake_probability` float32 `[B]`, that of the
+            most suspicious head, NaN without one; `status` int32 `[B]`, see `images`.
+        """
+        return self._in_groups(
+            lambda group: self._analyse(*self._read(group)), image_bytes
+        )
+
+    @_signature(tf.TensorSpec([None] * 3 + [3], tf.uint8, "frames"))
+    def detect_frames(self, frames: tf.Tensor) -> chunking.Outputs:
+        """Finds and judges the heads of pictures of one size.
+
+        Args:
+            frames: uint8 `[B, H, W, 3]`, upright RGB.
+
+        Returns:
+            As `detect`.
+        """
+
+        def analyse(group: tf.Tensor) -> chunking.Outputs:
+            packed = chunking.map_rows(decode.pack, group, tf.TensorSpec([], tf.string))
+            status = tf.fill(tf.shape(packed), decode.OK)
+            return self._analyse(image_batch.whole(packed), status)
+
+        return self._in_groups(analyse, frames)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def classify_crops(self, image_bytes: tf.Tensor) -> chunking.Outputs:
+        """Judges encoded pictures of one head each, cut with the margin of training.
+
+        Returns:
+            `fake_probability` float32 `[B]`, NaN where the `status` int32 `[B]` is not
+            `decode.OK`.
+        """
+
+        specs = {"fake_probability": _spec()}
+        found = self._of_crops(self.functions.judge, image_bytes, specs)
+        return _nan_unless_read(found)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def explain(self, image_bytes: tf.Tensor) -> chunking.Outputs:
+        """Shows where in encoded pictures of one head each a fake is seen.
+
+        Returns:
+            `heat_map` float32 `[B, S, S]`, over the whole of each picture, S the side
+            of the classifier's crops, see `grad_cam.heat_maps`; zeros where `status`
+            is not `decode.OK`. The rest as `classify_crops`.
+        """
+        size = self.manifest["classifier"]["image_size"]
+        specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
+        found = self._of_crops(self.functions.explain, image_bytes, specs)
+        return _nan_unless_read(found)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def embed(self, image_bytes: tf.Tensor) -> chunking.Outputs:
+        """Describes encoded pictures of one head each by what they are judged by.
+
+        Returns:
+            `embedding` float32 `[B, D]` of unit length; zeros for a picture that cannot
+            be decoded, which are like nothing else.
+        """
+        return self._embed("forgery", image_bytes)
+
+    @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
+    def embed_content(self, image_bytes: tf.Tensor) -> chunking.Outputs:
+        """Describes encoded pictures by what they show, see `content`; as `embed`."""
+        return self._embed("content", image_bytes)
+
+    def _neighbours(self, image_bytes: tf.Tensor) -> chunking.Outputs:
+        """Finds heads of encoded pictures, and known pictures that are like them.
+
+        Returns:
+            `num_heads`, `boxes` and `status` as `detect`; for each head what
+            `retrieval.neighbours.Neighbours.search` gives, `[B, N, K]`: "", NaN and -1
+            for a head that is too small to be judged, and as padding.
+        """
+        assert self._index is not None
+        head_specs = self._head_specs()
+        specs = {name: head_specs[name] for name in ("num_heads", "boxes", "status")}
+        num_boxes = self.manifest["max_detections"]
+        for name, spec in self._index.specs.items():
+            shape = [None, num_boxes, *spec.shape[1:]]
+            specs[name] = tf.TensorSpec(shape, spec.dtype)
+        return chunking.by_chunks(
+            lambda group: self._look_up(*self._read(group)),
+            [image_bytes],
+            _PICTURES_AT_ONCE,
+            specs,
+        )
+
+    def folded(
+        self, precision: str = "float32", for_this_machine: bool = False
+    ) -> "DeepfakePipeline":
+        """The same graph with its weights as constants; see `freezing`.
+
+        Args:
+            precision: One of `freezing.PRECISIONS`; its manifest tells. Not of
+                everything, see `model_functions.ModelFunctions.folded`.
+            for_this_machine: See `freezing.fold`; not to be served by another one.
+        """
+        described = {**self.manifest, "precision": precision}
+        functions = self.functions.folded(precision, for_this_machine)
+        other = DeepfakePipeline(*self._models(), described, self._index, functions)
+        other._variables = []
+        return other
+
+    def save(self, directory: str) -> None:
+        """Writes the graph, aside and then renamed, with its manifest in the assets.
+
+        Args:
+            directory: New folder; a number for TensorFlow Serving.
+
+        Raises:
+            FileExistsError: The folder is there already.
+        """
+        directory = os.path.abspath(directory)
+        if os.path.exists(directory):
+            raise FileExistsError(f"{directory} is there already.")
+        parent, last = os.path.split(directory)
+        # Not a number, so that no server takes it for a version.
+        aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
+        methods = {**SIGNATURES}
+        if self.neighbours is not None:
+            methods["neighbours"] = "neighbours"
+        # Not the pipeline itself: TensorFlow would write all of it.
+        exported = tf.Module()
+        exported.weights = self._variables
+        exported.index = self._index
+        signatures = {name: getattr(self, method) for name, method in methods.items()}
+        for name, method in methods.items():
+            setattr(exported, method, signatures[name])
+        try:
+            tf.saved_model.save(exported, aside, signatures=signatures)
+            manifest.write(os.path.join(aside, "assets"), self.manifest)
+            os.rename(aside, directory)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+    def _in_groups(
+        self, function: Callable[..., chunking.Outputs], batch: tf.Tensor
+    ) -> chunking.Outputs:
+        return chunking.by_chunks(
+            function, [batch], _PICTURES_AT_ONCE, self._head_specs()
+        )
+
+    def _head_specs(self) -> dict[str, tf.TensorSpec]:
+        """What `detect` returns."""
+        num_boxes = self.manifest["max_detections"]
+        return {
+            "num_heads": _spec(dtype=tf.int32),
+            "boxes": _spec([num_boxes, 4]),
+            "head_scores": _spec([num_boxes]),
+            "fake_probabilities": _spec([num_boxes]),
+            "fake_probability": _spec(),
+            "status": _spec(dtype=tf.int32),
+        }
+
+    def _read(self, image_bytes: tf.Tensor) -> tuple[image_batch.Pictures, tf.Tensor]:
+        return image_batch.read(
+            image_bytes, model_functions.detector_settings(self.manifest)
+        )
+
+    def _analyse(
+        self, read: image_batch.Pictures, status: tf.Tensor
+    ) -> chunking.Outputs:
+        """The outputs of `detect` for some pictures of `image_batch.read`."""
+        found = self._find(read, status)
+        judged = found.judged
+        probabilities = chunking.by_chunks(
+            self.functions.judge,
+            [found.crops],
+            _CROPS_AT_ONCE,
+            {"fake_probability": _spec()},
+        )
+        of_heads = tf.tensor_scatter_nd_update(
+            tf.where(found.is_head, float("nan"), 0.0),
+            tf.where(judged),
+            probabilities["fake_probability"],
+        )
+        any_judged = tf.reduce_any(judged, axis=1)
+        highest = tf.reduce_max(tf.where(judged, of_heads, 0.0), axis=1)
+        highest = tf.where(any_judged, highest, float("nan"))
+        return {
+            "num_heads": found.among_all(found.num_heads),
+            "boxes": found.among_all(found.boxes),
+            "head_scores": found.among_all(found.scores),
+            "fake_probabilities": found.among_all(of_heads),
+            "fake_probability": found.among_all(highest, float("nan")),
+            "status": found.outcome(),
+        }
+
+    def _look_up(
+        self, read: image_batch.Pictures, status: tf.Tensor
+    ) -> chunking.Outputs:
+        """The outputs of `neighbours` for some pictures of `image_batch.read`."""
+        assert self._index is not None
+        found = self._find(read, status)
+        describe = self.functions.describe[self._index.embedding["kind"]]
+        specs = {"embedding": _spec([self._index.embedding["dimension"]])}
+        crops = chunking.by_chunks(describe, [found.crops], _CROPS_AT_ONCE, specs)
+        outputs = {
+            "num_heads": found.among_all(found.num_heads),
+            "boxes": found.among_all(found.boxes),
+            "status": found.outcome(),
+        }
+        for name, value in self._index.search(crops["embedding"]).items():
+            nothing = self._index.NOTHING[name]
+            shape = tf.concat([tf.shape(found.judged), tf.shape(value)[1:]], 0)
+            of_heads = tf.tensor_scatter_nd_update(
+                tf.fill(shape, tf.constant(nothing, value.dtype)),
+                tf.where(found.judged),
+                value,
+            )
+            outputs[name] = found.among_all(of_heads, nothing)
+        return outputs
+
+    def _find(
+        self, read: image_batch.Pictures, status: tf.Tensor
+    ) -> head_detection.Found:
+        """Finds the heads of some pictures of `image_batch.read`, and cuts them out."""
+        readable = tf.where(status == decode.OK)
+        read = read.at(readable)
+        found = head_detection.find(
+            self.functions.find_heads,
+            read,
+            model_functions.detector_settings(self.manifest),
+            _PICTURES_IN_DETECTOR,
+        )
+        boxes, num_heads = found["boxes"], found["num_heads"]
+        is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]
+        judged = is_head & (found["sides"] >= self.manifest["min_head_size"])
+        described = self.manifest["classifier"]
+        crops = head_detection.crops(
+            read, boxes, judged, described["image_size"], described["crop_margin"]
+        )
+        return head_detection.Found(
+            *(status, readable, boxes, found["scores"], num_heads),
+            *(is_head, judged, crops),
+        )
+
+    def _embed(self, kind: str, image_bytes: tf.Tensor) -> chunking.Outputs:
+        specs = {"embedding": _spec([self.manifest["embeddings"][kind]["dimension"]])}
+        found = self._of_crops(self.functions.describe[kind], image_bytes, specs)
+        return {"embedding": found["embedding"]}
+
+    def _of_crops(
+        self,
+        function: Callable[[tf.Tensor], chunking.Outputs],
+        image_bytes: tf.Tensor,
+        specs: dict[str, tf.TensorSpec],
+    ) -> chunking.Outputs:
+        """What a model gives for pictures of one head (else zeros), and `status`."""
+        size = self.manifest["classifier"]["image_size"]
+
+        def look(group: tf.Tensor) -> chunking.Outputs:
+            packed, status = decode.decode(group)
+            readable = tf.where(status == decode.OK)
+            crops = chunking.map_rows(
+                lambda one: decode.resize(decode.unpack(one), size),
+                tf.gather_nd(packed, readable),
+                tf.TensorSpec([size, size, 3]),
+            )
+            found = chunking.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
+            among_all = {
+                name: tf.scatter_nd(
+                    tf.cast(readable, tf.int32),
+                    value,
+                    tf.concat([tf.shape(status), specs[name].shape[1:]], 0),
+                )
+                for name, value in found.items()
+            }
+            return {**among_all, "status": status}
+
+        specs_of_all = {**specs, "status": _spec(dtype=tf.int32)}
+        return chunking.by_chunks(look, [image_bytes], _PICTURES_AT_ONCE, specs_of_all)
+
+
+def check(description: dict[str, Any]) -> None:
+    """Refuses a manifest of a graph that this version cannot make or call.
+
+    Raises:
+        ValueError: It is incomplete, of another format, or its detector has classes.
+    """
+    manifest.check(description, "pipeline")
+    if description["format"] != FORMAT:
+        raise ValueError(f"format must be {FORMAT}, got {description['format']!r}.")
+    if description["detector"]["num_classes"] != 1:
+        raise ValueError(
+            "num_classes of the detector must be 1, heads, "
+            f"got {description['detector']['num_classes']}."
+        )
+
+
+def _nan_unless_read(found: chunking.Outputs) -> chunking.Outputs:
+    probability = tf.where(
+        found["status"] == decode.OK, found["fake_probability"], float("nan")
+    )
+    return {**found, "fake_probability": probability}
+
+
+def _spec(
+    shape: list[int] | None = None, dtype: tf.DType = tf.float32
+) -> tf.TensorSpec:
+    return tf.TensorSpec([None, *(shape or [])], dtype)

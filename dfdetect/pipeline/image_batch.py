@@ -1,0 +1,127 @@
+"""Files as decoded pictures, each no finer than what is seen of it."""
+
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from dfdetect import boxes as box_format
+from dfdetect.media import decode, exif, headers, jpeg
+from dfdetect.pipeline import chunking
+
+
+class Pictures(NamedTuple):
+    """A batch of pictures of any sizes, as one nest of tensors; or one picture.
+
+    Attributes:
+        packed: string `[B]`, for `decode.unpack`: what the detector looks at.
+        encoded: string `[B]`, the file of a picture of which a reduced copy is packed;
+            else "".
+        header: int64 `[B, headers.NUM_FIELDS]` of those files.
+    """
+
+    packed: tf.Tensor
+    encoded: tf.Tensor
+    header: tf.Tensor
+
+    def at(self, places: tf.Tensor) -> "Pictures":
+        """Those at some places, `[R, 1]`, in their order."""
+        # Most often all of them, and a picture may be large.
+        found = tf.cond(
+            tf.equal(tf.shape(places)[0], tf.size(self.packed)),
+            lambda: tuple(self),
+            lambda: tuple(tf.gather_nd(one, places) for one in self),
+        )
+        return Pictures(*found)
+
+
+def read(
+    image_bytes: tf.Tensor, described: dict[str, Any]
+) -> tuple[Pictures, tf.Tensor]:
+    """Decodes files for a detector.
+
+    JPEGs that are far larger than its input are decoded at a reduced scale, unless it
+    looks at tiles; see `decode.decode_for`.
+
+    Args:
+        image_bytes: string `[B]`; see `decode.decode`.
+        described: The detector's manifest.
+
+    Returns:
+        The pictures, and their statuses int32 `[B]`, see `decode.decode`.
+    """
+    if described.get("tile_size"):
+        packed, status = decode.decode(image_bytes)
+        return whole(packed), status
+    header = headers.read_batch(image_bytes)
+    times = jpeg.halvings(image_bytes, header, described["image_size"])
+    packed, status = decode.decode_by_header(image_bytes, header, times)
+    return Pictures(packed, tf.where(times > 0, image_bytes, ""), header), status
+
+
+def whole(packed: tf.Tensor) -> Pictures:
+    """Pictures of `decode.decode`, or of `decode.pack`."""
+    header = tf.zeros([tf.size(packed), headers.NUM_FIELDS], tf.int64)
+    return Pictures(packed, tf.fill(tf.shape(packed), ""), header)
+
+
+def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the detector sees of pictures.
+
+    Args:
+        pictures: `[B]`, all of them readable.
+        size: See `decode.letterbox`.
+
+    Returns:
+        float32 `[B, size, size, 3]`; heights and widths of the originals, int32
+        `[B, 2]`.
+    """
+
+    # Both at once: a large picture takes long to unpack.
+    def look(one: Pictures) -> tuple[tf.Tensor, tf.Tensor]:
+        image = decode.unpack(one.packed)
+        extent = tf.cond(
+            _is_reduced(one),
+            lambda: exif.upright_extent(one.header),
+            lambda: tf.shape(image)[:2],
+        )
+        return decode.letterbox(image, size, extent), extent
+
+    specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
+    return chunking.map_rows(look, pictures, specs)
+
+
+def squares(
+    one: Pictures, boxes: tf.Tensor, margin: float
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """What is to be cut out of one picture, and pixels of it that cover all of that.
+
+    Args:
+        one: A picture.
+        boxes: `[num_heads, 4]` of the original; empty is fine.
+        margin: See `boxes.square_crops`.
+
+    Returns:
+        uint8 `[height, width, 3]` of the original, and the squares int32
+        `[num_heads, 3]` in it: y, x and side.
+    """
+
+    def window() -> tuple[tf.Tensor, tf.Tensor]:
+        height, width = tf.unstack(exif.upright_extent(one.header))
+        found = box_format.square_crops(boxes, height, width, margin)
+        first = tf.reduce_min(found[:, :2], axis=0)
+        last = tf.reduce_max(found[:, :2] + found[:, 2:], axis=0)
+        covering = tf.concat([first, last - first], 0)
+        moved = found - tf.concat([first, [0]], 0)
+        return jpeg.window(one.encoded, one.header, covering), moved
+
+    def all_of_it() -> tuple[tf.Tensor, tf.Tensor]:
+        image = decode.unpack(one.packed)
+        height, width = tf.unstack(tf.shape(image)[:2])
+        return image, box_format.square_crops(boxes, height, width, margin)
+
+    # Without boxes there is nothing to cover.
+    return tf.cond(_is_reduced(one) & (tf.shape(boxes)[0] > 0), window, all_of_it)
+
+
+def _is_reduced(one: Pictures) -> tf.Tensor:
+    return tf.strings.length(one.encoded) > 0

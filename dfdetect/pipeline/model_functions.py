@@ -1,0 +1,137 @@
+"""The models of a graph as functions, each traced once for all signatures."""
+
+import concurrent.futures
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from dfdetect.export import bfloat16, freezing
+from dfdetect.models import classifier as classifiers
+from dfdetect.models import content_embedding, grad_cam
+from dfdetect.pipeline import chunking, head_detection
+
+# Pictures or crops, float32 `[B, S, S, 3]`, to outputs `[B, ...]`.
+Function = Callable[[tf.Tensor], chunking.Outputs]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFunctions:
+    """What a graph calls of its models.
+
+    Attributes:
+        find_heads: Of letterboxed pictures, see `head_detection.detector_function`.
+        judge: Crops to their `fake_probability` `[B]`.
+        describe: By the kind of embedding, crops to `embedding` float32 `[B, D]` of
+            unit length.
+        dimensions: D by the kind of embedding.
+        explain: Crops to `heat_map` `[B, S, S]` and `fake_probability` `[B]`.
+    """
+
+    find_heads: Function
+    judge: Function
+    describe: dict[str, Function]
+    dimensions: dict[str, int]
+    explain: Function
+
+    def folded(self, precision: str, for_this_machine: bool) -> "ModelFunctions":
+        """The same without variables, see `freezing`; each is folded once it is called.
+
+        With "bfloat16", embeddings and explanations stay in float32: an index made with
+        either precision stays valid, and a gradient needs the digits.
+
+        Raises:
+            ValueError: The precision is unknown.
+        """
+        freezing.check_precision(precision)
+
+        def fold(
+            function: Function, precision: str = "float32", spared: int = 0
+        ) -> Function:
+            return _when_called(
+                lambda: freezing.fold(function, precision, for_this_machine, spared)
+            )
+
+        return dataclasses.replace(
+            self,
+            find_heads=fold(self.find_heads, precision),
+            judge=fold(self.judge, precision, bfloat16.SPARED_OF_CLASSIFIER),
+            describe={kind: fold(function) for kind, function in self.describe.items()},
+            explain=fold(self.explain),
+        )
+
+
+def _when_called(make: Callable[[], Function]) -> Function:
+    @functools.cache
+    def made() -> Function:
+        # Outside of the graph that is being traced when it is called first, which a
+        # thread knows nothing of; `tf.init_scope` would stop the tapes of gradients.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(make).result()
+
+    return lambda pictures: made()(pictures)
+
+
+def of(
+    detector: keras.Model, classifier: keras.Model, description: dict[str, Any]
+) -> ModelFunctions:
+    """Makes the functions of two models.
+
+    Args:
+        detector: See `deepfake_pipeline.DeepfakePipeline`.
+        classifier: Alike.
+        description: Manifest of kind "pipeline".
+    """
+    described = description["classifier"]
+    size = described["image_size"]
+    forgery = classifiers.embedding_model(classifier)
+    content_of, content_size = content_embedding.embedder(classifier)
+    heat_maps = grad_cam.heat_maps(classifier)
+
+    def probability(logits: tf.Tensor) -> tf.Tensor:
+        return tf.sigmoid(logits / described["temperature"])
+
+    def judge(crops: tf.Tensor) -> chunking.Outputs:
+        logits = classifier(crops, training=False)[:, 0]
+        return {"fake_probability": probability(logits)}
+
+    def forgery_of(crops: tf.Tensor) -> tf.Tensor:
+        return tf.math.l2_normalize(forgery(crops, training=False), -1)
+
+    def show(crops: tf.Tensor) -> chunking.Outputs:
+        found = heat_maps(crops)
+        return {
+            "heat_map": found["heat_map"],
+            "fake_probability": probability(found["fake_logit"]),
+        }
+
+    def traced_once(function: Function) -> Function:
+        # There is no Python control flow to convert, and looking for it takes seconds.
+        spec = tf.TensorSpec([None, size, size, 3], tf.float32)
+        return tf.function(function, input_signature=[spec], autograph=False)
+
+    return ModelFunctions(
+        find_heads=head_detection.detector_function(
+            detector,
+            detector_settings(description),
+            description["detector"]["score_threshold"],
+        ),
+        judge=traced_once(judge),
+        describe={
+            "forgery": traced_once(lambda crops: {"embedding": forgery_of(crops)}),
+            "content": traced_once(lambda crops: {"embedding": content_of(crops)}),
+        },
+        dimensions={"forgery": forgery.output_shape[-1], "content": content_size},
+        explain=traced_once(show),
+    )
+
+
+def detector_settings(description: dict[str, Any]) -> dict[str, Any]:
+    """The detector's manifest, but for what the pipeline decides of it."""
+    return {
+        **description["detector"],
+        "max_detections": description["max_detections"],
+    }

@@ -1,0 +1,1 @@
+"""What a person reads: pages, tables, plots and marked copies."""

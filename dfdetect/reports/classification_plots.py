@@ -1,0 +1,144 @@
+"""Three plots of a classifier's probabilities: ROC, reliability and scores."""
+
+from typing import Any
+
+import matplotlib.figure
+import numpy as np
+import sklearn.metrics
+from matplotlib.axes import Axes
+
+from dfdetect import labels as label_names
+from dfdetect.evaluation.predictions import Predictions
+from dfdetect.media import drawing
+from dfdetect.metrics import bootstrap
+
+_REAL, _FAKE, _GREY = "#2a78b5", "#d1603d", "#888888"
+_SCORE_BINS = 20
+
+
+def roc(
+    predictions: Predictions,
+    figures: dict[str, Any],
+    no_pixel_probabilities: np.ndarray | None,
+    title: str,
+) -> bytes:
+    """A PNG of the curves of the pictures, of their videos and of no pixels.
+
+    Args:
+        predictions: Of the pictures.
+        figures: `metrics` and `video_metrics`, see `classification_protocol`.
+        no_pixel_probabilities: Of the same pictures; None where there are none.
+        title: What was measured.
+    """
+    figure, axes = _square(title)
+    videos = predictions.by_video()
+    curves = [
+        ("pictures", predictions.labels, predictions.probabilities, _FAKE, "metrics"),
+        ("videos", videos.labels, videos.probabilities, _REAL, "video_metrics"),
+    ]
+    if len(np.unique(predictions.labels)) == 2:
+        for name, labels, probabilities, colour, level in curves:
+            low, high = figures[level]["auc_interval"]
+            label = f"{name}: {figures[level]['auc']:.3f} [{low:.3f}, {high:.3f}]"
+            _draw_roc(axes, labels, probabilities, colour, label)
+        if no_pixel_probabilities is not None:
+            _draw_roc(
+                axes,
+                predictions.labels,
+                no_pixel_probabilities,
+                _GREY,
+                "without pixels",
+            )
+    return _finish_roc(figure, axes)
+
+
+def compare_roc(
+    labels: np.ndarray,
+    ways: dict[str, tuple[np.ndarray, dict[str, Any]]],
+    title: str,
+) -> bytes:
+    """A PNG of the curves of two ways to judge the same images.
+
+    Args:
+        labels: `[N]` of `dfdetect.labels`; no curve is drawn without both.
+        ways: By name, fake probabilities `[N]`, and figures with `auc` and
+            `auc_interval`.
+        title: What was measured.
+    """
+    figure, axes = _square(title)
+    if len(np.unique(labels)) == 2:
+        for (name, way), color in zip(ways.items(), (_FAKE, _REAL), strict=True):
+            probabilities, figures = way
+            low, high = figures["auc_interval"]
+            label = f"{name}: {figures['auc']:.3f} [{low:.3f}, {high:.3f}]"
+            _draw_roc(axes, labels, probabilities, color, label)
+    return _finish_roc(figure, axes)
+
+
+def reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
+    """A PNG of the share of fakes among pictures of each predicted probability."""
+    figure, axes = _square(title)
+    in_bin = bootstrap.bins(predictions.probabilities)
+    ends = bootstrap.observed_shares(
+        predictions.labels, predictions.probabilities, predictions.groups, num_resamples
+    )
+    axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
+    for index in np.unique(in_bin):
+        members = in_bin == index
+        at = predictions.probabilities[members].mean()
+        share = predictions.labels[members].mean()
+        # Areas in proportion to the number of pictures.
+        axes.scatter(at, share, 20 + 500 * members.mean(), color=_FAKE, alpha=0.6)
+        axes.plot([at, at], ends[index], color=_FAKE, linewidth=1)
+    axes.set(xlabel="predicted probability", ylabel="share of fakes")
+    axes.set(xlim=(0, 1), ylim=(-0.03, 1.03))
+    return _png(figure)
+
+
+def scores(predictions: Predictions, title: str) -> bytes:
+    """A PNG of how the probabilities of reals and of fakes are spread."""
+    figure, axes = _square(title)
+    edges = np.linspace(0, 1, _SCORE_BINS + 1)
+    for label, colour in ((label_names.REAL, _REAL), (label_names.FAKE, _FAKE)):
+        chosen = predictions.probabilities[predictions.labels == label]
+        name = f"{label_names.NAMES[label]} ({len(chosen):,})"
+        shares = np.full(len(chosen), 1 / max(len(chosen), 1))
+        axes.hist(
+            chosen, edges.tolist(), weights=shares, color=colour, alpha=0.55, label=name
+        )
+    axes.axvline(0.5, color=_GREY, linewidth=0.6)
+    axes.set(xlabel="predicted probability", ylabel="share of the class", xlim=(0, 1))
+    axes.legend(fontsize=8)
+    return _png(figure)
+
+
+def _draw_roc(
+    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, colour: str, name: str
+) -> None:
+    false_positives, true_positives, _ = sklearn.metrics.roc_curve(
+        labels, probabilities, pos_label=label_names.FAKE
+    )
+    axes.plot(false_positives, true_positives, color=colour, label=name)
+
+
+def _finish_roc(figure: matplotlib.figure.Figure, axes: Axes) -> bytes:
+    axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
+    axes.axvline(bootstrap.MAX_FALSE_POSITIVE_RATE, color=_GREY, linewidth=0.6)
+    axes.set(xlabel="false-positive rate", ylabel="true-positive rate")
+    axes.set(xlim=(-0.01, 1), ylim=(0, 1.01))
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(title="area, 95 % interval", loc="lower right", fontsize=8)
+    return _png(figure)
+
+
+def _square(title: str) -> tuple[matplotlib.figure.Figure, Axes]:
+    figure = matplotlib.figure.Figure(figsize=(4.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=9, wrap=True, parse_math=False)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _png(figure: matplotlib.figure.Figure) -> bytes:
+    figure.dpi = 130
+    return drawing.png(figure)

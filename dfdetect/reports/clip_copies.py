@@ -1,0 +1,228 @@
+"""What a person looks at of a clip: a copy with its heads marked, and a chart."""
+
+import bisect
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from dfdetect import files
+from dfdetect.media import clip_encoding, drawing, video
+from dfdetect.metrics import calibration
+from dfdetect.reports.page import thumbnails
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+Result = dict[str, Any]
+
+_MOST_FRAMES_PER_SECOND = 60.0
+_LONGEST_STILL = 10.0  # Seconds; a greater leap of the time stamps is an error.
+
+# Between two sightings further apart a head may have been anywhere.
+_FURTHEST_SIGHTINGS = 2.0
+_SECONDS_SHOWN = 0.25  # Around a sighting that stands alone.
+
+_MOST_NAMED_TRACKS = 10
+
+
+def write_copy(path: str, result: Result, target: str) -> None:
+    """Writes a clip with its heads marked, as MPEG-4 without sound.
+
+    Boxes and probabilities between two judged frames that are near are interpolated.
+    Behind its number it says of a track that it decides, or why it was set aside; what
+    was set aside is grey.
+    The copy has a constant rate, at most 60 frames a second.
+
+    Args:
+        path: Of the clip.
+        result: Its result line.
+        target: The file, which ends in .mp4; written aside and renamed once all of it
+            is there.
+
+    Raises:
+        OSError: It cannot be written, or the clip can be read no more; nothing is left
+            behind.
+    """
+    sightings = _sightings(result)
+    roles = _roles(result)
+    try:
+        reader = video.Reader(path, video.Sampling(count=-1))
+        frames = iter(reader)
+        first = next(frames, None)
+        if first is None:
+            raise OSError(f"{path} has no frame that can be decoded.")
+        rate = min(1 / reader.interval, _MOST_FRAMES_PER_SECOND)
+        height, width = (side // 2 * 2 for side in first.image.shape[:2])
+        with clip_encoding.replacing_clip(target, rate, (width, height)) as writer:
+            due_before = 0
+            for frame in itertools.chain([first], frames):
+                due = round(frame.time * rate) + 1 - due_before
+                if due < 1:
+                    continue
+                marked = _fit(_marked(frame, sightings, roles), (width, height))
+                for _ in range(due if due <= _LONGEST_STILL * rate else 1):
+                    writer.write(marked)
+                due_before += due
+    except ValueError as error:  # It could be read a moment ago.
+        raise OSError(str(error)) from error
+
+
+def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The image in a size, of which an odd row or column is cut off."""
+    height, width = (side // 2 * 2 for side in image.shape[:2])
+    image = image[:height, :width]
+    if (width, height) == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def key_frames(result: Result) -> list[tuple[float, bytes]]:
+    """Frames of a clip that a report shows: seconds, and a JPEG without marks.
+
+    Args:
+        result: Its result line.
+    """
+    wanted = thumbnails.key_times(result)
+    chosen = {
+        frame["index"]: frame["time"]
+        for frame in result["frames"]
+        if any(abs(frame["time"] - x) <= thumbnails.SAME_SECONDS for x in wanted)
+    }
+    return [
+        (chosen[frame.index], drawing.encode(frame.image, ".jpg"))
+        for frame in video.frames(result["path"], sorted(chosen))
+    ]
+
+
+def write_chart(
+    result: Result, thresholds: calibration.Thresholds, target: str
+) -> None:
+    """Writes a PNG of the fake probability over time, a line for each track."""
+    files.write(target, drawing.png(chart(result, thresholds)))
+
+
+def chart(
+    result: Result, thresholds: calibration.Thresholds
+) -> "matplotlib.figure.Figure":
+    """The fake probability over time, a line for each track.
+
+    Ten tracks are named, those that matter before those that were set aside, and the
+    most suspicious first; the others are grey. What was set aside is dashed. Cuts are
+    dotted lines, and the band of "uncertain" is shaded.
+    """
+    # Here, as whoever detects in pictures has no figure to wait for.
+    from matplotlib import figure
+
+    drawn = figure.Figure(figsize=(10, 4), layout="constrained")
+    axes = drawn.add_subplot()
+    axes.axhspan(
+        thresholds["real_below"], thresholds["fake_from"], color="0.9", zorder=0
+    )
+    axes.axhline(thresholds["fake_from"], color="0.6", linewidth=0.8, zorder=1)
+    by_suspicion = sorted(
+        (x for x in result["tracks"] if x["fake_probability"] is not None),
+        key=lambda track: (not track.get("matters", True), -track["fake_probability"]),
+    )
+    roles = _roles(result)
+    is_mattering = {x["track"]: x.get("matters", True) for x in result["tracks"]}
+    named = {x["track"]: x for x in by_suspicion[:_MOST_NAMED_TRACKS]}
+    for number, seen in sorted(_sightings(result).items(), key=lambda x: x[0] in named):
+        times = [time for time, _, _ in seen]
+        values = [probability for _, _, probability in seen]
+        track = named.get(number)
+        style: dict[str, Any] = {"color": "0.8"}
+        if track:
+            style = {
+                "label": f"track {number}: {track['fake_probability']:.2f} "
+                f"{track['verdict']}{_in_brackets(roles.get(number, ''))}"
+            }
+        if not is_mattering.get(number, True):
+            style["linestyle"] = "--"
+        axes.plot(times, values, marker="o", markersize=3, linewidth=1, **style)
+    for before, after in zip(result["frames"], result["frames"][1:], strict=False):
+        if before["shot"] != after["shot"]:
+            middle = (before["time"] + after["time"]) / 2
+            axes.axvline(middle, color="0.5", linewidth=0.8, linestyle=":")
+    # A name may hold what matplotlib takes for a formula.
+    title = os.path.basename(result["path"]).replace("$", r"\$")
+    axes.set_title(title.encode(errors="replace").decode())
+    axes.set(xlabel="seconds", ylabel="fake probability", ylim=(-0.02, 1.02))
+    end = max([result["duration"] or 0, *(x["time"] for x in result["frames"])])
+    axes.set_xlim(0, max(end, 1e-3))
+    if named:
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize="small")
+    return drawn
+
+
+# Of one track: time, box and probability (NaN where it was not judged), rising.
+_Sightings = list[tuple[float, np.ndarray, float]]
+
+
+def _sightings(result: Result) -> dict[int, _Sightings]:
+    """Where each track was seen."""
+    found: dict[int, _Sightings] = {}
+    for frame in result["frames"]:
+        for head in frame["heads"]:
+            value = head["fake_probability"]
+            value = math.nan if value is None else value
+            sighting = (frame["time"], np.array(head["box"]), value)
+            found.setdefault(head["track"], []).append(sighting)
+    return found
+
+
+def _roles(result: Result) -> dict[int, str]:
+    """In a few words, which track decides, and why others do not."""
+    roles = {
+        track["track"]: ", ".join(track["set_aside"])
+        for track in result["tracks"]
+        if track.get("set_aside")
+    }
+    deciding = result.get("deciding_track")
+    # Of a single track it need not be said.
+    if deciding is not None and len(result["tracks"]) > 1:
+        roles[deciding] = "decides"
+    return roles
+
+
+def _in_brackets(words: str) -> str:
+    return f" ({words})" if words else ""
+
+
+def _marked(
+    frame: video.Frame, sightings: dict[int, _Sightings], roles: dict[int, str]
+) -> np.ndarray:
+    numbers, boxes, probabilities, muted = [], [], [], []
+    for number, box, probability in _shown(frame.time, sightings):
+        role = roles.get(number, "")
+        numbers.append(f"#{number} {role}".strip())
+        muted.append(role not in ("", "decides"))
+        boxes.append(box)
+        probabilities.append(probability)
+    shown = np.array(boxes).reshape(-1, 4)
+    return drawing.annotate(frame.image, shown, probabilities, numbers, muted)
+
+
+def _shown(
+    time: float, sightings: dict[int, _Sightings]
+) -> Iterator[tuple[int, np.ndarray, float]]:
+    """Number, box and probability of each track that is to be seen at a time."""
+    for number, seen in sightings.items():
+        # A time stamp of the result is rounded.
+        after = bisect.bisect_right(seen, time + 1e-3, key=lambda sighting: sighting[0])
+        near = seen[max(after - 1, 0) : after + 1]
+        if 0 < after < len(seen):
+            (start, box, value), (end, next_box, next_value) = near
+            if end - start <= _FURTHEST_SIGHTINGS:
+                share = (time - start) / max(end - start, 1e-9)
+                if not math.isnan(next_value):
+                    value += share * (next_value - value)
+                yield number, box + share * (next_box - box), value
+                continue
+        start, box, value = min(near, key=lambda sighting: abs(sighting[0] - time))
+        if abs(start - time) <= _SECONDS_SHOWN:
+            yield number, box, value

@@ -1,0 +1,100 @@
+"""Pictures of queries beside what was found for them, a row each."""
+
+import os
+
+import cv2
+import numpy as np
+
+from dfdetect import files, labels
+from dfdetect.media import drawing
+from dfdetect.retrieval import index_building
+from dfdetect.retrieval.index import Neighbour
+
+ROWS = 40  # Of one sheet.
+
+_SIDE, _CAPTION, _GAP = 112, 30, 6
+_WHITE, _INK, _EMPTY = 255, (40, 40, 40), (225, 225, 225)
+_LETTERS = 17  # That fit below a tile.
+
+
+class Sheets:
+    """Contact sheets, written once they are full.
+
+    Args:
+        path: Of the first; ends in .jpg, .jpeg or .png. The next ones have numbers
+            before the ending.
+        top_k: Neighbours of a row.
+    """
+
+    def __init__(self, path: str, top_k: int) -> None:
+        self._path = path
+        self._top_k = top_k
+        self._rows: list[np.ndarray] = []
+        self._written = 0
+
+    def add(
+        self, image: np.ndarray, box: np.ndarray, name: str, found: list[Neighbour]
+    ) -> None:
+        """A row: a part of a picture, and what is like it.
+
+        Args:
+            image: `[height, width, 3]` uint8 RGB.
+            box: Of the part, in the format of `dfdetect.boxes`.
+            name: What is written below it.
+            found: Nearest first.
+        """
+        query = _decoded(index_building.thumbnail(image, box, _SIDE))
+        tiles = [_tile(query, (name, "query"), _INK)]
+        for neighbour in found[: self._top_k]:
+            entry = neighbour.entry
+            known = 0 <= entry.label < len(labels.NAMES)
+            label = labels.NAMES[entry.label] if known else ""
+            colour = drawing.colour(float(entry.label)) if known else _INK
+            caption = (os.path.basename(entry.source), f"{neighbour.value:.3f} {label}")
+            tiles.append(_tile(_decoded(entry.thumbnail), caption, colour))
+        blank = np.full_like(tiles[0], _WHITE)
+        tiles += [blank] * (1 + self._top_k - len(tiles))
+        self._rows.append(np.concatenate(tiles, axis=1))
+        if len(self._rows) == ROWS:
+            self.finish()
+
+    def finish(self) -> None:
+        """Writes the rows that have not been written yet."""
+        if not self._rows:
+            return
+        stem, suffix = os.path.splitext(self._path)
+        number = f"-{self._written + 1}" if self._written else ""
+        sheet = np.concatenate(self._rows)
+        files.write(f"{stem}{number}{suffix}", drawing.encode(sheet, suffix))
+        self._written += 1
+        self._rows = []
+
+
+def _decoded(content: bytes) -> np.ndarray | None:
+    if not content:
+        return None
+    pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
+
+
+def _tile(
+    picture: np.ndarray | None, caption: tuple[str, str], colour: tuple[int, int, int]
+) -> np.ndarray:
+    """A picture in the middle of its place, a frame in a colour, and two lines."""
+    tile = np.full((_SIDE + _CAPTION + _GAP, _SIDE + _GAP, 3), _WHITE, np.uint8)
+    if picture is None:
+        picture = np.full((_SIDE, _SIDE, 3), _EMPTY, np.uint8)
+    scale = _SIDE / max(picture.shape[:2])
+    width, height = (max(1, round(x * scale)) for x in picture.shape[1::-1])
+    picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    top, left = (_SIDE - height) // 2, (_SIDE - width) // 2
+    tile[top : top + height, left : left + width] = picture
+    corner = (left + width - 1, top + height - 1)
+    cv2.rectangle(tile, (left, top), corner, colour, 2)
+    for line, text in enumerate(caption):
+        place = (2, _SIDE + 12 + 13 * line)
+        text = text if len(text) <= _LETTERS else f"{text[: _LETTERS - 2]}.."
+        cv2.putText(
+            tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, _INK, 1, cv2.LINE_AA
+        )
+    return tile

@@ -1,0 +1,226 @@
+"""A detector's evaluation for people: a table, a curve and the worst pictures."""
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import matplotlib.figure
+import numpy as np
+
+from dfdetect import files
+from dfdetect.media import drawing
+from dfdetect.metrics import detection, detection_protocol
+
+_NUM_WORST = 12
+_COLUMNS = 3
+_TILE = (480, 640)  # Height and width of a picture's place on the sheet, in pixels.
+_CAPTION = 20  # Height of the line below it.
+_DIFFICULT = (0, 130, 0)
+
+# What the figures mean; those of COCO are told apart by their prefix.
+_MEANINGS = {
+    "ap": "all-point average precision, IoU .5, boxes from edge to edge",
+    "voc_ap": "the same with VOC's pixels, each side longer by 1 "
+    "(HollywoodHeads' official protocol)",
+    "recall": "share of the heads found at any score",
+    "f1": "highest F1",
+    "f1_score_threshold": "score at the highest F1",
+    "num_true": "heads to find, without difficult ones",
+    "num_images": "pictures",
+    "coco ap": "COCO, IoU .50:.95",
+    "coco ap50": "COCO, IoU .50",
+    "coco ap75": "COCO, IoU .75",
+    "coco ap_small": "COCO, IoU .50:.95, heads below 32 x 32 px",
+    "coco ap_medium": "COCO, IoU .50:.95, heads of 32 x 32 to 96 x 96 px",
+    "coco ap_large": "COCO, IoU .50:.95, heads above 96 x 96 px",
+    "coco ar100": "COCO, recall of 100 detections a picture, IoU .50:.95",
+}
+
+Pictures = Mapping[int, tuple[str, np.ndarray]]
+
+
+def write(
+    folder: str,
+    figures: dict[str, Any],
+    found: detection_protocol.Pairs,
+    truth: detection_protocol.Pairs,
+    extents: np.ndarray,
+    pictures: Callable[[Sequence[int]], Pictures],
+) -> None:
+    """Writes `report.md`, `precision_recall.png` and `worst_images.jpg`.
+
+    Args:
+        folder: Where to; made when it is absent.
+        figures: `model`, `split`, `data` (of `prepared.describe`), and `metrics`: those
+            of `detection_protocol.summary` and, as `coco`, of `coco.summary`.
+        found: Boxes and scores of each image, see `detection_protocol.summary`.
+        truth: Boxes and difficult of each image.
+        extents: `[num_images, 2]`, heights and widths of the originals in pixels.
+        pictures: Gives names and pictures by their places, see
+            `detector_input.pictures`.
+    """
+    matches = detection_protocol.match(found, truth, extents)
+    threshold = figures["metrics"]["f1_score_threshold"]
+    missed, wrong, scores = errors(matches, threshold)
+    # A missed head weighs as much as a false one that the detector is sure of.
+    badness = missed + scores
+    worst = [int(i) for i in np.argsort(-badness, kind="stable") if badness[i] > 0]
+    worst = worst[:_NUM_WORST]
+    shown = pictures(worst)
+    lines = table(figures)
+    lines += [f"| {shown[i][0]} | {missed[i]} | {wrong[i]} |" for i in worst]
+    tiles = [
+        _tile(
+            shown[i][1],
+            f"{shown[i][0]}: {missed[i]} missed, {wrong[i]} false",
+            found[i],
+            truth[i],
+            threshold,
+        )
+        for i in worst
+    ]
+    files.write(os.path.join(folder, "report.md"), "\n".join([*lines, ""]).encode())
+    curve = precision_recall(matches)
+    files.write(os.path.join(folder, "precision_recall.png"), curve)
+    sheet = drawing.encode(contact_sheet(tiles), ".jpg")
+    files.write(os.path.join(folder, "worst_images.jpg"), sheet)
+
+
+def errors(
+    matches: detection_protocol.Matches, score_threshold: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What each image has wrong, where detections count from a score on.
+
+    Returns:
+        Missed heads, int `[num_images]`; false positives, int `[num_images]`; the sums
+        of their scores.
+    """
+
+    def per_image(images: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(images, weights, matches.num_images)
+
+    counted = matches.scores >= score_threshold
+    right, wrong = counted & matches.correct, counted & ~matches.correct
+    missed = per_image(matches.true_images) - per_image(matches.images[right])
+    false_images = matches.images[wrong]
+    return (
+        missed,
+        per_image(false_images),
+        per_image(false_images, matches.scores[wrong]),
+    )
+
+
+def table(figures: dict[str, Any]) -> list[str]:
+    """Lines of Markdown up to the head of the table of the worst pictures."""
+    data, metrics = figures["data"], figures["metrics"]
+    named = data["name"], data["config"], data["version"]
+    threshold = metrics["f1_score_threshold"]
+    return [
+        f"# Detection on {data['name']}, {figures['split']}",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| model | {figures['model']} |",
+        f"| data | {' '.join(filter(None, named))} |",
+        f"| split | {figures['split']} |",
+        f"| fingerprint | {data['fingerprint']} |",
+        "",
+        *_figure_rows(metrics),
+        "",
+        "| false positives a picture | recall |",
+        "|---|---|",
+        *(f"| {k} | {_text(v)} |" for k, v in metrics["recall_at_fppi"].items()),
+        "",
+        "Sizes are roots of the area, in pixels of the original pictures.",
+        "",
+        "| size | heads | ap | recall |",
+        "|---|---|---|---|",
+        *(
+            f"| {k} | {v['num_true']} | {_text(v['ap'])} | {_text(v['recall'])} |"
+            for k, v in metrics["by_size"].items()
+        ),
+        "",
+        "![Precision and recall](precision_recall.png)",
+        "",
+        f"The worst pictures where heads count from a score of {_text(threshold)} on: "
+        "those with the most missed heads and false ones of high scores. True boxes "
+        "are green, dark where difficult, predicted ones orange.",
+        "",
+        "![Worst pictures](worst_images.jpg)",
+        "",
+        "| picture | missed | false |",
+        "|---|---|---|",
+    ]
+
+
+def precision_recall(matches: detection_protocol.Matches) -> bytes:
+    """A PNG of the curve whose area is the average precision."""
+    figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
+    axes = figure.subplots()
+    num_true = len(matches.true_sizes)
+    if num_true:
+        recall, precision = detection.curve(matches.correct, num_true)
+        recall = np.concatenate([[0], recall, [recall.max(initial=0)]])
+        precision = np.concatenate([[precision.max(initial=0)], precision, [0]])
+        axes.step(recall, precision, where="pre")
+    average = detection_protocol.average_precision(matches)
+    axes.set(xlabel="recall", ylabel="precision", title=f"AP {_text(average)}")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    return drawing.png(figure)
+
+
+def contact_sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:
+    """Tiles of one size in rows and columns; without any an empty one."""
+    height, width = _TILE
+    rows = max(1, math.ceil(len(tiles) / _COLUMNS))
+    sheet = np.zeros((rows, _COLUMNS, height + _CAPTION, width, 3), np.uint8)
+    for place, tile in enumerate(tiles):
+        sheet[divmod(place, _COLUMNS)] = tile
+    # [R, C, H, W, 3] -> [R*H, C*W, 3]
+    return sheet.swapaxes(1, 2).reshape(rows * (height + _CAPTION), -1, 3)
+
+
+def _figure_rows(metrics: dict[str, Any]) -> list[str]:
+    """The table of single figures and what they mean."""
+    coco = {f"coco {name}": value for name, value in metrics["coco"].items()}
+    everything = {**metrics, **coco}
+    lines = ["| figure | value | 95 % interval | |", "|---|---|---|---|"]
+    for name, meaning in _MEANINGS.items():
+        ends = everything.get(f"{name}_interval", ())
+        interval = " to ".join(map(_text, ends))
+        lines.append(f"| {name} | {_text(everything[name])} | {interval} | {meaning} |")
+    return lines
+
+
+def _tile(
+    image: np.ndarray,
+    caption: str,
+    found: tuple[np.ndarray, np.ndarray],
+    truth: tuple[np.ndarray, np.ndarray],
+    threshold: float,
+) -> np.ndarray:
+    """A picture at the upper left of its place, with its boxes, and a line below."""
+    scale = min(_TILE[0] / image.shape[0], _TILE[1] / image.shape[1])
+    height, width = (max(1, int(side * scale)) for side in image.shape[:2])
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(image, (width, height), interpolation=kind)
+    pixels = np.array([height, width, height, width])
+    # Two pixels wide: a JPEG takes the colour out of finer lines.
+    for box, difficult in zip(*truth, strict=True):
+        colour = _DIFFICULT if difficult else drawing.TRUE
+        drawing.rectangle(small, box * pixels, colour, line=2)
+    for box, score in zip(*found, strict=True):
+        if score >= threshold:
+            drawing.rectangle(small, box * pixels, drawing.PREDICTED, f"{score:.2f}", 2)
+    tile = np.zeros((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)
+    tile[:height, :width] = small
+    place = (4, _TILE[0] + 14)
+    cv2.putText(tile, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
+    return tile
+
+
+def _text(value: float) -> str:
+    return str(value) if isinstance(value, int) else f"{value:.4f}"

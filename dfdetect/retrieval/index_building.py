@@ -1,0 +1,237 @@
+"""From pictures to an index on disk, in steps that a later run can go on from.
+
+While it is made, `.<name>.unfinished` beside it holds a part for each batch and a
+journal, see `resumable`; both go once the index stands.
+"""
+
+import dataclasses
+import hashlib
+import io
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from dfdetect import batched, files, progress, resumable
+from dfdetect.media import decode, drawing
+from dfdetect.pipeline import embedding
+from dfdetect.retrieval import storage
+from dfdetect.retrieval.index import UNKNOWN, Entry, Index
+
+_THUMBNAIL_QUALITY = 80
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A picture to be indexed.
+
+    Attributes:
+        id: Its name; no two share one.
+        read: Gives the bytes of the file; an OSError is told and passed over.
+        label: See `labels`, or `index.UNKNOWN`.
+        source: Where it is, for a person.
+        group: What it belongs to, or "".
+    """
+
+    id: str
+    read: Callable[[], bytes]
+    label: int = UNKNOWN
+    source: str = ""
+    group: str = ""
+
+
+def build(
+    pictures: Iterable[Picture],
+    total: int,
+    origin: dict[str, Any],
+    embedder: embedding.Embedder,
+    output: str,
+    say: Callable[[str], None],
+    batch_size: int = 8,
+    thumbnail_side: int = 96,
+    searcher: str = "auto",
+    target_recall: float | None = None,
+    older: Index | None = None,
+) -> Index:
+    """Embeds pictures and saves an index of them, or goes on where a run has ended.
+
+    Args:
+        pictures: In the same order in each run.
+        total: How many they are.
+        origin: What they are, as JSON can hold it; another run must have the same.
+        embedder: What embeds them.
+        output: The folder of the index; an older index stays until this one stands.
+        say: Prints a line.
+        batch_size: Pictures at once.
+        thumbnail_side: Longest side of the thumbnails in pixels; 0 for none.
+        searcher: See `Index`.
+        target_recall: See `Index`.
+        older: An index to be added to. Of its entries stay those whose ids are new.
+
+    Raises:
+        ValueError: No picture could be embedded, or `older` is of another model.
+        OSError: See `storage.save` and `resumable.Output`.
+    """
+    output = os.path.abspath(output)
+    storage.check_place(output)
+    if older is not None:
+        embedding.check(older.embedding, embedder.describe())
+    parent, name = os.path.split(output)
+    work = os.path.join(parent, f".{name}.unfinished")
+    settings = {
+        "embedding": embedder.describe(),
+        "origin": origin,
+        "thumbnail_side": thumbnail_side,
+        "adding": older is not None,
+    }
+    with resumable.Output(work, "summary.json", settings) as folder:
+        _embed(pictures, total, embedder, folder, say, batch_size, thumbnail_side)
+        rows, entries = _parts(folder, embedder.dimension)
+        if older is not None:
+            rows, entries = _joined(older, rows, entries)
+        if not entries:
+            raise ValueError("no picture could be embedded: there is no index.")
+        index = Index(
+            rows,
+            entries,
+            searcher=searcher,
+            target_recall=target_recall,
+            embedding=embedder.describe(),
+            say=say,
+        )
+        storage.save(index, output)
+    shutil.rmtree(work)
+    return index
+
+
+def thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
+    """A small JPEG of a part of a picture; b"" for a side of 0.
+
+    Args:
+        image: `[height, width, 3]` uint8 RGB.
+        box: In the format of `dfdetect.boxes`.
+        side: The most pixels of a side.
+    """
+    if not side:
+        return b""
+    height, width = image.shape[:2]
+    top, left, bottom, right = np.round(
+        np.clip(box, 0, 1) * [height, width, height, width]
+    ).astype(int)
+    part = image[top : max(bottom, top + 1), left : max(right, left + 1)]
+    scale = min(1.0, side / max(part.shape[:2]))
+    size = tuple(max(1, round(length * scale)) for length in part.shape[1::-1])
+    small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+    return drawing.encode(small, ".jpg", _THUMBNAIL_QUALITY)
+
+
+def _embed(
+    pictures: Iterable[Picture],
+    total: int,
+    embedder: embedding.Embedder,
+    folder: resumable.Output,
+    say: Callable[[str], None],
+    batch_size: int,
+    thumbnail_side: int,
+) -> None:
+    done = sum(step["pictures"] for step in folder.steps())
+    number = sum(1 for _ in folder.steps())
+    with progress.Progress(total, say, "picture", done) as shown:
+        left = itertools.islice(pictures, done, None)
+        for batch in batched.batched(left, batch_size):
+            contents, chosen = [], []
+            for picture in batch:
+                try:
+                    contents.append(picture.read())
+                    chosen.append(picture)
+                except OSError as error:
+                    say(f"{picture.source!r}: {error.strerror or error}")
+                    shown.count("unreadable")
+            rows: list[np.ndarray] = []
+            entries: list[Entry] = []
+            found = embedder(contents)
+            for picture, content, one in zip(chosen, contents, found, strict=True):
+                if problem := files.describe_unread(one.status, content):
+                    say(f"{picture.source!r}: {problem}")
+                shown.count(one.status)
+                rows.append(one.embeddings)
+                entries += _entries(picture, content, one, embedder, thumbnail_side)
+            joined = np.concatenate([np.zeros((0, embedder.dimension)), *rows])
+            path = f"part-{number:07d}.npz"
+            folder.write(path, _packed(joined.astype(np.float32), entries))
+            folder.append({"pictures": len(batch), "path": path})
+            number += 1
+
+
+def _entries(
+    picture: Picture,
+    content: bytes,
+    embedded: embedding.Embedded,
+    embedder: embedding.Embedder,
+    thumbnail_side: int,
+) -> Iterator[Entry]:
+    if not len(embedded.boxes):
+        return
+    image = decode.decode_image(tf.constant(content)).numpy()
+    digest = hashlib.sha256(content).hexdigest()
+    for head, box in enumerate(embedded.boxes):
+        yield Entry(
+            id=f"{picture.id}#{head}" if embedder.of_heads else picture.id,
+            label=picture.label,
+            source=picture.source,
+            group=picture.group,
+            digest=digest,
+            box=tuple(float(x) for x in box) if embedder.of_heads else (),
+            thumbnail=thumbnail(image, box, thumbnail_side),
+        )
+
+
+def _packed(rows: np.ndarray, entries: list[Entry]) -> bytes:
+    fields = [dataclasses.asdict(entry) for entry in entries]
+    thumbnails = [field.pop("thumbnail") for field in fields]
+    stream = io.BytesIO()
+    np.savez(
+        stream,
+        rows=rows,
+        entries=np.frombuffer(json.dumps(fields).encode(), np.uint8),
+        thumbnails=np.frombuffer(b"".join(thumbnails), np.uint8),
+        lengths=np.array([len(content) for content in thumbnails], np.int64),
+    )
+    return stream.getvalue()
+
+
+def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[Entry]]:
+    rows = [np.zeros((0, dimension), np.float32)]
+    entries: list[Entry] = []
+    for step in folder.steps():
+        with np.load(os.path.join(folder.folder, step["path"])) as part:
+            rows.append(part["rows"])
+            thumbnails = part["thumbnails"].tobytes()
+            ends = np.cumsum(part["lengths"])
+            fields = json.loads(part["entries"].tobytes())
+            for field, end, length in zip(fields, ends, part["lengths"], strict=True):
+                field["box"] = tuple(field["box"])
+                small = thumbnails[end - length : end]
+                entries.append(Entry(**field, thumbnail=small))
+    return np.concatenate(rows), entries
+
+
+def _joined(
+    older: Index, rows: np.ndarray, entries: list[Entry]
+) -> tuple[np.ndarray, list[Entry]]:
+    """The entries of an older index that have no new ones of their ids, and these."""
+    searcher, known = older.snapshot()
+    if searcher is None:
+        return rows, entries
+    new = {entry.id for entry in entries}
+    stay = [i for i, entry in enumerate(known) if entry.id not in new]
+    return (
+        np.concatenate([searcher.rows[stay], rows]),
+        [known[i] for i in stay] + entries,
+    )

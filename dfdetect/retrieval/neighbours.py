@@ -1,0 +1,158 @@
+"""An index as a part of an exported graph."""
+
+import math
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dfdetect.pipeline import chunking
+from dfdetect.retrieval import searchers
+from dfdetect.retrieval.index import Index
+
+_QUERIES_AT_ONCE = 64
+
+
+class Neighbours(tf.Module):
+    """The nearest entries of an index, by operations in a graph.
+
+    Args:
+        index: Of the metric "cosine", not empty.
+        top_k: Entries for each query; of a smaller index all.
+        exact: Compare with all rows, by operations of stock TensorFlow. Else ScaNN
+            searches, which a server must know; `dfdetect serve` does.
+
+    Raises:
+        ImportError: ScaNN is missing.
+        ValueError: The index is empty, of another metric, or of another dimension than
+            its embedding.
+    """
+
+    # What stands where there is no neighbour.
+    NOTHING = {
+        "neighbour_ids": b"",
+        "neighbour_similarities": math.nan,
+        "neighbour_labels": -1,
+    }
+
+    def __init__(self, index: Index, top_k: int, exact: bool) -> None:
+        super().__init__(name="neighbours")
+        searcher, entries = index.snapshot()
+        if searcher is None or index.metric != "cosine":
+            raise ValueError(
+                "the index of a graph must have entries and the metric 'cosine', got "
+                f"{len(index)} entries and {index.metric!r}."
+            )
+        if index.dimension != index.embedding.get("dimension"):
+            raise ValueError(
+                "the index of a graph must have embeddings as it says, "
+                f"[N, {index.embedding.get('dimension')}], got "
+                f"[{len(index)}, {index.dimension}]."
+            )
+        self.top_k = min(top_k, len(entries))
+        self.exact = exact
+        self.embedding = dict(index.embedding)
+        self._dimension = index.dimension
+        # Variables, not constants: a graph holds at most 2 GB.
+        self._ids = tf.Variable(
+            np.array([entry.id.encode(errors="surrogateescape") for entry in entries]),
+            trainable=False,
+        )
+        self._labels = tf.Variable(
+            np.array([entry.label for entry in entries], np.int32), trainable=False
+        )
+        if exact:
+            self._rows = tf.Variable(searcher.rows, trainable=False)
+        else:
+            self._settings = (
+                searcher.settings
+                if isinstance(searcher, searchers.ScaNN)
+                else searchers.settings_for(len(entries))
+            )
+            self._searcher = searchers.build(
+                operations().builder, searcher.rows, index.metric, self._settings
+            ).serialize_to_module()
+
+    def describe(self) -> dict[str, Any]:
+        """What the manifest of a graph keeps of it."""
+        return {
+            "count": int(self._labels.shape[0]),
+            "top_k": self.top_k,
+            "exact": self.exact,
+            "embedding": self.embedding,
+        }
+
+    @property
+    def specs(self) -> dict[str, tf.TensorSpec]:
+        """What `search` returns."""
+        shape = [None, self.top_k]
+        return {
+            "neighbour_ids": tf.TensorSpec(shape, tf.string),
+            "neighbour_similarities": tf.TensorSpec(shape, tf.float32),
+            "neighbour_labels": tf.TensorSpec(shape, tf.int32),
+        }
+
+    def search(self, queries: tf.Tensor) -> chunking.Outputs:
+        """The nearest entries.
+
+        Args:
+            queries: float32 `[Q, D]` of unit length; Q may be 0.
+
+        Returns:
+            With K, `top_k`, nearest first: `neighbour_ids` string `[Q, K]`;
+            `neighbour_similarities` float32 `[Q, K]`, cosines; `neighbour_labels` int32
+            `[Q, K]`, -1 of what nobody has labelled. Where ScaNN finds fewer, "", NaN
+            and -1 stand for the rest.
+        """
+        queries = tf.ensure_shape(queries, [None, self._dimension])
+        find = self._exactly if self.exact else self._by_scann
+        return chunking.by_chunks(find, [queries], _QUERIES_AT_ONCE, self.specs)
+
+    def _exactly(self, queries: tf.Tensor) -> chunking.Outputs:
+        products = tf.matmul(queries, self._rows, transpose_b=True)
+        values, positions = tf.math.top_k(products, self.top_k)
+        return self._named(positions, values)
+
+    def _by_scann(self, queries: tf.Tensor) -> chunking.Outputs:
+        searcher = operations().searcher_from_module(self._searcher)
+        positions, values = searcher.search_batched(
+            queries,
+            final_num_neighbors=self.top_k,
+            leaves_to_search=self._settings.leaves_searched,
+            pre_reorder_num_neighbors=max(self._settings.reordered, self.top_k),
+        )
+        # As many columns as the query that found most.
+        missing = [[0, 0], [0, self.top_k - tf.shape(positions)[1]]]
+        positions = tf.pad(tf.cast(positions, tf.int32), missing, constant_values=-1)
+        values = tf.pad(values, missing, constant_values=math.nan)
+        shape = [None, self.top_k]
+        return self._named(
+            tf.ensure_shape(positions, shape), tf.ensure_shape(values, shape)
+        )
+
+    def _named(self, positions: tf.Tensor, values: tf.Tensor) -> chunking.Outputs:
+        count = tf.shape(self._labels)[0]
+        # What ScaNN did not find has no place and no number.
+        found = (positions >= 0) & (positions < count) & tf.math.is_finite(values)
+        positions = tf.where(found, positions, 0)
+        named = {
+            "neighbour_ids": tf.gather(self._ids, positions),
+            "neighbour_similarities": values,
+            "neighbour_labels": tf.gather(self._labels, positions),
+        }
+        return {
+            name: tf.where(found, value, tf.constant(self.NOTHING[name], value.dtype))
+            for name, value in named.items()
+        }
+
+
+def operations() -> Any:
+    """ScaNN's module for graphs; a graph that has its operations needs it to be loaded.
+
+    Raises:
+        ImportError: ScaNN is missing.
+    """
+    searchers.import_scann()  # Says what is missing.
+    from scann.scann_ops.py import scann_ops
+
+    return scann_ops

@@ -1,0 +1,185 @@
+"""The page of `dfdetect serve --demo`: static files, and what they must know."""
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import tornado.web
+from tensorflow_serving.apis import model_pb2
+
+from dfdetect import boxes, labels, manifest
+from dfdetect.media import decode
+from dfdetect.serving import errors, model_store, saved_model, security, servable
+
+PATH = "/demo/"
+
+_FOLDER = pathlib.Path(__file__).parent / "demo"
+_TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+_INDEX = "index.html"
+_HEADERS: Mapping[str, str] = {
+    # Nothing from elsewhere, nothing written into the page, and in no other's frame.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
+    "style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    # The browser asks each time whether its copy is still right.
+    "Cache-Control": "no-cache",
+}
+_OUTPUTS = {
+    *("num_heads", "boxes", "head_scores"),
+    *("fake_probabilities", "fake_probability", "status"),
+}
+_NEIGHBOURS = {
+    *("num_heads", "neighbour_ids", "neighbour_labels"),
+    "neighbour_similarities",
+}
+
+
+def routes(
+    store: model_store.ModelStore, token: security.Token | None, most_bytes: int
+) -> list[Any]:
+    """The routes below `PATH`, and the way there from `/`.
+
+    Args:
+        store: Of the models.
+        token: Wanted of who asks what the page must know; None: of none.
+        most_bytes: Bound of a request.
+    """
+    known = {"store": store, "token": token, "most_bytes": most_bytes}
+    files = {path.name: path.read_bytes() for path in _FOLDER.iterdir()}
+    # Relative, so that a proxy may put all of it below a path of its own.
+    return [
+        (r"/", _ToPage, {"to": PATH.removeprefix("/")}),
+        (PATH.removesuffix("/"), _ToPage, {"to": PATH.removeprefix("/")}),
+        (rf"{PATH}info\.json", _Info, known),
+        (rf"{PATH}([\w.]*)", _File, {"files": files}),
+    ]
+
+
+def information(store: model_store.ModelStore, most_bytes: int) -> dict[str, Any]:
+    """What the page must know of the model that it uses.
+
+    That is the first of the models, in their order, whose latest version has our
+    default signature and manifest.
+
+    Raises:
+        errors.ServingError: There is none.
+    """
+    for name in store.names():
+        try:
+            with store.use(model_pb2.ModelSpec(name=name)) as model:
+                described = _described(model)
+        except (errors.ServingError, OSError, ValueError):
+            continue
+        if described:
+            return {**described, "max_request_bytes": most_bytes}
+    raise errors.ServingError("NOT_FOUND", "No model of dfdetect is available")
+
+
+def _described(model: servable.Servable) -> dict[str, Any] | None:
+    if not _has(model, saved_model.DEFAULT_SIGNATURE, _OUTPUTS):
+        return None
+    described = manifest.read(os.path.join(model.directory, "assets"), "pipeline")
+    classifier = described["classifier"]
+    return {
+        "model": model.name,
+        "version": model.version,
+        "thresholds": {
+            name: classifier["thresholds"][name] for name in ("real_below", "fake_from")
+        },
+        "crop_margin": boxes.margin_ratio(classifier["crop_margin"]).as_integer_ratio(),
+        "min_head_size": described["min_head_size"],
+        "explains": _has(model, "explain", {"heat_map", "fake_probability"}),
+        "neighbours": _has(model, "neighbours", _NEIGHBOURS),
+        "labels": labels.NAMES,
+        "statuses": decode.STATUS_NAMES,
+        "max_pixels": decode.MAX_PIXELS,
+    }
+
+
+def _has(model: servable.Servable, name: str, outputs: set[str]) -> bool:
+    """Whether a signature takes encoded pictures and gives these outputs."""
+    signature = model.signatures.get(name)
+    return (
+        signature is not None
+        and set(signature.inputs) == {"image_bytes"}
+        and outputs <= set(signature.outputs)
+    )
+
+
+class _Handler(tornado.web.RequestHandler):
+    def set_default_headers(self) -> None:
+        self.clear_header("Server")
+        for name, value in _HEADERS.items():
+            self.set_header(name, value)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        self._fail(status_code, self._reason)
+
+    def _fail(self, status: int, message: str) -> None:
+        self.set_status(status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"error": message}))
+
+
+class _File(_Handler):
+    def initialize(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
+
+    def get(self, name: str) -> None:
+        name = name or _INDEX
+        if name not in self._files:
+            self._fail(404, f"Not found: {self.request.path}")
+            return
+        self.set_header("Content-Type", _TYPES[os.path.splitext(name)[1]])
+        self.finish(self._files[name])
+
+    head = get
+
+
+class _ToPage(_Handler):
+    def initialize(self, to: str) -> None:
+        self._to = to
+
+    def get(self) -> None:
+        self.redirect(self._to)
+
+    head = get
+
+
+class _Info(_Handler):
+    def initialize(
+        self,
+        store: model_store.ModelStore,
+        token: security.Token | None,
+        most_bytes: int,
+    ) -> None:
+        self._store = store
+        self._token = token
+        self._most_bytes = most_bytes
+
+    def get(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        sent = self.request.headers.get("Authorization", "")
+        if self._token and not self._token.matches(sent):
+            self.set_header("WWW-Authenticate", "Bearer")
+            self._fail(401, security.UNAUTHENTICATED)
+            return
+        try:
+            found = information(self._store, self._most_bytes)
+        except errors.ServingError as error:
+            self._fail(errors.HTTP_STATUS[error.code], error.message)
+            return
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(found))

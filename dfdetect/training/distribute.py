@@ -1,0 +1,210 @@
+"""On how many devices and machines a training runs: a `tf.distribute` strategy by name.
+
+Several machines find each other through the environment variable `TF_CONFIG`. The first
+of them is the chief: it alone reads checkpoints, evaluates and writes.
+"""
+
+import functools
+import json
+import os
+import signal
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from dfdetect.training import rendezvous
+
+NAMES = ("one", "mirrored", "multi_worker", "tpu")
+
+_EXAMPLE = (
+    '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+def make(
+    name: str,
+    devices: int | None = None,
+    start_timeout: float = 600.0,
+    say: Callable[[str], None] = print,
+) -> tf.distribute.Strategy:
+    """Makes a strategy; before any other use of TensorFlow.
+
+    Args:
+        name: "one" device; "mirrored", the devices of this machine; "multi_worker",
+            those of every machine in `TF_CONFIG`; or "tpu", the one that `TPU_NAME`
+            names.
+        devices: GPUs to take on each machine, or without any GPU, parts to divide its
+            processor into. By default all GPUs, or the whole processor.
+        start_timeout: Most seconds that workers wait for each other.
+        say: Called with lines that say for whom.
+
+    Raises:
+        rendezvous.WorkerMissing: A worker did not come in time.
+        OSError: The port of this worker is taken.
+        ValueError: The name is unknown, there are fewer devices, or `TF_CONFIG` or
+            `TPU_NAME` is missing or wrong.
+    """
+    if name not in NAMES:
+        raise ValueError(f"strategy must be one of {NAMES}, got {name!r}.")
+    if devices is not None and (devices < 1 or (name == "one" and devices > 1)):
+        raise ValueError(f"devices must fit the strategy {name}, got {devices}.")
+    if name == "tpu":
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver()
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    if name == "multi_worker":
+        tf_config = os.environ.get("TF_CONFIG", "")
+        check_tf_config(tf_config)
+        rendezvous.wait_for_workers(tf_config, start_timeout, say)
+    if devices is not None:
+        _take(devices)
+    if name == "mirrored":
+        kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+        return tf.distribute.MirroredStrategy(
+            [device.name for device in tf.config.list_logical_devices(kind)]
+        )
+    if name == "multi_worker":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        # TensorFlow takes SIGTERM for a notice of preemption that nobody reads.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        return strategy
+    return tf.distribute.get_strategy()
+
+
+def _take(count: int) -> None:
+    gpus = tf.config.list_physical_devices("GPU")
+    if count > len(gpus) > 0:
+        raise ValueError(f"devices: {count} are wanted, there are {len(gpus)} GPUs.")
+    if gpus:
+        tf.config.set_visible_devices(gpus[:count], "GPU")
+    else:
+        tf.config.set_logical_device_configuration(
+            tf.config.list_physical_devices("CPU")[0],
+            [tf.config.LogicalDeviceConfiguration()] * count,
+        )
+
+
+def check_tf_config(text: str) -> None:
+    """Checks what `TF_CONFIG` holds.
+
+    Raises:
+        ValueError: It is empty, no JSON, or no cluster of workers with a task in it.
+    """
+    if not text:
+        raise ValueError(
+            f"multi_worker wants TF_CONFIG, such as {_EXAMPLE}; none came."
+        )
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        kind, index = task["type"], int(task["index"])
+        tasks = {name: list(hosts) for name, hosts in cluster.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"TF_CONFIG must be like {_EXAMPLE}, got {text!r} ({error!r})."
+        ) from error
+    if not tasks.keys() <= {"chief", "worker"}:
+        raise ValueError(
+            f"TF_CONFIG may name chief and worker only, got {sorted(tasks)}."
+        )
+    if not 0 <= index < len(tasks.get(kind, ())):
+        raise ValueError(
+            f"TF_CONFIG has no task {kind} {index}: its cluster is {cluster}."
+        )
+    hosts = [host for names in tasks.values() for host in names]
+    for host in hosts:
+        name, _, port = str(host).rpartition(":")
+        if not name or not port.isdigit() or hosts.count(host) > 1:
+            raise ValueError(
+                f"TF_CONFIG must name each task once as host:port, got {host!r}."
+            )
+
+
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """How many processes train together."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return 1
+    return max(len(resolver.cluster_spec().as_dict().get("worker", ())), 1) + len(
+        resolver.cluster_spec().as_dict().get("chief", ())
+    )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that evaluates and writes."""
+    if num_workers(strategy) == 1:
+        return True
+    resolver = strategy.cluster_resolver
+    has_chief = "chief" in resolver.cluster_spec().as_dict()
+    return resolver.task_id == 0 and (resolver.task_type == "chief" or not has_chief)
+
+
+def all_reduce(values: Any) -> Any:
+    """The sum over all replicas, within `strategy.run`, of each tensor of a nest."""
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+
+
+def share(
+    strategy: tf.distribute.Strategy, values: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    """Gives every worker what the chief has, over the network.
+
+    Every worker must call it at the same point, and it returns at the same time: it is
+    a barrier as well.
+
+    Args:
+        strategy: Of the training.
+        values: Float or int64 arrays; of the other workers, only their shapes count.
+
+    Returns:
+        The chief's arrays.
+    """
+    if num_workers(strategy) == 1:
+        return list(values)
+
+    shared = _first(strategy)([tf.constant(value) for value in values])
+    return [strategy.experimental_local_results(value)[0].numpy() for value in shared]
+
+
+def share_bytes(strategy: tf.distribute.Strategy, content: bytes) -> bytes:
+    """Gives every worker the bytes that the chief has; see `share`."""
+    if num_workers(strategy) == 1:
+        return content
+    length = int(share(strategy, [np.array(len(content), np.int64)])[0])
+    padded = content[:length].ljust(length, b"\0")
+    numbers = np.frombuffer(padded, np.uint8).astype(np.int64)
+    return share(strategy, [numbers])[0].astype(np.uint8).tobytes()
+
+
+def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
+    """How many workers have failed; every worker must call it at the same point."""
+    if num_workers(strategy) == 1:
+        return int(failed)
+    local = strategy.num_replicas_in_sync // num_workers(strategy)
+    total = _sum(strategy)(tf.constant(float(failed) / local))
+    return round(float(strategy.experimental_local_results(total)[0]))
+
+
+@functools.cache
+def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """A function that gives all replicas the sum of their tensors."""
+    return tf.function(
+        lambda tensor: strategy.run(lambda x: all_reduce(tf.identity(x)), (tensor,))
+    )
+
+
+@functools.cache
+def _first(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """A function that gives all replicas the tensors of the first one."""
+
+    def sum_of_one(tensors: list[tf.Tensor]) -> Any:
+        context = tf.distribute.get_replica_context()
+        first = tf.equal(context.replica_id_in_sync_group, 0)
+        return all_reduce([tf.where(first, t, tf.zeros_like(t)) for t in tensors])
+
+    return tf.function(lambda tensors: strategy.run(sum_of_one, args=(tensors,)))

@@ -1,0 +1,120 @@
+"""What the trainings lower, as sums over a part of a batch and the weight of the part.
+
+See `train_step.LossFunction`: the sums of all parts are divided by the weights of all,
+so that it does not matter how a batch is cut up.
+"""
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from dfdetect import labels
+from dfdetect.models import losses
+from dfdetect.training import distillation
+
+Sums = tuple[dict[str, tf.Tensor], tf.Tensor]
+
+
+def classification(
+    model: keras.Model,
+    batch: tuple[tf.Tensor, tf.Tensor],
+    class_weights: Sequence[float] = (1.0, 1.0),
+    label_smoothing: float = 0.0,
+) -> Sums:
+    """Cross-entropy of head crops.
+
+    Args:
+        model: A classifier.
+        batch: As `classifier_input.training` gives it.
+        class_weights: How much a crop of each label counts.
+        label_smoothing: How much of a label is shared out among both: .1 makes a fake
+            .95 (Szegedy et al., Rethinking the Inception Architecture, 2016, section
+            7).
+
+    Returns:
+        The sums `loss` and `accuracy`, and the weight of the crops.
+    """
+    images, truths = batch
+    logits = model(images, training=True)
+    return _cross_entropy(logits, truths, class_weights, label_smoothing)
+
+
+def distilled_classification(
+    model: keras.Model,
+    batch: tuple[tf.Tensor, tf.Tensor],
+    teacher_weight: float,
+    class_weights: Sequence[float] = (1.0, 1.0),
+    label_smoothing: float = 0.0,
+) -> Sums:
+    """Cross-entropy, and what the maps of the student lack of the teacher's.
+
+    Args:
+        model: Of `distillation.with_teacher`.
+        batch: See `classification`, as for the rest.
+        teacher_weight: How much the mean of the maps' errors counts; a constant would
+            have one of 1.
+        class_weights: See above.
+        label_smoothing: See above.
+
+    Returns:
+        Those of `classification`, with the sum `teacher`, the errors.
+    """
+    images, truths = batch
+    outputs = model(images, training=True)
+    sums, weight = _cross_entropy(
+        outputs["logits"], truths, class_weights, label_smoothing
+    )
+    errors = distillation.errors(outputs["guesses"], outputs["targets"])
+    counts = tf.gather(tf.constant(class_weights, tf.float32), truths)
+    sums["teacher"] = tf.reduce_sum(counts * tf.add_n(errors) / len(errors))
+    sums["loss"] += teacher_weight * sums["teacher"]
+    return sums, weight
+
+
+def _cross_entropy(
+    logits: tf.Tensor,
+    truths: tf.Tensor,
+    class_weights: Sequence[float],
+    label_smoothing: float,
+) -> Sums:
+    logits = tf.cast(logits[:, 0], tf.float32)
+    targets = tf.cast(truths, tf.float32) * (1 - label_smoothing) + label_smoothing / 2
+    cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(targets, logits)
+    right = tf.cast(tf.equal(logits > 0, truths == labels.FAKE), tf.float32)
+    counts = tf.gather(tf.constant(class_weights, tf.float32), truths)
+    sums = {
+        "loss": tf.reduce_sum(counts * cross_entropy),
+        "accuracy": tf.reduce_sum(counts * right),
+    }
+    return sums, tf.reduce_sum(counts)
+
+
+def detection(
+    model: keras.Model,
+    batch: tuple[tf.Tensor, ...],
+    batch_size: int,
+    training: bool = True,
+) -> Sums:
+    """Focal and box loss of all anchors.
+
+    Args:
+        model: An `EfficientDet`.
+        batch: As `detector_input.training` gives it.
+        batch_size: Pictures of the whole batch.
+        training: Whether the model is to behave as in training.
+
+    Returns:
+        The sums `loss`, `class_loss` and `box_loss`, and the number of positive anchors
+        with this part's share of 1, which is added to that of the whole batch.
+    """
+    pictures, class_targets, box_targets = batch
+    class_logits, box_offsets = model(pictures, training=training)
+    # It divides by one more than it is told: these are sums.
+    total, class_loss, box_loss = losses.detection_loss(
+        class_logits, box_offsets, class_targets, box_targets, num_positives=0
+    )
+    positives = tf.reduce_sum(tf.cast(class_targets >= 0, tf.float32))
+    share = tf.cast(tf.shape(pictures)[0], tf.float32) / batch_size
+    sums = {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+    return sums, positives + share

@@ -1,0 +1,134 @@
+"""What can be known before the first step: whether flags and data fit the run.
+
+Every worker calls each function at the same point. Where one of them fails, all do.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from dfdetect.data import prepared
+from dfdetect.training import distribute, run_record
+
+Say = Callable[[str], None]
+
+
+def check_flags(
+    strategy: tf.distribute.Strategy,
+    record: run_record.RunRecord,
+    lines: run_record.Lines,
+    defaults: run_record.Lines,
+    allowed: bool,
+    say: Say,
+) -> None:
+    """Compares the flags with the chief's, and the chief's with those of the run.
+
+    Args:
+        strategy: Where to train.
+        record: Of the run.
+        lines: See `run_record.RunRecord.check_flags`, as for the two following.
+        defaults: See there.
+        allowed: See there.
+        say: Called with a line for each change.
+
+    Raises:
+        ValueError: They differ from the chief's, or a change is not allowed.
+    """
+
+    def compare() -> None:
+        content = json.dumps(dict(lines), sort_keys=True).encode()
+        chiefs = json.loads(distribute.share_bytes(strategy, content))
+        differing = run_record.differences(lines, chiefs)
+        if differing:
+            raise ValueError(
+                "All workers must have the flags of the chief: this one has "
+                f"{'; '.join(differing)}."
+            )
+
+    def check() -> None:
+        if distribute.is_chief(strategy):
+            for note in record.check_flags(lines, defaults, allowed):
+                say(note)
+
+    _agree(strategy, compare)
+    _agree(strategy, check)
+
+
+def check_data(
+    strategy: tf.distribute.Strategy,
+    record: run_record.RunRecord,
+    builders: Sequence[tfds.core.DatasetBuilder],
+    batch_size: int,
+    say: Say,
+) -> None:
+    """Compares data sets with those that the run began with, and with the chief's.
+
+    Args:
+        strategy: Where to train.
+        record: Of the run.
+        builders: Prepared data sets to train on.
+        batch_size: Examples of a step.
+        say: Called with a line where they are fewer.
+
+    Raises:
+        ValueError: They are others, or one has no examples to train on.
+    """
+    described = [prepared.describe(builder) for builder in builders]
+
+    def check() -> None:
+        content = json.dumps(described).encode()
+        chiefs = json.loads(distribute.share_bytes(strategy, content))
+        # Numbers of files or paths may differ, but not what a fingerprint stands for.
+        for own, other in zip(json.loads(content), chiefs, strict=True):
+            if own != other:
+                raise ValueError(
+                    "All workers must have the data of the chief: this one has "
+                    f"{own}, the chief {other}."
+                )
+        check_split(builders, "train")
+        if distribute.is_chief(strategy):
+            record.check_data(described)
+
+    _agree(strategy, check)
+    total = sum(builder.info.splits["train"].num_examples for builder in builders)
+    if distribute.is_chief(strategy) and total < batch_size:
+        say(
+            f"--batch_size={batch_size} is above the {total} examples of the training "
+            "split: a step sees some of them more than once"
+        )
+
+
+def check_split(builders: Sequence[tfds.core.DatasetBuilder], split: str) -> None:
+    """Refuses data sets that have no example in a split.
+
+    Raises:
+        ValueError: One has none; its name and the splits that it has.
+    """
+    for builder in builders:
+        splits = {name: x.num_examples for name, x in builder.info.splits.items()}
+        if not splits.get(split):
+            advice = "" if split == "train" else _ADVICE
+            raise ValueError(
+                f"{prepared.full_name(builder)} must have examples in its split "
+                f"{split}, "
+                f"got {splits}.{advice}"
+            )
+
+
+_ADVICE = " --validation_split takes another split, or none."
+
+
+def _agree(strategy: tf.distribute.Strategy, check: Callable[[], None]) -> None:
+    """Calls a function; where it fails on one worker, it fails on all."""
+    failure = None
+    try:
+        check()
+    except (ValueError, OSError) as error:
+        failure = error
+    failures = distribute.count_failures(strategy, failure is not None)
+    if failure is not None:
+        raise failure
+    if failures:
+        raise ValueError(f"{failures} other workers cannot start: see their logs.")

@@ -1,0 +1,326 @@
+"""The flags that every training script shares, and what a run makes of them."""
+
+import copy
+import dataclasses
+import functools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from absl import app, flags
+
+from dfdetect import script
+from dfdetect.models import kept_steps
+from dfdetect.training import (
+    distribute,
+    fused_batch_norm,
+    loop,
+    optimizers,
+    rendezvous,
+    run_checks,
+    run_record,
+    train_step,
+)
+from dfdetect.training.settings import Settings
+
+FLAGS = flags.FLAGS
+
+_log = logging.getLogger(__name__)
+
+# Kubeflow's training operator starts again what ends with a code from 128 on; 138 is
+# left to programs.
+_LOST_WORKER_CODE = 138
+
+flags.DEFINE_string(
+    "model_dir", None, "Folder for checkpoints, events, weights and manifest."
+)
+flags.DEFINE_string(
+    "data_dir", None, "Folder of prepared data sets, here or gs:// or the like."
+)
+flags.DEFINE_integer(
+    "batch_size", 16, "Pictures a step, over all devices.", lower_bound=1
+)
+flags.DEFINE_integer("steps", 10_000, "Optimiser steps in all.", lower_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.", 0)
+flags.DEFINE_string(
+    "snapshot",
+    "none",
+    'Where the weights start: "imagenet" (through Keras), "none" (random) or a '
+    "weights file or model folder of dfdetect.",
+)
+flags.DEFINE_integer(
+    "snapshot_step",
+    None,
+    "Start from this step of the run in --snapshot (or --init_from), one of those that "
+    "its checkpoints keep; by default from its best weights.",
+    lower_bound=1,
+)
+flags.DEFINE_string(
+    "validation_split",
+    "validation",
+    'Split that decides which weights are kept. "none": all is trained on, and the '
+    "weights of the last step are kept.",
+)
+flags.DEFINE_bool(
+    "allow_changed_flags",
+    False,
+    "Let a run go on with other flags than it began with, such as --learning_rate or "
+    "--batch_size; flags.txt notes them. Never with other data or another model.",
+)
+
+flags.DEFINE_enum(
+    "strategy",
+    "one",
+    distribute.NAMES,
+    "Where to train: one device; mirrored, all devices of this machine; multi_worker, "
+    "the machines that TF_CONFIG names; tpu, the one that TPU_NAME names.",
+)
+flags.DEFINE_integer(
+    "devices",
+    None,
+    "GPUs to take on each machine; without a GPU, parts to divide the processor into.",
+)
+flags.DEFINE_float(
+    "start_timeout",
+    600.0,
+    "Seconds that the workers of --strategy=multi_worker wait for each other.",
+    lower_bound=0.0,
+)
+flags.DEFINE_bool(
+    "deterministic",
+    False,
+    "Take only operations that repeat, one after the other on one thread: the same "
+    "command ends with the same weights, bit for bit. Slower.",
+)
+flags.DEFINE_enum(
+    "precision",
+    "float32",
+    ["float32", "mixed_bfloat16", "mixed_float16"],
+    "Number format of the layers; weights, logits and losses stay float32. "
+    "mixed_float16 scales the loss.",
+)
+
+flags.DEFINE_enum("optimizer", "adamw", optimizers.RULES, "Update rule.")
+flags.DEFINE_float("learning_rate", 1e-3, "Learning rate after the warm-up.")
+flags.DEFINE_integer("warmup_steps", 0, "Steps of linear rise.", lower_bound=0)
+flags.DEFINE_enum(
+    "schedule",
+    "cosine",
+    optimizers.SCHEDULES,
+    "Learning rate after the warm-up: a cosine down to 0 at --steps, or times "
+    "--decay_factor every --decay_every steps, or constant.",
+)
+flags.DEFINE_float("decay_factor", 0.1, "See --schedule.")
+flags.DEFINE_integer("decay_every", 1000, "See --schedule, in steps.", lower_bound=1)
+flags.DEFINE_float("momentum", 0.9, "Of --optimizer=sgd.")
+flags.DEFINE_float("weight_decay", 1e-4, "Decoupled decay of kernels.")
+flags.DEFINE_float(
+    "clip_norm", 10.0, "Greatest global norm of the gradient; 0 for no limit."
+)
+flags.DEFINE_float(
+    "ema_decay",
+    0.0,
+    "Evaluate and keep a moving average of the weights with this decay, such as .9998; "
+    "0 for the weights themselves.",
+)
+flags.DEFINE_integer(
+    "accumulate",
+    1,
+    "Parts of a batch to compute one after the other, for less memory; batch norms see "
+    "each part by itself.",
+    lower_bound=1,
+)
+flags.DEFINE_bool("freeze_backbone", False, "Train only what stands on the backbone.")
+flags.DEFINE_bool("freeze_bn", False, "Leave every batch norm as it starts.")
+flags.DEFINE_bool(
+    "synchronize_bn", True, "Let batch norms see the whole batch on many devices."
+)
+
+flags.DEFINE_integer("eval_every", 500, "Steps between evaluations.", lower_bound=1)
+flags.DEFINE_integer(
+    "checkpoint_every",
+    500,
+    "Steps between checkpoints; each evaluation has one as well.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("keep", 2, "Checkpoints to keep.", lower_bound=1)
+flags.DEFINE_string(
+    "best_metric",
+    None,
+    "Validation figure by which the weights are kept; with a minus sign before it if "
+    "less is better.",
+)
+flags.DEFINE_integer(
+    "patience",
+    0,
+    "Evaluations without a better one after which to stop; 0 for never.",
+    lower_bound=0,
+)
+flags.DEFINE_integer("log_every", 50, "Steps between log lines.", lower_bound=1)
+flags.DEFINE_bool("histograms", False, "Show histograms of all weights in TensorBoard.")
+flags.DEFINE_list(
+    "profile_steps", [], "First and last step to profile for TensorBoard, as 10,20."
+)
+
+
+def run(main: Callable[[list[str]], None]) -> None:
+    """Runs a script's `main` as `script.run` does.
+
+    A run that a signal ended gives 128 plus the signal's number, one that lost a worker
+    138. With `--verbosity=1` the traceback of a mistake is shown as well.
+    """
+    # A shell lets what it starts in the background ignore SIGINT.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    script.run(functools.partial(_guarded, main))
+
+
+def start(
+    argv: Sequence[str], metrics: Sequence[str]
+) -> tuple[Settings, tf.distribute.Strategy]:
+    """Checks the flags, sets seed and precision, keeps the flags in `flags.txt`.
+
+    Args:
+        argv: What `main` got.
+        metrics: Names of the validation figures; the first is the default
+            `--best_metric`.
+
+    Returns:
+        What the training loop needs to know, and where it is to train.
+
+    Raises:
+        app.UsageError: A value is out of range, differs from that of the chief, or from
+            that of the run that is to go on.
+    """
+    best_metric = FLAGS.best_metric or metrics[0]
+    if best_metric.removeprefix("-") not in metrics:
+        raise app.UsageError(
+            f"--best_metric must be one of {list(metrics)}, got {best_metric}."
+        )
+    try:
+        fields = {field.name for field in dataclasses.fields(Settings)}
+        values: dict[str, Any] = {name: FLAGS[name].value for name in fields & {*FLAGS}}
+        values["best_metric"] = best_metric
+        values["loss_scaling"] = FLAGS.precision == "mixed_float16"
+        values["profile_steps"] = tuple(map(int, FLAGS.profile_steps))
+        values["hparams"] = {
+            name: shown if isinstance(shown, int | float) else str(shown)
+            for name, shown in _flag_values(argv[0]).items()
+        }
+        settings = Settings(**values)
+        if FLAGS.deterministic:
+            # With several threads, in a kernel or between kernels, sums differ now and
+            # then in the last bit, whatever enable_op_determinism says (TensorFlow
+            # 2.20; between kernels only if Grappler is on and the machine is busy).
+            tf.config.threading.set_intra_op_parallelism_threads(1)
+            tf.config.threading.set_inter_op_parallelism_threads(1)
+        strategy = distribute.make(
+            FLAGS.strategy, FLAGS.devices, FLAGS.start_timeout, script.say
+        )
+        if FLAGS.batch_size % strategy.num_replicas_in_sync:
+            raise ValueError(
+                f"--batch_size must be a multiple of {strategy.num_replicas_in_sync} "
+                f"devices, got {FLAGS.batch_size}."
+            )
+        run_checks.check_flags(
+            strategy,
+            _record(),
+            {name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
+            {name: _default(flag) for name, flag in _flags(argv[0]).items()},
+            FLAGS.allow_changed_flags,
+            script.say,
+        )
+    except ValueError as error:
+        raise app.UsageError(str(error)) from error
+    keras.utils.set_random_seed(FLAGS.seed)
+    if FLAGS.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    keras.mixed_precision.set_global_policy(FLAGS.precision)
+    return settings, strategy
+
+
+def check_data(
+    builders: Sequence[tfds.core.DatasetBuilder], strategy: tf.distribute.Strategy
+) -> None:
+    """See `run_checks.check_data`."""
+    record, size = _record(), FLAGS.batch_size
+    run_checks.check_data(strategy, record, builders, size, script.say)
+
+
+def starting_weights(name: str) -> str:
+    """The path of the weights that `--snapshot` or `--init_from` name.
+
+    Args:
+        name: What the flag says.
+
+    Raises:
+        FileNotFoundError: `--snapshot_step` is not kept.
+    """
+    if FLAGS.snapshot_step is None:
+        return name
+    return kept_steps.find(name, FLAGS.snapshot_step)
+
+
+def adapt(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Freezes, joins and fuses the batch norms of a model, as the flags say."""
+    if FLAGS.freeze_bn:
+        train_step.freeze_batch_norms(model)
+    if FLAGS.synchronize_bn and strategy.num_replicas_in_sync > 1:
+        for layer in train_step.batch_norms(model):
+            layer.synchronized = True
+    fused_batch_norm.fuse(model)
+
+
+def _flags(script: str) -> dict[str, flags.Flag]:
+    """The flags of a script and of this module that belong to a run."""
+    return {
+        flag.name: flag
+        for module in (script, __name__)
+        for flag in FLAGS.get_flags_for_module(module)
+        if flag.name != "allow_changed_flags"
+    }
+
+
+def _flag_values(script: str) -> dict[str, Any]:
+    """Those that have a value."""
+    found = _flags(script).items()
+    return {name: flag.value for name, flag in found if flag.value not in (None, [])}
+
+
+def _default(flag: flags.Flag) -> str:
+    """The line of a flag that nobody gave; "" where it has no value."""
+    if flag.default in (None, []):
+        return ""
+    untouched = copy.deepcopy(flag)
+    untouched.unparse()
+    return untouched.serialize()
+
+
+def _record() -> run_record.RunRecord:
+    steps = kept_steps.list_steps(os.path.join(FLAGS.model_dir, kept_steps.FOLDER))
+    return run_record.RunRecord(FLAGS.model_dir, (steps or [0])[-1])
+
+
+def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+    try:
+        main(argv)
+    except loop.Interrupted as interrupted:
+        _log.info("%s", interrupted)
+        sys.exit(128 + interrupted.signal)
+    except (loop.WorkerLost, rendezvous.WorkerMissing) as lost:
+        script.say(str(lost))
+        sys.exit(_LOST_WORKER_CODE)
+    except (OSError, ValueError, FloatingPointError, tf.errors.OpError) as error:
+        _log.debug("", exc_info=True)
+        if isinstance(error, OSError | ValueError):
+            raise
+        if isinstance(error, loop.LOST) and FLAGS.strategy == "multi_worker":
+            reason = error.message.splitlines()[0][:200]
+            script.say(f"another worker is lost; start all of them again ({reason})")
+            sys.exit(_LOST_WORKER_CODE)
+        raise ValueError(str(error)) from error

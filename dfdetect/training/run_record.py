@@ -1,0 +1,181 @@
+"""What a run began with, so that it does not go on as another one unnoticed.
+
+`flags.txt` in its folder has the flags, of which a comment notes each change, and
+`data.json` what its data sets are.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dfdetect import files
+
+FLAGS_FILE = "flags.txt"
+DATA_FILE = "data.json"
+
+# Flags that say where and how often, not what: they may change without a word.
+UNBOUND = frozenset(
+    (
+        *("model_dir", "data_dir", "strategy", "devices", "start_timeout"),
+        *("log_every", "checkpoint_every", "keep", "histograms", "profile_steps"),
+        *("cache_megabytes", "projected", "explained"),
+        # Where a run starts; of no consequence once it goes on.
+        *("snapshot", "snapshot_step", "init_from"),
+    )
+)
+
+# These may change, and are noted.
+_NOTED = frozenset(("steps", "patience", "eval_every"))
+
+# With another one of these it is another run.
+_FIXED = frozenset(
+    (
+        *("dataset", "where", "validation_split", "model", "optimizer"),
+        *("image_size", "phi", "lite", "anchor_scale", "weighted_bifpn"),
+        "crop_margin",
+    )
+)
+
+Lines = Mapping[str, str]  # A flag's line or lines in `flags.txt`, by its name.
+
+
+class RunRecord:
+    """The record in a model directory.
+
+    Args:
+        model_dir: The directory.
+        step: The newest step that it keeps; 0 for a run that has yet to begin, which
+            may have any flags and data.
+    """
+
+    def __init__(self, model_dir: str, step: int) -> None:
+        self._model_dir = model_dir
+        self._step = step
+        self._path = os.path.join(model_dir, FLAGS_FILE)
+
+    def check_flags(self, lines: Lines, defaults: Lines, allowed: bool) -> list[str]:
+        """Compares the flags with those of the run, and keeps them.
+
+        Args:
+            lines: Those of now.
+            defaults: What a flag has that is not given; "" for nothing. Flags that are
+                not among them are of another version and not compared.
+            allowed: Whether flags may change that change the course of the run.
+
+        Returns:
+            What is to be said: a line for each change.
+
+        Raises:
+            ValueError: A change is not allowed.
+        """
+        before, comments = self._read()
+        changed = {}
+        if self._step and before:
+            changed = {
+                name: (old, new)
+                for name, default in defaults.items()
+                if name not in UNBOUND
+                and (old := before.get(name, default))
+                != (new := lines.get(name, default))
+            }
+        if "steps" in changed and _value(lines["steps"]) <= self._step:
+            # Nothing is left to do, and nothing changes.
+            return []
+        self._refuse(changed, allowed)
+        notes = [
+            f"from step {self._step} on {_shown(new)} (before: {_shown(old)})"
+            for old, new in changed.values()
+        ]
+        text = [*comments, *(f"# {note}" for note in notes)]
+        text += [lines[name] for name in sorted(lines)]
+        files.write(self._path, ("\n".join(text) + "\n").encode())
+        return notes
+
+    def check_data(self, data: Sequence[Mapping[str, Any]]) -> None:
+        """Compares the data sets with those of the run, and keeps them.
+
+        Args:
+            data: Each as `prepared.describe` gives it.
+
+        Raises:
+            ValueError: They are others.
+        """
+        path = os.path.join(self._model_dir, DATA_FILE)
+        if self._step and os.path.exists(path):
+            with open(path, encoding="utf-8") as file:
+                before = json.load(file)
+            for old, new in zip(before, data, strict=False):
+                for key in new:
+                    if old.get(key) != new[key]:
+                        raise ValueError(
+                            f"{key} of the data set {new['name']} was {old.get(key)} "
+                            f"when {self._model_dir} began, it is {new[key]} now: that "
+                            "would be another run. Choose another --model_dir, or the "
+                            "data of before."
+                        )
+        files.write(path, (json.dumps(list(data), indent=2) + "\n").encode())
+
+    def _read(self) -> tuple[dict[str, str], list[str]]:
+        """Flags by name, and comments."""
+        if not self._step or not os.path.exists(self._path):
+            return {}, []
+        with open(self._path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+        comments = [line for line in lines if line.startswith("#")]
+        return parse([line for line in lines if line.startswith("--")]), comments
+
+    def _refuse(self, changed: Mapping[str, tuple[str, str]], allowed: bool) -> None:
+        for wanting, advice in (
+            (
+                changed.keys() & _FIXED,
+                "that would be another run. Choose another --model_dir, or the flags "
+                f"in {self._path}.",
+            ),
+            (
+                () if allowed else changed.keys() - _NOTED,
+                "--allow_changed_flags goes on all the same, and notes it.",
+            ),
+        ):
+            if wanting:
+                told = "; ".join(
+                    f"{_shown(changed[name][1])} now, {_shown(changed[name][0])} before"
+                    for name in sorted(wanting)
+                )
+                raise ValueError(
+                    f"{self._model_dir} is at step {self._step} with other flags: "
+                    f"{told}; {advice}"
+                )
+
+
+def parse(lines: Sequence[str]) -> dict[str, str]:
+    """The lines of a flag file by the names of their flags.
+
+    `--nodebug` goes by the name of "debug".
+    """
+    found: dict[str, str] = {}
+    for line in lines:
+        name = line[2:].partition("=")[0]
+        if "=" not in line and name.startswith("no"):
+            name = name[2:]
+        # A flag that may be given more than once has a line each.
+        found[name] = f"{found[name]}\n{line}" if name in found else line
+    return found
+
+
+def differences(lines: Lines, chiefs: Lines) -> list[str]:
+    """A text for each flag that differs from the chief's, naming both values."""
+    return [
+        f"{_shown(lines.get(name, ''), name)}, the chief "
+        f"{_shown(chiefs.get(name, ''), name)}"
+        for name in sorted({*lines} | {*chiefs})
+        if lines.get(name, "") != chiefs.get(name, "") and name not in UNBOUND
+    ]
+
+
+def _shown(line: str, name: str = "") -> str:
+    return " ".join(line.split("\n")) or f"no {f'--{name}' if name else 'such flag'}"
+
+
+def _value(line: str) -> int:
+    return int(line.partition("=")[2])
