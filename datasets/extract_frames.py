@@ -27,7 +27,7 @@ from absl import app, flags
 
 from dfdetect import files, progress, script
 from dfdetect.data.builders import frames as clips
-from dfdetect.media import file_kinds
+from dfdetect.media import file_kinds, source_files
 
 _INPUT = flags.DEFINE_string(
     "input", None, "Folder of clips; only read.", short_name="i", required=True
@@ -57,7 +57,7 @@ def folders_of(
         root: The folder.
         passed_over: To it, the files that are no clips are added by kind.
     """
-    sources, _ = files.find([str(root)], clips=True, passed_over=passed_over)
+    sources, _ = source_files.find([str(root)], clips=True, passed_over=passed_over)
     passed_over.update({"image": sum(not source.is_clip for source in sources)})
     found = sorted(pathlib.Path(source.path) for source in sources if source.is_clip)
     relative = [path.relative_to(root) for path in found]

@@ -33,6 +33,7 @@ from absl import flags, logging
 
 import dfdetect
 from dfdetect import files, machine, script
+from dfdetect.media import source_files
 
 _MODEL_BASE_PATH = flags.DEFINE_string(
     "model_base_path", None, "Folder of the versions of an export.", required=True
@@ -309,7 +310,7 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # What the graph's loader says of its own making is not for this person.
     logging.set_verbosity(logging.ERROR)
-    sources, _ = files.find([_IMAGES.value])
+    sources, _ = source_files.find([_IMAGES.value])
     pictures = [files.read(source.path) for source in sources]
     if not pictures:
         raise ValueError(f"--images must hold pictures: {_IMAGES.value}")

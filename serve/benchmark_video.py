@@ -23,9 +23,9 @@ import numpy as np
 from absl import flags
 
 import dfdetect
-from dfdetect import files, machine, script
+from dfdetect import machine, script
 from dfdetect.cli import environment
-from dfdetect.media import video
+from dfdetect.media import source_files, video
 
 _CLIP = flags.DEFINE_string("clip", None, "A clip to repeat; drawn by default.")
 _MINUTES = flags.DEFINE_list("minutes", ["1", "10"], "Lengths of the clips.")
@@ -42,7 +42,7 @@ def drawn() -> Iterator[np.ndarray]:
     """BGR frames of a portrait that moves to and fro before noise, for two seconds."""
     noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     ground = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
-    portrait = cv2.resize(cv2.imread(files.sample()), (205, 240))
+    portrait = cv2.resize(cv2.imread(source_files.sample()), (205, 240))
     for index in range(2 * _RATE):
         left = round(217 + 150 * np.sin(np.pi * index / _RATE))
         frame = ground.copy()

@@ -5,7 +5,7 @@ import re
 import pytest
 import serving_support
 
-from dfdetect import files
+from dfdetect.media import source_files
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ def base(tmp_path_factory):
 def test_both_servers_are_loaded_and_compared(base, run_script, protocol):
     done = run_script(
         "serve/benchmark_serve.py",
-        *(f"--model_base_path={base}", f"--images={files.sample()}"),
+        *(f"--model_base_path={base}", f"--images={source_files.sample()}"),
         *("--seconds=1", "--clients=4", "--requests=600", f"--protocol={protocol}"),
     )
     rows = {

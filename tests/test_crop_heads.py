@@ -21,7 +21,7 @@ from labelled_pictures import LabelledPictures, prepare, tree
 from dfdetect import boxes as box_format
 from dfdetect import files, manifest, resumable
 from dfdetect.data import crop_heads, prepared
-from dfdetect.media import decode
+from dfdetect.media import decode, resize, source_files
 from dfdetect.models import model_directory
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -256,9 +256,9 @@ def test_resized_crops_equal_those_cut_from_the_original_bit_for_bit(crops):
     for row in table(crops / "heads.csv"):
         original = decode.decode_image(tf.constant(contents[row["image/filename"]]))
         box = np.float32([[row[side] for side in ("ymin", "xmin", "ymax", "xmax")]])
-        expected = decode.crop_heads(original, tf.constant(box), 71, 1.3)[0]
+        expected = resize.crop_heads(original, tf.constant(box), 71, 1.3)[0]
         crop = decode.decode_image(tf.io.read_file(str(crops / row["path"])))
-        np.testing.assert_array_equal(decode.resize(crop, 71), expected)
+        np.testing.assert_array_equal(resize.resize(crop, 71), expected)
         y, x, side = box_format.square_crops(box, *original.shape[:2], 1.3)[0]
         np.testing.assert_array_equal(crop, original[y : y + side, x : x + side])
 
@@ -376,7 +376,7 @@ def test_a_mistake_is_told_in_one_line(run_script):
 
 @pytest.mark.slow
 def test_default_weights_cut_the_head_of_the_portrait(run_script, tmp_path):
-    portrait = files.read(files.sample())
+    portrait = files.read(source_files.sample())
     prepare(tmp_path / "data", {"train": [("grace hopper.jpg", 0, portrait)]})
     run_script(
         "train/crop_heads.py",

@@ -10,7 +10,7 @@ import tensorflow as tf
 from dfdetect.data import classifier_input, detector_input
 from dfdetect.data import prepared as data
 from dfdetect.data.batches import Batches, Shuffled
-from dfdetect.media import decode
+from dfdetect.media import decode, resize, source_files
 from dfdetect.models import anchors, matching
 
 
@@ -43,7 +43,7 @@ def test_classifier_evaluation_is_in_order_and_complete(prepared):
     # A crop is what decoding and resizing the file gives, and nothing else.
     files = sorted((prepared / "source" / "labeled_faces").glob("test*.png"))
     expected = [
-        decode.resize(decode.decode_image(tf.io.read_file(str(path))), 71)
+        resize.resize(decode.decode_image(tf.io.read_file(str(path))), 71)
         for path in files
     ]
     found = sorted(again[0].numpy().tolist())
@@ -150,7 +150,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
     broken = tmp_path / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
-    paths = data.find_images([str(tmp_path)])
+    paths = source_files.find_images([str(tmp_path)])
     batches = data.unlabelled_training(paths, (32,), batch_size=2, seed=0)
     assert batches.unreadable(0).startswith(f"{broken}: ")
     # One is not blamed for those that come with it.
@@ -245,7 +245,7 @@ def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     for one, other in zip(order, same, strict=True):
         positive = class_targets[one].numpy() >= 0
         learnt = anchors.decode(box_targets[one], grid.boxes).numpy()[positive]
-        boxes = decode.letterbox_boxes(expected["boxes"][other], 96, 160).numpy()
+        boxes = resize.letterbox_boxes(expected["boxes"][other], 96, 160).numpy()
         distances = np.abs(boxes[:, None] - learnt).max(-1)
         for axis in range(2 if len(boxes) else 0):  # Each is one of the others.
             assert distances.min(axis).max() < 1e-5
@@ -265,7 +265,7 @@ def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
         assert batch["extents"].numpy().tolist() == [[96, 160]] * len(batch["images"])
         # 160 x 96 fills the upper 77 rows; below is the padding.
         below = batch["images"][:, 100].numpy().reshape(-1, 3)
-        np.testing.assert_allclose(below - decode.MEAN_PIXEL, 0, atol=1e-3)
+        np.testing.assert_allclose(below - resize.MEAN_PIXEL, 0, atol=1e-3)
 
 
 def test_pictures_are_those_of_the_places_in_the_split(prepared):
@@ -278,7 +278,7 @@ def test_pictures_are_those_of_the_places_in_the_split(prepared):
         content = tf.io.read_file(str(folder / name))
         np.testing.assert_array_equal(picture, decode.decode_image(content))
         np.testing.assert_allclose(
-            decode.letterbox(picture, 128), batch["images"][place], atol=1e-3
+            resize.letterbox(picture, 128), batch["images"][place], atol=1e-3
         )
 
 
@@ -292,12 +292,12 @@ def test_find_images_takes_folders_globs_and_lists(tmp_path):
     listed.write_text(f"{tmp_path / 'a.png'}\n")
     a, b = str(tmp_path / "a.png"), str(tmp_path / "sub" / "b.JPG")
     passed_over = collections.Counter()
-    assert data.find_images([str(tmp_path)], passed_over) == [a, b]
+    assert source_files.find_images([str(tmp_path)], passed_over) == [a, b]
     assert passed_over == {".txt": 1, "empty": 1, ".jpg": 1}
-    assert data.find_images([str(tmp_path / "*.png")]) == [a]
-    assert data.find_images([str(listed)]) == [a]
+    assert source_files.find_images([str(tmp_path / "*.png")]) == [a]
+    assert source_files.find_images([str(listed)]) == [a]
     with pytest.raises(FileNotFoundError, match="none"):
-        data.find_images([str(tmp_path / "none")])
+        source_files.find_images([str(tmp_path / "none")])
 
 
 def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
@@ -308,7 +308,7 @@ def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
         )
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
     batches = data.unlabelled_training(
-        data.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
+        source_files.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
     )
     small, large = next(iter(batches.from_step(0)))
     assert small.shape == (3, 32, 32, 3) and large.shape == (3, 64, 64, 3)

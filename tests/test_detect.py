@@ -20,7 +20,7 @@ from PIL import Image
 
 from dfdetect import files, manifest
 from dfdetect.cli import detect_output, main
-from dfdetect.media import decode
+from dfdetect.media import image_status, source_files
 from dfdetect.metrics import calibration
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build, deepfake_pipeline, result_lines
@@ -48,7 +48,7 @@ def row(status, num_heads=0, fake_probability=math.nan):
 
 
 def test_result_of_a_picture_with_heads():
-    assert result_lines.result_line("a b.jpg", row(decode.OK, 2, 0.25), HALF) == {
+    assert result_lines.result_line("a b.jpg", row(image_status.OK, 2, 0.25), HALF) == {
         "path": "a b.jpg",
         "kind": "image",
         "status": "ok",
@@ -66,10 +66,10 @@ def test_result_of_a_picture_with_heads():
 @pytest.mark.parametrize(
     "status, name, size",
     [
-        (decode.NO_HEAD, "no_head", (512, 600)),
-        (decode.HEAD_TOO_SMALL, "head_too_small", (512, 600)),
-        (decode.TOO_LARGE, "too_large", (512, 600)),
-        (decode.UNREADABLE, "unreadable", (None, None)),
+        (image_status.NO_HEAD, "no_head", (512, 600)),
+        (image_status.HEAD_TOO_SMALL, "head_too_small", (512, 600)),
+        (image_status.TOO_LARGE, "too_large", (512, 600)),
+        (image_status.UNREADABLE, "unreadable", (None, None)),
     ],
 )
 def test_result_without_a_probability_has_no_verdict(status, name, size):
@@ -82,7 +82,9 @@ def test_result_without_a_probability_has_no_verdict(status, name, size):
 def test_result_of_a_file_that_was_not_read():
     result = result_lines.result_line("x", {}, HALF)
     assert result["status"] == "unreadable" and result["width"] is None
-    assert set(result) == set(result_lines.result_line("x", row(decode.OK, 1), HALF))
+    assert set(result) == set(
+        result_lines.result_line("x", row(image_status.OK, 1), HALF)
+    )
 
 
 @pytest.mark.parametrize(
@@ -98,21 +100,21 @@ def test_result_of_a_file_that_was_not_read():
 )
 def test_the_verdict_at_the_edges_of_the_band(probability, verdict):
     band = {"real_below": 0.25, "fake_from": 0.75}
-    line = result_lines.result_line("x", row(decode.OK, 1, probability), band)
+    line = result_lines.result_line("x", row(image_status.OK, 1, probability), band)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
 def test_one_threshold_leaves_no_band(probability, verdict):
     one = calibration.without_band(0.25)
-    line = result_lines.result_line("x", row(decode.OK, 1, probability), one)
+    line = result_lines.result_line("x", row(image_status.OK, 1, probability), one)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("path", ["a\nb.jpg", "größe 人.jpg", '"', "not\udcffutf8"])
 def test_json_stays_on_one_line_and_keeps_the_path(path):
     line = result_lines.json_line(
-        result_lines.result_line(path, row(decode.OK, 2), HALF)
+        result_lines.result_line(path, row(image_status.OK, 2), HALF)
     )
     assert len(line.splitlines()) == 1
     assert line.encode() and json.loads(line)["path"] == path
@@ -128,7 +130,7 @@ def test_csv_has_a_row_for_each_head():
     assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real", *none]
     assert len(first) == len(result_lines.CSV_COLUMNS)
     (empty,) = result_lines.csv_rows(
-        result_lines.result_line("x", row(decode.NO_HEAD), HALF)
+        result_lines.result_line("x", row(image_status.NO_HEAD), HALF)
     )
     assert empty == ["x", "image", "no_head", 512, 600, *[None] * 15]
 
@@ -136,17 +138,27 @@ def test_csv_has_a_row_for_each_head():
 @pytest.mark.parametrize(
     "status, num_heads, probability, sentence",
     [
-        (decode.OK, 1, 0.125, "1 head, fake probability 0.12: real"),
-        (decode.OK, 2, 0.75, "2 heads, the most suspicious with fake probability 0.75"),
-        (decode.NO_HEAD, 0, math.nan, "no head was found, so there is no verdict"),
-        (decode.HEAD_TOO_SMALL, 1, math.nan, "1 head, too small to be judged"),
+        (image_status.OK, 1, 0.125, "1 head, fake probability 0.12: real"),
+        (
+            image_status.OK,
+            2,
+            0.75,
+            "2 heads, the most suspicious with fake probability 0.75",
+        ),
+        (
+            image_status.NO_HEAD,
+            0,
+            math.nan,
+            "no head was found, so there is no verdict",
+        ),
+        (image_status.HEAD_TOO_SMALL, 1, math.nan, "1 head, too small to be judged"),
     ],
 )
 def test_one_sentence_for_a_person(status, num_heads, probability, sentence):
     line = result_lines.result_line("x", row(status, num_heads, probability), HALF)
     said = result_lines.describe_image(line)
     assert said.startswith(sentence)
-    assert said.endswith("(for research only)") == (status == decode.OK)
+    assert said.endswith("(for research only)") == (status == image_status.OK)
 
 
 def brightness_detector():
@@ -251,7 +263,7 @@ sys.exit(cli.main())
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size):
-    sources, barren = files.find(pictures)
+    sources, barren = source_files.find(pictures)
     found = list(detect_output.findings(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
@@ -296,7 +308,7 @@ def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
     for name in ("a.gif", "a.webp", "a.png"):
         path = tmp_path / name
         bright.save(path, save_all=True, append_images=[dark] * 2)
-        sources, _ = files.find([str(path)])
+        sources, _ = source_files.find([str(path)])
         (finding,) = detect_output.findings(loaded.detect, sources, HALF)
         assert finding.result["verdict"] == "fake", name
         told = "animated: only its first frame was judged"
@@ -312,7 +324,7 @@ def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
     segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(content[:2] + segment + content[2:])
-    sources, _ = files.find([str(turned)])
+    sources, _ = source_files.find([str(turned)])
     (finding,) = detect_output.findings(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
     marked = cv2.imdecode(np.frombuffer(detect_output.annotated(finding), np.uint8), 1)
@@ -322,7 +334,7 @@ def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
 def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys):
     before = [files.read(path) for path in pictures[:4]]
     output = tmp_path / "new" / "out"
-    sources, _ = files.find([str(tmp_path)], str(output))
+    sources, _ = source_files.find([str(tmp_path)], str(output))
     unread = detect_output.run(
         loaded.detect,
         sources,
@@ -395,7 +407,7 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
 ):
     before = [files.read(path) for path in pictures[:4]]
     plain, explained = tmp_path / "plain", tmp_path / "explained"
-    sources, _ = files.find([pictures[0], pictures[3]])
+    sources, _ = source_files.find([pictures[0], pictures[3]])
     detect_output.run(loaded.detect, sources, HALF, output=str(plain))
     lines = capsys.readouterr().out
     arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
@@ -421,7 +433,7 @@ def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monke
     monkeypatch.setattr(build, "load", lambda directory: older)
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
-        main.main(["detect", files.sample(), *arguments])
+        main.main(["detect", source_files.sample(), *arguments])
     assert stop.value.code == main.USAGE
     said = capsys.readouterr().err
     assert f"--explain: the graph was exported without it: {graph}" in said

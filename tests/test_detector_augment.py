@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from dfdetect.data import detector_augment
-from dfdetect.media import decode
+from dfdetect.media import resize
 
 SEED = tf.constant([1, 2])
 
@@ -107,7 +107,7 @@ def test_turning_drops_what_leaves_the_image_and_takes_none():
     )
     assert none.shape == (0, 4) and keep.shape == (0,)
     # What came from outside is the ground of the letterbox.
-    np.testing.assert_allclose(turned[0, 0], decode.MEAN_PIXEL, atol=40)
+    np.testing.assert_allclose(turned[0, 0], resize.MEAN_PIXEL, atol=40)
 
 
 def test_images_stand_anywhere_on_grounds_of_four_kinds():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect import boxes, files, manifest
+from dfdetect import boxes, manifest
 from dfdetect.export import detector as detector_export
-from dfdetect.media import decode
+from dfdetect.media import resize, source_files
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build
 
@@ -26,7 +26,7 @@ def _pictures():
     """The portrait of matplotlib, and test pictures of classrooms if they are there."""
     names = sorted((_SAMPLES / "heads" / "JPEGImages").glob("*"))[::600]
     return [tf.io.decode_jpeg(tf.io.read_file(str(p))) for p in names] or [
-        tf.io.decode_jpeg(tf.io.read_file(files.sample()))
+        tf.io.decode_jpeg(tf.io.read_file(source_files.sample()))
     ]
 
 
@@ -55,10 +55,10 @@ def _in_chain(pictures):
 
 
 def _alone(detect, picture, size):
-    outputs = detect(images=decode.letterbox(picture, size)[None].numpy())
+    outputs = detect(images=resize.letterbox(picture, size)[None].numpy())
     count = int(outputs["num_heads"][0])
     height, width = picture.shape[:2]
-    found = decode.unletterbox_boxes(outputs["boxes"][0][:count], height, width)
+    found = resize.unletterbox_boxes(outputs["boxes"][0][:count], height, width)
     return found.numpy(), np.array(outputs["scores"][0][:count])
 
 

@@ -21,7 +21,7 @@ import tiny_pipeline
 
 from dfdetect import boxes, labels
 from dfdetect.cli import main
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.pipeline import build, embedding, given_crops, result_lines
 from dfdetect.retrieval import index, storage
 from dfdetect.retrieval.index import Entry
@@ -152,7 +152,7 @@ def test_detections_of_nothing_and_of_what_cannot_be_read(model):
     empty = detect(tf.constant([], tf.string))
     assert empty["boxes"].shape == (0, 1, 4) and empty["status"].shape == (0,)
     found = detect(tf.constant([b"no image"]))
-    assert found["status"].numpy() == [decode.UNREADABLE]
+    assert found["status"].numpy() == [image_status.UNREADABLE]
     assert found["num_heads"].numpy() == [0] and not found["boxes"].numpy().any()
     # As everywhere, padding is zeros.
     assert found["head_scores"].numpy() == found["fake_probabilities"].numpy() == [[0]]

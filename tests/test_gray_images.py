@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from dfdetect import boxes, files
 from dfdetect.export import graph_cache
-from dfdetect.media import decode
+from dfdetect.media import decode, image_status, source_files
 from dfdetect.models import model_directory
 
 
@@ -26,10 +26,10 @@ def encode_gray(portrait):
 
 
 def test_gray_and_color_of_one_image_give_the_same_head(detect):
-    color = files.read(files.sample())
+    color = files.read(source_files.sample())
     found = detect(tf.constant([color, encode_gray(color)]))
     statuses, counts = found["status"].numpy(), found["num_heads"].numpy()
-    assert list(statuses) == [decode.OK, decode.OK]
+    assert list(statuses) == [image_status.OK, image_status.OK]
     assert counts.min() >= 1
     # The most certain one, which stands first.
     first, second = found["boxes"].numpy()[:, 0]

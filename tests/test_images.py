@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from dfdetect.media import decode as images
-from dfdetect.media import headers
+from dfdetect.media import headers, image_status, resize
 
 _HEIGHT, _WIDTH = 24, 32
 
@@ -194,7 +194,7 @@ def _turned_files(orientation):
 def test_orientation_of_other_files(orientation):
     files = _turned_files(orientation)
     packed, status = images.decode(tf.constant(list(files.values())))
-    np.testing.assert_array_equal(status, [images.OK] * len(files))
+    np.testing.assert_array_equal(status, [image_status.OK] * len(files))
     for (name, image_bytes), one in zip(files.items(), packed, strict=True):
         expected = _by_pillow(image_bytes)
         image = images.unpack(one).numpy()
@@ -217,7 +217,7 @@ def test_a_frame_of_webp_larger_than_it_says_is_not_decoded():
     place = animated.index(b"VP8L")
     animated[place + 9 : place + 13] = struct.pack("<I", 16000 | 16000 << 14)
     _, status = images.decode(tf.constant([bytes(animated), _PNG]))
-    np.testing.assert_array_equal(status, [images.UNREADABLE, images.OK])
+    np.testing.assert_array_equal(status, [image_status.UNREADABLE, image_status.OK])
 
 
 _GARBAGE_EXIF = {
@@ -255,7 +255,9 @@ def _batch():
 
 
 def _check_batch(batch, good, packed, status):
-    expected = [images.OK if is_good else images.UNREADABLE for is_good in good]
+    expected = [
+        image_status.OK if is_good else image_status.UNREADABLE for is_good in good
+    ]
     np.testing.assert_array_equal(status, expected)
     assert packed.dtype == tf.string and status.dtype == tf.int32
     for image_bytes, one, is_good in zip(batch, packed, good, strict=True):
@@ -295,7 +297,7 @@ def test_decode_in_a_loaded_saved_model(saved):
     result = decode(image_bytes=tf.constant([], tf.string))
     assert result["packed"].shape == (0,) and result["status"].shape == (0,)
     result = decode(image_bytes=tf.constant([b"bad"]))
-    np.testing.assert_array_equal(result["status"], [images.UNREADABLE])
+    np.testing.assert_array_equal(result["status"], [image_status.UNREADABLE])
 
 
 def test_decode_in_a_session(saved):
@@ -307,7 +309,7 @@ def test_decode_in_a_session(saved):
             signature.outputs["status"].name,
             {signature.inputs["image_bytes"].name: np.array(batch, object)},
         )
-    np.testing.assert_array_equal(status == images.OK, good)
+    np.testing.assert_array_equal(status == image_status.OK, good)
 
 
 def test_decode_in_a_data_set():
@@ -343,17 +345,21 @@ def _promising(side):
 def test_too_large_is_told_from_the_header():
     files = _promising(9000)
     packed, status = images.decode(tf.constant([*files, _JPEG]))
-    np.testing.assert_array_equal(status, [images.TOO_LARGE] * len(files) + [images.OK])
+    np.testing.assert_array_equal(
+        status, [image_status.TOO_LARGE] * len(files) + [image_status.OK]
+    )
     assert all(one == b"" for one in packed[:-1].numpy())
 
 
 def test_max_pixels_is_the_largest_that_passes():
     batch = tf.constant([_JPEG, _PNG, b"", _READABLE["gif"][0]])
     _, status = images.decode(batch, max_pixels=_HEIGHT * _WIDTH)
-    np.testing.assert_array_equal(status, [0, 0, images.UNREADABLE, 0])
+    np.testing.assert_array_equal(status, [0, 0, image_status.UNREADABLE, 0])
     _, status = images.decode(batch, max_pixels=_HEIGHT * _WIDTH - 1)
-    large = images.TOO_LARGE
-    np.testing.assert_array_equal(status, [large, large, images.UNREADABLE, large])
+    large = image_status.TOO_LARGE
+    np.testing.assert_array_equal(
+        status, [large, large, image_status.UNREADABLE, large]
+    )
 
 
 def test_later_frames_of_a_gif_are_not_decoded():
@@ -361,7 +367,7 @@ def test_later_frames_of_a_gif_are_not_decoded():
     last = gif.rindex(b"\x2c\0\0\0\0")
     bomb = gif[: last + 5] + struct.pack("<HH", 65535, 65535) + gif[last + 9 :]
     packed, status = images.decode(tf.constant([bomb]))
-    np.testing.assert_array_equal(status, [images.OK])
+    np.testing.assert_array_equal(status, [image_status.OK])
     np.testing.assert_array_equal(images.unpack(packed[0]), images.decode_image(gif))
 
 
@@ -375,9 +381,13 @@ def test_damaged_bytes_never_fail_the_batch():
                 damaged[position] = random.integers(256)
             batch.append(bytes(damaged[: random.integers(1, len(damaged) + 1)]))
     packed, status = images.decode(tf.constant([*batch, _JPEG]), max_pixels=10_000)
-    assert status[-1] == images.OK
-    assert set(status.numpy()) <= {images.OK, images.UNREADABLE, images.TOO_LARGE}
-    np.testing.assert_array_equal(status == images.OK, packed != b"")
+    assert status[-1] == image_status.OK
+    assert set(status.numpy()) <= {
+        image_status.OK,
+        image_status.UNREADABLE,
+        image_status.TOO_LARGE,
+    }
+    np.testing.assert_array_equal(status == image_status.OK, packed != b"")
 
 
 def test_pack_and_unpack():
@@ -396,31 +406,31 @@ def _noise(height, width):
 )
 def test_letterbox(height, width, scaled):
     image = _noise(height, width)
-    boxed = images.letterbox(image, 16).numpy()
+    boxed = resize.letterbox(image, 16).numpy()
     assert boxed.shape == (16, 16, 3) and boxed.dtype == np.float32
     inside = np.zeros([16, 16], bool)
     inside[: scaled[0], : scaled[1]] = True
-    assert (boxed[~inside] == np.float32(images.MEAN_PIXEL)).all()
+    assert (boxed[~inside] == np.float32(resize.MEAN_PIXEL)).all()
     # A triangle of the width of the scale has the mean of the picture, about.
     assert abs(boxed[inside].mean() - image.mean()) < 6
     assert boxed[inside].std() < image.std() * 1.01
-    graph = tf.function(lambda x: images.letterbox(x, 16))
+    graph = tf.function(lambda x: resize.letterbox(x, 16))
     np.testing.assert_allclose(graph(image), boxed, atol=1e-3)
 
 
 def test_letterbox_of_the_same_size_keeps_the_pixels():
     image = _noise(16, 16)
-    np.testing.assert_array_equal(images.letterbox(image, 16), image)
+    np.testing.assert_array_equal(resize.letterbox(image, 16), image)
 
 
 def test_letterbox_boxes_and_back():
     boxes = np.float32([[0.1, 0.2, 0.5, 1.0], [0.0] * 4])
-    boxed = images.letterbox_boxes(boxes, 100, 400)
+    boxed = resize.letterbox_boxes(boxes, 100, 400)
     np.testing.assert_allclose(boxed[0], [0.025, 0.2, 0.125, 1.0])
-    back = images.unletterbox_boxes(boxed, 100, 400)
+    back = resize.unletterbox_boxes(boxed, 100, 400)
     np.testing.assert_allclose(back, boxes, rtol=1e-6)
     # What a detector says of the padding lies outside the picture.
-    outside = images.unletterbox_boxes(tf.constant([[0.1, 0.1, 0.9, 0.2]]), 100, 400)
+    outside = resize.unletterbox_boxes(tf.constant([[0.1, 0.1, 0.9, 0.2]]), 100, 400)
     np.testing.assert_allclose(outside, [[0.4, 0.1, 1.0, 0.2]], rtol=1e-6)
 
 
@@ -432,36 +442,36 @@ def test_letterbox_boxes_and_back():
 def test_resizes_as_tensorflow_does(height, width, size, dtype):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(dtype)
     expected = tf.image.resize(image, [size, size], antialias=True)
-    np.testing.assert_array_equal(images.resize(image, size), expected)
+    np.testing.assert_array_equal(resize.resize(image, size), expected)
     scale = size / max(height, width)
     extent = [max(round(side * scale), 1) for side in (height, width)]
     expected = tf.image.resize(image, extent, antialias=True)
-    letterboxed = images.letterbox(tf.constant(image), size)
+    letterboxed = resize.letterbox(tf.constant(image), size)
     np.testing.assert_array_equal(letterboxed[: extent[0], : extent[1]], expected)
 
 
 def test_resize_is_antialiased():
     stripes = np.zeros([64, 64, 3], np.uint8)
     stripes[:, ::2] = 255
-    small = images.resize(stripes, 8)
+    small = resize.resize(stripes, 8)
     assert small.dtype == tf.float32 and small.shape == (8, 8, 3)
     np.testing.assert_allclose(small, 127.5, atol=6)
-    assert images.resize(stripes, 64).dtype == tf.float32
+    assert resize.resize(stripes, 64).dtype == tf.float32
 
 
 def test_crop_heads_cuts_the_square_of_faceforensics():
     image = _noise(480, 640)
     boxes = np.float32([[40 / 480, 30 / 640, 160 / 480, 130 / 640], [0, 0, 1, 1]])
-    crops = images.crop_heads(tf.constant(image), tf.constant(boxes), 156, margin=1.3)
+    crops = resize.crop_heads(tf.constant(image), tf.constant(boxes), 156, margin=1.3)
     assert crops.shape == (2, 156, 156, 3) and crops.dtype == tf.float32
     # FACTS 3.6: x 2, y 22, side 156: at this size the pixels themselves.
     np.testing.assert_array_equal(crops[0], image[22 : 22 + 156, 2 : 2 + 156])
-    np.testing.assert_array_equal(crops[1], images.resize(image[:480, :480], 156))
+    np.testing.assert_array_equal(crops[1], resize.resize(image[:480, :480], 156))
 
 
 def test_crop_heads_without_heads_and_in_a_graph():
     crop = tf.function(
-        lambda image, boxes: images.crop_heads(image, boxes, 8),
+        lambda image, boxes: resize.crop_heads(image, boxes, 8),
         input_signature=[
             tf.TensorSpec([None, None, 3], tf.uint8),
             tf.TensorSpec([None, 4]),
@@ -470,10 +480,10 @@ def test_crop_heads_without_heads_and_in_a_graph():
     image, box = _noise(30, 40), np.float32([[0.2, 0.3, 0.5, 0.6]])
     assert crop(image, np.zeros([0, 4], np.float32)).shape == (0, 8, 8, 3)
     np.testing.assert_array_equal(
-        crop(image, box), images.crop_heads(image, tf.constant(box), 8)
+        crop(image, box), resize.crop_heads(image, tf.constant(box), 8)
     )
 
 
 def test_crop_heads_wants_boxes():
     with pytest.raises(ValueError, match=r"boxes must be \[num_heads, 4\], got \(4,\)"):
-        images.crop_heads(tf.zeros([9, 9, 3]), tf.zeros([4]), 8)
+        resize.crop_heads(tf.zeros([9, 9, 3]), tf.zeros([4]), 8)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.media import decode
+from dfdetect.media import decode, image_status, resize
 from dfdetect.pipeline import head_detection, image_batch
 
 _SIZE, _CROP_SIZE, _MARGIN = 64, 20, 1.3
@@ -35,9 +35,9 @@ def _read(files, **changes):
 
 def test_only_large_jpegs_are_reduced():
     read, status = _read(_FILES)
-    unreadable = decode.UNREADABLE
+    unreadable = image_status.UNREADABLE
     np.testing.assert_array_equal(status, [0, unreadable, 0, unreadable, 0, 0])
-    good = read.at(tf.where(status == decode.OK))
+    good = read.at(tf.where(status == image_status.OK))
     assert good.encoded.numpy().tolist() == [_LARGE, b"", _TALL, b""]
     extents = [decode.unpack(one).shape[:2] for one in good.packed]
     assert extents == [(150, 200), (60, 80), (138, 63), (300, 400)]
@@ -67,10 +67,10 @@ def test_the_detector_sees_what_training_sees():
         image, in_training = decode.decode_for(tf.constant(file), _SIZE)
         np.testing.assert_array_equal(in_training, extent)
         np.testing.assert_allclose(
-            one, decode.letterbox(image, _SIZE, extent), atol=1e-3
+            one, resize.letterbox(image, _SIZE, extent), atol=1e-3
         )
         # And about what it would see of all the pixels.
-        whole = decode.letterbox(decode.decode_image(file), _SIZE)
+        whole = resize.letterbox(decode.decode_image(file), _SIZE)
         assert np.abs(one - whole).mean() < 3
 
 
@@ -79,8 +79,8 @@ def test_proportions_are_those_of_the_original():
     file = _encoded(".jpg", 1032, 130)
     image, extent = decode.decode_for(tf.constant(file), _SIZE)
     assert image.shape == (129, 17, 3) and extent.numpy().tolist() == [1032, 130]
-    boxed = decode.letterbox(image, _SIZE, extent).numpy()
-    filled = (boxed != np.float32(decode.MEAN_PIXEL)).any(-1)
+    boxed = resize.letterbox(image, _SIZE, extent).numpy()
+    filled = (boxed != np.float32(resize.MEAN_PIXEL)).any(-1)
     assert filled[:, :8].all() and not filled[:, 8:].any()
 
 
@@ -102,7 +102,7 @@ def test_crops_are_those_of_the_original_bit_for_bit(chosen):
     )
     wanted = tf.boolean_mask(_BOXES, chosen)
     expected = [
-        decode.crop_heads(decode.decode_image(file), wanted, _CROP_SIZE, _MARGIN)
+        resize.crop_heads(decode.decode_image(file), wanted, _CROP_SIZE, _MARGIN)
         for file in _GOOD
     ]
     np.testing.assert_array_equal(found, tf.concat(expected, 0))
@@ -125,9 +125,9 @@ def test_damaged_bytes_never_fail_the_batch():
             damaged[position] = random.integers(256)
         files.append(bytes(damaged))
     read, status = _read([*files, _LARGE])
-    good = read.at(tf.where(status == decode.OK))
+    good = read.at(tf.where(status == image_status.OK))
     count = len(good.packed)
-    assert count > 20 and status[-1] == decode.OK
+    assert count > 20 and status[-1] == image_status.OK
     boxes = tf.tile(_BOXES[None], [count, 1, 1])
     everything = tf.ones([count, 3], tf.bool)
     crops = head_detection.crops(good, boxes, everything, _CROP_SIZE, _MARGIN)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dfdetect import manifest
 from dfdetect.data import batches
-from dfdetect.media import decode
+from dfdetect.media import decode, image_status
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, grad_cam, model_directory, weights, xception
 from dfdetect.pipeline import build, deepfake_pipeline
@@ -151,7 +151,7 @@ def test_outputs_by_hand(graph, parts):
     picture = _picture(_ALL)
     found = graph.detect(tf.constant([_png(picture)]))
     np.testing.assert_array_equal(found["num_heads"], [3])
-    np.testing.assert_array_equal(found["status"], [decode.OK])
+    np.testing.assert_array_equal(found["status"], [image_status.OK])
     np.testing.assert_allclose(found["boxes"][0, :3], _ANCHORS, atol=1e-6)
     np.testing.assert_allclose(
         found["head_scores"][0, :3], _sigmoid(np.array([7.0, 5.0, 3.0])), rtol=1e-5
@@ -208,7 +208,7 @@ def test_statuses_and_the_batch_equals_its_pictures(graph):
     together = graph.detect(tf.constant(batch))
     np.testing.assert_array_equal(together["status"], statuses)
     suspect = np.isnan(together["fake_probability"])
-    np.testing.assert_array_equal(suspect, np.array(statuses) != decode.OK)
+    np.testing.assert_array_equal(suspect, np.array(statuses) != image_status.OK)
     for i, image_bytes in enumerate(batch):
         alone = graph.detect(tf.constant([image_bytes]))
         for name, value in alone.items():
@@ -234,7 +234,7 @@ def test_classify_crops(graph, parts):
     pictures = [_picture(_NONE, seed=i) for i in range(3)]
     batch = [_png(x) for x in pictures]
     found = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
-    np.testing.assert_array_equal(found["status"], [0, decode.UNREADABLE, 0, 0])
+    np.testing.assert_array_equal(found["status"], [0, image_status.UNREADABLE, 0, 0])
     probabilities = found["fake_probability"].numpy()
     assert np.isnan(probabilities[1])
     expected = [_crop_judged_alone(parts[1], x) for x in pictures]
@@ -497,7 +497,9 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
     assert {x.name for x in tmp_path.iterdir()} == {"7", "12.tmp", "8"}
     batch = np.array([_png(_picture(_NONE)), b""], object)
     found = _signature_outputs(str(tmp_path / "8"), "classify_crops", batch)
-    np.testing.assert_array_equal(found["status"], [decode.OK, decode.UNREADABLE])
+    np.testing.assert_array_equal(
+        found["status"], [image_status.OK, image_status.UNREADABLE]
+    )
     again = run_script(*command, "--version=8", check=False)
     assert again.returncode != 0 and "is there already" in again.stdout + again.stderr
 

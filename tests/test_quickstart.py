@@ -11,7 +11,7 @@ import sys
 import cv2
 import pytest
 
-from dfdetect import files
+from dfdetect.media import source_files
 from dfdetect.models import model_directory
 from dfdetect.pipeline import result_lines
 
@@ -57,11 +57,11 @@ def test_it_judges_the_portrait_and_leaves_a_copy(environment, tmp_path):
     done = _run(environment, folder)
     assert done.returncode == 0, done.stderr
     (result,) = map(json.loads, done.stdout.splitlines())
-    assert result["path"] == files.sample()
+    assert result["path"] == source_files.sample()
     copy = os.path.join("dfdetect_quickstart-2", "grace_hopper.jpg")
     sentence = done.stderr.splitlines()[-1]
     assert sentence == (
-        f"dfdetect: {files.sample()!r}: {result_lines.describe_image(result)}; "
+        f"dfdetect: {source_files.sample()!r}: {result_lines.describe_image(result)}; "
         f"the copy to look at is {copy!r}"
     )
     assert cv2.imread(str(folder / copy)).shape == (600, 512, 3)

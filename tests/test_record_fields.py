@@ -7,7 +7,7 @@ from sourced_faces import face, prepare
 
 from dfdetect import boxes
 from dfdetect.data import classifier_input, conditions, record_fields, record_index
-from dfdetect.media import decode
+from dfdetect.media import decode, resize
 
 BOXES = {
     "inside": (0.25, 0.1, 0.75, 0.6),
@@ -34,9 +34,9 @@ def _expected(faces, size, margin):
         name = example["image/filename"].numpy().decode().removesuffix(".png")
         box = tf.constant([BOXES[name]], tf.float32)
         if name in ("inside", "beyond"):
-            crop = decode.crop_heads(image, boxes.clip(box), size, margin)[0]
+            crop = resize.crop_heads(image, boxes.clip(box), size, margin)[0]
         else:
-            crop = decode.resize(image, size)
+            crop = resize.resize(image, size)
         found.append(crop.numpy())
     return np.stack(found)
 
@@ -55,7 +55,7 @@ def test_heads_are_cut_by_their_boxes_as_the_graph_cuts_them(faces):
         of_training.numpy()[order], expected[same], atol=1e-3, rtol=1e-4
     )
     files = list(classifier_input.encoded_files(faces, "train", None, 1.3))
-    again = [decode.resize(decode.decode_image(file), 24) for file in files]
+    again = [resize.resize(decode.decode_image(file), 24) for file in files]
     np.testing.assert_allclose(again, expected, atol=1e-3)
     assert truths.shape == (4,)
 

@@ -12,7 +12,7 @@ from dfdetect.data import classifier_input, crop_cache, record_index, sampling
 from dfdetect.data import prepared as data
 from dfdetect.data import records as records_module
 from dfdetect.data.batches import NAME
-from dfdetect.media import decode
+from dfdetect.media import decode, resize
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_a_blended_real_is_a_fake_and_looks_different(faces):
     (crops, truths), *_ = batches(1.0).from_step(0).take(1)
     assert sorted(truths.numpy()) == [0, 0, 1, 1]
     files = [
-        decode.resize(decode.decode_image(e["image"]), 71)
+        resize.resize(decode.decode_image(e["image"]), 71)
         for e in data.encoded(faces, "train")
         if e["label"] == labels.REAL
     ]

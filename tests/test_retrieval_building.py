@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import tiny_pipeline
 
-from dfdetect import files
 from dfdetect.cli import main
 from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
 from dfdetect.evaluation.audit import embedded_duplicates, scan
+from dfdetect.media import source_files
 from dfdetect.pipeline import build, embedding
 from dfdetect.retrieval import index_building, storage
 from dfdetect.retrieval.index import Entry, Index
@@ -386,7 +386,7 @@ def test_the_script_tells_what_it_needs(run_script, scripted, graph):
     ):
         done = run_script("train/index.py", *arguments, check=False)
         assert done.returncode == code and message in done.stderr.splitlines()[-1]
-    assert files.find([str(scripted / "index")])[0] == []
+    assert source_files.find([str(scripted / "index")])[0] == []
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 import serving_support
 import tensorflow as tf
 
-from dfdetect import files
+from dfdetect.media import source_files
 from dfdetect.pipeline import build
 
 pytestmark = pytest.mark.slow
@@ -43,7 +43,7 @@ def started(base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def pictures():
     """A portrait, the same upside down, none, and what is no picture."""
-    portrait = pathlib.Path(files.sample()).read_bytes()
+    portrait = pathlib.Path(source_files.sample()).read_bytes()
     turned = tf.io.encode_png(tf.io.decode_image(portrait)[::-1]).numpy()
     empty = tf.io.encode_png(tf.zeros([80, 80, 3], tf.uint8)).numpy()
     return [portrait, turned, empty, b"no picture"]

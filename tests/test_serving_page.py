@@ -10,7 +10,7 @@ import serving_support
 import tensorflow as tf
 
 from dfdetect.cli import main
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.serving import demo_page
 
 FOLDER = pathlib.Path(demo_page.__file__).parent / "demo"
@@ -164,8 +164,8 @@ def test_what_the_page_must_know(started):
         "thresholds": {"real_below": 0.25, "fake_from": 0.75},
         "crop_margin": [13, 10],
         "min_head_size": 24,
-        "statuses": list(decode.STATUS_NAMES),
-        "max_pixels": decode.MAX_PIXELS,
+        "statuses": list(image_status.STATUS_NAMES),
+        "max_pixels": image_status.MAX_PIXELS,
         "max_request_bytes": 5000,
     }
 

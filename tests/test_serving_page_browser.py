@@ -11,9 +11,9 @@ import pytest
 import serving_support
 import tiny_pipeline
 
-from dfdetect import boxes, files
+from dfdetect import boxes
 from dfdetect.cli import detect_output
-from dfdetect.media import samples
+from dfdetect.media import samples, source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import build, deepfake_pipeline, embedding
 from dfdetect.retrieval import neighbours as neighbours_module
@@ -94,7 +94,7 @@ def expected(version):
     thresholds = graph.manifest["classifier"]["thresholds"]
 
     def line(path):
-        source = files.Source(str(path), "")
+        source = source_files.Source(str(path), "")
         (found,) = detect_output.findings(graph.detect, [source], thresholds)
         return found.result | {"path": pathlib.Path(path).name}
 
@@ -174,8 +174,8 @@ def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
     browser, url, expected, size, tmp_path
 ):
     browser.resize(*SIZES[size])
-    found = shows(browser, files.sample())
-    check_same(found, expected(files.sample()))
+    found = shows(browser, source_files.sample())
+    check_same(found, expected(source_files.sample()))
     heads = found["heads"]
     assert heads and heads[0]["fake_probability"] is not None
     # Over the picture, each box has its place and its probability.
@@ -309,7 +309,9 @@ def test_the_keyboard_alone_is_enough(browser):
     while not browser.told("Page.fileChooserOpened"):
         browser.pump()
     node = browser.told("Page.fileChooserOpened")[0]["backendNodeId"]
-    browser.call("DOM.setFileInputFiles", backendNodeId=node, files=[files.sample()])
+    browser.call(
+        "DOM.setFileInputFiles", backendNodeId=node, files=[source_files.sample()]
+    )
     browser.call("Page.setInterceptFileChooserDialog", enabled=False)
     browser.until("!document.querySelector('#result').hidden")
     reached = []
@@ -399,7 +401,7 @@ def test_a_wrong_token_is_told_and_none_is_kept(chromium, url):
 def test_pictures_are_turned_as_the_graph_turns_them(browser, expected, tmp_path, name):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    with PIL.Image.open(files.sample()) as portrait:
+    with PIL.Image.open(source_files.sample()) as portrait:
         portrait.save(tmp_path / name, exif=exif)
     check_same(shows(browser, tmp_path / name), expected(tmp_path / name))
     # What the classifier was given is what the map is of.

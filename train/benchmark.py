@@ -30,7 +30,7 @@ from absl import flags
 from dfdetect import script
 from dfdetect.data import classifier_input, detector_input, prepared
 from dfdetect.data.batches import Batches
-from dfdetect.media import decode
+from dfdetect.media import decode, resize
 from dfdetect.models import anchors, classifier, efficientdet
 from dfdetect.training import loop as training
 from dfdetect.training import objectives, train_step
@@ -160,7 +160,7 @@ def _decode_and_pad(seed: tf.Tensor, example: dict, *_: dict) -> tf.Tensor:
     """The least that any input does, without a resize."""
     size = _IMAGE_SIZE.value
     image = decode.decode_image(example["image"])[:size, :size]
-    return decode.pad_to_square(image, size)
+    return resize.pad_to_square(image, size)
 
 
 def _measure(

@@ -25,7 +25,7 @@ from absl import flags
 from dfdetect import manifest
 from dfdetect.data import detector_input, prepared, records
 from dfdetect.evaluation import detectors
-from dfdetect.media import decode
+from dfdetect.media import resize
 from dfdetect.metrics import detection, detection_sets
 from dfdetect.models import anchors, efficientdet, weights
 from dfdetect.training import loop, objectives, run_flags, tensorboard
@@ -332,11 +332,11 @@ def _show(
         extents = first["extents"].numpy()[:count]
         shown.append(first["images"].numpy()[:count])
         squared += [
-            (decode.letterbox_boxes(boxes, *extent).numpy(), box_scores)
+            (resize.letterbox_boxes(boxes, *extent).numpy(), box_scores)
             for (boxes, box_scores), extent in zip(found, extents, strict=False)
         ]
         true_boxes += [
-            decode.letterbox_boxes(boxes, *extent).numpy()
+            resize.letterbox_boxes(boxes, *extent).numpy()
             for (boxes, _), extent in zip(truth, extents, strict=False)
         ]
     tensorboard.detections(np.concatenate(shown), squared, true_boxes)

@@ -21,7 +21,7 @@ import tensorflow as tf
 from absl import app, flags
 
 from dfdetect.data import prepared
-from dfdetect.media import file_kinds
+from dfdetect.media import file_kinds, source_files
 from dfdetect.models import classifier, squeezenet, weights
 from dfdetect.training import distillation, loop, run_flags
 
@@ -50,7 +50,7 @@ flags.mark_flags_as_required(["model_dir"])
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, ["explained"])
     kinds: collections.Counter[str] = collections.Counter()
-    paths = prepared.find_images(_IMAGES.value, kinds)
+    paths = source_files.find_images(_IMAGES.value, kinds)
     if kinds:
         print(file_kinds.count(kinds))
     if len(paths) < 2 * _HELD_OUT.value:

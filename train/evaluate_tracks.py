@@ -30,7 +30,7 @@ from absl import app, flags
 from dfdetect import files, progress, script
 from dfdetect.evaluation import composed_clips, track_evaluation
 from dfdetect.export import graph_cache
-from dfdetect.media import video
+from dfdetect.media import source_files, video
 from dfdetect.pipeline import clips, deciding_tracks
 
 _CLIPS = flags.DEFINE_list("clips", [], "Folders of clips.")
@@ -118,7 +118,7 @@ def _rules() -> list[deciding_tracks.Rule]:
 
 
 def _find_clips(folder: str) -> list[str]:
-    sources, _ = files.find([folder], clips=True)
+    sources, _ = source_files.find([folder], clips=True)
     paths = [source.path for source in sources if source.is_clip]
     if not paths:
         raise ValueError(f"{folder}: there are no clips.")

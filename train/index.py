@@ -31,7 +31,7 @@ from absl import app, flags, logging
 
 from dfdetect import files, script
 from dfdetect.data import prepared, records
-from dfdetect.media import file_kinds
+from dfdetect.media import file_kinds, source_files
 from dfdetect.pipeline import build, embedding
 from dfdetect.retrieval import index_building, storage
 
@@ -85,7 +85,7 @@ _THUMBNAIL = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
 
 
-def of_files(sources: list[files.Source]) -> Iterator[index_building.Picture]:
+def of_files(sources: list[source_files.Source]) -> Iterator[index_building.Picture]:
     """Picture files, of which nobody has said whether they are real."""
     for source in sources:
         path = os.path.abspath(source.path)
@@ -109,7 +109,7 @@ def of_records(
             )
 
 
-def found_files() -> list[files.Source]:
+def found_files() -> list[source_files.Source]:
     """What --images names.
 
     Raises:
@@ -123,7 +123,7 @@ def found_files() -> list[files.Source]:
         else:
             names.append(name)
     kinds: collections.Counter[str] = collections.Counter()
-    sources, barren = files.find(names, passed_over=kinds)
+    sources, barren = source_files.find(names, passed_over=kinds)
     if kinds:
         script.say(file_kinds.count(kinds))
     for name in barren:

@@ -7,9 +7,10 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import files, labels
+from dfdetect import labels
 from dfdetect.data.builders import archives, base
 from dfdetect.data.builders.account import Account
+from dfdetect.media import source_files
 
 # The names of the folders and ZIP files; the digit is the label.
 _PARTS = (
@@ -56,7 +57,7 @@ class Builder(base.Builder):
         for part, root in _find(dl_manager.manual_dir).items():
             by_split: dict[str, list[str]] = {split: [] for split in tasks}
             for member in archives.members(root):
-                if member.lower().endswith(files.IMAGE_SUFFIXES):
+                if member.lower().endswith(source_files.IMAGE_SUFFIXES):
                     by_split[base.split_by_hash(_group(part, member))].append(member)
             if not any(by_split.values()):
                 raise ValueError(f"There is no image in {root}.")

@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import files, labels
+from dfdetect import labels
 from dfdetect.data import label_table
 from dfdetect.data.builders import archives, base
 from dfdetect.data.builders.account import Account
-from dfdetect.media import file_kinds
+from dfdetect.media import file_kinds, source_files
 
 _TEXTS = ("source", "method")
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
@@ -225,7 +225,7 @@ def _rows_of_folders(
     strange = []
     for path in archives.members(root):
         kind = file_kinds.of_bytes(archives.read_head(root, path))
-        if not (file_kinds.is_image(kind) or files.has_suffix_of_image(path)):
+        if not (file_kinds.is_image(kind) or source_files.has_suffix_of_image(path)):
             passed_over[file_kinds.label(path, kind)] += 1
             continue
         *folders, _ = path.split("/")

@@ -7,8 +7,8 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from dfdetect import files
 from dfdetect.cli import parser as cli_parser
+from dfdetect.media import source_files
 
 
 def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
@@ -19,13 +19,15 @@ def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> Non
     if not arguments.paths:
         parser.error("--crops needs a PATH: the sample portrait is no crop")
     for path in arguments.paths:
-        if path.lower().endswith(files.CLIP_SUFFIXES) and not os.path.isdir(path):
+        if path.lower().endswith(source_files.CLIP_SUFFIXES) and not os.path.isdir(
+            path
+        ):
             parser.error(f"--crops judges images, not clips: {path}")
 
 
 def check_report(
     arguments: argparse.Namespace,
-    sources: Sequence[files.Source],
+    sources: Sequence[source_files.Source],
     parser: cli_parser.Parser,
 ) -> None:
     """Refuses what cannot be a report, and makes its folder."""

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from dfdetect import console, files, iterators, journal, labels, progress
 from dfdetect.batched import batched
-from dfdetect.media import decode, drawing, exif, file_kinds, headers
+from dfdetect.media import decode, drawing, exif, file_kinds, headers, source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import result_lines
 from dfdetect.reports import clip_copies
@@ -47,7 +47,7 @@ class Finding:
         problem: Why there is no answer, or "".
     """
 
-    source: files.Source
+    source: source_files.Source
     content: bytes
     result: Result
     problem: str
@@ -55,7 +55,7 @@ class Finding:
 
 def findings(
     graph: Graph,
-    sources: Sequence[files.Source],
+    sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int = 8,
     judge_clip: ClipJudge | None = None,
@@ -79,18 +79,20 @@ def findings(
 
 def _of_pictures(
     graph: Graph,
-    sources: Sequence[files.Source],
+    sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int,
 ) -> Iterator[Finding]:
-    def judge(batch: Sequence[files.Source]) -> list[Finding]:
+    def judge(batch: Sequence[source_files.Source]) -> list[Finding]:
         contents, problems = zip(*(read(source) for source in batch), strict=True)
         rows = iter(_rows(graph, [c for c in contents if c is not None]))
         found = []
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
             result = result_lines.result_line(source.path, row, thresholds)
-            problem = problem or files.describe_unread(result["status"], content or b"")
+            problem = problem or source_files.describe_unread(
+                result["status"], content or b""
+            )
             if not problem and file_kinds.is_animated(content or b""):
                 result["warning"] = "animated: only its first frame was judged"
             found.append(Finding(source, content or b"", result, problem))
@@ -107,7 +109,7 @@ def _of_pictures(
 
 def run(
     graph: Graph,
-    sources: Sequence[files.Source],
+    sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int = 8,
     output: str = "",
@@ -206,7 +208,9 @@ def run(
     return unread
 
 
-def _say_what_was_found(source: files.Source, result: Result, output: str) -> None:
+def _say_what_was_found(
+    source: source_files.Source, result: Result, output: str
+) -> None:
     """Says in one sentence what was found in an image, and where to see it."""
     sentence = f"{source.path!r}: {result_lines.describe_image(result)}"
     if output:
@@ -217,7 +221,7 @@ def _say_what_was_found(source: files.Source, result: Result, output: str) -> No
     say(sentence)
 
 
-def _fails(source: files.Source, loss: str, write: Callable[[], None]) -> bool:
+def _fails(source: source_files.Source, loss: str, write: Callable[[], None]) -> bool:
     """Tells what cannot be written for one file, so that the rest can go on.
 
     Args:
@@ -305,7 +309,7 @@ def say(message: str) -> None:
     print(f"dfdetect: {message}", file=console.stream(), flush=True)
 
 
-def read(source: files.Source) -> tuple[bytes | None, str]:
+def read(source: source_files.Source) -> tuple[bytes | None, str]:
     """The bytes of a source and "", or None and why it cannot be read."""
     if source.problem:
         return None, source.problem

@@ -18,7 +18,7 @@ import dfdetect
 from dfdetect import console, files, manifest
 from dfdetect.cli import detect_arguments, environment
 from dfdetect.cli import parser as cli_parser
-from dfdetect.media import file_kinds
+from dfdetect.media import file_kinds, source_files
 from dfdetect.serving import listening, options
 
 USAGE = cli_parser.USAGE
@@ -89,12 +89,12 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
         detect_arguments.check_crops(arguments, parser)
     if arguments.model is not None:
         _check_graph(arguments.model, arguments.tile, parser)
-    sources: list[files.Source] = []
+    sources: list[source_files.Source] = []
     passed_over = ""
     if arguments.camera:
         detect_arguments.check_camera(arguments, parser)
     else:
-        paths = arguments.paths or [files.sample()]
+        paths = arguments.paths or [source_files.sample()]
         clips = not arguments.crops
         sources, passed_over = _sources(paths, output, parser, clips)
     if arguments.report:
@@ -255,14 +255,14 @@ def _open_index(
 
 def _sources(
     paths: Sequence[str], output: str, parser: cli_parser.Parser, clips: bool = False
-) -> tuple[list[files.Source], str]:
+) -> tuple[list[source_files.Source], str]:
     """The images, and clips if they are wanted, that are named; at least one.
 
     The second is what is said of the files in folders that are neither, or "".
     """
     kinds: Counter[str] = Counter()
     try:
-        sources, barren = files.find(paths, output, clips, kinds)
+        sources, barren = source_files.find(paths, output, clips, kinds)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     wanted = "pictures or clips" if clips else "pictures"

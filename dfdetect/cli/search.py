@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dfdetect import batched, files, progress
 from dfdetect.cli import detect_output
-from dfdetect.media import decode
+from dfdetect.media import decode, source_files
 from dfdetect.pipeline import embedding, result_lines
 from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import lookup
@@ -24,7 +24,7 @@ _BATCH = 8
 def run(
     embedder: embedding.Embedder,
     index: Index,
-    sources: Sequence[files.Source],
+    sources: Sequence[source_files.Source],
     top_k: int = 10,
     keep_self: bool = False,
     sheet: str = "",
@@ -81,7 +81,7 @@ class Query:
 
     def __init__(
         self,
-        source: files.Source,
+        source: source_files.Source,
         content: bytes,
         embedded: embedding.Embedded,
         problem: str,
@@ -89,11 +89,13 @@ class Query:
         self.source = source
         self.content = content
         self.embedded = embedded
-        self.problem = problem or (files.describe_unread(embedded.status, content))
+        self.problem = problem or (
+            source_files.describe_unread(embedded.status, content)
+        )
 
 
 def queries(
-    embedder: embedding.Embedder, sources: Sequence[files.Source]
+    embedder: embedding.Embedder, sources: Sequence[source_files.Source]
 ) -> Iterator[Query]:
     """Reads and embeds pictures, in their order."""
     for batch in batched.batched(sources, _BATCH):

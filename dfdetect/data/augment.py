@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.media import decode
+from dfdetect.media import resize
 
 
 def flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -39,7 +39,7 @@ def random_crop(
         area_range=(min_area, 1.0),
         use_image_if_no_bounding_boxes=True,
     )
-    return decode.resize(tf.slice(image, start, extent), size)
+    return resize.resize(tf.slice(image, start, extent), size)
 
 
 def colour(image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2) -> tf.Tensor:
@@ -146,14 +146,14 @@ def scale_and_crop(
         min_visible: Boxes that keep a smaller share of their area are dropped.
 
     Returns:
-        The picture, `[size, size, 3]` float32, padded like `decode.letterbox`; the
+        The picture, `[size, size, 3]` float32, padded like `resize.letterbox`; the
         boxes relative to it, clipped, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
     """
     picture, boxes, keep = scaled_window(
         image, boxes, size, (size, size), seed, scales, min_visible
     )
-    return decode.pad_to_square(picture, size), boxes / size, keep
+    return resize.pad_to_square(picture, size), boxes / size, keep
 
 
 # Not keras_cv.layers.Mosaic, nor its jitter: they draw from generators that go on from
@@ -214,7 +214,7 @@ def mosaic(
             min_visible,
             fitting=True,
         )
-        parts.append(decode.pad(part, height, width))
+        parts.append(resize.pad(part, height, width))
         corner = tf.cast(tf.stack([top, left, top, left]), tf.float32)
         moved.append((part_boxes + corner) / size)
         kept.append(keep)
@@ -269,7 +269,7 @@ def scaled_window(
     stop = tf.cast(tf.math.ceil((offset + window) * extent / scaled), tf.int32)
     stop = tf.minimum(tf.maximum(stop, start + 1), tf.shape(image)[:2])
     cut = image[start[0] : stop[0], start[1] : stop[1]]
-    cut = decode.resize_to(cut, tf.cast(window, tf.int32))
+    cut = resize.resize_to(cut, tf.cast(window, tf.int32))
 
     first = tf.tile(tf.cast(start, tf.float32), [2])
     ratio = window / tf.cast(stop - start, tf.float32)

@@ -22,6 +22,7 @@ from dfdetect.data import (
 )
 from dfdetect.data.batches import Batches
 from dfdetect.media import decode as images
+from dfdetect.media import image_status, resize
 
 AUGMENTATIONS = ("none", "light", "forensic", "makers")
 
@@ -105,7 +106,7 @@ def training(
         if augmentation == "makers":
             image = degradations.level(image, seeds[4])
         if augmentation == "none":
-            image = images.resize(image, image_size)
+            image = resize.resize(image, image_size)
         else:
             image = augment.random_crop(image, image_size, seeds[0])
         if augmentation in ("light", "makers"):
@@ -121,7 +122,7 @@ def training(
         record_index.RecordIndex(
             builder,
             split,
-            image_size // images.MOST_ENLARGED,
+            image_size // image_status.MOST_ENLARGED,
             where=where,
             source_field=sample_by,
         )
@@ -192,7 +193,7 @@ def evaluation(
     def prepare(example: dict) -> tuple[tf.Tensor, tf.Tensor]:
         image = _decode_head(example, has_box, crop_margin)
         return (
-            images.resize(image, image_size),
+            resize.resize(image, image_size),
             tf.cast(example["label"], tf.int32),
         )
 

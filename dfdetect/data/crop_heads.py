@@ -4,7 +4,7 @@ The folder that it makes holds
 
 * `heads/<split>/...png`: one lossless RGB file a head, the square of
   `boxes.square_crops` as it stands in the upright original, not resized.
-  `decode.resize` makes of it what `decode.crop_heads` makes of the original.
+  `resize.resize` makes of it what `resize.crop_heads` makes of the original.
 * `heads.csv`, one row a head: the columns of `HEAD_COLUMNS`, then those of
   `field_columns`.
     - `path` of the crop, from the folder on, with `/`;
@@ -18,8 +18,8 @@ The folder that it makes holds
       where that is taken: numbers as they are, flags 0 or 1, classes and texts in
       words.
 * `no_head.csv`, one row a picture without a crop: the columns of `MISS_COLUMNS`.
-  `reason` is one of `decode.STATUS_NAMES`: `no_head`, `unreadable`, `too_large` or
-  `head_too_small`.
+  `reason` is one of `image_status.STATUS_NAMES`: `no_head`, `unreadable`, `too_large`
+  or `head_too_small`.
 * `crops.json`: the settings, among them the detector's manifest, the digest of its
   weights and the data set's name, version and fingerprint; the counts by split and
   label; the versions of the libraries.
@@ -40,7 +40,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect import files, labels, manifest, progress, resumable
 from dfdetect.data import prepared, records
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.models import model_directory, weights
 from dfdetect.pipeline import chunking, head_detection, image_batch
 
@@ -102,7 +102,7 @@ def head_cutter(
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def find_and_cut(image_bytes: tf.Tensor) -> chunking.Outputs:
         read, status = image_batch.read(image_bytes, description)
-        read = read.at(tf.where(status == decode.OK))
+        read = read.at(tf.where(status == image_status.OK))
         found = head_detection.find(detect, read, description, batch_size)
         is_head = tf.range(num_boxes) < found["num_heads"][:, None]
         chosen = is_head & (found.pop("sides") >= min_size)
@@ -206,7 +206,7 @@ def _pictures(
     rows = iter(range(len(values["num_heads"])))
     for record, status in zip(batch, values["status"].tolist(), strict=True):
         heads = []
-        if status == decode.OK:
+        if status == image_status.OK:
             row = next(rows)
             chosen = values["chosen"][row].nonzero()[0].tolist()
             for head in chosen:
@@ -216,13 +216,13 @@ def _pictures(
                 heads.append([path, head, *map(records.shortest, numbers)])
             if not heads:
                 found = values["num_heads"][row] > 0
-                status = decode.HEAD_TOO_SMALL if found else decode.NO_HEAD
+                status = image_status.HEAD_TOO_SMALL if found else image_status.NO_HEAD
         yield {
             "filename": record.filename,
             "label": record.label,
             "group": record.group,
             "fields": list(record.fields.values()),
-            "status": decode.STATUS_NAMES[status],
+            "status": image_status.STATUS_NAMES[status],
             "heads": heads,
         }
 

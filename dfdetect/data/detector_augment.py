@@ -12,7 +12,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from dfdetect.data import augment
-from dfdetect.media import decode
+from dfdetect.media import resize
 
 _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601.
 _NOISE_TILE = 128
@@ -111,7 +111,7 @@ def rotate_with_boxes(
         min_visible: Boxes that keep a smaller share of their area are dropped.
 
     Returns:
-        The image, with `decode.MEAN_PIXEL` where nothing came; the boxes, clipped; and
+        The image, with `resize.MEAN_PIXEL` where nothing came; the boxes, clipped; and
         which of them stay, `[num_heads]` bool. None stays that is thinner than a pixel.
     """
     bound = most * math.pi / 180
@@ -123,14 +123,14 @@ def rotate_with_boxes(
     row = [cosine, -sine, x - cosine * x + sine * y]
     column = [sine, cosine, y - sine * x - cosine * y]
     turned = tf.raw_ops.ImageProjectiveTransformV3(
-        images=(tf.cast(image, tf.float32) - decode.MEAN_PIXEL)[None],
+        images=(tf.cast(image, tf.float32) - resize.MEAN_PIXEL)[None],
         transforms=tf.stack([*row, *column, 0.0, 0.0])[None],
         output_shape=tf.shape(image)[:2],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="CONSTANT",
     )[0]
-    turned = tf.ensure_shape(turned + decode.MEAN_PIXEL, image.shape)
+    turned = tf.ensure_shape(turned + resize.MEAN_PIXEL, image.shape)
 
     pixels = boxes * tf.tile(extent, [2])
     centers = (pixels[:, :2] + pixels[:, 2:] - extent) / 2
@@ -156,7 +156,7 @@ def place_on_canvas(
     """Gives an image a border up to a square: it stands anywhere, on any ground.
 
     A head that fills an image is then whole, as it is where users' images are smaller
-    than their page. The ground is `decode.MEAN_PIXEL`, another color, the image much
+    than their page. The ground is `resize.MEAN_PIXEL`, another color, the image much
     blurred, or its edges drawn out; not its reflection, which would hold heads that
     nobody has marked.
 
@@ -183,7 +183,7 @@ def place_on_canvas(
         return tf.pad(image - color, inside) + color
 
     def fill_blurred() -> tf.Tensor:
-        ground = tf.image.resize(decode.resize_to(image, [6, 6]), [size, size])
+        ground = tf.image.resize(resize.resize_to(image, [6, 6]), [size, size])
         rows, columns = (tf.range(size) - offset[axis] for axis in (0, 1))
         within = ((rows >= 0) & (rows < extent[0]))[:, None] & (
             (columns >= 0) & (columns < extent[1])
@@ -202,7 +202,7 @@ def place_on_canvas(
     canvas = tf.switch_case(
         ground,
         [
-            lambda: fill(tf.constant(decode.MEAN_PIXEL)),
+            lambda: fill(tf.constant(resize.MEAN_PIXEL)),
             lambda: fill(color),
             fill_blurred,
             draw_out,
@@ -241,7 +241,7 @@ def paste(
     free = tf.cast(extent - small + 1, tf.float32)
     offset = tf.cast(tf.random.stateless_uniform([2], seeds[1]) * free, tf.int32)
     offset = tf.minimum(offset, extent - small)
-    resized = decode.resize_to(pasted, small)
+    resized = resize.resize_to(pasted, small)
     top, left = tf.unstack(offset)
     bottom, right = tf.unstack(offset + small)
     middle = image[top:bottom]

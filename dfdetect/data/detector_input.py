@@ -16,7 +16,7 @@ from dfdetect.data import (
     sampling,
 )
 from dfdetect.data.batches import NAME, Batches
-from dfdetect.media import decode
+from dfdetect.media import decode, resize
 from dfdetect.models import anchors, grid_matching
 
 AUGMENTATIONS = ("none", "light", "ordinary")
@@ -141,7 +141,7 @@ def evaluation(
     def prepare(example: dict) -> dict[str, tf.Tensor]:
         image, extent = decode.decode_for(example["image"], image_size)
         return {
-            "images": decode.letterbox(image, image_size, extent),
+            "images": resize.letterbox(image, image_size, extent),
             "image_bytes": example["image"],
             "extents": extent,
             "boxes": example["objects"]["bbox"],
@@ -199,8 +199,8 @@ def pictures(
 def _letterboxed(example: dict, image_size: int) -> tuple[tf.Tensor, Objects]:
     image, extent = decode.decode_for(example["image"], image_size)
     heads = example["objects"]
-    boxes = decode.letterbox_boxes(heads["bbox"], *tf.unstack(extent))
-    return decode.letterbox(image, image_size, extent), heads | {"bbox": boxes}
+    boxes = resize.letterbox_boxes(heads["bbox"], *tf.unstack(extent))
+    return resize.letterbox(image, image_size, extent), heads | {"bbox": boxes}
 
 
 def _jittered(
@@ -255,7 +255,7 @@ def _bordered(
     window, moved = tf.cond(
         tf.random.stateless_uniform([], seeds[0]) < 0.5,
         lambda: detector_augment.place_on_canvas(window, moved, size, seeds[1]),
-        lambda: (decode.pad_to_square(window, size), moved),
+        lambda: (resize.pad_to_square(window, size), moved),
     )
     return window, moved / size, keep
 

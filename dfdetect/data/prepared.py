@@ -4,9 +4,7 @@ Reads folders that `datasets/prepare.py` wrote; they describe themselves, so no 
 code is needed. `classifier_input` and `detector_input` make batches of them.
 """
 
-import glob
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect.data import augment
 from dfdetect.data.batches import NAME, Batches, Shuffled
-from dfdetect.media import decode, file_kinds
+from dfdetect.media import decode, resize
 
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
@@ -65,41 +63,6 @@ def encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     )
 
 
-def find_images(
-    patterns: Sequence[str], passed_over: Counter[str] | None = None
-) -> list[str]:
-    """Images below folders, matching globs or listed in .txt files, sorted.
-
-    Args:
-        patterns: Folders, globs and .txt files.
-        passed_over: To it, the files that are no images, by their first bytes, are
-            added by `file_kinds.label`.
-
-    Raises:
-        FileNotFoundError: A pattern finds none.
-    """
-    found: set[str] = set()
-    others: dict[str, str] = {}
-    for pattern in patterns:
-        if pattern.endswith(".txt"):
-            with open(pattern, encoding="utf-8") as file:
-                candidates = file.read().splitlines()
-        elif os.path.isdir(pattern):
-            candidates = glob.glob(os.path.join(pattern, "**", "*"), recursive=True)
-        else:
-            candidates = glob.glob(pattern, recursive=True)
-        files = [candidate for candidate in candidates if os.path.isfile(candidate)]
-        kinds = {file: file_kinds.of_file(file) for file in files}
-        images_here = {file for file in files if file_kinds.is_image(kinds[file])}
-        if not images_here:
-            raise FileNotFoundError(f"No picture is found at {pattern}.")
-        found |= images_here
-        others |= {file: kinds[file] for file in files if file not in images_here}
-    if passed_over is not None:
-        passed_over.update(file_kinds.label(*pair) for pair in others.items())
-    return sorted(found)
-
-
 def unlabelled_training(
     paths: Sequence[str], image_sizes: Sequence[int], batch_size: int, seed: int
 ) -> Batches:
@@ -115,7 +78,7 @@ def unlabelled_training(
         image = decode.decode_image(tf.io.read_file(example[NAME]))
         image = augment.random_crop(image, max(image_sizes), seeds[0], min_area=0.3)
         image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
-        return tuple(decode.resize(image, size) for size in image_sizes)
+        return tuple(resize.resize(image, size) for size in image_sizes)
 
     files = tf.data.Dataset.from_tensor_slices({NAME: list(paths)})
     return Batches(Shuffled(files, seed), prepare, batch_size, seed)

@@ -13,7 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import files, labels
+from dfdetect import labels
+from dfdetect.media import source_files
 
 REQUIRED = ("image", "image/filename", "label", "group")
 
@@ -188,7 +189,7 @@ def path_stem(record: Record) -> str:
     slashes and for what cannot be printed.
     """
     name = record.filename
-    for suffix in files.IMAGE_SUFFIXES:
+    for suffix in source_files.IMAGE_SUFFIXES:
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break

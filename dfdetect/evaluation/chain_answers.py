@@ -13,7 +13,7 @@ from dfdetect.batched import batched
 from dfdetect.data import classifier_input, given_heads, prepared
 from dfdetect.evaluation import figures
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
-from dfdetect.media import decode, exif, headers
+from dfdetect.media import decode, exif, headers, image_status
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import head_detection
 
@@ -34,7 +34,7 @@ class Answers:
             `given_heads.UNKNOWN`.
         given_shares: `[N]`, that of the most suspicious given head, see `head_shares`;
             NaN where the record has no box.
-        statuses: `[N]` of `decode.STATUS_NAMES`, of the whole image.
+        statuses: `[N]` of `image_status.STATUS_NAMES`, of the whole image.
         num_heads: int `[N]`, heads found.
         head_shares: `[N]` in [0, 1], the longer side of the head that decides over that
             of the image: the most suspicious one, or the best found where none is
@@ -74,7 +74,7 @@ class Answers:
     def crop_verdicts(self, thresholds: calibration.Thresholds) -> np.ndarray:
         """`[N]`, the verdict on the given heads, or `unreadable`."""
         found = _verdicts(self.crop_probabilities, thresholds)
-        unreadable = decode.STATUS_NAMES[decode.UNREADABLE]
+        unreadable = image_status.STATUS_NAMES[image_status.UNREADABLE]
         return np.where(np.isnan(self.crop_probabilities), unreadable, found)
 
     def to_csv(
@@ -195,7 +195,7 @@ def _judge_batch(
             {
                 "given_counts": given.count,
                 "given_shares": given_share,
-                "statuses": decode.STATUS_NAMES[found["status"][i]],
+                "statuses": image_status.STATUS_NAMES[found["status"][i]],
                 "num_heads": num_heads,
                 "head_shares": share,
                 "probabilities": float(found["fake_probability"][i]),

@@ -20,7 +20,7 @@ from dfdetect import labels as label_names
 from dfdetect.evaluation import chain_answers
 from dfdetect.evaluation.chain_answers import Answers
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.metrics import bootstrap, calibration, paired
 
 SIZE_NAMES = ("<1/16", "1/16-1/8", "1/8-1/4", "1/4-1/2", "1/2-1", "none found")
@@ -28,7 +28,11 @@ VERDICTS = (
     label_names.NAMES[label_names.FAKE],
     calibration.UNCERTAIN,
     label_names.NAMES[label_names.REAL],
-    *(name for name in decode.STATUS_NAMES if name != decode.STATUS_NAMES[decode.OK]),
+    *(
+        name
+        for name in image_status.STATUS_NAMES
+        if name != image_status.STATUS_NAMES[image_status.OK]
+    ),
 )
 
 _SIZE_EDGES = (1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -137,9 +141,9 @@ def find_warnings(measured: dict[str, Any]) -> list[str]:
             "are found; the most suspicious decides."
         )
     unread = sum(
-        counts[decode.STATUS_NAMES[status]]
+        counts[image_status.STATUS_NAMES[status]]
         for counts in measured["verdicts"]["chain"].values()
-        for status in (decode.UNREADABLE, decode.TOO_LARGE)
+        for status in (image_status.UNREADABLE, image_status.TOO_LARGE)
     )
     if unread:
         found.append(f"UNREADABLE: {unread:,} of {total:,} images cannot be read.")

@@ -16,7 +16,7 @@ from dfdetect.evaluation import classification_protocol, predictions
 from dfdetect.evaluation.audit import scan
 from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.export import bfloat16, freezing
-from dfdetect.media import decode
+from dfdetect.media import resize
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import head_detection, image_batch
 from dfdetect.training import objectives
@@ -266,5 +266,5 @@ def detector_losses(
 def _upright(found: dict[str, tf.Tensor], extents: tf.Tensor) -> dict[str, tf.Tensor]:
     """The same with boxes of the originals instead of their letterboxes."""
     heights, widths = tf.unstack(extents[:, :, None], axis=1)
-    boxes = decode.unletterbox_boxes(found["boxes"], heights, widths)
+    boxes = resize.unletterbox_boxes(found["boxes"], heights, widths)
     return {**found, "boxes": boxes}

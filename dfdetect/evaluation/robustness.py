@@ -11,6 +11,7 @@ import tensorflow as tf
 from dfdetect import batched, labels, progress
 from dfdetect.evaluation import corruptions
 from dfdetect.media import decode as images
+from dfdetect.media import resize as resizing
 from dfdetect.metrics import calibration, classification
 
 # Place among all and pixels.
@@ -148,7 +149,7 @@ def _logits(
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def resize(image: tf.Tensor) -> tf.Tensor:
-        return images.resize(image, image_size)
+        return resizing.resize(image, image_size)
 
     def crop(picture: Picture, variant: Variant) -> tf.Tensor:
         place, image = picture

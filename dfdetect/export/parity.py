@@ -15,7 +15,7 @@ import tensorflow as tf
 from dfdetect import boxes as box_format
 from dfdetect.evaluation import detectors
 from dfdetect.export import inspection
-from dfdetect.media import decode, samples
+from dfdetect.media import decode, image_status, resize, samples
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import chunking, deepfake_pipeline
 
@@ -148,7 +148,7 @@ def _judged(
 ) -> np.ndarray:
     """Fake probabilities of encoded crops, the way in which training measures them."""
     size = described["image_size"]
-    decoded = [decode.resize(decode.decode_image(crop), size) for crop in crops]
+    decoded = [resize.resize(decode.decode_image(crop), size) for crop in crops]
     logits = detectors.logits_function(classifier)(tf.stack(decoded))
     return calibration.probability(logits, described["temperature"])
 
@@ -165,7 +165,7 @@ def _check_status(
         return
     # A head that comes or goes near its threshold changes other statuses.
     wanted, came = (
-        np.isin(outputs["status"], [decode.UNREADABLE, decode.TOO_LARGE])
+        np.isin(outputs["status"], [image_status.UNREADABLE, image_status.TOO_LARGE])
         for outputs in (expected, found)
     )
     if not np.array_equal(wanted, came):

@@ -14,8 +14,7 @@ from typing import Any, NoReturn
 import av
 import numpy as np
 
-from dfdetect import files
-from dfdetect.media import file_kinds
+from dfdetect.media import file_kinds, image_status, source_files
 
 # Of local files; others, playlists say, could make FFmpeg open other files.
 _FORMATS = (
@@ -25,7 +24,7 @@ _FORMATS = (
     *("nsv", "mpegtsraw", "h263", "lxf", "dhav", "ty", "pva"),
 )
 # Endings by which FFmpeg takes a file for a sequence of images.
-_ENDINGS_OF_SEQUENCES = (*files.IMAGE_SUFFIXES, ".tif", ".tiff", ".jp2", ".avif")
+_ENDINGS_OF_SEQUENCES = (*source_files.IMAGE_SUFFIXES, ".tif", ".tiff", ".jp2", ".avif")
 
 _OPTIONS_OF_STREAMS = {"rtsp_transport": "tcp"}
 _SECONDS_TO_WAIT = 30.0  # For a stream to be opened, or to send more.
@@ -172,7 +171,7 @@ class OpenClip:
         # Clips are read beside each other; threads within one only wait for another.
         stream.thread_type = "NONE"
         context.thread_count = 1
-        context.options = {"max_pixels": str(files.MAX_PIXELS)}
+        context.options = {"max_pixels": str(image_status.MAX_PIXELS)}
         rate = float(stream.guessed_rate or stream.average_rate or 0)
         self.interval = 1 / rate if _LEAST_RATE <= rate <= _MOST_RATE else 0.0
         aspect = float(stream.sample_aspect_ratio or 1)

@@ -8,20 +8,7 @@ as the differences between two decoders or two ways to resize.
 
 import tensorflow as tf
 
-from dfdetect import boxes as box_format
-from dfdetect import files
-from dfdetect.media import exif, headers, jpeg, webp_headers
-
-OK, NO_HEAD, UNREADABLE, TOO_LARGE, HEAD_TOO_SMALL = range(5)
-STATUS_NAMES = ("ok", "no_head", "unreadable", "too_large", "head_too_small")
-
-MAX_PIXELS = files.MAX_PIXELS
-MEAN_PIXEL = (123.675, 116.28, 103.53)  # Of ImageNet; zero after normalisation.
-
-# A head that is enlarged more than that to fill a crop is too blurred to be judged, or
-# to be learnt from: the default classifier called one real head in twelve fake where it
-# was enlarged by 4 to 5.6, and one in five beyond; of larger ones, one in twenty.
-MOST_ENLARGED = 4
+from dfdetect.media import exif, headers, image_status, jpeg, webp_headers
 
 _PARALLEL_DECODES = 4
 
@@ -85,7 +72,7 @@ def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
 
 
 def decode(
-    image_bytes: tf.Tensor, max_pixels: int = MAX_PIXELS
+    image_bytes: tf.Tensor, max_pixels: int = image_status.MAX_PIXELS
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a batch in which any file may be broken.
 
@@ -111,7 +98,7 @@ def decode_by_header(
     image_bytes: tf.Tensor,
     header: tf.Tensor,
     halvings: tf.Tensor | None,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int = image_status.MAX_PIXELS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """As `decode`, of files whose headers are known.
 
@@ -133,8 +120,10 @@ def decode_by_header(
     places = tf.gather(good, which)[:, None]
     nothing = tf.fill(tf.shape(image_bytes), "")
     images = tf.tensor_scatter_nd_update(nothing, places, packed)
-    status = tf.where(readable & ~small, TOO_LARGE, UNREADABLE)
-    ok = tf.fill(tf.shape(packed), OK)
+    status = tf.where(
+        readable & ~small, image_status.TOO_LARGE, image_status.UNREADABLE
+    )
+    ok = tf.fill(tf.shape(packed), image_status.OK)
     return images, tf.tensor_scatter_nd_update(status, places, ok)
 
 
@@ -244,149 +233,3 @@ def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.T
     )
     image = exif.turn(image, header[headers.ORIENTATION])
     return tf.ensure_shape(image, [None, None, 3])
-
-
-def resize(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes `[height, width, 3]` to float32 `[size, size, 3]`, antialiased.
-
-    For pictures that are one head each; `crop_heads` ends with it.
-    """
-    return tf.ensure_shape(resize_to(image, [size, size]), [size, size, 3])
-
-
-def resize_to(image: tf.Tensor, extent: tf.Tensor | list[int]) -> tf.Tensor:
-    """What `tf.image.resize` gives with antialiasing, to the bit, in half of its time.
-
-    That moves three numbers at a time along rows. Here each axis has its turn to be the
-    first one, with all that lies along the other as channels.
-
-    Args:
-        image: `[height, width, 3]`, any numeric dtype.
-        extent: Height and width of the result in pixels.
-
-    Returns:
-        float32 `[*extent, 3]`.
-    """
-    for side in (extent[0], extent[1]):
-        rows, columns = tf.unstack(tf.shape(image)[:2])
-        strips = tf.reshape(image, [rows, 1, columns * 3])
-        strips = tf.image.resize(strips, [side, 1], antialias=True)
-        image = tf.transpose(tf.reshape(strips, [side, columns, 3]), [1, 0, 2])
-    return tf.cast(image, tf.float32)
-
-
-def letterbox(
-    image: tf.Tensor, size: int, extent: tf.Tensor | None = None
-) -> tf.Tensor:
-    """Scales a picture so that its longer side is `size`, and pads it to a square.
-
-    The picture stands at the top left; the rest is `MEAN_PIXEL`.
-
-    Args:
-        image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
-        size: Side of the result in pixels.
-        extent: Height and width of the original, where the picture is a reduced one of
-            `decode_for`: they decide the proportions.
-
-    Returns:
-        float32 `[size, size, 3]` in [0, 255].
-    """
-    extent = tf.shape(image)[:2] if extent is None else extent
-    # In integers, rounded to the nearest, never 0.
-    longer = tf.reduce_max(extent)
-    scaled = tf.maximum((2 * extent * size + longer) // (2 * longer), 1)
-    return pad_to_square(resize_to(image, scaled), size)
-
-
-def pad_to_square(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Pads `[height, width, 3]` at the bottom and right with `MEAN_PIXEL`.
-
-    Returns:
-        float32 `[size, size, 3]`; neither side of `image` may be longer than `size`.
-    """
-    return tf.ensure_shape(pad(image, size, size), [size, size, 3])
-
-
-def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
-    """Pads a picture that is no larger at the bottom and right with `MEAN_PIXEL`.
-
-    Returns:
-        float32 `[height, width, 3]`.
-    """
-    image = tf.cast(image, tf.float32)
-    extent = tf.shape(image)
-    right = [extent[0], width - extent[1], 3]
-    bottom = [height - extent[0], width, 3]
-    image = tf.concat([image, tf.broadcast_to(MEAN_PIXEL, right)], axis=1)
-    return tf.concat([image, tf.broadcast_to(MEAN_PIXEL, bottom)], axis=0)
-
-
-def letterbox_boxes(
-    boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
-) -> tf.Tensor:
-    """Boxes of a `height` x `width` picture, relative to its letterbox.
-
-    Args:
-        boxes: `[..., 4]`.
-        height: Pixels; a scalar, or `[...]` to broadcast against the boxes.
-        width: Alike.
-    """
-    return boxes * _share_of_square(height, width)
-
-
-def unletterbox_boxes(
-    boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
-) -> tf.Tensor:
-    """The inverse of `letterbox_boxes`, clipped to the picture."""
-    return box_format.clip(boxes / _share_of_square(height, width))
-
-
-def _share_of_square(height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
-    sides = [tf.cast(height, tf.float32), tf.cast(width, tf.float32)]
-    extent = tf.stack(sides * 2, axis=-1)
-    return extent / tf.reduce_max(extent, axis=-1, keepdims=True)
-
-
-def crop_heads(
-    image: tf.Tensor, boxes: tf.Tensor, size: int, margin: float = 1.3
-) -> tf.Tensor:
-    """Cuts heads out of one image and resizes them to squares.
-
-    Args:
-        image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
-        boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
-        size: Side of the crops in pixels.
-        margin: See `boxes.square_crops`.
-
-    Returns:
-        `[num_heads, size, size, 3]` float32 in [0, 255].
-
-    Raises:
-        ValueError: `boxes` is not `[num_heads, 4]`.
-    """
-    if boxes.shape.rank != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must be [num_heads, 4], got {boxes.shape}.")
-    extent = tf.shape(image)
-    squares = box_format.square_crops(boxes, extent[0], extent[1], margin)
-    return cut(image, squares, size)
-
-
-def cut(image: tf.Tensor, squares: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes squares of an image; what `crop_heads` ends with.
-
-    Args:
-        image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
-        squares: int32 `[num_heads, 3]`, y, x and side in pixels.
-        size: Side of the crops in pixels.
-
-    Returns:
-        `[num_heads, size, size, 3]` float32 in [0, 255].
-    """
-
-    def crop(square: tf.Tensor) -> tf.Tensor:
-        y, x, side = tf.unstack(square)
-        return resize(image[y : y + side, x : x + side], size)
-
-    return tf.map_fn(
-        crop, squares, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32)
-    )

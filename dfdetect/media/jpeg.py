@@ -11,7 +11,7 @@ import tensorflow as tf
 from dfdetect.media import exif, headers
 
 # Pixels on a side, of the reduced picture, for each that is seen of it in the end: what
-# is left is to be resized with care, by `decode.letterbox`.
+# is left is to be resized with care, by `resize.letterbox`.
 _DETAIL = 2
 
 # Halvings that libjpeg can do while it decodes.

@@ -14,8 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from dfdetect import files
-from dfdetect.media import clip_decoding, clip_timing, shots
+from dfdetect.media import clip_decoding, clip_timing, image_status, shots
 
 _SECONDS_BETWEEN_VIEWS = 0.5  # See `shots`.
 _TINY = 1e-4  # Seconds; below what time stamps tell apart.
@@ -90,7 +89,7 @@ class Reader:
         self.size = self._clip.size
         self._decoded: Iterator[clip_decoding.DecodedFrame] = iter(())
         # Else the decoder would refuse it, and nobody learn why.
-        if self.size[0] * self.size[1] <= files.MAX_PIXELS:
+        if self.size[0] * self.size[1] <= image_status.MAX_PIXELS:
             self._decoded = self._clip.frames()
             self._first = next(self._decoded, None)
             if self._first is None:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import manifest
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.models import model_directory
 from dfdetect.pipeline import deepfake_pipeline
 from dfdetect.retrieval import neighbours
@@ -89,7 +89,8 @@ def chained(
         "detector": detector_manifest,
         "classifier": classifier_manifest,
         "max_detections": detector_manifest["max_detections"],
-        "min_head_size": classifier_manifest["image_size"] // decode.MOST_ENLARGED,
+        "min_head_size": classifier_manifest["image_size"]
+        // image_status.MOST_ENLARGED,
         "versions": manifest.versions(),
     }
     return deepfake_pipeline.DeepfakePipeline(

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect.iterators import ahead
-from dfdetect.media import clip_decoding, decode, video
+from dfdetect.media import clip_decoding, image_status, video
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import aggregation, deciding_tracks, embedding, tracking
 
@@ -94,8 +94,8 @@ class ClipJudge:
         except clip_decoding.UnreadableClipError as error:
             return self._line(path, "unreadable"), error.reason
         width, height = reader.size
-        if width * height > decode.MAX_PIXELS:
-            problem = f"more than {decode.MAX_PIXELS // 10**6} megapixels"
+        if width * height > image_status.MAX_PIXELS:
+            problem = f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
             return self._line(path, "too_large", (width, height)), problem
         line, problem = self.of_frames(path, reader)
         if not problem:

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from dfdetect import manifest
-from dfdetect.media import decode
+from dfdetect.media import decode, image_status, resize
 from dfdetect.models import weights
 from dfdetect.pipeline import (
     chunking,
@@ -159,7 +159,7 @@ class DeepfakePipeline(tf.Module):
 
         def analyse(group: tf.Tensor) -> chunking.Outputs:
             packed = chunking.map_rows(decode.pack, group, tf.TensorSpec([], tf.string))
-            status = tf.fill(tf.shape(packed), decode.OK)
+            status = tf.fill(tf.shape(packed), image_status.OK)
             return self._analyse(image_batch.whole(packed), status)
 
         return self._in_groups(analyse, frames)
@@ -170,7 +170,7 @@ class DeepfakePipeline(tf.Module):
 
         Returns:
             `fake_probability` float32 `[B]`, NaN where the `status` int32 `[B]` is not
-            `decode.OK`.
+            `image_status.OK`.
         """
 
         specs = {"fake_probability": _spec()}
@@ -184,7 +184,7 @@ class DeepfakePipeline(tf.Module):
         Returns:
             `heat_map` float32 `[B, S, S]`, over the whole of each picture, S the side
             of the classifier's crops, see `grad_cam.heat_maps`; zeros where `status`
-            is not `decode.OK`. The rest as `classify_crops`.
+            is not `image_status.OK`. The rest as `classify_crops`.
         """
         size = self.manifest["classifier"]["image_size"]
         specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
@@ -358,7 +358,7 @@ class DeepfakePipeline(tf.Module):
         self, read: image_batch.Pictures, status: tf.Tensor
     ) -> head_detection.Found:
         """Finds the heads of some pictures of `image_batch.read`, and cuts them out."""
-        readable = tf.where(status == decode.OK)
+        readable = tf.where(status == image_status.OK)
         read = read.at(readable)
         found = head_detection.find(
             self.functions.find_heads,
@@ -394,9 +394,9 @@ class DeepfakePipeline(tf.Module):
 
         def look(group: tf.Tensor) -> chunking.Outputs:
             packed, status = decode.decode(group)
-            readable = tf.where(status == decode.OK)
+            readable = tf.where(status == image_status.OK)
             crops = chunking.map_rows(
-                lambda one: decode.resize(decode.unpack(one), size),
+                lambda one: resize.resize(decode.unpack(one), size),
                 tf.gather_nd(packed, readable),
                 tf.TensorSpec([size, size, 3]),
             )
@@ -433,7 +433,7 @@ def check(description: dict[str, Any]) -> None:
 
 def _nan_unless_read(found: chunking.Outputs) -> chunking.Outputs:
     probability = tf.where(
-        found["status"] == decode.OK, found["fake_probability"], float("nan")
+        found["status"] == image_status.OK, found["fake_probability"], float("nan")
     )
     return {**found, "fake_probability": probability}
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect.media import decode
+from dfdetect.media import decode, image_status
 from dfdetect.pipeline import head_detection
 
 KINDS = ("content", "forgery")
@@ -23,7 +23,7 @@ class Embedded:
     """What became of one picture.
 
     Attributes:
-        status: One of `decode.STATUS_NAMES`.
+        status: One of `image_status.STATUS_NAMES`.
         boxes: `[K, 4]` of the K embedded heads; `[1, 4]`, all of it, of a whole
             picture; `[0, 4]` where there is none.
         embeddings: float32 `[K, D]` of unit length.
@@ -113,7 +113,7 @@ class Embedder:
         outputs = {name: value.numpy() for name, value in outputs.items()}
         found = []
         for i, content in enumerate(contents):
-            status = decode.STATUS_NAMES[outputs["status"][i]]
+            status = image_status.STATUS_NAMES[outputs["status"][i]]
             if status != "ok":
                 found.append(Embedded(status, *self._nothing()))
                 continue

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.pipeline import chunking
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # The box of the one head, see `boxes`.
@@ -28,7 +28,7 @@ def as_detections(
     def detect(image_bytes: tf.Tensor) -> chunking.Outputs:
         found = classify_crops(image_bytes)
         probability, status = found["fake_probability"], found["status"]
-        is_read = status == decode.OK
+        is_read = status == image_status.OK
         return {
             "num_heads": tf.cast(is_read, tf.int32),
             "boxes": tf.where(is_read[:, None, None], [[WHOLE]], 0.0),

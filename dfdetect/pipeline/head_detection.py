@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.media import decode
+from dfdetect.media import decode, image_status, resize
 from dfdetect.models import postprocess
 from dfdetect.pipeline import chunking, image_batch, tiling
 
@@ -47,8 +47,8 @@ class Found:
     def outcome(self) -> tf.Tensor:
         """`[B]`, the status of each picture after its heads were looked for."""
         any_judged = tf.reduce_any(self.judged, axis=1)
-        outcome = tf.where(any_judged, decode.OK, decode.HEAD_TOO_SMALL)
-        outcome = tf.where(self.num_heads > 0, outcome, decode.NO_HEAD)
+        outcome = tf.where(any_judged, image_status.OK, image_status.HEAD_TOO_SMALL)
+        outcome = tf.where(self.num_heads > 0, outcome, image_status.NO_HEAD)
         return tf.tensor_scatter_nd_update(self.status, self.readable, outcome)
 
 
@@ -158,7 +158,7 @@ def find(
         found = chunking.by_chunks(look, list(pictures), at_once, specs)
         extents = found.pop("extents")
         heights, widths = extents[:, 0, None], extents[:, 1, None]
-        boxes = decode.unletterbox_boxes(found["boxes"], heights, widths)
+        boxes = resize.unletterbox_boxes(found["boxes"], heights, widths)
     pixels = tf.cast(extents[:, None], tf.float32)
     sides = tf.reduce_max((boxes[..., 2:] - boxes[..., :2]) * pixels, axis=-1)
     return {**found, "boxes": boxes, "sides": sides}
@@ -171,7 +171,7 @@ def crops(
     size: int,
     margin: float,
 ) -> tf.Tensor:
-    """Cuts the chosen heads out of pictures, as `decode.crop_heads` does.
+    """Cuts the chosen heads out of pictures, as `resize.crop_heads` does.
 
     Args:
         pictures: `[B]`, all of them readable.
@@ -187,7 +187,7 @@ def crops(
     # From the original, not the letterboxed picture: a head of 40 px would be resized
     # twice.
     def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunking.Outputs:
-        return {"crops": decode.cut(pixels, squares, size)}
+        return {"crops": resize.cut(pixels, squares, size)}
 
     specs = {"crops": tf.TensorSpec([None, size, size, 3])}
     return cut_each(cut, pictures, boxes, chosen, margin, specs)["crops"]

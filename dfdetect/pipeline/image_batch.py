@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.media import decode, exif, headers, jpeg
+from dfdetect.media import decode, exif, headers, jpeg, resize
 from dfdetect.pipeline import chunking
 
 
@@ -69,7 +69,7 @@ def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
 
     Args:
         pictures: `[B]`, all of them readable.
-        size: See `decode.letterbox`.
+        size: See `resize.letterbox`.
 
     Returns:
         float32 `[B, size, size, 3]`; heights and widths of the originals, int32
@@ -84,7 +84,7 @@ def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
             lambda: exif.upright_extent(one.header),
             lambda: tf.shape(image)[:2],
         )
-        return decode.letterbox(image, size, extent), extent
+        return resize.letterbox(image, size, extent), extent
 
     specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
     return chunking.map_rows(look, pictures, specs)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.metrics import calibration
 
 Result = dict[str, Any]
@@ -39,7 +39,9 @@ def result_line(
             the file could not be read.
         thresholds: See `calibration.verdict`.
     """
-    status = decode.STATUS_NAMES[row["status"] if row else decode.UNREADABLE]
+    status = image_status.STATUS_NAMES[
+        row["status"] if row else image_status.UNREADABLE
+    ]
     # A header may promise a size for a picture that cannot be decoded.
     size_known = bool(row) and status != "unreadable"
     probability = float(row["fake_probability"]) if row else math.nan

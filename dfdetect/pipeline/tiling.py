@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.media import decode
+from dfdetect.media import resize
 from dfdetect.pipeline import chunking
 
 # Of a tile's side. A head that is cut by the edge of a tile lies whole in its
@@ -81,7 +81,7 @@ def find(
     def look(some: tf.Tensor) -> chunking.Outputs:
         def letterbox(view: tf.Tensor) -> tf.Tensor:
             cut = image[view[0] : view[2], view[1] : view[3]]
-            return decode.letterbox(cut, size)
+            return resize.letterbox(cut, size)
 
         return detect(
             chunking.map_rows(letterbox, some, tf.TensorSpec([size, size, 3]))
@@ -141,7 +141,7 @@ def _in_the_picture(
     """
     heights = (all_views[:, 2] - all_views[:, 0])[:, None]
     widths = (all_views[:, 3] - all_views[:, 1])[:, None]
-    boxes = decode.unletterbox_boxes(boxes, heights, widths)
+    boxes = resize.unletterbox_boxes(boxes, heights, widths)
     extents = tf.cast(tf.stack([heights, widths] * 2, axis=-1), tf.float32)
     starts = tf.cast(tf.tile(all_views[:, :2], [1, 2])[:, None], tf.float32)
     pixels = boxes * extents + starts

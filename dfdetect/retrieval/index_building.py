@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import batched, files, progress, resumable
-from dfdetect.media import decode, drawing
+from dfdetect import batched, progress, resumable
+from dfdetect.media import decode, drawing, source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import storage
 from dfdetect.retrieval.index import UNKNOWN, Entry, Index
@@ -157,7 +157,7 @@ def _embed(
             entries: list[Entry] = []
             found = embedder(contents)
             for picture, content, one in zip(chosen, contents, found, strict=True):
-                if problem := files.describe_unread(one.status, content):
+                if problem := source_files.describe_unread(one.status, content):
                     say(f"{picture.source!r}: {problem}")
                 shown.count(one.status)
                 rows.append(one.embeddings)

@@ -10,7 +10,7 @@ import tornado.web
 from tensorflow_serving.apis import model_pb2
 
 from dfdetect import boxes, labels, manifest
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.serving import errors, model_store, saved_model, security, servable
 
 PATH = "/demo/"
@@ -103,8 +103,8 @@ def _described(model: servable.Servable) -> dict[str, Any] | None:
         "explains": _has(model, "explain", {"heat_map", "fake_probability"}),
         "neighbours": _has(model, "neighbours", _NEIGHBOURS),
         "labels": labels.NAMES,
-        "statuses": decode.STATUS_NAMES,
-        "max_pixels": decode.MAX_PIXELS,
+        "statuses": image_status.STATUS_NAMES,
+        "max_pixels": image_status.MAX_PIXELS,
     }
 
 

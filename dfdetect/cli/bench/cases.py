@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect.cli.bench import peers as peers_module
-from dfdetect.cli.bench import photographs
+from dfdetect.media import samples
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build, deepfake_pipeline, head_detection, image_batch
@@ -153,7 +153,7 @@ class Bench:
     def _pictures(
         self, count: int, num_heads: int, width: int | None = None
     ) -> list[bytes]:
-        return photographs.drawn(count, num_heads, width or self._width)
+        return samples.drawn(count, num_heads, width or self._width)
 
 
 def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.media import decode as images
+from dfdetect.media import resize
 from dfdetect.metrics import calibration
 from dfdetect.models import anchors
 
@@ -112,7 +112,7 @@ def _letterbox(image: np.ndarray, size: int) -> np.ndarray:
     scale = size / max(image.shape[:2])
     height, width = (max(round(side * scale), 1) for side in image.shape[:2])
     canvas = np.empty((size, size, 3), np.float32)
-    canvas[:] = images.MEAN_PIXEL
+    canvas[:] = resize.MEAN_PIXEL
     canvas[:height, :width] = cv2.resize(
         image, (width, height), interpolation=cv2.INTER_AREA
     )

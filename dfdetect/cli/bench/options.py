@@ -4,7 +4,7 @@ import argparse
 
 from dfdetect.cli import argument_types
 
-_MOST_HEADS = 10  # `photographs.MOST_HEADS`, whose module is imported later.
+_MOST_HEADS = 10  # `samples.MOST_HEADS`, whose module is imported later.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 
 import dfdetect
 from dfdetect import machine
-from dfdetect.cli.bench import photographs, processes, tables
+from dfdetect.cli.bench import processes, tables
+from dfdetect.media import samples
 
 _MAIN_BATCH = 8
 _BATCHES_TO_WARM = 4
@@ -70,7 +71,7 @@ def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         count = _BATCHES_TO_WARM * max(arguments.batch_size)
-        drawn = photographs.drawn(count, 1, arguments.width[0])
+        drawn = samples.drawn(count, 1, arguments.width[0])
         for place, content in enumerate(drawn):
             (folder / f"{place:05d}.jpg").write_bytes(content)
         start = processes.cold_start(str(folder / "00000.jpg"), arguments.start)

@@ -21,7 +21,7 @@ import tensorflow_datasets as tfds
 from dfdetect import labels
 from dfdetect.data.builders import streams
 from dfdetect.data.builders.account import Account
-from dfdetect.media import decode, file_kinds, headers
+from dfdetect.media import decode, file_kinds, headers, image_status
 
 _log = logging.getLogger(__name__)
 
@@ -236,9 +236,10 @@ def image_extent(image_bytes: bytes) -> tuple[int, int]:
     """
     stored = headers.read(image_bytes).numpy()
     pixels = int(stored[headers.HEIGHT]) * int(stored[headers.WIDTH])
-    if pixels > decode.MAX_PIXELS:
+    if pixels > image_status.MAX_PIXELS:
         raise ValueError(
-            f"{pixels // 10**6} megapixels; at most {decode.MAX_PIXELS // 10**6} are "
+            f"{pixels // 10**6} megapixels; at most "
+            f"{image_status.MAX_PIXELS // 10**6} are "
             "read"
         )
     try:

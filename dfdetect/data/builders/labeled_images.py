@@ -7,9 +7,9 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from dfdetect import files
 from dfdetect.data.builders import archives, base
 from dfdetect.data.builders.head_boxes import Annotation
+from dfdetect.media import source_files
 
 GROUPS_FILE = "groups.csv"
 
@@ -69,7 +69,7 @@ class Listing:
 
 def is_image(path: str) -> bool:
     """Whether a file is an image, by its ending."""
-    return path.lower().endswith(files.IMAGE_SUFFIXES)
+    return path.lower().endswith(source_files.IMAGE_SUFFIXES)
 
 
 def read_text(root: str | os.PathLike, name: str) -> str:

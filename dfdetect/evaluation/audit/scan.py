@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from dfdetect.data import records
 from dfdetect.evaluation.audit import metadata_baseline, near_duplicates
 from dfdetect.evaluation.audit.survey import PROVENANCE, Survey
-from dfdetect.media import decode
+from dfdetect.media import decode, resize
 
 
 def scan(
@@ -80,7 +80,7 @@ def _examples(
         if not with_hashes:
             return kept
         image = decode.decode_image(example["image"])
-        thumbnail = decode.resize(image, near_duplicates.THUMBNAIL)
+        thumbnail = resize.resize(image, near_duplicates.THUMBNAIL)
         thumbnail = tf.cast(tf.clip_by_value(tf.round(thumbnail), 0, 255), tf.uint8)
         return {**kept, "thumbnail": thumbnail}
 

@@ -10,7 +10,7 @@ from typing import Any
 import markdown
 
 from dfdetect import manifest
-from dfdetect.media import decode
+from dfdetect.media import image_status
 from dfdetect.metrics import calibration
 from dfdetect.models import model_directory
 from dfdetect.pipeline import deciding_tracks
@@ -23,7 +23,8 @@ _STATUSES = {
     "ok": "At least one head was found and judged.",
     "no_head": "It was read, and no head was found in it.",
     "unreadable": "It could not be read, or is no picture that can be decoded.",
-    "too_large": f"More than {decode.MAX_PIXELS // 10**6} megapixels; not looked at.",
+    "too_large": f"More than {image_status.MAX_PIXELS // 10**6} megapixels; not "
+    "looked at.",
     "head_too_small": "Heads were found, and all are too small to be judged.",
 }
 

@@ -1,0 +1,302 @@
+"""Finds the files that a command names, and names copies of them."""
+
+import dataclasses
+import glob
+import importlib.util
+import os
+import pathlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from dfdetect.media import file_kinds, image_status
+
+# Endings of what the decoder reads; see dfdetect.media.decode.
+IMAGE_SUFFIXES = (
+    *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
+    *(".pjp", ".pjpeg", ".png", ".webp"),
+)
+# Of what FFmpeg reads of what people have. Not .ts, which may be a program.
+CLIP_SUFFIXES = (
+    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v"),
+    *(".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
+    *(".qt", ".vob", ".webm", ".wmv", ".y4m"),
+)
+_LONGEST_NAME = 255  # Bytes; of most file systems.
+_CHART_SUFFIX = ".png"
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One input.
+
+    Attributes:
+        path: As given, or as found below the folder given.
+        copy: Where a picture made from it goes, relative to an output folder; ends in
+            .jpg, .jpeg or .png, or of a clip in .mp4. No two sources share one, nor
+            the `chart` of a clip. Cut where the file system takes no name so long.
+        problem: Why it is known already that it cannot be read.
+        is_clip: Whether it is a clip.
+    """
+
+    path: str
+    copy: str
+    problem: str = ""
+    is_clip: bool = False
+
+    @property
+    def chart(self) -> str:
+        """Where the picture of a clip's probabilities goes, beside its copy."""
+        return self.copy + _CHART_SUFFIX
+
+
+def find(
+    paths: Sequence[str],
+    output: str = "",
+    clips: bool = False,
+    passed_over: Counter[str] | None = None,
+) -> tuple[list[Source], list[str]]:
+    """Finds the inputs that `paths` name, each once, in the order of `paths`.
+
+    Args:
+        paths: Files, folders and patterns.
+        output: A folder that holds copies of inputs, no inputs, or "".
+        clips: Whether clips are wanted besides images.
+        passed_over: To it, the files in folders that are neither are added, by
+            `file_kinds.label`.
+
+    Returns:
+        The inputs, and those of `paths` that name none.
+
+    Raises:
+        ValueError: An input lies in `output`, and its copy could overwrite it.
+    """
+    sources: list[Source] = []
+    barren = []
+    seen: set[str] = set()
+    others: dict[str, str] = {}
+    passed_over = Counter() if passed_over is None else passed_over
+    for path in paths:
+        folder = os.path.realpath(output) if output else ""
+        is_barren = True
+        for one in _expand(path, folder):
+            kind = file_kinds.UNKNOWN if one.problem else file_kinds.of_file(one.path)
+            is_clip = _is_clip(one.path, kind)
+            is_image = not is_clip and _is_image(one.path, kind)
+            # A clip that has the name of an image shall be told, not passed over.
+            is_wanted = is_image or (clips and is_clip) or has_suffix_of_image(one.path)
+            key = os.path.abspath(one.path)
+            if not (is_wanted or one.is_named or one.problem):
+                if key not in seen:
+                    others[key] = file_kinds.label(one.path, kind)
+                continue
+            is_barren = False
+            if output and _is_below(one.path, output):
+                raise ValueError(f"{one.path} lies in the output folder {output}.")
+            if key not in seen:
+                seen.add(key)
+                problem = one.problem
+                if is_clip and not clips:
+                    problem = f"a clip ({kind or 'by its name'}); wanted is an image"
+                sources.append(Source(one.path, one.copy, problem, is_clip and clips))
+        if is_barren:
+            barren.append(path)
+    # Some may have been named outright besides.
+    passed_over.update(label for key, label in others.items() if key not in seen)
+    return _name_copies(sources, output), barren
+
+
+def has_suffix_of_image(path: str) -> bool:
+    """Whether a file is called like an image."""
+    return path.lower().endswith(IMAGE_SUFFIXES)
+
+
+def _is_image(path: str, kind: str) -> bool:
+    return file_kinds.is_image(kind) or has_suffix_of_image(path)
+
+
+def _is_clip(path: str, kind: str) -> bool:
+    if file_kinds.is_clip(kind):
+        return True
+    return not file_kinds.is_image(kind) and path.lower().endswith(CLIP_SUFFIXES)
+
+
+def sample() -> str:
+    """The portrait that matplotlib installs: Grace Hopper, in the public domain.
+
+    Raises:
+        FileNotFoundError: This matplotlib came without its sample data.
+    """
+    # Importing matplotlib would take a second, and the help would wait for it.
+    package = importlib.util.find_spec("matplotlib")
+    folders = package.submodule_search_locations if package else None
+    folder = os.path.join(*(folders or [""]), "mpl-data", "sample_data")
+    path = os.path.join(folder, "grace_hopper.jpg")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"no sample portrait here ({path}); name a PATH.")
+    return path
+
+
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    path: str
+    copy: str  # Name of the copy.
+    problem: str = ""
+    is_named: bool = False  # Outright.
+
+
+def _expand(path: str, output: str) -> Iterator[_Found]:
+    """Yields the files that `path` names, whatever they are."""
+    if os.path.isdir(path):
+        yield from _walk(path, output)
+    elif os.path.lexists(path) or not glob.has_magic(path):
+        yield _Found(path, os.path.basename(path), is_named=True)
+    else:
+        for match in sorted(glob.glob(path, recursive=True)):
+            if os.path.isdir(match):
+                yield from _walk(match, output)
+            else:
+                yield _Found(match, os.path.basename(match))
+
+
+def _walk(root: str, output: str) -> Iterator[_Found]:
+    problems: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=problems.append):
+        folders[:] = sorted(
+            name
+            for name in folders
+            if name[0] != "."
+            and (not output or os.path.realpath(os.path.join(folder, name)) != output)
+        )
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            # A pipe would be waited for; a broken link shall be said.
+            readable = os.path.isfile(path) or not os.path.exists(path)
+            if name[0] != "." and readable:
+                yield _Found(path, os.path.relpath(path, root))
+    for problem in problems:
+        path = os.fspath(problem.filename)
+        reason = problem.strerror or "cannot be listed"
+        yield _Found(path, os.path.basename(path), reason)
+
+
+def _is_below(path: str, folder: str) -> bool:
+    path, folder = os.path.realpath(path), os.path.realpath(folder)
+    return os.path.commonpath((path, folder)) == folder
+
+
+def _name_copies(sources: Sequence[Source], output: str) -> list[Source]:
+    """The sources with names of copies that can be written side by side.
+
+    Args:
+        sources: Each with the name of the file itself, relative to `output`.
+        output: A folder, or "" where none are written.
+    """
+    longest = _longest_name(output) if output else _LONGEST_NAME
+    # A folder may be called x.mp4, too.
+    used = {
+        str(folder).casefold()
+        for source in sources
+        for folder in pathlib.PurePath(source.copy).parents
+    }
+    return [
+        dataclasses.replace(
+            source, copy=_unused(source.copy, used, source.is_clip, longest)
+        )
+        for source in sources
+    ]
+
+
+def describe_unread(status: str, content: bytes) -> str:
+    """Why there is no answer for an image, for a person; "" where there is one.
+
+    Args:
+        status: One of `image_status.STATUS_NAMES`.
+        content: The bytes of the file.
+    """
+    if status == "unreadable":
+        return file_kinds.unreadable(content)
+    if status == "too_large":
+        return f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
+    return ""
+
+
+def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
+    """The name with a suffix that can be written, and numbered when it is taken.
+
+    Args:
+        name: Relative to the folder of the copies.
+        used: Names that are taken; those of this file are added.
+        is_clip: Whether there is a chart besides.
+        longest: Most bytes of a name; a longer one is cut.
+    """
+    stem, suffix = os.path.splitext(name)
+    folder, stem = os.path.split(stem)
+    if is_clip:
+        suffix = ".mp4"
+    elif suffix.lower() not in (".jpg", ".jpeg", ".png"):
+        suffix = ".png"
+    number = 1
+    while True:
+        ending = suffix if number == 1 else f"-{number}{suffix}"
+        room = longest - len(ending) - (len(_CHART_SUFFIX) if is_clip else 0)
+        name = os.path.join(folder, _cut(stem, room) + ending)
+        taken = [name, f"{name}{_CHART_SUFFIX}"] if is_clip else [name]
+        # Some file systems do not tell cases apart.
+        names = {x.casefold() for x in taken}
+        if not names & used:
+            used |= names
+            return name
+        number += 1
+
+
+def _cut(stem: str, num_bytes: int) -> str:
+    """The beginning of a name that has at most so many bytes, of whole characters."""
+    while len(os.fsencode(stem)) > num_bytes:
+        stem = stem[:-1]
+    return stem
+
+
+def _longest_name(folder: str) -> int:
+    """Most bytes of a name in a folder, which may be absent."""
+    folder = os.path.abspath(folder)
+    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
+        folder = os.path.dirname(folder)
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (OSError, ValueError, AttributeError):
+        return _LONGEST_NAME
+
+
+def find_images(
+    patterns: Sequence[str], passed_over: Counter[str] | None = None
+) -> list[str]:
+    """Images below folders, matching globs or listed in .txt files, sorted.
+
+    Args:
+        patterns: Folders, globs and .txt files.
+        passed_over: To it, the files that are no images, by their first bytes, are
+            added by `file_kinds.label`.
+
+    Raises:
+        FileNotFoundError: A pattern finds none.
+    """
+    found: set[str] = set()
+    others: dict[str, str] = {}
+    for pattern in patterns:
+        if pattern.endswith(".txt"):
+            with open(pattern, encoding="utf-8") as file:
+                candidates = file.read().splitlines()
+        elif os.path.isdir(pattern):
+            candidates = glob.glob(os.path.join(pattern, "**", "*"), recursive=True)
+        else:
+            candidates = glob.glob(pattern, recursive=True)
+        files = [candidate for candidate in candidates if os.path.isfile(candidate)]
+        kinds = {file: file_kinds.of_file(file) for file in files}
+        images_here = {file for file in files if file_kinds.is_image(kinds[file])}
+        if not images_here:
+            raise FileNotFoundError(f"No picture is found at {pattern}.")
+        found |= images_here
+        others |= {file: kinds[file] for file in files if file not in images_here}
+    if passed_over is not None:
+        passed_over.update(file_kinds.label(*pair) for pair in others.items())
+    return sorted(found)
