@@ -27,7 +27,8 @@ import absl.logging
 import cv2
 from absl import app, flags
 
-from dfdetect import machine, script
+from dfdetect import script
+from dfdetect.cli import environment
 from dfdetect.data.builders import frames as clips
 from dfdetect.media import video
 
@@ -217,7 +218,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("name a source folder at least")
     absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS talks of itself.
     print(
-        f"{machine.description()}, OpenCV {cv2.__version__}; "
+        f"{environment.describe_machine()}, OpenCV {cv2.__version__}; "
         f"load {os.getloadavg()[0]:.1f}"
     )
     if "faceforensics" in given:

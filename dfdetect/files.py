@@ -1,10 +1,4 @@
-"""Finds the files that a command names, reads them, and names copies of them.
-
-A folder is walked recursively for images and, where they are wanted, clips (symbolic
-links to folders and hidden names are passed over). A pattern that the shell left alone
-is expanded, and a file that is named outright is taken whatever it is. What a file is
-its first bytes tell; its ending counts where they tell nothing.
-"""
+"""Reads files, writes them aside and renames them, and says what went wrong."""
 
 import contextlib
 import hashlib
@@ -15,7 +9,6 @@ from collections.abc import Iterator
 # 64 megapixels of 16-bit RGBA without compression. More is not a picture but a device
 # or a disk image, and would fill the memory.
 MAX_BYTES = 512 * 2**20
-
 
 _BLOCK = 2**20  # Bytes.
 

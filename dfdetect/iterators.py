@@ -1,10 +1,10 @@
-"""Makes things on threads before they are asked for."""
+"""Iterators: in batches, and made on threads before they are asked for."""
 
 import collections
 import concurrent.futures
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -100,3 +100,18 @@ def mapped(
             yield first()
     finally:
         concurrent.futures.wait(made, _SECONDS_TO_STOP)
+
+
+def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    """Yields lists of `size` items in their order; the last may be shorter.
+
+    As `itertools.batched`, which begins with Python 3.12.
+    """
+    batch = []
+    for item in items:
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -32,7 +32,8 @@ import numpy as np
 from absl import flags, logging
 
 import dfdetect
-from dfdetect import files, machine, script
+from dfdetect import files, script
+from dfdetect.cli import environment
 from dfdetect.media import source_files
 
 _MODEL_BASE_PATH = flags.DEFINE_string(
@@ -321,7 +322,9 @@ def main(argv: list[str]) -> None:
         f"num_batch_threads {{ value: {_BATCH_THREADS.value} }}\n"
     )
     _print(f"dfdetect {dfdetect.__version__}.")
-    _print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    _print(
+        f"Machine: {environment.describe_machine()}; load before the start {load:.1f}."
+    )
     _print(
         f"Command: `{' '.join(['python', 'serve/benchmark_serve.py', *sys.argv[1:]])}`,"
         f" {len(pictures)} given pictures; {_CLIENTS.value} clients over "

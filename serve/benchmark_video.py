@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 
 import dfdetect
-from dfdetect import machine, script
+from dfdetect import script
 from dfdetect.cli import environment
 from dfdetect.media import source_files, video
 
@@ -120,7 +120,9 @@ def main(argv: list[str]) -> None:
             )
             rows.append((minutes, json.loads(done.stdout.splitlines()[-1])))
     print(f"dfdetect {dfdetect.__version__}.")
-    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    print(
+        f"Machine: {environment.describe_machine()}; load before the start {load:.1f}."
+    )
     print(f"Command: `python {' '.join(sys.argv)}`.\n")
     shares = " | ".join(f"{stage}, share" for stage in _STAGES)
     print(

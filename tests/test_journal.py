@@ -2,19 +2,19 @@ import json
 
 import pytest
 
-from dfdetect import journal
+from dfdetect import resumable
 
 SETTINGS = {"model": None, "frames": 32}
 
 
 def test_what_was_noted_is_there_again(tmp_path):
     path = str(tmp_path / "a.jsonl")
-    with journal.Journal(path, SETTINGS) as noted:
+    with resumable.Journal(path, SETTINGS) as noted:
         assert list(noted.steps()) == []
         noted.append({"path": "größe"})
         noted.append({"path": "not\udcffutf8"})
         assert [step["path"] for step in noted.steps()] == ["größe", "not\udcffutf8"]
-    with journal.Journal(path, SETTINGS) as noted:
+    with resumable.Journal(path, SETTINGS) as noted:
         places = {step["path"]: place for place, step in noted.places()}
         assert noted.read(places["not\udcffutf8"]) == {"path": "not\udcffutf8"}
         noted.append({"path": "c"})
@@ -26,11 +26,11 @@ def test_what_was_noted_is_there_again(tmp_path):
 @pytest.mark.parametrize("left", [b'{"path": "b', b'{"path": "b"}'])
 def test_half_a_line_is_taken_away(tmp_path, left):
     path = tmp_path / "a.jsonl"
-    with journal.Journal(str(path), SETTINGS) as noted:
+    with resumable.Journal(str(path), SETTINGS) as noted:
         noted.append({"path": "a"})
     whole = path.read_bytes()
     path.write_bytes(whole + left)
-    with journal.Journal(str(path), SETTINGS) as noted:
+    with resumable.Journal(str(path), SETTINGS) as noted:
         assert list(noted.steps()) == [{"path": "a"}]
     assert path.read_bytes() == whole
 
@@ -38,7 +38,7 @@ def test_half_a_line_is_taken_away(tmp_path, left):
 def test_half_a_first_line_is_begun_again(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"sett')
-    with journal.Journal(str(path), SETTINGS) as noted:
+    with resumable.Journal(str(path), SETTINGS) as noted:
         assert list(noted.steps()) == []
 
 
@@ -47,14 +47,14 @@ def test_another_file_is_left_alone(tmp_path, content):
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
     with pytest.raises(FileExistsError, match="is no output of this command"):
-        journal.Journal(str(path), SETTINGS)
+        resumable.Journal(str(path), SETTINGS)
     assert path.read_bytes() == content
 
 
 def test_other_settings_and_another_run_are_refused(tmp_path):
     path = str(tmp_path / "a.jsonl")
-    with journal.Journal(path, SETTINGS):
+    with resumable.Journal(path, SETTINGS):
         with pytest.raises(BlockingIOError, match="Another run is at work in"):
-            journal.Journal(path, SETTINGS)
+            resumable.Journal(path, SETTINGS)
     with pytest.raises(FileExistsError, match=r"frames \(there 32, here 8\)"):
-        journal.Journal(path, {**SETTINGS, "frames": 8})
+        resumable.Journal(path, {**SETTINGS, "frames": 8})

@@ -14,7 +14,7 @@ import pytest
 import report_page_support as support
 import tiny_heads
 
-from dfdetect import files, journal
+from dfdetect import files, resumable
 from dfdetect.cli import main
 from dfdetect.media import clip_encoding, drawing
 from dfdetect.pipeline import build
@@ -171,12 +171,12 @@ def test_a_file_that_a_report_has_no_room_for_is_left_out_alone(tmp_path):
 
 def test_a_journal_on_a_full_disk_is_named_and_goes_on_later(tmp_path):
     path = str(tmp_path / "noted")
-    with journal.Journal(path, {}) as noted:
+    with resumable.Journal(path, {}) as noted:
         noted.append({"step": 1})
         with full_disk(os.path.getsize(path) + 3), pytest.raises(OSError) as stop:
             noted.append({"step": 2})
     assert stop.value.filename == path
-    with journal.Journal(path, {}) as noted:
+    with resumable.Journal(path, {}) as noted:
         assert list(noted.steps()) == [{"step": 1}]
 
 

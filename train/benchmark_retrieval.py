@@ -26,7 +26,8 @@ import numpy as np
 from absl import flags
 
 import dfdetect
-from dfdetect import machine, script
+from dfdetect import script
+from dfdetect.cli import environment
 from dfdetect.metrics import retrieval as metrics
 from dfdetect.retrieval import searchers, storage
 
@@ -173,7 +174,9 @@ def main(argv: list[str]) -> None:
     dimension = drawn(1, np.random.default_rng(0)).shape[1]
     searchers.import_scann()  # TensorFlow with it, which is no time to build.
     print(f"dfdetect {dfdetect.__version__}, rows of {dimension:,} numbers.")
-    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    print(
+        f"Machine: {environment.describe_machine()}; load before the start {load:.1f}."
+    )
     print(f"Command: `{command}`\n")
     print(
         "| rows | method | build, s | recall@10 | queries/s, single | x brute force | "

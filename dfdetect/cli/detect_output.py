@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import console, files, iterators, journal, labels, progress
-from dfdetect.batched import batched
+from dfdetect import console, files, iterators, labels, progress, resumable
+from dfdetect.iterators import batched
 from dfdetect.media import decode, drawing, exif, file_kinds, headers, source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import result_lines
@@ -117,7 +117,7 @@ def run(
     explainer: Explainer | None = None,
     lookup: Lookup | None = None,
     judge_clip: ClipJudge | None = None,
-    resumed: journal.Journal | None = None,
+    resumed: resumable.Journal | None = None,
     page: report_page.Report | None = None,
     passed_over: str = "",
 ) -> int:
@@ -246,7 +246,7 @@ def _fails(source: source_files.Source, loss: str, write: Callable[[], None]) ->
 class _Noted:
     """The result lines that an earlier run has left in a journal, by their paths."""
 
-    def __init__(self, resumed: journal.Journal | None) -> None:
+    def __init__(self, resumed: resumable.Journal | None) -> None:
         self._journal = resumed
         self.places: dict[str, int] = {}
         if resumed:

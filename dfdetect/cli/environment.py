@@ -1,7 +1,9 @@
-"""What TensorFlow and OpenCV read of the environment while they are imported."""
+"""Sets what TensorFlow and OpenCV read while they are imported; names the machine."""
 
 import ctypes
 import os
+import pathlib
+import platform
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
 
@@ -32,3 +34,18 @@ def share_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(_ARENA_MAX, 1)
+
+
+def describe_machine() -> str:
+    """Processor, cores, memory, system and Python, in one line."""
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        processor = next(x.split(":", 1)[1].strip() for x in lines if "model name" in x)
+    except (OSError, StopIteration):
+        pass
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return (
+        f"{processor}, {os.cpu_count()} cores, {memory:.0f} GiB, {platform.system()}, "
+        f"Python {platform.python_version()}"
+    )

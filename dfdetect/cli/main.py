@@ -194,7 +194,7 @@ def _journal(
     """The journal of `--resume`, opened; of None without one."""
     if arguments.resume is None:
         return contextlib.nullcontext()
-    from dfdetect import journal
+    from dfdetect import resumable
 
     names = ("model", "output", "tile", "explain", "index", "frames", "every")
     settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
@@ -204,7 +204,7 @@ def _journal(
     of_graph = model.manifest.get("embeddings", {}).get("forgery", {})
     settings["fingerprint"] = of_graph.get("fingerprint")
     try:
-        return journal.Journal(arguments.resume, settings)
+        return resumable.Journal(arguments.resume, settings)
     except (FileExistsError, BlockingIOError) as error:
         parser.error(f"--resume: {error}")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import batched, files, progress
+from dfdetect import files, iterators, progress
 from dfdetect.cli import detect_output
 from dfdetect.media import decode, source_files
 from dfdetect.pipeline import embedding, result_lines
@@ -98,7 +98,7 @@ def queries(
     embedder: embedding.Embedder, sources: Sequence[source_files.Source]
 ) -> Iterator[Query]:
     """Reads and embeds pictures, in their order."""
-    for batch in batched.batched(sources, _BATCH):
+    for batch in iterators.batched(sources, _BATCH):
         contents, problems = zip(*(detect_output.read(x) for x in batch), strict=True)
         embedded = iter(embedder([x for x in contents if x is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):

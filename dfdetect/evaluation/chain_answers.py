@@ -9,10 +9,10 @@ import tensorflow as tf
 
 from dfdetect import labels as label_names
 from dfdetect import progress
-from dfdetect.batched import batched
 from dfdetect.data import classifier_input, given_heads, prepared
 from dfdetect.evaluation import figures
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
+from dfdetect.iterators import batched
 from dfdetect.media import decode, exif, headers, image_status
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import head_detection

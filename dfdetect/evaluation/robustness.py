@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import batched, labels, progress
+from dfdetect import iterators, labels, progress
 from dfdetect.evaluation import corruptions
 from dfdetect.media import decode as images
 from dfdetect.media import resize as resizing
@@ -81,7 +81,7 @@ def measure(
     with progress.Progress(len(places) * len(variants), say, "crop") as shown:
         logits = _logits(
             logits_function,
-            batched.batched(_decoded(pictures, places), batch_size),
+            iterators.batched(_decoded(pictures, places), batch_size),
             variants,
             manifest["image_size"],
             shown.count,

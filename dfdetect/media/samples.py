@@ -1,4 +1,4 @@
-"""Drawn pictures of heads: what a graph is warmed up and checked with at its export."""
+"""Sample images: drawn heads, and a photograph, for exports, checks and benchmarks."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,10 @@
-"""Finds the files that a command names, and names copies of them."""
+"""Finds the files that a command names, and names copies of them.
+
+A folder is walked recursively for images and, where they are wanted, clips (symbolic
+links to folders and hidden names are passed over). A pattern that the shell left alone
+is expanded, and a file that is named outright is taken whatever it is. What a file is
+its first bytes tell; its ending counts where they tell nothing.
+"""
 
 import dataclasses
 import glob

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import batched, progress, resumable
+from dfdetect import iterators, progress, resumable
 from dfdetect.media import decode, drawing, source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import storage
@@ -144,7 +144,7 @@ def _embed(
     number = sum(1 for _ in folder.steps())
     with progress.Progress(total, say, "picture", done) as shown:
         left = itertools.islice(pictures, done, None)
-        for batch in batched.batched(left, batch_size):
+        for batch in iterators.batched(left, batch_size):
             contents, chosen = [], []
             for picture in batch:
                 try:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 
 import dfdetect
-from dfdetect import machine
+from dfdetect.cli import environment
 from dfdetect.cli.bench import processes, tables
 from dfdetect.media import samples
 
@@ -26,7 +26,9 @@ def run(arguments: argparse.Namespace) -> None:
     """
     load = os.getloadavg()[0]
     print(f"dfdetect {dfdetect.__version__}.")
-    print(f"Machine: {machine.description()}; load before the start {load:.1f}.")
+    print(
+        f"Machine: {environment.describe_machine()}; load before the start {load:.1f}."
+    )
     print(f"Command: `dfdetect {' '.join(arguments.command_line)}`.")
     print(
         f"Drawn JPEGs of {arguments.width[0]} px; "

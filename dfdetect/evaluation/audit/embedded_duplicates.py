@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from dfdetect import batched
+from dfdetect import iterators
 from dfdetect.data import prepared
 from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.retrieval.index import Entry, Index
@@ -91,7 +91,7 @@ def _embedded(
                 count(split)
                 yield example["image"]
 
-    rows = [embed(batch) for batch in batched.batched(contents(), _BATCH)]
+    rows = [embed(batch) for batch in iterators.batched(contents(), _BATCH)]
     everything = np.concatenate(rows)
     places = np.flatnonzero(survey.comparable & everything.any(axis=1))
     return everything[places], places
