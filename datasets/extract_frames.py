@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 from absl import app, flags
 
-from dfdetect import files, progress, script
+from dfdetect import console, files, script
 from dfdetect.data.builders import frames as clips
 from dfdetect.media import file_kinds, source_files
 
@@ -123,7 +123,7 @@ def main(argv: list[str]) -> None:
     todo = {clip: folder for clip, folder in todo.items() if not folder.exists()}
     unread = 0
     with (
-        progress.Progress(
+        console.Progress(
             len(wanted), script.say, "clip", len(wanted) - len(todo), passed_over
         ) as bar,
         concurrent.futures.ThreadPoolExecutor(_THREADS.value) as pool,

@@ -1,4 +1,4 @@
-"""Keeps what libraries write to standard error apart from what is said to a person.
+"""The terminal: what is said to a person, apart from what libraries write there.
 
 TensorFlow, the libraries below it and their Python parts write notes to standard error
 in which our own lines get lost. While they are captured, the descriptor leads into a
@@ -15,8 +15,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, TextIO
+
+# Exit codes.
+FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 _STDERR = 2
 _MOST_SHOWN = 65536  # Bytes of the log, from its end.
@@ -28,6 +33,7 @@ _WATCH = 'trap "" HUP INT TERM; read -r _ || tail -c {most} <&{log} >&2'
 _EXPECTED = (SystemExit, KeyboardInterrupt, OSError)
 
 _LOGGER = "dfdetect"
+_SECONDS_BETWEEN_LINES = 30  # where there is no terminal for a bar
 
 
 class _Capture:
@@ -168,3 +174,80 @@ def _is_original(file: TextIO) -> bool:
         return file is sys.__stderr__ and file.fileno() == _STDERR
     except (AttributeError, OSError, ValueError):
         return False
+
+
+class Progress:
+    """A bar on a terminal, elsewhere a line now and then, and a summary at the end.
+
+    Args:
+        total: Items in all.
+        say: Prints a line.
+        noun: What one item is.
+        done: Items that an earlier run has finished.
+        note: What else the summary says, or "".
+    """
+
+    def __init__(
+        self,
+        total: int,
+        say: Callable[[str], None],
+        noun: str = "file",
+        done: int = 0,
+        note: str = "",
+    ) -> None:
+        # Help and usage errors shall not wait for it.
+        import tqdm
+
+        self._total = total
+        self._say = say
+        self._noun = noun
+        self._note = f"; {note}" if note else ""
+        self._before = self._done = done
+        self._outcomes: Counter[str] = Counter()
+        self._start = self._last_line = time.monotonic()
+        self._bar = tqdm.tqdm(
+            total=total,
+            initial=done,
+            unit=noun,
+            file=stream(),
+            disable=total < 2 or not stream().isatty(),
+            leave=False,
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, kind: type | None, *rest: object) -> None:
+        self._bar.close()
+        if kind is None:
+            number = self._done - self._before
+            outcomes = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
+            noun = self._noun if number == 1 else f"{self._noun}s"
+            self._say(
+                f"{number} {noun}: {outcomes or 'none left'}{self._note}; "
+                f"{self._speed()}"
+            )
+
+    def paused(self) -> contextlib.AbstractContextManager:
+        """While it lasts, others may write to the terminal."""
+        return self._bar.external_write_mode(stream())
+
+    def count(self, outcome: str, number: int = 1) -> None:
+        """One item more, or several, and what became of them."""
+        self._done += number
+        self._outcomes[outcome] += number
+        self._bar.update(number)
+        now = time.monotonic()
+        if self._bar.disable and now - self._last_line > _SECONDS_BETWEEN_LINES:
+            self._last_line = now
+            self._say(f"{self._done} of {self._total} {self._noun}s; {self._speed()}")
+
+    def _speed(self) -> str:
+        seconds = time.monotonic() - self._start
+        speed = (self._done - self._before) / max(seconds, 1e-3)
+        return f"{seconds:.1f} s, {speed:.1f} {self._noun}s/s"
+
+
+def say(message: str) -> None:
+    """Tells the person, on standard error."""
+    print(f"dfdetect: {message}", file=stream(), flush=True)

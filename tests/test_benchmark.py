@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.cli.bench import processes, tables, timing
 from dfdetect.media import samples
@@ -85,7 +86,7 @@ def test_tables_set_each_beside_the_models_alone():
 def test_usage_errors_are_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main(["bench", *arguments])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     shown = capsys.readouterr()
     assert message in shown.err and shown.err.count("\n") == 1
 

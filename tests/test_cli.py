@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from dfdetect import console
 from dfdetect.cli import main
 
 HEAVY = "tensorflow keras numpy cv2 matplotlib"
@@ -35,7 +36,7 @@ finally:
 
 def test_without_a_command_it_shows_the_help():
     done = run()
-    assert done.returncode == main.USAGE
+    assert done.returncode == console.USAGE
     assert done.stdout == "" and "COMMAND" in done.stderr
 
 
@@ -70,7 +71,7 @@ def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
     (tmp_path / "foreign" / "saved_model.pb").write_text("")
     with pytest.raises(SystemExit) as stop:
         main.main(["detect", *(x.format(tmp=tmp_path) for x in arguments)])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     shown = capsys.readouterr()
     assert shown.out == ""
     assert message.format(tmp=tmp_path) in shown.err

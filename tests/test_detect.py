@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfdetect import files, manifest
+from dfdetect import console, files, manifest
 from dfdetect.cli import detect_output, main
 from dfdetect.media import image_status, source_files
 from dfdetect.metrics import calibration
@@ -434,7 +434,7 @@ def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monke
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
         main.main(["detect", source_files.sample(), *arguments])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     said = capsys.readouterr().err
     assert f"--explain: the graph was exported without it: {graph}" in said
     assert said.count("\n") == 1
@@ -443,7 +443,7 @@ def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monke
 def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
     process = command(*pictures, "--model", graph, "--batch_size", "2")
     shown, said = process.communicate()
-    assert process.returncode == main.UNREAD, said
+    assert process.returncode == console.UNREAD, said
     results = [json.loads(line) for line in shown.splitlines()]
     assert [result["path"] for result in results] == pictures
     assert [len(result["heads"]) for result in results] == [2, 0, 2, 0, 0]
@@ -469,7 +469,7 @@ def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
     process.send_signal(signal.SIGINT)
     shown, said = process.communicate(timeout=60)
     os.close(writer)
-    assert process.returncode == main.INTERRUPTED
+    assert process.returncode == console.INTERRUPTED
     assert shown == "" and said == "dfdetect: interrupted\n"
 
 
@@ -489,7 +489,7 @@ def test_command_ends_quietly_when_nobody_reads(graph, pictures):
     process = command(pictures[0], pictures[2], "--model", graph)
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait() == main.PIPE_CLOSED
+    assert process.wait() == console.PIPE_CLOSED
     process.stderr.close()
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import tiny_heads
 
+from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.media import source_files
 from dfdetect.pipeline import build, result_lines
@@ -98,7 +99,7 @@ def test_pictures_and_clips_in_their_order(graph, mixed, tmp_path, capsys, valid
     code, out, err = run(
         capsys, mixed, "--model", graph, "--output", output, "--frames", "all"
     )
-    assert code == main.UNREAD
+    assert code == console.UNREAD
     results = lines(out)
     for result in results:
         validator.validate(result)
@@ -139,7 +140,7 @@ def test_a_report_shows_the_clips_and_their_key_frames(graph, mixed, tmp_path, c
     report = tmp_path / "report.html"
     code, _, _ = run(capsys, mixed, "--model", graph, "--report", report)
     page = report.read_text("utf-8")
-    assert code == main.UNREAD
+    assert code == console.UNREAD
     for name in ("a.png", "b.mp4", "c.mp4", "d.mp4", "e.avi"):
         assert name in page
     # One of each line of time, and one beside each name of three tracks.
@@ -147,7 +148,7 @@ def test_a_report_shows_the_clips_and_their_key_frames(graph, mixed, tmp_path, c
     # The picture, and six and three frames of the clips that could be read.
     assert page.count("data:image/jpeg;base64,") >= 10
     code, _, err = run(capsys, mixed / "d.mp4", "--model", graph, "--report", report)
-    assert code == main.UNREAD and "no clip that can be decoded" in err
+    assert code == console.UNREAD and "no clip that can be decoded" in err
 
 
 def test_a_table_has_a_row_for_each_track(graph, mixed, capsys):
@@ -198,7 +199,7 @@ def test_frames_every_and_aggregate(graph, mixed, capsys):
 def test_usage_errors_are_one_line(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main.main(["detect", *arguments])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     said = capsys.readouterr().err
     assert message in said and said.count("\n") == 1
 
@@ -284,7 +285,7 @@ def interrupt_and_resume(graph, folder, paths, stops, validator):
             assert process.stdout.readline()
         process.send_signal(signal.SIGINT)
         out, err = process.communicate()
-        assert process.returncode == main.INTERRUPTED, err
+        assert process.returncode == console.INTERRUPTED, err
         assert err.endswith("dfdetect: interrupted\n")
         content = noted.read_bytes()
         assert content.endswith(b"\n"), "nothing is half written"
@@ -302,7 +303,7 @@ def interrupt_and_resume(graph, folder, paths, stops, validator):
     before = {x.name: x.stat().st_mtime_ns for x in output.iterdir()}
     process = command(*arguments)
     out, err = process.communicate()
-    assert process.returncode == main.UNREAD, err
+    assert process.returncode == console.UNREAD, err
     assert f"dfdetect: {len(paths) - done} files: " in err
     results = lines(out)
     _, *entries = lines(noted.read_text())
@@ -339,7 +340,7 @@ def test_what_was_noted_for_other_settings_is_refused(graph, mixed, tmp_path, ca
     assert code == 0 and len(out.splitlines()) == 3, "in another form"
     with pytest.raises(SystemExit) as stop:
         run(capsys, mixed / "c.mp4", *arguments, "--frames", "8")
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     assert "--resume: " in (said := capsys.readouterr().err)
     assert "frames (there 32, here 8)" in said and said.count("\n") == 1
     photo = tmp_path / "photo.png"
@@ -367,10 +368,10 @@ def test_a_stream_gives_lines_as_they_come(
     }
     assert [len(x["heads"]) for x in results] == [2, 2, 2]
     code, out, err = run(capsys, "--camera", f"{url}.gone", "--model", graph)
-    assert (code, out) == (main.FAILED, "")
+    assert (code, out) == (console.FAILED, "")
     assert err.splitlines()[-1].endswith(".gone is no clip that can be decoded.")
     code, out, err = run(capsys, "--camera", "87", "--model", graph)
-    assert (code, out) == (main.FAILED, "") and "no camera 87" in err
+    assert (code, out) == (console.FAILED, "") and "no camera 87" in err
 
 
 @pytest.mark.slow
@@ -385,5 +386,7 @@ def test_an_interrupt_ends_a_long_clip_at_once(graph, tmp_path):
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
     _, err = process.communicate()
-    assert process.returncode == main.INTERRUPTED and err == "dfdetect: interrupted\n"
+    assert (
+        process.returncode == console.INTERRUPTED and err == "dfdetect: interrupted\n"
+    )
     assert time.monotonic() - start < 15

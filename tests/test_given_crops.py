@@ -19,7 +19,7 @@ import serving_support
 import tensorflow as tf
 import tiny_pipeline
 
-from dfdetect import boxes, labels
+from dfdetect import boxes, console, labels
 from dfdetect.cli import main
 from dfdetect.media import image_status
 from dfdetect.pipeline import build, embedding, given_crops, result_lines
@@ -94,7 +94,7 @@ def _signature(model, contents):
 
 def test_lines_are_those_of_the_signature_exactly(graph, model, crops, capsys):
     code, out, err = _run(capsys, crops, "--model", graph, "--batch_size", 1)
-    assert code == main.UNREAD
+    assert code == console.UNREAD
     results = _lines(out)
     names = [os.path.basename(x["path"]) for x in results]
     assert names == ["a.png", "b.jpg", "c.jpg", "d.bmp", "e.png"]
@@ -194,7 +194,7 @@ def test_a_report_shows_the_whole_crop(graph, crops, tmp_path, capsys):
     report = tmp_path / "report.html"
     code, _, _ = _run(capsys, crops, "--model", graph, "--report", report, "--explain")
     page = report.read_text("utf-8")
-    assert code == main.UNREAD
+    assert code == console.UNREAD
     assert page.count("given crop · ") == 4 and "detector 0." not in page
     assert "No detector looked at it" in page
     # Of each image itself, its crop and its heat map.
@@ -232,7 +232,7 @@ def test_it_resumes_what_was_judged_as_crops_only(graph, crops, tmp_path, capsys
     assert both.startswith(first) and both.count("\n") == 2
     with pytest.raises(SystemExit) as stop:
         main.main(["detect", str(crops / "a.png"), *map(str, arguments)])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     assert "crops (there True, here None)" in capsys.readouterr().err
 
 
@@ -271,7 +271,7 @@ def test_clients_say_the_same_of_a_served_graph(graph, crops, capsys):
                 capture_output=True,
                 text=True,
             )
-            assert done.returncode == main.UNREAD, done.stderr
+            assert done.returncode == console.UNREAD, done.stderr
             for line, wanted in zip(_lines(done.stdout), expected, strict=True):
                 assert (line["path"], line["status"]) == (
                     wanted["path"],
@@ -303,7 +303,7 @@ def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
     (tmp_path / "clip.mp4").write_bytes(b"")
     with pytest.raises(SystemExit) as stop:
         main.main(["detect", "--crops", *(x.format(tmp=tmp_path) for x in arguments)])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     shown = capsys.readouterr()
     assert shown.out == "" and message.format(tmp=tmp_path) in shown.err
     assert shown.err.count("\n") == 1

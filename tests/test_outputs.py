@@ -14,7 +14,7 @@ import pytest
 import report_page_support as support
 import tiny_heads
 
-from dfdetect import files, resumable
+from dfdetect import console, files, resumable
 from dfdetect.cli import main
 from dfdetect.media import clip_encoding, drawing
 from dfdetect.pipeline import build
@@ -76,7 +76,7 @@ def test_a_copy_that_cannot_be_written_is_told_and_the_rest_go_on(
     journal_path = tmp_path / "noted"
     arguments = ["--model", graph, "--output", output, "--resume", journal_path]
     code, results, said = detect(capsys, tmp_path / "in", *arguments)
-    assert code == main.UNREAD
+    assert code == console.UNREAD
     assert [x["verdict"] for x in results] == ["fake"] * 3
     (told,) = (line for line in said if "no copy is written" in line)
     assert f"{str(tmp_path / 'in/sub/b.png')!r}: no copy is written" in told
@@ -100,7 +100,7 @@ def test_a_full_disk_leaves_no_half_of_a_copy_or_clip(graph, tmp_path, capsys):
     with full_disk(20_000):
         found = detect(capsys, tmp_path / "in", "--model", graph, "--output", output)
     code, results, said = found
-    assert code == main.UNREAD and len(results) == 4
+    assert code == console.UNREAD and len(results) == 4
     lost = [line for line in said if "no copy is written" in line]
     assert len(lost) == 2
     assert str(clip) in lost[0] and "c.png" in lost[1]
@@ -190,7 +190,7 @@ def test_standard_output_on_a_full_disk_is_told_in_one_line(graph, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert done.returncode == main.FAILED
+    assert done.returncode == console.FAILED
     assert done.stderr == "dfdetect: 'standard output': No space left on device\n"
 
 
@@ -200,7 +200,7 @@ def test_a_report_on_a_full_disk_is_told_once_all_is_judged(graph, tmp_path, cap
     arguments = [image, "--model", graph, "--report", target]
     with full_disk(10_000):
         code, results, said = detect(capsys, *arguments)
-    assert code == main.UNREAD and len(results) == 1
+    assert code == console.UNREAD and len(results) == 1
     assert (
         said[-1] == f"dfdetect: no report is written: {str(target)!r}: File too large"
     )

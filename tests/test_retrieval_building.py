@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tiny_pipeline
 
+from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
 from dfdetect.evaluation.audit import embedded_duplicates, scan
@@ -196,7 +197,7 @@ def test_search_finds_copies_and_leaves_out_the_query(
     code, told = _search(
         capsys, graph, scripted, *queries, "--top_k", "3", "--output", sheet
     )
-    assert code == main.UNREAD
+    assert code == console.UNREAD
     lines = [json.loads(line) for line in told.out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "ok", "unreadable"]
     first = lines[0]["neighbours"][0]
@@ -246,7 +247,7 @@ def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
         with pytest.raises(SystemExit) as stopped:
             main.main(["search", query, "--index", str(index), "--model", str(model)])
         told = capsys.readouterr()
-        assert stopped.value.code == main.USAGE and told.out == ""
+        assert stopped.value.code == console.USAGE and told.out == ""
         assert message in told.err and len(told.err.splitlines()) == 1
     with pytest.raises(SystemExit) as stopped:
         main.main(["search", query, "--index", "x", "--output", "sheet.gif"])

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
+from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.cli import parser as cli_parser
 from dfdetect.serving import errors, listening, options, security, service
@@ -416,7 +417,7 @@ def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):
     names = {"tmp": tmp_path, "file": tmp_path / "file"}
     with pytest.raises(SystemExit) as stop:
         main.main(["serve", *(x.format(**names) for x in arguments)])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     shown = capsys.readouterr()
     assert shown.out == "" and shown.err.count("\n") == 1
     assert message.format(**names) in shown.err
@@ -445,7 +446,7 @@ def test_a_missing_package_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     )
     code = main.main(["serve", "--model_base_path", str(tmp_path)])
     told = "dfdetect serve: tornado is missing: pip install 'dfdetect[serve]'\n"
-    assert (code, capsys.readouterr().err) == (main.FAILED, told)
+    assert (code, capsys.readouterr().err) == (console.FAILED, told)
 
 
 # Its end.
@@ -551,7 +552,9 @@ def test_a_server_without_a_model_that_loads_ends(tmp_path, capsys):
         ["serve", "--model_base_path", str(tmp_path), "--max_num_load_retries=0"]
     )
     shown = capsys.readouterr().err
-    assert code == main.FAILED and "no model loads; default: SavedModel file" in shown
+    assert (
+        code == console.FAILED and "no model loads; default: SavedModel file" in shown
+    )
 
 
 def test_a_port_that_is_taken_is_told(base, capsys):
@@ -562,7 +565,7 @@ def test_a_port_that_is_taken_is_told(base, capsys):
             flags = [f"--{flag}", port, f"--{another}", other]
             begin = time.monotonic()
             code = main.main(["serve", "--model_base_path", str(base), *flags])
-            assert code == main.FAILED
+            assert code == console.FAILED
             assert capsys.readouterr().err == (
                 f"dfdetect serve: cannot listen at 127.0.0.1:{port} (--{flag}): "
                 "Address already in use\n"
@@ -578,7 +581,7 @@ def test_a_port_that_is_taken_is_told(base, capsys):
 )
 def test_an_address_that_is_not_ours_is_told(base, capsys, host, reason):
     arguments = ["--model_base_path", str(base), "--host", host]
-    assert main.main(["serve", *arguments]) == main.FAILED
+    assert main.main(["serve", *arguments]) == console.FAILED
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"dfdetect serve: cannot listen at {host}:8501")
     assert line.endswith(reason)
@@ -603,7 +606,7 @@ def test_a_version_in_place_of_its_folder_is_told(tmp_path, capsys, name, advice
     (version / "saved_model.pb").write_bytes(b"")
     with pytest.raises(SystemExit) as stop:
         main.main(["serve", "--model_base_path", str(version)])
-    assert stop.value.code == main.USAGE
+    assert stop.value.code == console.USAGE
     said = capsys.readouterr().err
     assert f"{version} is itself a version: {advice.format(parent=tmp_path)}" in said
     assert said.count("\n") == 1

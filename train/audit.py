@@ -30,7 +30,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import files, progress, script
+from dfdetect import console, files, script
 from dfdetect.data import prepared
 from dfdetect.evaluation.audit import (
     embedded_duplicates,
@@ -77,7 +77,7 @@ def audit() -> dict[str, Any]:
     """Runs all three checks; see the module."""
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     total = sum(info.num_examples for info in builder.info.splits.values())
-    with progress.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "picture") as bar:
         survey = scan.scan(builder, bar.count)
     alike = _alike(builder, survey, total) if _EMBEDDINGS.value else None
     return {
@@ -102,7 +102,7 @@ def _alike(
     def embed(contents: Sequence[bytes]) -> np.ndarray:
         return model.embed_content(np.array(contents, object))["embedding"].numpy()
 
-    with progress.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "picture") as bar:
         return embedded_duplicates.pairs(
             builder, survey, embed, _MIN_SIMILARITY.value, bar.count
         )

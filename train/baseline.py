@@ -25,7 +25,7 @@ import absl.logging
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import files, progress, script
+from dfdetect import console, files, script
 from dfdetect.data import prepared, records
 from dfdetect.evaluation import baselines, hand_crafted_features, retrieval_evaluation
 from dfdetect.evaluation.audit import near_duplicates
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         for split in splits.values()
         if split in builder.info.splits
     )
-    with progress.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "picture") as bar:
         surveys = {
             role: hand_crafted_features.survey(builder, split, features, bar.count)
             for role, split in splits.items()
@@ -97,7 +97,7 @@ def _look_up() -> None:
     records.check(builder)
     sizes = {x: info.num_examples for x, info in builder.info.splits.items()}
     total = sizes.get("train", 0) + sum(sizes.values())
-    with progress.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "picture") as bar:
         descriptions = {
             "harris": baselines.harris_words(builder, _SEED.value, bar.count),
             "perceptual_hash": near_duplicates.describe,

@@ -23,7 +23,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from absl import flags, logging
 
-from dfdetect import files, progress, script
+from dfdetect import console, files, script
 from dfdetect.data import prepared
 from dfdetect.evaluation import retrieval_evaluation
 from dfdetect.evaluation.audit import near_duplicates
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
         "perceptual_hash": near_duplicates.describe,
     }
     total = sum(info.num_examples for info in builder.info.splits.values())
-    with progress.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "picture") as bar:
         measured = retrieval_evaluation.measure(
             builder,
             _SPLIT.value,

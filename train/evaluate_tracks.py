@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from absl import app, flags
 
-from dfdetect import files, progress, script
+from dfdetect import console, files, script
 from dfdetect.evaluation import composed_clips, track_evaluation
 from dfdetect.export import graph_cache
 from dfdetect.media import source_files, video
@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
     total = len(paths) + len(composed_clips.SCENES) * _REPEATS.value * bool(
         _PORTRAITS.value
     )
-    with progress.Progress(total, script.say, "clip") as shown:
+    with console.Progress(total, script.say, "clip") as shown:
         for case in itertools.chain(_judge_clips(judge, paths), _judge_scenes(judge)):
             cases.append(case)
             shown.count(case.source)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import console, files, iterators, labels, progress, resumable
+from dfdetect import console, files, iterators, labels, resumable
 from dfdetect.iterators import batched
 from dfdetect.media import decode, drawing, exif, file_kinds, headers, source_files
 from dfdetect.metrics import calibration
@@ -166,7 +166,9 @@ def run(
     found = findings(graph, todo, thresholds, batch_size, judge_clip)
     unread = 0
     done = len(sources) - len(todo)
-    with progress.Progress(len(sources), say, done=done, note=passed_over) as shown:
+    with console.Progress(
+        len(sources), console.say, done=done, note=passed_over
+    ) as shown:
         for source in sources:
             if source.path in noted.places:
                 with shown.paused():
@@ -183,7 +185,7 @@ def run(
                 if not resumed:
                     show(finding.result)
                 if problem:
-                    say(f"{source.path!r}: {problem}")
+                    console.say(f"{source.path!r}: {problem}")
             losses = 0
             with shown.paused():
                 if output and not finding.problem:
@@ -218,7 +220,7 @@ def _say_what_was_found(
         sentence += f"; the copy to look at is {copy!r}"
     elif result["heads"]:
         sentence += "; --output DIR writes a copy with the heads marked"
-    say(sentence)
+    console.say(sentence)
 
 
 def _fails(source: source_files.Source, loss: str, write: Callable[[], None]) -> bool:
@@ -235,9 +237,9 @@ def _fails(source: source_files.Source, loss: str, write: Callable[[], None]) ->
     try:
         write()
     except OSError as error:
-        say(f"{source.path!r}: {loss}: {files.describe_error(error)}")
+        console.say(f"{source.path!r}: {loss}: {files.describe_error(error)}")
     except ValueError as error:  # A format that cannot hold it, a clip that has gone.
-        say(f"{source.path!r}: {loss}: {error}")
+        console.say(f"{source.path!r}: {loss}: {error}")
     else:
         return False
     return True
@@ -268,7 +270,7 @@ def _write_copy(
     copy = os.path.join(output, finding.source.copy)
     stem = os.path.splitext(os.path.basename(finding.source.path))[0]
     if not os.path.basename(copy).startswith(stem):
-        say(f"{finding.source.path!r}: its copy has a shorter name: {copy!r}")
+        console.say(f"{finding.source.path!r}: its copy has a shorter name: {copy!r}")
     if not finding.source.is_clip:
         files.write(copy, annotated(finding, explainer))
         return
@@ -302,11 +304,6 @@ def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
     notes = [_note(head) for head in heads]
     canvas = drawing.annotate(canvas, boxes, probabilities.tolist(), notes)
     return drawing.encode(canvas, os.path.splitext(finding.source.copy)[1])
-
-
-def say(message: str) -> None:
-    """Tells the person, on standard error."""
-    print(f"dfdetect: {message}", file=console.stream(), flush=True)
 
 
 def read(source: source_files.Source) -> tuple[bytes | None, str]:

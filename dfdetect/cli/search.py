@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import files, iterators, progress
+from dfdetect import console, files, iterators
 from dfdetect.cli import detect_output
 from dfdetect.media import decode, source_files
 from dfdetect.pipeline import embedding, result_lines
@@ -49,8 +49,8 @@ def run(
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     unread = 0
     sheets = contact_sheet.Sheets(sheet, top_k) if sheet else None
-    with progress.Progress(
-        len(sources), detect_output.say, "picture", note=passed_over
+    with console.Progress(
+        len(sources), console.say, "picture", note=passed_over
     ) as shown:
         for query in queries(embedder, sources):
             found = neighbours(query, index, top_k, keep_self)
@@ -59,7 +59,7 @@ def run(
                 with files.name_errors("standard output"):
                     print(result_lines.json_line(line), flush=True)
                 if query.problem:
-                    detect_output.say(f"{query.source.path!r}: {query.problem}")
+                    console.say(f"{query.source.path!r}: {query.problem}")
             if sheets:
                 _add_rows(sheets, query, found)
             unread += bool(query.problem)

@@ -38,7 +38,7 @@ import keras
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import files, labels, manifest, progress, resumable
+from dfdetect import console, files, labels, manifest, resumable
 from dfdetect.data import prepared, records
 from dfdetect.media import image_status
 from dfdetect.models import model_directory, weights
@@ -185,7 +185,7 @@ def _cut_all(
         done[step["split"]] += len(step["pictures"])
     splits = builder.info.splits
     total = sum(info.num_examples for info in splits.values())
-    with progress.Progress(total, say, "picture", done.total()) as shown:
+    with console.Progress(total, say, "picture", done.total()) as shown:
         for split in splits:
             pending = records.read(builder, split, done[split])
             # Batches do not cross splits, so that a run that goes on makes the same.

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import tensorflow_datasets as tfds
 
-from dfdetect import labels, progress, resumable
+from dfdetect import console, labels, resumable
 from dfdetect.data import prepared, records
 from dfdetect.data.builders import base
 
@@ -77,7 +77,7 @@ def _write_pictures(
     done = {step["split"]: step["read"] for step in folder.steps()}
     splits = builder.info.splits
     total = sum(info.num_examples for info in splits.values())
-    with progress.Progress(total, say, "picture", sum(done.values())) as shown:
+    with console.Progress(total, say, "picture", sum(done.values())) as shown:
         for split, info in splits.items():
             written = []
             for record in records.read(builder, split, done.get(split, 0)):

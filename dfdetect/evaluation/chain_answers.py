@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dfdetect import console
 from dfdetect import labels as label_names
-from dfdetect import progress
 from dfdetect.data import classifier_input, given_heads, prepared
 from dfdetect.evaluation import figures
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
@@ -141,7 +141,7 @@ def judge(
     field = next((name for name in _SOURCE_FIELDS if name in survey.fields), None)
     same = np.full(len(survey.filenames), dataset)
     rows: list[dict[str, Any]] = []
-    with progress.Progress(len(survey.filenames), say, "image") as shown:
+    with console.Progress(len(survey.filenames), say, "image") as shown:
         for batch in batched(_examples(judged), batch_size):
             found = _judge_batch(graph, batch)
             rows += found

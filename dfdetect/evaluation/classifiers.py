@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdetect import progress
+from dfdetect import console
 from dfdetect.evaluation import classification_protocol, detectors, evaluation_set
 from dfdetect.evaluation.predictions import Predictions
 from dfdetect.models import model_directory
@@ -62,7 +62,7 @@ def measure(
         precision: See `detectors.logits_function`.
     """
     classifier, manifest = model
-    with progress.Progress(int(judged.wanted.sum()), say, "picture") as bar:
+    with console.Progress(int(judged.wanted.sum()), say, "picture") as bar:
         found = detectors.predict(
             classifier,
             manifest,

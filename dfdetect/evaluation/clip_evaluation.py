@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from dfdetect import files, labels, progress, script
+from dfdetect import console, files, labels, script
 from dfdetect.data import label_table
 from dfdetect.evaluation import classification_protocol, predictions
 from dfdetect.metrics import calibration
@@ -88,7 +88,7 @@ def judge_all(
         say: Prints a line.
     """
     lines = []
-    with progress.Progress(len(clips), say, "clip") as shown:
+    with console.Progress(len(clips), say, "clip") as shown:
         for clip in clips:
             line, problem = judge(clip)
             problem = problem or line.get("warning", "")

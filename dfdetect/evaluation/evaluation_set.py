@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from dfdetect import labels, progress
+from dfdetect import console, labels
 from dfdetect.data import prepared, records
 from dfdetect.evaluation import classification_protocol, predictions
 from dfdetect.evaluation.audit import leaks as groups
@@ -136,7 +136,7 @@ def look(
             f"got {split!r}."
         )
     total = sum(info.num_examples for info in sizes.values())
-    with progress.Progress(total, say, "record") as bar:
+    with console.Progress(total, say, "record") as bar:
         survey = scan.scan(builder, bar.count, with_hashes=False)
     leaks = groups.leaks(survey)
     if leaks and not allow_leaky_split:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import iterators, labels, progress
+from dfdetect import console, iterators, labels
 from dfdetect.evaluation import corruptions
 from dfdetect.media import decode as images
 from dfdetect.media import resize as resizing
@@ -78,7 +78,7 @@ def measure(
         for name in wanted
         for strength in range(1, 1 + len(corruptions.ALTERATIONS[name].values))
     ]
-    with progress.Progress(len(places) * len(variants), say, "crop") as shown:
+    with console.Progress(len(places) * len(variants), say, "crop") as shown:
         logits = _logits(
             logits_function,
             iterators.batched(_decoded(pictures, places), batch_size),

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import iterators, progress, resumable
+from dfdetect import console, iterators, resumable
 from dfdetect.media import decode, drawing, source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import storage
@@ -142,7 +142,7 @@ def _embed(
 ) -> None:
     done = sum(step["pictures"] for step in folder.steps())
     number = sum(1 for _ in folder.steps())
-    with progress.Progress(total, say, "picture", done) as shown:
+    with console.Progress(total, say, "picture", done) as shown:
         left = itertools.islice(pictures, done, None)
         for batch in iterators.batched(left, batch_size):
             contents, chosen = [], []
