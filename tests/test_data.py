@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.data import classifier_input, detector_input
+from dfdetect.data import classifier_input, detector_input, unlabelled
 from dfdetect.data import prepared as data
 from dfdetect.data.batches import Batches, Shuffled
 from dfdetect.media import decode, resize, source_files
@@ -151,7 +151,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     broken = tmp_path / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     paths = source_files.find_images([str(tmp_path)])
-    batches = data.unlabelled_training(paths, (32,), batch_size=2, seed=0)
+    batches = unlabelled.unlabelled_training(paths, (32,), batch_size=2, seed=0)
     assert batches.unreadable(0).startswith(f"{broken}: ")
     # One is not blamed for those that come with it.
     joined = dataclasses.replace(
@@ -160,7 +160,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
         source=dataclasses.replace(batches.source, following=2),
     )
     assert joined.unreadable(0).startswith(f"{broken}: ")
-    whole = data.unlabelled_training(paths[:3], (32,), batch_size=2, seed=0)
+    whole = unlabelled.unlabelled_training(paths[:3], (32,), batch_size=2, seed=0)
     assert whole.unreadable(0).startswith("none of")
 
 
@@ -307,7 +307,7 @@ def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
             random.integers(0, 256, (6, 6, 3)).astype(np.uint8), (90, 90)
         )
         cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
-    batches = data.unlabelled_training(
+    batches = unlabelled.unlabelled_training(
         source_files.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
     )
     small, large = next(iter(batches.from_step(0)))

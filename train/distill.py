@@ -20,7 +20,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect.data import prepared
+from dfdetect.data import unlabelled
 from dfdetect.media import file_kinds, source_files
 from dfdetect.models import classifier, squeezenet, weights
 from dfdetect.training import distillation, loop, run_flags
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> None:
     kept = sorted(set(paths) - set(held_out))
     sizes = (_IMAGE_SIZE.value, _TEACHER_SIZE.value)
     batches = functools.partial(
-        prepared.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
+        unlabelled.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
     with strategy.scope():
         student, pair = _build()

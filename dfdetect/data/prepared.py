@@ -5,15 +5,10 @@ code is needed. `classifier_input` and `detector_input` make batches of them.
 """
 
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
-
-from dfdetect.data import augment
-from dfdetect.data.batches import NAME, Batches, Shuffled
-from dfdetect.media import decode, resize
 
 
 def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
@@ -61,24 +56,3 @@ def encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
         decoders={"image": tfds.decode.SkipDecoding()},
         read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=True),
     )
-
-
-def unlabelled_training(
-    paths: Sequence[str], image_sizes: Sequence[int], batch_size: int, seed: int
-) -> Batches:
-    """Shuffled batches of random windows of pictures, at several sizes at once.
-
-    Returns:
-        Batches with one `[B, S, S, 3]` float32 in [0, 255] for each of `image_sizes`,
-        all showing the same window.
-    """
-
-    def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, ...]:
-        seeds = tf.random.split(seed, 3)
-        image = decode.decode_image(tf.io.read_file(example[NAME]))
-        image = augment.random_crop(image, max(image_sizes), seeds[0], min_area=0.3)
-        image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
-        return tuple(resize.resize(image, size) for size in image_sizes)
-
-    files = tf.data.Dataset.from_tensor_slices({NAME: list(paths)})
-    return Batches(Shuffled(files, seed), prepare, batch_size, seed)
