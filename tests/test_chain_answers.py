@@ -13,9 +13,9 @@ import tiny_pipeline
 from drawn_faces import BAND, DARK_FAKE, DARK_REAL, DRAWN, SIDES
 from tiny_heads import FAKE, REAL
 
-from dfdetect.cli import detect_output
 from dfdetect.evaluation import chain_answers, chain_evaluation
 from dfdetect.media import source_files
+from dfdetect.pipeline import findings
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_detect_says_the_same(by_name, tmp_path):
     for name, _, _, _, heads in DRAWN:
         paths[name].write_bytes(drawn_faces.encode(heads))
     sources, _ = source_files.find([str(path) for path in paths.values()])
-    for found in detect_output.findings(tiny_heads.build().detect, sources, BAND):
+    for found in findings.findings(tiny_heads.build().detect, sources, BAND):
         row = by_name[found.source.path.split("/")[-1][0]]
         verdict = found.result["verdict"] or found.result["status"]
         assert verdict == row["verdict"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dfdetect.data import classifier_input
-from dfdetect.evaluation import classifiers, detectors, evaluation_set, robustness
+from dfdetect.evaluation import classifiers, evaluation_set, robustness
 from dfdetect.reports import (
     classification_plots,
     classification_report,
@@ -79,7 +79,7 @@ def test_robustness_is_part_of_the_report(judged, tmp_path):
     result = _result("default", judged[0])
     survey = judged[0].survey
     result.figures["robustness"] = robustness.measure(
-        detectors.logits_function(clips.brightness),
+        classifiers.logits_function(clips.brightness),
         clips.MANIFEST,
         classifier_input.encoded_files(judged[0].builder, "test", judged[0].wanted),
         survey.truths,

@@ -23,7 +23,7 @@ from dfdetect.cli import detect_output, main
 from dfdetect.media import image_status, source_files
 from dfdetect.metrics import calibration
 from dfdetect.models import model_directory
-from dfdetect.pipeline import build, deepfake_pipeline, result_lines
+from dfdetect.pipeline import build, deepfake_pipeline, findings, result_lines
 
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
@@ -264,7 +264,7 @@ sys.exit(cli.main())
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size):
     sources, barren = source_files.find(pictures)
-    found = list(detect_output.findings(loaded.detect, sources, HALF, batch_size))
+    found = list(findings.findings(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
         ("ok", "fake"),
@@ -309,7 +309,7 @@ def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
         path = tmp_path / name
         bright.save(path, save_all=True, append_images=[dark] * 2)
         sources, _ = source_files.find([str(path)])
-        (finding,) = detect_output.findings(loaded.detect, sources, HALF)
+        (finding,) = findings.findings(loaded.detect, sources, HALF)
         assert finding.result["verdict"] == "fake", name
         told = "animated: only its first frame was judged"
         assert finding.result["warning"] == told
@@ -325,7 +325,7 @@ def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(content[:2] + segment + content[2:])
     sources, _ = source_files.find([str(turned)])
-    (finding,) = detect_output.findings(loaded.detect, sources, HALF)
+    (finding,) = findings.findings(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
     marked = cv2.imdecode(np.frombuffer(detect_output.annotated(finding), np.uint8), 1)
     assert marked.shape == (150, 90, 3)

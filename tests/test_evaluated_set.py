@@ -2,7 +2,7 @@ import clips
 import numpy as np
 import pytest
 
-from dfdetect.evaluation import detectors, evaluation_set, predictions
+from dfdetect.evaluation import classifiers, evaluation_set, predictions
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_what_is_known_before_any_model(builder):
 
 def test_predictions_are_in_the_order_of_what_is_known(builder):
     judged = _look(builder)
-    found = detectors.predict(
+    found = classifiers.predict(
         clips.brightness,
         clips.MANIFEST,
         builder,
@@ -65,7 +65,7 @@ def test_conditions_choose_records_of_all_splits(builder):
     assert set(judged.survey.fields["method"]) == {"original", "swap"}
     # Half of what is left of training is fake.
     assert "0.500" in judged.baselines["majority"]["about"]
-    found = detectors.predict(
+    found = classifiers.predict(
         clips.brightness, clips.MANIFEST, builder, "test", judged.survey, judged.wanted
     )
     assert set(found.fields["frame"]) == {0} and len(found.labels) == 12

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dfdetect.data import detector_input
 from dfdetect.data import prepared as data
-from dfdetect.evaluation import detectors
+from dfdetect.evaluation import classifiers, detectors
 from dfdetect.pipeline import head_detection
 
 _MODEL = types.SimpleNamespace(input_shape=(None, 128, 128, 3))
@@ -70,10 +70,14 @@ def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
 
 def test_a_released_classifier_has_figures_with_intervals(tmp_path):
     builder = clips.prepare(tmp_path)
-    figures = detectors.measure(clips.brightness, clips.MANIFEST, builder, "test")
+    figures = classifiers.measure_split(
+        clips.brightness, clips.MANIFEST, builder, "test"
+    )
     low, high = figures["auc_interval"]
     assert 0 <= low <= figures["auc"] <= high <= 1 and figures["num_groups"] == 6
     single = clips.prepare(tmp_path / "one", {"test": [("a", 20)]})
-    figures = detectors.measure(clips.brightness, clips.MANIFEST, single, "test")
+    figures = classifiers.measure_split(
+        clips.brightness, clips.MANIFEST, single, "test"
+    )
     assert "auc_interval" not in figures and 0 <= figures["auc"] <= 1
     json.dumps(figures, allow_nan=False)

@@ -10,6 +10,7 @@ from dfdetect.data import batches
 from dfdetect.metrics import classification
 from dfdetect.models import classifier
 from dfdetect.models import grad_cam as explain
+from dfdetect.pipeline import explainer as explainer_module
 from dfdetect.training import loop, objectives, settings
 
 
@@ -115,7 +116,7 @@ def test_heads_are_explained_in_the_squares_that_were_judged():
         seen.extend(tf.io.decode_png(one).numpy() for one in image_bytes)
         return {"heat_map": tf.zeros([len(image_bytes), 8, 8])}
 
-    explainer = explain.Explainer(graph, 1.0)
+    explainer = explainer_module.Explainer(graph, 1.0)
     regions, maps = explainer(image, boxes)
     # Boxes of 10 x 10 and of 20 x 15 px: the second square is moved to the left edge.
     np.testing.assert_array_equal(regions, [[10, 30, 10, 10], [0, 0, 20, 20]])

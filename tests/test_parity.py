@@ -10,7 +10,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from dfdetect.data import classifier_input, prepared
-from dfdetect.evaluation import detectors
+from dfdetect.evaluation import classifiers as classifier_evaluation
 from dfdetect.metrics import calibration
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet
@@ -89,8 +89,8 @@ def _classifier():
 
 def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
     batches = classifier_input.evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
-    logits_function = detectors.logits_function(classifier)
-    logits, _ = detectors.classifier_logits(logits_function, batches)
+    logits_function = classifier_evaluation.logits_function(classifier)
+    logits, _ = classifier_evaluation.classifier_logits(logits_function, batches)
     scored = calibration.probability(logits, _TEMPERATURE)
 
     detector = efficientdet.EfficientDet(image_size=128)

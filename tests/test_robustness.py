@@ -10,7 +10,7 @@ import sklearn.metrics
 import tensorflow as tf
 
 from dfdetect.data import classifier_input, records
-from dfdetect.evaluation import corruptions, detectors, robustness
+from dfdetect.evaluation import classifiers, corruptions, robustness
 from dfdetect.reports import robustness_report
 
 _DESCRIBED = {"image_size": 24, "temperature": 2.0}
@@ -82,7 +82,7 @@ def test_clean_crops_are_those_of_the_evaluation(builder):
     for crops, (expected, _) in zip(seen, batches, strict=True):
         assert np.array_equal(crops, expected)
     assert found["alterations"] == found["skipped"] == {}
-    logits, truths = detectors.classifier_logits(_logits, batches)
+    logits, truths = classifiers.classifier_logits(_logits, batches)
     assert found["clean"]["auc"] == sklearn.metrics.roc_auc_score(truths, logits)
     assert found["clean"]["balanced_accuracy"] == (
         sklearn.metrics.balanced_accuracy_score(truths, logits >= 0)

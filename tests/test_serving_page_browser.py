@@ -12,10 +12,9 @@ import serving_support
 import tiny_pipeline
 
 from dfdetect import boxes
-from dfdetect.cli import detect_output
 from dfdetect.media import samples, source_files
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import build, deepfake_pipeline, embedding
+from dfdetect.pipeline import build, deepfake_pipeline, embedding, findings
 from dfdetect.retrieval import neighbours as neighbours_module
 from dfdetect.retrieval.index import Entry, Index
 from dfdetect.serving import demo_page, options
@@ -95,7 +94,7 @@ def expected(version):
 
     def line(path):
         source = source_files.Source(str(path), "")
-        (found,) = detect_output.findings(graph.detect, [source], thresholds)
+        (found,) = findings.findings(graph.detect, [source], thresholds)
         return found.result | {"path": pathlib.Path(path).name}
 
     return line

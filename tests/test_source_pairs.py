@@ -63,7 +63,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # A plain function is no Keras model: it must not be traced.
         patch.setattr(
-            "dfdetect.evaluation.detectors.logits_function",
+            "dfdetect.evaluation.classifiers.logits_function",
             lambda model, _: lambda crops: model(crops.numpy())[:, 0],
         )
         result = classifiers.measure("runs/red", (redness, MANIFEST), judged, print)

@@ -31,7 +31,7 @@ from dfdetect.data import (
     sampling,
 )
 from dfdetect.data.batches import Batches
-from dfdetect.evaluation import detectors
+from dfdetect.evaluation import classifiers, detectors
 from dfdetect.metrics import calibration, classification
 from dfdetect.models import classifier, grad_cam, mobilenet, model_directory, weights
 from dfdetect.training import (
@@ -202,7 +202,7 @@ def main(argv: list[str]) -> None:
         _freeze(student, freeze_through)
     run_flags.adapt(student, strategy)
     judged_student, judged = _build(_IMAGE_SIZE.value)
-    logits_function = detectors.logits_function(judged_student)
+    logits_function = classifiers.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
     heat_maps = grad_cam.heat_maps(judged_student)
     validation, sources = _validation(validated, where)
@@ -212,7 +212,7 @@ def main(argv: list[str]) -> None:
 
     def evaluate() -> dict[str, float]:
         found = {
-            name: detectors.classifier_logits(logits_function, crops)
+            name: classifiers.classifier_logits(logits_function, crops)
             for name, crops in validation.items()
         }
         latest[:] = map(np.concatenate, zip(*found.values(), strict=True))

@@ -309,7 +309,7 @@ def _robustness(
     model: model_directory.Loaded, judged: evaluation_set.EvaluatedSet
 ) -> dict[str, Any]:
     return robustness.measure(
-        detectors.logits_function(model[0]),
+        classifiers.logits_function(model[0]),
         model[1],
         classifier_input.encoded_files(
             judged.builder, judged.split, judged.wanted, model[1]["crop_margin"]

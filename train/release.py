@@ -29,7 +29,7 @@ from absl import flags
 
 from dfdetect import manifest, script
 from dfdetect.data import classifier_input, detector_input, prepared, record_fields
-from dfdetect.evaluation import detectors
+from dfdetect.evaluation import classifiers, detectors
 from dfdetect.metrics import calibration, classification, detection_sets
 from dfdetect.models import classifier, kept_steps, model_directory, weights
 
@@ -105,7 +105,7 @@ def main(argv: list[str]) -> None:
     else:
         described |= _calibrated(model, described, [*builders.values()])
         described["metrics"]["test"] = {
-            name: detectors.measure(model, described, builder, "test")
+            name: classifiers.measure_split(model, described, builder, "test")
             for name, builder in builders.items()
         }
     manifest.write(target, described)
@@ -166,9 +166,9 @@ def _calibrated(
     builders: Sequence[tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
     """What a manifest says of the validation splits: calibration and figures."""
-    logits_function = detectors.logits_function(model)
+    logits_function = classifiers.logits_function(model)
     found = [
-        detectors.classifier_logits(
+        classifiers.classifier_logits(
             logits_function,
             classifier_input.evaluation(
                 builder,

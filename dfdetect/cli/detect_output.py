@@ -1,114 +1,29 @@
 """The work behind `dfdetect detect`: files in, one result for each out, in order."""
 
-import concurrent.futures
 import csv
-import dataclasses
 import functools
-import itertools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from dfdetect import console, files, iterators, labels, resumable
-from dfdetect.iterators import batched
-from dfdetect.media import decode, drawing, exif, file_kinds, headers, source_files
+from dfdetect import console, files, labels, resumable
+from dfdetect.media import decode, drawing, source_files
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import result_lines
+from dfdetect.pipeline import findings, result_lines
 from dfdetect.reports import clip_copies
 from dfdetect.reports import page as report_page
 
-Result = result_lines.Result
-Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 # `retrieval.lookup.Lookup`: a picture and its boxes, to what is known for each.
-Lookup = Callable[[np.ndarray, np.ndarray], list[Result]]
-# `clips.ClipJudge`: a path, to its result line and why there is no answer.
-ClipJudge = Callable[[str], tuple[Result, str]]
-# `grad_cam.Explainer`: a picture and its boxes, to squares and heat maps.
+Lookup = Callable[[np.ndarray, np.ndarray], list[findings.Result]]
+# `explainer.Explainer`: a picture and its boxes, to squares and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
-
-_CALLS_AT_ONCE = 2  # Of the graph.
-
-# Statuses of what could not be read.
-UNREAD = ("unreadable", "too_large")
-
-
-@dataclasses.dataclass(frozen=True)
-class Finding:
-    """What became of one source.
-
-    Attributes:
-        source: Where it came from.
-        content: The bytes of the picture; empty when it could not be read, and of a
-            clip.
-        result: The result line.
-        problem: Why there is no answer, or "".
-    """
-
-    source: source_files.Source
-    content: bytes
-    result: Result
-    problem: str
-
-
-def findings(
-    graph: Graph,
-    sources: Sequence[source_files.Source],
-    thresholds: calibration.Thresholds,
-    batch_size: int = 8,
-    judge_clip: ClipJudge | None = None,
-) -> Iterator[Finding]:
-    """Runs the graph over files, and yields what it found in their order.
-
-    Args:
-        graph: The signature `serving_default`.
-        sources: What to read.
-        thresholds: See `calibration.verdict`.
-        batch_size: Pictures that are judged at once.
-        judge_clip: For sources that are clips.
-    """
-    for is_clip, alike in itertools.groupby(sources, lambda source: source.is_clip):
-        if is_clip and judge_clip:
-            for source in alike:
-                yield Finding(source, b"", *judge_clip(source.path))
-        else:
-            yield from _of_pictures(graph, list(alike), thresholds, batch_size)
-
-
-def _of_pictures(
-    graph: Graph,
-    sources: Sequence[source_files.Source],
-    thresholds: calibration.Thresholds,
-    batch_size: int,
-) -> Iterator[Finding]:
-    def judge(batch: Sequence[source_files.Source]) -> list[Finding]:
-        contents, problems = zip(*(read(source) for source in batch), strict=True)
-        rows = iter(_rows(graph, [c for c in contents if c is not None]))
-        found = []
-        for source, content, problem in zip(batch, contents, problems, strict=True):
-            row = {} if content is None else next(rows)
-            result = result_lines.result_line(source.path, row, thresholds)
-            problem = problem or source_files.describe_unread(
-                result["status"], content or b""
-            )
-            if not problem and file_kinds.is_animated(content or b""):
-                result["warning"] = "animated: only its first frame was judged"
-            found.append(Finding(source, content or b"", result, problem))
-        return found
-
-    # In halves: while one is read, decoded and cut out, the models judge the other.
-    halves = batched(sources, max(batch_size // _CALLS_AT_ONCE, 1))
-    # TensorFlow optimises a graph in its first call: once is enough.
-    for batch in itertools.islice(halves, 1):
-        yield from judge(batch)
-    for found in iterators.mapped(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
-        yield from found
 
 
 def run(
-    graph: Graph,
+    graph: findings.Graph,
     sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int = 8,
@@ -116,7 +31,7 @@ def run(
     as_csv: bool = False,
     explainer: Explainer | None = None,
     lookup: Lookup | None = None,
-    judge_clip: ClipJudge | None = None,
+    judge_clip: findings.ClipJudge | None = None,
     resumed: resumable.Journal | None = None,
     page: report_page.Report | None = None,
     passed_over: str = "",
@@ -153,7 +68,7 @@ def run(
             result_lines.CSV_COLUMNS + (result_lines.LOOKUP_COLUMNS if lookup else ())
         )
 
-    def show(result: Result) -> None:
+    def show(result: findings.Result) -> None:
         with files.name_errors("standard output"):
             if as_csv:
                 table.writerows(result_lines.csv_rows(result, bool(lookup)))
@@ -163,7 +78,7 @@ def run(
 
     noted = _Noted(resumed)
     todo = [source for source in sources if source.path not in noted.places]
-    found = findings(graph, todo, thresholds, batch_size, judge_clip)
+    found = findings.findings(graph, todo, thresholds, batch_size, judge_clip)
     unread = 0
     done = len(sources) - len(todo)
     with console.Progress(
@@ -174,7 +89,7 @@ def run(
                 with shown.paused():
                     result = noted.read(source.path)
                     show(result)
-                unread += result["status"] in UNREAD
+                unread += result["status"] in findings.UNREAD
                 last = result
                 continue
             finding = next(found)
@@ -211,7 +126,7 @@ def run(
 
 
 def _say_what_was_found(
-    source: source_files.Source, result: Result, output: str
+    source: source_files.Source, result: findings.Result, output: str
 ) -> None:
     """Says in one sentence what was found in an image, and where to see it."""
     sentence = f"{source.path!r}: {result_lines.describe_image(result)}"
@@ -255,13 +170,13 @@ class _Noted:
             # Not the lines: those of clips are long.
             self.places = {line["path"]: place for place, line in resumed.places()}
 
-    def read(self, path: str) -> Result:
+    def read(self, path: str) -> findings.Result:
         assert self._journal is not None
         return self._journal.read(self.places[path])
 
 
 def _write_copy(
-    finding: Finding,
+    finding: findings.Finding,
     output: str,
     thresholds: calibration.Thresholds,
     explainer: Explainer | None,
@@ -279,7 +194,7 @@ def _write_copy(
     clip_copies.write_chart(finding.result, thresholds, chart)
 
 
-def _add_to_page(page: report_page.Report, finding: Finding) -> None:
+def _add_to_page(page: report_page.Report, finding: findings.Finding) -> None:
     if not finding.source.is_clip:
         page.add_image(finding.content, finding.result, finding.problem)
         return
@@ -287,7 +202,7 @@ def _add_to_page(page: report_page.Report, finding: Finding) -> None:
     page.add_clip(finding.result, frames, finding.problem)
 
 
-def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
+def annotated(finding: findings.Finding, explainer: Explainer | None = None) -> bytes:
     """The picture with its heads marked, as a file for `finding.source.copy`.
 
     Args:
@@ -306,33 +221,7 @@ def annotated(finding: Finding, explainer: Explainer | None = None) -> bytes:
     return drawing.encode(canvas, os.path.splitext(finding.source.copy)[1])
 
 
-def read(source: source_files.Source) -> tuple[bytes | None, str]:
-    """The bytes of a source and "", or None and why it cannot be read."""
-    if source.problem:
-        return None, source.problem
-    try:
-        return files.read(source.path), ""
-    except OSError as error:
-        return None, error.strerror or str(error)
-
-
-def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
-    """The outputs and sizes of each picture."""
-    if not contents:
-        return []
-    image_bytes = tf.constant(contents, tf.string)
-    # To trace the small function takes a second, while TensorFlow optimises the graph.
-    with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        sizes = pool.submit(_upright_sizes, image_bytes)
-        outputs = {name: value.numpy() for name, value in graph(image_bytes).items()}
-    outputs["height"], outputs["width"] = sizes.result().numpy().T
-    return [
-        {name: value[i] for name, value in outputs.items()}
-        for i in range(len(contents))
-    ]
-
-
-def _look_up(finding: Finding, lookup: Lookup) -> None:
+def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
     """Adds to each head that was judged what is known that is like it."""
     judged = [x for x in finding.result["heads"] if x["fake_probability"] is not None]
     if judged:
@@ -342,7 +231,7 @@ def _look_up(finding: Finding, lookup: Lookup) -> None:
             head.update(known)
 
 
-def _note(head: Result) -> str:
+def _note(head: findings.Result) -> str:
     """What is known that is like a head, in a few letters."""
     if head.get("unfamiliar"):
         return "unfamiliar"
@@ -355,9 +244,3 @@ def _note(head: Result) -> str:
         return ""
     similarity, name = max(known)
     return f"like {name} {similarity:.2f}"
-
-
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Heights and widths `[B, 2]` by the headers; 0 where there is none."""
-    return exif.upright_extent(headers.read_batch(image_bytes))

@@ -110,8 +110,8 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     from dfdetect.cli import camera, detect_output
     from dfdetect.media import video
     from dfdetect.metrics import calibration
-    from dfdetect.models import grad_cam
     from dfdetect.pipeline import clips as clip_findings
+    from dfdetect.pipeline import explainer as explainer_module
     from dfdetect.pipeline import given_crops
     from dfdetect.retrieval import lookup
 
@@ -128,7 +128,7 @@ def _detect(arguments: argparse.Namespace, parser: cli_parser.Parser) -> int:
     explainer = None
     if arguments.explain:
         margin = None if arguments.crops else classifier["crop_margin"]
-        explainer = grad_cam.Explainer(model.explain, margin)
+        explainer = explainer_module.Explainer(model.explain, margin)
     judge_clip = clip_findings.ClipJudge(
         model,
         thresholds,

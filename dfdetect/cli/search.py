@@ -9,9 +9,8 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import console, files, iterators
-from dfdetect.cli import detect_output
 from dfdetect.media import decode, source_files
-from dfdetect.pipeline import embedding, result_lines
+from dfdetect.pipeline import embedding, findings, result_lines
 from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import lookup
 from dfdetect.retrieval.index import Entry, Index, Neighbour
@@ -99,7 +98,7 @@ def queries(
 ) -> Iterator[Query]:
     """Reads and embeds pictures, in their order."""
     for batch in iterators.batched(sources, _BATCH):
-        contents, problems = zip(*(detect_output.read(x) for x in batch), strict=True)
+        contents, problems = zip(*(findings.read(x) for x in batch), strict=True)
         embedded = iter(embedder([x for x in contents if x is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):
             one = embedder.unreadable() if content is None else next(embedded)

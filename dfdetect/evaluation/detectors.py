@@ -1,6 +1,5 @@
 """Runs a model over a validation or test set and measures what it says."""
 
-import dataclasses
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -9,15 +8,9 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 
-from dfdetect.data import classifier_input
-from dfdetect.evaluation import classification_protocol, predictions
-from dfdetect.evaluation.audit import scan
-from dfdetect.evaluation.audit.survey import Survey
-from dfdetect.export import bfloat16, freezing
+from dfdetect.export import freezing
 from dfdetect.media import resize
-from dfdetect.metrics import calibration
 from dfdetect.pipeline import head_detection, image_batch
 from dfdetect.training import objectives
 
@@ -30,111 +23,6 @@ _VIEWS_AT_ONCE = 8
 
 Function = Callable[[tf.Tensor], Any]
 Pair = tuple[np.ndarray, np.ndarray]
-
-
-def measure(
-    model: keras.Model,
-    manifest: dict[str, Any],
-    builder: tfds.core.DatasetBuilder,
-    split: str,
-    batch_size: int = 16,
-) -> dict[str, Any]:
-    """The figures of a trained classifier on a split of a prepared data set.
-
-    Args:
-        model: A classifier, see `model_directory`.
-        manifest: Its manifest.
-        builder: A prepared data set of head crops.
-        split: "train", "validation" or "test".
-        batch_size: Images at once.
-
-    Returns:
-        Those of `classification_protocol.measure` that have a value.
-    """
-    survey = scan.scan(builder, lambda _: None, [split], with_hashes=False)
-    figures = classification_protocol.measure(
-        predict(model, manifest, builder, split, survey, batch_size=batch_size)
-    )
-    return {name: value for name, value in figures.items() if not np.isnan(value).any()}
-
-
-def predict(
-    model: keras.Model,
-    manifest: dict[str, Any],
-    builder: tfds.core.DatasetBuilder,
-    split: str,
-    survey: Survey,
-    wanted: np.ndarray | None = None,
-    batch_size: int = 16,
-    count: Callable[[int], None] = lambda _: None,
-    precision: str | None = None,
-) -> predictions.Predictions:
-    """What a trained classifier says of a split, with what a survey knows of it.
-
-    Args:
-        model: A classifier, see `model_directory`.
-        manifest: Its manifest.
-        builder: A prepared data set of head crops.
-        split: One of its splits.
-        survey: Of the wanted records of this split, in their order.
-        wanted: `[N]` bool, the records of the split to take; all by default.
-        batch_size: Pictures at once.
-        count: Called for each batch, with its number of pictures.
-        precision: See `logits_function`.
-    """
-    crops = classifier_input.evaluation(
-        builder,
-        split,
-        manifest["image_size"],
-        batch_size,
-        wanted,
-        manifest["crop_margin"],
-    )
-    logits, truths = classifier_logits(logits_function(model, precision), crops, count)
-    assert np.array_equal(truths, survey.truths), "Not the pictures of the survey."
-    probabilities = calibration.probability(logits, manifest["temperature"])
-    found = predictions.of_survey(survey, probabilities)
-    return dataclasses.replace(found, logits=logits)
-
-
-def logits_function(model: keras.Model, precision: str | None = None) -> Function:
-    """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`.
-
-    Args:
-        model: A classifier.
-        precision: One of `freezing.PRECISIONS`: the model as it is exported. None: as
-            it was trained.
-    """
-    if precision is None:
-        return tf.function(lambda crops: model(crops, training=False)[:, 0])
-    spec = tf.TensorSpec(model.input_shape, tf.float32)
-    folded = freezing.fold(
-        tf.function(
-            lambda crops: {"logits": model(crops, training=False)[:, 0]},
-            input_signature=[spec],
-            autograph=False,
-        ),
-        precision,
-        spared=bfloat16.SPARED_OF_CLASSIFIER,
-    )
-    return lambda crops: folded(crops)["logits"]
-
-
-def classifier_logits(
-    logits_function: Function,
-    batches: tf.data.Dataset,
-    count: Callable[[int], None] = lambda _: None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Fake logits and labels, `[N]` each, of `classifier_input.evaluation`.
-
-    `count` is called for each batch, with its number of crops.
-    """
-    pairs = []
-    for crops, truths in batches:
-        pairs.append((logits_function(crops), truths))
-        count(len(truths))
-    logits, truths = zip(*pairs, strict=True)
-    return np.concatenate(logits), np.concatenate(truths)
 
 
 def detect_function(

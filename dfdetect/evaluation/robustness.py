@@ -42,7 +42,7 @@ def measure(
 
     Args:
         logits_function: From crops `[B, S, S, 3]` float32 to fake logits `[B]`, see
-            `detectors.logits_function`.
+            `classifiers.logits_function`.
         manifest: The classifier's: `image_size` and `temperature` are used.
         pictures: Encoded crops, `N` of them.
         truths: `[N]` of `dfdetect.labels`.

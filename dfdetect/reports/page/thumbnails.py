@@ -14,7 +14,7 @@ from dfdetect import boxes as box_format
 from dfdetect import labels
 from dfdetect.media import drawing
 
-# `grad_cam.Explainer`: a picture and its boxes, to regions and heat maps.
+# `explainer.Explainer`: a picture and its boxes, to regions and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 MOST_BYTES = 68 * 10**6  # of all pictures of a report, up to `_MOST_FILES`
