@@ -20,10 +20,11 @@ from PIL import Image
 
 from dfdetect import console, files, manifest
 from dfdetect.cli import detect_output, main
+from dfdetect.export import saved_pipeline
 from dfdetect.media import image_status, source_files
 from dfdetect.metrics import calibration
 from dfdetect.models import model_directory
-from dfdetect.pipeline import build, deepfake_pipeline, findings, result_lines
+from dfdetect.pipeline import deepfake_pipeline, findings, result_lines
 
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
@@ -230,7 +231,7 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(graph):
-    return build.load(graph)
+    return saved_pipeline.load(graph)
 
 
 @pytest.fixture
@@ -430,7 +431,7 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
 def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monkeypatch):
     described = manifest.read(os.path.join(graph, "assets"), "pipeline")
     older = types.SimpleNamespace(manifest=described, explain=None)
-    monkeypatch.setattr(build, "load", lambda directory: older)
+    monkeypatch.setattr(saved_pipeline, "load", lambda directory: older)
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
         main.main(["detect", source_files.sample(), *arguments])

@@ -20,8 +20,9 @@ import tiny_heads
 
 from dfdetect import console
 from dfdetect.cli import main
+from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
-from dfdetect.pipeline import build, result_lines
+from dfdetect.pipeline import result_lines
 
 SCHEMA = json.loads(
     (resources.files("dfdetect") / "schema" / "result.schema.json").read_text()
@@ -39,7 +40,7 @@ def graph(tmp_path_factory):
 def load_once():
     """Commands within this process share the graph."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "load", functools.cache(build.load))
+        patch.setattr(saved_pipeline, "load", functools.cache(saved_pipeline.load))
         yield
 
 

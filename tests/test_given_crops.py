@@ -21,8 +21,9 @@ import tiny_pipeline
 
 from dfdetect import boxes, console, labels
 from dfdetect.cli import main
+from dfdetect.export import saved_pipeline
 from dfdetect.media import image_status
-from dfdetect.pipeline import build, embedding, given_crops, result_lines
+from dfdetect.pipeline import embedding, given_crops, result_lines
 from dfdetect.retrieval import index, storage
 from dfdetect.retrieval.index import Entry
 
@@ -37,14 +38,14 @@ def exported(tmp_path_factory):
     tiny_pipeline.build(thresholds={"real_below": 0.4, "fake_from": 0.6}).save(
         directory
     )
-    return directory, build.load(directory)
+    return directory, saved_pipeline.load(directory)
 
 
 @pytest.fixture
 def graph(exported, monkeypatch):
     """The folder of the graph, which the command finds loaded."""
     directory, model = exported
-    monkeypatch.setattr(build, "load", {directory: model}.__getitem__)
+    monkeypatch.setattr(saved_pipeline, "load", {directory: model}.__getitem__)
     return directory
 
 
@@ -143,7 +144,7 @@ def test_no_detector_is_asked(exported, monkeypatch, crops, capsys):
 
     without = types.SimpleNamespace(**vars(model))
     without.detect = without.detect_frames = refuse
-    monkeypatch.setattr(build, "load", {directory: without}.__getitem__)
+    monkeypatch.setattr(saved_pipeline, "load", {directory: without}.__getitem__)
     assert _run(capsys, crops / "a.png", "--model", directory)[0] == 0
 
 

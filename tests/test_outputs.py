@@ -16,8 +16,8 @@ import tiny_heads
 
 from dfdetect import console, files, resumable
 from dfdetect.cli import main
+from dfdetect.export import saved_pipeline
 from dfdetect.media import clip_encoding, drawing
-from dfdetect.pipeline import build
 from dfdetect.reports import page as report_page
 
 
@@ -32,7 +32,7 @@ def graph(tmp_path_factory):
 def load_once():
     """Commands within this process share the graph."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "load", functools.cache(build.load))
+        patch.setattr(saved_pipeline, "load", functools.cache(saved_pipeline.load))
         yield
 
 

@@ -11,10 +11,11 @@ import tensorflow_datasets as tfds
 
 from dfdetect.data import classifier_input, prepared
 from dfdetect.evaluation import classifiers as classifier_evaluation
+from dfdetect.export import saved_pipeline
 from dfdetect.metrics import calibration
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet
-from dfdetect.pipeline import build, deepfake_pipeline
+from dfdetect.pipeline import deepfake_pipeline
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _SAMPLES = pathlib.Path(
@@ -96,7 +97,7 @@ def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
     detector = efficientdet.EfficientDet(image_size=128)
     graph = deepfake_pipeline.DeepfakePipeline(detector, classifier, _DESCRIPTION)
     graph.save(str(tmp_path / "1"))
-    served = build.load(str(tmp_path / "1"))
+    served = saved_pipeline.load(str(tmp_path / "1"))
     encoded = builder.as_dataset(
         split="test", decoders={"image": tfds.decode.SkipDecoding()}
     )

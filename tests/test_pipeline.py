@@ -14,10 +14,11 @@ from PIL import Image
 
 from dfdetect import manifest
 from dfdetect.data import batches
+from dfdetect.export import saved_pipeline
 from dfdetect.media import decode, image_status
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, grad_cam, model_directory, weights, xception
-from dfdetect.pipeline import build, deepfake_pipeline
+from dfdetect.pipeline import deepfake_pipeline
 from dfdetect.training import loop, objectives, settings
 
 _DETECTOR_SIZE, _CROP_SIZE, _NUM_FEATURES = 64, 40, 8
@@ -315,7 +316,7 @@ def test_signatures_of_the_saved_graph(saved):
 
 
 def test_the_loaded_graph_answers_alike(graph, saved):
-    loaded = build.load(saved)
+    loaded = saved_pipeline.load(saved)
     assert loaded.manifest == graph.manifest
     batch, _ = _mixed_batch()
     image_bytes = tf.constant(batch)
@@ -390,13 +391,13 @@ def test_saving_leaves_nothing_aside(graph, saved):
 def test_a_foreign_graph_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
     with pytest.raises(ValueError, match=r"foreign is no graph of dfdetect"):
-        build.load(str(tmp_path / "foreign"))
+        saved_pipeline.load(str(tmp_path / "foreign"))
 
 
 def test_a_graph_of_another_format_is_refused(tmp_path):
     manifest.write(tmp_path / "assets", _description(format=2))
     with pytest.raises(ValueError, match="format must be 1, got 2"):
-        build.load(str(tmp_path))
+        saved_pipeline.load(str(tmp_path))
 
 
 def test_a_manifest_that_disagrees_with_its_model_is_refused(parts):
@@ -479,7 +480,7 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
     deepfake_pipeline.DeepfakePipeline(parts[0], kept, described).save(
         str(tmp_path / "1")
     )
-    loaded = build.load(str(tmp_path / "1"))
+    loaded = saved_pipeline.load(str(tmp_path / "1"))
     found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
     np.testing.assert_allclose(found["fake_probability"], _sigmoid(logits), atol=1e-4)
     found = loaded.detect(tf.constant([_png(_picture(_ALL))]))
@@ -508,7 +509,7 @@ def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
     described = _description()
     described["detector"]["tile_size"] = _DETECTOR_SIZE
     deepfake_pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
-    loaded = build.load(str(tmp_path / "1"))
+    loaded = saved_pipeline.load(str(tmp_path / "1"))
     assert loaded.manifest["detector"]["tile_size"] == _DETECTOR_SIZE
     picture = np.zeros((256, 256, 3), np.uint8)
     picture[:8, :8, 0] = 200  # A switch at the scale of a tile, not at that of all.

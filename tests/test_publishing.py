@@ -19,7 +19,7 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 
 from dfdetect import manifest
-from dfdetect.export import inspection, parity, publish, warmup
+from dfdetect.export import inspection, parity, publish, saved_pipeline, warmup
 from dfdetect.media import samples
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, weights
@@ -79,7 +79,7 @@ def test_float32_is_the_same(published):
 
 @pytest.mark.slow
 def test_the_loaded_graph_answers_alike(graph, published):
-    loaded = build.load(str(published[0]))
+    loaded = saved_pipeline.load(str(published[0]))
     for name in ("detect", "classify_crops", "embed", "explain"):
         expected = getattr(graph, name)(_batch())
         found = getattr(loaded, name)(_batch())

@@ -13,7 +13,7 @@ import tiny_pipeline
 
 from dfdetect import manifest
 from dfdetect.cli import main as cli
-from dfdetect.pipeline import build
+from dfdetect.export import saved_pipeline
 from dfdetect.reports import page as report_page
 from dfdetect.reports.page import about, formatting, marks, thumbnails, timeline
 from dfdetect.retrieval import index as retrieval_index
@@ -26,14 +26,14 @@ def graph(tmp_path_factory):
     """The folder of an exported graph, and what it loads as."""
     directory = tmp_path_factory.mktemp("graph") / "1"
     tiny_pipeline.build().save(str(directory))
-    return str(directory), build.load(str(directory))
+    return str(directory), saved_pipeline.load(str(directory))
 
 
 @pytest.fixture
 def loaded(graph, monkeypatch):
     """The folder of the graph, which the command finds loaded."""
     directory, model = graph
-    monkeypatch.setattr(build, "load", {directory: model}.__getitem__)
+    monkeypatch.setattr(saved_pipeline, "load", {directory: model}.__getitem__)
     return directory
 
 

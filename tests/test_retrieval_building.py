@@ -15,8 +15,9 @@ from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
 from dfdetect.evaluation.audit import embedded_duplicates, scan
+from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
-from dfdetect.pipeline import build, embedding
+from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index_building, storage
 from dfdetect.retrieval.index import Entry, Index
 
@@ -42,7 +43,7 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def loaded(graph):
-    return build.load(str(graph))
+    return saved_pipeline.load(str(graph))
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import tiny_pipeline
 from tensorflow_serving.apis import prediction_log_pb2
 
 from dfdetect import manifest
-from dfdetect.export import inspection, publish, warmup
+from dfdetect.export import inspection, publish, saved_pipeline, warmup
 from dfdetect.media import samples
-from dfdetect.pipeline import build, deepfake_pipeline, embedding
+from dfdetect.pipeline import deepfake_pipeline, embedding
 from dfdetect.retrieval import neighbours as graph
 from dfdetect.retrieval import searchers
 from dfdetect.retrieval.index import Entry, Index
@@ -396,7 +396,7 @@ def test_warm_up_looks_into_the_index_too(name, published):
 def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
     models["exact"].folded().save(str(tmp_path / "1"))
     drawn = np.array(samples.encoded(1), object)
-    loaded = build.load(str(tmp_path / "1"))
+    loaded = saved_pipeline.load(str(tmp_path / "1"))
     found = loaded.neighbours(tf.constant(drawn))
     _check_same(found, models["exact"].neighbours(drawn))
 

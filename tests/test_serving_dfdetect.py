@@ -9,8 +9,8 @@ import pytest
 import serving_support
 import tensorflow as tf
 
+from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
-from dfdetect.pipeline import build
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def pictures():
 
 
 def test_all_signatures_give_the_numbers_of_the_graph(base, started, pictures):
-    graph = build.load(str(base / "1"))
+    graph = saved_pipeline.load(str(base / "1"))
     image_bytes = tf.constant(pictures)
     for signature, run in (
         ("", graph.detect),

@@ -12,9 +12,10 @@ import serving_support
 import tiny_pipeline
 
 from dfdetect import boxes
+from dfdetect.export import saved_pipeline
 from dfdetect.media import samples, source_files
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import build, deepfake_pipeline, embedding, findings
+from dfdetect.pipeline import deepfake_pipeline, embedding, findings
 from dfdetect.retrieval import neighbours as neighbours_module
 from dfdetect.retrieval.index import Entry, Index
 from dfdetect.serving import demo_page, options
@@ -89,7 +90,7 @@ def known_url(with_index, tmp_path_factory):
 @pytest.fixture(scope="module")
 def expected(version):
     """The function `expected(path)`: the line of `dfdetect detect`."""
-    graph = build.load(str(version))
+    graph = saved_pipeline.load(str(version))
     thresholds = graph.manifest["classifier"]["thresholds"]
 
     def line(path):

@@ -95,9 +95,12 @@ def _alike(
     builder: tfds.core.DatasetBuilder, survey: Survey, total: int
 ) -> list[dict[str, Any]]:
     # A graph takes a while to build; whoever does not ask shall not wait.
+    from dfdetect.export import saved_pipeline
     from dfdetect.pipeline import build
 
-    model = build.load(_MODEL.value) if _MODEL.value else build.from_directories()
+    model = (
+        saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
+    )
 
     def embed(contents: Sequence[bytes]) -> np.ndarray:
         return model.embed_content(np.array(contents, object))["embedding"].numpy()

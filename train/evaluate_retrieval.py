@@ -27,6 +27,7 @@ from dfdetect import console, files, script
 from dfdetect.data import prepared
 from dfdetect.evaluation import retrieval_evaluation
 from dfdetect.evaluation.audit import near_duplicates
+from dfdetect.export import saved_pipeline
 from dfdetect.pipeline import build
 
 _DATA_DIR = flags.DEFINE_string(
@@ -52,7 +53,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file with the figures.")
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
-    model = build.load(_MODEL.value) if _MODEL.value else build.from_directories()
+    model = (
+        saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
+    )
     descriptions = {
         "content": retrieval_evaluation.of_graph(model.embed_content),
         "forgery": retrieval_evaluation.of_graph(model.embed),

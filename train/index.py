@@ -31,6 +31,7 @@ from absl import app, flags, logging
 
 from dfdetect import files, script
 from dfdetect.data import prepared, records
+from dfdetect.export import saved_pipeline
 from dfdetect.media import file_kinds, source_files
 from dfdetect.pipeline import build, embedding
 from dfdetect.retrieval import index_building, storage
@@ -170,7 +171,9 @@ def main(argv: list[str]) -> None:
     older = None
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)
-    model = build.load(_MODEL.value) if _MODEL.value else build.from_directories()
+    model = (
+        saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
+    )
     embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
     index = index_building.build(
         found,

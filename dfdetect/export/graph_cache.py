@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import manifest
-from dfdetect.export import frozen_function
+from dfdetect.export import frozen_function, saved_pipeline
 from dfdetect.pipeline import build, deepfake_pipeline
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -142,17 +142,17 @@ class _Signature:
 
 def load(
     exported: str | None, say: Callable[[str], None], tile: bool = False
-) -> build.LoadedPipeline | CachedPipeline:
+) -> saved_pipeline.LoadedPipeline | CachedPipeline:
     """An exported graph, or that of the default weights.
 
     Args:
-        exported: Its folder, see `build.load`; None for the default weights, see
-            `CachedPipeline`.
+        exported: Its folder, see `saved_pipeline.load`; None for the default weights,
+            see `CachedPipeline`.
         say: Prints a line.
         tile: Of the default weights, see `build.from_directories`.
     """
     if exported:
-        return build.load(exported)
+        return saved_pipeline.load(exported)
     directory = folder() / _key(tile)
     if not directory.is_absolute():
         say(f"the graph cannot be kept without a home folder: {_EACH_TIME}")

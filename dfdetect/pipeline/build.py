@@ -1,39 +1,10 @@
 """Graphs of dfdetect: chained from model directories, or read from disk."""
 
-import os
-from typing import Any
-
-import tensorflow as tf
-
 from dfdetect import manifest
 from dfdetect.media import image_status
 from dfdetect.models import model_directory
 from dfdetect.pipeline import deepfake_pipeline
 from dfdetect.retrieval import neighbours
-
-
-class LoadedPipeline:
-    """A graph from disk, called like the `deepfake_pipeline.DeepfakePipeline` that it
-    was.
-
-    Attributes:
-        manifest: Its manifest, of kind "pipeline".
-        explain: None when the graph was exported without it.
-        neighbours: None when the graph was exported without an index.
-    """
-
-    def __init__(self, graph: Any, description: dict[str, Any]) -> None:
-        self.manifest = description
-        # The functions alone do not keep the variables alive.
-        self._graph = graph
-        self.detect = graph.detect
-        self.detect_frames = graph.detect_frames
-        self.classify_crops = graph.classify_crops
-        self.embed = graph.embed
-        # Graphs of earlier versions cannot.
-        self.embed_content = getattr(graph, "embed_content", None)
-        self.explain = getattr(graph, "explain", None)
-        self.neighbours = getattr(graph, "neighbours", None)
 
 
 def from_directories(
@@ -96,22 +67,3 @@ def chained(
     return deepfake_pipeline.DeepfakePipeline(
         detector_model, classifier_model, description, index
     )
-
-
-def load(directory: str) -> LoadedPipeline:
-    """Loads a graph that `deepfake_pipeline.DeepfakePipeline.save` wrote.
-
-    Raises:
-        ImportError: It looks into its index with ScaNN, which is missing.
-        ValueError: It has no valid manifest of this format: it is not ours.
-    """
-    try:
-        description = manifest.read(os.path.join(directory, "assets"), "pipeline")
-    except FileNotFoundError as error:
-        raise ValueError(
-            f"{directory} is no graph of dfdetect: it has no {error.filename}."
-        ) from error
-    deepfake_pipeline.check(description)
-    if description.get("index", {}).get("exact") is False:
-        neighbours.operations()
-    return LoadedPipeline(tf.saved_model.load(directory), description)

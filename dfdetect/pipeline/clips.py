@@ -34,9 +34,9 @@ class ClipJudge:
     however long the clip.
 
     Args:
-        model: A `deepfake_pipeline.DeepfakePipeline` or `build.LoadedPipeline`. Without
-            content embeddings, as graphs of earlier versions, tracks go by overlap
-            alone.
+        model: A `deepfake_pipeline.DeepfakePipeline` or
+            `saved_pipeline.LoadedPipeline`. Without content embeddings, as graphs of
+            earlier versions, tracks go by overlap alone.
         thresholds: See `calibration.verdict`.
         sampling: Which frames are judged.
         aggregate: How a track's probability is made of its heads', one of

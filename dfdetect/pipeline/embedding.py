@@ -38,7 +38,8 @@ class Embedder:
     """Embeds encoded pictures.
 
     Args:
-        model: A `deepfake_pipeline.DeepfakePipeline` or `build.LoadedPipeline`.
+        model: A `deepfake_pipeline.DeepfakePipeline` or
+            `saved_pipeline.LoadedPipeline`.
         kind: One of `KINDS`.
         of_heads: Whether to embed each head that the graph judges, rather than the
             whole of a picture.
