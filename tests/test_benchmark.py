@@ -34,7 +34,7 @@ def test_cases_are_called_in_turns():
 def test_a_process_is_measured_alone():
     # From a small process, as the command is: Linux counts what the parent had, too.
     code = """import sys
-from dfdetect.benchmark import processes
+from dfdetect.cli.bench import processes
 code = "x = bytearray({} * 2**20); print(len(x)); print(1)"
 for size in (1, 200):
     cost = processes.run([sys.executable, "-c", code.format(size)])

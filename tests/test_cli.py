@@ -22,9 +22,9 @@ def run(*arguments, code=None):
 )
 def test_help_answers_without_heavy_imports(arguments, expected):
     code = f"""import sys
-from dfdetect import cli
+from dfdetect.cli import main
 try:
-    cli.main()
+    main.main()
 finally:
     print([name for name in "{HEAVY}".split() if name in sys.modules])
 """

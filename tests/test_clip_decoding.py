@@ -30,7 +30,7 @@ INTERLACED_CLIPS = {
 
 _DIGESTS = """
 import hashlib, sys
-from dfdetect import video
+from dfdetect.media import video
 for path in sys.argv[1:]:
     for frame in video.Reader(path, video.Sampling(-1)):
         print(hashlib.sha256(frame.image.tobytes()).hexdigest())

@@ -249,9 +249,9 @@ def pictures(tmp_path):
 def command(*arguments):
     # Started in the background of a script, a process would not heed an interrupt.
     code = """import signal, sys
-from dfdetect import cli
+from dfdetect.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(cli.main())
+sys.exit(main.main())
 """
     return subprocess.Popen(
         [sys.executable, "-c", code, "detect", *arguments],

@@ -78,9 +78,9 @@ def run(capsys, *arguments):
 def command(*arguments):
     # Started in the background of a script, a process would not heed an interrupt.
     code = """import signal, sys
-from dfdetect import cli
+from dfdetect.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(cli.main())
+sys.exit(main.main())
 """
     return subprocess.Popen(
         [sys.executable, "-c", code, "detect", *map(str, arguments)],

@@ -254,10 +254,10 @@ import sys
 
 import numpy as np
 
-from dfdetect import graphs
+from dfdetect.export import saved_pipeline
 
 batch = np.load(sys.argv[2], allow_pickle=True)
-model = graphs.load(sys.argv[1])
+model = saved_pipeline.load(sys.argv[1])
 outputs = model.neighbours(batch)
 ids = outputs.pop("neighbour_ids").numpy().tolist()
 ids = [[[x.hex() for x in row] for row in rows] for rows in ids]
