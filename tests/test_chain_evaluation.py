@@ -13,6 +13,7 @@ from drawn_faces import BAND, DRAWN, Others, look, prepare
 
 from dfdetect.data import given_heads
 from dfdetect.evaluation import chain_answers, chain_evaluation
+from dfdetect.export import saved_pipeline
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +190,7 @@ def test_several_sets_stand_together_and_alone(judged, tmp_path):
 
 
 def test_the_script_measures_prepared_sets(prepared, tmp_path, run_script):
-    tiny_pipeline.build().save(str(tmp_path / "graph" / "1"))
+    saved_pipeline.save(tiny_pipeline.build(), str(tmp_path / "graph" / "1"))
     done = run_script(
         *("train/evaluate.py", "--task=chain", "--dataset=labeled_faces"),
         *(f"--data_dir={prepared}", f"--graph={tmp_path / 'graph' / '1'}"),

@@ -225,7 +225,7 @@ def graph(tmp_path_factory):
         },
     )
     directory = tmp_path_factory.mktemp("graph") / "1"
-    chained.save(str(directory))
+    saved_pipeline.save(chained, str(directory))
     return str(directory)
 
 

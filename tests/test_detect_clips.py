@@ -32,7 +32,7 @@ SCHEMA = json.loads(
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
     directory = tmp_path_factory.mktemp("graph") / "1"
-    tiny_heads.build().save(str(directory))
+    saved_pipeline.save(tiny_heads.build(), str(directory))
     return str(directory)
 
 

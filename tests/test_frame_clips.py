@@ -10,6 +10,7 @@ import tiny_heads
 from building_support import YOUTUBE, builder_class, method_folder, prepare
 
 from dfdetect.evaluation import evaluation_set, frame_clips
+from dfdetect.export import saved_pipeline
 from dfdetect.media import video
 from dfdetect.pipeline import clips as clip_findings
 
@@ -100,7 +101,7 @@ def test_other_data_sets_are_refused():
 
 
 def test_the_script_measures_a_data_set(prepared, tmp_path, run_script):
-    tiny_heads.build().save(str(tmp_path / "graph" / "1"))
+    saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
     done = run_script(
         *("train/evaluate.py", "--task=video", "--dataset=faceforensics/c23"),
         *(f"--data_dir={prepared[1]}", f"--graph={tmp_path / 'graph' / '1'}"),

@@ -35,8 +35,8 @@ WHOLE = [0.0, 0.0, 1.0, 1.0]
 def exported(tmp_path_factory):
     """The folder of an exported graph, and what it loads as."""
     directory = str(tmp_path_factory.mktemp("graph") / "1")
-    tiny_pipeline.build(thresholds={"real_below": 0.4, "fake_from": 0.6}).save(
-        directory
+    saved_pipeline.save(
+        tiny_pipeline.build(thresholds={"real_below": 0.4, "fake_from": 0.6}), directory
     )
     return directory, saved_pipeline.load(directory)
 

@@ -24,7 +24,7 @@ from dfdetect.reports import page as report_page
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
     directory = tmp_path_factory.mktemp("graph") / "1"
-    tiny_heads.build().save(str(directory))
+    saved_pipeline.save(tiny_heads.build(), str(directory))
     return str(directory)
 
 

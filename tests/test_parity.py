@@ -96,7 +96,7 @@ def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
 
     detector = efficientdet.EfficientDet(image_size=128)
     graph = deepfake_pipeline.DeepfakePipeline(detector, classifier, _DESCRIPTION)
-    graph.save(str(tmp_path / "1"))
+    saved_pipeline.save(graph, str(tmp_path / "1"))
     served = saved_pipeline.load(str(tmp_path / "1"))
     encoded = builder.as_dataset(
         split="test", decoders={"image": tfds.decode.SkipDecoding()}

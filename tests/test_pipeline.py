@@ -103,7 +103,7 @@ def _graph(parts):
 @pytest.fixture(name="saved", scope="module")
 def _saved(graph, tmp_path_factory):
     directory = tmp_path_factory.mktemp("base") / "1"
-    graph.save(str(directory))
+    saved_pipeline.save(graph, str(directory))
     return str(directory)
 
 
@@ -338,7 +338,9 @@ def test_the_loaded_graph_answers_alike(graph, saved):
 def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
     described = _description()
     described["classifier"]["temperature"] = 3 * _TEMPERATURE
-    deepfake_pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    saved_pipeline.save(
+        deepfake_pipeline.DeepfakePipeline(*parts, described), str(tmp_path / "1")
+    )
     batch = np.array([_png(_picture(_NONE, seed=i)) for i in range(3)], object)
     sharp, flat = (
         scipy.special.logit(
@@ -385,7 +387,7 @@ def test_saving_leaves_nothing_aside(graph, saved):
         "content": 13 * _NUM_FEATURES,
     }
     with pytest.raises(FileExistsError, match="is there already"):
-        graph.save(saved)
+        saved_pipeline.save(graph, saved)
 
 
 def test_a_foreign_graph_is_refused(tmp_path):
@@ -477,8 +479,9 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
 
     described = _description()
     described["classifier"] |= {"image_size": 71, "temperature": 1.0}
-    deepfake_pipeline.DeepfakePipeline(parts[0], kept, described).save(
-        str(tmp_path / "1")
+    saved_pipeline.save(
+        deepfake_pipeline.DeepfakePipeline(parts[0], kept, described),
+        str(tmp_path / "1"),
     )
     loaded = saved_pipeline.load(str(tmp_path / "1"))
     found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
@@ -508,7 +511,9 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
 def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
     described = _description()
     described["detector"]["tile_size"] = _DETECTOR_SIZE
-    deepfake_pipeline.DeepfakePipeline(*parts, described).save(str(tmp_path / "1"))
+    saved_pipeline.save(
+        deepfake_pipeline.DeepfakePipeline(*parts, described), str(tmp_path / "1")
+    )
     loaded = saved_pipeline.load(str(tmp_path / "1"))
     assert loaded.manifest["detector"]["tile_size"] == _DETECTOR_SIZE
     picture = np.zeros((256, 256, 3), np.uint8)

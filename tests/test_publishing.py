@@ -19,7 +19,14 @@ from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 
 from dfdetect import manifest
-from dfdetect.export import inspection, parity, publish, saved_pipeline, warmup
+from dfdetect.export import (
+    freezing,
+    inspection,
+    parity,
+    publish,
+    saved_pipeline,
+    warmup,
+)
 from dfdetect.media import samples
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, weights
@@ -109,7 +116,9 @@ def test_bfloat16_is_near_and_smaller(graph, lowered, published):
 
 @pytest.mark.slow
 def test_another_answer_is_refused(graph, tmp_path):
-    tiny_pipeline.build(temperature=1.0).folded().save(str(tmp_path / "1"))
+    saved_pipeline.save(
+        freezing.freeze(tiny_pipeline.build(temperature=1.0)), str(tmp_path / "1")
+    )
     with pytest.raises(ValueError, match=r"fake_probability may drift by 0.0001, got"):
         parity.check(graph, str(tmp_path / "1"), parity.BOUNDS["float32"])
 
@@ -167,17 +176,15 @@ def test_neighbours_that_are_not_as_near_are_told():
 
 
 class _Graph:
-    """Saves a folder instead of a graph."""
+    """Is not saved, as a folder takes its place."""
 
     manifest = {}
 
-    def folded(self, precision):
-        return self
 
-    def save(self, directory):
-        # No server takes it for a version.
-        assert not os.path.basename(directory).isdecimal()
-        os.makedirs(directory)
+def _save_folder(graph, directory):
+    # No server takes it for a version.
+    assert not os.path.basename(directory).isdecimal()
+    os.makedirs(directory)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
@@ -200,6 +207,8 @@ def test_nothing_is_left_of_what_is_refused(
     for name in ("write_requests", "write_batching"):
         monkeypatch.setattr(warmup, name, lambda *_: None)
     monkeypatch.setattr(parity, "check", lambda *_: {})
+    monkeypatch.setattr(freezing, "freeze", lambda graph, precision: graph)
+    monkeypatch.setattr(saved_pipeline, "save", _save_folder)
     monkeypatch.setattr(module, function, refuse)
     with pytest.raises(error):
         publish.publish(_Graph(), str(tmp_path / "1"), "float32", _SIZES, 0)

@@ -25,7 +25,7 @@ BAND = support.THRESHOLDS
 def graph(tmp_path_factory):
     """The folder of an exported graph, and what it loads as."""
     directory = tmp_path_factory.mktemp("graph") / "1"
-    tiny_pipeline.build().save(str(directory))
+    saved_pipeline.save(tiny_pipeline.build(), str(directory))
     return str(directory), saved_pipeline.load(str(directory))
 
 

@@ -37,7 +37,7 @@ def _bytes(image, ending=".png"):
 def graph(tmp_path_factory):
     """The folder of a saved graph."""
     folder = tmp_path_factory.mktemp("graph") / "1"
-    tiny_pipeline.build().save(str(folder))
+    saved_pipeline.save(tiny_pipeline.build(), str(folder))
     return folder
 
 

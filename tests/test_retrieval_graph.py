@@ -11,7 +11,7 @@ import tiny_pipeline
 from tensorflow_serving.apis import prediction_log_pb2
 
 from dfdetect import manifest
-from dfdetect.export import inspection, publish, saved_pipeline, warmup
+from dfdetect.export import freezing, inspection, publish, saved_pipeline, warmup
 from dfdetect.media import samples
 from dfdetect.pipeline import deepfake_pipeline, embedding
 from dfdetect.retrieval import neighbours as graph
@@ -394,7 +394,7 @@ def test_warm_up_looks_into_the_index_too(name, published):
 
 
 def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
-    models["exact"].folded().save(str(tmp_path / "1"))
+    saved_pipeline.save(freezing.freeze(models["exact"]), str(tmp_path / "1"))
     drawn = np.array(samples.encoded(1), object)
     loaded = saved_pipeline.load(str(tmp_path / "1"))
     found = loaded.neighbours(tf.constant(drawn))
@@ -406,7 +406,7 @@ def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
 def test_a_folded_graph_finds_the_same(models, precision):
     drawn = np.array(samples.encoded(2), object)
     wanted = models["exact"].neighbours(drawn)
-    found = models["exact"].folded(precision).neighbours(drawn)
+    found = freezing.freeze(models["exact"], precision).neighbours(drawn)
     if precision == "float32":
         _check_same(found, wanted)
     # The boxes move a little, but what is embedded is embedded in float32.

@@ -80,7 +80,7 @@ def with_index():
 def known_url(with_index, tmp_path_factory):
     """Of the page of a server of a graph with an index; it wants no token."""
     base = tmp_path_factory.mktemp("known")
-    with_index.save(str(base / "1"))
+    saved_pipeline.save(with_index, str(base / "1"))
     with serving_support.in_process(
         model_base_path=str(base), model_name="known", demo=True
     ) as started:

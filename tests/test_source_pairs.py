@@ -15,7 +15,7 @@ from dfdetect.evaluation import (
     source_pairs,
 )
 from dfdetect.evaluation.audit import low_level
-from dfdetect.reports import classification_report
+from dfdetect.reports import classification_report, source_tables
 
 MANIFEST = {
     "kind": "classifier",
@@ -76,9 +76,7 @@ def _pairs(figures):
 
 def test_each_maker_stands_against_each_source(measured):
     judged, result = measured
-    figures, sections = maker_evaluation.measure(
-        [MANIFEST], [judged], [result], None, print, 30
-    )
+    figures = maker_evaluation.measure([MANIFEST], [judged], [result], None, print, 30)
     (of_model,) = figures["source_pairs"]
     assert of_model["model"] == "runs/red"
     pairs = _pairs(of_model["pairs"])
@@ -94,19 +92,19 @@ def test_each_maker_stands_against_each_source(measured):
             assert low <= of["auc"] <= high
     # Without noise, sharpness tells where red does not.
     assert pairs["smooth", "bright"]["low_level"]["auc"] > 0.95
-    assert len(sections) == 1 and "leave_one_out" not in figures
+    assert len(source_tables.make_sections(figures)) == 1
+    assert "leave_one_out" not in figures
 
 
 def test_unseen_makers_stand_apart_with_the_least_of_each_row(measured, tmp_path):
     judged, result = measured
-    said = []
     manifest = {
         **MANIFEST,
         "where": ["source!=hidden"],
         "origins": {"source": {"fake": ["plain", "smooth"], "real": ["dark"]}},
     }
-    figures, sections = maker_evaluation.measure(
-        [manifest], [judged], [result], "source", said.append, 30
+    figures = maker_evaluation.measure(
+        [manifest], [judged], [result], "source", print, 30
     )
     found = figures["leave_one_out"]
     assert found["left_out"] == {"runs/red": ["hidden"]}
@@ -116,7 +114,9 @@ def test_unseen_makers_stand_apart_with_the_least_of_each_row(measured, tmp_path
     assert found["unseen"]["mean_least"] == row["least"]["auc"]
     assert [row["maker"] for row in found["seen"]["rows"]] == ["plain", "smooth"]
     told = f"hidden (unseen) by runs/red: at least {row['least']['auc']:.3f}"
+    said = source_tables.summarize_left_out(found)
     assert any(line.startswith(told) for line in said)
+    sections = source_tables.make_sections(figures)
     classification_report.write(str(tmp_path), [result], sections)
     page = (tmp_path / "report.md").read_text()
     assert page.index("Leave one source out") < page.index("Makers against sources")
@@ -141,11 +141,9 @@ def test_one_class_or_too_few_groups_say_why(measured, tmp_path):
     rows = [face(f"a{i}", 0, "dark") for i in range(3)]
     builder = prepare(tmp_path / "reals", {"test": rows})
     reals = evaluation_set.look(builder, "test", print, num_resamples=30)
-    figures, sections = maker_evaluation.measure(
-        [MANIFEST], [reals], [result], None, print, 30
-    )
+    figures = maker_evaluation.measure([MANIFEST], [reals], [result], None, print, 30)
     assert figures["source_pairs"] == {"reason": "all images have the same label"}
-    assert not sections
+    assert not source_tables.make_sections(figures)
     with pytest.raises(ValueError, match="--leave_out finds no makers to compare"):
         maker_evaluation.measure([MANIFEST], [reals], [], "source", print, 30)
     rows.append(face("b", 1, "lab"))

@@ -7,6 +7,7 @@ import tiny_heads
 
 from dfdetect.evaluation import track_evaluation
 from dfdetect.evaluation.composed_clips import Truth
+from dfdetect.export import saved_pipeline
 from dfdetect.pipeline import deciding_tracks
 
 NONE = deciding_tracks.Rule(0, 0, 0)
@@ -102,7 +103,7 @@ def test_a_table_of_heads_is_read(tmp_path):
 
 @pytest.mark.slow
 def test_the_script_measures_clips_and_scenes(tmp_path, run_script):
-    tiny_heads.build().save(str(tmp_path / "graph" / "1"))
+    saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
     clips = tmp_path / "clips"
     picture = tiny_heads.frame((24, 24, tiny_heads.RED))
     tiny_heads.write_clip(clips / "a.mp4", [picture] * 8)

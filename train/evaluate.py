@@ -70,7 +70,12 @@ from dfdetect.metrics import bootstrap, coco, detection_protocol
 from dfdetect.models import model_directory
 from dfdetect.pipeline import aggregation
 from dfdetect.pipeline import clips as clip_findings
-from dfdetect.reports import chain_report, classification_report, detection_report
+from dfdetect.reports import (
+    chain_report,
+    classification_report,
+    detection_report,
+    source_tables,
+)
 
 FLAGS = flags.FLAGS
 
@@ -288,7 +293,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         for result, pair in zip(results, pairs, strict=True):
             result.figures["robustness"] = _robustness(*pair)
     _say_warnings(w for r in results for w in r.figures["warnings"])
-    together, sections = maker_evaluation.measure(
+    together = maker_evaluation.measure(
         [described for _, described in models],
         sets,
         results,
@@ -296,7 +301,11 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         script.say,
         _RESAMPLES.value,
     )
+    if "leave_one_out" in together:
+        for line in source_tables.summarize_left_out(together["leave_one_out"]):
+            script.say(line)
     if folder:
+        sections = source_tables.make_sections(together)
         classification_report.write(folder, results, sections)
     if len(results) == 1:
         return {**results[0].figures, **together}

@@ -13,7 +13,6 @@ import tensorflow_datasets as tfds
 from dfdetect import labels
 from dfdetect.data import prepared, record_fields
 from dfdetect.evaluation import classifiers, evaluation_set, leave_one_out, source_pairs
-from dfdetect.reports import document, source_tables
 
 
 def measure(
@@ -23,7 +22,7 @@ def measure(
     leave_out: str | None,
     say: Callable[[str], None],
     num_resamples: int,
-) -> tuple[dict[str, Any], list[document.Section]]:
+) -> dict[str, Any]:
     """Measures all models on the pairs of makers and sources of all sets together.
 
     Args:
@@ -38,7 +37,7 @@ def measure(
     Returns:
         `source_pairs`, a list of `model` and its `pairs`, see `source_pairs.measure`,
         or a dict of the `reason` why there are none; perhaps `leave_one_out`, see
-        `leave_one_out.measure`; and the sections of a report about both.
+        `leave_one_out.measure`.
 
     Raises:
         ValueError: There are no makers to compare, and `leave_out` wants them.
@@ -48,7 +47,7 @@ def measure(
     if reason and leave_out:
         raise ValueError(f"--leave_out finds no makers to compare: {reason}.")
     if reason:
-        return {"source_pairs": {"reason": reason}}, []
+        return {"source_pairs": {"reason": reason}}
     baselines = source_pairs.measure_baselines(pooled, num_resamples, say)
     runs = []
     for place, described in enumerate(manifests):
@@ -61,13 +60,9 @@ def measure(
     figures: dict[str, Any] = {
         "source_pairs": [{"model": name, "pairs": pairs} for name, _, pairs in runs]
     }
-    sections = [source_tables.list_pairs(name, pairs) for name, _, pairs in runs]
     if leave_out:
         figures["leave_one_out"] = leave_one_out.measure(pooled, runs)
-        sections.insert(0, source_tables.show_left_out(figures["leave_one_out"]))
-        for line in source_tables.summarize_left_out(figures["leave_one_out"]):
-            say(line)
-    return figures, sections
+    return figures
 
 
 def train_without_each(

@@ -4,6 +4,9 @@ What is folded needs nothing restored, and TensorFlow optimises it further than 
 with variables.
 """
 
+import concurrent.futures
+import dataclasses
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +18,7 @@ from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
 from dfdetect.export import bfloat16, fusing
+from dfdetect.pipeline import deepfake_pipeline, model_functions
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -67,6 +71,61 @@ def fold(
             [imported.graph.get_tensor_by_name(name) for name in names],
         ),
     )
+
+
+def freeze(
+    pipeline: deepfake_pipeline.DeepfakePipeline,
+    precision: str = "float32",
+    for_this_machine: bool = False,
+) -> deepfake_pipeline.DeepfakePipeline:
+    """The same graph with its weights as constants; a function is folded once called.
+
+    With "bfloat16", embeddings and explanations stay in float32: an index made with
+    either precision stays valid, and a gradient needs the digits.
+
+    Args:
+        pipeline: With variables.
+        precision: One of `PRECISIONS`; the manifest of the result tells.
+        for_this_machine: See `fold`; not to be served by another one.
+
+    Raises:
+        ValueError: The precision is unknown.
+    """
+    check_precision(precision)
+
+    def freeze_one(
+        function: model_functions.Function, precision: str = "float32", spared: int = 0
+    ) -> model_functions.Function:
+        return _when_called(lambda: fold(function, precision, for_this_machine, spared))
+
+    variable = pipeline.functions
+    constant = dataclasses.replace(
+        variable,
+        find_heads=freeze_one(variable.find_heads, precision),
+        judge=freeze_one(variable.judge, precision, bfloat16.SPARED_OF_CLASSIFIER),
+        describe={kind: freeze_one(each) for kind, each in variable.describe.items()},
+        explain=freeze_one(variable.explain),
+    )
+    return deepfake_pipeline.DeepfakePipeline(
+        pipeline.detector,
+        pipeline.classifier,
+        {**pipeline.manifest, "precision": precision},
+        pipeline.index,
+        constant,
+    )
+
+
+def _when_called(
+    make: Callable[[], model_functions.Function],
+) -> model_functions.Function:
+    @functools.cache
+    def made() -> model_functions.Function:
+        # Outside of the graph that is being traced when it is called first, which a
+        # thread knows nothing of; `tf.init_scope` would stop the tapes of gradients.
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            return pool.submit(make).result()
+
+    return lambda pictures: made()(pictures)
 
 
 def take_graphs_as_they_are() -> None:

@@ -20,7 +20,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import manifest
-from dfdetect.export import frozen_function, saved_pipeline
+from dfdetect.export import freezing, frozen_function, saved_pipeline
 from dfdetect.pipeline import build, deepfake_pipeline
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -105,7 +105,7 @@ class CachedPipeline:
         """The graph, made of the models."""
         self._say("preparing the default weights: building the networks")
         made = build.from_directories(tile=self._tile)
-        return made.folded(for_this_machine=True)
+        return freezing.freeze(made, for_this_machine=True)
 
     def _load(self, name: str) -> Callable[..., Any]:
         """One signature, from disk or else made and kept."""

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.evaluation import classifiers
 from dfdetect.export import inspection
 from dfdetect.media import decode, image_status, resize, samples
 from dfdetect.metrics import calibration
@@ -149,7 +148,8 @@ def _judged(
     """Fake probabilities of encoded crops, the way in which training measures them."""
     size = described["image_size"]
     decoded = [resize.resize(decode.decode_image(crop), size) for crop in crops]
-    logits = classifiers.logits_function(classifier)(tf.stack(decoded))
+    judge = tf.function(lambda crops: classifier(crops, training=False)[:, 0])
+    logits = judge(tf.stack(decoded))
     return calibration.probability(logits, described["temperature"])
 
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from dfdetect.export import inspection, parity, warmup
+from dfdetect.export import freezing, inspection, parity, saved_pipeline, warmup
 from dfdetect.pipeline import deepfake_pipeline
 
 
@@ -52,7 +52,7 @@ def publish(
     # Not a number, so that no server takes it for a version.
     aside = os.path.join(base, f".{version}.{os.getpid()}.export")
     try:
-        graph.folded(precision).save(aside)
+        saved_pipeline.save(freezing.freeze(graph, precision), aside)
         wanted = graph.manifest.get("index") or {}
         allowed = inspection.SCANN if wanted.get("exact") is False else ""
         inspection.check_operations(aside, allowed)

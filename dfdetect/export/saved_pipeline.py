@@ -1,6 +1,7 @@
 """A graph as a SavedModel: written, and loaded again."""
 
 import os
+import shutil
 from typing import Any
 
 import tensorflow as tf
@@ -35,7 +36,7 @@ class LoadedPipeline:
 
 
 def load(directory: str) -> LoadedPipeline:
-    """Loads a graph that `deepfake_pipeline.DeepfakePipeline.save` wrote.
+    """Loads a graph that `save` wrote.
 
     Raises:
         ImportError: It looks into its index with ScaNN, which is missing.
@@ -51,3 +52,37 @@ def load(directory: str) -> LoadedPipeline:
     if description.get("index", {}).get("exact") is False:
         neighbours.operations()
     return LoadedPipeline(tf.saved_model.load(directory), description)
+
+
+def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
+    """Writes a graph, aside and then renamed, with its manifest in the assets.
+
+    Args:
+        graph: With variables, or frozen.
+        directory: New folder; a number for TensorFlow Serving.
+
+    Raises:
+        FileExistsError: The folder is there already.
+    """
+    directory = os.path.abspath(directory)
+    if os.path.exists(directory):
+        raise FileExistsError(f"{directory} is there already.")
+    parent, last = os.path.split(directory)
+    # Not a number, so that no server takes it for a version.
+    aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
+    methods = {**deepfake_pipeline.SIGNATURES}
+    if graph.neighbours is not None:
+        methods["neighbours"] = "neighbours"
+    # Not the pipeline itself: TensorFlow would write all of it.
+    exported = tf.Module()
+    exported.weights = graph.model_variables
+    exported.index = graph.index
+    signatures = {name: getattr(graph, method) for name, method in methods.items()}
+    for name, method in methods.items():
+        setattr(exported, method, signatures[name])
+    try:
+        tf.saved_model.save(exported, aside, signatures=signatures)
+        manifest.write(os.path.join(aside, "assets"), graph.manifest)
+        os.rename(aside, directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)

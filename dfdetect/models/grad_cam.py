@@ -1,4 +1,4 @@
-"""Where a classifier sees a fake: Grad-CAM, and the heat maps of a picture's heads."""
+"""Where a classifier sees a fake: Grad-CAM of its feature maps."""
 
 from collections.abc import Callable
 
@@ -6,10 +6,9 @@ import keras
 import tensorflow as tf
 
 from dfdetect.models import classifier as classifiers
-from dfdetect.pipeline import chunking
 
 
-def heat_maps(model: keras.Model) -> Callable[[tf.Tensor], chunking.Outputs]:
+def heat_maps(model: keras.Model) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """What dfdetect shows: `grad_cam` by place, smoothed.
 
     Where the hottest tenth of 60 suspicious validation crops was blurred, the logit of
@@ -24,7 +23,7 @@ def grad_cam(
     stage: str | None = None,
     by_place: bool = False,
     smooth: bool = False,
-) -> Callable[[tf.Tensor], chunking.Outputs]:
+) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
     """What explains the fake logit of a classifier by the maps of one of its stages.
 
     Each channel of the stage counts by the gradient of the logit: by its mean over the
@@ -55,7 +54,7 @@ def grad_cam(
     stages = classifiers.feature_maps(model, [stage, model.layers[-1].name])
     size = model.input_shape[1]
 
-    def explain(crops: tf.Tensor) -> chunking.Outputs:
+    def explain(crops: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             # So that the way to the stage is on the tape, and the stage with it.
             tape.watch(crops)

@@ -1,10 +1,9 @@
-"""Graphs of dfdetect: chained from model directories, or read from disk."""
+"""Makes the graph of dfdetect of two model directories."""
 
 from dfdetect import manifest
 from dfdetect.media import image_status
 from dfdetect.models import model_directory
-from dfdetect.pipeline import deepfake_pipeline
-from dfdetect.retrieval import neighbours
+from dfdetect.pipeline import deepfake_pipeline, interfaces
 
 
 def from_directories(
@@ -12,7 +11,7 @@ def from_directories(
     classifier: str | None = None,
     tile: bool = False,
     soft_nms_sigma: float = 0.0,
-    index: neighbours.Neighbours | None = None,
+    index: interfaces.NeighbourIndex | None = None,
     detector_step: int | None = None,
     classifier_step: int | None = None,
 ) -> deepfake_pipeline.DeepfakePipeline:
@@ -49,7 +48,7 @@ def from_directories(
 def chained(
     detector: model_directory.Loaded,
     classifier: model_directory.Loaded,
-    index: neighbours.Neighbours | None = None,
+    index: interfaces.NeighbourIndex | None = None,
 ) -> deepfake_pipeline.DeepfakePipeline:
     """Chains two models with their manifests; see `from_directories`."""
     detector_model, detector_manifest = detector

@@ -1,7 +1,5 @@
 """The whole of dfdetect as one graph: encoded bytes in, heads and probabilities out."""
 
-import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -16,9 +14,9 @@ from dfdetect.pipeline import (
     embedding,
     head_detection,
     image_batch,
+    interfaces,
     model_functions,
 )
-from dfdetect.retrieval import neighbours
 
 FORMAT = 1  # Of the graph's signatures and manifest.
 
@@ -49,7 +47,7 @@ class DeepfakePipeline(tf.Module):
     """Finds heads and says how likely each one is a deepfake.
 
     The methods of `SIGNATURES` and, with an index, `neighbours` are the signatures of
-    the graph that `save` writes.
+    the graph that `export.saved_pipeline.save` writes.
 
     Args:
         detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
@@ -58,7 +56,15 @@ class DeepfakePipeline(tf.Module):
         description: Manifest of kind "pipeline". Its `min_head_size` is the least
             longer side, in pixels of the original, of a head that is judged.
         index: Known pictures in whose midst `neighbours` looks for heads.
-        functions: Of the two models; made of them when absent.
+        functions: Of the two models, without variables, see `export.freezing.freeze`;
+            made of the models when absent.
+
+    Attributes:
+        manifest: `description`, with what it says of embeddings and of the index.
+        functions: Of the two models.
+        index: As given.
+        model_variables: Those of both models that the functions need.
+        neighbours: The signature of this name, or None without an index.
 
     Raises:
         ValueError: The manifest is incomplete or disagrees with a model, or the index
@@ -70,7 +76,7 @@ class DeepfakePipeline(tf.Module):
         detector: keras.Model,
         classifier: keras.Model,
         description: dict[str, Any],
-        index: neighbours.Neighbours | None = None,
+        index: interfaces.NeighbourIndex | None = None,
         functions: model_functions.ModelFunctions | None = None,
     ) -> None:
         super().__init__(name="deepfake_pipeline")
@@ -85,9 +91,9 @@ class DeepfakePipeline(tf.Module):
                 )
         # The variables alone, not the models: of a tracked Keras model TensorFlow
         # saves a second set, and TensorFlow Serving would restore only that.
-        self._variables = [
+        self.model_variables = [
             variable.value
-            for model in (detector, classifier)
+            for model in (() if functions else (detector, classifier))
             for variable in model.variables
         ]
         # Behind a function, so that the models themselves are not tracked.
@@ -104,7 +110,7 @@ class DeepfakePipeline(tf.Module):
                 for kind, dimension in self.functions.dimensions.items()
             },
         }
-        self._index = index
+        self.index = index
         self.neighbours: Callable[[tf.Tensor], chunking.Outputs] | None = None
         if index is not None:
             margin = description["classifier"]["crop_margin"]
@@ -211,14 +217,14 @@ class DeepfakePipeline(tf.Module):
 
         Returns:
             `num_heads`, `boxes` and `status` as `detect`; for each head what
-            `retrieval.neighbours.Neighbours.search` gives, `[B, N, K]`: "", NaN and -1
-            for a head that is too small to be judged, and as padding.
+            `interfaces.NeighbourIndex.search` gives, `[B, N, K]`: "", NaN and -1 for a
+            head that is too small to be judged, and as padding.
         """
-        assert self._index is not None
+        assert self.index is not None
         head_specs = self._head_specs()
         specs = {name: head_specs[name] for name in ("num_heads", "boxes", "status")}
         num_boxes = self.manifest["max_detections"]
-        for name, spec in self._index.specs.items():
+        for name, spec in self.index.specs.items():
             shape = [None, num_boxes, *spec.shape[1:]]
             specs[name] = tf.TensorSpec(shape, spec.dtype)
         return chunking.by_chunks(
@@ -227,54 +233,6 @@ class DeepfakePipeline(tf.Module):
             _PICTURES_AT_ONCE,
             specs,
         )
-
-    def folded(
-        self, precision: str = "float32", for_this_machine: bool = False
-    ) -> "DeepfakePipeline":
-        """The same graph with its weights as constants; see `freezing`.
-
-        Args:
-            precision: One of `freezing.PRECISIONS`; its manifest tells. Not of
-                everything, see `model_functions.ModelFunctions.folded`.
-            for_this_machine: See `freezing.fold`; not to be served by another one.
-        """
-        described = {**self.manifest, "precision": precision}
-        functions = self.functions.folded(precision, for_this_machine)
-        other = DeepfakePipeline(*self._models(), described, self._index, functions)
-        other._variables = []
-        return other
-
-    def save(self, directory: str) -> None:
-        """Writes the graph, aside and then renamed, with its manifest in the assets.
-
-        Args:
-            directory: New folder; a number for TensorFlow Serving.
-
-        Raises:
-            FileExistsError: The folder is there already.
-        """
-        directory = os.path.abspath(directory)
-        if os.path.exists(directory):
-            raise FileExistsError(f"{directory} is there already.")
-        parent, last = os.path.split(directory)
-        # Not a number, so that no server takes it for a version.
-        aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
-        methods = {**SIGNATURES}
-        if self.neighbours is not None:
-            methods["neighbours"] = "neighbours"
-        # Not the pipeline itself: TensorFlow would write all of it.
-        exported = tf.Module()
-        exported.weights = self._variables
-        exported.index = self._index
-        signatures = {name: getattr(self, method) for name, method in methods.items()}
-        for name, method in methods.items():
-            setattr(exported, method, signatures[name])
-        try:
-            tf.saved_model.save(exported, aside, signatures=signatures)
-            manifest.write(os.path.join(aside, "assets"), self.manifest)
-            os.rename(aside, directory)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     def _in_groups(
         self, function: Callable[..., chunking.Outputs], batch: tf.Tensor
@@ -333,18 +291,18 @@ class DeepfakePipeline(tf.Module):
         self, read: image_batch.Pictures, status: tf.Tensor
     ) -> chunking.Outputs:
         """The outputs of `neighbours` for some pictures of `image_batch.read`."""
-        assert self._index is not None
+        assert self.index is not None
         found = self._find(read, status)
-        describe = self.functions.describe[self._index.embedding["kind"]]
-        specs = {"embedding": _spec([self._index.embedding["dimension"]])}
+        describe = self.functions.describe[self.index.embedding["kind"]]
+        specs = {"embedding": _spec([self.index.embedding["dimension"]])}
         crops = chunking.by_chunks(describe, [found.crops], _CROPS_AT_ONCE, specs)
         outputs = {
             "num_heads": found.among_all(found.num_heads),
             "boxes": found.among_all(found.boxes),
             "status": found.outcome(),
         }
-        for name, value in self._index.search(crops["embedding"]).items():
-            nothing = self._index.NOTHING[name]
+        for name, value in self.index.search(crops["embedding"]).items():
+            nothing = self.index.NOTHING[name]
             shape = tf.concat([tf.shape(found.judged), tf.shape(value)[1:]], 0)
             of_heads = tf.tensor_scatter_nd_update(
                 tf.fill(shape, tf.constant(nothing, value.dtype)),

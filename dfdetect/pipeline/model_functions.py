@@ -1,15 +1,12 @@
 """The models of a graph as functions, each traced once for all signatures."""
 
-import concurrent.futures
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from dfdetect.export import bfloat16, freezing
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import content_embedding, grad_cam
 from dfdetect.pipeline import chunking, head_detection
@@ -36,43 +33,6 @@ class ModelFunctions:
     describe: dict[str, Function]
     dimensions: dict[str, int]
     explain: Function
-
-    def folded(self, precision: str, for_this_machine: bool) -> "ModelFunctions":
-        """The same without variables, see `freezing`; each is folded once it is called.
-
-        With "bfloat16", embeddings and explanations stay in float32: an index made with
-        either precision stays valid, and a gradient needs the digits.
-
-        Raises:
-            ValueError: The precision is unknown.
-        """
-        freezing.check_precision(precision)
-
-        def fold(
-            function: Function, precision: str = "float32", spared: int = 0
-        ) -> Function:
-            return _when_called(
-                lambda: freezing.fold(function, precision, for_this_machine, spared)
-            )
-
-        return dataclasses.replace(
-            self,
-            find_heads=fold(self.find_heads, precision),
-            judge=fold(self.judge, precision, bfloat16.SPARED_OF_CLASSIFIER),
-            describe={kind: fold(function) for kind, function in self.describe.items()},
-            explain=fold(self.explain),
-        )
-
-
-def _when_called(make: Callable[[], Function]) -> Function:
-    @functools.cache
-    def made() -> Function:
-        # Outside of the graph that is being traced when it is called first, which a
-        # thread knows nothing of; `tf.init_scope` would stop the tapes of gradients.
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            return pool.submit(make).result()
-
-    return lambda pictures: made()(pictures)
 
 
 def of(

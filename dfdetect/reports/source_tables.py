@@ -21,6 +21,20 @@ _ABOUT_LEFT_OUT = (
 )
 
 
+def make_sections(figures: Mapping[str, Any]) -> list[document.Section]:
+    """Makes the sections about makers and sources, none where there are no pairs.
+
+    Args:
+        figures: See `maker_evaluation.measure`.
+    """
+    if "reason" in figures["source_pairs"]:
+        return []
+    sections = [list_pairs(x["model"], x["pairs"]) for x in figures["source_pairs"]]
+    if "leave_one_out" in figures:
+        sections.insert(0, show_left_out(figures["leave_one_out"]))
+    return sections
+
+
 def list_pairs(name: str, pairs: Sequence[Mapping[str, Any]]) -> document.Section:
     """Lists the pairs of one model.
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect.cli.bench import peers as peers_module
+from dfdetect.export import freezing
 from dfdetect.media import samples
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import model_directory
@@ -39,7 +40,7 @@ class Bench:
     @functools.cache  # noqa: B019 - it lives as long as the process.
     def graph(self, precision: str) -> deepfake_pipeline.DeepfakePipeline:
         """The graph as it is exported."""
-        return self._plain.folded(precision)
+        return freezing.freeze(self._plain, precision)
 
     def chained(
         self,
