@@ -1,0 +1,205 @@
+"""Records of a prepared split, one by one and in any order."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import labels
+from dfdetect.data import classifier_input, crop_cache, record_index, sampling
+from dfdetect.data import prepared as data
+from dfdetect.data import records as records_module
+from dfdetect.data.batches import NAME
+from dfdetect.media import decode, resize
+from support import labelled_pictures
+
+
+@pytest.fixture(scope="module")
+def faces(prepared):
+    return data.open_builder(str(prepared), "labeled_faces")
+
+
+def test_records_are_those_that_tfds_reads(faces):
+    index = record_index.RecordIndex(faces, "train")
+    expected = {e[NAME].numpy().decode(): e for e in data.encoded(faces, "train")}
+    assert len(expected) == len(index.catalogue.labels) == 8
+    for place in (5, 0, 7, 2):
+        example = tf.train.Example.FromString(index.read(place)).features.feature
+        record = expected[index.name(place)]
+        assert example["image"].bytes_list.value[0] == record["image"].numpy()
+        assert index.catalogue.labels[place] == record["label"].numpy()
+        assert index.catalogue.origins[place] == record["group"].numpy().decode()
+
+
+def test_batches_hold_what_the_sampler_says(faces):
+    index = record_index.RecordIndex(faces, "train")
+    sampler = sampling.Sampler([index.catalogue], 4, seed=0, mode="pairs")
+    source = record_index.Sampled([index], sampler, batch_size=4)
+    assert source.size == 8
+    for first in (0, 8):
+        draws = [sampler.batch(first // 4), sampler.batch(first // 4 + 1)]
+        records = np.concatenate([d.records for d in draws])
+        found = [example for (example,) in source.from_index(first).take(8)]
+        assert [e[NAME].numpy().decode() for e in found] == [*map(index.name, records)]
+        truths = [e["label"].numpy() for e in found]
+        np.testing.assert_array_equal(truths, index.catalogue.labels[records])
+
+
+def test_a_blended_real_is_a_fake_and_looks_different(faces):
+    def batches(share, mode="pairs"):
+        return classifier_input.training(
+            [faces], "train", 71, 4, 0, "none", mode, self_blended=share
+        )
+
+    (crops, truths), *_ = batches(1.0).from_step(0).take(1)
+    assert sorted(truths.numpy()) == [0, 0, 1, 1]
+    files = [
+        resize.resize(decode.decode_image(e["image"]), 71)
+        for e in data.encoded(faces, "train")
+        if e["label"] == labels.REAL
+    ]
+    distance = [
+        min(float(tf.reduce_mean(tf.abs(crop - file))) for file in files)
+        for crop in crops
+    ]
+    real = truths.numpy() == 0
+    assert max(np.array(distance)[real]) < 0.01
+    assert min(np.array(distance)[~real]) > 0.1
+
+
+def test_data_sets_are_mixed(faces, tmp_path):
+    picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+    pictures = [(f"{i}.png", i % 2, picture) for i in range(4)]
+    black = labelled_pictures.prepare(tmp_path, {"train": pictures})
+    batches = classifier_input.training(
+        [faces, black], "train", 32, 8, 0, "forensic", "balanced", weights=[1, 1]
+    )
+    for crops, truths in batches.from_step(0).take(2):
+        assert truths.numpy().sum() == 4
+        assert crops.shape == (8, 32, 32, 3)
+        assert 0 <= crops.numpy().min() and crops.numpy().max() <= 255
+
+
+def test_each_head_of_a_picture_is_a_real_one_of_its_own(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    index = record_index.RecordIndex(builder, "train")
+    pictures = {e[NAME].numpy().decode(): e for e in data.encoded(builder, "train")}
+    boxes = {
+        name: e["objects"]["bbox"].numpy().tolist() for name, e in pictures.items()
+    }
+    number = len(index.catalogue.labels)
+    assert number == sum(map(len, boxes.values())) > 4
+    assert set(index.catalogue.labels) == {labels.REAL}
+    for place in range(number):
+        assert index.box(place).tolist() in boxes[index.name(place)]
+    # The drawn heads have sides of 16 to 32 px, the pictures of 160 x 96.
+    larger = record_index.RecordIndex(builder, "train", least_side=25)
+    sides = [
+        max((box[2] - box[0]) * 96, (box[3] - box[1]) * 160)
+        for found in boxes.values()
+        for box in found
+    ]
+    assert 0 < len(larger.catalogue.labels) == sum(side >= 25 for side in sides)
+
+
+def test_heads_are_cut_from_their_pictures_and_blended(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batches = classifier_input.training(
+        [builder], "train", 32, 4, 0, "none", "pairs", self_blended=0.5, crop_margin=1.0
+    )
+    (crops, truths), *_ = batches.from_step(0).take(1)
+    assert sorted(truths.numpy()) == [0, 0, 1, 1]
+    # A bright disc fills the square around it, corners left out.
+    centres = crops.numpy()[truths.numpy() == 0, 12:20, 12:20]
+    np.testing.assert_allclose(
+        centres, np.broadcast_to([220, 170, 120], centres.shape), atol=12
+    )
+    corners = crops.numpy()[truths.numpy() == 0, :2, :2]
+    assert corners.mean() < 80
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_batches_are_the_same_with_crops_in_memory(prepared, faces, share):
+    """Heads of pictures among them, and a memory for some of them alone."""
+    builders = [faces, data.open_builder(str(prepared), "hollywood_heads")]
+    crops = sum(
+        len(record_index.RecordIndex(builder, "train", 8).catalogue.labels)
+        for builder in builders
+    )
+    most = round(share * crops * 100 * 100 * 3)
+    arguments = (builders, "train", 32, 4, 0, "light", "balanced", None, 0.3, 1.2)
+    plain = classifier_input.training(*arguments).from_step(0).take(9)
+    batches = classifier_input.training(*arguments, cache_bytes=most)
+    for _ in range(2):  # What is kept serves another iterator, too.
+        for expected, found in zip(plain, batches.from_step(0).take(9), strict=True):
+            for one, other in zip(expected, found, strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_a_memory_for_crops_takes_what_fits():
+    cache = crop_cache.CropCache(most_bytes=150)
+    keep = tf.function(cache.keep)
+    crops = {number: tf.fill([5, 5, 3], tf.cast(number, tf.uint8)) for number in (1, 2)}
+    small = tf.fill([2, 2, 3], tf.cast(3, tf.uint8))
+    for number, crop in (*crops.items(), (1, crops[1]), (3, small)):
+        kept = keep(tf.constant([0, number], tf.int64), crop)
+        np.testing.assert_array_equal(kept, crop)
+    assert cache.get((0, 2)) is cache.get((1, 1)) is None
+    np.testing.assert_array_equal(decode.unpack(cache.get((0, 1))), crops[1])
+    np.testing.assert_array_equal(decode.unpack(cache.get((0, 3))), small)
+
+
+def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
+    class Pictures(labelled_pictures.LabelledPictures, skip_registration=True):
+        VERSION = "1.0.0"
+        lacking = ("label",)
+
+    picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+    bare = labelled_pictures.prepare(tmp_path, {"train": [("a", 0, picture)]}, Pictures)
+    with pytest.raises(ValueError, match="must have images with a label or objects"):
+        record_index.RecordIndex(bare, "train")
+    with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
+        classifier_input.training([faces], "train", 32, 8, 0, "some")
+
+
+def _cut(path, size):
+    path.write_bytes(path.read_bytes()[:size])
+
+
+def _flip(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def _drop_the_last_record(path):
+    """Cut where a record ends: only the number of records tells."""
+    kept = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())[:-1]
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for record in kept:
+            writer.write(record)
+
+
+@pytest.mark.parametrize(
+    "spoil, reason",
+    [
+        (lambda path: _cut(path, 5000), "is damaged"),
+        (lambda path: _flip(path, 3000), "is damaged"),
+        (_drop_the_last_record, "7 of 8 records"),
+        (lambda path: path.unlink(), "is damaged .*No such file"),
+    ],
+)
+def test_a_damaged_file_of_a_set_is_named(prepared, tmp_path, spoil, reason):
+    shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
+    (path,) = (tmp_path / "labeled_faces").rglob("*train.tfrecord*")
+    spoil(path)
+    builder = data.open_builder(str(tmp_path), "labeled_faces")
+    for read in (
+        lambda: record_index.RecordIndex(builder, "train"),
+        lambda: records_module.check_files(builder, "train"),
+    ):
+        with pytest.raises(ValueError, match=f"^{path} .*{reason}") as raised:
+            read()
+        assert "\n" not in str(raised.value)
+    records_module.check_files(builder, "validation")

@@ -1,0 +1,75 @@
+"""`datasets/extract_frames.py` as a user runs it."""
+
+import cv2
+import numpy as np
+
+from support.building_support import clip, cut, snapshot
+
+_SCRIPT = "datasets/extract_frames.py"
+
+
+def _frames(folder):
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.suffix in (".png", ".jpg")
+    )
+
+
+def test_frames_become_files_once(tmp_path, run_script):
+    root, output = tmp_path / "clips", tmp_path / "frames"
+    clip(root / "a b/one.mp4", 10)
+    clip(root / "two.avi", 3)
+    clip(root / "two.MP4", 3)
+    clip(root / "cut.mp4", 100)
+    cut(root / "cut.mp4")
+    before = snapshot(root)
+    flags = ("-i", root, "-o", output, "-f", 4)
+    done = run_script(_SCRIPT, *flags, check=False)
+    assert done.returncode == 3
+    assert "cut.mp4: cut short" in done.stderr
+    summary = done.stderr.splitlines()[-1]
+    assert "4 clips: " in summary
+    assert "3 extracted" in summary and "1 unreadable" in summary
+    wanted = [
+        *(f"a b/one/{index:06d}.png" for index in (1, 3, 6, 8)),
+        *(f"two.MP4/{index:06d}.png" for index in range(3)),
+        *(f"two.avi/{index:06d}.png" for index in range(3)),
+    ]
+    assert _frames(output) == wanted
+    capture = cv2.VideoCapture(str(root / "a b/one.mp4"))
+    frames = [capture.read()[1] for _ in range(10)]
+    image = cv2.imread(str(output / "a b/one/000006.png"))
+    np.testing.assert_array_equal(image, frames[6])
+    assert snapshot(root) == before
+
+    # A run that was killed leaves a folder aside; what is complete is not touched.
+    (output / "a b/one").rename(output / "a b/.one.unfinished")
+    (output / "a b/.one.unfinished/000001.png").unlink()
+    (root / "cut.mp4").unlink()
+    clip(root / "new.mp4", 2)
+    complete = snapshot(output / "two.avi")
+    again = run_script(_SCRIPT, *flags)
+    assert "2 clips: 2 extracted" in again.stderr
+    assert _frames(output) == sorted([*wanted, "new/000000.png", "new/000001.png"])
+    assert snapshot(output / "two.avi") == complete
+    assert not list(output.rglob(".*"))
+
+
+def test_usage_errors(tmp_path, run_script):
+    root, output = tmp_path / "clips", tmp_path / "frames"
+    clip(root / "one.mp4", 3)
+    run_script(_SCRIPT, "-i", root, "-o", output, "-f", -1, "--frame_format=jpeg")
+    assert _frames(output) == [f"one/{index:06d}.jpg" for index in range(3)]
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/file").write_text("of the user")
+    for arguments, message in (
+        (("-i", root, "-o", output, "-f", 2), "was made with {'frames_per_video': -1"),
+        (("-i", root, "-o", tmp_path / "other"), "holds other files"),
+        (("-i", tmp_path / "none", "-o", output), "there is no clip"),
+        (("-i", root, "-o", output, "-f", 0), "must be above 0"),
+    ):
+        wrong = run_script(_SCRIPT, *arguments, check=False)
+        assert wrong.returncode == 2
+        assert message in wrong.stderr.splitlines()[-1]
+        assert "Traceback" not in wrong.stderr

@@ -1,0 +1,62 @@
+"""The validation loss of a detector is that of its training, over a whole split."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect.data import detector_input
+from dfdetect.evaluation import detectors
+from dfdetect.models import efficientdet
+from dfdetect.training import objectives
+from support import drawn_heads
+
+
+@pytest.fixture(scope="module", name="model")
+def _model():
+    return efficientdet.EfficientDet(phi=0, num_classes=1, image_size=128)
+
+
+def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, model):
+    builder = drawn_heads.prepare(tmp_path, "drawn_3", validation=5)
+    add = detectors.loss_function(model, 4)
+
+    def losses(size):
+        batches = detector_input.evaluation_targets(
+            builder, "validation", model.anchors, 128, size
+        )
+        return detectors.detector_losses(add, batches)
+
+    one, all_at_once = losses(2), losses(5)
+    assert tuple(one) == detectors.DETECTOR_LOSSES
+    for name, value in one.items():
+        assert value == pytest.approx(all_at_once[name], rel=1e-4) and value > 0
+    # The whole split as a batch of the training.
+    (batch,) = detector_input.evaluation_targets(
+        builder, "validation", model.anchors, 128, 5
+    )
+    sums, weight = objectives.detection(model, batch, batch_size=4, training=False)
+    assert one["val_loss"] == pytest.approx(float(sums["loss"] / weight), rel=1e-4)
+    positives = int((batch[1].numpy() >= 0).sum())
+    assert positives and float(weight) == pytest.approx(positives + 5 / 4)
+
+
+def test_targets_are_those_of_training_without_augmentation(tmp_path, model):
+    builder = drawn_heads.prepare(tmp_path, "drawn_2", train=4)
+    batches = detector_input.training(
+        [builder], "train", model.anchors, 128, 4, 0, (1.0, 1.0), augmentation="none"
+    )
+    trained = next(iter(batches.from_step(0)))
+    (judged,) = detector_input.evaluation_targets(
+        builder, "train", model.anchors, 128, 4
+    )
+    for one, other in zip(trained, judged, strict=True):
+        order, same = (
+            np.lexsort(x.numpy().reshape(4, -1).T[:200])
+            for x in (trained[0], judged[0])
+        )
+        np.testing.assert_allclose(one.numpy()[order], other.numpy()[same], atol=1e-5)
+
+
+def test_without_images_there_is_no_loss(model):
+    found = detectors.detector_losses(detectors.loss_function(model, 4), [])
+    assert np.isnan(list(found.values())).all() and tf.nest.flatten(found)

@@ -1,0 +1,131 @@
+import numpy as np
+import pytest
+
+from dfdetect.evaluation import classifiers, evaluation_set, predictions
+from support import clips
+
+
+@pytest.fixture(scope="module")
+def builder(tmp_path_factory):
+    return clips.prepare(tmp_path_factory.mktemp("clips"))
+
+
+@pytest.fixture(scope="module")
+def leaky(tmp_path_factory):
+    groups = {"train": [("a", 20), ("b", 20)], "test": [("b", 20), ("c", 20)]}
+    return clips.prepare(tmp_path_factory.mktemp("leaky"), groups)
+
+
+def _look(builder, split="test", **options):
+    return evaluation_set.look(builder, split, print, num_resamples=20, **options)
+
+
+def test_what_is_known_before_any_model(builder):
+    judged = _look(builder)
+    described = judged.describe()
+    assert (described["num_real"], described["num_fake"]) == (12, 24)
+    assert (described["num_videos"], described["num_groups"]) == (18, 6)
+    assert not described["leaky_split"] and described["num_leaks"] == 0
+    majority = judged.baselines["majority"]["metrics"]
+    assert majority["accuracy"] == pytest.approx(2 / 3) and majority["auc"] == 0.5
+    assert majority["log_loss"] == pytest.approx(
+        -(2 * np.log(2 / 3) + np.log(1 / 3)) / 3
+    )
+    no_pixels = judged.baselines["no_pixels"]
+    assert no_pixels["about"] == "trained on train and validation"
+    assert 0 <= no_pixels["metrics"]["auc"] <= 1
+    assert len(judged.no_pixel_probabilities) == 36
+
+
+def test_predictions_are_in_the_order_of_what_is_known(builder):
+    judged = _look(builder)
+    found = classifiers.predict(
+        clips.brightness,
+        clips.MANIFEST,
+        builder,
+        "test",
+        judged.survey,
+        judged.wanted,
+        batch_size=5,
+    )
+    assert len(found.labels) == 36
+    assert np.array_equal(found.labels, found.fields["method"] != "original")
+    by_name = dict(zip(found.filenames, found.logits, strict=True))
+    for record in builder.as_dataset(split="test").as_numpy_iterator():
+        logit = (record["image"].mean() - 120) / 20
+        name = record["image/filename"].decode()
+        assert by_name[name] == pytest.approx(logit, abs=1e-3)
+    assert found.probabilities == pytest.approx(1 / (1 + np.exp(-found.logits)))
+
+
+def test_conditions_choose_records_of_all_splits(builder):
+    judged = _look(builder, where=["method!=talk", "frame=0"])
+    assert judged.describe()["where"] == ["method!=talk", "frame=0"]
+    assert (judged.wanted.sum(), len(judged.wanted)) == (12, 36)
+    assert set(judged.survey.fields["method"]) == {"original", "swap"}
+    # Half of what is left of training is fake.
+    assert "0.500" in judged.baselines["majority"]["about"]
+    found = classifiers.predict(
+        clips.brightness, clips.MANIFEST, builder, "test", judged.survey, judged.wanted
+    )
+    assert set(found.fields["frame"]) == {0} and len(found.labels) == 12
+
+
+def test_one_class_is_no_crash(builder):
+    judged = _look(builder, where=["method=original"])
+    assert judged.baselines["no_pixels"] == {
+        "reason": "all pictures have the same label"
+    }
+    assert judged.no_pixel_probabilities is None
+    assert any("one label" in warning for warning in judged.warnings({}))
+
+
+@pytest.mark.parametrize(
+    "where, message",
+    [
+        (["method"], "FIELD=VALUE"),
+        (["colour=red"], "compression, frame, is_sharp, method, score, time"),
+        (["method=none"], "No record of test .* meets method=none"),
+    ],
+)
+def test_bad_conditions_say_what_was_wanted(builder, where, message):
+    with pytest.raises(ValueError, match=message):
+        _look(builder, where=where)
+
+
+def test_a_split_that_is_not_there(builder):
+    with pytest.raises(ValueError, match="train, validation, test .*, got 'dev'"):
+        _look(builder, "dev")
+
+
+def test_a_group_in_two_splits_is_refused(leaky):
+    with pytest.raises(
+        ValueError,
+        match=r"leaky split: 1 group in two splits, such as b "
+        r"\(6 in train, 6 in test\).*--allow_leaky_split",
+    ):
+        _look(leaky)
+    judged = _look(leaky, allow_leaky_split=True)
+    described = judged.describe()
+    assert described["leaky_split"] and described["num_leaks"] == 1
+    assert described["leaks"][0]["name"] == "b"
+    assert judged.warnings({})[0].startswith("LEAKY SPLIT: 1 group")
+
+
+def test_shortcuts_and_seen_pictures_are_warned_of(builder):
+    judged = _look(builder, "validation")
+    judged.baselines["no_pixels"]["metrics"]["auc"] = 0.7
+    fingerprint = judged.describe()["data"]["fingerprint"]
+    warnings = judged.warnings({"data": [{"fingerprint": fingerprint}]})
+    assert [warning.split(":")[0] for warning in warnings] == [
+        "SEEN BEFORE",
+        "SHORTCUT",
+        "Fewer than 20 groups",
+    ]
+
+
+def test_without_other_splits_the_baseline_is_out_of_fold(tmp_path):
+    builder = clips.prepare(tmp_path, {"test": [(f"g{i}", 20) for i in range(6)]})
+    judged = _look(builder)
+    assert judged.baselines["no_pixels"]["about"] == "5 folds of test, by group"
+    assert len(predictions.video_names(judged.survey)) == 36

@@ -1,0 +1,106 @@
+"""The exported detector alone finds what it finds inside the chain."""
+
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect import boxes, manifest
+from dfdetect.export import detector as detector_export
+from dfdetect.media import resize, source_files
+from dfdetect.models import model_directory
+from dfdetect.pipeline import build
+
+_SAMPLES = pathlib.Path(
+    os.environ.get(
+        "DFDETECT_SAMPLE_DATA",
+        pathlib.Path(__file__).resolve().parents[3] / "shared" / "data",
+    )
+)
+
+
+@pytest.fixture(name="pictures", scope="module")
+def _pictures():
+    """The portrait of matplotlib, and test pictures of classrooms if they are there."""
+    names = sorted((_SAMPLES / "heads" / "JPEGImages").glob("*"))[::600]
+    return [tf.io.decode_jpeg(tf.io.read_file(str(p))) for p in names] or [
+        tf.io.decode_jpeg(tf.io.read_file(source_files.sample()))
+    ]
+
+
+# Each of them builds or converts whole models: half a minute and more.
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(name="detector", scope="module")
+def _detector():
+    return model_directory.load_detector()
+
+
+@pytest.fixture(name="in_chain", scope="module")
+def _in_chain(pictures):
+    """Boxes and scores of each picture, from the whole pipeline."""
+    graph = build.from_directories()
+    found = []
+    for picture in pictures:
+        outputs = graph.detect_frames(picture[None])
+        count = int(outputs["num_heads"][0])
+        assert count > 0
+        found.append(
+            (outputs["boxes"][0, :count].numpy(), outputs["head_scores"][0, :count])
+        )
+    return found
+
+
+def _alone(detect, picture, size):
+    outputs = detect(images=resize.letterbox(picture, size)[None].numpy())
+    count = int(outputs["num_heads"][0])
+    height, width = picture.shape[:2]
+    found = resize.unletterbox_boxes(outputs["boxes"][0][:count], height, width)
+    return found.numpy(), np.array(outputs["scores"][0][:count])
+
+
+def _runner(content):
+    interpreter = tf.lite.Interpreter(model_content=content, num_threads=2)
+    return interpreter.get_signature_runner()
+
+
+def test_the_saved_model_equals_the_chain(detector, pictures, in_chain, tmp_path):
+    detector_export.save(*detector, str(tmp_path))
+    described = manifest.read(tmp_path / "assets", "detector")
+    detect = tf.saved_model.load(tmp_path).signatures["serving_default"]
+    for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
+        found = _alone(
+            lambda images: detect(images=tf.constant(images)),
+            picture,
+            detector[1]["image_size"],
+        )
+        np.testing.assert_allclose(found[0], expected, atol=1e-4)
+        np.testing.assert_allclose(found[1], scores, atol=1e-4)
+    assert described["image_size"] == detector[1]["image_size"]
+
+
+def test_tflite_equals_the_chain(detector, pictures, in_chain):
+    detect = _runner(detector_export.tflite(*detector))
+    for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
+        found = _alone(detect, picture, detector[1]["image_size"])
+        np.testing.assert_allclose(found[0], expected, atol=1e-4)
+        np.testing.assert_allclose(found[1], scores, atol=1e-4)
+
+
+def test_tflite_of_8_bits_finds_the_same_heads(detector, pictures, in_chain):
+    content = detector_export.tflite(*detector, int8=True)
+    assert len(content) < 6e6
+    detect = _runner(content)
+    offsets = []
+    for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
+        found, found_scores = _alone(detect, picture, detector[1]["image_size"])
+        sure = np.array(scores) > detector[1]["score_threshold"] + 0.05
+        overlaps = np.array(boxes.iou(expected[sure], found))
+        assert np.all(overlaps.max(1) > 0.5)
+        nearest = overlaps.argmax(1)
+        offsets.extend(np.abs(expected[sure] - found[nearest]).max(1))
+        np.testing.assert_allclose(found_scores[nearest], scores[sure], atol=0.05)
+    assert np.percentile(offsets, 95) < 2e-3

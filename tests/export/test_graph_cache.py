@@ -1,0 +1,100 @@
+"""The graph that is kept: made once, loaded alike, made anew where it is damaged."""
+
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from dfdetect.export import graph_cache
+from dfdetect.media import samples
+from dfdetect.pipeline import build as graphs
+from support import tiny_pipeline
+
+
+@pytest.fixture
+def made(monkeypatch, tmp_path):
+    """What was said and which graphs were made, of a tiny pipeline for the real one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    calls = []
+
+    def build(tile):
+        calls.append(tile)
+        return tiny_pipeline.build(temperature=1.0)
+
+    monkeypatch.setattr(graphs, "from_directories", build)
+    return calls
+
+
+def _answers(model):
+    batch = tf.constant([*samples.encoded(2), b"no picture"])
+    return {name: value.numpy() for name, value in model.detect(batch).items()}
+
+
+def _same(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(other[name], value, atol=1e-6)
+
+
+def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
+    said = []
+    first = graph_cache.load(None, said.append)
+    answers = _answers(first)
+    assert made == [False]
+    assert "building the networks" in said[0] and "serving_default" in said[1]
+    assert said[2] == "prepared; the next start will be faster"
+    (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
+    assert sorted(os.listdir(directory)) == ["manifest.json", "serving_default.pb"]
+
+    second = graph_cache.load(None, said.append)
+    assert second.manifest == first.manifest and second.neighbours is None
+    _same(answers, _answers(second))
+    assert made == [False] and len(said) == 3  # From disk.
+
+    crop = tf.constant([samples.portrait()])
+    plain = tiny_pipeline.build(temperature=1.0)
+    expected = plain.embed(crop)["embedding"]
+    np.testing.assert_allclose(second.embed(crop)["embedding"], expected, atol=1e-6)
+    assert made == [False, False] and (directory / "embed.pb").is_file()
+
+
+def test_a_damaged_one_is_made_anew(made, tmp_path):
+    answers = _answers(graph_cache.load(None, str))
+    (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
+    saved = directory / "serving_default.pb"
+    whole = saved.read_bytes()
+    saved.write_bytes(whole[: len(whole) // 2])
+    (directory / "manifest.json").write_text("{")
+    _same(answers, _answers(graph_cache.load(None, str)))
+    assert made == [False, False]
+    assert saved.stat().st_size > len(whole) // 2
+
+
+def test_it_answers_where_nothing_can_be_kept(made, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said = []
+    in_the_way = _answers(graph_cache.load(None, said.append))
+    # Once, before the slow part, and nothing is promised.
+    assert "cannot be kept" in said[0] and "Not a directory" in said[0]
+    assert "XDG_CACHE_HOME" in said[0]
+    assert not any("cannot" in line or "faster" in line for line in said[1:])
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.chdir(tmp_path)
+    _same(in_the_way, _answers(graph_cache.load(None, str)))
+    assert sorted(os.listdir(tmp_path)) == ["file"]
+
+
+def test_settings_have_graphs_of_their_own_and_old_ones_go(made, tmp_path):
+    parent = tmp_path / "cache" / "dfdetect"
+    for age in range(6):
+        old = parent / f"graph-{age}"
+        old.mkdir(parents=True)
+        os.utime(old, (age, age))
+    graph_cache.load(None, str)
+    graph_cache.load(None, str, tile=True)
+    kept = sorted(x.name for x in parent.iterdir())
+    assert {"graph-4", "graph-5"} < set(kept) and len(kept) == 4
+    assert sum(name.endswith("-tile") for name in kept) == 1
+    assert made == [False, True]

@@ -1,0 +1,192 @@
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from dfdetect.media import video
+from support.building_support import clip, cut
+from support.tiny_heads import write_clip
+
+
+def test_bin_centres():
+    # Four parts of 10 frames are 2.5 long: 1.25, 3.75, 6.25, 8.75.
+    assert video.bin_centres(10, 4) == [1, 3, 6, 8]
+    assert video.bin_centres(1, 1) == [0]
+    assert video.bin_centres(300, 1) == [150]
+    assert video.bin_centres(3, 32) == [0, 1, 2]
+    assert video.bin_centres(3, -1) == [0, 1, 2]
+    assert video.bin_centres(0, 32) == []
+
+
+def test_frames_have_their_index_time_and_pixels(tmp_path):
+    clip(tmp_path / "a.mp4", 12, 48, 64, rate=10)
+    frames = list(video.frames(tmp_path / "a.mp4", [0, 5, 11]))
+    assert [frame.index for frame in frames] == [0, 5, 11]
+    assert [frame.time for frame in frames] == pytest.approx([0.0, 0.5, 1.1])
+    for frame in frames:
+        assert frame.image.shape == (48, 64, 3)
+        assert abs(frame.image.mean() - 20 * frame.index % 256) < 3
+
+
+def test_a_clip_cut_short_gives_the_frames_it_has(tmp_path):
+    clip(tmp_path / "a.mp4", 100)
+    cut(tmp_path / "a.mp4")
+    there = video.num_frames(tmp_path / "a.mp4")
+    assert 10 < there < 90
+    frames = list(video.frames(tmp_path / "a.mp4", [0, there - 1, there, 99]))
+    assert [frame.index for frame in frames] == [0, there - 1]
+
+
+@pytest.mark.parametrize("content", [b"", b"no clip", b"\0" * 1000])
+def test_what_is_no_clip_says_so(tmp_path, content):
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(ValueError, match="a.mp4 is no clip that can be decoded"):
+        video.num_frames(tmp_path / "a.mp4")
+    with pytest.raises(ValueError, match="a.mp4 is no clip that can be decoded"):
+        list(video.frames(tmp_path / "a.mp4", [0]))
+
+
+def grey(index):
+    return np.full((48, 64, 3), 20 * index % 256, np.uint8)
+
+
+def times(reader):
+    return [frame.time for frame in reader]
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 12, 32, -1])
+def test_a_reader_takes_the_bins_of_the_builders(tmp_path, count):
+    clip(tmp_path / "a.mp4", 12, rate=10)
+    reader = video.Reader(tmp_path / "a.mp4", video.Sampling(count))
+    assert reader.size == (64, 48) and reader.duration == pytest.approx(1.2)
+    frames = list(reader)
+    assert [frame.index for frame in frames] == video.bin_centres(12, count)
+    assert reader.num_read == 12 and reader.warning == ""
+    for frame in frames:
+        assert frame.time == pytest.approx(frame.index / 10)
+        assert abs(frame.image.mean() - 20 * frame.index) < 3
+
+
+def test_a_clip_that_does_not_say_how_long_it_is(tmp_path):
+    # One JPEG behind the other, no header and no time stamps.
+    stream = b"".join(cv2.imencode(".jpg", grey(i))[1].tobytes() for i in range(20))
+    (tmp_path / "a.mjpeg").write_bytes(stream)
+    frames = list(video.Reader(tmp_path / "a.mjpeg", video.Sampling(4)))
+    assert [frame.index for frame in frames] == [2, 7, 12, 17]
+
+
+def test_a_reader_takes_one_frame_every_so_often(tmp_path):
+    clip(tmp_path / "a.mp4", 25, rate=10)
+    every = video.Sampling(every=0.5)
+    found = times(video.Reader(tmp_path / "a.mp4", every))
+    assert found == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0])
+    every = video.Sampling(every=0.01)
+    assert len(times(video.Reader(tmp_path / "a.mp4", every))) == 25
+
+
+def slow_down(path, index, factor):
+    """Lets all frames of an MP4 file but the first `index` last so much longer."""
+    content = bytearray(path.read_bytes())
+    # So that no place of data within it changes.
+    assert content.index(b"mdat") < content.index(b"moov")
+    place = content.index(b"stts") + 8
+    count, old = (
+        int.from_bytes(content[x : x + 4], "big") for x in (place + 4, place + 8)
+    )
+    table = [index, old, count - index, factor * old]
+    entries = b"".join(x.to_bytes(4, "big") for x in [2, *table])
+    content[place : place + 12] = entries
+    grown = len(entries) - 12
+    # The atoms around it grow as well; those of data lie before them.
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stts"):
+        at = content.index(name) - 4
+        size = int.from_bytes(content[at : at + 4], "big") + grown
+        content[at : at + 4] = size.to_bytes(4, "big")
+    # The edit list would cut it to the old length.
+    path.write_bytes(content.replace(b"edts", b"free"))
+
+
+def test_time_stamps_decide_where_the_rate_varies(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_clip(path, [grey(i) for i in range(20)], rate=10)
+    slow_down(path, 10, 4)
+    found = times(video.Reader(path, video.Sampling(-1)))
+    expected = [*np.arange(10) / 10, *(1 + 0.4 * np.arange(10))]
+    assert found == pytest.approx(expected, abs=2e-3)
+    reader = video.Reader(path, video.Sampling(every=0.8))
+    indices = [frame.index for frame in reader]
+    assert indices[0] == 0 and np.diff(found)[0] == pytest.approx(0.1, abs=2e-3)
+    chosen = [found[index] for index in indices]
+    # Each within a frame of its target.
+    assert np.abs(chosen - 0.8 * np.arange(len(chosen))).max() <= 0.41
+    # Nobody has told the header of the track.
+    assert reader.warning == (
+        "its header is wrong: it promises 2.0 seconds, and there are 5.0"
+    )
+
+
+def test_frames_come_upright(tmp_path):
+    path = tmp_path / "a.mp4"
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:24] = 255
+    write_clip(path, [picture] * 3)
+    content = path.read_bytes()
+    # The matrix of the track's header: as it is, to a turn by a quarter, clockwise.
+    one = (1 << 16).to_bytes(4, "big")
+    minus = (-1 << 16).to_bytes(4, "big", signed=True)
+    nothing, unit = bytes(4), (1 << 30).to_bytes(4, "big")
+    matrix = [one, nothing, nothing, nothing, one, nothing, nothing, nothing, unit]
+    start = content.index(b"tkhd")
+    place = content.index(b"".join(matrix), start)
+    matrix[:5] = [nothing, one, nothing, minus, nothing]
+    path.write_bytes(content[:place] + b"".join(matrix) + content[place + 36 :])
+    reader = video.Reader(path)
+    assert reader.size == (48, 64)
+    (frame, *_) = reader
+    assert frame.image.shape == (64, 48, 3)
+    assert frame.image[:, 30:].min() > 200 and frame.image[:, :18].max() < 50
+
+
+def test_a_reader_tells_of_a_clip_cut_short(tmp_path):
+    clip(tmp_path / "a.avi", 100, rate=10)
+    cut(tmp_path / "a.avi")
+    reader = video.Reader(tmp_path / "a.avi", video.Sampling(10))
+    frames = list(reader)
+    # Of what there is, as many as of a whole clip.
+    assert len(frames) == 10 and frames[-1].index > 0.9 * reader.num_read
+    read = reader.num_read / 10
+    assert reader.is_cut_short
+    assert reader.warning == f"cut short: {read:.1f} of 10.0 seconds could be read"
+
+
+def test_a_reader_numbers_the_shots(tmp_path):
+    rng = np.random.default_rng(0)
+    scenes = [rng.integers(0, 256, 3) for _ in range(3)]
+    frames = [
+        np.broadcast_to(np.uint8(colour), (48, 64, 3))
+        for colour in scenes
+        for _ in range(20)
+    ]
+    path = write_clip(tmp_path / "a.mp4", frames)
+    for sampling in (video.Sampling(-1), video.Sampling(12), video.Sampling(3)):
+        reader = video.Reader(path, sampling)
+        for frame in reader:
+            assert frame.shot == frame.index // 20
+
+
+def test_names_that_ffmpeg_would_misread(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip(tmp_path / "a.avi", 3)
+    (tmp_path / "a.avi").rename(tmp_path / "concat:b%d.avi")
+    assert len(list(video.Reader("concat:b%d.avi"))) == 3
+    os.rename("concat:b%d.avi", "not\udcffutf8.avi")
+    assert len(list(video.Reader("not\udcffutf8.avi"))) == 3
+    with pytest.raises(ValueError, match="No such file or directory"):
+        video.Reader("\udcff.avi")
+
+
+@pytest.mark.parametrize("wrong", [{"count": 0}, {"count": -2}, {"every": 0.0}])
+def test_a_sampling_of_nothing_is_refused(wrong):
+    with pytest.raises(ValueError, match="must be"):
+        video.Sampling(**wrong)

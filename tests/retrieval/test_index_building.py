@@ -1,0 +1,439 @@
+"""From pictures to an index, and what is found in it by search, detect and audit."""
+
+import csv
+import io
+import json
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from dfdetect import console
+from dfdetect.cli import main
+from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
+from dfdetect.evaluation.audit import embedded_duplicates, scan
+from dfdetect.export import saved_pipeline
+from dfdetect.media import source_files
+from dfdetect.pipeline import embedding
+from dfdetect.retrieval import index_building, storage
+from dfdetect.retrieval.index import Entry, Index
+from support import labelled_pictures, tiny_pipeline
+
+
+def _picture(seed, height=96, width=128):
+    """Coarse colours, so that each picture differs from all others."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (5, 6, 3)).astype(np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def _bytes(image, ending=".png"):
+    return cv2.imencode(ending, image)[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    """The folder of a saved graph."""
+    folder = tmp_path_factory.mktemp("graph") / "1"
+    saved_pipeline.save(tiny_pipeline.build(), str(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(graph):
+    return saved_pipeline.load(str(graph))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of twelve pictures, one of them broken."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for seed in range(11):
+        (folder / f"{seed:02d}.png").write_bytes(_bytes(_picture(seed)))
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    return folder
+
+
+def _given(folder):
+    return [
+        index_building.Picture(str(path), path.read_bytes, source=str(path))
+        for path in sorted(folder.iterdir())
+    ]
+
+
+def _build(folder, output, model, said=None, of_heads=False, **options):
+    given = _given(folder)
+    return index_building.build(
+        given,
+        len(given),
+        {"folder": str(folder)},
+        embedding.Embedder(model, "content", of_heads),
+        str(output),
+        (said if said is not None else []).append,
+        batch_size=4,
+        **options,
+    )
+
+
+def _same(one, other):
+    """Whether two indexes hold the same."""
+    (one, entries), (other, others) = one.snapshot(), other.snapshot()
+    return entries == others and np.array_equal(one.rows, other.rows)
+
+
+@pytest.mark.parametrize("of_heads", [False, True])
+def test_an_index_of_a_folder_holds_what_can_be_read(
+    of_heads, pictures, loaded, tmp_path
+):
+    said = []
+    index = _build(pictures, tmp_path / "index", loaded, said, of_heads)
+    _, entries = index.snapshot()
+    names = {pathlib.Path(entry.source).name for entry in entries}
+    assert names == {f"{seed:02d}.png" for seed in range(11)}
+    assert any("broken.jpg" in line and "can be decoded" in line for line in said)
+    # The small detector finds three heads in every picture.
+    assert len(entries) == (33 if of_heads else 11)
+    assert all(bool(entry.box) == of_heads for entry in entries)
+    assert entries[1].id.endswith("00.png#1" if of_heads else "01.png")
+    small = cv2.imdecode(np.frombuffer(entries[0].thumbnail, np.uint8), 1)
+    assert max(small.shape) <= 96 and (of_heads or small.shape == (72, 96, 3))
+    stored, described = storage.load(str(tmp_path / "index"), thumbnails=True)
+    assert _same(stored, index)
+    assert described["embedding"]["unit"] == ("heads" if of_heads else "pictures")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "pictures"]
+
+
+def test_an_interrupted_run_goes_on_and_ends_alike(
+    pictures, loaded, tmp_path, monkeypatch
+):
+    whole = _build(pictures, tmp_path / "whole", loaded)
+    calls = []
+    embed = embedding.Embedder.__call__
+
+    def stops(self, contents):
+        calls.append(len(contents))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return embed(self, contents)
+
+    monkeypatch.setattr(embedding.Embedder, "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        _build(pictures, tmp_path / "index", loaded)
+    assert not (tmp_path / "index").exists()
+    _build(pictures, tmp_path / "index", loaded)
+    # Of twelve, the first four were done.
+    assert calls == [4, 4, 4, 4]
+    assert _same(storage.load(str(tmp_path / "index"), thumbnails=True)[0], whole)
+
+
+def test_adding_keeps_the_old_and_replaces_the_same(pictures, loaded, tmp_path):
+    _build(pictures, tmp_path / "index", loaded)
+    more = tmp_path / "more"
+    more.mkdir()
+    (pictures / "00.png").write_bytes(_bytes(_picture(100)))
+    (pictures / "00.png").rename(more / "00.png")
+    older, _ = storage.load(str(tmp_path / "index"), thumbnails=True)
+    first = older.snapshot()[1][0]
+    given = [
+        index_building.Picture(first.id, (more / "00.png").read_bytes, source="new")
+    ]
+    embedder = embedding.Embedder(loaded, "content")
+    index = index_building.build(
+        given, 1, {}, embedder, str(tmp_path / "index"), print, older=older
+    )
+    _, entries = index.snapshot()
+    assert len(entries) == 11 and entries[-1].source == "new"
+    assert [entry.id for entry in entries].count(first.id) == 1
+    other = Index(older.snapshot()[0].rows, older.snapshot()[1], embedding={})
+    with pytest.raises(ValueError, match="the index was made with another model"):
+        index_building.build(
+            given, 1, {}, embedder, str(tmp_path / "x"), print, older=other
+        )
+
+
+def test_nothing_to_index_is_said(loaded, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="no picture could be embedded"):
+        _build(tmp_path / "pictures", tmp_path / "index", loaded)
+
+
+@pytest.fixture(scope="module")
+def scripted(graph, tmp_path_factory, run_script):
+    """What train/index.py makes of a folder, and the folder."""
+    folder = tmp_path_factory.mktemp("scripted")
+    for seed in range(8):
+        name = folder / "pictures" / f"{seed:02d}.png"
+        name.parent.mkdir(exist_ok=True)
+        name.write_bytes(_bytes(_picture(seed)))
+    done = run_script(
+        "train/index.py",
+        f"--images={folder / 'pictures'}",
+        f"--output={folder / 'index'}",
+        f"--model={graph}",
+    )
+    assert done.stdout == f'{folder / "index"}: 8 entries, {{"name": "brute_force"}}\n'
+    return folder
+
+
+def _search(capsys, graph, scripted, *arguments):
+    given = [str(x) for x in arguments]
+    code = main.main(
+        ["search", *given, "--index", str(scripted / "index"), "--model", str(graph)]
+    )
+    return code, capsys.readouterr()
+
+
+def test_search_finds_copies_and_leaves_out_the_query(
+    graph, scripted, tmp_path, capsys
+):
+    copy = tmp_path / "copy.jpg"
+    copy.write_bytes(_bytes(_picture(3)[:, ::-1], ".jpg"))
+    (tmp_path / "broken.png").write_bytes(b"")
+    queries = (copy, scripted / "pictures/05.png", tmp_path / "broken.png")
+    sheet = tmp_path / "sheet.png"
+    code, told = _search(
+        capsys, graph, scripted, *queries, "--top_k", "3", "--output", sheet
+    )
+    assert code == console.UNREAD
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    assert [line["status"] for line in lines] == ["ok", "ok", "unreadable"]
+    first = lines[0]["neighbours"][0]
+    assert first["source"] == str(scripted / "pictures/03.png")
+    assert first["similarity"] > 0.99 and first["label"] is None
+    found = [x["source"] for x in lines[1]["neighbours"]]
+    assert len(found) == 3 and str(scripted / "pictures/05.png") not in found
+    assert lines[2]["neighbours"] == [] and "can be decoded" in told.err
+    # A row for each query that was read: it and three neighbours.
+    height, width = cv2.imread(str(sheet)).shape[:2]
+    assert (height, width) == (2 * 148, 4 * 118)
+    _, told = _search(capsys, graph, scripted, queries[1], "--keep_self")
+    kept = json.loads(told.out)["neighbours"]
+    assert kept[0]["similarity"] == pytest.approx(1, abs=1e-4)
+    assert len(kept) == 8
+
+
+def test_search_looks_for_each_head(graph, scripted, capsys):
+    code, told = _search(
+        capsys, graph, scripted, scripted / "pictures/01.png", "--heads"
+    )
+    (line,) = map(json.loads, told.out.splitlines())
+    assert code == 0 and len(line["heads"]) == 3
+    assert all(len(head["box"]) == 4 for head in line["heads"])
+    assert all(len(head["neighbours"]) == 7 for head in line["heads"])
+
+
+def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
+    query = str(scripted / "pictures/01.png")
+    index, described = storage.load(str(scripted / "index"))
+    searcher, entries = index.snapshot()
+    strange = {**described["embedding"], "fingerprint": "another"}
+    storage.save(
+        Index(searcher.rows, entries, embedding=strange), str(tmp_path / "strange")
+    )
+    small = {**described["embedding"], "dimension": 3}
+    storage.save(
+        Index(np.eye(3), ["a", "b", "c"], embedding=small), str(tmp_path / "s")
+    )
+    for index, model, message in (
+        (tmp_path / "none", graph, "is no index of dfdetect"),
+        (graph, graph, "is no index of dfdetect"),
+        (tmp_path / "strange", graph, "fingerprint must be"),
+        (tmp_path / "s", graph, "dimension must be"),
+        (scripted / "index", tmp_path, "--model must be a folder"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main.main(["search", query, "--index", str(index), "--model", str(model)])
+        told = capsys.readouterr()
+        assert stopped.value.code == console.USAGE and told.out == ""
+        assert message in told.err and len(told.err.splitlines()) == 1
+    with pytest.raises(SystemExit) as stopped:
+        main.main(["search", query, "--index", "x", "--output", "sheet.gif"])
+    assert "--output must end in .jpg or .png" in capsys.readouterr().err
+
+
+def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
+    graph, pictures, loaded, tmp_path, capsys
+):
+    index = _build(pictures, tmp_path / "heads", loaded, of_heads=True)
+    searcher, entries = index.snapshot()
+    labelled = [
+        Entry(x.id, i // 3 % 2, x.source, f"picture {i // 3}", x.digest, x.box)
+        for i, x in enumerate(entries)
+    ]
+    storage.save(
+        Index(searcher.rows, labelled, embedding=index.embedding),
+        str(tmp_path / "index"),
+    )
+    strange = tmp_path / "strange.png"
+    cv2.imwrite(str(strange), np.zeros((64, 64, 3), np.uint8))
+    arguments = ["--index", str(tmp_path / "index"), "--model", str(graph)]
+    paths = [str(pictures / "01.png"), str(strange)]
+    output = ["--output", str(tmp_path / "copies")]
+    assert main.main(["detect", *paths, *arguments, *output]) == 0
+    known, unknown = map(json.loads, capsys.readouterr().out.splitlines())
+    for place, head in enumerate(known["heads"]):
+        nearest = head["nearest_fake"]
+        assert nearest["source"] == paths[0] and nearest["similarity"] > 0.999
+        assert nearest["id"].endswith(f"#{place}")
+        assert head["nearest_real"]["similarity"] < nearest["similarity"]
+        assert not head["unfamiliar"] and head["familiarity"] > 0.9
+    # Black all over: unlike every picture.
+    assert all(head["unfamiliar"] for head in unknown["heads"])
+    assert (tmp_path / "copies/01.png").exists()
+    main.main(["detect", paths[0], *arguments, "--csv"])
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["nearest_fake"][-2:] for row in rows] == ["#0", "#1", "#2"]
+    assert [row["unfamiliar"] for row in rows] == ["False"] * 3
+
+
+def test_an_index_of_one_class_has_no_nearest_of_the_other(loaded, pictures, tmp_path):
+    from dfdetect.retrieval import lookup
+
+    index = _build(pictures, tmp_path / "index", loaded)
+    _, described = storage.load(str(tmp_path / "index"))
+    look_up = lookup.Lookup(index, described, loaded)
+    (found,) = look_up(_picture(0), np.array([[0.0, 0.0, 1.0, 1.0]]))
+    assert found["nearest_real"] is None and found["nearest_fake"] is None
+    assert look_up(_picture(0), np.zeros((0, 4))) == []
+
+
+def _cells(pictures):
+    """A description that anyone can check: colours of 4 x 4 cells, and their mirror."""
+    small = [cv2.resize(x, (4, 4), interpolation=cv2.INTER_AREA) for x in pictures]
+    small = np.stack(small).astype(np.float32)
+    small -= small.mean(axis=(1, 2, 3), keepdims=True)
+    return (small + small[:, :, ::-1]).reshape(len(pictures), -1)
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Reals, and fakes made from them by a blot; each pair is a group."""
+
+    class Pairs(labelled_pictures.LabelledPictures, skip_registration=True):
+        def _generate_examples(self, split, examples):
+            for key, fields in super()._generate_examples(split, examples):
+                yield key, {**fields, "group": key.split("/")[0]}
+
+    def pair(seed):
+        real = _picture(seed)
+        fake = real.copy()
+        fake[30:60, 40:80] = 128
+        return [
+            (f"{seed}/real.png", 0, _bytes(real)),
+            (f"{seed}/fake.png", 1, _bytes(fake)),
+        ]
+
+    pictures = {
+        "train": [x for seed in range(20) for x in pair(seed)],
+        "test": [x for seed in range(20, 32) for x in pair(seed)],
+    }
+    # What stands in both splits, mirrored.
+    pictures["test"].append(("3/real.png", 0, _bytes(_picture(3)[:, ::-1])))
+    return labelled_pictures.prepare(tmp_path_factory.mktemp("pairs"), pictures, Pairs)
+
+
+def test_what_finds_copies_and_sources_is_measured(labelled):
+    def blind(pictures):
+        return np.ones((len(pictures), 4), np.float32)
+
+    measured = retrieval_evaluation.measure(
+        labelled, "test", {"cells": _cells, "blind": blind}, num_copies=10
+    )
+    assert measured["num_pool"] == 25 and measured["num_copies"] == 10
+    assert measured["num_fakes"] == 12 and measured["num_reals"] == 33
+    cells, nothing = measured["methods"]["cells"], measured["methods"]["blind"]
+    assert cells["dimension"] == 48
+    assert cells["copies"]["mirror"]["share"] == 1.0
+    assert cells["sources"]["first"]["share"] == 1.0
+    # Of equals the first in the pool is taken: right for one copy at the most.
+    assert nothing["copies"]["mirror"]["share"] <= 0.1
+    assert nothing["sources"]["first_ten"]["share"] == 0.0
+    lines = retrieval_evaluation.table(measured)
+    assert lines[0] == "| | cells (48) | blind (4) |"
+    assert lines[-2].startswith("| a fake: a real of its group first | 1.000 [1.000")
+    with pytest.raises(ValueError, match="has no split 'nowhere', only"):
+        retrieval_evaluation.measure(labelled, "nowhere", {"cells": _cells})
+
+
+def test_copies_across_splits_are_found_by_embedding(labelled):
+    survey = scan.scan(labelled, lambda split: None)
+
+    def embed(contents):
+        decoded = [cv2.imdecode(np.frombuffer(x, np.uint8), 1) for x in contents]
+        return _cells(decoded)
+
+    found = embedded_duplicates.pairs(labelled, survey, embed, 0.999)
+    assert [sorted(pair["filename"]) for pair in found] == [["3/real.png"] * 2]
+    assert sorted(found[0]["split"]) == ["test", "train"]
+    assert found[0]["similarity"] > 0.999 and found[0]["label"] == [0, 0]
+
+
+def test_harris_corners_are_described_and_a_flat_picture_has_none():
+    board = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((12, 12))) * 255
+    found = hand_crafted_features.harris(board.astype(np.uint8))
+    assert found.shape[1] == 128 and 49 <= len(found) <= 500
+    assert hand_crafted_features.harris(np.zeros((40, 40), np.uint8)).shape == (0, 128)
+
+
+@pytest.mark.slow
+def test_the_script_tells_what_it_needs(run_script, scripted, graph):
+    output = f"--output={scripted / 'other'}"
+    for code, arguments, message in (
+        (2, [output], "either --images or --dataset must be given"),
+        (2, [output, "--dataset=x"], "--dataset needs --data_dir"),
+    ):
+        done = run_script("train/index.py", *arguments, check=False)
+        assert done.returncode == code and message in done.stderr.splitlines()[-1]
+    assert source_files.find([str(scripted / "index")])[0] == []
+
+
+@pytest.mark.slow
+def test_the_script_measures_what_a_graph_finds(run_script, labelled, graph, tmp_path):
+    folder = pathlib.Path(labelled.data_dir).parents[1]
+    done = run_script(
+        "train/evaluate_retrieval.py",
+        f"--data_dir={folder}",
+        f"--dataset={labelled.info.name}",
+        f"--model={graph}",
+        "--num_copies=5",
+        f"--output={tmp_path / 'found.json'}",
+    )
+    figures = json.loads((tmp_path / "found.json").read_text())
+    assert list(figures["methods"]) == ["content", "forgery", "perceptual_hash"]
+    assert figures["num_copies"] == 5 and figures["num_pool"] == 25
+    assert "5 altered copies among 25 pictures; 12 fakes among 33" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_benchmark_prints_a_row_for_each_searcher(run_script):
+    done = run_script(
+        "train/benchmark_retrieval.py",
+        *("--sizes=500", "--dimension=32", "--queries=100", "--target_recall=.9"),
+    )
+    rows = [line for line in done.stdout.splitlines() if line.startswith("| 500 |")]
+    names = [row.split(" | ")[1] for row in rows]
+    assert names[:3] == ["brute force", "ScaNN", "ScaNN, tuned"]
+    assert float(rows[0].split(" | ")[3]) == 1.0
+
+
+@pytest.mark.slow
+def test_the_audit_lists_what_is_alike(run_script, labelled, graph, tmp_path):
+    done = run_script(
+        "train/audit.py",
+        f"--data_dir={pathlib.Path(labelled.data_dir).parents[1]}",
+        f"--dataset={labelled.info.name}",
+        f"--model={graph}",
+        "--embeddings",
+        "--min_similarity=.99",
+        f"--output={tmp_path / 'found.json'}",
+        check=False,
+    )
+    found = json.loads((tmp_path / "found.json").read_text())["embedded_duplicates"]
+    assert sorted(found[0]["filename"]) == ["3/real.png"] * 2
+    assert found[0]["similarity"] > 0.999
+    assert (
+        f"## (d) Alike by embedding in two splits: {len(found):,} pairs" in done.stdout
+    )

@@ -1,0 +1,85 @@
+"""The configuration for TensorFlow Serving, Docker and Kubernetes fits together."""
+
+import pathlib
+
+import yaml
+from google.protobuf import text_format
+from tensorflow_serving.config import model_server_config_pb2
+
+from support import serving_messages
+
+_SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
+
+
+def _proto(name, message):
+    return text_format.Parse((_SERVE / name).read_text(), message)
+
+
+def _kubernetes():
+    documents = yaml.safe_load_all((_SERVE / "kubernetes.yaml").read_text())
+    return {(x["kind"], x["metadata"]["name"]): x for x in documents}
+
+
+def _compose():
+    return yaml.safe_load((_SERVE / "docker-compose.yml").read_text())["services"]
+
+
+def test_models_config():
+    config = _proto("models.config", model_server_config_pb2.ModelServerConfig())
+    (model,) = config.model_config_list.config
+    assert (model.name, model.base_path) == ("dfdetect", "/models/dfdetect")
+    versions = list(model.model_version_policy.specific.versions)
+    assert sorted(model.version_labels) == ["canary", "stable"]
+    assert sorted(model.version_labels.values()) == versions == [1, 2]
+
+
+def test_batching_and_monitoring():
+    config = _proto("batching.config", serving_messages.BatchingParameters())
+    assert config.num_batch_threads.value > 0
+    config = _proto("monitoring.config", serving_messages.MonitoringConfig())
+    assert config.prometheus_config.enable
+    prometheus = yaml.safe_load((_SERVE / "prometheus.yml").read_text())
+    (job,) = prometheus["scrape_configs"]
+    assert job["metrics_path"] == config.prometheus_config.path
+    (target,) = job["static_configs"][0]["targets"]
+    assert target.split(":")[0] in _compose()
+
+
+def test_compose_mounts_files_that_are_there():
+    services = _compose()
+    for service in services.values():
+        assert service["image"].rpartition(":")[2] not in ("", "latest")
+        for port in service["ports"]:
+            assert port.startswith("127.0.0.1:")
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert source.startswith("${MODELS") or (_SERVE / source).is_file()
+    serving = services["tensorflow-serving"]
+    mounted = {volume.split(":")[-2] for volume in serving["volumes"]}
+    asked = {x.partition("=")[2] for x in serving["command"] if "_file=" in x}
+    assert asked and asked <= mounted
+
+
+def test_kubernetes_says_the_same_as_compose():
+    kubernetes = _kubernetes()
+    pod = kubernetes["Deployment", "dfdetect"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    serving = _compose()["tensorflow-serving"]
+    assert container["image"] == serving["image"]
+    assert set(serving["command"]) <= set(container["args"])
+    for kind, name in (("Service", "dfdetect"), ("Service", "dfdetect-replicas")):
+        selector = kubernetes[kind, name]["spec"]["selector"]
+        assert selector.items() <= pod["metadata"]["labels"].items()
+    scaler = kubernetes["HorizontalPodAutoscaler", "dfdetect"]["spec"]
+    assert scaler["scaleTargetRef"]["name"] == "dfdetect"
+    assert container["resources"]["requests"]["cpu"]  # What its percentage is of.
+    assert container["readinessProbe"]["httpGet"]["port"] == "rest"
+
+    kustomization = yaml.safe_load((_SERVE / "kustomization.yaml").read_text())
+    (generated,) = kustomization["configMapGenerator"]
+    for name in [*kustomization["resources"], *generated["files"]]:
+        assert (_SERVE / name).is_file()
+    config = next(x for x in pod["spec"]["volumes"] if x["name"] == "config")
+    assert config["configMap"]["name"] == generated["name"]
+    files = {x.rpartition("/")[2] for x in container["args"] if "/config/" in x}
+    assert files == set(generated["files"])

@@ -1,0 +1,714 @@
+"""Requests and answers of TensorFlow Serving's protocols, as its source has them."""
+
+import json
+import math
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from dfdetect.serving import tensors
+from support import serving_support
+
+NAN, INF = math.nan, math.inf
+HALF, ADD, STR, ID = (f"/v1/models/{name}" for name in ("half", "add", "str", "id"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    serving_support.save(folder / "half" / "00000123", serving_support.half_plus(2.0))
+    serving_support.save(folder / "half" / "124", serving_support.half_plus(3.0))
+    (folder / "half" / "tmp_125").mkdir()
+    serving_support.save(folder / "add" / "1", serving_support.adder)
+    serving_support.save(folder / "str" / "1", serving_support.strings)
+    serving_support.save(folder / "id" / "1", serving_support.identities)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(folder):
+    labels = (
+        'version_labels { key: "stable" value: 123 } '
+        'version_labels { key: "canary" value: 124 }'
+    )
+    text = serving_support.config_text(
+        half=(folder / "half", "model_version_policy { all {} } " + labels),
+        add=(folder / "add", ""),
+        str=(folder / "str", ""),
+        id=(folder / "id", ""),
+    )
+    (folder / "models.config").write_text(text)
+    with serving_support.in_process(
+        model_config_file=str(folder / "models.config"), max_request_bytes=2**20
+    ) as started:
+        yield started.client
+
+
+def version(number, state="AVAILABLE"):
+    status = {"error_code": "OK", "error_message": ""}
+    return {"version": str(number), "state": state, "status": status}
+
+
+REST_ANSWERS = [
+    # Predict, row format.
+    (f"{HALF}:predict", {"instances": [[1.0], [2.0]]}, {"predictions": [[3.5], [4.0]]}),
+    # The shape disagrees with the signature's, and that is allowed.
+    (f"{HALF}:predict", {"instances": [1.0, 2.0]}, {"predictions": [3.5, 4.0]}),
+    (f"{HALF}:predict", {"instances": [1, 2]}, {"predictions": [3.5, 4.0]}),
+    (f"{HALF}:predict", {"instances": [{"x": [1.0]}]}, {"predictions": [[3.5]]}),
+    (f"{HALF}:predict", {"instances": [[[1], [2]]]}, {"predictions": [[[3.5], [4.0]]]}),
+    (f"{HALF}:PREDICT", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
+    ("/V1/Models/half:predict", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
+    ("/v1/models/ha%6Cf:predict", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
+    (
+        f"{HALF}:predict",
+        {"signature_name": "serving_default", "instances": [[1.0]]},
+        {"predictions": [[3.5]]},
+    ),
+    (f"{HALF}/versions/123:predict", {"instances": [[1.0]]}, {"predictions": [[2.5]]}),
+    (f"{HALF}/versions/0123:predict", {"instances": [1.0]}, {"predictions": [2.5]}),
+    (f"{HALF}/labels/stable:predict", {"instances": [[1.0]]}, {"predictions": [[2.5]]}),
+    (f"{HALF}/labels/canary:predict", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
+    (
+        f"{ADD}:predict",
+        {"instances": [{"a": 1.0, "b": 2}, {"a": 0.5, "b": 3}]},
+        {"predictions": [{"b": 2, "sum": 3.0}, {"b": 3, "sum": 3.5}]},
+    ),
+    # Column format.
+    (f"{HALF}:predict", {"inputs": [[1.0], [2.0]]}, {"outputs": [[3.5], [4.0]]}),
+    (f"{HALF}:predict", {"inputs": {"x": [[1.0]]}}, {"outputs": [[3.5]]}),
+    (f"{HALF}:predict", {"inputs": 1.0}, {"outputs": 3.5}),
+    (
+        f"{ADD}:predict",
+        {"inputs": {"a": [1.0, 0.5], "b": [2, 3]}},
+        {"outputs": {"b": [2, 3], "sum": [3.0, 3.5]}},
+    ),
+    (
+        f"{ADD}:predict",
+        {"signature_name": "total", "inputs": {"a": [1.0, 0.5], "b": [2, 3]}},
+        {"outputs": 6.5},
+    ),
+    # Strings and bytes: the name of the output tells.
+    (
+        f"{STR}:predict",
+        {"instances": ["häß", {"b64": "/9j/"}, {"b64": "YWI"}]},
+        {
+            "predictions": [
+                {"echo": "häß", "echo_bytes": {"b64": "aMOkw58="}, "size": 5},
+                {
+                    "echo": "\udcff\udcd8\udcff",
+                    "echo_bytes": {"b64": "/9j/"},
+                    "size": 3,
+                },
+                {"echo": "ab", "echo_bytes": {"b64": "YWI="}, "size": 2},
+            ]
+        },
+    ),
+    (
+        f"{STR}:predict",
+        {"inputs": {"b64": "YWI="}},
+        {"outputs": {"echo": "ab", "echo_bytes": {"b64": "YWI="}, "size": 2}},
+    ),
+    # NaN and Infinity are words of the document.
+    (
+        f"{HALF}:predict",
+        {"instances": [NAN, INF, -INF]},
+        {"predictions": [NAN, INF, -INF]},
+    ),
+    # Classify and regress.
+    (
+        f"{HALF}:classify",
+        {"signature_name": "classify_x", "examples": [{"x": 1.0}, {"x": [2.0]}]},
+        {"results": [[["", 3.5]], [["", 4.0]]]},
+    ),
+    (
+        f"{HALF}/labels/stable:classify",
+        {"signature_name": "named", "examples": [{"x": 1.0}]},
+        {"results": [[["half", 2.5]]]},
+    ),
+    (
+        f"{HALF}:classify",
+        {"signature_name": "labels_only", "examples": [{"x": 1.0}]},
+        {"results": [[["half", 0.0]]]},
+    ),
+    (
+        f"{HALF}:regress",
+        {"signature_name": "regress_x", "examples": [{"x": 1.0}, {}]},
+        {"results": [3.5, 3.0]},
+    ),
+    (
+        f"{HALF}/versions/123:regress",
+        {
+            "signature_name": "regress_x",
+            "context": {"x": 4.0},
+            "examples": [{}, {"x": 1.0}],
+        },
+        {"results": [4.0, 2.5]},
+    ),
+    # Status.
+    (HALF, None, {"model_version_status": [version(124), version(123)]}),
+    (f"{HALF}/versions/123", None, {"model_version_status": [version(123)]}),
+    # A label is ignored here.
+    (
+        f"{HALF}/labels/stable",
+        None,
+        {"model_version_status": [version(124), version(123)]},
+    ),
+]
+
+
+@pytest.mark.parametrize("path, body, expected", REST_ANSWERS)
+def test_rest_answers(client, path, body, expected):
+    status, document = client.rest(path, body)
+    assert status == 200
+    np.testing.assert_equal(document, expected)
+
+
+REST_ERRORS = [
+    (f"{HALF}:predict", b"", 400, "JSON Parse error: The document is empty"),
+    (f"{HALF}:predict", b"{", 400, "JSON Parse error"),
+    (f"{HALF}:predict", b"\xff{}", 400, "JSON Parse error"),
+    (f"{HALF}:predict", b"[" * 100000, 400, "JSON Parse error"),
+    (f"{HALF}:predict", b'{"inputs":' + b"1" * 5000 + b"}", 400, "JSON Parse error"),
+    (f"{HALF}:predict", [1.0], 400, "JSON Value: [1.0] Is not object"),
+    (f"{HALF}:predict", {}, 400, "Missing 'inputs' or 'instances' key"),
+    (f"{HALF}:predict", {"instances": []}, 400, "No values in 'instances' array"),
+    (f"{HALF}:predict", {"instances": 1.0}, 400, "Excepting 'instances' to be an list"),
+    (f"{HALF}:predict", {"instances": [1], "inputs": [1]}, 400, "only one of 'inputs'"),
+    (
+        f"{HALF}:predict",
+        {"signature_name": 1, "instances": [1.0]},
+        400,
+        "'signature_name' key must be a string value",
+    ),
+    (
+        f"{HALF}:predict",
+        {"signature_name": "x", "instances": [1.0]},
+        400,
+        'Serving signature name: "x" not found in signature def',
+    ),
+    (
+        f"{HALF}:predict",
+        {"instances": ["a"]},
+        400,
+        'JSON Value: "a" Type: String is not of expected type: float',
+    ),
+    (f"{HALF}:predict", {"instances": [True]}, 400, "Type: True is not of expected"),
+    (f"{HALF}:predict", {"instances": [None]}, 400, "Type: Null is not of expected"),
+    (f"{HALF}:predict", {"instances": [[1.0], [1.0, 2.0]]}, 400, "unexpected size"),
+    (f"{HALF}:predict", {"instances": [[1.0], 2.0]}, 400, "incorrect level"),
+    (f"{HALF}:predict", {"instances": [1.0, [2.0]]}, 400, "unexpected level"),
+    (f"{HALF}:predict", {"instances": [2**24]}, 400, "without loss of precision"),
+    (f"{HALF}:predict", {"instances": [1e39]}, 400, "without loss of precision"),
+    (f"{HALF}:predict", {"instances": [10**400]}, 400, "without loss of precision"),
+    (f"{HALF}:predict", {"instances": [{"y": 1.0}]}, 400, "keys must be equal to: x"),
+    (
+        f"{HALF}:predict",
+        {"instances": [{"x": 1.0}, 2.0]},
+        400,
+        "Expecting object but got list at item 1 of input list",
+    ),
+    (
+        f"{HALF}:predict",
+        {"instances": [1.0, {"x": 1.0}]},
+        400,
+        "Expecting value/list but got object at item 1 of input list",
+    ),
+    (f"{ADD}:predict", {"instances": [1.0]}, 400, "expecting list of objects"),
+    (f"{ADD}:predict", {"inputs": [1.0]}, 400, "expecting an object as multiple"),
+    (f"{ADD}:predict", {"inputs": {"a": [1.0]}}, 400, "Missing named input: b"),
+    (
+        f"{ADD}:predict",
+        {"instances": [{"a": 1.0, "b": 2.0}]},
+        400,
+        "JSON Value: 2.0 Type: Number is not of expected type: int32",
+    ),
+    (f"{ADD}:predict", {"instances": [{"a": 1.0, "b": 2**31}]}, 400, "type: int32"),
+    (
+        f"{ADD}:predict",
+        {"signature_name": "total", "instances": [{"a": 1.0, "b": 2}]},
+        400,
+        "Tensor name: total has no shape information",
+    ),
+    (f"{STR}:predict", {"instances": [{"b64": "?"}]}, 400, "Unable to base64 decode"),
+    (f"{STR}:predict", {"instances": [1]}, 400, "is not of expected type: string"),
+    (f"{STR}:predict", b'{"inputs": ["\\ud800"]}', 400, "surrogate pair"),
+    (
+        f"{STR}:predict",
+        {"signature_name": "decode", "instances": ["no number"]},
+        400,
+        "StringToNumberOp could not correctly convert string",
+    ),
+    (
+        f"{ID}:predict",
+        {"signature_name": "complex64", "inputs": 1.0},
+        501,
+        "to type: complex64",
+    ),
+    (
+        "/v1/models/foo:predict",
+        {"instances": [1]},
+        404,
+        "Servable not found for request: Latest(foo)",
+    ),
+    (
+        f"{HALF}/versions/50:predict",
+        {"instances": [1]},
+        404,
+        "Servable not found for request: Specific(half, 50)",
+    ),
+    (
+        f"{HALF}/labels/prod:predict",
+        {"instances": [1]},
+        400,
+        "Unrecognized servable version label: prod",
+    ),
+    (f"{HALF}/versions/{2**63}:predict", {"instances": [1]}, 400, "Failed to convert"),
+    (f"{HALF}/versions/{'9' * 5000}", None, 400, "Failed to convert"),
+    (f"{HALF}:predict", b'{"inputs":' + b"[" * 99 + b"]" * 99 + b"}", 400, "level: 65"),
+    (f"{HALF}:classify", {"examples": []}, 400, "value is an empty array"),
+    (f"{HALF}:classify", {"instances": []}, 400, "key 'examples' is expected"),
+    (f"{HALF}:classify", {"examples": {}}, 400, "'examples' value to be an list/array"),
+    (f"{HALF}:classify", {"examples": [1]}, 400, "Example must be JSON object but got"),
+    (
+        f"{HALF}:classify",
+        {"examples": [{"x": None}]},
+        400,
+        "unexpected JSON type: Null",
+    ),
+    (
+        f"{HALF}:classify",
+        {"examples": [{"x": [1, 1.0]}]},
+        400,
+        "Unexpected element type",
+    ),
+    (f"{HALF}:classify", {"examples": [{"x": 2**64}]}, 400, "Only int64 is supported"),
+    # 2 is an int64, where the graph parses floats.
+    (
+        f"{HALF}:regress",
+        {"signature_name": "regress_x", "examples": [{"x": 2}]},
+        400,
+        "Data types don't match",
+    ),
+    (
+        f"{HALF}:classify",
+        {"signature_name": "x", "examples": [{}]},
+        400,
+        "No signature was found with the name: x",
+    ),
+    (
+        f"{HALF}:regress",
+        {"signature_name": "wide", "examples": [{}]},
+        400,
+        "Expected output Tensor shape to be either [batch_size] or [batch_size, 1]",
+    ),
+    (
+        f"{HALF}:regress",
+        {"examples": [{}]},
+        400,
+        "No regression inputs found in SignatureDef",
+    ),
+    ("/v1/models", None, 400, "Missing model name in request."),
+    ("/v1/models/foo", None, 404, "Could not find any versions of model foo"),
+    (f"{HALF}/versions/50", None, 404, "Could not find version 50 of model half"),
+    ("/v1/models/foo/metadata", None, 404, "Servable not found for request"),
+    (f"{HALF}:predict", None, 400, "Malformed request: GET /v1/models/half:predict"),
+    (HALF, {}, 400, "Malformed request: POST /v1/models/half"),
+    (f"{HALF}:destroy", {}, 400, "Malformed request: POST"),
+    ("/v1/", None, 400, "Malformed request: GET /v1/"),
+    ("/v2/models", None, 404, "Not found"),
+    ("/", None, 404, "Not found"),
+]
+
+
+@pytest.mark.parametrize("path, body, code, message", REST_ERRORS)
+def test_rest_errors(client, folder, path, body, code, message):
+    status, document = client.rest(path, body)
+    assert (status, list(document)) == (code, ["error"])
+    assert message in document["error"]
+    assert str(folder) not in document["error"]
+
+
+def test_rest_ignores_what_stands_behind_the_document(client):
+    body = b'\n {"instances": [1.0]} and so on'
+    assert client.rest(f"{HALF}:predict", body) == (200, {"predictions": [3.5]})
+
+
+def test_rest_refuses_other_methods(client):
+    for method in ("PUT", "DELETE", "PATCH"):
+        status, document = client.rest(HALF, b"", method=method)
+        assert status == 400 and f"Malformed request: {method}" in document["error"]
+
+
+def test_rest_numbers_are_as_short_as_floats(client):
+    body = json.dumps({"instances": [0.2, 1e-7, 3e8]}).encode()
+    with serving_support.urllib.request.urlopen(
+        f"{client.url}{ID}:predict",
+        b'{"signature_name": "float32", "inputs": [0.2, 1e-7, 3e8, 2]}',
+    ) as answer:
+        assert answer.headers["Content-Type"] == "application/json"
+        assert "Server" not in answer.headers
+        assert answer.read() == b'{"outputs":[0.2,1e-07,300000000.0,2.0]}'
+    assert client.rest(f"{HALF}:predict", body)[1]["predictions"] == [3.1, 3.0, 1.5e8]
+
+
+def test_rest_metadata_equals_the_graphs(client):
+    status, document = client.rest(f"{HALF}/versions/123/metadata")
+    assert status == 200
+    assert document["model_spec"] == {
+        "name": "half",
+        "signature_name": "",
+        "version": "123",
+    }
+    signatures = document["metadata"]["signature_def"]["signature_def"]
+    assert document["metadata"]["signature_def"]["@type"].endswith("SignatureDefMap")
+    assert signatures["serving_default"] == {
+        "inputs": {
+            "x": {
+                "dtype": "DT_FLOAT",
+                "name": "x:0",
+                "tensor_shape": {
+                    "dim": [{"size": "-1", "name": ""}, {"size": "1", "name": ""}],
+                    "unknown_rank": False,
+                },
+            }
+        },
+        "outputs": signatures["serving_default"]["outputs"],
+        "method_name": "tensorflow/serving/predict",
+        "defaults": {},
+    }
+    assert signatures["classify_x"]["method_name"] == "tensorflow/serving/classify"
+
+
+@pytest.mark.parametrize("dtype", serving_support.TYPES, ids=lambda dtype: dtype.name)
+def test_all_types_pass_through_both_protocols(client, dtype):
+    value = serving_support.TYPES[dtype]
+    body = {"signature_name": dtype.name, "inputs": [value]}
+    assert client.rest(f"{ID}:predict", body) == (200, {"outputs": [value]})
+    array = np.array([[value], [value]], dtype.as_numpy_dtype)
+    response = client.predict("id", {"x": array}, dtype.name)
+    np.testing.assert_array_equal(tf.make_ndarray(response.outputs["y"]), array)
+    assert not response.outputs["y"].tensor_content
+
+
+# Over gRPC.
+
+
+def examples(*values):
+    found = inference_pb2.MultiInferenceRequest().input
+    for value in values:
+        example = found.example_list.examples.add()
+        example.features.feature["x"].float_list.value.append(value)
+    return found
+
+
+def refused(call):
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return caught.value.code().name, caught.value.details()
+
+
+def test_predict(client):
+    response = client.predict(inputs={"x": np.float32([[1.0], [2.0]])})
+    assert response.model_spec.name == "half"
+    assert response.model_spec.version.value == 124
+    assert response.model_spec.signature_name == "serving_default"
+    assert list(response.outputs["y"].float_val) == [3.5, 4.0]
+    assert [dim.size for dim in response.outputs["y"].tensor_shape.dim] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "choice, number, y",
+    [({"version": 123}, 123, 2.5), ({"label": "stable"}, 123, 2.5), ({}, 124, 3.5)],
+)
+def test_predict_of_a_version(client, choice, number, y):
+    response = client.predict(inputs={"x": np.float32([1.0])}, **choice)
+    assert response.model_spec.version.value == number
+    assert list(response.outputs["y"].float_val) == [y]
+
+
+def test_predict_with_an_output_filter(client):
+    inputs = {"a": np.float32([1.0]), "b": np.int32([2])}
+    assert set(client.predict("add", inputs).outputs) == {"b", "sum"}
+    assert set(client.predict("add", inputs, outputs=["sum"]).outputs) == {"sum"}
+
+
+def test_predict_of_one_value_that_stands_for_many(client):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half"
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto(1.0, shape=[4, 1]))
+    assert len(request.inputs["x"].float_val) == 1
+    response = client.predictions.Predict(request)
+    assert list(response.outputs["y"].float_val) == [3.5] * 4
+
+
+ONE = {"x": np.float32([1.0])}
+PREDICT_ERRORS = [
+    ({"model": "foo"}, "NOT_FOUND", "Servable not found for request: Latest(foo)"),
+    ({"model": ""}, "INVALID_ARGUMENT", "ModelSpec has no name specified."),
+    (
+        {"version": 50},
+        "NOT_FOUND",
+        "Servable not found for request: Specific(half, 50)",
+    ),
+    (
+        {"label": "prod"},
+        "INVALID_ARGUMENT",
+        "Unrecognized servable version label: prod",
+    ),
+    (
+        {"signature": "x"},
+        "FAILED_PRECONDITION",
+        'Serving signature key "x" not found.',
+    ),
+    (
+        {"inputs": {"z": np.float32([1.0])}},
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 1!=1 len({z}) != len({x}). "
+        "Sent extra: {z}. Missing but required: {x}.",
+    ),
+    (
+        {"inputs": {}},
+        "INVALID_ARGUMENT",
+        "input size does not match signature: 0!=1 len({}) != len({x}). "
+        "Sent extra: {}. Missing but required: {x}.",
+    ),
+    (
+        {"inputs": {"x": np.int32([1])}},
+        "INVALID_ARGUMENT",
+        "input tensor `x` must be of type float32, got int32.",
+    ),
+    (
+        {"outputs": ["z"]},
+        "INVALID_ARGUMENT",
+        "output tensor alias not found in signature: z "
+        "Outputs expected to be in the set {y}.",
+    ),
+    ({"outputs": ["y", "y"]}, "INVALID_ARGUMENT", "duplicate output tensor alias: y"),
+]
+
+
+@pytest.mark.parametrize("arguments, code, message", PREDICT_ERRORS)
+def test_predict_errors(client, arguments, code, message):
+    arguments = {"inputs": ONE, **arguments}
+    assert refused(lambda: client.predict(**arguments)) == (code, message)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda x: x.tensor_shape.dim.add(size=-1), "known shape"),
+        (lambda x: setattr(x.tensor_shape, "unknown_rank", True), "known shape"),
+        (lambda x: x.float_val.extend([1.0] * 9), "must have 2 values, got 9"),
+        (lambda x: setattr(x, "tensor_content", b"abc"), "must have 8 bytes, got 3"),
+        (lambda x: setattr(x.tensor_shape.dim[0], "size", 2**40), "at most 1048576"),
+        (lambda x: [x.tensor_shape.dim.add(size=1) for _ in range(64)], "got 65"),
+        (
+            lambda x: [x.tensor_shape.dim.add(size=n) for n in (2**62, 2**62, 0)],
+            "at most 1048576 bytes",
+        ),
+        (lambda x: setattr(x, "dtype", 20), "cannot be fed"),
+        (lambda x: setattr(x, "dtype", 0), "cannot be fed"),
+    ],
+)
+def test_tensors_that_are_not_valid(client, change, message):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "half"
+    request.inputs["x"].dtype = tf.float32.as_datatype_enum
+    request.inputs["x"].tensor_shape.dim.add(size=2)
+    change(request.inputs["x"])
+    code, details = refused(lambda: client.predictions.Predict(request))
+    assert code == "INVALID_ARGUMENT" and message in details
+
+
+def test_protos_of_tensors_without_values_are_zeros():
+    proto = tf.make_tensor_proto(np.zeros([0], np.float32))
+    proto.tensor_shape.dim[0].size = 2
+    np.testing.assert_array_equal(tensors.to_array(proto, 100, "x"), [0.0, 0.0])
+
+
+def test_classify(client):
+    request = classification_pb2.ClassificationRequest(input=examples(1.0, 2.0))
+    request.model_spec.name = "half"
+    request.model_spec.signature_name = "named"
+    response = client.predictions.Classify(request)
+    assert response.model_spec.version.value == 124
+    assert response.model_spec.signature_name == "named"
+    found = [
+        [(c.label, c.score) for c in r.classes] for r in response.result.classifications
+    ]
+    assert found == [[("half", 3.5)], [("half", 4.0)]]
+
+
+def test_regress_with_a_context(client):
+    request = regression_pb2.RegressionRequest()
+    request.model_spec.name = "half"
+    request.model_spec.signature_name = "regress_x"
+    given = request.input.example_list_with_context
+    given.context.features.feature["x"].float_list.value.append(4.0)
+    given.examples.add()
+    response = client.predictions.Regress(request)
+    assert [r.value for r in response.result.regressions] == [5.0]
+
+
+@pytest.mark.parametrize(
+    "signature, given, code, message",
+    [
+        ("regress_x", (), "INVALID_ARGUMENT", "Input is empty."),
+        ("x", (1.0,), "INVALID_ARGUMENT", "No signature was found with the name: x"),
+        ("named", (1.0,), "INVALID_ARGUMENT", "Expected one output Tensor."),
+        ("classify_x", (1.0,), "FAILED_PRECONDITION", "No regression outputs found"),
+    ],
+)
+def test_regress_errors(client, signature, given, code, message):
+    request = regression_pb2.RegressionRequest(input=examples(*given))
+    request.model_spec.name = "half"
+    request.model_spec.signature_name = signature
+    told = refused(lambda: client.predictions.Regress(request))
+    assert told[0] == code and message in told[1]
+
+
+def multi_inference(client, *tasks, given=(1.0,)):
+    request = inference_pb2.MultiInferenceRequest(input=examples(*given))
+    for model, signature, method in tasks:
+        task = request.tasks.add(method_name=f"tensorflow/serving/{method}")
+        task.model_spec.name = model
+        task.model_spec.signature_name = signature
+    return client.predictions.MultiInference(request)
+
+
+def test_multi_inference(client):
+    response = multi_inference(
+        client,
+        ("half", "regress_x", "regress"),
+        ("half", "classify_x", "classify"),
+        given=(1.0, 2.0),
+    )
+    first, second = response.results
+    assert first.model_spec.signature_name == "regress_x"
+    assert first.model_spec.version.value == 124
+    assert [r.value for r in first.regression_result.regressions] == [3.5, 4.0]
+    scores = [
+        c.score for r in second.classification_result.classifications for c in r.classes
+    ]
+    assert scores == [3.5, 4.0]
+
+
+R = ("half", "regress_x", "regress")
+
+
+@pytest.mark.parametrize(
+    "tasks, code, message",
+    [
+        ([], "INVALID_ARGUMENT", "at least one task"),
+        ([R, ("add", "x", "regress")], "INVALID_ARGUMENT", "the same model name"),
+        ([R, R], "INVALID_ARGUMENT", "Duplicate evaluation of signature: regress_x"),
+        (
+            [("half", "x", "regress")],
+            "INVALID_ARGUMENT",
+            "signature not found in model",
+        ),
+        ([("half", "regress_x", "predict")], "UNIMPLEMENTED", "Unsupported signature"),
+        (
+            [R, ("half", "elsewhere", "regress")],
+            "INVALID_ARGUMENT",
+            "Input tensor must",
+        ),
+        ([("foo", "x", "regress")], "NOT_FOUND", "Latest(foo)"),
+    ],
+)
+def test_multi_inference_errors(client, tasks, code, message):
+    told = refused(lambda: multi_inference(client, *tasks))
+    assert told[0] == code and message in told[1]
+
+
+def test_metadata(client):
+    request = get_model_metadata_pb2.GetModelMetadataRequest()
+    request.model_spec.name = "half"
+    request.metadata_field.append("signature_def")
+    response = client.predictions.GetModelMetadata(request)
+    assert response.model_spec.version.value == 124
+    found = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(found)
+    assert {"serving_default", "regress_x"} < set(found.signature_def)
+
+
+@pytest.mark.parametrize(
+    "model, fields, code, message",
+    [
+        ("half", [], "INVALID_ARGUMENT", "must specify at least one metadata_field"),
+        ("half", ["x"], "INVALID_ARGUMENT", "Metadata field x is not supported"),
+        ("foo", ["signature_def"], "NOT_FOUND", "Latest(foo)"),
+        (None, ["signature_def"], "INVALID_ARGUMENT", "Missing ModelSpec"),
+    ],
+)
+def test_metadata_errors(client, model, fields, code, message):
+    request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+    if model:
+        request.model_spec.name = model
+    told = refused(lambda: client.predictions.GetModelMetadata(request))
+    assert told[0] == code and message in told[1]
+
+
+def test_status(client):
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "half"
+    found = client.models.GetModelStatus(request).model_version_status
+    assert [(row.version, row.state) for row in found] == [(124, 30), (123, 30)]
+    request.model_spec.version.value = 7
+    told = refused(lambda: client.models.GetModelStatus(request))
+    assert told == ("NOT_FOUND", "Could not find version 7 of model half")
+
+
+def test_reload_refuses_what_it_cannot_take_and_changes_nothing(client):
+    request = model_management_pb2.ReloadConfigRequest()
+    reload = client.models.HandleReloadConfigRequest
+    assert refused(lambda: reload(request))[0] == "INVALID_ARGUMENT"
+    listed = request.config.model_config_list.config
+    for base_path in ("", "/nowhere/at/all"):
+        listed.add(name="new", base_path=base_path, model_platform="tensorflow")
+        code, details = refused(lambda: reload(request))
+        assert code in ("INVALID_ARGUMENT", "NOT_FOUND") and "nowhere" not in details
+        del listed[:]
+    assert client.rest(HALF)[0] == 200
+
+
+def test_the_numbers_are_those_of_a_plain_session(client, folder):
+    x = np.random.default_rng(0).normal(size=(5, 1)).astype(np.float32)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.saved_model.load(session, ["serve"], str(folder / "half" / "124"))
+        expected = session.run("add:0", {"x:0": x})
+    response = client.predict(inputs={"x": x})
+    np.testing.assert_array_equal(tf.make_ndarray(response.outputs["y"]), expected)
+    body = {"instances": x.tolist()}
+    found = client.rest(f"{HALF}:predict", body)[1]["predictions"]
+    np.testing.assert_array_equal(np.float32(found), expected)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_an_independent_client(client, protocol):
+    ovmsclient = pytest.importorskip("ovmsclient")
+    make = getattr(ovmsclient, f"make_{protocol}_client")
+    one = make(f"127.0.0.1:{client.port if protocol == 'grpc' else client.rest_port}")
+    # It asks for version 0 when it is given none.
+    status = one.get_model_status("half", model_version=124)
+    assert status[124]["state"] == "AVAILABLE"
+    metadata = one.get_model_metadata("half", model_version=124)
+    if protocol == "grpc":
+        assert metadata["inputs"] == {"x": {"shape": [-1, 1], "dtype": "DT_FLOAT"}}
+    else:  # It gives back the document.
+        assert metadata["model_spec"]["version"] == "124"
+    x = np.float32([[1.0], [2.0]])
+    found = one.predict({"x": x}, "half", model_version=124)
+    np.testing.assert_array_equal(found, [[3.5], [4.0]])

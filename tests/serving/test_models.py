@@ -1,0 +1,430 @@
+"""Versions that come and go while clients ask."""
+
+import shutil
+import threading
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from google.protobuf import text_format
+from tensorflow_serving.apis import (
+    get_model_status_pb2,
+    model_management_pb2,
+    model_pb2,
+    prediction_log_pb2,
+)
+from tensorflow_serving.config import model_server_config_pb2
+
+from dfdetect.serving import config, errors, model_store, servable, versions
+from support import serving_support
+
+STATES = get_model_status_pb2.ModelVersionStatus.State
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folders of x / 2 + 2 and x / 2 + 3."""
+    folder = tmp_path_factory.mktemp("saved")
+    for number in (2, 3):
+        serving_support.save(folder / str(number), serving_support.half_plus(number))
+    return folder
+
+
+def publish(source, base, version):
+    """Copies a version aside and renames it."""
+    aside = base / f"tmp_{version}"
+    shutil.copytree(source, aside)
+    aside.rename(base / str(version))
+
+
+def states(store, name="half"):
+    rows = store.status(model_pb2.ModelSpec(name=name)).model_version_status
+    return {row.version: STATES.Name(row.state) for row in rows}
+
+
+def model(text):
+    return text_format.Parse(text, model_server_config_pb2.ModelConfig())
+
+
+@pytest.mark.parametrize(
+    "policy, expected",
+    [
+        ("", [9]),
+        ("model_version_policy { latest { num_versions: 2 } }", [3, 9]),
+        ("model_version_policy { all {} }", [1, 3, 9]),
+        ("model_version_policy { specific { versions: 1 versions: 7 } }", [1]),
+    ],
+)
+def test_policies_choose_versions(policy, expected):
+    found = {1: "a", 9: "c", 3: "b"}
+    assert list(versions.aspired(found, model(policy))) == expected
+
+
+def test_versions_are_the_names_that_are_numbers(tmp_path):
+    for name in ("00000123", "7", "tmp_8", "9.tmp", "-1", "1e3", str(2**63), "٣"):
+        (tmp_path / name).mkdir()
+    assert versions.find(str(tmp_path)) == {
+        7: str(tmp_path / "7"),
+        123: str(tmp_path / "00000123"),
+    }
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ('config { base_path: "x" }', "Model name must not be empty"),
+        ('config { name: "a" }', "Expected model a to have an absolute path"),
+        ('config { name: "a" base_path: "x" } ' * 2, "list model a multiple times"),
+        (
+            'config { name: "a" base_path: "x" model_platform: "caffe" }',
+            "must be of platform tensorflow, got caffe",
+        ),
+    ],
+)
+def test_lists_of_models_that_cannot_be_served(text, message):
+    wanted = text_format.Parse(
+        f"model_config_list {{ {text} }}", model_server_config_pb2.ModelServerConfig()
+    )
+    with pytest.raises(errors.ServingError, match=message):
+        config.check_models(wanted)
+
+
+def test_a_new_version_under_load_fails_no_request(tmp_path, saved):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), enable_batching=True
+    ) as started:
+        answers, failures, stop = [], [], threading.Event()
+
+        def ask(rest):
+            while not stop.is_set():
+                try:
+                    if rest:
+                        path = "/v1/models/half:predict"
+                        status, found = started.client.rest(path, {"instances": [0.0]})
+                        assert status == 200, found
+                        answers.append(found["predictions"][0])
+                    else:
+                        found = started.client.predict(inputs={"x": np.float32([0.0])})
+                        answers.append(found.outputs["y"].float_val[0])
+                except Exception as error:
+                    failures.append(error)
+
+        threads = [threading.Thread(target=ask, args=(i == 0,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        for version in range(2, 6):
+            publish(saved / str(2 + version % 2), base, version)
+            serving_support.eventually(
+                lambda number=version: (
+                    states(started.server.store).get(number) == "AVAILABLE"
+                )
+            )
+        serving_support.eventually(
+            lambda: list(states(started.server.store).values()).count("END") == 4
+        )
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert set(answers) == {2.0, 3.0}
+        # The folder goes, and with it the model.
+        (base / "5").rename(base / "gone")
+        serving_support.eventually(
+            lambda: states(started.server.store)[5] == "END", seconds=5
+        )
+
+
+def test_a_broken_version_leaves_the_old_one(tmp_path, saved, capsys):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), max_num_load_retries=0
+    ) as started:
+        client = started.client
+        (base / "2").mkdir()
+        (base / "2" / "saved_model.pb").write_bytes(b"broken")
+        serving_support.eventually(
+            lambda: states(started.server.store) == {1: "AVAILABLE", 2: "END"}
+        )
+        status, document = client.rest("/v1/models/half/versions/2")
+        (row,) = document["model_version_status"]
+        assert status == 200 and row["state"] == "END"
+        assert row["status"]["error_code"] != "OK"
+        assert "Error parsing" in row["status"]["error_message"]
+        assert str(tmp_path) not in row["status"]["error_message"]
+        assert (
+            client.predict(inputs={"x": np.float32([0.0])}).model_spec.version.value
+            == 1
+        )
+        # Mended under another name, and published again.
+        shutil.rmtree(base / "2")
+        time.sleep(0.2)
+        publish(saved / "3", base, 2)
+        serving_support.eventually(
+            lambda: states(started.server.store) == {1: "END", 2: "AVAILABLE"}
+        )
+    assert "Failed to load servable version" in capsys.readouterr().err
+
+
+def test_loads_are_tried_again(tmp_path):
+    (tmp_path / "1").mkdir()
+    tries = []
+
+    def load(name, number, path):
+        tries.append(number)
+        if len(tries) < 3:
+            raise OSError(f"{path} is not there yet")
+        return Closeable()
+
+    store = model_store.ModelStore(load, 0.02, max_retries=2, retry_seconds=0.02)
+    store.configure(config.one_model("m", str(tmp_path)))
+    failed = store.wait_until_settled(10)
+    assert not failed or "is not there yet" in failed["m"]
+    serving_support.eventually(lambda: states(store, "m") == {1: "AVAILABLE"})
+    assert tries == [1, 1, 1] and store.ready()
+    store.close()
+
+
+class Closeable:
+    closed = False
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_version_in_use_is_not_freed(tmp_path):
+    (tmp_path / "1").mkdir()
+    store = model_store.ModelStore(lambda *version: Closeable(), 0.02)
+    store.configure(config.one_model("m", str(tmp_path)))
+    store.wait_until_settled(10)
+    with store.use(model_pb2.ModelSpec(name="m")) as used:
+        (tmp_path / "2").mkdir()
+        serving_support.eventually(
+            lambda: states(store, "m") == {1: "UNLOADING", 2: "AVAILABLE"}
+        )
+        time.sleep(0.1)
+        assert not used.closed
+    serving_support.eventually(lambda: states(store, "m")[1] == "END")
+    assert used.closed
+    store.close()
+    assert states(store, "m") == {1: "END", 2: "END"}
+
+
+def test_a_missing_base_path_is_refused_and_an_empty_one_is_not(tmp_path):
+    lines = []
+    store = model_store.ModelStore(lambda *version: Closeable(), 0.02, say=lines.append)
+    with pytest.raises(errors.ServingError, match="Could not find base path") as caught:
+        store.configure(config.one_model("m", str(tmp_path / "missing")))
+    assert caught.value.code == "NOT_FOUND" and str(tmp_path) not in str(caught.value)
+    store.configure(config.one_model("m", str(tmp_path)))
+    assert lines == ["No versions of servable m found under base path"]
+    assert not store.ready() and store.wait_until_settled(10) == {}
+    (tmp_path / "1").mkdir()
+    serving_support.eventually(store.ready)
+    store.close()
+
+
+def test_reloading_takes_the_new_models_alone(tmp_path, saved):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    publish(saved / "3", base, 2)
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base)
+    ) as started:
+        client = started.client
+        request = model_management_pb2.ReloadConfigRequest()
+        labels = 'version_labels { key: "stable" value: 1 }'
+        text = serving_support.config_text(
+            other=(base, "model_version_policy { all {} } " + labels)
+        )
+        text_format.Parse(text, request.config)
+        assert client.models.HandleReloadConfigRequest(request).status.error_code == 0
+        found = client.predict("other", {"x": np.float32([0.0])}, label="stable")
+        assert found.outputs["y"].float_val == [2.0]
+        status, document = client.rest("/v1/models/half:predict", {"instances": [1]})
+        assert status == 404 and document["error"].endswith("Latest(half)")
+        # A label needs a version that is there.
+        request.config.model_config_list.config[0].version_labels["stable"] = 7
+        with pytest.raises(Exception, match="assign label stable to version 7"):
+            client.models.HandleReloadConfigRequest(request)
+
+
+def test_the_list_of_models_is_read_again(tmp_path, saved):
+    path = tmp_path / "models.config"
+    for number in (2, 3):
+        (tmp_path / f"half{number}").mkdir()
+        publish(saved / str(number), tmp_path / f"half{number}", 1)
+    path.write_text(serving_support.config_text(a=(tmp_path / "half2", "")))
+    with serving_support.in_process(
+        model_config_file=str(path), model_config_file_poll_wait_seconds=0.05
+    ) as started:
+        rest = started.client.rest
+        assert rest("/v1/models/a")[0] == 200 and rest("/v1/models/b")[0] == 404
+        path.write_text("nonsense")
+        time.sleep(0.2)
+        assert rest("/v1/models/a")[0] == 200
+        path.write_text(serving_support.config_text(b=(tmp_path / "half3", "")))
+        body = {"instances": [0.0]}
+        serving_support.eventually(
+            lambda: rest("/v1/models/b:predict", body) == (200, {"predictions": [3.0]})
+        )
+        serving_support.eventually(lambda: rest("/v1/models/a:predict", body)[0] == 404)
+
+
+def warmup(folder, *logs):
+    (folder / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(folder / servable.WARMUP)) as writer:
+        for log in logs:
+            writer.write(log.SerializeToString())
+
+
+def warmup_log(kind, signature=""):
+    log = prediction_log_pb2.PredictionLog()
+    request = getattr(log, f"{kind}_log").request
+    if kind == "multi_inference":
+        task = request.tasks.add(method_name="tensorflow/serving/regress")
+        task.model_spec.name, task.model_spec.signature_name = "half", signature
+    else:
+        request.model_spec.name = "half"
+        request.model_spec.signature_name = signature
+    if kind == "predict":
+        request.inputs["x"].CopyFrom(tf.make_tensor_proto([[1.0]]))
+    else:
+        request.input.example_list.examples.add()
+    return log
+
+
+def test_warm_up_requests_are_answered_before_the_version_is_there(tmp_path, saved):
+    base = tmp_path / "half"
+    base.mkdir()
+    shutil.copytree(saved / "2", tmp_path / "warm")
+    warmup(
+        tmp_path / "warm",
+        warmup_log("predict"),
+        warmup_log("classify", "classify_x"),
+        warmup_log("regress", "regress_x"),
+        warmup_log("multi_inference", "regress_x"),
+    )
+    publish(tmp_path / "warm", base, 1)
+    shutil.copytree(saved / "3", tmp_path / "cold")
+    warmup(tmp_path / "cold", warmup_log("predict", "missing"))
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), max_num_load_retries=0
+    ) as started:
+        page = started.client.rest("/monitoring/prometheus/metrics")[1]
+        warmed = 'model_warmup_latency_count{model_path="half",status="OK"} 1.0'
+        assert f":tensorflow:serving:{warmed}" in page
+        # No request of a client.
+        assert "request_count{" not in page
+        publish(tmp_path / "cold", base, 2)
+        serving_support.eventually(lambda: states(started.server.store).get(2) == "END")
+        assert states(started.server.store)[1] == "AVAILABLE"
+        status = started.server.store.status(model_pb2.ModelSpec(name="half"))
+        told = status.model_version_status[0].status.error_message
+        name = "2/assets.extra/tf_serving_warmup_requests"
+        assert told == f'{name}, record 1: Serving signature key "missing" not found.'
+
+
+@pytest.mark.parametrize(
+    "damage, number",
+    [
+        (lambda content: content[:-3], 2),
+        (lambda content: content + b"\0", 3),
+        (lambda content: content[:20] + b"?" + content[21:], 1),
+        (lambda content: b"a text", 1),
+    ],
+)
+def test_a_damaged_file_of_warm_up_requests_is_named(tmp_path, saved, damage, number):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    warmup(base / "1", warmup_log("predict"), warmup_log("predict"))
+    path = base / "1" / servable.WARMUP
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(errors.ServingError) as stop:
+        serving_support.InProcess(
+            model_name="half", model_base_path=str(base), max_num_load_retries=0
+        )
+    assert f"1/{servable.WARMUP}, record {number}: " in str(stop.value)
+    assert str(tmp_path) not in str(stop.value)
+
+
+def test_a_value_where_a_list_is_wanted_is_told_with_the_rank(tmp_path):
+    serving_support.save(tmp_path / "heads" / "1", serving_support.no_heads)
+    with serving_support.in_process(
+        model_name="heads", model_base_path=str(tmp_path / "heads")
+    ) as started:
+        for rank, value in enumerate(({"b64": "eA=="}, [{"b64": "eA=="}])):
+            body = {"inputs": {"image_bytes": value}}
+            status, answer = started.client.rest("/v1/models/heads:predict", body)
+            if rank == 1:
+                assert status == 200
+                continue
+            assert status == 400
+            told = "input tensor `image_bytes` has rank 0 (lists within lists); wanted"
+            assert answer["error"].startswith(f"{told} is 1.")
+
+
+def test_more_warm_up_records_than_are_allowed(tmp_path, saved):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    warmup(base / "1", *[warmup_log("predict")] * 1001)
+    with pytest.raises(errors.ServingError, match="exceeds the maximum"):
+        serving_support.InProcess(
+            model_name="half", model_base_path=str(base), max_num_load_retries=0
+        )
+
+
+_SAVE_SCANN = """
+import sys
+
+import numpy as np
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+
+
+class Index(tf.Module):
+    def __init__(self):
+        super().__init__()
+        rows = np.eye(32, dtype=np.float32)
+        built = scann_ops.builder(rows, 1, "dot_product").score_brute_force().build()
+        self.searcher = built.serialize_to_module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32], tf.float32, "query")])
+    def nearest(self, query):
+        searcher = scann_ops.searcher_from_module(self.searcher)
+        return {"ids": searcher.search_batched(query)[0]}
+
+
+index = Index()
+tf.saved_model.save(index, sys.argv[1], {"serving_default": index.nearest})
+"""
+
+_LOAD_SCANN = """
+import sys
+
+import numpy as np
+
+from dfdetect.serving import saved_model
+
+assert "scann" not in sys.modules
+model = saved_model.SavedModel(sys.argv[1])
+signature = model.signatures["serving_default"]
+query = np.eye(32, dtype=np.float32)[3:5]
+ids = signature.outputs["ids"].name
+print(model.run({signature.inputs["query"].name: query}, [ids])[ids].tolist())
+"""
+
+
+@pytest.mark.slow
+def test_operations_of_scann_are_there_when_a_graph_has_them(tmp_path, run_script):
+    run_script("-c", _SAVE_SCANN, tmp_path / "1")
+    found = run_script("-c", _LOAD_SCANN, tmp_path / "1")
+    assert found.stdout == "[[3], [4]]\n"

@@ -1,0 +1,534 @@
+"""The scripts, run as a user runs them: from drawn pictures to an exported graph."""
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import h5py
+import numpy as np
+import pytest
+
+from dfdetect import manifest
+from dfdetect.models import model_directory, squeezenet
+from support import clips, drawn_heads
+
+_DRAWN = (("many", 6), ("rooms", 0), ("few", 1))
+
+DETECTOR = (
+    "--dataset=hollywood_heads",
+    "--image_size=128",
+    "--anchor_scale=2",
+    "--batch_size=2",
+    "--eval_every=2",
+    "--log_every=1",
+)
+CLASSIFIER = (
+    "--dataset=labeled_faces",
+    "--model=lightxception",
+    "--image_size=71",
+    "--batch_size=4",
+    "--crop_margin=1.1",
+    "--sampling=pairs",
+    "--self_blended=0.5",
+    "--augmentation=forensic",
+    "--eval_every=2",
+    "--log_every=1",
+)
+
+
+def _train(run_script, script, prepared, model_dir, flags, steps, *more, check=True):
+    return run_script(
+        f"train/{script}.py",
+        f"--data_dir={prepared}",
+        f"--model_dir={model_dir}",
+        f"--steps={steps}",
+        *flags,
+        *more,
+        check=check,
+    )
+
+
+@pytest.fixture(scope="module")
+def detector(run_script, prepared, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("runs") / "detector"
+    _train(run_script, "detector", prepared, model_dir, DETECTOR, 2)
+    return model_dir
+
+
+@pytest.fixture(scope="module")
+def classifier(run_script, prepared, tmp_path_factory):
+    model_dir = tmp_path_factory.mktemp("runs") / "classifier"
+    _train(run_script, "classifier", prepared, model_dir, CLASSIFIER, 2)
+    return model_dir
+
+
+def test_training_leaves_weights_manifest_and_flags(detector, classifier):
+    described = manifest.read(detector, "detector")
+    assert described["image_size"] == 128 and described["anchor_scale"] == 2.0
+    assert [data["splits"]["train"] for data in described["data"]] == [6]
+    assert 0 <= described["metrics"]["validation"]["ap"] <= 1
+    described = manifest.read(classifier, "classifier")
+    assert [data["splits"]["train"] for data in described["data"]] == [8]
+    assert described["crop_margin"] == 1.1 and described["temperature"] > 0
+    band = described["thresholds"]
+    assert 0 <= band["real_below"] <= band["fake_from"]
+    assert band["false_positive_rate"] == band["false_negative_rate"] == 0
+    assert 0 <= described["metrics"]["validation"]["auc"] <= 1
+    for model_dir in (detector, classifier):
+        assert (model_dir / "weights.npz").stat().st_size > 1_000_000
+        assert "--batch_size=" in (model_dir / "flags.txt").read_text()
+
+
+@pytest.mark.slow  # Most of a minute: trains twice.
+def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
+    done = run_script(
+        "train/classifier.py",
+        f"--flagfile={classifier / 'flags.txt'}",
+        "--steps=3",
+    )
+    assert "goes on from step 2" in done.stderr
+    assert "step 3/3" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_classifier_learns_beside_a_teacher(run_script, prepared, tmp_path):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    as_teacher = ("--model=mobilenet_v2", "--label_smoothing=0.1")
+    _train(run_script, "classifier", prepared, teacher, CLASSIFIER, 1, *as_teacher)
+    smaller = (f"--teacher={teacher}", "--image_size=96", "--training_size=71")
+    done = _train(run_script, "classifier", prepared, student, CLASSIFIER, 2, *smaller)
+    assert re.search(r"step 2/2 loss .* teacher \d", done.stderr)
+    described = manifest.read(student, "classifier")
+    assert described["model"] == "lightxception" and described["image_size"] == 96
+    # What it learnt from is no part of it.
+    with np.load(student / "weights.npz") as weights:
+        assert not any("block_" in name or "project" in name for name in weights.files)
+
+
+@pytest.mark.slow
+def test_a_detector_learns_from_several_sets_and_is_measured_on_each(
+    run_script, prepared, tmp_path
+):
+    folder = tmp_path / "data"
+    shutil.copytree(prepared / "hollywood_heads", folder / "hollywood_heads")
+    drawn_heads.prepare(folder, "many_6", train=4, validation=2)
+    drawn_heads.prepare(folder, "rooms_0", train=2, validation=2)
+    drawn_heads.prepare(folder, "few_1", train=2)
+    sets = ["hollywood_heads", *(f"drawn_heads/{n}_{c}" for n, c in _DRAWN)]
+    flags = (*DETECTOR[1:], f"--dataset={','.join(sets)}", "--dataset_weights=2,1,1,1")
+    done = _train(run_script, "detector", folder, tmp_path / "run", flags, 2)
+    skipped = "drawn_heads/few_1 has no validation split: it is not validated on."
+    assert skipped in done.stdout.splitlines()
+    described = manifest.read(tmp_path / "run", "detector")
+    configs = [(data["name"], data["config"]) for data in described["data"]]
+    assert configs[0] == ("hollywood_heads", "")
+    assert ("drawn_heads", "rooms_0") in configs and len(configs) == 4
+    figures = described["metrics"]["validation"]
+    parts = [figures[f"{name}/ap"] for name in sets[:2]]
+    assert figures["ap"] == pytest.approx(np.mean(parts))
+    assert described["score_threshold"] == figures["f1_score_threshold"]
+    assert figures["drawn_heads/rooms_0/false_boxes_per_image"] <= 0.05
+    assert not any(name.startswith("drawn_heads/few_1") for name in figures)
+
+
+@pytest.mark.slow
+def test_a_second_phase_starts_from_every_weight_of_the_first(
+    run_script, prepared, tmp_path
+):
+    first, second = tmp_path / "first", tmp_path / "second"
+    changes = ("--mosaic=0.5", "--jpeg_quality=40,95", "--scales=0.1,2")
+    frozen = (*changes, "--freeze_backbone")
+    done = _train(run_script, "detector", prepared, first, DETECTOR, 1, *frozen)
+    missing = int(re.search(r"weights: 0 loaded; (\d+) missing", done.stdout)[1])
+    # So small a rate leaves what is loaded as it is; batch norms stand still.
+    still = ("--freeze_bn", "--learning_rate=1e-30", "--norandom_transform")
+    start = f"--init_from={first}"
+    done = _train(run_script, "detector", prepared, second, DETECTOR, 1, start, *still)
+    report = f"weights: {missing} loaded; 0 missing; 0 unexpected; 0 mismatched"
+    assert done.stdout.splitlines() == [report]
+    with np.load(first / "weights.npz") as one, np.load(second / "weights.npz") as two:
+        assert len(one.files) == missing and {*one.files} == {*two.files}
+        for key in one.files:
+            np.testing.assert_allclose(two[key], one[key], atol=1e-12, err_msg=key)
+
+    other = ("--phi=1", start)
+    done = _train(
+        run_script, "detector", prepared, second, DETECTOR, 1, *other, check=False
+    )
+    assert done.returncode == 1
+    assert "does not fit efficientdet" in done.stderr.strip().splitlines()[-1]
+
+
+@pytest.mark.slow  # Half a minute.
+def test_evaluate_measures_a_classifier(run_script, prepared, classifier, tmp_path):
+    output = tmp_path / "figures.json"
+    run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={classifier}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        "--robustness",
+        f"--output={output}",
+    )
+    figures = json.loads(output.read_text())
+    robustness = figures["robustness"]
+    assert robustness["clean"]["auc"] == figures["metrics"]["auc"]
+    assert {"rotation", "jpeg", "gamma"} <= robustness["alterations"].keys()
+    low, high = figures["metrics"]["auc_interval"]
+    assert 0 <= low <= figures["metrics"]["auc"] <= high <= 1
+    assert figures["data"]["name"] == "labeled_faces" and figures["split"] == "test"
+    assert [path.name for path in tmp_path.iterdir()] == ["figures.json"]
+
+
+@pytest.mark.slow
+def test_evaluate_compares_classifiers_and_tells_of_leaks(
+    run_script, prepared, classifier, tmp_path
+):
+    leak = {"train": [("a", 20), ("b", 40)], "test": [("b", 40), ("c", 40)]}
+    data_dir = tmp_path / "data"
+    clips.prepare(data_dir, leak)
+    (data_dir / "labeled_faces").symlink_to(prepared / "labeled_faces")
+    other = shutil.copytree(classifier, tmp_path / "other")
+    folder = tmp_path / "measured"
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={classifier},{other}",
+        f"--data_dir={data_dir}",
+        "--dataset=labeled_faces,clips",
+        "--allow_leaky_split",
+        "--resamples=20",
+        f"--output={folder}",
+    )
+    figures = json.loads(done.stdout)
+    assert figures == json.loads((folder / "metrics.json").read_text())
+    assert figures["leaky_split"]
+    one, two, three, four = figures["results"]
+    assert [r["leaky_split"] for r in figures["results"]] == [False, True, False, True]
+    assert one["model"] != three["model"] and one["metrics"] == three["metrics"]
+    assert two["data"]["name"] == four["data"]["name"] == "clips"
+    assert two["num_videos"] == 6 and two["strata"]["method"]["original"]
+    assert two["strata"]["method"]["original"]["metrics"]["auc"] is None
+    warning = "WARNING: LEAKY SPLIT: 1 group in two splits, such as b"
+    assert warning in done.stderr
+    for name in ("report.md", "report.html"):
+        assert "LEAKY SPLIT" in (folder / name).read_text()
+    assert (folder / "4_roc.png").exists()
+
+
+@pytest.mark.slow
+def test_release_measures_compact_weights_on_each_set(
+    run_script, prepared, classifier, tmp_path
+):
+    other = shutil.copytree(classifier, tmp_path / "other")
+    with np.load(classifier / "weights.npz") as weights:
+        arrays = dict(weights)
+    np.savez(other / "weights.npz", **arrays | {"logits/bias": np.array([4.0], "f4")})
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={classifier},{other}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        f"--output={tmp_path}",
+    )
+    described = manifest.read(tmp_path / "classifier", "classifier")
+    assert described["metrics"]["validation"]["labeled_faces"]["auc"] >= 0
+    assert described["thresholds"]["false_positive_rate"] <= 0.05
+    test = described["metrics"]["test"]["labeled_faces"]
+    assert test == json.loads(done.stdout)["test"]["labeled_faces"]
+    assert test["auc_interval"][0] <= test["auc"] <= test["auc_interval"][1]
+    with np.load(tmp_path / "classifier" / "weights.npz") as weights:
+        assert weights["logits/kernel"].dtype == np.float16
+        mean = (arrays["logits/bias"] + 4.0) / 2
+        np.testing.assert_allclose(weights["logits/bias"], mean, rtol=1e-6)
+
+    teacher = shutil.copytree(classifier, tmp_path / "teacher")
+    changed = manifest.read(teacher, "classifier") | {"model": "mobilenet_v2"}
+    manifest.write(teacher, changed)
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={teacher}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        check=False,
+    )
+    assert done.returncode and "is to learn from, not to publish" in done.stderr
+
+
+@pytest.mark.slow
+def test_release_fits_a_detector_to_another_size(
+    run_script, prepared, detector, tmp_path
+):
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={detector}",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+        "--image_size=96",
+        "--containment_threshold=0.8",
+        f"--output={tmp_path}",
+    )
+    described = manifest.read(tmp_path / "detector", "detector")
+    assert (described["image_size"], described["containment_threshold"]) == (96, 0.8)
+    metrics = described["metrics"]
+    assert json.loads(done.stdout)["test"] == metrics["test"]
+    assert described["score_threshold"] == metrics["validation"]["f1_score_threshold"]
+    assert metrics["test"]["num_true"] == 3
+    model, _ = model_directory.load_detector(str(tmp_path / "detector"))
+    assert model.image_size == 96
+
+
+@pytest.mark.slow
+def test_evaluate_refuses_a_leaky_split(run_script, classifier, tmp_path):
+    clips.prepare(tmp_path, {split: [("a", 20)] for split in ("train", "test")})
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        f"--model_dir={classifier}",
+        f"--data_dir={tmp_path}",
+        "--dataset=clips",
+        check=False,
+    )
+    assert done.returncode == 1 and done.stdout == ""
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("evaluate.py: clips/1.0.0 has a leaky split: 1 group")
+
+
+@pytest.mark.slow  # Most of a minute.
+def test_evaluate_leaves_a_report_of_a_detector(
+    run_script, prepared, detector, tmp_path
+):
+    folder = tmp_path / "measured"
+    done = run_script(
+        "train/evaluate.py",
+        "--task=detect",
+        f"--model_dir={detector}",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+        f"--output={folder}",
+    )
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert json.loads(done.stdout) == figures
+    metrics = figures["metrics"]
+    assert metrics["num_images"] == 3 and metrics["num_true"] == 3
+    low, high = metrics["ap_interval"]
+    assert 0 <= low <= metrics["ap"] <= high <= 1
+    assert {"voc_ap", "recall_at_fppi", "by_size"} <= metrics.keys()
+    assert (
+        metrics["by_size"]["<16"]["num_true"]
+        + sum(metrics["by_size"][name]["num_true"] for name in ("16-32", "32-64"))
+        == metrics["num_true"]
+    )
+    assert metrics["by_size"][">=128"]["ap"] is None
+    assert 0 <= metrics["coco"]["ap50"] <= 1 and metrics["coco"]["ap_large"] is None
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["metrics.json", "report.md", "precision_recall.png", "worst_images.jpg"]
+    )
+    assert figures["data"]["fingerprint"] in (folder / "report.md").read_text()
+
+
+@pytest.mark.slow
+def test_export_writes_a_version_that_detect_reads(
+    run_script, prepared, detector, classifier, tmp_path
+):
+    export = (
+        "serve/export.py",
+        f"--output={tmp_path / 'base'}",
+        f"--detector={detector}",
+        f"--classifier={classifier}",
+    )
+    assert run_script(*export).stdout.strip().endswith("base/1")
+    picture = next((prepared / "source/hollywood_heads/JPEGImages").iterdir())
+    command = "import sys; from dfdetect.cli import main; sys.exit(main.main())"
+    done = run_script("-c", command, "detect", picture, "--model", tmp_path / "base/1")
+    line = json.loads(done.stdout)
+    assert (line["width"], line["height"]) == (160, 96)
+    assert line["status"] in ("ok", "no_head", "head_too_small")
+
+
+@pytest.mark.slow
+def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
+    teacher = tmp_path / "teacher.h5"
+    _write_teacher(teacher)
+    run_script(
+        "train/distill.py",
+        "--model=lightxception",
+        f"--teacher={teacher}",
+        f"--images={prepared / 'source' / 'labeled_faces'}",
+        f"--model_dir={tmp_path / 'distilled'}",
+        "--image_size=71",
+        "--teacher_size=64",
+        "--held_out=2",
+        "--batch_size=2",
+        "--steps=2",
+        "--eval_every=2",
+    )
+    done = _train(
+        run_script,
+        "classifier",
+        prepared,
+        tmp_path / "run",
+        CLASSIFIER,
+        1,
+        f"--snapshot={tmp_path / 'distilled'}",
+    )
+    loaded, missing = (
+        int(re.search(rf"(\d+) {word}", done.stdout)[1])
+        for word in ("loaded", "missing")
+    )
+    assert loaded > 100 and missing == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("train/classifier.py", "--model_dir=x"), "data_dir"),
+        (("train/detector.py", "--phi=8", "--model_dir=x", "--data_dir=x"), "phi"),
+        (("train/evaluate.py", "--task=sing"), "task"),
+        (
+            ("train/evaluate.py", "--task=detect", "--data_dir=x", "--dataset=x")
+            + ("--output=setup.py",),
+            "setup.py",
+        ),
+        (("serve/export.py",), "output"),
+    ],
+)
+def test_usage_errors_name_the_flag(run_script, arguments, message):
+    done = run_script(*arguments, check=False)
+    assert done.returncode != 0 and message in done.stderr
+
+
+def test_the_detector_turns_away_bounds_and_changes_that_make_no_sense(run_script):
+    code = """
+import runpy
+runpy.run_path("train/detector.py")
+from absl import flags
+for given in (
+    ["--scales=2,1"], ["--scales=a,b"], ["--jpeg_quality=9"], ["--jpeg_quality=9,101"],
+    ["--norandom_transform", "--mosaic=.5"], ["--norandom_transform"],
+):
+    flags.FLAGS.unparse_flags()
+    for name in ("scales", "jpeg_quality", "random_transform", "mosaic"):
+        flags.FLAGS[name].unparse()
+    try:
+        flags.FLAGS(["x", "--model_dir=x", "--data_dir=x", *given])
+        print("taken")
+    except flags.IllegalFlagValueError as error:
+        print(error)
+"""
+    lines = run_script("-c", code).stdout.splitlines()
+    for line, message in zip(
+        lines,
+        ["--scales=['2', '1']", "--scales", "--jpeg_quality", "--jpeg_quality"]
+        + ["no place for a mosaic", "taken"],
+        strict=True,
+    ):
+        assert message in line
+
+
+def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tmp_path):
+    done = _train(
+        run_script, "classifier", tmp_path, tmp_path / "x", (), 1, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("classifier.py: labeled_faces is not prepared in")
+    assert "Traceback" not in done.stderr
+    heads = ("--dataset=hollywood_heads", "--self_blended=1", "--sampling=pairs")
+    done = _train(
+        run_script, "classifier", prepared, tmp_path / "x", heads, 1, check=False
+    )
+    assert done.returncode == 1
+    last = done.stderr.strip().splitlines()[-1]
+    assert "wants one with labels to validate on, got ['hollywood_heads']" in last
+    other = ("--dataset=labeled_faces", "--model=xception", "--image_size=71")
+    done = _train(run_script, "classifier", prepared, classifier, other, 4, check=False)
+    assert done.returncode == 2
+    last = done.stderr.strip().splitlines()[-1]
+    assert "--model=xception" in last and "Choose another --model_dir" in last
+
+
+@pytest.mark.parametrize("script", ["classifier", "detector", "distill"])
+def test_recipes_name_flags_that_there_are(run_script, script):
+    code = f"""
+import glob, runpy
+runpy.run_path("train/{script}.py")
+from absl import flags
+for path in glob.glob("train/recipes/*.flags"):
+    if "train/{script}.py" in open(path).read():
+        flags.FLAGS.unparse_flags()
+        required = ["--model_dir=x", "--data_dir=x", "--teacher=x", "--images=x"]
+        required = [flag for flag in required if flag[2:-2] in flags.FLAGS]
+        flags.FLAGS(["x", f"--flagfile={{path}}", *required])
+        print(path)
+"""
+    read = run_script("-c", code).stdout.split()
+    assert len(read) >= {"classifier": 10, "detector": 4, "distill": 2}[script]
+
+
+def test_tensorboard_shows_a_run(detector, classifier, tmp_path):
+    for model_dir in (detector, classifier):
+        (tmp_path / model_dir.name).symlink_to(model_dir)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", f"--logdir={tmp_path}"]
+        + [f"--port={port}", "--load_fast=false"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def tags(plugin, page="tags"):
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{port}/data/plugin/{plugin}/{page}", timeout=10
+        ) as answer:
+            return json.load(answer)
+
+    try:
+        until = time.monotonic() + 60
+        while True:
+            try:
+                scalars = tags("scalars")
+                if {"detector", "classifier"} <= scalars.keys():
+                    break
+            except urllib.error.URLError:
+                pass
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        training = ("loss", "learning_rate", "gradient_norm", "images_per_second")
+        wanted = {f"training/{name}" for name in (*training, "input_wait_share")}
+        assert wanted | {"validation/ap"} <= scalars["detector"].keys()
+        assert wanted | {"validation/auc"} <= scalars["classifier"].keys()
+        images = tags("images")
+        shown = {"training/batch", "validation/pr_curve"}
+        assert shown | {"validation/detections"} <= images["detector"].keys()
+        curves = {"validation/roc_curve", "validation/confusion_matrix"}
+        heat = {"validation/grad_cam_of_real", "validation/grad_cam_of_fake"}
+        assert shown | curves | heat <= images["classifier"].keys()
+        assert "validation/pr_curves" in tags("pr_curves")["classifier"]
+        assert {"flags", "manifest"} <= set(tags("text")["classifier"])
+        assert "validation/fake_probability_of_real" in tags("histograms")["classifier"]
+        assert "classifier" in tags("projector", "runs")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def _write_teacher(path):
+    """A SqueezeNet with random weights, in the layout of the public file."""
+    random = np.random.default_rng(0)
+    with h5py.File(path, "w") as file:
+        for layer in squeezenet.SqueezeNet(64).layers:
+            name = layer.name.replace("_", "/", 1)
+            for variable in layer.weights:
+                key = f"{name}_b" if variable.name == "bias" else "kernel"
+                shape = tuple(variable.shape)
+                file[f"{name}/{key}"] = random.normal(0, 0.05, shape)
