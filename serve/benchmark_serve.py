@@ -176,7 +176,7 @@ def server(*arguments: str) -> Iterator[tuple[int, int]]:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             ports.append(found.getsockname()[1])
-    command = [sys.executable, "-m", "dfdetect.cli.main", "serve", *arguments]
+    command = [sys.executable, "-m", "dfdetect", "serve", *arguments]
     command += [f"--model_base_path={_MODEL_BASE_PATH.value}", f"--model_name={_MODEL}"]
     command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
     with tempfile.TemporaryFile("w+") as messages:

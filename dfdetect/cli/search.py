@@ -1,144 +1,87 @@
-"""The work behind `dfdetect search`: known pictures that are like the given ones."""
+"""The command `dfdetect search`; imports nothing heavy before it runs."""
 
-import hashlib
-import os
-import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
+import argparse
 
-import tensorflow as tf
-
-from dfdetect import console, files, iterators
-from dfdetect.media import decode, source_files
-from dfdetect.pipeline import embedding, findings, result_lines
-from dfdetect.reports import contact_sheet
-from dfdetect.retrieval import lookup
-from dfdetect.retrieval.index import Entry, Index, Neighbour
-
-Found = list[list[Neighbour]]
-
-_BATCH = 8
+from dfdetect import console
+from dfdetect.cli import argument_types, inputs
+from dfdetect.cli.parser import Commands, Parser, add_verbose
 
 
-def run(
-    embedder: embedding.Embedder,
-    index: Index,
-    sources: Sequence[source_files.Source],
-    top_k: int = 10,
-    keep_self: bool = False,
-    sheet: str = "",
-    passed_over: str = "",
-) -> int:
-    """Prints a line of JSON for each query, and draws a contact sheet.
+def add_arguments(commands: Commands) -> Parser:
+    """Adds the command to those of `dfdetect`, and returns its parser."""
+    parser = commands.add_parser(
+        "search",
+        allow_abbrev=False,
+        help="find known pictures that are like the given ones",
+        description="Finds the entries of an index that are most like each picture, or "
+        "each head in it. Prints one line of JSON for each picture.",
+        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
+        "1 the command failed.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "paths", nargs="+", metavar="QUERY", help="picture, folder or quoted pattern"
+    )
+    parser.add_argument(
+        "--index", metavar="DIR", required=True, help="made by train/index.py"
+    )
+    parser.add_argument(
+        "--top_k",
+        metavar="K",
+        type=argument_types.positive,
+        default=10,
+        help="neighbours of each query (default 10)",
+    )
+    parser.add_argument(
+        "--heads",
+        action="store_true",
+        help="look for each head in a picture rather than the whole of it",
+    )
+    parser.add_argument(
+        "--keep_self",
+        action="store_true",
+        help="let a query that is in the index itself count",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="FILE",
+        default="",
+        help=".jpg or .png: a contact sheet of the queries beside what was found",
+    )
+    parser.add_argument(
+        "--model", metavar="DIR", help="exported graph; by default our own weights"
+    )
+    add_verbose(parser)
+    return parser
 
-    Args:
-        embedder: Of whole pictures or of heads; it must fit the index.
-        index: With thumbnails, if there is to be a sheet.
-        sources: The queries.
-        top_k: Neighbours of each.
-        keep_self: Whether a query's own bytes, if they are indexed, count.
-        sheet: File of the contact sheet, see `contact_sheet.Sheets`, or "" for none.
-        passed_over: What the summary says of the files that were not looked at.
 
-    Returns:
-        How many queries could not be read.
-    """
-    # The same bytes in every locale; names that are no UTF-8 pass as they are.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    unread = 0
-    sheets = contact_sheet.Sheets(sheet, top_k) if sheet else None
-    with console.Progress(
-        len(sources), console.say, "picture", note=passed_over
-    ) as shown:
-        for query in queries(embedder, sources):
-            found = neighbours(query, index, top_k, keep_self)
-            with shown.paused():
-                line = result_line(query, found, embedder.of_heads)
-                with files.name_errors("standard output"):
-                    print(result_lines.json_line(line), flush=True)
-                if query.problem:
-                    console.say(f"{query.source.path!r}: {query.problem}")
-            if sheets:
-                _add_rows(sheets, query, found)
-            unread += bool(query.problem)
-            shown.count(query.embedded.status)
-    if sheets:
-        sheets.finish()
-    return unread
+def run(arguments: argparse.Namespace, parser: Parser) -> int:
+    """Runs the command; returns its exit code."""
+    sheet = arguments.output
+    if sheet and not sheet.lower().endswith((".jpg", ".jpeg", ".png")):
+        parser.error(f"--output must end in .jpg or .png: {sheet}")
+    if arguments.model is not None:
+        inputs.check_graph(arguments.model, False, parser)
+    sources, passed_over = inputs.find_sources(arguments.paths, "", parser)
+    index, _ = inputs.open_index(arguments.index, parser, thumbnails=bool(sheet))
+    model = inputs.load_graph(arguments.model, False)
+    from dfdetect.cli import search_output
+    from dfdetect.pipeline import embedding
 
-
-class Query:
-    """A picture to be looked for.
-
-    Attributes:
-        source: Where it came from.
-        content: Its bytes; empty when they could not be read.
-        embedded: What the embedder made of it.
-        problem: Why there is no answer, or "".
-    """
-
-    def __init__(
-        self,
-        source: source_files.Source,
-        content: bytes,
-        embedded: embedding.Embedded,
-        problem: str,
-    ) -> None:
-        self.source = source
-        self.content = content
-        self.embedded = embedded
-        self.problem = problem or (
-            source_files.describe_unread(embedded.status, content)
+    try:
+        embedder = embedding.Embedder(
+            model, index.embedding.get("kind", ""), arguments.heads
         )
-
-
-def queries(
-    embedder: embedding.Embedder, sources: Sequence[source_files.Source]
-) -> Iterator[Query]:
-    """Reads and embeds pictures, in their order."""
-    for batch in iterators.batched(sources, _BATCH):
-        contents, problems = zip(*(findings.read(x) for x in batch), strict=True)
-        embedded = iter(embedder([x for x in contents if x is not None]))
-        for source, content, problem in zip(batch, contents, problems, strict=True):
-            one = embedder.unreadable() if content is None else next(embedded)
-            yield Query(source, content or b"", one, problem)
-
-
-def neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> Found:
-    """The nearest entries for each embedded part of a query."""
-    embeddings = query.embedded.embeddings
-    if keep_self:
-        return index.search(embeddings, top_k)
-    own = hashlib.sha256(query.content).hexdigest()
-
-    def is_itself(entry: Entry) -> bool:
-        return entry.digest == own
-
-    return index.search(embeddings, top_k, [is_itself] * len(embeddings))
-
-
-def result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:
-    """What is said of one query: `neighbours`, or `heads` that each have them."""
-    answers = [[lookup.described(x) for x in row] for row in found]
-    line: dict[str, Any] = {
-        "path": query.source.path,
-        "status": query.embedded.status,
-    }
-    if not of_heads:
-        return {**line, "neighbours": answers[0] if answers else []}
-    boxes = query.embedded.boxes
-    line["heads"] = [
-        {"box": [round(float(x), 6) for x in box], "neighbours": answer}
-        for box, answer in zip(boxes, answers, strict=True)
-    ]
-    return line
-
-
-def _add_rows(sheets: contact_sheet.Sheets, query: Query, found: Found) -> None:
-    if not found:
-        return
-    image = decode.decode_image(tf.constant(query.content)).numpy()
-    name = os.path.basename(query.source.path)
-    for box, row in zip(query.embedded.boxes, found, strict=True):
-        sheets.add(image, box, name, row)
+        embedding.check(index.embedding, embedder.describe())
+    except ValueError as error:
+        parser.error(f"--index: {error}")
+    unread = search_output.run(
+        embedder,
+        index,
+        sources,
+        arguments.top_k,
+        arguments.keep_self,
+        sheet,
+        passed_over,
+    )
+    return console.UNREAD if unread else 0

@@ -323,9 +323,7 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     assert np.load(tmp_path / "out/fake_probability.npy").shape == (2,)
     picture = tmp_path / "picture.png"
     picture.write_bytes(samples.encoded(2)[1])
-    done = run_script(
-        "-m", "dfdetect.cli.main", "detect", picture, "--model", tmp_path / "1"
-    )
+    done = run_script("-m", "dfdetect", "detect", picture, "--model", tmp_path / "1")
     assert json.loads(done.stdout)["status"] in ("ok", "no_head", "head_too_small")
 
 

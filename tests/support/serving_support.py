@@ -304,7 +304,7 @@ def in_process(**flags):
 def start_process(*arguments, environment=None):
     """`dfdetect serve` with these arguments, once it says that it serves."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "dfdetect.cli.main", "serve", *map(str, arguments)],
+        [sys.executable, "-m", "dfdetect", "serve", *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
         stderr=subprocess.PIPE,

@@ -10,7 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 
-_DETECT = (sys.executable, "-m", "dfdetect.cli.main", "detect")
+_DETECT = (sys.executable, "-m", "dfdetect", "detect")
 _IMPORT = (sys.executable, "-c", "import tensorflow; print(0)")
 
 

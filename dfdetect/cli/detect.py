@@ -1,0 +1,261 @@
+"""The command `dfdetect detect`; imports nothing heavy before it runs."""
+
+import argparse
+import contextlib
+import os
+import pathlib
+from typing import Any
+
+import dfdetect
+from dfdetect import console, files
+from dfdetect.cli import argument_types, detect_arguments, environment, inputs
+from dfdetect.cli.parser import Commands, Parser, add_verbose
+from dfdetect.media import source_files
+
+# `aggregation.METHODS`, whose module is imported later.
+_AGGREGATES = ("mean", "median", "max", "top_k", "confident")
+
+
+def add_arguments(commands: Commands) -> Parser:
+    """Adds the command to those of `dfdetect`, and returns its parser."""
+    parser = commands.add_parser(
+        "detect",
+        allow_abbrev=False,
+        help="find heads in pictures and clips and judge them",
+        description="Finds heads in pictures and clips and says how likely each is a "
+        "deepfake. Prints one line of JSON for each file.",
+        epilog="Exit code: 0 every file was read, 3 some were not, or something about "
+        "them could not be written, 2 usage error, 1 the command failed.",
+    )
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="picture, clip, folder (recursive) or quoted pattern; "
+        "by default a portrait that ships with matplotlib",
+    )
+    parser.add_argument(
+        "--model", metavar="DIR", help="exported graph; by default our own weights"
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default="",
+        help="folder for copies with heads marked",
+    )
+    parser.add_argument(
+        "--batch_size",
+        metavar="N",
+        type=argument_types.positive,
+        default=8,
+        help="pictures, or frames of a clip, judged at once (default 8)",
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        type=argument_types.probability,
+        help="fake from this fake probability on, else real; by default from the "
+        "model's own, with a band of uncertain below",
+    )
+    parser.add_argument(
+        "--tile",
+        action="store_true",
+        help="look for small heads in overlapping tiles of large pictures, too: slower",
+    )
+    parser.add_argument(
+        "--crops",
+        action="store_true",
+        help="each image is one head, cut out already: judge it whole, look for none",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="lay over each head of the copies, and show in the report, where it looks "
+        "fake; needs --output or --report",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        default="",
+        help=".html: one page of all files with their pictures, for a person to read",
+    )
+    parser.add_argument(
+        "--csv", action="store_true", help="a table with a row for each head"
+    )
+    parser.add_argument(
+        "--index",
+        metavar="DIR",
+        help="of train/index.py: tell for each head the nearest known real and fake",
+    )
+    parser.add_argument(
+        "--frames",
+        metavar="N",
+        type=argument_types.frames,
+        default=32,
+        help="frames of each clip that are judged, spread over its time, or 'all' "
+        "(default 32)",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=argument_types.seconds,
+        help="judge a frame of a clip every so many seconds instead",
+    )
+    parser.add_argument(
+        "--aggregate",
+        choices=_AGGREGATES,
+        default=_AGGREGATES[0],
+        help="how the probability of a person in a clip is made of those of the "
+        "frames (default mean)",
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="note each answer in FILE; started again after an interruption, the same "
+        "command passes over what is noted there",
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="N|URL",
+        help="judge a camera, by its number, or a stream until it ends; a line of JSON "
+        "for each frame, and a window where there is a display",
+    )
+    add_verbose(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace, parser: Parser) -> int:
+    """Runs the command; returns its exit code."""
+    output = arguments.output
+    if os.path.exists(output) and not os.path.isdir(output):
+        parser.error(f"--output must be a folder: {output}")
+    if arguments.explain and not (output or arguments.report):
+        parser.error("--explain needs --output DIR or --report FILE for the heat maps")
+    if arguments.crops:
+        detect_arguments.check_crops(arguments, parser)
+    if arguments.model is not None:
+        inputs.check_graph(arguments.model, arguments.tile, parser)
+    sources: list[source_files.Source] = []
+    passed_over = ""
+    if arguments.camera:
+        detect_arguments.check_camera(arguments, parser)
+    else:
+        paths = arguments.paths or [source_files.sample()]
+        clips = not arguments.crops
+        sources, passed_over = inputs.find_sources(paths, output, parser, clips)
+    if arguments.report:
+        detect_arguments.check_report(arguments, sources, parser)
+    index = described = None
+    if arguments.index is not None:
+        index, described = inputs.open_index(
+            arguments.index, parser, bool(arguments.report)
+        )
+
+    environment.share_memory()
+    model = inputs.load_graph(arguments.model, arguments.tile)
+    if arguments.explain and model.explain is None:
+        parser.error(f"--explain: the graph was exported without it: {arguments.model}")
+    from dfdetect.cli import camera, detect_output
+    from dfdetect.media import video
+    from dfdetect.metrics import calibration
+    from dfdetect.pipeline import clips as clip_findings
+    from dfdetect.pipeline import explainer as explainer_module
+    from dfdetect.pipeline import given_crops
+    from dfdetect.retrieval import lookup
+
+    look_up = None
+    if index is not None and described is not None:
+        try:
+            look_up = lookup.Lookup(index, described, model, arguments.crops)
+        except ValueError as error:
+            parser.error(f"--index: {error}")
+    classifier = model.manifest["classifier"]
+    thresholds = classifier["thresholds"]
+    if arguments.threshold is not None:
+        thresholds = calibration.without_band(arguments.threshold)
+    explainer = None
+    if arguments.explain:
+        margin = None if arguments.crops else classifier["crop_margin"]
+        explainer = explainer_module.Explainer(model.explain, margin)
+    judge_clip = clip_findings.ClipJudge(
+        model,
+        thresholds,
+        video.Sampling(arguments.frames, arguments.every),
+        arguments.aggregate,
+        1 if arguments.camera else arguments.batch_size,
+        look_up,
+    )
+    if arguments.camera:
+        camera.run(judge_clip, arguments.camera, thresholds, arguments.every)
+        return 0
+    page: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if arguments.report:
+        from dfdetect.reports import page as report_page
+
+        page = report_page.opened(
+            arguments.report,
+            model.manifest,
+            thresholds,
+            arguments.command_line,
+            len(sources),
+            explainer,
+            described,
+            index,
+            arguments.crops,
+        )
+    graph = model.detect
+    if arguments.crops:
+        graph = given_crops.as_detections(model.classify_crops)
+    try:
+        with (
+            page as report,
+            _open_journal(arguments, thresholds, model, parser) as resumed,
+        ):
+            unread = detect_output.run(
+                graph,
+                sources,
+                thresholds,
+                arguments.batch_size,
+                output,
+                arguments.csv,
+                explainer,
+                look_up,
+                judge_clip,
+                resumed,
+                report,
+                passed_over,
+            )
+    except OSError as error:
+        if not arguments.report or error.filename != str(
+            pathlib.Path(arguments.report)
+        ):
+            raise
+        # At its end: all lines have been printed.
+        console.say(f"no report is written: {files.describe_error(error)}")
+        return console.UNREAD
+    return console.UNREAD if unread else 0
+
+
+def _open_journal(
+    arguments: argparse.Namespace,
+    thresholds: Any,
+    model: Any,
+    parser: Parser,
+) -> contextlib.AbstractContextManager:
+    """The journal of `--resume`, opened; of None without one."""
+    if arguments.resume is None:
+        return contextlib.nullcontext()
+    from dfdetect import resumable
+
+    names = ("model", "output", "tile", "explain", "index", "frames", "every")
+    settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
+    # Only where it is set, so that journals of before there was such a flag stay valid.
+    settings |= {"crops": True} if arguments.crops else {}
+    settings |= {"thresholds": dict(thresholds), "version": dfdetect.__version__}
+    of_graph = model.manifest.get("embeddings", {}).get("forgery", {})
+    settings["fingerprint"] = of_graph.get("fingerprint")
+    try:
+        return resumable.Journal(arguments.resume, settings)
+    except (FileExistsError, BlockingIOError) as error:
+        parser.error(f"--resume: {error}")

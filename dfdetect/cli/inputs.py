@@ -1,0 +1,80 @@
+"""What several commands are given: files, an index, and a graph."""
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from dfdetect import console, manifest
+from dfdetect.cli import environment
+from dfdetect.cli.parser import Parser
+from dfdetect.media import file_kinds, source_files
+
+
+def open_index(
+    directory: str, parser: Parser, thumbnails: bool = False
+) -> tuple[Any, dict[str, Any]]:
+    """The index in a folder, and its manifest."""
+    environment.prepare()
+    from dfdetect.retrieval import storage
+
+    try:
+        return storage.load(directory, thumbnails, console.say)
+    except ValueError as error:
+        parser.error(f"--index: {error}")
+
+
+def find_sources(
+    paths: Sequence[str], output: str, parser: Parser, clips: bool = False
+) -> tuple[list[source_files.Source], str]:
+    """The images, and clips if they are wanted, that are named; at least one.
+
+    The second is what is said of the files in folders that are neither, or "".
+    """
+    kinds: Counter[str] = Counter()
+    try:
+        sources, barren = source_files.find(paths, output, clips, kinds)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    wanted = "pictures or clips" if clips else "pictures"
+    passed_over = file_kinds.count(kinds)
+    if not sources:
+        told = f" ({passed_over})" if passed_over else ""
+        parser.error(f"no {wanted} in {', '.join(barren)}{told}")
+    for path in barren:
+        console.say(f"no {wanted} in {path}")
+    return sources, passed_over
+
+
+def check_graph(directory: str, tile: bool, parser: Parser) -> None:
+    """Refuses what is no graph of ours before TensorFlow is imported."""
+    if not os.path.isfile(os.path.join(directory, "saved_model.pb")):
+        parser.error(f"--model must be a folder with a saved_model.pb: {directory}")
+    try:
+        described = manifest.read(os.path.join(directory, "assets"), "pipeline")
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(f"--model: {error}")
+    if tile and not described["detector"].get("tile_size"):
+        parser.error(f"--tile: the graph was exported without it: {directory}")
+
+
+def load_graph(directory: str | None, tile: bool) -> Any:
+    """Loads an exported graph, or the one of the default weights.
+
+    Raises:
+        FileNotFoundError: The package came without default weights.
+    """
+    environment.prepare()
+    from dfdetect.export import freezing, graph_cache
+
+    if directory is None:
+        freezing.take_graphs_as_they_are()
+    try:
+        return graph_cache.load(directory, console.say, tile)
+    except FileNotFoundError as error:
+        if directory is not None:
+            raise
+        raise FileNotFoundError(
+            f"no default weights: {error.filename} is missing; "
+            "name a graph with --model"
+        ) from error
