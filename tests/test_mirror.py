@@ -1,0 +1,96 @@
+"""Each module of the package has a file of tests, or is named with who tests it."""
+
+import pathlib
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# By the file of tests through which they are tested, modules without one of their own.
+TESTED_BY = {
+    "cli/test_main.py": "cli.argument_types cli.parser script",
+    "cli/test_detect.py": "cli.detect_arguments cli.detect_output cli.environment "
+    "cli.inputs pipeline.findings pipeline.result_lines",
+    "cli/test_detect_clips.py": "cli.camera",
+    "cli/test_outputs.py": "files media.clip_encoding",
+    "cli/bench/test_run.py": "cli.bench.cases cli.bench.chain cli.bench.command "
+    "cli.bench.options cli.bench.peers cli.bench.processes cli.bench.tables "
+    "cli.bench.timing cli.bench.worker media.samples",
+    "data/builders/test_base.py": "data.builders.account data.builders.archives "
+    "data.builders.streams",
+    "data/test_prepared.py": "data.batches data.classifier_input data.detector_input "
+    "data.unlabelled labels media.resize",
+    "data/test_record_fields.py": "data.conditions",
+    "data/test_record_index.py": "data.crop_cache data.records",
+    "datasets/test_extract_frames.py": "data.builders.frames",
+    "datasets/test_labeled_heads.py": "data.builders.class_names "
+    "data.builders.coco_layout data.builders.head_boxes data.builders.labeled_images "
+    "data.builders.voc_layout",
+    "evaluation/audit/test_scan.py": "evaluation.audit.folds evaluation.audit.leaks "
+    "evaluation.audit.metadata_baseline evaluation.audit.near_duplicates "
+    "evaluation.audit.survey",
+    "evaluation/test_detector_losses.py": "training.objectives",
+    "evaluation/test_robustness.py": "reports.robustness_report",
+    "evaluation/test_source_pairs.py": "evaluation.audit.low_level "
+    "evaluation.classifiers evaluation.maker_evaluation reports.source_tables",
+    "export/test_publish.py": "export.inspection export.warmup",
+    "media/test_decode.py": "media.header_fields media.headers media.image_status "
+    "media.webp_headers",
+    "media/test_jpeg.py": "media.exif",
+    "models/test_conformance.py": "models.efficientnet_lite models.mesonet",
+    "models/test_efficientdet.py": "models.bifpn models.efficientnet",
+    "models/test_grad_cam.py": "pipeline.explainer",
+    "models/test_matching.py": "models.grid_matching",
+    "models/test_mobilenet.py": "models.moment_pooling",
+    "pipeline/test_deepfake_pipeline.py": "export.saved_pipeline "
+    "models.model_directory pipeline.build pipeline.interfaces "
+    "pipeline.model_functions",
+    "pipeline/test_tiling.py": "pipeline.head_detection",
+    "reports/test_classification_report.py": "reports.classification_plots "
+    "reports.classification_tables",
+    "reports/page/test_page.py": "reports.page.about reports.page.clip_entry "
+    "reports.page.entries reports.page.formatting reports.page.heads "
+    "reports.page.marks reports.page.thumbnails reports.page.timeline",
+    "retrieval/test_index.py": "retrieval.familiarity retrieval.storage",
+    "retrieval/test_index_building.py": "cli.search cli.search_output "
+    "evaluation.audit.embedded_duplicates evaluation.retrieval_evaluation "
+    "metrics.retrieval models.content_embedding pipeline.embedding "
+    "reports.contact_sheet retrieval.lookup",
+    "serving/test_batching.py": "serving.errors",
+    "serving/test_conformance.py": "serving.examples serving.json_examples "
+    "serving.tensors",
+    "serving/test_fuzz.py": "serving.json_tensors serving.json_values",
+    "serving/test_models.py": "serving.config serving.inference serving.model_state "
+    "serving.model_store serving.saved_model serving.servable serving.versions",
+    "serving/test_server.py": "cli.serve serving.grpc_services serving.listening "
+    "serving.metrics serving.options serving.ports serving.rest serving.security "
+    "serving.service",
+    "train/test_run_safety.py": "training.evaluation_log training.run_checks "
+    "training.run_flags training.stop_signals",
+    "training/test_checkpoints.py": "models.kept_steps",
+    "training/test_fused_batch_norm.py": "training.train_step",
+    "training/test_loop.py": "training.progress_bar training.settings "
+    "training.tensorboard",
+}
+
+
+def _name(path, folder):
+    return ".".join(path.relative_to(folder).with_suffix("").parts)
+
+
+def test_each_module_has_tests_or_says_which():
+    package = ROOT / "dfdetect"
+    modules = {
+        _name(path, package)
+        for path in package.rglob("*.py")
+        if not path.stem.startswith("__")
+    }
+    tested = {
+        _name(path.with_name(path.name.removeprefix("test_")), ROOT / "tests")
+        for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    named = [module for modules in TESTED_BY.values() for module in modules.split()]
+    assert modules - tested == set(named) and len(set(named)) == len(named)
+    assert not [path for path in TESTED_BY if not (ROOT / "tests" / path).exists()]
+
+
+def test_tests_are_no_packages():
+    assert not list((ROOT / "tests").rglob("__init__.py"))
