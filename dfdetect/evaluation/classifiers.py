@@ -73,7 +73,7 @@ def measure(
         judged: The set.
         say: Prints a line.
         batch_size: Pictures at once.
-        precision: See `classifiers.logits_function`.
+        precision: See `logits_function`.
     """
     classifier, manifest = model
     with console.Progress(int(judged.wanted.sum()), say, "picture") as bar:

@@ -37,7 +37,7 @@ def detect_function(
     Args:
         model: A detector.
         tile: Whether to look also at tiles of pictures that are larger than its input,
-            see `tiles`.
+            see `tiling`.
         soft_nms_sigma: See `postprocess.class_detections`.
         precision: See `logits_function`.
         containment_threshold: See `postprocess.class_detections`.

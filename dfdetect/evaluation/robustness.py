@@ -38,7 +38,7 @@ def measure(
 
     An altered picture is resized by the same function as in training and serving, and
     strength 0 is the picture itself: on a whole split its figure is that of
-    `detectors.measure`.
+    `classifiers.measure_split`.
 
     Args:
         logits_function: From crops `[B, S, S, 3]` float32 to fake logits `[B]`, see

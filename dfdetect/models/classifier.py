@@ -96,7 +96,8 @@ def explained_stage(model: keras.Model) -> str:
 
 
 def content_stages(model: keras.Model) -> tuple[str, str]:
-    """The stages of stride 16 and 32 whose maps tell what is shown, see `content`.
+    """The stages of stride 16 and 32 whose maps tell what is shown, see
+    `content_embedding`.
 
     Returns:
         Of a model that is none of ours, its last layer that gives maps, twice.

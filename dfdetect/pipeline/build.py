@@ -21,7 +21,7 @@ def from_directories(
         detector: Model directory of the detector; None for the default weights.
         classifier: Model directory of the classifier; None for the default weights.
         tile: Whether to look also at tiles of pictures that are larger than the
-            detector's input, see `tiles`.
+            detector's input, see `tiling`.
         soft_nms_sigma: See `postprocess.class_detections`.
         index: See `deepfake_pipeline.DeepfakePipeline`.
         detector_step: See `model_directory.load_detector`.

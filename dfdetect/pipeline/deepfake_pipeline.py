@@ -146,7 +146,8 @@ class DeepfakePipeline(tf.Module):
             `num_heads` int32 `[B]`; `boxes` float32 `[B, N, 4]`, best first;
             `head_scores` and `fake_probabilities` float32 `[B, N]`, NaN for a head that
             is too small to be judged; `fake_probability` float32 `[B]`, that of the
-            most suspicious head, NaN without one; `status` int32 `[B]`, see `images`.
+            most suspicious head, NaN without one; `status` int32 `[B]`, see
+            `image_status`.
         """
         return self._in_groups(
             lambda group: self._analyse(*self._read(group)), image_bytes
@@ -209,7 +210,7 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed_content(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """Describes encoded pictures by what they show, see `content`; as `embed`."""
+        """As `embed`, by what pictures show, see `models.content_embedding`."""
         return self._embed("content", image_bytes)
 
     def _neighbours(self, image_bytes: tf.Tensor) -> chunking.Outputs:

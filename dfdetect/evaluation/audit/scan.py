@@ -19,7 +19,7 @@ def scan(
     splits: Sequence[str] | None = None,
     with_hashes: bool = True,
 ) -> Survey:
-    """Looks at every record, in the order of `data`.
+    """Looks at every record, in the order of `prepared.encoded`.
 
     Args:
         builder: Of a prepared data set with encoded pictures in `image`.

@@ -155,7 +155,7 @@ class Report:
         Args:
             result: See `add`.
             frames: Seconds and a JPEG of any size, without marks; best those that
-                `pictures.key_times` names.
+                `thumbnails.key_times` names.
             problem: Why there is no answer, or "".
         """
         most = self._most_bytes // 2
