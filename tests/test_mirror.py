@@ -32,6 +32,7 @@ TESTED_BY = {
     "evaluation/test_source_pairs.py": "evaluation.audit.low_level "
     "evaluation.classifiers evaluation.maker_evaluation reports.source_tables",
     "export/test_publish.py": "export.inspection export.warmup",
+    "media/test_clip_decoding.py": "media.clip_frame",
     "media/test_decode.py": "media.header_fields media.headers media.image_status "
     "media.webp_headers",
     "media/test_jpeg.py": "media.exif",

@@ -13,11 +13,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect import console
 from dfdetect.data import classifier_input
-from dfdetect.evaluation import (
-    classification_protocol,
-    evaluation_set,
-    predictions,
-)
+from dfdetect.evaluation import classification_protocol, evaluation_set, predictions
 from dfdetect.evaluation.audit import scan
 from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.evaluation.predictions import Predictions

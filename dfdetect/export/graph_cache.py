@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from dfdetect import manifest
 from dfdetect.export import freezing, frozen_function, saved_pipeline
-from dfdetect.pipeline import build, deepfake_pipeline
+from dfdetect.pipeline import build, deepfake_pipeline, interfaces
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _EACH_TIME = (
@@ -58,7 +58,7 @@ class CachedPipeline:
         self._can_keep = True  # Until it is found out.
         self.manifest = self._read_manifest()
         self.neighbours = None
-        for name, method in deepfake_pipeline.SIGNATURES.items():
+        for name, method in interfaces.SIGNATURES.items():
             setattr(self, method, _Signature(functools.partial(self._load, name)))
 
     def _read_manifest(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class CachedPipeline:
 
     def _load(self, name: str) -> Callable[..., Any]:
         """One signature, from disk or else made and kept."""
-        method = deepfake_pipeline.SIGNATURES[name]
+        method = interfaces.SIGNATURES[name]
         if self._directory:
             # Not there yet, or damaged, by a full disk say: it is made anew.
             with contextlib.suppress(OSError, ValueError):

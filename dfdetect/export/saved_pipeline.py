@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import manifest
-from dfdetect.pipeline import deepfake_pipeline
+from dfdetect.pipeline import deepfake_pipeline, interfaces
 from dfdetect.retrieval import neighbours
 
 
@@ -48,7 +48,7 @@ def load(directory: str) -> LoadedPipeline:
         raise ValueError(
             f"{directory} is no graph of dfdetect: it has no {error.filename}."
         ) from error
-    deepfake_pipeline.check(description)
+    interfaces.check(description)
     if description.get("index", {}).get("exact") is False:
         neighbours.operations()
     return LoadedPipeline(tf.saved_model.load(directory), description)
@@ -70,7 +70,7 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     parent, last = os.path.split(directory)
     # Not a number, so that no server takes it for a version.
     aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
-    methods = {**deepfake_pipeline.SIGNATURES}
+    methods = {**interfaces.SIGNATURES}
     if graph.neighbours is not None:
         methods["neighbours"] = "neighbours"
     # Not the pipeline itself: TensorFlow would write all of it.

@@ -9,12 +9,11 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import av
-import numpy as np
 
-from dfdetect.media import file_kinds, image_status, source_files
+from dfdetect.media import clip_frame, file_kinds, image_status, source_files
 
 # Of local files; others, playlists say, could make FFmpeg open other files.
 _FORMATS = (
@@ -44,11 +43,6 @@ _STORED_CODECS = (
 )
 _MOST_OF_HEADER = 2**20  # Bytes, at both ends of a file.
 
-_MATRIX = np.dtype("<i4")
-
-PERCEPTUAL_QUANTIZER, HYBRID_LOG_GAMMA = 16, 18  # ITU-T H.273, table 3.
-_HDR_NAMES = {PERCEPTUAL_QUANTIZER: "PQ", HYBRID_LOG_GAMMA: "HLG"}
-
 
 class UnreadableClipError(ValueError):
     """A file is no clip that can be decoded.
@@ -64,72 +58,6 @@ class UnreadableClipError(ValueError):
     def __init__(self, name: str, detail: str = "") -> None:
         self.reason = "no clip that can be decoded" + (f": {detail}" if detail else "")
         super().__init__(f"{name} is {self.reason}.")
-
-
-class DecodedFrame:
-    """A frame as it was decoded; nothing is converted before `image` asks for it.
-
-    Attributes:
-        stamp: Time stamp in seconds as stored, from any origin, or None.
-    """
-
-    def __init__(self, frame: av.VideoFrame, pixel_aspect: float) -> None:
-        self._frame = frame
-        self._aspect = pixel_aspect
-        stamp = frame.pts if frame.pts is not None else frame.dts
-        self.stamp: float | None = None
-        if stamp is not None and frame.time_base:
-            self.stamp = float(stamp * frame.time_base)
-
-    @property
-    def hdr(self) -> str:
-        """The name of a transfer function of high dynamic range, or ""."""
-        return _HDR_NAMES.get(int(self._frame.color_trc), "")
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels, upright and in display geometry."""
-        width, height = self._display_size()
-        matrix = self._matrix()
-        is_turned = matrix is not None and matrix[0, 0] == 0
-        return (height, width) if is_turned else (width, height)
-
-    def image(self) -> np.ndarray:
-        """The pixels, uint8 `[height, width, 3]`, BGR, upright, in display geometry.
-
-        Raises:
-            av.FFmpegError: FFmpeg cannot convert them.
-        """
-        width, height = self._display_size()
-        image = self._frame.to_ndarray(
-            format="bgr24",
-            width=width,
-            height=height,
-            # Chroma is enlarged as OpenCV does it.
-            interpolation="BICUBIC",
-            threads=1,
-        )
-        matrix = self._matrix()
-        return image if matrix is None else _turned(image, matrix)
-
-    def _display_size(self) -> tuple[int, int]:
-        """Width and height of square pixels; none of those stored is lost."""
-        width, height = self._frame.width, self._frame.height
-        if self._aspect >= 1:
-            return max(round(width * self._aspect), 1), height
-        return width, max(round(height / self._aspect), 1)
-
-    def _matrix(self) -> np.ndarray | None:
-        """How x and y are turned, int `[2, 2]` of -1, 0 and 1; None for not at all."""
-        data: Any = self._frame.side_data.get("DISPLAYMATRIX")
-        if data is None:
-            return None
-        stored = np.frombuffer(memoryview(data), _MATRIX)[:9].reshape(3, 3)[:2, :2]
-        # By the larger part of each row; no clip is turned by less than that.
-        larger = np.abs(stored) == np.abs(stored).max(1, keepdims=True)
-        matrix = np.sign(stored) * larger
-        is_sound = abs(round(np.linalg.det(matrix))) == 1
-        return matrix if is_sound and not (matrix == np.eye(2)).all() else None
 
 
 class OpenClip:
@@ -194,14 +122,14 @@ class OpenClip:
         with contextlib.suppress(av.FFmpegError):
             yield from self.container.demux(*streams)
 
-    def frames(self) -> Iterator[DecodedFrame]:
+    def frames(self) -> Iterator[clip_frame.DecodedFrame]:
         """Yields the frames in the order in which they are shown.
 
         What the decoder knows to be damaged is left out and counted. Interlaced clips
         are deinterlaced.
         """
         for frame in self._progressive_frames():
-            yield DecodedFrame(frame, self._pixel_aspect)
+            yield clip_frame.DecodedFrame(frame, self._pixel_aspect)
 
     def _progressive_frames(self) -> Iterator[av.VideoFrame]:
         deinterlacer = None
@@ -311,17 +239,6 @@ def _stored_codec(name: str) -> str:
 
 def _layout(frame: av.VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name
-
-
-def _turned(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The image with x and y turned as the display matrix says."""
-    if matrix[0, 0] == 0:  # New x comes of old y.
-        image = image.transpose(1, 0, 2)
-        mirror_x, mirror_y = matrix[1, 0] < 0, matrix[0, 1] < 0
-    else:
-        mirror_x, mirror_y = matrix[0, 0] < 0, matrix[1, 1] < 0
-    step_y, step_x = -1 if mirror_y else 1, -1 if mirror_x else 1
-    return np.ascontiguousarray(image[::step_y, ::step_x])
 
 
 def _open(name: str) -> av.container.InputContainer:

@@ -14,7 +14,7 @@ import av
 import cv2
 import numpy as np
 
-from dfdetect.media import clip_decoding, clip_timing, image_status, shots
+from dfdetect.media import clip_decoding, clip_frame, clip_timing, image_status, shots
 
 _SECONDS_BETWEEN_VIEWS = 0.5  # See `shots`.
 _TINY = 1e-4  # Seconds; below what time stamps tell apart.
@@ -87,7 +87,7 @@ class Reader:
         self._clip = clip_decoding.OpenClip(path)
         self._timing = clip_timing.measure(self._clip)
         self.size = self._clip.size
-        self._decoded: Iterator[clip_decoding.DecodedFrame] = iter(())
+        self._decoded: Iterator[clip_frame.DecodedFrame] = iter(())
         # Else the decoder would refuse it, and nobody learn why.
         if self.size[0] * self.size[1] <= image_status.MAX_PIXELS:
             self._decoded = self._clip.frames()
@@ -139,7 +139,7 @@ class Reader:
                 yield Frame(index, max(time, 0.0), image, shot)
         self._check(time, hdr)
 
-    def _all_decoded(self) -> Iterator[clip_decoding.DecodedFrame]:
+    def _all_decoded(self) -> Iterator[clip_frame.DecodedFrame]:
         if self._first is not None:
             first, self._first = self._first, None
             yield first

@@ -55,7 +55,7 @@ def chained(
     classifier_model, classifier_manifest = classifier
     description = {
         "kind": "pipeline",
-        "format": deepfake_pipeline.FORMAT,
+        "format": interfaces.FORMAT,
         "detector": detector_manifest,
         "classifier": classifier_manifest,
         "max_detections": detector_manifest["max_detections"],

@@ -6,29 +6,17 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from dfdetect import manifest
-from dfdetect.media import decode, image_status, resize
+from dfdetect.media import decode, image_status
 from dfdetect.models import weights
 from dfdetect.pipeline import (
     chunking,
     embedding,
+    given_crops,
     head_detection,
     image_batch,
     interfaces,
     model_functions,
 )
-
-FORMAT = 1  # Of the graph's signatures and manifest.
-
-# Those that every graph has, and the methods that they are.
-SIGNATURES = {
-    "serving_default": "detect",
-    "frames": "detect_frames",
-    "classify_crops": "classify_crops",
-    "embed": "embed",
-    "embed_content": "embed_content",
-    "explain": "explain",
-}
 
 # They bound the memory that a call takes, whatever its batch: so many decoded pictures
 # and their heads, so many of them in the detector, and so many crops in the classifier.
@@ -80,7 +68,7 @@ class DeepfakePipeline(tf.Module):
         functions: model_functions.ModelFunctions | None = None,
     ) -> None:
         super().__init__(name="deepfake_pipeline")
-        check(description)
+        interfaces.check(description)
         parts = {"detector": detector, "classifier": classifier}
         for part, model in parts.items():
             side = description[part]["image_size"]
@@ -181,8 +169,9 @@ class DeepfakePipeline(tf.Module):
         """
 
         specs = {"fake_probability": _spec()}
-        found = self._of_crops(self.functions.judge, image_bytes, specs)
-        return _nan_unless_read(found)
+        size = self.manifest["classifier"]["image_size"]
+        found = given_crops.call(self.functions.judge, image_bytes, size, specs)
+        return given_crops.nan_unless_read(found)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def explain(self, image_bytes: tf.Tensor) -> chunking.Outputs:
@@ -195,8 +184,8 @@ class DeepfakePipeline(tf.Module):
         """
         size = self.manifest["classifier"]["image_size"]
         specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
-        found = self._of_crops(self.functions.explain, image_bytes, specs)
-        return _nan_unless_read(found)
+        found = given_crops.call(self.functions.explain, image_bytes, size, specs)
+        return given_crops.nan_unless_read(found)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed(self, image_bytes: tf.Tensor) -> chunking.Outputs:
@@ -339,62 +328,10 @@ class DeepfakePipeline(tf.Module):
 
     def _embed(self, kind: str, image_bytes: tf.Tensor) -> chunking.Outputs:
         specs = {"embedding": _spec([self.manifest["embeddings"][kind]["dimension"]])}
-        found = self._of_crops(self.functions.describe[kind], image_bytes, specs)
-        return {"embedding": found["embedding"]}
-
-    def _of_crops(
-        self,
-        function: Callable[[tf.Tensor], chunking.Outputs],
-        image_bytes: tf.Tensor,
-        specs: dict[str, tf.TensorSpec],
-    ) -> chunking.Outputs:
-        """What a model gives for pictures of one head (else zeros), and `status`."""
         size = self.manifest["classifier"]["image_size"]
-
-        def look(group: tf.Tensor) -> chunking.Outputs:
-            packed, status = decode.decode(group)
-            readable = tf.where(status == image_status.OK)
-            crops = chunking.map_rows(
-                lambda one: resize.resize(decode.unpack(one), size),
-                tf.gather_nd(packed, readable),
-                tf.TensorSpec([size, size, 3]),
-            )
-            found = chunking.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
-            among_all = {
-                name: tf.scatter_nd(
-                    tf.cast(readable, tf.int32),
-                    value,
-                    tf.concat([tf.shape(status), specs[name].shape[1:]], 0),
-                )
-                for name, value in found.items()
-            }
-            return {**among_all, "status": status}
-
-        specs_of_all = {**specs, "status": _spec(dtype=tf.int32)}
-        return chunking.by_chunks(look, [image_bytes], _PICTURES_AT_ONCE, specs_of_all)
-
-
-def check(description: dict[str, Any]) -> None:
-    """Refuses a manifest of a graph that this version cannot make or call.
-
-    Raises:
-        ValueError: It is incomplete, of another format, or its detector has classes.
-    """
-    manifest.check(description, "pipeline")
-    if description["format"] != FORMAT:
-        raise ValueError(f"format must be {FORMAT}, got {description['format']!r}.")
-    if description["detector"]["num_classes"] != 1:
-        raise ValueError(
-            "num_classes of the detector must be 1, heads, "
-            f"got {description['detector']['num_classes']}."
-        )
-
-
-def _nan_unless_read(found: chunking.Outputs) -> chunking.Outputs:
-    probability = tf.where(
-        found["status"] == image_status.OK, found["fake_probability"], float("nan")
-    )
-    return {**found, "fake_probability": probability}
+        describe = self.functions.describe[kind]
+        found = given_crops.call(describe, image_bytes, size, specs)
+        return {"embedding": found["embedding"]}
 
 
 def _spec(

@@ -4,10 +4,64 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from dfdetect.media import image_status
+from dfdetect.media import decode, image_status, resize
 from dfdetect.pipeline import chunking
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # The box of the one head, see `boxes`.
+
+# They bound the memory that a call takes: images decoded, and crops in a model.
+_IMAGES_AT_ONCE = 8
+_CROPS_AT_ONCE = 8
+
+
+def call(
+    function: Callable[[tf.Tensor], chunking.Outputs],
+    image_bytes: tf.Tensor,
+    size: int,
+    specs: dict[str, tf.TensorSpec],
+) -> chunking.Outputs:
+    """Calls a model with encoded images of one head each.
+
+    Args:
+        function: Crops, float32 `[B, size, size, 3]`, to outputs `[B, ...]`.
+        image_bytes: string `[B]`.
+        size: Side of the crops in pixels.
+        specs: Of the outputs.
+
+    Returns:
+        The outputs, zeros for an image that cannot be decoded; and `status` int32
+        `[B]`, see `image_status`.
+    """
+
+    def call_group(group: tf.Tensor) -> chunking.Outputs:
+        packed, status = decode.decode(group)
+        readable = tf.where(status == image_status.OK)
+        crops = chunking.map_rows(
+            lambda one: resize.resize(decode.unpack(one), size),
+            tf.gather_nd(packed, readable),
+            tf.TensorSpec([size, size, 3]),
+        )
+        found = chunking.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
+        scattered = {
+            name: tf.scatter_nd(
+                tf.cast(readable, tf.int32),
+                value,
+                tf.concat([tf.shape(status), specs[name].shape[1:]], 0),
+            )
+            for name, value in found.items()
+        }
+        return {**scattered, "status": status}
+
+    all_specs = {**specs, "status": tf.TensorSpec([None], tf.int32)}
+    return chunking.by_chunks(call_group, [image_bytes], _IMAGES_AT_ONCE, all_specs)
+
+
+def nan_unless_read(found: chunking.Outputs) -> chunking.Outputs:
+    """The same with NaN as `fake_probability` where the status is not `OK`."""
+    probability = tf.where(
+        found["status"] == image_status.OK, found["fake_probability"], float("nan")
+    )
+    return {**found, "fake_probability": probability}
 
 
 def as_detections(

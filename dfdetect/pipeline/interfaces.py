@@ -1,11 +1,23 @@
-"""What the pipeline asks of parts that others make."""
+"""What a graph answers and says of itself, and what it asks of its index."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 import tensorflow as tf
 
+from dfdetect import manifest
 from dfdetect.pipeline import chunking
+
+FORMAT = 1  # Of the graph's signatures and manifest.
+# Those that every graph has, and the methods that they are.
+SIGNATURES = {
+    "serving_default": "detect",
+    "frames": "detect_frames",
+    "classify_crops": "classify_crops",
+    "embed": "embed",
+    "embed_content": "embed_content",
+    "explain": "explain",
+}
 
 
 class NeighbourIndex(Protocol):
@@ -32,3 +44,19 @@ class NeighbourIndex(Protocol):
         Args:
             queries: float32 `[Q, D]` of unit length; Q may be 0.
         """
+
+
+def check(description: dict[str, Any]) -> None:
+    """Refuses a manifest of a graph that this version cannot make or call.
+
+    Raises:
+        ValueError: It is incomplete, of another format, or its detector has classes.
+    """
+    manifest.check(description, "pipeline")
+    if description["format"] != FORMAT:
+        raise ValueError(f"format must be {FORMAT}, got {description['format']!r}.")
+    if description["detector"]["num_classes"] != 1:
+        raise ValueError(
+            "num_classes of the detector must be 1, heads, "
+            f"got {description['detector']['num_classes']}."
+        )

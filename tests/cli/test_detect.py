@@ -24,7 +24,7 @@ from dfdetect.export import saved_pipeline
 from dfdetect.media import image_status, source_files
 from dfdetect.metrics import calibration
 from dfdetect.models import model_directory
-from dfdetect.pipeline import deepfake_pipeline, findings, result_lines
+from dfdetect.pipeline import deepfake_pipeline, findings, interfaces, result_lines
 
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
@@ -217,7 +217,7 @@ def graph(tmp_path_factory):
         {
             "kind": "pipeline",
             "min_head_size": 1,
-            "format": deepfake_pipeline.FORMAT,
+            "format": interfaces.FORMAT,
             "detector": detector_manifest,
             "classifier": classifier_manifest,
             "max_detections": 3,

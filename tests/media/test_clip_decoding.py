@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from dfdetect.media import clip_decoding, video
+from dfdetect.media import clip_decoding, clip_frame, video
 from support.building_support import clip
 from support.drawn_clips import convert, decode, draw
 
@@ -92,7 +92,7 @@ def test_an_interlaced_stream_that_changes_its_size(tmp_path):
 
 def test_a_frame_that_cannot_be_converted_is_missed_and_told(tmp_path, monkeypatch):
     path = draw(tmp_path / "a.mp4", *H264)
-    convert_frame = clip_decoding.DecodedFrame.image
+    convert_frame = clip_frame.DecodedFrame.image
     calls = iter(range(100))
 
     def image(frame):
@@ -100,7 +100,7 @@ def test_a_frame_that_cannot_be_converted_is_missed_and_told(tmp_path, monkeypat
             raise av.ArgumentError(22, "cannot be converted")
         return convert_frame(frame)
 
-    monkeypatch.setattr(clip_decoding.DecodedFrame, "image", image)
+    monkeypatch.setattr(clip_frame.DecodedFrame, "image", image)
     reader = video.Reader(path, ALL)
     assert [frame.index for frame in reader] == [*range(3), *range(4, 25)]
     assert reader.warning == "1 of its frames could not be decoded"
@@ -108,14 +108,14 @@ def test_a_frame_that_cannot_be_converted_is_missed_and_told(tmp_path, monkeypat
 
 def test_a_frame_that_is_not_judged_is_not_converted(tmp_path, monkeypatch):
     path = draw(tmp_path / "a.mp4", *H264, seconds=2)
-    convert_frame = clip_decoding.DecodedFrame.image
+    convert_frame = clip_frame.DecodedFrame.image
     converted = []
 
     def image(frame):
         converted.append(frame)
         return convert_frame(frame)
 
-    monkeypatch.setattr(clip_decoding.DecodedFrame, "image", image)
+    monkeypatch.setattr(clip_frame.DecodedFrame, "image", image)
     assert len(list(video.Reader(path, video.Sampling(2)))) == 2
     # Two, and one each half a second to see cuts.
     assert len(converted) <= 6

@@ -10,7 +10,7 @@ import cv2
 import keras
 import numpy as np
 
-from dfdetect.pipeline import deepfake_pipeline
+from dfdetect.pipeline import deepfake_pipeline, interfaces
 
 SIZE, HEAD, STEP = 64, 16, 4  # Pixels of the detector's input; of clips, times SCALE.
 SCALE = 2
@@ -55,7 +55,7 @@ def build():
     """The `DeepfakePipeline`; the same for all tests, as tracing it takes seconds."""
     description = {
         "kind": "pipeline",
-        "format": deepfake_pipeline.FORMAT,
+        "format": interfaces.FORMAT,
         "detector": {
             "kind": "detector",
             "phi": 0,
