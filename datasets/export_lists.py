@@ -1,9 +1,9 @@
-"""Writes a prepared data set of labelled pictures as files and lists of them.
+"""Writes a prepared data set of labelled images as files and lists of them.
 
     python datasets/export_lists.py --data_dir=DATA --dataset=NAME --output=LISTS
 
 For tools that read no TFDS: LISTS gets `train.txt`, `val.txt` and `test.txt`, lines of
-`path label`, the pictures, and a text file with the label of each;
+`path label`, the images, and a text file with the label of each;
 `dfdetect/data/export_lists.py` explains them. A run that was stopped, however, goes on
 with the same command; the lists come last. The exit code is 2 for a usage error, other
 files in LISTS among them, and 1 where data cannot be used.
@@ -32,7 +32,7 @@ _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the lists; made when missing.", required=True
 )
 _BALANCED = flags.DEFINE_bool(
-    "balanced", False, "As many real as fake pictures in each split."
+    "balanced", False, "As many real as fake images in each split."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the choice for --balanced.")
 

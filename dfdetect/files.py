@@ -6,7 +6,7 @@ import io
 import os
 from collections.abc import Iterator
 
-# 64 megapixels of 16-bit RGBA without compression. More is not a picture but a device
+# 64 megapixels of 16-bit RGBA without compression. More is not an image but a device
 # or a disk image, and would fill the memory.
 MAX_BYTES = 512 * 2**20
 

@@ -4,10 +4,10 @@
         [--protocol=grpc|rest] [--signature=classify_crops] [--seconds=60]
         [--clients=16] [--requests=5000]
 
-Starts a server without --enable_batching, then one with it, on the same pictures, and
+Starts a server without --enable_batching, then one with it, on the same images, and
 prints a table in Markdown with the machine, its load and the command; below it what the
 graph does alone, without a server, and the memory of a third server, with batching,
-after 500 and after --requests requests. The processor time of a picture depends less
+after 500 and after --requests requests. The processor time of an image depends less
 than its speed on what else the machine does, and bounds it: so many cores over that
 time. Needs pip install 'dfdetect[serve]'.
 """
@@ -39,20 +39,20 @@ from dfdetect.media import source_files
 _MODEL_BASE_PATH = flags.DEFINE_string(
     "model_base_path", None, "Folder of the versions of an export.", required=True
 )
-_IMAGES = flags.DEFINE_string("images", None, "Folder of pictures.", required=True)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of images.", required=True)
 _PROTOCOL = flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "Of the clients.")
 _SIGNATURE = flags.DEFINE_enum(
     "signature",
     "serving_default",
     ["serving_default", "classify_crops"],
-    "What is asked. The second takes pictures of one head each, and less time.",
+    "What is asked. The second takes images of one head each, and less time.",
 )
 _CLIENTS = flags.DEFINE_integer("clients", 16, "At a time.", lower_bound=1)
 _SECONDS = flags.DEFINE_float("seconds", 60.0, "Of load for each server.", 0.1)
 _REQUESTS = flags.DEFINE_integer(
     "requests", 5000, "After which memory is compared; 0: not.", lower_bound=0
 )
-_MAX_BATCH_SIZE = flags.DEFINE_integer("max_batch_size", 8, "Pictures.", lower_bound=1)
+_MAX_BATCH_SIZE = flags.DEFINE_integer("max_batch_size", 8, "Images.", lower_bound=1)
 _BATCH_TIMEOUT = flags.DEFINE_integer(
     "batch_timeout_micros", 20_000, "How long a batch waits for others.", lower_bound=0
 )
@@ -70,23 +70,23 @@ _COUNTED = (
 )
 _TICK = 0.02
 
-# Sends a picture; raises what went wrong.
+# Sends an image; raises what went wrong.
 Ask = Callable[[bytes], None]
 
 
 class Load:
-    """Clients that each send pictures, one after the other, until stopped.
+    """Clients that each send images, one after the other, until stopped.
 
     Args:
         connect: Gives each client its `Ask`.
-        pictures: What they send, in turns.
+        images: What they send, in turns.
         clients: How many they are.
     """
 
     def __init__(
-        self, connect: Callable[[], Ask], pictures: list[bytes], clients: int
+        self, connect: Callable[[], Ask], images: list[bytes], clients: int
     ) -> None:
-        self._pictures = pictures
+        self._images = images
         self._stopping = threading.Event()
         # When each was answered, and how long that took; appending is atomic.
         self.answers: list[tuple[float, float]] = []
@@ -113,7 +113,7 @@ class Load:
         while not self._stopping.is_set():
             begun = time.monotonic()
             try:
-                ask(self._pictures[number % len(self._pictures)])
+                ask(self._images[number % len(self._images)])
             except Exception as error:
                 self.failures.append(f"{type(error).__name__}: {error}")
                 time.sleep(0.1)
@@ -134,11 +134,11 @@ def grpc_client(port: int) -> Ask:
     )
     stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
-    def ask(picture: bytes) -> None:
+    def ask(image: bytes) -> None:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = _MODEL
         request.model_spec.signature_name = _SIGNATURE.value
-        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([picture]))
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image]))
         answer = stub.Predict(request, timeout=300)
         _check(answer.outputs["status"].int_val[0])
 
@@ -149,8 +149,8 @@ def rest_client(port: int) -> Ask:
     """Asks over a connection of its own."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
 
-    def ask(picture: bytes) -> None:
-        encoded = base64.b64encode(picture).decode()
+    def ask(image: bytes) -> None:
+        encoded = base64.b64encode(image).decode()
         instances = [{"b64": encoded}]
         body = json.dumps({"signature_name": _SIGNATURE.value, "instances": instances})
         connection.request("POST", f"/v1/models/{_MODEL}:predict", body)
@@ -165,7 +165,7 @@ def rest_client(port: int) -> Ask:
 
 def _check(status: int) -> None:
     if status in (2, 3):
-        raise RuntimeError(f"the picture has the status {status}")
+        raise RuntimeError(f"the image has the status {status}")
 
 
 @contextlib.contextmanager
@@ -212,13 +212,13 @@ def metric(port: int, name: str) -> float:
 
 
 @contextlib.contextmanager
-def loaded(pictures: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
+def loaded(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
     """A load on a server with these flags, and its port of REST."""
     with server(*arguments) as (port, rest_port):
         over_rest = _PROTOCOL.value == "rest"
         connect = rest_client if over_rest else grpc_client
         load = Load(
-            lambda: connect(rest_port if over_rest else port), pictures, _CLIENTS.value
+            lambda: connect(rest_port if over_rest else port), images, _CLIENTS.value
         )
         try:
             yield load, rest_port
@@ -228,9 +228,9 @@ def loaded(pictures: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]
         script.say(f"{len(load.failures)} errors, the first: {failure}")
 
 
-def measure(pictures: list[bytes], *arguments: str) -> dict[str, float]:
+def measure(images: list[bytes], *arguments: str) -> dict[str, float]:
     """Loads a server for some seconds; a row of the table by column."""
-    with loaded(pictures, *arguments) as (load, rest_port):
+    with loaded(images, *arguments) as (load, rest_port):
         # The graph's first runs, of each batch size, are slower.
         load.wait_for(4 * _CLIENTS.value)
         before = [metric(rest_port, name) for name in _COUNTED]
@@ -241,7 +241,7 @@ def measure(pictures: list[bytes], *arguments: str) -> dict[str, float]:
         seconds = [took for at, took in list(load.answers) if start <= at <= end]
     if not seconds:
         raise ValueError(f"no answer within {_SECONDS.value} s")
-    pictures_run, batches, processor, requests_run = np.subtract(after, before)
+    images_run, batches, processor, requests_run = np.subtract(after, before)
     p50, p95, p99 = np.percentile(seconds, [50, 95, 99])
     return {
         "requests/s": len(seconds) / (end - start),
@@ -250,15 +250,15 @@ def measure(pictures: list[bytes], *arguments: str) -> dict[str, float]:
         "p99, s": p99,
         "errors": len(load.failures),
         # Without batching there are no batches, and no metrics of them.
-        "mean batch size": pictures_run / batches if batches else 1.0,
-        "processor s a picture": processor / requests_run,
+        "mean batch size": images_run / batches if batches else 1.0,
+        "processor s an image": processor / requests_run,
     }
 
 
-def growth(pictures: list[bytes], requests: int, *arguments: str) -> None:
+def growth(images: list[bytes], requests: int, *arguments: str) -> None:
     """Prints a server's memory after 500 requests and after `requests`."""
     resident = []
-    with loaded(pictures, *arguments) as (load, rest_port):
+    with loaded(images, *arguments) as (load, rest_port):
         for count in (_FIRST_REQUESTS, requests):
             load.wait_for(count)
             mebibytes = metric(rest_port, "process_resident_memory_bytes") / 2**20
@@ -268,11 +268,11 @@ def growth(pictures: list[bytes], requests: int, *arguments: str) -> None:
     _print(f"That is {change:+.1f} %, with {len(load.failures)} errors.")
 
 
-def alone(pictures: list[bytes], batch_size: int, threads: int) -> tuple[float, float]:
+def alone(images: list[bytes], batch_size: int, threads: int) -> tuple[float, float]:
     """The graph without a server, from so many threads.
 
     Returns:
-        Pictures/s, and seconds of processors' time a picture.
+        Images/s, and seconds of processors' time an image.
     """
     from dfdetect.serving import saved_model, versions
 
@@ -284,7 +284,7 @@ def alone(pictures: list[bytes], batch_size: int, threads: int) -> tuple[float, 
 
     def run(number: int, end: float) -> None:
         while time.monotonic() < end:
-            chosen = [pictures[(number + i) % len(pictures)] for i in range(batch_size)]
+            chosen = [images[(number + i) % len(images)] for i in range(batch_size)]
             number += batch_size
             feed = {signature.inputs["image_bytes"].name: np.array(chosen, object)}
             model.run(feed, fetches)
@@ -312,9 +312,9 @@ def main(argv: list[str]) -> None:
     # What the graph's loader says of its own making is not for this person.
     logging.set_verbosity(logging.ERROR)
     sources, _ = source_files.find([_IMAGES.value])
-    pictures = [files.read(source.path) for source in sources]
-    if not pictures:
-        raise ValueError(f"--images must hold pictures: {_IMAGES.value}")
+    images = [files.read(source.path) for source in sources]
+    if not images:
+        raise ValueError(f"--images must hold images: {_IMAGES.value}")
     load = os.getloadavg()[0]
     parameters = (
         f"max_batch_size {{ value: {_MAX_BATCH_SIZE.value} }}\n"
@@ -327,7 +327,7 @@ def main(argv: list[str]) -> None:
     )
     _print(
         f"Command: `{' '.join(['python', 'serve/benchmark_serve.py', *sys.argv[1:]])}`,"
-        f" {len(pictures)} given pictures; {_CLIENTS.value} clients over "
+        f" {len(images)} given images; {_CLIENTS.value} clients over "
         f"{_PROTOCOL.value} for {_SECONDS.value:.0f} s; batches of up to "
         f"{_MAX_BATCH_SIZE.value}, which wait {_BATCH_TIMEOUT.value} us, "
         f"{_BATCH_THREADS.value} at a time.\n"
@@ -338,7 +338,7 @@ def main(argv: list[str]) -> None:
         batching = ("--enable_batching", f"--batching_parameters_file={path}")
         speeds = []
         for name, arguments in (("off", ()), ("on", batching)):
-            row = measure(pictures, *arguments)
+            row = measure(images, *arguments)
             if not speeds:
                 _print(f"| batching | {' | '.join(row)} |\n|---|{'---|' * len(row)}")
             values = (
@@ -348,14 +348,14 @@ def main(argv: list[str]) -> None:
             _print(f"| {name} | {' | '.join(values)} |")
             speeds.append(row["requests/s"])
         _print(f"\nBatching gives {speeds[1] / speeds[0]:.2f} times the requests/s.\n")
-        _print("| graph alone: batch | threads | pictures/s | processor s a picture |")
+        _print("| graph alone: batch | threads | images/s | processor s an image |")
         _print("|---|---|---|---|")
         for batch_size, threads in ((1, 1), (1, 2), (_MAX_BATCH_SIZE.value, 1)):
-            speed, processor = alone(pictures, batch_size, threads)
+            speed, processor = alone(images, batch_size, threads)
             _print(f"| {batch_size} | {threads} | {speed:.2f} | {processor:.2f} |")
         if _REQUESTS.value:
             _print("")
-            growth(pictures, _REQUESTS.value, *batching)
+            growth(images, _REQUESTS.value, *batching)
 
 
 def _print(line: str) -> None:

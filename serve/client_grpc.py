@@ -1,9 +1,9 @@
-"""Asks a model server about pictures over gRPC, and prints one line of JSON for each.
+"""Asks a model server about images over gRPC, and prints one line of JSON for each.
 
     python serve/client_grpc.py PATH... [--server=localhost:8500] [--model=dfdetect]
 
-PATH is a picture or a folder (searched recursively). Lines come in the order of the
-inputs, with what `dfdetect detect` says of a picture but for its size and verdict:
+PATH is an image or a folder (searched recursively). Lines come in the order of the
+inputs, with what `dfdetect detect` says of an image but for its size and verdict:
 `path`, `status`, `heads` and `fake_probability`. A file that got no answer has the
 status `failed` and an `error`. With --crops each image is one head, cut out already:
 the signature `classify_crops` judges it, and its head is the whole image, score null.
@@ -142,7 +142,7 @@ class RequestError(Exception):
 
 
 class Client:
-    """Sends pictures to one model.
+    """Sends images to one model.
 
     Args:
         channel: To the server.
@@ -160,7 +160,7 @@ class Client:
         self._metadata = [("authorization", f"Bearer {token}")] if token else None
 
     def predict(self, content: bytes, deadline: float) -> dict[str, Any]:
-        """The outputs for one picture.
+        """The outputs for one image.
 
         Args:
             content: The bytes of its file.
@@ -242,7 +242,7 @@ def retried(
 
 
 def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
-    """What is said of a picture, by the outputs for it."""
+    """What is said of an image, by the outputs for it."""
     heads = zip(
         outputs["boxes"],
         outputs["head_scores"],
@@ -278,7 +278,7 @@ def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
-    """What is said of a picture that got no answer."""
+    """What is said of an image that got no answer."""
     empty = {"heads": [], "fake_probability": None}
     return {"path": path, "status": status, **empty, "error": error}
 
@@ -327,11 +327,11 @@ def run(
     concurrency: int,
     passed_over: collections.Counter[str],
 ) -> int:
-    """Prints the line of each picture as soon as those before it are known.
+    """Prints the line of each image as soon as those before it are known.
 
     Args:
         ask: Gives the line of a path.
-        paths: Of the pictures.
+        paths: Of the images.
         concurrency: Requests at a time.
         passed_over: What `find` counts meanwhile.
 
@@ -367,7 +367,7 @@ def run(
         kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(passed_over.items()))
         say(f"passed over {number} file{'s' if number > 1 else ''}: {kinds}")
     if not seen:
-        say("no pictures")
+        say("no images")
         return USAGE
     if seen["failed"] and not seen["answered"]:
         return FAILED

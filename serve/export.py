@@ -49,15 +49,15 @@ _PRECISION = flags.DEFINE_enum(
 )
 _BATCH_SIZES = flags.DEFINE_list(
     "batch_sizes",
-    # All of them: a picture of padding costs as much as any other.
+    # All of them: an image of padding costs as much as any other.
     ["1", "2", "3", "4", "5", "6", "7", "8"],
-    "Pictures that a server may join, ascending; the last is the most of a request.",
+    "Images that a server may join, ascending; the last is the most of a request.",
 )
 _BATCH_TIMEOUT = flags.DEFINE_integer(
-    "batch_timeout", 5000, "Microseconds that a picture waits for others.", 0
+    "batch_timeout", 5000, "Microseconds that an image waits for others.", 0
 )
 _TILE = flags.DEFINE_bool(
-    "tile", False, "Look for small heads in overlapping tiles of large pictures."
+    "tile", False, "Look for small heads in overlapping tiles of large images."
 )
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0

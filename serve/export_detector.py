@@ -3,7 +3,7 @@
     python serve/export_detector.py --output=DIR [--detector=DIR] [--format=tflite]
 
 Writes the SavedModel itself, or `detector.tflite` and `manifest.json`, into a new
-folder. Both take letterboxed pictures and give boxes, scores and their number: see
+folder. Both take letterboxed images and give boxes, scores and their number: see
 `dfdetect/export/detector.py`.
 """
 

@@ -55,7 +55,7 @@ def _run_script(*arguments: object, check: bool = True) -> subprocess.CompletedP
 
 
 def _draw_heads(random: np.random.Generator, height: int, width: int, count: int):
-    """A noisy picture with bright ellipses, and their boxes (x1, y1, x2, y2)."""
+    """A noisy image with bright ellipses, and their boxes (x1, y1, x2, y2)."""
     image = random.integers(0, 60, (height, width, 3)).astype(np.uint8)
     boxes = []
     for _ in range(count):
@@ -68,7 +68,7 @@ def _draw_heads(random: np.random.Generator, height: int, width: int, count: int
 
 
 def _write_heads(folder: pathlib.Path) -> None:
-    """A folder like HollywoodHeads: 6 / 3 / 3 pictures of 0 to 2 heads."""
+    """A folder like HollywoodHeads: 6 / 3 / 3 images of 0 to 2 heads."""
     random = np.random.default_rng(0)
     for name in ("JPEGImages", "Annotations", "Splits"):
         (folder / name).mkdir(parents=True)

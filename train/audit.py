@@ -3,9 +3,9 @@
     python train/audit.py --data_dir=DATA --dataset=NAME [--embeddings]
         [--output=audit.json]
 
-(a) groups (videos, actors, films) that stand in two splits, (b) near-duplicate pictures
+(a) groups (videos, actors, films) that stand in two splits, (b) near-duplicate images
 that do, by perceptual hash, (c) how well trees that see no pixels tell the label, and
-with --embeddings (d) pictures in two splits that show the same. The exit code is 3 when
+with --embeddings (d) images in two splits that show the same. The exit code is 3 when
 (a) or (b) found any, 2 for a usage error, 1 when the audit failed; (c) and (d) warn: a
 shortcut may lie in the nature of the data, and a likeness is no proof of a copy.
 """
@@ -77,7 +77,7 @@ def audit() -> dict[str, Any]:
     """Runs all three checks; see the module."""
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     total = sum(info.num_examples for info in builder.info.splits.values())
-    with console.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "image") as bar:
         survey = scan.scan(builder, bar.count)
     alike = _alike(builder, survey, total) if _EMBEDDINGS.value else None
     return {
@@ -105,7 +105,7 @@ def _alike(
     def embed(contents: Sequence[bytes]) -> np.ndarray:
         return model.embed_content(np.array(contents, object))["embedding"].numpy()
 
-    with console.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "image") as bar:
         return embedded_duplicates.pairs(
             builder, survey, embed, _MIN_SIMILARITY.value, bar.count
         )
@@ -131,11 +131,11 @@ def show(found: dict[str, Any]) -> None:
     pairs = found["near_duplicates"]
     print(
         f"## (b) Near duplicates in two splits: {len(pairs):,} pairs within "
-        f"{found['max_distance']} of 256 bits; {found['num_flat']:,} flat pictures "
+        f"{found['max_distance']} of 256 bits; {found['num_flat']:,} flat images "
         "were not compared\n"
     )
     _list(
-        ("bits", "picture", "near duplicate"),
+        ("bits", "image", "near duplicate"),
         [
             (
                 str(pair["distance"]),
@@ -158,7 +158,7 @@ def _show_alike(pairs: list[dict[str, Any]]) -> None:
         f"{_MIN_SIMILARITY.value} or more; look at them\n"
     )
     _list(
-        ("cosine", "picture", "like it"),
+        ("cosine", "image", "like it"),
         [
             (
                 f"{pair['similarity']:.3f}",
@@ -186,7 +186,7 @@ def _show_baseline(baseline: dict[str, Any]) -> None:
         print(
             f"**WARNING: above {metadata_baseline.WARN_ABOVE}. The class is given "
             "away without "
-            "a look at the picture; a detector will learn that first.**\n"
+            "a look at the image; a detector will learn that first.**\n"
         )
     _list(
         ("feature", "AUC alone"),

@@ -1,4 +1,4 @@
-"""Measures what simple methods make of a prepared data set of labelled pictures.
+"""Measures what simple methods make of a prepared data set of labelled images.
 
     python train/baseline.py --data_dir=DATA --dataset=NAME [--output=measured]
 
@@ -51,7 +51,7 @@ flags.register_validator(
     f"must be some of {','.join(baselines.METHODS)}.",
 )
 _RETRIEVAL = flags.DEFINE_bool(
-    "retrieval", False, "Look pictures up instead of judging them."
+    "retrieval", False, "Look images up instead of judging them."
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of vocabulary, forest and intervals.")
 _OUTPUT = flags.DEFINE_string(
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         for split in splits.values()
         if split in builder.info.splits
     )
-    with console.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "image") as bar:
         surveys = {
             role: hand_crafted_features.survey(builder, split, features, bar.count)
             for role, split in splits.items()
@@ -97,7 +97,7 @@ def _look_up() -> None:
     records.check(builder)
     sizes = {x: info.num_examples for x, info in builder.info.splits.items()}
     total = sizes.get("train", 0) + sum(sizes.values())
-    with console.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "image") as bar:
         descriptions = {
             "harris": baselines.harris_words(builder, _SEED.value, bar.count),
             "perceptual_hash": near_duplicates.describe,

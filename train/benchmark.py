@@ -63,7 +63,7 @@ _HEADS = flags.DEFINE_list(
 )
 _CROP_SIZE = flags.DEFINE_integer("crop_size", 299, "Input of the classifier, px.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 512, "Input of the detector, px.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures a step.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images a step.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 12, "Steps to measure.", lower_bound=2)
 
 Parts = tuple[Callable[[], keras.Model], train_step.LossFunction, Batches]

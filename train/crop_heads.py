@@ -1,8 +1,8 @@
-"""Cuts every head out of a prepared data set of labelled pictures.
+"""Cuts every head out of a prepared data set of labelled images.
 
     python train/crop_heads.py --data_dir=DATA --dataset=NAME --output=CROPS
 
-CROPS gets one PNG a head, `heads.csv`, `no_head.csv` with the pictures that gave none,
+CROPS gets one PNG a head, `heads.csv`, `no_head.csv` with the images that gave none,
 and `crops.json`; `dfdetect/data/crop_heads.py` explains them. A run that was stopped,
 however, goes on with the same command and ends in the same files. The exit code is 2
 for a usage error, other settings for a folder in use among them, and 1 where data
@@ -53,7 +53,7 @@ _MARGIN = flags.DEFINE_float(
 _MIN_SIZE = flags.DEFINE_integer(
     "min_size", 0, "Least longer side of a head, in pixels.", lower_bound=0
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Pictures at once.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images at once.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:

@@ -71,7 +71,7 @@ _WINDOW_SIZE = flags.DEFINE_integer(
 _RANDOM_TRANSFORM = flags.DEFINE_bool(
     "random_transform",
     True,
-    "Change training pictures at random; else they are letterboxed as for evaluation.",
+    "Change training images at random; else they are letterboxed as for evaluation.",
 )
 _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
@@ -86,7 +86,7 @@ _SCALES = flags.DEFINE_list(
     "scales", ["0.1", "2.0"], "Bounds of the scale jitter; 1 fills image_size."
 )
 _MOSAIC = flags.DEFINE_float(
-    "mosaic", 0.0, "Chance to join a picture with the next three.", 0.0, 1.0
+    "mosaic", 0.0, "Chance to join an image with the next three.", 0.0, 1.0
 )
 _JPEG_QUALITY = flags.DEFINE_list(
     "jpeg_quality",
@@ -174,7 +174,7 @@ def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, (*detection.METRICS, *losses))
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
-    # Two models of one set of weights: windows to train on, whole pictures to judge.
+    # Two models of one set of weights: windows to train on, whole images to judge.
     judged = _build(_IMAGE_SIZE.value)
     with strategy.scope():
         model = _build(_WINDOW_SIZE.value or judged.image_size)

@@ -36,13 +36,13 @@ _TEACHER = flags.DEFINE_string(
     "teacher", None, "SqueezeNet 1.1 weights without top, Keras .h5.", required=True
 )
 _IMAGES = flags.DEFINE_list(
-    "images", None, "Folders and globs of pictures, by commas.", required=True
+    "images", None, "Folders and globs of images, by commas.", required=True
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", 150, "Side of the student's input, px."
 )
 _TEACHER_SIZE = flags.DEFINE_integer("teacher_size", 224, "Side of the teacher's, px.")
-_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Pictures to measure on.")
+_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Images to measure on.")
 
 flags.mark_flags_as_required(["model_dir"])
 
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> None:
     if kinds:
         print(file_kinds.count(kinds))
     if len(paths) < 2 * _HELD_OUT.value:
-        raise app.UsageError(f"{len(paths)} pictures are too few to hold some out.")
+        raise app.UsageError(f"{len(paths)} images are too few to hold some out.")
     # Sorted names come by source; every n-th is a fair sample of all.
     every = len(paths) // _HELD_OUT.value
     held_out = paths[::every]
@@ -98,7 +98,7 @@ def main(argv: list[str]) -> None:
 def loss(
     pair: keras.Model, batch: tuple[tf.Tensor, tf.Tensor], training: bool = True
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Sums of the pictures' errors, in each map and over all, and their number.
+    """Sums of the images' errors, in each map and over all, and their number.
 
     An error is a mean square; 1 is what a constant would reach.
     """
@@ -119,7 +119,7 @@ def _build() -> tuple[keras.Model, keras.Model]:
 
 
 def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
-    """A model of both networks' pictures that gives their maps, to be made equal.
+    """A model of both networks' images that gives their maps, to be made equal.
 
     The student's have as many channels as the teacher's; the teacher's are
     standardised by channel.

@@ -120,9 +120,9 @@ _AGGREGATE = flags.DEFINE_enum(
     list(aggregation.METHODS),
     "How the probability of a person in a clip is made of those of the frames.",
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images at once.", lower_bound=1)
 _TILE = flags.DEFINE_bool(
-    "tile", False, "Let a detector look at tiles of large pictures, too."
+    "tile", False, "Let a detector look at tiles of large images, too."
 )
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
     "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
@@ -139,7 +139,7 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16"],
-    "Measure pictures' models as serve/export.py writes them; by default as trained.",
+    "Measure images' models as serve/export.py writes them; by default as trained.",
 )
 _TFLITE = flags.DEFINE_string(
     "tflite", None, "A folder of serve/export_detector.py: measure that instead."
@@ -166,7 +166,7 @@ _RESAMPLES = flags.DEFINE_integer(
 _ROBUSTNESS = flags.DEFINE_bool(
     "robustness",
     False,
-    "Measure classifiers also on altered pictures: turned, mirrored, blurred, scaled, "
+    "Measure classifiers also on altered images: turned, mirrored, blurred, scaled, "
     "cut, compressed and more, each at five strengths.",
 )
 _ROBUSTNESS_CROPS = flags.DEFINE_integer(
@@ -193,7 +193,7 @@ _RECIPE = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
-    "Folder for metrics.json, report.md and its pictures, for classifiers and chains "
+    "Folder for metrics.json, report.md and its images, for classifiers and chains "
     "also report.html, one file to pass on, and predictions.csv; or a file ending in "
     ".json for the figures alone.",
 )
@@ -373,8 +373,8 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         "coco": coco.summary(*measured),
     }
     if folder:
-        pictures = functools.partial(detector_input.pictures, builder, _SPLIT.value)
-        detection_report.write(folder, found, *measured, pictures)
+        images = functools.partial(detector_input.images, builder, _SPLIT.value)
+        detection_report.write(folder, found, *measured, images)
     return found
 
 

@@ -43,10 +43,10 @@ _MODEL = flags.DEFINE_string(
 _NUM_COPIES = flags.DEFINE_integer(
     "num_copies",
     retrieval_evaluation.NUM_COPIES,
-    "Most pictures to alter.",
+    "Most images to alter.",
     lower_bound=1,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the choice of pictures and intervals.")
+_SEED = flags.DEFINE_integer("seed", 0, "Of the choice of images and intervals.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file with the figures.")
 
 
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
         "perceptual_hash": near_duplicates.describe,
     }
     total = sum(info.num_examples for info in builder.info.splits.values())
-    with console.Progress(total, script.say, "picture") as bar:
+    with console.Progress(total, script.say, "image") as bar:
         measured = retrieval_evaluation.measure(
             builder,
             _SPLIT.value,
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> None:
         )
     print(
         f"{_DATASET.value}, {_SPLIT.value}: {measured['num_copies']} altered copies "
-        f"among {measured['num_pool']:,} pictures; {measured['num_fakes']:,} fakes "
+        f"among {measured['num_pool']:,} images; {measured['num_fakes']:,} fakes "
         f"among {measured['num_reals']:,} reals of all splits; 95 % by group.\n"
     )
     print("\n".join(retrieval_evaluation.table(measured)))

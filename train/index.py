@@ -1,4 +1,4 @@
-"""Makes an index of known pictures, in which `dfdetect search` finds what is alike.
+"""Makes an index of known images, in which `dfdetect search` finds what is alike.
 
     python train/index.py --images=FOLDER --output=INDEX
     python train/index.py --data_dir=DATA --dataset=labeled_faces --output=INDEX \
@@ -39,12 +39,12 @@ from dfdetect.retrieval import index_building, storage
 _IMAGES = flags.DEFINE_multi_string(
     "images",
     [],
-    "A folder, a picture, a quoted pattern, or a .txt file with one of them on each "
+    "A folder, an image, a quoted pattern, or a .txt file with one of them on each "
     "line; may be given again.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "A prepared data set of labelled pictures; NAME or NAME/CONFIG."
+    "dataset", None, "A prepared data set of labelled images; NAME or NAME/CONFIG."
 )
 _SPLIT = flags.DEFINE_list(
     "split", [], "Splits of it, with commas between; by default all."
@@ -56,7 +56,7 @@ _ADD = flags.DEFINE_bool(
     "Add to the index at --output; entries of the same names are replaced.",
 )
 _HEADS = flags.DEFINE_bool(
-    "heads", False, "Index each head in the pictures rather than the whole of them."
+    "heads", False, "Index each head in the images rather than the whole of them."
 )
 _EMBEDDING = flags.DEFINE_enum(
     "embedding",
@@ -83,25 +83,29 @@ _TARGET_RECALL = flags.DEFINE_float(
 _THUMBNAIL = flags.DEFINE_integer(
     "thumbnail", 96, "Longest side of kept small copies in pixels; 0 for none.", 0
 )
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Pictures at once.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images at once.", lower_bound=1)
 
 
-def of_files(sources: list[source_files.Source]) -> Iterator[index_building.Picture]:
-    """Picture files, of which nobody has said whether they are real."""
+def of_files(
+    sources: list[source_files.Source],
+) -> Iterator[index_building.IndexedImage]:
+    """Image files, of which nobody has said whether they are real."""
     for source in sources:
         path = os.path.abspath(source.path)
-        yield index_building.Picture(path, lambda p=path: files.read(p), source=path)
+        yield index_building.IndexedImage(
+            path, lambda p=path: files.read(p), source=path
+        )
 
 
 def of_records(
     builder: tfds.core.DatasetBuilder, splits: list[str]
-) -> Iterator[index_building.Picture]:
+) -> Iterator[index_building.IndexedImage]:
     """The records of a data set."""
     name = builder.info.full_name
     for split in splits:
         for record in records.read(builder, split):
             content = record.image_bytes
-            yield index_building.Picture(
+            yield index_building.IndexedImage(
                 f"{name}/{split}/{record.index}",
                 lambda content=content: content,
                 record.label,
@@ -128,14 +132,14 @@ def found_files() -> list[source_files.Source]:
     if kinds:
         script.say(file_kinds.count(kinds))
     for name in barren:
-        script.say(f"no pictures in {name}")
+        script.say(f"no images in {name}")
     if not sources:
-        raise app.UsageError(f"--images must hold pictures: {', '.join(names)}.")
+        raise app.UsageError(f"--images must hold images: {', '.join(names)}.")
     return sources
 
 
-def pictures() -> tuple[Iterator[index_building.Picture], int, dict[str, Any]]:
-    """What is to be indexed, how many it is, and what tells it from other pictures.
+def images() -> tuple[Iterator[index_building.IndexedImage], int, dict[str, Any]]:
+    """What is to be indexed, how many it is, and what tells it from other images.
 
     Raises:
         app.UsageError: The flags name neither files nor a data set, or both.
@@ -167,7 +171,7 @@ def main(argv: list[str]) -> None:
     output = os.path.expanduser(_OUTPUT.value)
     # Whatever cannot be done is told before minutes have gone by.
     storage.check_place(output)
-    found, total, origin = pictures()
+    found, total, origin = images()
     older = None
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)

@@ -26,7 +26,7 @@ _COLUMNS = (
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-    """Whole pictures, or the heads in them."""
+    """Whole images, or the heads in them."""
 
 
 class Builder(base.Builder):

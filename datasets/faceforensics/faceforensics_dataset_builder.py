@@ -46,7 +46,7 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass
 class Config(tfds.core.BuilderConfig):
-    """One compression; the frames of others are other pictures."""
+    """One compression; the frames of others are other images."""
 
 
 class Builder(base.Builder):

@@ -21,8 +21,8 @@ def add_arguments(commands: Commands) -> Parser:
     parser = commands.add_parser(
         "detect",
         allow_abbrev=False,
-        help="find heads in pictures and clips and judge them",
-        description="Finds heads in pictures and clips and says how likely each is a "
+        help="find heads in images and clips and judge them",
+        description="Finds heads in images and clips and says how likely each is a "
         "deepfake. Prints one line of JSON for each file.",
         epilog="Exit code: 0 every file was read, 3 some were not, or something about "
         "them could not be written, 2 usage error, 1 the command failed.",
@@ -32,7 +32,7 @@ def add_arguments(commands: Commands) -> Parser:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="picture, clip, folder (recursive) or quoted pattern; "
+        help="image, clip, folder (recursive) or quoted pattern; "
         "by default a portrait that ships with matplotlib",
     )
     parser.add_argument(
@@ -49,7 +49,7 @@ def add_arguments(commands: Commands) -> Parser:
         metavar="N",
         type=argument_types.positive,
         default=8,
-        help="pictures, or frames of a clip, judged at once (default 8)",
+        help="images, or frames of a clip, judged at once (default 8)",
     )
     parser.add_argument(
         "--threshold",
@@ -61,7 +61,7 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--tile",
         action="store_true",
-        help="look for small heads in overlapping tiles of large pictures, too: slower",
+        help="look for small heads in overlapping tiles of large images, too: slower",
     )
     parser.add_argument(
         "--crops",
@@ -78,7 +78,7 @@ def add_arguments(commands: Commands) -> Parser:
         "--report",
         metavar="FILE",
         default="",
-        help=".html: one page of all files with their pictures, for a person to read",
+        help=".html: one page of all files with their images, for a person to read",
     )
     parser.add_argument(
         "--csv", action="store_true", help="a table with a row for each head"

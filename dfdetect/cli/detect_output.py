@@ -16,9 +16,9 @@ from dfdetect.pipeline import findings, result_lines
 from dfdetect.reports import clip_copies
 from dfdetect.reports import page as report_page
 
-# `retrieval.lookup.Lookup`: a picture and its boxes, to what is known for each.
+# `retrieval.lookup.Lookup`: an image and its boxes, to what is known for each.
 Lookup = Callable[[np.ndarray, np.ndarray], list[findings.Result]]
-# `explainer.Explainer`: a picture and its boxes, to squares and heat maps.
+# `explainer.Explainer`: an image and its boxes, to squares and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -44,7 +44,7 @@ def run(
         graph: The signature `serving_default`.
         sources: What to read.
         thresholds: See `calibration.verdict`.
-        batch_size: Pictures that are judged at once.
+        batch_size: Images that are judged at once.
         output: Folder of the copies with heads marked, or "" for none.
         as_csv: A table with a row for each head instead of JSON Lines.
         explainer: What lays heat maps over the copies.
@@ -203,7 +203,7 @@ def _add_to_page(page: report_page.Report, finding: findings.Finding) -> None:
 
 
 def annotated(finding: findings.Finding, explainer: Explainer | None = None) -> bytes:
-    """The picture with its heads marked, as a file for `finding.source.copy`.
+    """The image with its heads marked, as a file for `finding.source.copy`.
 
     Args:
         finding: One without a problem.

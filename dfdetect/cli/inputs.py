@@ -36,7 +36,7 @@ def find_sources(
         sources, barren = source_files.find(paths, output, clips, kinds)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
-    wanted = "pictures or clips" if clips else "pictures"
+    wanted = "images or clips" if clips else "images"
     passed_over = file_kinds.count(kinds)
     if not sources:
         told = f" ({passed_over})" if passed_over else ""

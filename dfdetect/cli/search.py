@@ -12,15 +12,15 @@ def add_arguments(commands: Commands) -> Parser:
     parser = commands.add_parser(
         "search",
         allow_abbrev=False,
-        help="find known pictures that are like the given ones",
-        description="Finds the entries of an index that are most like each picture, or "
-        "each head in it. Prints one line of JSON for each picture.",
+        help="find known images that are like the given ones",
+        description="Finds the entries of an index that are most like each image, or "
+        "each head in it. Prints one line of JSON for each image.",
         epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
         "1 the command failed.",
     )
     parser.set_defaults(run=run)
     parser.add_argument(
-        "paths", nargs="+", metavar="QUERY", help="picture, folder or quoted pattern"
+        "paths", nargs="+", metavar="QUERY", help="image, folder or quoted pattern"
     )
     parser.add_argument(
         "--index", metavar="DIR", required=True, help="made by train/index.py"
@@ -35,7 +35,7 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--heads",
         action="store_true",
-        help="look for each head in a picture rather than the whole of it",
+        help="look for each head in an image rather than the whole of it",
     )
     parser.add_argument(
         "--keep_self",

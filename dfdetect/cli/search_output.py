@@ -1,4 +1,4 @@
-"""The work behind `dfdetect search`: known pictures that are like the given ones."""
+"""The work behind `dfdetect search`: known images that are like the given ones."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def run(
     """Prints a line of JSON for each query, and draws a contact sheet.
 
     Args:
-        embedder: Of whole pictures or of heads; it must fit the index.
+        embedder: Of whole images or of heads; it must fit the index.
         index: With thumbnails, if there is to be a sheet.
         sources: The queries.
         top_k: Neighbours of each.
@@ -49,7 +49,7 @@ def run(
     unread = 0
     sheets = contact_sheet.Sheets(sheet, top_k) if sheet else None
     with console.Progress(
-        len(sources), console.say, "picture", note=passed_over
+        len(sources), console.say, "image", note=passed_over
     ) as shown:
         for query in queries(embedder, sources):
             found = neighbours(query, index, top_k, keep_self)
@@ -69,7 +69,7 @@ def run(
 
 
 class Query:
-    """A picture to be looked for.
+    """An image to be looked for.
 
     Attributes:
         source: Where it came from.
@@ -96,7 +96,7 @@ class Query:
 def queries(
     embedder: embedding.Embedder, sources: Sequence[source_files.Source]
 ) -> Iterator[Query]:
-    """Reads and embeds pictures, in their order."""
+    """Reads and embeds images, in their order."""
     for batch in iterators.batched(sources, _BATCH):
         contents, problems = zip(*(findings.read(x) for x in batch), strict=True)
         embedded = iter(embedder([x for x in contents if x is not None]))

@@ -1,7 +1,7 @@
-"""Random changes to training pictures. TensorFlow ops only; every draw from a seed.
+"""Random changes to training images. TensorFlow ops only; every draw from a seed.
 
-Pictures are float32 RGB in [0, 255] on the way in and out. A seed is an int32 `[2]`
-of the stateless random ops: the same seed gives the same picture.
+Images are float32 RGB in [0, 255] on the way in and out. A seed is an int32 `[2]`
+of the stateless random ops: the same seed gives the same image.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def random_crop(
         image: `[height, width, 3]`, any numeric dtype.
         size: Side of the result in pixels.
         seed: int32 `[2]`.
-        min_area: Least share of the picture that stays; the sides vary by 9:8.
+        min_area: Least share of the image that stays; the sides vary by 9:8.
 
     Returns:
         `[size, size, 3]` float32 in [0, 255].
@@ -68,7 +68,7 @@ def jpeg(image: tf.Tensor, seed: tf.Tensor, quality: tuple[int, int]) -> tf.Tens
     if not 0 <= low <= high <= 100:
         raise ValueError(f"quality must ascend within 0 to 100, got {quality}.")
     # As tf.image.stateless_random_jpeg_quality does; that never draws the upper bound,
-    # and takes float pictures in [0, 1] only.
+    # and takes float images in [0, 1] only.
     drawn = tf.random.stateless_uniform([], seed, low, high + 1, tf.int32)
     pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
     pixels = tf.image.adjust_jpeg_quality(pixels, drawn)
@@ -78,7 +78,7 @@ def jpeg(image: tf.Tensor, seed: tf.Tensor, quality: tuple[int, int]) -> tf.Tens
 def flip_with_boxes(
     image: tf.Tensor, boxes: tf.Tensor, seed: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mirrors a picture and its boxes left to right, half of the time."""
+    """Mirrors an image and its boxes left to right, half of the time."""
     mirror = tf.random.stateless_uniform([], seed) < 0.5
     y1, x1, y2, x2 = tf.unstack(boxes, axis=-1)
     mirrored = tf.stack([y1, 1.0 - x2, y2, 1.0 - x1], axis=-1)
@@ -134,7 +134,7 @@ def scale_and_crop(
     scales: tuple[float, float],
     min_visible: float = 0.4,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Scale jitter: the picture at a random scale, a random window of it.
+    """Scale jitter: the image at a random scale, a random window of it.
 
     Args:
         image: `[height, width, 3]`, any numeric dtype.
@@ -146,56 +146,56 @@ def scale_and_crop(
         min_visible: Boxes that keep a smaller share of their area are dropped.
 
     Returns:
-        The picture, `[size, size, 3]` float32, padded like `resize.letterbox`; the
+        The image, `[size, size, 3]` float32, padded like `resize.letterbox`; the
         boxes relative to it, clipped, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
     """
-    picture, boxes, keep = scaled_window(
+    window, boxes, keep = scaled_window(
         image, boxes, size, (size, size), seed, scales, min_visible
     )
-    return resize.pad_to_square(picture, size), boxes / size, keep
+    return resize.pad_to_square(window, size), boxes / size, keep
 
 
 # Not keras_cv.layers.Mosaic, nor its jitter: they draw from generators that go on from
-# call to call. A run that is resumed would see other pictures than one that never
+# call to call. A run that is resumed would see other images than one that never
 # stopped, and two workers other ones than one.
 def mosaic(
-    pictures: Sequence[tf.Tensor],
+    images: Sequence[tf.Tensor],
     boxes: Sequence[tf.Tensor],
     size: int,
     seed: tf.Tensor,
     scales: tuple[float, float],
     min_visible: float = 0.4,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Joins four pictures at a random point, each of them scaled and cut at random.
+    """Joins four images at a random point, each of them scaled and cut at random.
 
-    The point lies in the middle half of the result, so that each picture has at least
-    a quarter of either side. No picture is smaller than what just fits into its part:
+    The point lies in the middle half of the result, so that each image has at least
+    a quarter of either side. No image is smaller than what just fits into its part:
     else, at small scales, most of the result would be padding.
 
     Args:
-        pictures: Four of `[height, width, 3]`, any numeric dtype: those at the top left
+        images: Four of `[height, width, 3]`, any numeric dtype: those at the top left
             and right, then those at the bottom left and right.
-        boxes: Of each picture, `[num_heads, 4]` in the format of `dfdetect.boxes`.
+        boxes: Of each image, `[num_heads, 4]` in the format of `dfdetect.boxes`.
         size: Side of the result in pixels.
         seed: int32 `[2]`.
         scales: See `scale_and_crop`; the upper bound always holds.
         min_visible: See `scale_and_crop`.
 
     Returns:
-        The picture, `[size, size, 3]` float32; the boxes of all four, in their order,
+        The image, `[size, size, 3]` float32; the boxes of all four, in their order,
         relative to it, clipped to their part, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
 
     Raises:
-        ValueError: There are not four pictures with their boxes.
+        ValueError: There are not four images with their boxes.
 
     Source: Bochkovskiy et al., YOLOv4, section 3.3, 2020.
     """
-    if len(pictures) != 4 or len(boxes) != 4:
+    if len(images) != 4 or len(boxes) != 4:
         raise ValueError(
-            "A mosaic wants four pictures with their boxes, got "
-            f"{len(pictures)} and {len(boxes)}."
+            "A mosaic wants four images with their boxes, got "
+            f"{len(images)} and {len(boxes)}."
         )
     seeds = tf.random.split(seed, 5)
     centre = tf.random.stateless_uniform([2], seeds[4], size / 4, size * 3 / 4)
@@ -205,7 +205,7 @@ def mosaic(
         height = size - y if index > 1 else y
         width = size - x if index % 2 else x
         part, part_boxes, keep = scaled_window(
-            pictures[index],
+            images[index],
             boxes[index],
             size,
             (height, width),
@@ -219,8 +219,8 @@ def mosaic(
         moved.append((part_boxes + corner) / size)
         kept.append(keep)
     rows = [tf.concat(parts[:2], axis=1), tf.concat(parts[2:], axis=1)]
-    picture = tf.ensure_shape(tf.concat(rows, axis=0), [size, size, 3])
-    return picture, tf.concat(moved, axis=0), tf.concat(kept, axis=0)
+    image = tf.ensure_shape(tf.concat(rows, axis=0), [size, size, 3])
+    return image, tf.concat(moved, axis=0), tf.concat(kept, axis=0)
 
 
 def scaled_window(
@@ -249,7 +249,7 @@ def scaled_window(
 
     Returns:
         The window, `[height, width, 3]` float32, `most` pixels high and wide or all of
-        the picture; the boxes in pixels of it, clipped; and which of them stay.
+        the image; the boxes in pixels of it, clipped; and which of them stay.
     """
     image = tf.convert_to_tensor(image)
     seeds = tf.random.split(seed, 2)
@@ -261,7 +261,7 @@ def scaled_window(
         least = tf.clip_by_value(tf.reduce_min(limit / of_one), *scales)
     scaled = tf.maximum(tf.round(of_one * draw_scale(seed, scales, least)), 1.0)
 
-    # Cut from the original and resize only that: most of a large picture is thrown
+    # Cut from the original and resize only that: most of a large image is thrown
     # away, and resizing costs more than everything else here.
     window = tf.minimum(scaled, limit)
     offset = tf.random.stateless_uniform([2], seeds[1]) * (scaled - window)

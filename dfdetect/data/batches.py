@@ -39,7 +39,7 @@ class Shuffled:
         examples: One pass over encoded examples, in a fixed order.
         seed: Of the order.
         following: How many of the examples next in order come with each: to join
-            pictures of the batch of a worker would make them depend on how many
+            images of the batch of a worker would make them depend on how many
             workers there are.
     """
 

@@ -21,8 +21,7 @@ from dfdetect.data import (
     self_blending,
 )
 from dfdetect.data.batches import Batches
-from dfdetect.media import decode as images
-from dfdetect.media import image_status, resize
+from dfdetect.media import decode, image_status, resize
 
 AUGMENTATIONS = ("none", "light", "forensic", "makers")
 
@@ -46,7 +45,7 @@ def training(
 
     Args:
         builders: Prepared data sets of labelled head crops, or of images each with a
-            head box, see `given_heads.has_head_box`; or of pictures with head boxes and
+            head box, see `given_heads.has_head_box`; or of images with head boxes and
             no labels, whose heads count as reals, for fakes that are blended from them.
         split: "train" or another one that all have.
         image_size: Side of the crops in pixels.
@@ -70,7 +69,7 @@ def training(
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
 
     Raises:
-        ValueError: A data set holds no labelled pictures or none that meets the
+        ValueError: A data set holds no labelled images or none that meets the
             conditions, or an argument is out of range.
     """
     if augmentation not in AUGMENTATIONS:
@@ -86,16 +85,16 @@ def training(
 
     cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
 
-    def decode(example: dict) -> tf.Tensor:
-        image = _cut(images.decode_image(example["image"]), example["box"], crop_margin)
+    def decode_example(example: dict) -> tf.Tensor:
+        image = _cut(decode.decode_image(example["image"]), example["box"], crop_margin)
         return cache.keep(example["key"], image) if cache else image
 
     def prepare(seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
         seeds = tf.random.split(seed, 5)
         image = tf.cond(
             example["packed"],
-            lambda: images.unpack(example["image"]),
-            lambda: decode(example),
+            lambda: decode.unpack(example["image"]),
+            lambda: decode_example(example),
         )
         if self_blended:
             image = tf.cond(
@@ -239,7 +238,7 @@ def choose(examples: tf.data.Dataset, wanted: np.ndarray | None) -> tf.data.Data
 
 def _decode_head(example: dict, has_box: bool, margin: float) -> tf.Tensor:
     """The head of a record, uint8 `[height, width, 3]`; all of an image without box."""
-    image = images.decode_image(example["image"])
+    image = decode.decode_image(example["image"])
     return _cut(image, _head_box(example), margin) if has_box else image
 
 
@@ -251,7 +250,7 @@ def _head_box(example: dict) -> tf.Tensor:
 
 
 def _cut(image: tf.Tensor, box: tf.Tensor, margin: float) -> tf.Tensor:
-    """The square around a head; the picture itself where the box is all zeros."""
+    """The square around a head; the image itself where the box is all zeros."""
 
     def cut() -> tf.Tensor:
         height, width = tf.unstack(tf.shape(image)[:2])

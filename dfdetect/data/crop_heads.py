@@ -1,4 +1,4 @@
-"""Cuts every head out of the pictures of a prepared data set.
+"""Cuts every head out of the images of a prepared data set.
 
 The folder that it makes holds
 
@@ -9,15 +9,15 @@ The folder that it makes holds
   `field_columns`.
     - `path` of the crop, from the folder on, with `/`;
     - `label` 0 or 1 (see `labels`), `split` ("train", "validation", "test"), `group`
-      and `image/filename` of the picture's record;
-    - `head`: the head's place among those found in its picture, 0 the best score;
+      and `image/filename` of the image's record;
+    - `head`: the head's place among those found in its image, 0 the best score;
     - `ymin`, `xmin`, `ymax`, `xmax`: the detector's box (see `boxes`), relative to the
       upright original and without margin;
     - `score` of the detector, and the `margin` of the crop (see `boxes.square_crops`);
     - each further scalar of the record under its name, or under `image/` and its name
       where that is taken: numbers as they are, flags 0 or 1, classes and texts in
       words.
-* `no_head.csv`, one row a picture without a crop: the columns of `MISS_COLUMNS`.
+* `no_head.csv`, one row an image without a crop: the columns of `MISS_COLUMNS`.
   `reason` is one of `image_status.STATUS_NAMES`: `no_head`, `unreadable`, `too_large`
   or `head_too_small`.
 * `crops.json`: the settings, among them the detector's manifest, the digest of its
@@ -79,11 +79,11 @@ def head_cutter(
             are taken.
         margin: See `boxes.square_crops`.
         min_size: The least longer side, in pixels of the original, of a head to cut.
-        batch_size: Pictures at once in the detector.
+        batch_size: Images at once in the detector.
 
     Returns:
-        A function of encoded pictures, string `[B]`. It gives `status` int32 `[B]`, see
-        `images`, and for the R pictures that are readable: `num_heads` int32 `[R]`;
+        A function of encoded images, string `[B]`. It gives `status` int32 `[B]`, see
+        `images`, and for the R images that are readable: `num_heads` int32 `[R]`;
         `boxes` float32 `[R, N, 4]` of the upright originals, best first; `scores`
         float32 `[R, N]`; `chosen` bool `[R, N]`, whether a head is cut; and `crops`
         string `[K]`, a PNG for each chosen head in order.
@@ -128,14 +128,14 @@ def crop_heads(
     """Fills `output`, see the module, or goes on where a run with these settings ended.
 
     Args:
-        builder: A prepared data set of labelled pictures.
+        builder: A prepared data set of labelled images.
         output: The folder.
         say: Prints a line.
         detector: Model directory; None for the default weights.
         score_threshold: Of the heads; None for that of the detector's manifest.
         margin: See `boxes.square_crops`.
         min_size: See `head_cutter`.
-        batch_size: Pictures at once; the one argument that another run may change.
+        batch_size: Images at once; the one argument that another run may change.
 
     Raises:
         ValueError: The data set or the detector cannot be used.
@@ -179,28 +179,28 @@ def _cut_all(
     batch_size: int,
     say: Callable[[str], None],
 ) -> None:
-    """Writes the crops of all pictures that the journal does not have yet."""
+    """Writes the crops of all images that the journal does not have yet."""
     done: Counter[str] = Counter()
     for step in folder.steps():
         done[step["split"]] += len(step["pictures"])
     splits = builder.info.splits
     total = sum(info.num_examples for info in splits.values())
-    with console.Progress(total, say, "picture", done.total()) as shown:
+    with console.Progress(total, say, "image", done.total()) as shown:
         for split in splits:
             pending = records.read(builder, split, done[split])
             # Batches do not cross splits, so that a run that goes on makes the same.
             while batch := list(itertools.islice(pending, batch_size)):
                 outputs = cutter(tf.constant([one.image_bytes for one in batch]))
-                pictures = list(_pictures(batch, outputs, folder))
-                folder.append({"split": split, "pictures": pictures})
-                for picture in pictures:
-                    shown.count(picture["status"])
+                images = list(_images(batch, outputs, folder))
+                folder.append({"split": split, "pictures": images})
+                for image in images:
+                    shown.count(image["status"])
 
 
-def _pictures(
+def _images(
     batch: list[records.Record], outputs: chunking.Outputs, folder: resumable.Output
 ) -> Iterator[dict[str, Any]]:
-    """Writes the crops of a batch; yields what the journal keeps of each picture."""
+    """Writes the crops of a batch; yields what the journal keeps of each image."""
     values = {name: value.numpy() for name, value in outputs.items()}
     crops = iter(values["crops"])
     rows = iter(range(len(values["num_heads"])))
@@ -234,15 +234,15 @@ def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) ->
     with folder.text(HEADS) as file:
         rows = resumable.table(file)
         rows.writerow([*HEAD_COLUMNS, *field_columns(fields)])
-        for split, picture in _journal(folder):
-            before = [picture["label"], split, picture["group"], picture["filename"]]
-            for path, *head in picture["heads"]:
-                rows.writerow([path, *before, *head, margin, *picture["fields"]])
+        for split, image in _journal(folder):
+            before = [image["label"], split, image["group"], image["filename"]]
+            for path, *head in image["heads"]:
+                rows.writerow([path, *before, *head, margin, *image["fields"]])
     with folder.text(MISSES) as file:
         rows = resumable.table(file)
         rows.writerow(MISS_COLUMNS)
-        for split, picture in _journal(folder):
-            name, status = labels.NAMES[picture["label"]], picture["status"]
+        for split, image in _journal(folder):
+            name, status = labels.NAMES[image["label"]], image["status"]
             of_split = counts.setdefault(
                 split,
                 {
@@ -251,12 +251,12 @@ def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) ->
                 },
             )
             of_split[name]["pictures"] += 1
-            of_split[name]["heads"] += len(picture["heads"])
-            of_split[name]["without_head"] += not picture["heads"]
-            if not picture["heads"]:
+            of_split[name]["heads"] += len(image["heads"])
+            of_split[name]["without_head"] += not image["heads"]
+            if not image["heads"]:
                 reasons[status] += 1
-                label, group = picture["label"], picture["group"]
-                rows.writerow([picture["filename"], split, label, group, status])
+                label, group = image["label"], image["group"]
+                rows.writerow([image["filename"], split, label, group, status])
     folder.finish(
         {
             "counts": counts,
@@ -268,5 +268,5 @@ def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) ->
 
 def _journal(folder: resumable.Output) -> Iterator[tuple[str, dict[str, Any]]]:
     for step in folder.steps():
-        for picture in step["pictures"]:
-            yield step["split"], picture
+        for image in step["pictures"]:
+            yield step["split"], image

@@ -1,8 +1,8 @@
-"""What pictures go through before somebody looks at them: JPEG, scaling, blur, noise.
+"""What images go through before somebody looks at them: JPEG, scaling, blur, noise.
 
 For the training of the classifier: a forgery must be found after its file was sent
-around, and a real picture that was sent around is no forgery. TensorFlow ops only;
-every draw from a seed. As in `augment`, pictures are float32 RGB `[H, W, 3]` in
+around, and a real image that was sent around is no forgery. TensorFlow ops only;
+every draw from a seed. As in `augment`, images are float32 RGB `[H, W, 3]` in
 [0, 255] on the way in and out, and a seed is an int32 `[2]` of the stateless random
 ops. Sizes are in pixels, meant for crops of heads of about 200 to 400 pixels.
 """
@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from dfdetect.data import augment
 
-# How a picture is sampled again: the method, and whether it is antialiased. Bilinear
+# How an image is sampled again: the method, and whether it is antialiased. Bilinear
 # is both, as what browsers and OpenCV call bilinear is not antialiased.
 _KERNELS = (
     ("nearest", False),
@@ -38,13 +38,13 @@ YCC_TO_RGB = ((1.0, 1.0, 1.0), (0.0, -0.344136286, 1.772), (1.402, -0.714136286,
 
 
 def forensics(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Changes a picture as a camera, an editor and a platform might, each by chance.
+    """Changes an image as a camera, an editor and a platform might, each by chance.
 
     In this order: mirrored, colours, blur of the lens and of motion, noise of the
     sensor, a smaller size, JPEG. Last, a rectangle is cut out, so that no single part
     of a face decides. What is not drawn costs nothing.
     """
-    # Most pictures meet one or two changes, and hardly one meets all of them: where
+    # Most images meet one or two changes, and hardly one meets all of them: where
     # the trace of a forgery is gone, its label teaches nothing.
     chain: tuple[tuple[float, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]], ...] = (
         (0.3, augment.colour),
@@ -145,7 +145,7 @@ def jpeg(
 def rescale(
     image: tf.Tensor, seed: tf.Tensor, factors: tuple[float, float] = (0.25, 1.0)
 ) -> tf.Tensor:
-    """Makes a picture smaller and as large as before, each with a kernel of its own.
+    """Makes an image smaller and as large as before, each with a kernel of its own.
 
     Args:
         image: `[H, W, 3]`.
@@ -210,13 +210,13 @@ def noise(
 def cut_out(
     image: tf.Tensor, seed: tf.Tensor, areas: tuple[float, float] = (0.02, 0.12)
 ) -> tf.Tensor:
-    """Fills a random rectangle with the picture's mean or, half of the time, a colour.
+    """Fills a random rectangle with the image's mean or, half of the time, a colour.
 
     Args:
         image: `[H, W, 3]`.
         seed: int32 `[2]`.
-        areas: Bounds of the rectangle's share of the picture; its sides relative to
-            those of the picture vary by 2:1. It lies inside the picture.
+        areas: Bounds of the rectangle's share of the image; its sides relative to
+            those of the image vary by 2:1. It lies inside the image.
     """
     seeds = tf.random.split(seed, 2)
     draws = tf.random.stateless_uniform([5], seeds[0])
@@ -277,8 +277,8 @@ def _finer_chroma(image: tf.Tensor, quality: tf.Tensor, columns: bool) -> tf.Ten
     """Compresses with chroma of full height, and of full width too with `columns`.
 
     The one op that takes its quality as a tensor halves both sides of the chroma, so
-    it is given a picture with each row twice, and each column: its chroma is then as
-    large as wanted. The luma, which no mode halves, comes from the picture as it is.
+    it is given an image with each row twice, and each column: its chroma is then as
+    large as wanted. The luma, which no mode halves, comes from the image as it is.
     """
     pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
     larger = tf.repeat(pixels, 2, axis=0)

@@ -1,4 +1,4 @@
-"""From prepared data to batches of pictures with their heads' boxes."""
+"""From prepared data to batches of images with their heads' boxes."""
 
 import functools
 from collections.abc import Sequence
@@ -40,21 +40,21 @@ def training(
     jpeg_quality: tuple[int, int] | None = None,
     weights: Sequence[float] | None = None,
 ) -> Batches:
-    """Shuffled batches of pictures with their anchors' targets.
+    """Shuffled batches of images with their anchors' targets.
 
     Args:
         builders: Prepared data sets of images with head boxes, or without any head.
         split: "train" or another one that all have.
         grid: The anchors of a model for `image_size`.
-        image_size: Side of the pictures in pixels.
-        batch_size: Pictures of a step.
+        image_size: Side of the images in pixels.
+        batch_size: Images of a step.
         seed: Of order and augmentation.
         scales: Bounds of the scale jitter, see `augment.scale_and_crop`.
         augmentation: One of `AUGMENTATIONS`: "none" letterboxes as for evaluation, and
             what follows has no effect; "light" scales, cuts, mirrors and colors at
             random; "ordinary" makes images also as users have them, see
             `detector_augment`.
-        mosaic: Chance that a picture is joined with the three next in order, see
+        mosaic: Chance that an image is joined with the three next in order, see
             `augment.mosaic`. Only then are those decoded.
         jpeg_quality: Bounds of `augment.jpeg`; by default 30 to 95 for half of the
             images if "ordinary", else not compressed.
@@ -130,7 +130,7 @@ def training(
 def evaluation(
     builder: tfds.core.DatasetBuilder, split: str, image_size: int, batch_size: int
 ) -> tf.data.Dataset:
-    """One pass over letterboxed pictures, in order, with their true boxes.
+    """One pass over letterboxed images, in order, with their true boxes.
 
     Returns:
         Batches of dicts: `images` `[B, S, S, 3]` float32 in [0, 255], `image_bytes`
@@ -177,13 +177,13 @@ def evaluation_targets(
     return examples.batch(batch_size).prefetch(2)
 
 
-def pictures(
+def images(
     builder: tfds.core.DatasetBuilder, split: str, places: Sequence[int]
 ) -> dict[int, tuple[str, np.ndarray]]:
-    """Some pictures of a split, by their places in its order.
+    """Some images of a split, by their places in its order.
 
     Returns:
-        For each place the name of the picture and `[height, width, 3]` uint8 RGB.
+        For each place the name of the image and `[height, width, 3]` uint8 RGB.
     """
 
     def wanted(place: tf.Tensor, _: dict) -> tf.Tensor:

@@ -1,11 +1,11 @@
-"""Writes a prepared data set of labelled pictures as files and lists of them.
+"""Writes a prepared data set of labelled images as files and lists of them.
 
 The folder that it makes holds
 
 * `images/<split>/...`: the bytes of each record, unchanged, with the ending of their
   format; names keep what can be printed of the record's, behind its number;
 * `labels/<split>/...txt`: `0` (real) or `1` (fake), for each of `images/`;
-* `train.txt`, `val.txt`, `test.txt`: a line `path label` a picture, the path from the
+* `train.txt`, `val.txt`, `test.txt`: a line `path label` an image, the path from the
   folder on. It may hold spaces: the label is what follows the last one;
 * `lists.json`: the settings with the data set's name, version and fingerprint, and the
   counts by split and label.
@@ -26,7 +26,7 @@ SUMMARY = "lists.json"
 Choice = Callable[[records.Record], bool]
 
 _LIST_NAMES = {"validation": "val"}  # Others go by the name of their split.
-_AT_ONCE = 64  # Pictures of one line in the journal.
+_AT_ONCE = 64  # Images of one line in the journal.
 
 
 def export(
@@ -39,10 +39,10 @@ def export(
     """Fills `output`, see the module, or goes on where a run with these settings ended.
 
     Args:
-        builder: A prepared data set of labelled pictures.
+        builder: A prepared data set of labelled images.
         output: The folder.
         say: Prints a line.
-        balanced: Take as many real as fake pictures of each split. Which of the larger
+        balanced: Take as many real as fake images of each split. Which of the larger
             class stay depends on their names and the seed alone.
         seed: Of that choice.
 
@@ -62,12 +62,12 @@ def export(
             split: _balance(builder, split, seed) if balanced else lambda _: True
             for split in builder.info.splits
         }
-        _write_pictures(builder, choices, folder, say)
+        _write_images(builder, choices, folder, say)
         _write_lists(list(choices), folder)
         say(f"{output} is finished.")
 
 
-def _write_pictures(
+def _write_images(
     builder: tfds.core.DatasetBuilder,
     choices: dict[str, Choice],
     folder: resumable.Output,
@@ -77,7 +77,7 @@ def _write_pictures(
     done = {step["split"]: step["read"] for step in folder.steps()}
     splits = builder.info.splits
     total = sum(info.num_examples for info in splits.values())
-    with console.Progress(total, say, "picture", sum(done.values())) as shown:
+    with console.Progress(total, say, "image", sum(done.values())) as shown:
         for split, info in splits.items():
             written = []
             for record in records.read(builder, split, done.get(split, 0)):
@@ -92,7 +92,7 @@ def _write_pictures(
 
 
 def _write(record: records.Record, folder: resumable.Output) -> str:
-    """Writes the two files of a record; returns the path of the picture."""
+    """Writes the two files of a record; returns the path of the image."""
     stem = records.path_stem(record)
     ending = base.image_format(record.image_bytes).lower() or "bin"
     path = f"images/{stem}.{ending}"
@@ -113,7 +113,7 @@ def _balance(builder: tfds.core.DatasetBuilder, split: str, seed: int) -> Choice
     smaller = min(map(len, ranks))
     if not smaller:
         name = labels.NAMES[min(range(len(ranks)), key=lambda i: len(ranks[i]))]
-        raise ValueError(f"{split} cannot be balanced: it has no {name} pictures.")
+        raise ValueError(f"{split} cannot be balanced: it has no {name} images.")
     highest = [sorted(of_label)[smaller - 1] for of_label in ranks]
     return lambda record: _rank(record, seed) <= highest[record.label]
 

@@ -1,4 +1,4 @@
-"""Prepared data sets and picture files: the only road by which pictures reach a model.
+"""Prepared data sets and image files: the only road by which images reach a model.
 
 Reads folders that `datasets/prepare.py` wrote; they describe themselves, so no builder
 code is needed. `classifier_input` and `detector_input` make batches of them.
@@ -50,7 +50,7 @@ def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
 
 
 def encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """The records of a split in order, their pictures not decoded, named by `NAME`."""
+    """The records of a split in order, their images not decoded, named by `NAME`."""
     return builder.as_dataset(
         split=split,
         decoders={"image": tfds.decode.SkipDecoding()},

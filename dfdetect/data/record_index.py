@@ -131,7 +131,7 @@ class RecordIndex:
         return f"{os.path.basename(self._paths[number])}__{count}"
 
     def box(self, place: int) -> np.ndarray:
-        """The head, float32 `[4]` (see `boxes`); zeros where it fills the picture.
+        """The head, float32 `[4]` (see `boxes`); zeros where it fills the image.
 
         A box is clipped to the image.
 
@@ -154,7 +154,7 @@ class RecordIndex:
             return file.read(length)
 
     def image(self, place: int) -> bytes:
-        """The encoded picture of the record."""
+        """The encoded image of the record."""
         example = tf.train.Example.FromString(self.read(place))
         return example.features.feature["image"].bytes_list.value[0]
 

@@ -1,4 +1,4 @@
-"""The records of a prepared data set of labelled pictures, one by one and in order.
+"""The records of a prepared data set of labelled images, one by one and in order.
 
 Each has `image` (the bytes of a file), `image/filename`, `label` (see `labels`) and
 `group`; whichever further scalars its builder keeps come along.
@@ -18,7 +18,7 @@ from dfdetect.media import source_files
 
 REQUIRED = ("image", "image/filename", "label", "group")
 
-_IN_ONE_FOLDER = 1000  # Pictures; folders of a million files are slow to list.
+_IN_ONE_FOLDER = 1000  # Images; folders of a million files are slow to list.
 _LONGEST_NAME = 150  # Bytes; file systems take 255, and an ending is to follow.
 
 # What TensorFlow raises on a TFRecord file that is cut short, changed or missing.
@@ -29,7 +29,7 @@ Scalar = str | int | float
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One labelled picture.
+    """One labelled image.
 
     Attributes:
         split: "train", "validation" or "test".
@@ -51,7 +51,7 @@ class Record:
 
 
 def check(builder: tfds.core.DatasetBuilder) -> None:
-    """Refuses what is no data set of labelled pictures.
+    """Refuses what is no data set of labelled images.
 
     Raises:
         ValueError: A field is missing, or its labels mean something else.
@@ -60,7 +60,7 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
     missing = [name for name in REQUIRED if name not in features]
     if missing:
         raise ValueError(
-            f"{builder.info.name} holds no labelled pictures: it has no "
+            f"{builder.info.name} holds no labelled images: it has no "
             f"{', '.join(missing)}."
         )
     names = getattr(features["label"], "names", None)
@@ -139,7 +139,7 @@ def read(
         builder: Of a prepared data set that passes `check`.
         split: One of its splits.
         start: The first record wanted.
-        with_images: Whether the bytes of the pictures are wanted.
+        with_images: Whether the bytes of the images are wanted.
 
     Raises:
         ValueError: The files of the data set are damaged, or a label is not known.

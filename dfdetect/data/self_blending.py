@@ -1,8 +1,8 @@
-"""Self-blended images: fakes made out of single real pictures.
+"""Self-blended images: fakes made out of single real images.
 
-A picture is blended with a changed copy of itself. What is left is what most forgeries
+An image is blended with a changed copy of itself. What is left is what most forgeries
 share, a border between two sources that do not quite agree, and nothing that is of one
-method of forgery alone. TensorFlow ops only; every draw from a seed. Pictures are
+method of forgery alone. TensorFlow ops only; every draw from a seed. Images are
 float32 RGB `[H, W, 3]` in [0, 255], and a seed is an int32 `[2]` of the stateless
 random ops. What comes out is a fake; to label it so is up to the caller.
 
@@ -20,7 +20,7 @@ _MAX_SHIFT = 0.03  # Of the sides of the head.
 _MAX_SCALING = 0.05
 
 # The mask is drawn on a small grid around the head and enlarged: it is smooth, and the
-# work is the same for each size of picture. On the grid the box is -1 to 1 both ways.
+# work is the same for each size of image. On the grid the box is -1 to 1 both ways.
 _GRID = 96
 _REACH = 1.6  # The grid is -1.6 to 1.6.
 _CELL = 2 * _REACH / _GRID
@@ -33,15 +33,15 @@ def self_blend(
     box: tf.Tensor | None = None,
     landmarks: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Makes a fake of a real picture.
+    """Makes a fake of a real image.
 
     Args:
         image: `[H, W, 3]`.
         seed: int32 `[2]`.
-        box: The head, `[4]` in the format of `dfdetect.boxes`. By default the picture
+        box: The head, `[4]` in the format of `dfdetect.boxes`. By default the image
             is the crop of one head, in its middle.
         landmarks: Points of the face, float32 `[num_points, 2]`, y and x relative to
-            the picture as in a box. With less than three, zero included, the box is
+            the image as in a box. With less than three, zero included, the box is
             used.
 
     Returns:
@@ -151,7 +151,7 @@ def _sharpen_or_soften(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def _move(
     image: tf.Tensor, draws: tf.Tensor, middle: tf.Tensor, half: tf.Tensor
 ) -> tf.Tensor:
-    """Shifts and scales a picture about the head, by `draws` in [-1, 1] of the bounds.
+    """Shifts and scales an image about the head, by `draws` in [-1, 1] of the bounds.
 
     Args:
         image: `[H, W, 3]`.
@@ -267,7 +267,7 @@ def _blur(mask: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
 def _place(
     mask: tf.Tensor, middle: tf.Tensor, half: tf.Tensor, extent: tf.Tensor
 ) -> tf.Tensor:
-    """The grid on the picture: `[_GRID, _GRID]` to `[H, W, 1]`, 0 outside the grid."""
+    """The grid on the image: `[_GRID, _GRID]` to `[H, W, 1]`, 0 outside the grid."""
     sides = tf.cast(extent, tf.float32)
 
     def cell(pixel: tf.Tensor) -> tf.Tensor:

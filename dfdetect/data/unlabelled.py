@@ -12,7 +12,7 @@ from dfdetect.media import decode, resize
 def unlabelled_training(
     paths: Sequence[str], image_sizes: Sequence[int], batch_size: int, seed: int
 ) -> Batches:
-    """Shuffled batches of random windows of pictures, at several sizes at once.
+    """Shuffled batches of random windows of images, at several sizes at once.
 
     Returns:
         Batches with one `[B, S, S, 3]` float32 in [0, 255] for each of `image_sizes`,

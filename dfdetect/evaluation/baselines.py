@@ -30,7 +30,7 @@ from dfdetect.metrics import classification
 
 NUM_WORDS = 256
 
-_POINTS_FOR_WORDS = 50  # of each picture
+_POINTS_FOR_WORDS = 50  # of each image
 _NUM_TREES = 500
 
 
@@ -74,7 +74,7 @@ def measure(
         `setting`.
 
     Raises:
-        ValueError: SIFT finds nothing in any picture that is trained on.
+        ValueError: SIFT finds nothing in any image that is trained on.
     """
     measured = {}
     surveys = [train, *([validation] if validation else []), test]
@@ -116,17 +116,17 @@ def table(measured: dict[str, Any]) -> list[str]:
 def vocabulary(
     descriptors: Iterable[np.ndarray], seed: int = 0
 ) -> sklearn.cluster.MiniBatchKMeans:
-    """`NUM_WORDS` centres of some SIFT descriptors of each picture, fewer for few.
+    """`NUM_WORDS` centres of some SIFT descriptors of each image, fewer for few.
 
     Raises:
-        ValueError: No picture has a descriptor.
+        ValueError: No image has a descriptor.
     """
     generator = np.random.default_rng(seed)
     drawn = np.concatenate(
         [generator.permutation(found)[:_POINTS_FOR_WORDS] for found in descriptors]
     )
     if not len(drawn):
-        raise ValueError("SIFT finds nothing in any picture that is trained on.")
+        raise ValueError("SIFT finds nothing in any image that is trained on.")
     distinct = len(np.unique(drawn, axis=0))
     words = sklearn.cluster.MiniBatchKMeans(
         min(NUM_WORDS, distinct), batch_size=4096, n_init=3, random_state=seed
@@ -137,7 +137,7 @@ def vocabulary(
 def word_counts(
     words: sklearn.cluster.MiniBatchKMeans, descriptors: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """How often each picture has each word, `[N, num_words]`."""
+    """How often each image has each word, `[N, num_words]`."""
     counts = np.zeros((len(descriptors), words.n_clusters), int)
     for place, found in enumerate(descriptors):
         if len(found):
@@ -155,21 +155,21 @@ def harris_words(
     corners.
 
     Args:
-        builder: A prepared data set of labelled pictures; of its split `train` are the
+        builder: A prepared data set of labelled images; of its split `train` are the
             vocabulary and the weights of the words.
         seed: Of the vocabulary.
         count: See `hand_crafted_features.survey`.
 
     Raises:
-        ValueError: It has no such split, or no picture in it has a corner.
+        ValueError: It has no such split, or no image in it has a corner.
     """
     survey = hand_crafted_features.survey(builder, "train", ["harris"], count)
     words = vocabulary(survey.features["harris"], seed)
     weigh = sklearn.feature_extraction.text.TfidfTransformer()
     weigh.fit(word_counts(words, survey.features["harris"]))
 
-    def describe(pictures: Sequence[np.ndarray]) -> np.ndarray:
-        greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in pictures]
+    def describe(images: Sequence[np.ndarray]) -> np.ndarray:
+        greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
         counts = word_counts(
             words, [hand_crafted_features.harris(grey) for grey in greys]
         )

@@ -1,4 +1,4 @@
-"""The figures of a classifier on one split: by picture, by video, and by kind.
+"""The figures of a classifier on one split: by image, by video, and by kind.
 
 Every figure has an interval; see `metrics.bootstrap` for what is drawn anew.
 """
@@ -28,7 +28,7 @@ _RATES = ("tpr", "fpr", "mean_probability")
 def measure(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, Any]:
-    """All figures of some pictures, or videos, each with its interval.
+    """All figures of some images, or videos, each with its interval.
 
     Returns:
         `num_real`, `num_fake` and `num_groups`; each of `classification.METRICS`,
@@ -64,7 +64,7 @@ def measure(
 def both_levels(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, Any]:
-    """`metrics` of the pictures and `video_metrics` of their videos, see `measure`."""
+    """`metrics` of the images and `video_metrics` of their videos, see `measure`."""
     return {
         "metrics": measure(predictions, num_resamples),
         "video_metrics": measure(predictions.by_video(), num_resamples),
@@ -74,7 +74,7 @@ def both_levels(
 def strata(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each kind of picture.
+    """The figures of each kind of image.
 
     Returns:
         For each of `FIELDS` that the records have, and for `head_size`, those of each

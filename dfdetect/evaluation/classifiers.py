@@ -32,7 +32,7 @@ class Result:
         figures: `model`, `split`, what `EvaluatedSet.describe` gives, `warnings`,
             `date`, `classifier` (what its manifest says), `metrics`, `video_metrics`,
             `baselines` and `strata`; perhaps `robustness`, see `robustness.measure`.
-        predictions: Of the pictures.
+        predictions: Of the images.
         no_pixel_probabilities: Of the same; None where there are none.
     """
 
@@ -68,11 +68,11 @@ def measure(
         model: The classifier and its manifest.
         judged: The set.
         say: Prints a line.
-        batch_size: Pictures at once.
+        batch_size: Images at once.
         precision: See `logits_function`.
     """
     classifier, manifest = model
-    with console.Progress(int(judged.wanted.sum()), say, "picture") as bar:
+    with console.Progress(int(judged.wanted.sum()), say, "image") as bar:
         found = predict(
             classifier,
             manifest,
@@ -123,8 +123,8 @@ def predict(
         split: One of its splits.
         survey: Of the wanted records of this split, in their order.
         wanted: `[N]` bool, the records of the split to take; all by default.
-        batch_size: Pictures at once.
-        count: Called for each batch, with its number of pictures.
+        batch_size: Images at once.
+        count: Called for each batch, with its number of images.
         precision: See `logits_function`.
     """
     crops = classifier_input.evaluation(
@@ -136,7 +136,7 @@ def predict(
         manifest["crop_margin"],
     )
     logits, truths = classifier_logits(logits_function(model, precision), crops, count)
-    assert np.array_equal(truths, survey.truths), "Not the pictures of the survey."
+    assert np.array_equal(truths, survey.truths), "Not the images of the survey."
     probabilities = calibration.probability(logits, manifest["temperature"])
     found = predictions.of_survey(survey, probabilities)
     return dataclasses.replace(found, logits=logits)

@@ -1,4 +1,4 @@
-"""What happens to pictures on their way through the world, at five strengths.
+"""What happens to images on their way through the world, at five strengths.
 
 Rotation, mirroring, Gaussian blur, scaling, cropping and JPEG are the alterations of
 the ICIAP deepfake challenge; noise, gamma and H.264 are ours. For evaluation only, so
@@ -16,7 +16,7 @@ plain NumPy and OpenCV: nothing here is ever in a graph.
 | gamma    | exponent of the pixels in [0, 1]: darker  | 1.25 | 1.5 | 2   | 2.5 | 3  |
 | h264     | constant rate factor of x264              | 18   | 23  | 30  | 40  | 45 |
 
-Pixels are those of the picture as it is stored. Rate factors 23 and 40 are c23 and c40
+Pixels are those of the image as it is stored. Rate factors 23 and 40 are c23 and c40
 of FaceForensics++ (Roessler et al., ICCV 2019).
 
 Source: Guarnera et al., The Face Deepfake Detection Challenge, J. Imaging 8(10), 2022.
@@ -41,12 +41,12 @@ _CLIP_FRAMES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Alteration:
-    """One way to alter a picture.
+    """One way to alter an image.
 
     Attributes:
         unit: What a value is, in a word or two.
         values: Of strength 1, 2 and so on, from the mildest to the harshest.
-        apply: From uint8 `[H, W, 3]`, a value and a seed to an altered picture.
+        apply: From uint8 `[H, W, 3]`, a value and a seed to an altered image.
     """
 
     unit: str
@@ -55,20 +55,20 @@ class Alteration:
 
 
 def alter(image: np.ndarray, name: str, strength: int, seed: int = 0) -> np.ndarray:
-    """Alters one picture.
+    """Alters one image.
 
     Args:
         image: `[H, W, 3]` uint8 RGB; left as it is.
         name: One of `ALTERATIONS`.
         strength: 0, which gives `image` back, to the number of its values.
-        seed: Of noise; the place of the picture in its split, so that no two pictures
+        seed: Of noise; the place of the image in its split, so that no two images
             get the same.
 
     Returns:
         uint8 RGB, `[H, W, 3]` but for `crop_heads`.
 
     Raises:
-        ValueError: No such picture, alteration or strength.
+        ValueError: No such image, alteration or strength.
         ImportError: `h264` without ffmpeg, see `missing`.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -163,7 +163,7 @@ def _h264(image: np.ndarray, rate_factor: float, _: int) -> np.ndarray:
 
 
 def _run_ffmpeg(source: tuple[str, ...], output: tuple[str, ...], data: bytes) -> bytes:
-    # One thread: the same bytes on any machine, and pictures are many at once anyway.
+    # One thread: the same bytes on any machine, and images are many at once anyway.
     command = [_ffmpeg(), "-nostdin", "-loglevel", "error", "-threads", "1", *source]
     command += ["-i", "pipe:0", "-threads", "1", *output, "pipe:1"]
     done = subprocess.run(command, input=data, capture_output=True, check=False)

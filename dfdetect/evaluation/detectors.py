@@ -36,7 +36,7 @@ def detect_function(
 
     Args:
         model: A detector.
-        tile: Whether to look also at tiles of pictures that are larger than its input,
+        tile: Whether to look also at tiles of images that are larger than its input,
             see `tiling`.
         soft_nms_sigma: See `postprocess.class_detections`.
         precision: See `logits_function`.
@@ -76,7 +76,7 @@ def tflite_function(path: str) -> Function:
     run = interpreter.get_signature_runner()
 
     def look(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rows = [run(images=picture[None].numpy()) for picture in batch["images"]]
+        rows = [run(images=image[None].numpy()) for image in batch["images"]]
         found = {name: tf.concat([row[name] for row in rows], 0) for name in rows[0]}
         return _upright(found, batch["extents"])
 
@@ -93,7 +93,7 @@ def detections(
         batches: Of `detector_input.evaluation`.
 
     Returns:
-        Boxes and scores of each picture, and true boxes and whether they are difficult;
+        Boxes and scores of each image, and true boxes and whether they are difficult;
         both as `metrics.detection.evaluate` takes them, boxes of the originals. Then
         the heights and widths `[N, 2]` of the originals in pixels.
     """

@@ -101,7 +101,7 @@ class EvaluatedSet:
                 "trusted."
             )
         if len(np.unique(self.survey.truths)) < 2:
-            found.append("All pictures have one label: most figures have no value.")
+            found.append("All images have one label: most figures have no value.")
         return found
 
 
@@ -116,7 +116,7 @@ def look(
     """Reads a data set once, checks its splits and measures what needs no model.
 
     Args:
-        builder: A prepared data set of labelled pictures.
+        builder: A prepared data set of labelled images.
         split: The split to measure on.
         say: Prints a line.
         where: Conditions that records meet, FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE;
@@ -125,7 +125,7 @@ def look(
         num_resamples: Of the bootstrap.
 
     Raises:
-        ValueError: The data set has no such split or holds no labelled pictures, a
+        ValueError: The data set has no such split or holds no labelled images, a
             group stands in two splits, or no record meets the conditions.
     """
     records.check(builder)
@@ -187,7 +187,7 @@ def _baselines(
     share = np.full(judged.sum(), np.mean(learned))
     found = {
         "majority": {
-            "about": f"the share of fakes elsewhere, {share[0]:.3f}, for every picture",
+            "about": f"the share of fakes elsewhere, {share[0]:.3f}, for every image",
             **_measured(one, share, num_resamples),
         }
     }

@@ -1,4 +1,4 @@
-"""Clips of a prepared data set of frames: which records they are, and their pictures.
+"""Clips of a prepared data set of frames: which records they are, and their images.
 
 A record is a frame where it has the field `frame`, its number in its video; `time`, in
 seconds, says when it is shown, else its number counts as seconds. Which records are of

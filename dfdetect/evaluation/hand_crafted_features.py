@@ -1,6 +1,6 @@
 """Features that nobody had to train: SIFT and the spectrum of brightness.
 
-Both see a picture as it is stored. To resize it would blur the traces that the spectrum
+Both see an image as it is stored. To resize it would blur the traces that the spectrum
 is after.
 """
 
@@ -15,11 +15,11 @@ import tensorflow_datasets as tfds
 
 from dfdetect import labels
 from dfdetect.data import records
-from dfdetect.media import decode as images
+from dfdetect.media import decode
 
 NUM_RINGS = 64
 
-# The most distinct ones: a large picture has thousands.
+# The most distinct ones: a large image has thousands.
 _MAX_KEYPOINTS = 500
 
 _CORNER_SIZE = 8.0  # Pixels around a corner that are described, in diameter.
@@ -30,7 +30,7 @@ _LEAST_POWER = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What is kept of a split; each field has one place for each picture, in order.
+    """What is kept of a split; each field has one place for each image, in order.
 
     Attributes:
         features: By the names of `FEATURES`.
@@ -49,13 +49,13 @@ def survey(
     names: Sequence[str],
     count: Callable[[str], None] = lambda split: None,
 ) -> Survey:
-    """Looks at every picture of a split once; features and label are of one record.
+    """Looks at every image of a split once; features and label are of one record.
 
     Args:
-        builder: A prepared data set of labelled pictures, see `records`.
+        builder: A prepared data set of labelled images, see `records`.
         split: One of its splits.
         names: Which of `FEATURES`.
-        count: Called for each picture, with the split.
+        count: Called for each image, with the split.
 
     Raises:
         ValueError: There is no such split, or it does not hold reals and fakes.
@@ -64,13 +64,13 @@ def survey(
     if split not in builder.info.splits:
         there = ", ".join(builder.info.splits)
         raise ValueError(f"{builder.info.name} has no split {split!r}, only {there}.")
-    decode = tf.function(
-        images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
+    decode_image = tf.function(
+        decode.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
     )
     features: dict[str, list[np.ndarray]] = {name: [] for name in names}
     truths, groups = [], []
     for record in records.read(builder, split):
-        image = decode(tf.constant(record.image_bytes)).numpy()
+        image = decode_image(tf.constant(record.image_bytes)).numpy()
         grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         for name, found in features.items():
             found.append(FEATURES[name](grey))
@@ -83,7 +83,7 @@ def survey(
 
 
 def sift(grey: np.ndarray) -> np.ndarray:
-    """Describes the most distinct points of a picture; a flat one has none.
+    """Describes the most distinct points of an image; a flat one has none.
 
     Args:
         grey: `[H, W]` uint8.
@@ -102,7 +102,7 @@ def spectrum(grey: np.ndarray) -> np.ndarray:
     """How much power of each frequency there is, whichever way it points.
 
     The mean log power of the cosine transform in rings from the lowest frequency to the
-    highest that the picture's own pixels can hold.
+    highest that the image's own pixels can hold.
 
     Args:
         grey: `[H, W]` in [0, 255].
@@ -120,14 +120,14 @@ def spectrum(grey: np.ndarray) -> np.ndarray:
     ring = (np.hypot(y, x) / np.sqrt(2) * NUM_RINGS).astype(int).ravel()
     members = np.bincount(ring, minlength=NUM_RINGS)
     totals = np.bincount(ring, np.log(power + _LEAST_POWER).ravel(), NUM_RINGS)
-    # A picture of less than 64 pixels leaves rings empty.
+    # An image of less than 64 pixels leaves rings empty.
     filled = np.flatnonzero(members)
     means = totals[filled] / members[filled]
     return np.interp(np.arange(NUM_RINGS), filled, means).astype(np.float32)
 
 
 def harris(grey: np.ndarray) -> np.ndarray:
-    """Describes a picture's strongest Harris corners as `sift` does its points.
+    """Describes an image's strongest Harris corners as `sift` does its points.
 
     Args:
         grey: `[H, W]` uint8.

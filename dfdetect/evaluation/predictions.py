@@ -1,4 +1,4 @@
-"""What a classifier says of the pictures of a split, and what is known of them."""
+"""What a classifier says of the images of a split, and what is known of them."""
 
 import dataclasses
 
@@ -25,10 +25,10 @@ _TELLING_FIELDS = (
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """N pictures, or N videos, with the probabilities of one model.
+    """N images, or N videos, with the probabilities of one model.
 
     Attributes:
-        filenames: `[N]`; of a video, that of its first picture.
+        filenames: `[N]`; of a video, that of its first image.
         labels: `[N]`, see `labels`.
         logits: `[N]`; NaN where there are none, as for a baseline or a video.
         probabilities: `[N]`, calibrated fake probabilities.
@@ -58,7 +58,7 @@ class Predictions:
         return Predictions(**columns, fields=fields)
 
     def by_video(self) -> "Predictions":
-        """One row a video: the mean of its pictures' probabilities."""
+        """One row a video: the mean of its images' probabilities."""
         _, first, video_of, counts = np.unique(
             self.videos, return_index=True, return_inverse=True, return_counts=True
         )
@@ -70,7 +70,7 @@ class Predictions:
         )
 
     def to_csv(self, leaky_split: bool = False) -> bytes:
-        """A table with a row for each picture; it says so where the split leaks."""
+        """A table with a row for each image; it says so where the split leaks."""
         columns = {
             "image/filename": self.filenames,
             "label": np.array(label_names.NAMES)[self.labels],
@@ -84,7 +84,7 @@ class Predictions:
 
 
 def of_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
-    """Joins probabilities `[N]` with what a survey knows of the same N pictures."""
+    """Joins probabilities `[N]` with what a survey knows of the same N images."""
     assert len(probabilities) == len(survey.truths)
     return Predictions(
         filenames=np.array(survey.filenames),
@@ -99,9 +99,9 @@ def of_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
 
 
 def video_names(survey: Survey) -> np.ndarray:
-    """`[N]`, a name for the video that each picture is a frame of.
+    """`[N]`, a name for the video that each image is a frame of.
 
-    The field `video` or `clip` where there is one. Else pictures are of one video when
+    The field `video` or `clip` where there is one. Else images are of one video when
     they share the group, the label (a real video and its fake are two), every field
     that names a source or a method, and, where a file is named by the number of its
     frame, the folder.

@@ -1,7 +1,7 @@
 """Whether altered copies find their originals, and fakes what they were made from.
 
-(a) Pictures of a split, drawn at random, are altered (see `corruptions`) and looked for
-among all pictures of that split: the original is to come first. (b) Each fake of the
+(a) Images of a split, drawn at random, are altered (see `corruptions`) and looked for
+among all images of that split: the original is to come first. (b) Each fake of the
 split is looked for among the reals of all splits: one of its own group, such as the
 video that it was made from, is to be among the first ten.
 """
@@ -39,7 +39,7 @@ COPIES: dict[str, tuple[tuple[str, int], ...]] = {
     ),
 }
 
-# Decoded pictures, uint8 `[H, W, 3]`, to float32 `[N, D]`.
+# Decoded images, uint8 `[H, W, 3]`, to float32 `[N, D]`.
 Describe = Callable[[Sequence[np.ndarray]], np.ndarray]
 
 _BATCH = 16
@@ -47,7 +47,7 @@ _BATCH = 16
 
 @dataclasses.dataclass(frozen=True)
 class _Described:
-    """The pictures of some splits, in order."""
+    """The images of some splits, in order."""
 
     rows: np.ndarray
     labels: np.ndarray
@@ -62,15 +62,15 @@ def measure(
     seed: int = 0,
     count: Callable[[str], None] = lambda split: None,
 ) -> dict[str, Any]:
-    """Measures descriptions of pictures by what they find.
+    """Measures descriptions of images by what they find.
 
     Args:
-        builder: A prepared data set of labelled pictures.
+        builder: A prepared data set of labelled images.
         split: One of its splits.
         descriptions: By their names.
-        num_copies: Most pictures that are altered.
+        num_copies: Most images that are altered.
         seed: Of their choice, and of the intervals.
-        count: Called for each picture that was described, with its split.
+        count: Called for each image that was described, with its split.
 
     Returns:
         For JSON: `num_pool`, `num_copies`, `num_fakes`, `num_reals`; and in `methods`
@@ -79,7 +79,7 @@ def measure(
         `sources` is None where there are no fakes that share a group with a real.
 
     Raises:
-        ValueError: The data set holds no labelled pictures, or has no such split.
+        ValueError: The data set holds no labelled images, or has no such split.
     """
     records.check(builder)
     if split not in builder.info.splits:
@@ -98,9 +98,9 @@ def measure(
                 pools[name] = described
     copies = _copies(builder, split, chosen)
     for kind, changes in COPIES.items():
-        pictures = [_altered(image, changes, place) for place, image in copies]
+        images = [_altered(image, changes, place) for place, image in copies]
         for name, describe in descriptions.items():
-            altered.setdefault(name, {})[kind] = _in_batches(describe, pictures)
+            altered.setdefault(name, {})[kind] = _in_batches(describe, images)
     methods = {}
     for name in descriptions:
         pool = pools[name]
@@ -145,9 +145,9 @@ def table(measured: dict[str, Any]) -> list[str]:
 def of_graph(embed: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Describe:
     """The description by a signature of a graph, `embed` or `embed_content`."""
 
-    def describe(pictures: Sequence[np.ndarray]) -> np.ndarray:
+    def describe(images: Sequence[np.ndarray]) -> np.ndarray:
         # Without loss: what is measured is the description, not another JPEG.
-        encoded = [tf.io.encode_png(picture).numpy() for picture in pictures]
+        encoded = [tf.io.encode_png(image).numpy() for image in images]
         return embed(tf.constant(encoded, tf.string))["embedding"].numpy()
 
     return describe
@@ -209,11 +209,11 @@ def _altered(
     return image
 
 
-def _in_batches(describe: Describe, pictures: Sequence[np.ndarray]) -> np.ndarray:
+def _in_batches(describe: Describe, images: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(
         [
-            describe(pictures[start : start + _BATCH])
-            for start in range(0, len(pictures), _BATCH)
+            describe(images[start : start + _BATCH])
+            for start in range(0, len(images), _BATCH)
         ]
     )
 

@@ -1,4 +1,4 @@
-"""How much a classifier loses when its pictures are altered, see `corruptions`."""
+"""How much a classifier loses when its images are altered, see `corruptions`."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -10,12 +10,12 @@ import tensorflow as tf
 
 from dfdetect import console, iterators, labels
 from dfdetect.evaluation import corruptions
-from dfdetect.media import decode as images
+from dfdetect.media import decode
 from dfdetect.media import resize as resizing
 from dfdetect.metrics import calibration, classification
 
 # Place among all and pixels.
-Picture = tuple[int, np.ndarray]
+PlacedImage = tuple[int, np.ndarray]
 Variant = tuple[str, int]
 _CLEAN: Variant = ("clean", 0)
 
@@ -23,7 +23,7 @@ _CLEAN: Variant = ("clean", 0)
 def measure(
     logits_function: Callable[[tf.Tensor], Any],
     manifest: dict[str, Any],
-    pictures: Iterable[bytes],
+    images: Iterable[bytes],
     truths: np.ndarray,
     groups: np.ndarray,
     *,
@@ -36,15 +36,15 @@ def measure(
 ) -> dict[str, Any]:
     """Measures a classifier on altered crops, all alterations at all strengths.
 
-    An altered picture is resized by the same function as in training and serving, and
-    strength 0 is the picture itself: on a whole split its figure is that of
+    An altered image is resized by the same function as in training and serving, and
+    strength 0 is the image itself: on a whole split its figure is that of
     `classifiers.measure_split`.
 
     Args:
         logits_function: From crops `[B, S, S, 3]` float32 to fake logits `[B]`, see
             `classifiers.logits_function`.
         manifest: The classifier's: `image_size` and `temperature` are used.
-        pictures: Encoded crops, `N` of them.
+        images: Encoded crops, `N` of them.
         truths: `[N]` of `dfdetect.labels`.
         groups: `[N]`, names of what the crops belong to.
         batch_size: Crops at once.
@@ -81,7 +81,7 @@ def measure(
     with console.Progress(len(places) * len(variants), say, "crop") as shown:
         logits = _logits(
             logits_function,
-            iterators.batched(_decoded(pictures, places), batch_size),
+            iterators.batched(_decoded(images, places), batch_size),
             variants,
             manifest["image_size"],
             shown.count,
@@ -128,31 +128,33 @@ def draw(
     return kept
 
 
-def _decoded(pictures: Iterable[bytes], places: np.ndarray) -> Iterator[Picture]:
-    decode = tf.function(
-        images.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
+def _decoded(
+    encoded_images: Iterable[bytes], places: np.ndarray
+) -> Iterator[PlacedImage]:
+    decode_image = tf.function(
+        decode.decode_image, input_signature=[tf.TensorSpec([], tf.string)]
     )
     wanted = set(places.tolist())
-    for place, encoded in enumerate(pictures):
+    for place, encoded in enumerate(encoded_images):
         if place in wanted:
-            yield place, decode(tf.constant(encoded)).numpy()
+            yield place, decode_image(tf.constant(encoded)).numpy()
 
 
 def _logits(
     logits_function: Callable[[tf.Tensor], Any],
-    batches: Iterable[list[Picture]],
+    batches: Iterable[list[PlacedImage]],
     variants: Sequence[Variant],
     image_size: int,
     count: Callable[[str], None],
 ) -> dict[Variant, np.ndarray]:
-    """Fake logits `[N]` of each variant; a picture is decoded once for all of them."""
+    """Fake logits `[N]` of each variant; an image is decoded once for all of them."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, 3], tf.uint8)])
     def resize(image: tf.Tensor) -> tf.Tensor:
         return resizing.resize(image, image_size)
 
-    def crop(picture: Picture, variant: Variant) -> tf.Tensor:
-        place, image = picture
+    def crop(placed: PlacedImage, variant: Variant) -> tf.Tensor:
+        place, image = placed
         name, strength = variant
         if variant != _CLEAN:
             image = corruptions.alter(image, name, strength, seed=place)

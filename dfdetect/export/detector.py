@@ -1,6 +1,6 @@
 """The detector alone, with its post-processing, for graphs that are not ours.
 
-Both forms take letterboxed pictures (see `resize.letterbox`), float32 `[B, S, S, 3]` in
+Both forms take letterboxed images (see `resize.letterbox`), float32 `[B, S, S, 3]` in
 [0, 255], as `images`, and give `boxes` float32 `[B, N, 4]` relative to the letterbox,
 `scores` float32 `[B, N]` and `num_heads` int32 `[B]`, padded with zeros.
 """

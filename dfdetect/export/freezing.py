@@ -125,7 +125,7 @@ def _when_called(
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             return pool.submit(make).result()
 
-    return lambda pictures: made()(pictures)
+    return lambda images: made()(images)
 
 
 def take_graphs_as_they_are() -> None:

@@ -1,7 +1,7 @@
 """The graph of the default weights, kept on disk so that a command starts sooner.
 
 To build the models, trace and fold them takes longer than all else that a command does
-with a few pictures. The graph lies in the user's cache folder, not beside the weights:
+with a few images. The graph lies in the user's cache folder, not beside the weights:
 an installed package may be read-only, and is not ours to grow.
 """
 

@@ -1,6 +1,6 @@
 """Whether an exported graph answers as the models did in training.
 
-The graph is loaded anew, as TensorFlow Serving loads it, and gets drawn pictures, a
+The graph is loaded anew, as TensorFlow Serving loads it, and gets drawn images, a
 portrait, and files that are none.
 """
 
@@ -19,7 +19,7 @@ from dfdetect.metrics import calibration
 from dfdetect.pipeline import chunking, deepfake_pipeline
 
 _NUM_DRAWN = 6
-_BROKEN = (b"", b"no picture")
+_BROKEN = (b"", b"no image")
 # A box that moves by a hundredth of the head moves the crop, and with it the embedding.
 _NEIGHBOURS_MOVE = 0.02
 # Boxes that share less are not the same head.
@@ -74,8 +74,8 @@ def check(
         ValueError: It drifts further, another head or status came, or a number is
             missing.
     """
-    pictures = [*samples.encoded(_NUM_DRAWN), samples.portrait(), *_BROKEN]
-    batch = np.array(pictures, object)
+    images = [*samples.encoded(_NUM_DRAWN), samples.portrait(), *_BROKEN]
+    batch = np.array(images, object)
     frame = decode.decode_image(tf.constant(samples.portrait())).numpy()[None]
     outputs = {
         "serving_default": reference.detect(batch),
@@ -104,7 +104,7 @@ def check(
         _compare_heads(expected[name], found[name], threshold, bounds.head_score)
         for name in ("serving_default", "frames")
     ]
-    crops = pictures[: -len(_BROKEN)]
+    crops = images[: -len(_BROKEN)]
     by_training = _judged(reference.classifier, crops, described["classifier"])
     judged = [
         (expected["classify_crops"]["fake_probability"], "classify_crops"),
@@ -187,15 +187,15 @@ def _check_neighbours(
         ValueError: They are not, or no entry was found by both.
     """
     pairs, num_heads = [], 0
-    for picture, count in enumerate(expected["num_heads"]):
+    for image, count in enumerate(expected["num_heads"]):
         boxes = [
-            x["boxes"][picture][:n]
-            for x, n in ((expected, count), (found, found["num_heads"][picture]))
+            x["boxes"][image][:n]
+            for x, n in ((expected, count), (found, found["num_heads"][image]))
         ]
         overlaps = np.asarray(box_format.iou(*boxes))
         for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):
-            one = _neighbours(expected, picture, int(i))
-            other = _neighbours(found, picture, int(overlaps[i].argmax()))
+            one = _neighbours(expected, image, int(i))
+            other = _neighbours(found, image, int(overlaps[i].argmax()))
             num_heads += bool(one)
             pairs += [(one[id], other[id]) for id in one.keys() & other.keys()]
             if exact:
@@ -213,12 +213,10 @@ def _check_neighbours(
             )
 
 
-def _neighbours(
-    outputs: chunking.Outputs, picture: int, head: int
-) -> dict[bytes, float]:
+def _neighbours(outputs: chunking.Outputs, image: int, head: int) -> dict[bytes, float]:
     """Similarities by id, without what is padding."""
-    ids = outputs["neighbour_ids"][picture][head]
-    similarities = outputs["neighbour_similarities"][picture][head]
+    ids = outputs["neighbour_ids"][image][head]
+    similarities = outputs["neighbour_similarities"][image][head]
     return {
         id: float(value)
         for id, value in zip(ids, similarities, strict=True)
@@ -239,10 +237,10 @@ def _compare_heads(
         "head_score": [],
         "fake_probability": [],
     }
-    for picture in range(len(expected["num_heads"])):
+    for image in range(len(expected["num_heads"])):
         one, other = (
             {
-                key: outputs[key][picture][: outputs["num_heads"][picture]]
+                key: outputs[key][image][: outputs["num_heads"][image]]
                 for key in ("boxes", "head_scores", "fake_probabilities")
             }
             for outputs in (expected, found)
@@ -255,7 +253,7 @@ def _compare_heads(
             clear = heads["head_scores"] > threshold + margin
             if (best[clear] < _SAME_HEAD).any():
                 raise ValueError(
-                    f"the exported graph must find the heads of picture {picture}, "
+                    f"the exported graph must find the heads of image {image}, "
                     f"{len(one['boxes'])}, got {len(other['boxes'])}, not the same."
                 )
         for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):

@@ -21,9 +21,9 @@ _MAX_ENQUEUED_BATCHES = 100
 
 
 def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
-    """Writes requests with drawn pictures: the first real one shall not wait.
+    """Writes requests with drawn images: the first real one shall not wait.
 
-    One for each batch size goes to `serving_default`, one of a single picture to each
+    One for each batch size goes to `serving_default`, one of a single image to each
     other signature.
 
     Args:
@@ -34,13 +34,13 @@ def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
         ImportError: tensorflow-serving-api is missing.
     """
     predict_pb2, prediction_log_pb2 = messages()
-    pictures = np.array(samples.encoded(max(batch_sizes)), object)
-    frame = tf.io.decode_image(pictures[0], 3, expand_animations=False).numpy()
-    batches = [("serving_default", pictures[:size]) for size in batch_sizes]
+    images = np.array(samples.encoded(max(batch_sizes)), object)
+    frame = tf.io.decode_image(images[0], 3, expand_animations=False).numpy()
+    batches = [("serving_default", images[:size]) for size in batch_sizes]
     others = ["classify_crops", "embed", "embed_content", "explain"]
     described = manifest.read(os.path.join(directory, "assets"), "pipeline")
     others += ["neighbours"] if "index" in described else []
-    batches += [(name, pictures[:1]) for name in others]
+    batches += [(name, images[:1]) for name in others]
     batches.append(("frames", frame[None]))
     path = os.path.join(directory, REQUESTS)
     os.makedirs(os.path.dirname(path))
@@ -62,9 +62,9 @@ def write_batching(
 
     Args:
         directory: The folder of the version.
-        batch_sizes: Those that are allowed, ascending; the last is the most pictures of
+        batch_sizes: Those that are allowed, ascending; the last is the most images of
             a request, too.
-        timeout_micros: The longest that a picture waits for company.
+        timeout_micros: The longest that an image waits for company.
     """
     lines = [
         f"max_batch_size {{ value: {batch_sizes[-1]} }}",

@@ -1,6 +1,6 @@
 """From encoded bytes to pixels, and from pixels to what the models see.
 
-Outside a model a picture is RGB in [0, 255]: uint8 as decoded, float32 once resized.
+Outside a model an image is RGB in [0, 255]: uint8 as decoded, float32 once resized.
 Models normalise in their first layer. Everything here is TensorFlow ops, so that
 training and the exported graph run the same code: the traces of forgery are as small
 as the differences between two decoders or two ways to resize.
@@ -28,7 +28,7 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
         uint8 `[height, width, 3]`, upright RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are no such picture, or cut short.
+        tf.errors.InvalidArgumentError: The bytes are no such image, or cut short.
     """
     header = headers.read(image_bytes)
     tf.debugging.assert_positive(
@@ -47,7 +47,7 @@ def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
         size: See `letterbox`.
 
     Returns:
-        The picture, uint8 `[height, width, 3]`, and the height and width of the
+        The image, uint8 `[height, width, 3]`, and the height and width of the
         original, int32 `[2]`: what `letterbox` takes.
 
     Raises:
@@ -77,17 +77,17 @@ def decode(
     """Decodes a batch in which any file may be broken.
 
     Pixels equal those of `decode_image`. Only what the header promises is looked at
-    before a picture of more than `max_pixels` is turned away. A JPEG that is damaged
+    before an image of more than `max_pixels` is turned away. A JPEG that is damaged
     in the middle decodes, as it does in other programs.
 
     Args:
         image_bytes: string `[B]`, `B` may be 0.
-        max_pixels: Most pixels (height times width) of a picture.
+        max_pixels: Most pixels (height times width) of an image.
 
     Returns:
-        The pictures, string `[B]`, for `unpack` (pictures of different sizes without
+        The images, string `[B]`, for `unpack` (images of different sizes without
         any padding; it passes through graphs, data sets and signatures alike), and
-        their statuses, int32 `[B]`: `OK`, `UNREADABLE` or `TOO_LARGE`. A picture that
+        their statuses, int32 `[B]`: `OK`, `UNREADABLE` or `TOO_LARGE`. An image that
         is not `OK` is an empty string.
     """
     header = headers.read_batch(image_bytes)
@@ -106,7 +106,7 @@ def decode_by_header(
         image_bytes: string `[B]`.
         header: Of `headers.read_batch`.
         halvings: int32 `[B]` of `jpeg.halvings`: of those above 0 the pixels equal
-            those of `decode_for`. None for all pictures as they are.
+            those of `decode_for`. None for all images as they are.
         max_pixels: See `decode`.
     """
     pixels = header[:, headers.HEIGHT] * header[:, headers.WIDTH]
@@ -133,7 +133,7 @@ def pack(image: tf.Tensor) -> tf.Tensor:
 
 
 def unpack(packed: tf.Tensor) -> tf.Tensor:
-    """The picture, uint8 `[height, width, 3]`, out of a scalar string of `pack`."""
+    """The image, uint8 `[height, width, 3]`, out of a scalar string of `pack`."""
     image = tf.io.parse_tensor(packed, tf.uint8)
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -147,7 +147,7 @@ def _raw_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 def _decode_good(
     image_bytes: tf.Tensor, header: tf.Tensor, halvings: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes files with sound headers: packed pictures, and which files they are."""
+    """Decodes files with sound headers: packed images, and which files they are."""
     count = tf.shape(image_bytes, tf.int64)[0]
     frames = tf.map_fn(
         lambda pair: headers.first_frame(*pair),

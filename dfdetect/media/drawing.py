@@ -1,4 +1,4 @@
-"""What a person looks at: pictures with their heads marked."""
+"""What a person looks at: images with their heads marked."""
 
 import io
 import math
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _GREY = (128, 128, 128)  # a head without a probability
 
-_MOST_COVERED = 0.6  # of a picture by a heat map
+_MOST_COVERED = 0.6  # of an image by a heat map
 
 # Of the boxes that are there, and of those that a detector gives.
 TRUE, PREDICTED = (0, 220, 0), (255, 140, 0)
@@ -115,7 +115,7 @@ def rectangle(
 
 
 def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
-    """Encodes an RGB picture as what a file with this suffix (".jpg", ".png") holds.
+    """Encodes an RGB image as what a file with this suffix (".jpg", ".png") holds.
 
     Raises:
         ValueError: The format cannot hold it; a JPEG has at most 65500 pixels a side.
@@ -154,7 +154,7 @@ def _label(
 ) -> None:
     """Writes black on a filled ground.
 
-    It stands above `place` (left, top, width), or within at the picture's upper edge,
+    It stands above `place` (left, top, width), or within at the image's upper edge,
     and is no wider than the box unless that were too small to read.
     """
     left, top, box_width = place

@@ -1,4 +1,4 @@
-"""EXIF orientations: how a picture is turned from what is stored to upright."""
+"""EXIF orientations: how an image is turned from what is stored to upright."""
 
 import tensorflow as tf
 
@@ -31,7 +31,7 @@ def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def upright_extent(header: tf.Tensor) -> tf.Tensor:
-    """Height and width `[..., 2]` int32 of upright pictures, by their headers.
+    """Height and width `[..., 2]` int32 of upright images, by their headers.
 
     Args:
         header: `[..., headers.NUM_FIELDS]`.
@@ -43,11 +43,11 @@ def upright_extent(header: tf.Tensor) -> tf.Tensor:
 
 
 def stored_window(window: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """Where a window of the upright picture is stored: what `turn` makes it of.
+    """Where a window of the upright image is stored: what `turn` makes it of.
 
     Args:
         window: int32 `[4]`, top, left, height and width.
-        header: Of the picture.
+        header: Of the image.
 
     Returns:
         The like of it.

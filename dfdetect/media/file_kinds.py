@@ -179,7 +179,7 @@ def _has_two_frames(gif: bytes) -> bool:
 
 def unreadable(content: bytes) -> str:
     """What is said to a person of bytes that could not be decoded as an image."""
-    return f"no picture that can be decoded: {_describe(content)}"
+    return f"no image that can be decoded: {_describe(content)}"
 
 
 def _describe(content: bytes) -> str:

@@ -1,8 +1,8 @@
-"""What a picture file says about itself before anything is decoded.
+"""What an image file says about itself before anything is decoded.
 
 In TensorFlow ops that never fail, however broken the bytes are: a server has to turn
 away a file of a few bytes that promises gigapixels without decoding it, and without
-failing the pictures beside it. TensorFlow's decoder ignores EXIF orientations, reads
+failing the images beside it. TensorFlow's decoder ignores EXIF orientations, reads
 all frames of a GIF, refuses an animated WebP and takes the palette indices of a BMP for
 grey; what it takes to do better is read here too.
 """
@@ -37,7 +37,7 @@ __all__ = [
     "WIDTH",
 ]
 
-# Nobody's picture has as many; they bound the time that a hostile one may take.
+# Nobody's image has as many; they bound the time that a hostile one may take.
 _MAX_JPEG_SEGMENTS = 2000
 _MAX_GIF_BLOCKS = 100_000
 _MAX_PNG_CHUNKS = 2000
@@ -195,20 +195,20 @@ def _bmp(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 
 
 def _gif(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Walks over the extensions to the first picture, and to its end."""
+    """Walks over the extensions to the first image, and to its end."""
     start = 13 + _colour_table_bytes(uint(data, 10, 1))
-    picture, steps = tf.while_loop(
+    image, steps = tf.while_loop(
         lambda pos, steps: (uint(data, pos, 1) == 0x21) & (steps < _MAX_GIF_BLOCKS),
         lambda pos, steps: _skip_gif_blocks(data, pos + 2, steps + 1),
         (start, tf.constant(0)),
     )
-    is_picture = uint(data, picture, 1) == 0x2C
+    is_image = uint(data, image, 1) == 0x2C
     width, height = tf.unstack(
-        uint(data, picture + tf.constant([5, 7], tf.int64), 2, little=True)
+        uint(data, image + tf.constant([5, 7], tf.int64), 2, little=True)
     )
-    blocks = picture + 11 + _colour_table_bytes(uint(data, picture + 9, 1))
+    blocks = image + 11 + _colour_table_bytes(uint(data, image + 9, 1))
     end, _ = _skip_gif_blocks(data, blocks, steps)
-    complete = is_picture & (end <= tf.size(data, tf.int64) - 16)
+    complete = is_image & (end <= tf.size(data, tf.int64) - 16)
     return header_fields.pack(height * tf.cast(complete, tf.int64), width, end=end)
 
 

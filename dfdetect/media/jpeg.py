@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dfdetect.media import exif, headers
 
-# Pixels on a side, of the reduced picture, for each that is seen of it in the end: what
+# Pixels on a side, of the reduced image, for each that is seen of it in the end: what
 # is left is to be resized with care, by `resize.letterbox`.
 _DETAIL = 2
 
@@ -22,7 +22,7 @@ _SEAM = 8
 
 
 def halvings(image_bytes: tf.Tensor, header: tf.Tensor, size: int) -> tf.Tensor:
-    """How often the scale of pictures may be halved that are to be letterboxed.
+    """How often the scale of images may be halved that are to be letterboxed.
 
     Args:
         image_bytes: string `[...]`.
@@ -76,7 +76,7 @@ def window(image_bytes: tf.Tensor, header: tf.Tensor, wanted: tf.Tensor) -> tf.T
         image_bytes: Scalar string; one that `reduced` can decode.
         header: Of it.
         wanted: int32 `[4]`, top, left, height and width, at least 1, in the upright
-            picture and inside of it.
+            image and inside of it.
 
     Returns:
         uint8 `[height, width, 3]`, upright RGB.

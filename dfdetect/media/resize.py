@@ -10,7 +10,7 @@ MEAN_PIXEL = (123.675, 116.28, 103.53)  # Of ImageNet; zero after normalisation.
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes `[height, width, 3]` to float32 `[size, size, 3]`, antialiased.
 
-    For pictures that are one head each; `crop_heads` ends with it.
+    For images that are one head each; `crop_heads` ends with it.
     """
     return tf.ensure_shape(resize_to(image, [size, size]), [size, size, 3])
 
@@ -39,14 +39,14 @@ def resize_to(image: tf.Tensor, extent: tf.Tensor | list[int]) -> tf.Tensor:
 def letterbox(
     image: tf.Tensor, size: int, extent: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """Scales a picture so that its longer side is `size`, and pads it to a square.
+    """Scales an image so that its longer side is `size`, and pads it to a square.
 
-    The picture stands at the top left; the rest is `MEAN_PIXEL`.
+    The image stands at the top left; the rest is `MEAN_PIXEL`.
 
     Args:
         image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
         size: Side of the result in pixels.
-        extent: Height and width of the original, where the picture is a reduced one of
+        extent: Height and width of the original, where the image is a reduced one of
             `decode_for`: they decide the proportions.
 
     Returns:
@@ -69,7 +69,7 @@ def pad_to_square(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
-    """Pads a picture that is no larger at the bottom and right with `MEAN_PIXEL`.
+    """Pads an image that is no larger at the bottom and right with `MEAN_PIXEL`.
 
     Returns:
         float32 `[height, width, 3]`.
@@ -85,7 +85,7 @@ def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf
 def letterbox_boxes(
     boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
 ) -> tf.Tensor:
-    """Boxes of a `height` x `width` picture, relative to its letterbox.
+    """Boxes of a `height` x `width` image, relative to its letterbox.
 
     Args:
         boxes: `[..., 4]`.
@@ -98,7 +98,7 @@ def letterbox_boxes(
 def unletterbox_boxes(
     boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
 ) -> tf.Tensor:
-    """The inverse of `letterbox_boxes`, clipped to the picture."""
+    """The inverse of `letterbox_boxes`, clipped to the image."""
     return box_format.clip(boxes / _share_of_square(height, width))
 
 

@@ -14,20 +14,20 @@ _ASPECT = 4 / 3
 
 
 def encoded(count: int, seed: int = 0) -> list[bytes]:
-    """Draws pictures with one to three heads, JPEG and PNG in turn, of various sizes.
+    """Draws images with one to three heads, JPEG and PNG in turn, of various sizes.
 
     Args:
         count: How many.
-        seed: The same number draws the same pictures.
+        seed: The same number draws the same images.
     """
     random = np.random.default_rng(seed)
-    pictures = []
+    images = []
     for i in range(count):
         height, width = (int(side) for side in random.integers(240, 640, 2))
-        picture = _draw(random, height, width, 1 + i % 3)
+        image = _draw(random, height, width, 1 + i % 3)
         suffix = (".jpg", ".png")[i % 2]
-        pictures.append(cv2.imencode(suffix, picture)[1].tobytes())
-    return pictures
+        images.append(cv2.imencode(suffix, image)[1].tobytes())
+    return images
 
 
 def portrait() -> bytes:
@@ -40,25 +40,23 @@ def _draw(
 ) -> np.ndarray:
     """`[height, width, 3]` uint8 BGR."""
     slope = np.linspace(random.uniform(60, 120), random.uniform(120, 200), height)
-    picture = np.broadcast_to(slope[:, None, None], (height, width, 3)).astype(np.uint8)
-    picture = np.ascontiguousarray(picture)
+    image = np.broadcast_to(slope[:, None, None], (height, width, 3)).astype(np.uint8)
+    image = np.ascontiguousarray(image)
     radius = min(height / 4, width / num_heads / 4)
     for i in range(num_heads):
         size = radius * random.uniform(0.7, 1.0)
         x = width * (i + random.uniform(0.4, 0.6)) / num_heads
         y = height * random.uniform(0.35, 0.45)
-        _draw_head(picture, x, y, size)
-    grain = random.normal(0, 6, picture.shape)
-    return np.clip(picture + cv2.GaussianBlur(grain, (3, 3), 0), 0, 255).astype(
-        np.uint8
-    )
+        _draw_head(image, x, y, size)
+    grain = random.normal(0, 6, image.shape)
+    return np.clip(image + cv2.GaussianBlur(grain, (3, 3), 0), 0, 255).astype(np.uint8)
 
 
-def _draw_head(picture: np.ndarray, x: float, y: float, size: float) -> None:
+def _draw_head(image: np.ndarray, x: float, y: float, size: float) -> None:
     def ellipse(dx, dy, width, height, colour):
         centre = (round(x + dx * size), round(y + dy * size))
         axes = (max(round(width * size), 1), max(round(height * size), 1))
-        cv2.ellipse(picture, centre, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
+        cv2.ellipse(image, centre, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
 
     ellipse(0, 2.4, 1.7, 1.3, _SHIRT)
     ellipse(0, 1.0, 0.35, 0.5, _SKIN)
@@ -76,10 +74,10 @@ def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[b
     """Draws JPEGs, matplotlib's portrait some times over in each before noise.
 
     Args:
-        count: How many pictures.
+        count: How many images.
         num_heads: Portraits in each, 0 to `MOST_HEADS`.
-        width: Of a picture, in pixels; its height is 3/4 of that.
-        seed: The same number draws the same pictures.
+        width: Of an image, in pixels; its height is 3/4 of that.
+        seed: The same number draws the same images.
 
     Raises:
         ValueError: There is no room for so many heads.
@@ -94,7 +92,7 @@ def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[b
     place_width, place_height = width // columns, height // rows
     scale = 0.9 * min(place_height / portrait.shape[0], place_width / portrait.shape[1])
     head = cv2.resize(portrait, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    pictures = []
+    images = []
     for _ in range(count):
         noise = random.integers(0, 256, (12, 16, 3), np.uint8)
         canvas = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -104,5 +102,5 @@ def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[b
             top += int(random.integers(0, place_height - head.shape[0] + 1))
             left += int(random.integers(0, place_width - head.shape[1] + 1))
             canvas[top : top + head.shape[0], left : left + head.shape[1]] = head
-        pictures.append(cv2.imencode(".jpg", canvas)[1].tobytes())
-    return pictures
+        images.append(cv2.imencode(".jpg", canvas)[1].tobytes())
+    return images

@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         path: As given, or as found below the folder given.
-        copy: Where a picture made from it goes, relative to an output folder; ends in
+        copy: Where an image made from it goes, relative to an output folder; ends in
             .jpg, .jpeg or .png, or of a clip in .mp4. No two sources share one, nor
             the `chart` of a clip. Cut where the file system takes no name so long.
         problem: Why it is known already that it cannot be read.
@@ -51,7 +51,7 @@ class Source:
 
     @property
     def chart(self) -> str:
-        """Where the picture of a clip's probabilities goes, beside its copy."""
+        """Where the image of a clip's probabilities goes, beside its copy."""
         return self.copy + _CHART_SUFFIX
 
 
@@ -300,7 +300,7 @@ def find_images(
         kinds = {file: file_kinds.of_file(file) for file in files}
         images_here = {file for file in files if file_kinds.is_image(kinds[file])}
         if not images_here:
-            raise FileNotFoundError(f"No picture is found at {pattern}.")
+            raise FileNotFoundError(f"No image is found at {pattern}.")
         found |= images_here
         others |= {file: kinds[file] for file in files if file not in images_here}
     if passed_over is not None:

@@ -1,7 +1,7 @@
 """How far figures of classification would vary had other groups been taken.
 
-Pictures of one video, and a video and the fakes made of it, are no independent proof:
-whole groups are drawn anew, all their pictures with them.
+Images of one video, and a video and the fakes made of it, are no independent proof:
+whole groups are drawn anew, all their images with them.
 
 Source: Field and Welsh, Bootstrapping clustered data, JRSS B, 2007.
 """
@@ -37,7 +37,7 @@ def intervals(
         labels: `[N]` of `dfdetect.labels`.
         scores: `[N]`, greater where a fake is likelier; fake probabilities in [0, 1]
             for all figures but the area.
-        groups: `[N]`, what the pictures belong to.
+        groups: `[N]`, what the images belong to.
         names: Of `FIGURES`.
         num_resamples: Of the bootstrap; those in which a figure has no value, for want
             of a class, do not count for it.
@@ -171,7 +171,7 @@ class Weighted:
         return _divided(weights @ values, weights.sum(1))
 
     def predicted(self) -> np.ndarray:
-        """`[N]`, 1 where the score calls a picture a fake."""
+        """`[N]`, 1 where the score calls an image a fake."""
         return (self.scores >= 0.5).astype(np.float64)
 
 

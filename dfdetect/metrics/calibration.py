@@ -34,10 +34,10 @@ def fit_temperature(
     """The temperature that makes the likelihood of the labels greatest.
 
     Args:
-        logits: `[N]` fake logits of pictures that were not trained on.
+        logits: `[N]` fake logits of images that were not trained on.
         labels: `[N]` of `dfdetect.labels`.
         sources: `[N]`, names of where they come from; all of a label count the same,
-            however many pictures they have. None: one source.
+            however many images they have. None: one source.
 
     Returns:
         A positive number between 1/20 and 20 to divide logits by.
@@ -91,18 +91,18 @@ def fit_thresholds(
     needed, both are the point nearest to .5 that keeps the rates.
 
     Args:
-        fake_probabilities: `[N]`, calibrated, of pictures that were not trained on.
+        fake_probabilities: `[N]`, calibrated, of images that were not trained on.
         labels: `[N]` of `dfdetect.labels`, both of them present.
-        max_false_positive_rate: Most of the real pictures that may be called fake, in
+        max_false_positive_rate: Most of the real images that may be called fake, in
             [0, 1); of any source by itself.
-        max_false_negative_rate: Most of the fake pictures that may be called real; the
+        max_false_negative_rate: Most of the fake images that may be called real; the
             mean over their sources.
-        sources: `[N]`, names of where the pictures come from. None: one source.
+        sources: `[N]`, names of where the images come from. None: one source.
 
     Returns:
         `fake_from`, the least that keeps its rate, above 1 where probabilities of 1
         leave no other way; `real_below`, the greatest that keeps its rate;
-        `false_positive_rate` and `false_negative_rate`, those of these pictures, the
+        `false_positive_rate` and `false_negative_rate`, those of these images, the
         means over their sources; and `highest_false_positive_rate`, that of the source
         with the most.
 
@@ -119,7 +119,7 @@ def fit_thresholds(
     names = np.zeros(len(scores)) if sources is None else np.asarray(sources)
     by_source = [real[names[~is_fake] == name] for name in np.unique(names[~is_fake])]
     weights = _equal_weights(labels, sources)[is_fake]
-    # The most suspicious real picture that must not be called fake, and its like.
+    # The most suspicious real image that must not be called fake, and its like.
     spared = max(
         np.sort(reals)[-1 - _allowed(max_false_positive_rate, len(reals))]
         for reals in by_source
@@ -173,7 +173,7 @@ def uncalibrated() -> dict[str, Any]:
 
 
 def _equal_weights(labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
-    """`[N]`, how much each picture counts: sources of a label alike, 1 on average."""
+    """`[N]`, how much each image counts: sources of a label alike, 1 on average."""
     labels = np.asarray(labels)
     weights = np.ones(len(labels))
     if sources is None:

@@ -111,7 +111,7 @@ def auc_interval(
     Args:
         labels: `[N]` of `dfdetect.labels`, both classes present.
         scores: `[N]`, greater where a fake is likelier.
-        groups: `[N]`, names of what the pictures belong to.
+        groups: `[N]`, names of what the images belong to.
         num_resamples: See `bootstrap.intervals`.
         seed: Of the drawing.
     """

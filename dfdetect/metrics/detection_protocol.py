@@ -1,12 +1,12 @@
 """The figures that papers on head detection report of a data set's split.
 
-Boxes are compared in pixels of the original pictures, in two conventions. `ap` takes
+Boxes are compared in pixels of the original images, in two conventions. `ap` takes
 a box from edge to edge. `voc_ap` is the official protocol of HollywoodHeads (its
 `VOCevaldet_HH.m`; Vu et al., Context-aware CNNs for person head detection, ICCV 2015):
 all-point average precision at an overlap of .5, where a box holds its last row and
 column of pixels, too, so that each side is longer by 1. Our boxes are the annotation's
-numbers over the picture's size, nothing added or taken away; times the size they are
-those numbers again. Both ignore difficult heads. (The official one gives a picture
+numbers over the image's size, nothing added or taken away; times the size they are
+those numbers again. Both ignore difficult heads. (The official one gives an image
 without heads a difficult one of no area, which changes nothing.)
 """
 

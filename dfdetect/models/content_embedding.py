@@ -1,7 +1,7 @@
-"""What a picture shows and where, as numbers by which copies and sources are found.
+"""What an image shows and where, as numbers by which copies and sources are found.
 
 Maps of two stages of a classifier, averaged over the cells of a 3 x 3 and of a 2 x 2
-grid, each of unit length; the mean of a picture's and its mirror image's. Nothing is
+grid, each of unit length; the mean of an image's and its mirror image's. Nothing is
 trained for it, so any classifier has it.
 """
 

@@ -27,7 +27,7 @@ def grad_cam(
     """What explains the fake logit of a classifier by the maps of one of its stages.
 
     Each channel of the stage counts by the gradient of the logit: by its mean over the
-    picture (Grad-CAM), or by the gradient at each place (HiResCAM). Where the stage
+    image (Grad-CAM), or by the gradient at each place (HiResCAM). Where the stage
     is only averaged before the logit, the two are the same.
 
     Source: Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via

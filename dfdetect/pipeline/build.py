@@ -20,7 +20,7 @@ def from_directories(
     Args:
         detector: Model directory of the detector; None for the default weights.
         classifier: Model directory of the classifier; None for the default weights.
-        tile: Whether to look also at tiles of pictures that are larger than the
+        tile: Whether to look also at tiles of images that are larger than the
             detector's input, see `tiling`.
         soft_nms_sigma: See `postprocess.class_detections`.
         index: See `deepfake_pipeline.DeepfakePipeline`.

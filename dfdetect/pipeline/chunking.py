@@ -8,7 +8,7 @@ import tensorflow as tf
 Outputs = dict[str, tf.Tensor]
 
 
-# Rows that are worked on at the same time, where a row is a picture: what is done to it
+# Rows that are worked on at the same time, where a row is an image: what is done to it
 # takes one core, and memory for up to `image_status.MAX_PIXELS`.
 ROWS_AT_ONCE = 2
 

@@ -18,11 +18,11 @@ from dfdetect.pipeline import (
     model_functions,
 )
 
-# They bound the memory that a call takes, whatever its batch: so many decoded pictures
+# They bound the memory that a call takes, whatever its batch: so many decoded images
 # and their heads, so many of them in the detector, and so many crops in the classifier.
 # Models gain little beyond.
-_PICTURES_AT_ONCE = 8
-_PICTURES_IN_DETECTOR = 4
+_IMAGES_AT_ONCE = 8
+_IMAGES_IN_DETECTOR = 4
 _CROPS_AT_ONCE = 8
 
 
@@ -38,12 +38,12 @@ class DeepfakePipeline(tf.Module):
     the graph that `export.saved_pipeline.save` writes.
 
     Args:
-        detector: Letterboxed pictures `[B, S, S, 3]` to `(class_logits, box_offsets)`,
+        detector: Letterboxed images `[B, S, S, 3]` to `(class_logits, box_offsets)`,
             with its `anchors`; see `models.efficientdet`.
         classifier: Head crops to fake logits `[B, 1]`; see `models.classifier`.
         description: Manifest of kind "pipeline". Its `min_head_size` is the least
             longer side, in pixels of the original, of a head that is judged.
-        index: Known pictures in whose midst `neighbours` looks for heads.
+        index: Known images in whose midst `neighbours` looks for heads.
         functions: Of the two models, without variables, see `export.freezing.freeze`;
             made of the models when absent.
 
@@ -74,7 +74,7 @@ class DeepfakePipeline(tf.Module):
             side = description[part]["image_size"]
             if tuple(model.input_shape[1:]) != (side, side, 3):
                 raise ValueError(
-                    f"{part} must take pictures of {side} pixels, as its manifest "
+                    f"{part} must take images of {side} pixels, as its manifest "
                     f"says, got {model.input_shape}."
                 )
         # The variables alone, not the models: of a tracked Keras model TensorFlow
@@ -124,13 +124,13 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def detect(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """Finds and judges the heads of encoded pictures.
+        """Finds and judges the heads of encoded images.
 
         Args:
             image_bytes: string `[B]`; see `decode.decode`.
 
         Returns:
-            With N, the most heads of a picture, fixed, and padding of zeros:
+            With N, the most heads of an image, fixed, and padding of zeros:
             `num_heads` int32 `[B]`; `boxes` float32 `[B, N, 4]`, best first;
             `head_scores` and `fake_probabilities` float32 `[B, N]`, NaN for a head that
             is too small to be judged; `fake_probability` float32 `[B]`, that of the
@@ -143,7 +143,7 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None] * 3 + [3], tf.uint8, "frames"))
     def detect_frames(self, frames: tf.Tensor) -> chunking.Outputs:
-        """Finds and judges the heads of pictures of one size.
+        """Finds and judges the heads of images of one size.
 
         Args:
             frames: uint8 `[B, H, W, 3]`, upright RGB.
@@ -161,7 +161,7 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def classify_crops(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """Judges encoded pictures of one head each, cut with the margin of training.
+        """Judges encoded images of one head each, cut with the margin of training.
 
         Returns:
             `fake_probability` float32 `[B]`, NaN where the `status` int32 `[B]` is not
@@ -175,10 +175,10 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def explain(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """Shows where in encoded pictures of one head each a fake is seen.
+        """Shows where in encoded images of one head each a fake is seen.
 
         Returns:
-            `heat_map` float32 `[B, S, S]`, over the whole of each picture, S the side
+            `heat_map` float32 `[B, S, S]`, over the whole of each image, S the side
             of the classifier's crops, see `grad_cam.heat_maps`; zeros where `status`
             is not `image_status.OK`. The rest as `classify_crops`.
         """
@@ -189,21 +189,21 @@ class DeepfakePipeline(tf.Module):
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """Describes encoded pictures of one head each by what they are judged by.
+        """Describes encoded images of one head each by what they are judged by.
 
         Returns:
-            `embedding` float32 `[B, D]` of unit length; zeros for a picture that cannot
+            `embedding` float32 `[B, D]` of unit length; zeros for an image that cannot
             be decoded, which are like nothing else.
         """
         return self._embed("forgery", image_bytes)
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed_content(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """As `embed`, by what pictures show, see `models.content_embedding`."""
+        """As `embed`, by what images show, see `models.content_embedding`."""
         return self._embed("content", image_bytes)
 
     def _neighbours(self, image_bytes: tf.Tensor) -> chunking.Outputs:
-        """Finds heads of encoded pictures, and known pictures that are like them.
+        """Finds heads of encoded images, and known images that are like them.
 
         Returns:
             `num_heads`, `boxes` and `status` as `detect`; for each head what
@@ -220,7 +220,7 @@ class DeepfakePipeline(tf.Module):
         return chunking.by_chunks(
             lambda group: self._look_up(*self._read(group)),
             [image_bytes],
-            _PICTURES_AT_ONCE,
+            _IMAGES_AT_ONCE,
             specs,
         )
 
@@ -228,7 +228,7 @@ class DeepfakePipeline(tf.Module):
         self, function: Callable[..., chunking.Outputs], batch: tf.Tensor
     ) -> chunking.Outputs:
         return chunking.by_chunks(
-            function, [batch], _PICTURES_AT_ONCE, self._head_specs()
+            function, [batch], _IMAGES_AT_ONCE, self._head_specs()
         )
 
     def _head_specs(self) -> dict[str, tf.TensorSpec]:
@@ -243,15 +243,15 @@ class DeepfakePipeline(tf.Module):
             "status": _spec(dtype=tf.int32),
         }
 
-    def _read(self, image_bytes: tf.Tensor) -> tuple[image_batch.Pictures, tf.Tensor]:
+    def _read(self, image_bytes: tf.Tensor) -> tuple[image_batch.ImageBatch, tf.Tensor]:
         return image_batch.read(
             image_bytes, model_functions.detector_settings(self.manifest)
         )
 
     def _analyse(
-        self, read: image_batch.Pictures, status: tf.Tensor
+        self, read: image_batch.ImageBatch, status: tf.Tensor
     ) -> chunking.Outputs:
-        """The outputs of `detect` for some pictures of `image_batch.read`."""
+        """The outputs of `detect` for some images of `image_batch.read`."""
         found = self._find(read, status)
         judged = found.judged
         probabilities = chunking.by_chunks(
@@ -278,9 +278,9 @@ class DeepfakePipeline(tf.Module):
         }
 
     def _look_up(
-        self, read: image_batch.Pictures, status: tf.Tensor
+        self, read: image_batch.ImageBatch, status: tf.Tensor
     ) -> chunking.Outputs:
-        """The outputs of `neighbours` for some pictures of `image_batch.read`."""
+        """The outputs of `neighbours` for some images of `image_batch.read`."""
         assert self.index is not None
         found = self._find(read, status)
         describe = self.functions.describe[self.index.embedding["kind"]]
@@ -303,16 +303,16 @@ class DeepfakePipeline(tf.Module):
         return outputs
 
     def _find(
-        self, read: image_batch.Pictures, status: tf.Tensor
+        self, read: image_batch.ImageBatch, status: tf.Tensor
     ) -> head_detection.Found:
-        """Finds the heads of some pictures of `image_batch.read`, and cuts them out."""
+        """Finds the heads of some images of `image_batch.read`, and cuts them out."""
         readable = tf.where(status == image_status.OK)
         read = read.at(readable)
         found = head_detection.find(
             self.functions.find_heads,
             read,
             model_functions.detector_settings(self.manifest),
-            _PICTURES_IN_DETECTOR,
+            _IMAGES_IN_DETECTOR,
         )
         boxes, num_heads = found["boxes"], found["num_heads"]
         is_head = tf.range(tf.shape(boxes)[1]) < num_heads[:, None]

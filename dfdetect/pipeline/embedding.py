@@ -1,7 +1,7 @@
-"""Embeddings of pictures, or of the heads in them, by a graph of dfdetect.
+"""Embeddings of images, or of the heads in them, by a graph of dfdetect.
 
 There are two kinds. "content" says what is shown and where: copies that were cut,
-scaled, mirrored or compressed, and fakes and the pictures that they were made from, are
+scaled, mirrored or compressed, and fakes and the images that they were made from, are
 near. "forgery" is what the classifier judges by: fakes of one make are near.
 """
 
@@ -20,12 +20,12 @@ KINDS = ("content", "forgery")
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """What became of one picture.
+    """What became of one image.
 
     Attributes:
         status: One of `image_status.STATUS_NAMES`.
         boxes: `[K, 4]` of the K embedded heads; `[1, 4]`, all of it, of a whole
-            picture; `[0, 4]` where there is none.
+            image; `[0, 4]` where there is none.
         embeddings: float32 `[K, D]` of unit length.
     """
 
@@ -35,14 +35,14 @@ class Embedded:
 
 
 class Embedder:
-    """Embeds encoded pictures.
+    """Embeds encoded images.
 
     Args:
         model: A `deepfake_pipeline.DeepfakePipeline` or
             `saved_pipeline.LoadedPipeline`.
         kind: One of `KINDS`.
         of_heads: Whether to embed each head that the graph judges, rather than the
-            whole of a picture.
+            whole of an image.
         given_crops: Whether the boxes of `of_boxes` are crops already, see
             `boxes.crop_regions`.
 
@@ -73,10 +73,10 @@ class Embedder:
         return {**self._description, "unit": "heads" if self.of_heads else "pictures"}
 
     def __call__(self, contents: Sequence[bytes]) -> list[Embedded]:
-        """Embeds pictures.
+        """Embeds images.
 
         Args:
-            contents: Encoded pictures, at most a batch of them; any may be broken.
+            contents: Encoded images, at most a batch of them; any may be broken.
         """
         if not contents:
             return []
@@ -91,7 +91,7 @@ class Embedder:
         ]
 
     def of_boxes(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-        """Embeds heads of a decoded picture.
+        """Embeds heads of a decoded image.
 
         Args:
             image: `[height, width, 3]` uint8 RGB, upright.
@@ -106,7 +106,7 @@ class Embedder:
         return self._embed(tf.constant(crops, tf.string))["embedding"].numpy()
 
     def unreadable(self) -> Embedded:
-        """What becomes of a picture that cannot be read."""
+        """What becomes of an image that cannot be read."""
         return Embedded("unreadable", *self._nothing())
 
     def _of_heads(self, contents: Sequence[bytes]) -> list[Embedded]:

@@ -9,7 +9,7 @@ from dfdetect.pipeline import chunking, head_detection
 
 
 class Explainer:
-    """The heat maps of heads of one picture after the other.
+    """The heat maps of heads of one image after the other.
 
     Those of the last call are kept: a copy and a report show the same.
 

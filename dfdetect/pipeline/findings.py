@@ -29,7 +29,7 @@ class Finding:
 
     Attributes:
         source: Where it came from.
-        content: The bytes of the picture; empty when it could not be read, and of a
+        content: The bytes of the image; empty when it could not be read, and of a
             clip.
         result: The result line.
         problem: Why there is no answer, or "".
@@ -54,7 +54,7 @@ def findings(
         graph: The signature `serving_default`.
         sources: What to read.
         thresholds: See `calibration.verdict`.
-        batch_size: Pictures that are judged at once.
+        batch_size: Images that are judged at once.
         judge_clip: For sources that are clips.
     """
     for is_clip, alike in itertools.groupby(sources, lambda source: source.is_clip):
@@ -62,10 +62,10 @@ def findings(
             for source in alike:
                 yield Finding(source, b"", *judge_clip(source.path))
         else:
-            yield from _of_pictures(graph, list(alike), thresholds, batch_size)
+            yield from _of_images(graph, list(alike), thresholds, batch_size)
 
 
-def _of_pictures(
+def _of_images(
     graph: Graph,
     sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
@@ -106,7 +106,7 @@ def read(source: source_files.Source) -> tuple[bytes | None, str]:
 
 
 def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
-    """The outputs and sizes of each picture."""
+    """The outputs and sizes of each image."""
     if not contents:
         return []
     image_bytes = tf.constant(contents, tf.string)

@@ -1,4 +1,4 @@
-"""Finds heads with a detector: pictures in, boxes of the originals or crops out."""
+"""Finds heads with a detector: images in, boxes of the originals or crops out."""
 
 import dataclasses
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from dfdetect.pipeline import chunking, image_batch, tiling
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The heads of a batch, of whose pictures R are readable.
+    """The heads of a batch, of whose images R are readable.
 
     Attributes:
         status: `[B]` of `image_batch.read`.
@@ -45,7 +45,7 @@ class Found:
         return tf.tensor_scatter_nd_update(empty, self.readable, values)
 
     def outcome(self) -> tf.Tensor:
-        """`[B]`, the status of each picture after its heads were looked for."""
+        """`[B]`, the status of each image after its heads were looked for."""
         any_judged = tf.reduce_any(self.judged, axis=1)
         outcome = tf.where(any_judged, image_status.OK, image_status.HEAD_TOO_SMALL)
         outcome = tf.where(self.num_heads > 0, outcome, image_status.NO_HEAD)
@@ -66,7 +66,7 @@ def detector_function(
         score_threshold: Heads score above it.
 
     Returns:
-        Takes letterboxed pictures, float32 `[B, S, S, 3]`; gives `boxes` `[B, N, 4]`,
+        Takes letterboxed images, float32 `[B, S, S, 3]`; gives `boxes` `[B, N, 4]`,
         `scores` `[B, N]` and `num_heads` int32 `[B]`, padded with zeros.
     """
     size = described["image_size"]
@@ -93,7 +93,7 @@ def detector_function(
 def encoded_crops(
     image: np.ndarray, boxes: np.ndarray, margin: float | None
 ) -> tuple[np.ndarray, list[bytes]]:
-    """Cuts heads out of one picture, for the signatures that take one head each.
+    """Cuts heads out of one image, for the signatures that take one head each.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
@@ -116,18 +116,18 @@ def encoded_crops(
 
 def find(
     detect: Callable[[tf.Tensor], chunking.Outputs],
-    pictures: image_batch.Pictures,
+    images: image_batch.ImageBatch,
     described: dict[str, Any],
     at_once: int,
 ) -> chunking.Outputs:
-    """Finds the heads of pictures of any sizes.
+    """Finds the heads of images of any sizes.
 
     Args:
         detect: Of `detector_function`.
-        pictures: `[B]`, all of them readable.
+        images: `[B]`, all of them readable.
         described: The detector's manifest. With a `tile_size`, the detector looks at
-            each picture as a whole and at overlapping tiles of it, see `tiling.views`.
-        at_once: Pictures or tiles that the detector sees in one call.
+            each image as a whole and at overlapping tiles of it, see `tiling.views`.
+        at_once: Images or tiles that the detector sees in one call.
 
     Returns:
         What `detect` gives, the boxes relative to the originals; `sides` float32
@@ -142,7 +142,7 @@ def find(
     }
 
     def look(*some: tf.Tensor) -> chunking.Outputs:
-        seen, extents = image_batch.letterboxed(image_batch.Pictures(*some), size)
+        seen, extents = image_batch.letterboxed(image_batch.ImageBatch(*some), size)
         return {**detect(seen), "extents": extents}
 
     def look_closely(packed: tf.Tensor, *_: tf.Tensor) -> chunking.Outputs:
@@ -152,10 +152,10 @@ def find(
         return {**found, "extents": tf.shape(image)[None, :2]}
 
     if described.get("tile_size"):
-        found = chunking.by_chunks(look_closely, list(pictures), 1, specs)
+        found = chunking.by_chunks(look_closely, list(images), 1, specs)
         boxes, extents = found["boxes"], found.pop("extents")
     else:
-        found = chunking.by_chunks(look, list(pictures), at_once, specs)
+        found = chunking.by_chunks(look, list(images), at_once, specs)
         extents = found.pop("extents")
         heights, widths = extents[:, 0, None], extents[:, 1, None]
         boxes = resize.unletterbox_boxes(found["boxes"], heights, widths)
@@ -165,47 +165,47 @@ def find(
 
 
 def crops(
-    pictures: image_batch.Pictures,
+    images: image_batch.ImageBatch,
     boxes: tf.Tensor,
     chosen: tf.Tensor,
     size: int,
     margin: float,
 ) -> tf.Tensor:
-    """Cuts the chosen heads out of pictures, as `resize.crop_heads` does.
+    """Cuts the chosen heads out of images, as `resize.crop_heads` does.
 
     Args:
-        pictures: `[B]`, all of them readable.
+        images: `[B]`, all of them readable.
         boxes: `[B, N, 4]` of the originals.
         chosen: bool `[B, N]`.
         size: Side of the crops in pixels.
         margin: See `boxes.square_crops`.
 
     Returns:
-        float32 `[K, size, size, 3]`, picture after picture.
+        float32 `[K, size, size, 3]`, image after image.
     """
 
-    # From the original, not the letterboxed picture: a head of 40 px would be resized
+    # From the original, not the letterboxed image: a head of 40 px would be resized
     # twice.
     def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunking.Outputs:
         return {"crops": resize.cut(pixels, squares, size)}
 
     specs = {"crops": tf.TensorSpec([None, size, size, 3])}
-    return cut_each(cut, pictures, boxes, chosen, margin, specs)["crops"]
+    return cut_each(cut, images, boxes, chosen, margin, specs)["crops"]
 
 
 def cut_each(
     cut: Callable[[tf.Tensor, tf.Tensor], chunking.Outputs],
-    pictures: image_batch.Pictures,
+    images: image_batch.ImageBatch,
     boxes: tf.Tensor,
     chosen: tf.Tensor,
     margin: float,
     specs: dict[str, tf.TensorSpec],
 ) -> chunking.Outputs:
-    """Cuts the chosen heads out of pictures, one picture after the other.
+    """Cuts the chosen heads out of images, one image after the other.
 
     Args:
         cut: Takes pixels and squares of `image_batch.squares`.
-        pictures: See `crops`, as for the three following.
+        images: See `crops`, as for the three following.
         boxes: Alike.
         chosen: Alike.
         margin: Alike.
@@ -214,9 +214,9 @@ def cut_each(
 
     def cut_one(*one: tf.Tensor) -> chunking.Outputs:
         *parts, boxes, chosen = (tensor[0] for tensor in one)
-        picture = image_batch.Pictures(*parts)
+        image = image_batch.ImageBatch(*parts)
         wanted = tf.boolean_mask(boxes, chosen)
-        return cut(*image_batch.squares(picture, wanted, margin))
+        return cut(*image_batch.squares(image, wanted, margin))
 
-    rows = [*pictures, boxes, chosen]
+    rows = [*images, boxes, chosen]
     return chunking.by_chunks(cut_one, rows, 1, specs, chunking.ROWS_AT_ONCE)

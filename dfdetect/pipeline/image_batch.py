@@ -1,4 +1,4 @@
-"""Files as decoded pictures, each no finer than what is seen of it."""
+"""Files as decoded images, each no finer than what is seen of it."""
 
 from typing import Any, NamedTuple
 
@@ -9,12 +9,12 @@ from dfdetect.media import decode, exif, headers, jpeg, resize
 from dfdetect.pipeline import chunking
 
 
-class Pictures(NamedTuple):
-    """A batch of pictures of any sizes, as one nest of tensors; or one picture.
+class ImageBatch(NamedTuple):
+    """A batch of images of any sizes, as one nest of tensors; or one image.
 
     Attributes:
         packed: string `[B]`, for `decode.unpack`: what the detector looks at.
-        encoded: string `[B]`, the file of a picture of which a reduced copy is packed;
+        encoded: string `[B]`, the file of an image of which a reduced copy is packed;
             else "".
         header: int64 `[B, headers.NUM_FIELDS]` of those files.
     """
@@ -23,20 +23,20 @@ class Pictures(NamedTuple):
     encoded: tf.Tensor
     header: tf.Tensor
 
-    def at(self, places: tf.Tensor) -> "Pictures":
+    def at(self, places: tf.Tensor) -> "ImageBatch":
         """Those at some places, `[R, 1]`, in their order."""
-        # Most often all of them, and a picture may be large.
+        # Most often all of them, and an image may be large.
         found = tf.cond(
             tf.equal(tf.shape(places)[0], tf.size(self.packed)),
             lambda: tuple(self),
             lambda: tuple(tf.gather_nd(one, places) for one in self),
         )
-        return Pictures(*found)
+        return ImageBatch(*found)
 
 
 def read(
     image_bytes: tf.Tensor, described: dict[str, Any]
-) -> tuple[Pictures, tf.Tensor]:
+) -> tuple[ImageBatch, tf.Tensor]:
     """Decodes files for a detector.
 
     JPEGs that are far larger than its input are decoded at a reduced scale, unless it
@@ -47,7 +47,7 @@ def read(
         described: The detector's manifest.
 
     Returns:
-        The pictures, and their statuses int32 `[B]`, see `decode.decode`.
+        The images, and their statuses int32 `[B]`, see `decode.decode`.
     """
     if described.get("tile_size"):
         packed, status = decode.decode(image_bytes)
@@ -55,20 +55,20 @@ def read(
     header = headers.read_batch(image_bytes)
     times = jpeg.halvings(image_bytes, header, described["image_size"])
     packed, status = decode.decode_by_header(image_bytes, header, times)
-    return Pictures(packed, tf.where(times > 0, image_bytes, ""), header), status
+    return ImageBatch(packed, tf.where(times > 0, image_bytes, ""), header), status
 
 
-def whole(packed: tf.Tensor) -> Pictures:
-    """Pictures of `decode.decode`, or of `decode.pack`."""
+def whole(packed: tf.Tensor) -> ImageBatch:
+    """Images of `decode.decode`, or of `decode.pack`."""
     header = tf.zeros([tf.size(packed), headers.NUM_FIELDS], tf.int64)
-    return Pictures(packed, tf.fill(tf.shape(packed), ""), header)
+    return ImageBatch(packed, tf.fill(tf.shape(packed), ""), header)
 
 
-def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """What the detector sees of pictures.
+def letterboxed(images: ImageBatch, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """What the detector sees of images.
 
     Args:
-        pictures: `[B]`, all of them readable.
+        images: `[B]`, all of them readable.
         size: See `resize.letterbox`.
 
     Returns:
@@ -76,8 +76,8 @@ def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         `[B, 2]`.
     """
 
-    # Both at once: a large picture takes long to unpack.
-    def look(one: Pictures) -> tuple[tf.Tensor, tf.Tensor]:
+    # Both at once: a large image takes long to unpack.
+    def look(one: ImageBatch) -> tuple[tf.Tensor, tf.Tensor]:
         image = decode.unpack(one.packed)
         extent = tf.cond(
             _is_reduced(one),
@@ -87,16 +87,16 @@ def letterboxed(pictures: Pictures, size: int) -> tuple[tf.Tensor, tf.Tensor]:
         return resize.letterbox(image, size, extent), extent
 
     specs = (tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int32))
-    return chunking.map_rows(look, pictures, specs)
+    return chunking.map_rows(look, images, specs)
 
 
 def squares(
-    one: Pictures, boxes: tf.Tensor, margin: float
+    one: ImageBatch, boxes: tf.Tensor, margin: float
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """What is to be cut out of one picture, and pixels of it that cover all of that.
+    """What is to be cut out of one image, and pixels of it that cover all of that.
 
     Args:
-        one: A picture.
+        one: An image.
         boxes: `[num_heads, 4]` of the original; empty is fine.
         margin: See `boxes.square_crops`.
 
@@ -123,5 +123,5 @@ def squares(
     return tf.cond(_is_reduced(one) & (tf.shape(boxes)[0] > 0), window, all_of_it)
 
 
-def _is_reduced(one: Pictures) -> tf.Tensor:
+def _is_reduced(one: ImageBatch) -> tf.Tensor:
     return tf.strings.length(one.encoded) > 0

@@ -11,7 +11,7 @@ from dfdetect.models import classifier as classifiers
 from dfdetect.models import content_embedding, grad_cam
 from dfdetect.pipeline import chunking, head_detection
 
-# Pictures or crops, float32 `[B, S, S, 3]`, to outputs `[B, ...]`.
+# Images or crops, float32 `[B, S, S, 3]`, to outputs `[B, ...]`.
 Function = Callable[[tf.Tensor], chunking.Outputs]
 
 
@@ -20,7 +20,7 @@ class ModelFunctions:
     """What a graph calls of its models.
 
     Attributes:
-        find_heads: Of letterboxed pictures, see `head_detection.detector_function`.
+        find_heads: Of letterboxed images, see `head_detection.detector_function`.
         judge: Crops to their `fake_probability` `[B]`.
         describe: By the kind of embedding, crops to `embedding` float32 `[B, D]` of
             unit length.

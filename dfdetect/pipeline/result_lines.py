@@ -31,10 +31,10 @@ _DIGITS = 6  # what is sure of a float32
 def result_line(
     path: str, row: dict[str, np.ndarray], thresholds: calibration.Thresholds
 ) -> Result:
-    """What is said of one picture.
+    """What is said of one image.
 
     Args:
-        path: Of the picture.
+        path: Of the image.
         row: Its outputs of the graph and its upright `width` and `height`; empty when
             the file could not be read.
         thresholds: See `calibration.verdict`.
@@ -42,7 +42,7 @@ def result_line(
     status = image_status.STATUS_NAMES[
         row["status"] if row else image_status.UNREADABLE
     ]
-    # A header may promise a size for a picture that cannot be decoded.
+    # A header may promise a size for an image that cannot be decoded.
     size_known = bool(row) and status != "unreadable"
     probability = float(row["fake_probability"]) if row else math.nan
     return {

@@ -1,4 +1,4 @@
-"""Finds small heads in large pictures: the detector looks at overlapping tiles, too."""
+"""Finds small heads in large images: the detector looks at overlapping tiles, too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,10 +10,10 @@ from dfdetect.media import resize
 from dfdetect.pipeline import chunking
 
 # Of a tile's side. A head that is cut by the edge of a tile lies whole in its
-# neighbour as long as it is no longer than the overlap, and else in the whole picture.
+# neighbour as long as it is no longer than the overlap, and else in the whole image.
 OVERLAP = 0.25
 
-# Tiles along a side: beyond, they grow. It bounds the time that a picture may take.
+# Tiles along a side: beyond, they grow. It bounds the time that an image may take.
 MOST_ALONG = 8
 
 # A box within this many pixels of an inner edge of its view may have been cut there.
@@ -21,7 +21,7 @@ _EDGE = 2.0
 
 
 def views(height: tf.Tensor, width: tf.Tensor, tile_size: int) -> tf.Tensor:
-    """The whole picture, and the tiles that cover it if it is larger than one.
+    """The whole image, and the tiles that cover it if it is larger than one.
 
     Args:
         height: Pixels, int32 scalar.
@@ -58,7 +58,7 @@ def find(
     described: dict[str, Any],
     at_once: int,
 ) -> chunking.Outputs:
-    """Finds the heads of one picture in all of its views.
+    """Finds the heads of one image in all of its views.
 
     Boxes that an inner edge of a view has cut are left out; of boxes that overlap by
     more than the manifest's `iou_threshold`, or share more of the smaller one than its
@@ -71,7 +71,7 @@ def find(
         at_once: Views that the detector sees in one call.
 
     Returns:
-        `boxes` `[N, 4]` of the picture, `scores` `[N]` and `num_heads` int32, padded
+        `boxes` `[N, 4]` of the image, `scores` `[N]` and `num_heads` int32, padded
         with zeros.
     """
     size, num_boxes = described["image_size"], described["max_detections"]
@@ -93,7 +93,7 @@ def find(
         "num_heads": tf.TensorSpec([None], tf.int32),
     }
     found = chunking.by_chunks(look, [all_views], at_once, specs)
-    boxes, whole = _in_the_picture(found["boxes"], all_views, height, width)
+    boxes, whole = _in_the_image(found["boxes"], all_views, height, width)
     is_head = tf.range(num_boxes) < found["num_heads"][:, None]
     boxes = tf.boolean_mask(boxes, is_head & whole)
     scores = tf.boolean_mask(found["scores"], is_head & whole)
@@ -131,13 +131,13 @@ def _suppress(
     return tf.image.non_max_suppression_overlaps(overlap, scores, num_boxes, 1.0)
 
 
-def _in_the_picture(
+def _in_the_image(
     boxes: tf.Tensor, all_views: tf.Tensor, height: tf.Tensor, width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Moves boxes `[V, N, 4]` of letterboxed views into the picture.
+    """Moves boxes `[V, N, 4]` of letterboxed views into the image.
 
     Returns:
-        The boxes relative to the picture, and which of them no inner edge has cut.
+        The boxes relative to the image, and which of them no inner edge has cut.
     """
     heights = (all_views[:, 2] - all_views[:, 0])[:, None]
     widths = (all_views[:, 3] - all_views[:, 1])[:, None]

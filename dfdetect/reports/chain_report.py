@@ -79,7 +79,7 @@ def write(folder: str, together: ChainResult, results: Sequence[ChainResult]) ->
         "report.html": document.to_html(title, sections).encode(),
         "predictions.csv": together.answers.to_csv(together.thresholds, leaky),
     }
-    for name, content in {**document.pictures(sections), **pages}.items():
+    for name, content in {**document.images(sections), **pages}.items():
         files.write(os.path.join(folder, name), content)
 
 
@@ -109,7 +109,7 @@ def _section(result: ChainResult, prefix: str) -> document.Section:
                 _tabulate_strata(strata, _STRATA[name])
                 for name, strata in figures["strata"].items()
             ),
-            document.Picture(
+            document.Image(
                 f"{prefix}roc.png", curves, "ROC curves of whole images, given heads"
             ),
         ],

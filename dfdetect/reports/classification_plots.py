@@ -22,18 +22,18 @@ def roc(
     no_pixel_probabilities: np.ndarray | None,
     title: str,
 ) -> bytes:
-    """A PNG of the curves of the pictures, of their videos and of no pixels.
+    """A PNG of the curves of the images, of their videos and of no pixels.
 
     Args:
-        predictions: Of the pictures.
+        predictions: Of the images.
         figures: `metrics` and `video_metrics`, see `classification_protocol`.
-        no_pixel_probabilities: Of the same pictures; None where there are none.
+        no_pixel_probabilities: Of the same images; None where there are none.
         title: What was measured.
     """
     figure, axes = _square(title)
     videos = predictions.by_video()
     curves = [
-        ("pictures", predictions.labels, predictions.probabilities, _FAKE, "metrics"),
+        ("images", predictions.labels, predictions.probabilities, _FAKE, "metrics"),
         ("videos", videos.labels, videos.probabilities, _REAL, "video_metrics"),
     ]
     if len(np.unique(predictions.labels)) == 2:
@@ -76,7 +76,7 @@ def compare_roc(
 
 
 def reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
-    """A PNG of the share of fakes among pictures of each predicted probability."""
+    """A PNG of the share of fakes among images of each predicted probability."""
     figure, axes = _square(title)
     in_bin = bootstrap.bins(predictions.probabilities)
     ends = bootstrap.observed_shares(
@@ -87,7 +87,7 @@ def reliability(predictions: Predictions, num_resamples: int, title: str) -> byt
         members = in_bin == index
         at = predictions.probabilities[members].mean()
         share = predictions.labels[members].mean()
-        # Areas in proportion to the number of pictures.
+        # Areas in proportion to the number of images.
         axes.scatter(at, share, 20 + 500 * members.mean(), color=_FAKE, alpha=0.6)
         axes.plot([at, at], ends[index], color=_FAKE, linewidth=1)
     axes.set(xlabel="predicted probability", ylabel="share of fakes")

@@ -19,9 +19,9 @@ def write(
     results: Sequence[Result],
     leading: Sequence[document.Section] = (),
 ) -> None:
-    """Writes `report.md` with its pictures, `report.html` and `predictions.csv`.
+    """Writes `report.md` with its images, `report.html` and `predictions.csv`.
 
-    Of several results, each has its own pictures and table of predictions, with its
+    Of several results, each has its own images and table of predictions, with its
     number before the name.
 
     Args:
@@ -47,7 +47,7 @@ def write(
         "report.md": document.to_markdown(title, sections).encode(),
         "report.html": document.to_html(title, sections).encode(),
     }
-    for name, content in {**document.pictures(sections), **pages}.items():
+    for name, content in {**document.images(sections), **pages}.items():
         files.write(os.path.join(folder, name), content)
 
 
@@ -83,7 +83,7 @@ def _section(result: Result, title: str, prefix: str) -> document.Section:
                 figures, classification_tables.COLUMNS, "Figures"
             ),
             *(
-                document.Picture(f"{prefix}{name}.png", content, caption)
+                document.Image(f"{prefix}{name}.png", content, caption)
                 for name, (content, caption) in drawn.items()
             ),
             classification_tables.of_figures(
@@ -120,7 +120,7 @@ def _facts(figures: dict[str, Any]) -> list[list[str]]:
         "split": f"{figures['split']}; all: "
         + ", ".join(f"{count:,} {name}" for name, count in data["splits"].items()),
         "chosen": " and ".join(figures["where"]) or "all records",
-        "pictures": f"{counts['num_images']:,}: {counts['num_real']:,} real, "
+        "images": f"{counts['num_images']:,}: {counts['num_real']:,} real, "
         f"{counts['num_fake']:,} fake",
         "videos, groups": f"{counts['num_videos']:,}, {counts['num_groups']:,}",
         "groups in two splits": f"{counts['num_leaks']:,}; looked at: "

@@ -31,11 +31,11 @@ _STRATUM_COLUMNS = {
     "tpr": "TPR",
     "fpr": "FPR",
 }
-_LEVELS = {"metrics": "pictures", "video_metrics": "videos"}
+_LEVELS = {"metrics": "images", "video_metrics": "videos"}
 BASELINES = {"majority": "majority class", "no_pixels": "no pixels"}
 
 _MEANINGS = {
-    "video": "its probability is the mean of its pictures'; pictures are of one video "
+    "video": "its probability is the mean of its images'; images are of one video "
     "when a field says so, or when they share group, label, source and method",
     "interval": "95 %, in brackets: percentiles over resamples in which whole groups "
     "(such as a video and the fakes made of it) are drawn anew; a dash where a figure "
@@ -59,12 +59,12 @@ _MEANINGS = {
     "mean probability": "mean fake probability",
     "majority class": "what knows only how frequent fakes are",
     "no pixels": "trees on size, format and compression of the files: what the class "
-    "gives away without a look at any picture",
+    "gives away without a look at any image",
     "by source, by method": "fakes of one source or method against all reals of the "
     "set; reals of one source alone have an FPR only",
     "head size": "root of the area in pixels of the original, before it is resized; "
-    "without the margin where the data tell it, and of the picture where it is no crop",
-    "reliability": "a spot's area is its share of the pictures; lines are intervals",
+    "without the margin where the data tell it, and of the image where it is no crop",
+    "reliability": "a spot's area is its share of the images; lines are intervals",
 }
 
 
@@ -87,7 +87,7 @@ def title(results: Sequence[Result], place: int) -> str:
 
 
 def matrix(results: Sequence[Result]) -> document.Section:
-    """AUC of each model on each set, every cell a link; by picture and by video."""
+    """AUC of each model on each set, every cell a link; by image and by video."""
     models = list(dict.fromkeys(result.model for result in results))
     sets = list(dict.fromkeys(result.data for result in results))
     blocks: list[document.Text | document.Table] = []
@@ -121,7 +121,7 @@ def _baseline_auc(baseline: dict[str, Any], level: str) -> str:
 def of_figures(
     figures: dict[str, Any], columns: dict[str, str], caption: str
 ) -> document.Table:
-    """Model and baselines, by picture and by video."""
+    """Model and baselines, by image and by video."""
     levels, rows = _levels(figures), []
     for level, noun in levels.items():
         rows.append([f"model, {noun}", *(text(figures[level], c) for c in columns)])
@@ -136,14 +136,14 @@ def of_figures(
 
 
 def _levels(figures: dict[str, Any]) -> dict[str, str]:
-    """Names of the levels; only one where each picture is a video by itself."""
+    """Names of the levels; only one where each image is a video by itself."""
     if figures["num_videos"] == figures["num_images"]:
-        return {"metrics": "pictures = videos"}
+        return {"metrics": "images = videos"}
     return _LEVELS
 
 
 def of_strata(figures: dict[str, Any], field: str) -> document.Table:
-    """The kinds of pictures that a field tells apart."""
+    """The kinds of images that a field tells apart."""
     levels, rows = _levels(figures), []
     for name, stratum in figures["strata"][field].items():
         reals = " (all)" if stratum["against"] == "all reals" else ""

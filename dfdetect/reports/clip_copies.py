@@ -115,7 +115,7 @@ def chart(
     most suspicious first; the others are grey. What was set aside is dashed. Cuts are
     dotted lines, and the band of "uncertain" is shaded.
     """
-    # Here, as whoever detects in pictures has no figure to wait for.
+    # Here, as whoever detects in images has no figure to wait for.
     from matplotlib import figure
 
     drawn = figure.Figure(figsize=(10, 4), layout="constrained")

@@ -1,4 +1,4 @@
-"""Pictures of queries beside what was found for them, a row each."""
+"""Images of queries beside what was found for them, a row each."""
 
 import os
 
@@ -35,7 +35,7 @@ class Sheets:
     def add(
         self, image: np.ndarray, box: np.ndarray, name: str, found: list[Neighbour]
     ) -> None:
-        """A row: a part of a picture, and what is like it.
+        """A row: a part of an image, and what is like it.
 
         Args:
             image: `[height, width, 3]` uint8 RGB.
@@ -78,17 +78,17 @@ def _decoded(content: bytes) -> np.ndarray | None:
 
 
 def _tile(
-    picture: np.ndarray | None, caption: tuple[str, str], colour: tuple[int, int, int]
+    image: np.ndarray | None, caption: tuple[str, str], colour: tuple[int, int, int]
 ) -> np.ndarray:
-    """A picture in the middle of its place, a frame in a colour, and two lines."""
+    """An image in the middle of its place, a frame in a colour, and two lines."""
     tile = np.full((_SIDE + _CAPTION + _GAP, _SIDE + _GAP, 3), _WHITE, np.uint8)
-    if picture is None:
-        picture = np.full((_SIDE, _SIDE, 3), _EMPTY, np.uint8)
-    scale = _SIDE / max(picture.shape[:2])
-    width, height = (max(1, round(x * scale)) for x in picture.shape[1::-1])
-    picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+    if image is None:
+        image = np.full((_SIDE, _SIDE, 3), _EMPTY, np.uint8)
+    scale = _SIDE / max(image.shape[:2])
+    width, height = (max(1, round(x * scale)) for x in image.shape[1::-1])
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     top, left = (_SIDE - height) // 2, (_SIDE - width) // 2
-    tile[top : top + height, left : left + width] = picture
+    tile[top : top + height, left : left + width] = image
     corner = (left + width - 1, top + height - 1)
     cv2.rectangle(tile, (left, top), corner, colour, 2)
     for line, text in enumerate(caption):

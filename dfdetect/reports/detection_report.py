@@ -1,4 +1,4 @@
-"""A detector's evaluation for people: a table, a curve and the worst pictures."""
+"""A detector's evaluation for people: a table, a curve and the worst images."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from dfdetect.metrics import detection, detection_protocol
 
 _NUM_WORST = 12
 _COLUMNS = 3
-_TILE = (480, 640)  # Height and width of a picture's place on the sheet, in pixels.
+_TILE = (480, 640)  # Height and width of an image's place on the sheet, in pixels.
 _CAPTION = 20  # Height of the line below it.
 _DIFFICULT = (0, 130, 0)
 
@@ -28,17 +28,17 @@ _MEANINGS = {
     "f1": "highest F1",
     "f1_score_threshold": "score at the highest F1",
     "num_true": "heads to find, without difficult ones",
-    "num_images": "pictures",
+    "num_images": "images",
     "coco ap": "COCO, IoU .50:.95",
     "coco ap50": "COCO, IoU .50",
     "coco ap75": "COCO, IoU .75",
     "coco ap_small": "COCO, IoU .50:.95, heads below 32 x 32 px",
     "coco ap_medium": "COCO, IoU .50:.95, heads of 32 x 32 to 96 x 96 px",
     "coco ap_large": "COCO, IoU .50:.95, heads above 96 x 96 px",
-    "coco ar100": "COCO, recall of 100 detections a picture, IoU .50:.95",
+    "coco ar100": "COCO, recall of 100 detections an image, IoU .50:.95",
 }
 
-Pictures = Mapping[int, tuple[str, np.ndarray]]
+Images = Mapping[int, tuple[str, np.ndarray]]
 
 
 def write(
@@ -47,7 +47,7 @@ def write(
     found: detection_protocol.Pairs,
     truth: detection_protocol.Pairs,
     extents: np.ndarray,
-    pictures: Callable[[Sequence[int]], Pictures],
+    images: Callable[[Sequence[int]], Images],
 ) -> None:
     """Writes `report.md`, `precision_recall.png` and `worst_images.jpg`.
 
@@ -58,8 +58,8 @@ def write(
         found: Boxes and scores of each image, see `detection_protocol.summary`.
         truth: Boxes and difficult of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
-        pictures: Gives names and pictures by their places, see
-            `detector_input.pictures`.
+        images: Gives names and images by their places, see
+            `detector_input.images`.
     """
     matches = detection_protocol.match(found, truth, extents)
     threshold = figures["metrics"]["f1_score_threshold"]
@@ -68,7 +68,7 @@ def write(
     badness = missed + scores
     worst = [int(i) for i in np.argsort(-badness, kind="stable") if badness[i] > 0]
     worst = worst[:_NUM_WORST]
-    shown = pictures(worst)
+    shown = images(worst)
     lines = table(figures)
     lines += [f"| {shown[i][0]} | {missed[i]} | {wrong[i]} |" for i in worst]
     tiles = [
@@ -113,7 +113,7 @@ def errors(
 
 
 def table(figures: dict[str, Any]) -> list[str]:
-    """Lines of Markdown up to the head of the table of the worst pictures."""
+    """Lines of Markdown up to the head of the table of the worst images."""
     data, metrics = figures["data"], figures["metrics"]
     named = data["name"], data["config"], data["version"]
     threshold = metrics["f1_score_threshold"]
@@ -129,11 +129,11 @@ def table(figures: dict[str, Any]) -> list[str]:
         "",
         *_figure_rows(metrics),
         "",
-        "| false positives a picture | recall |",
+        "| false positives an image | recall |",
         "|---|---|",
         *(f"| {k} | {_text(v)} |" for k, v in metrics["recall_at_fppi"].items()),
         "",
-        "Sizes are roots of the area, in pixels of the original pictures.",
+        "Sizes are roots of the area, in pixels of the original images.",
         "",
         "| size | heads | ap | recall |",
         "|---|---|---|---|",
@@ -144,13 +144,13 @@ def table(figures: dict[str, Any]) -> list[str]:
         "",
         "![Precision and recall](precision_recall.png)",
         "",
-        f"The worst pictures where heads count from a score of {_text(threshold)} on: "
+        f"The worst images where heads count from a score of {_text(threshold)} on: "
         "those with the most missed heads and false ones of high scores. True boxes "
         "are green, dark where difficult, predicted ones orange.",
         "",
-        "![Worst pictures](worst_images.jpg)",
+        "![Worst images](worst_images.jpg)",
         "",
-        "| picture | missed | false |",
+        "| image | missed | false |",
         "|---|---|---|",
     ]
 
@@ -202,7 +202,7 @@ def _tile(
     truth: tuple[np.ndarray, np.ndarray],
     threshold: float,
 ) -> np.ndarray:
-    """A picture at the upper left of its place, with its boxes, and a line below."""
+    """An image at the upper left of its place, with its boxes, and a line below."""
     scale = min(_TILE[0] / image.shape[0], _TILE[1] / image.shape[1])
     height, width = (max(1, int(side * scale)) for side in image.shape[:2])
     kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -1,6 +1,6 @@
 """Pages that people send each other: one set of sections as Markdown and as HTML.
 
-The HTML is one file that needs no other and no network: pictures are inside, there is
+The HTML is one file that needs no other and no network: images are inside, there is
 no script, and it is readable on a phone, on paper and in the dark.
 """
 
@@ -60,7 +60,7 @@ class Table:
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
+class Image:
     """A PNG, and the name of the file that the Markdown shows."""
 
     file_name: str
@@ -68,7 +68,7 @@ class Picture:
     caption: str
 
 
-Block = Text | Table | Picture
+Block = Text | Table | Image
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,14 +79,14 @@ class Section:
     blocks: Sequence[Block]
 
 
-def pictures(sections: Sequence[Section]) -> dict[str, bytes]:
+def images(sections: Sequence[Section]) -> dict[str, bytes]:
     """The files that the Markdown shows, by name."""
     blocks = [block for section in sections for block in section.blocks]
-    return {b.file_name: b.content for b in blocks if isinstance(b, Picture)}
+    return {b.file_name: b.content for b in blocks if isinstance(b, Image)}
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The page as Markdown; its pictures lie beside it, see `pictures`."""
+    """The page as Markdown; its images lie beside it, see `images`."""
     lines = [f"# {_plain(title)}", ""]
     for section in sections:
         lines += [f'<a id="{_anchor(section.title)}"></a>', ""]
@@ -119,7 +119,7 @@ def sections_html(sections: Sequence[Section]) -> str:
         parts.append(f"<h2>{html.escape(section.title)}</h2>")
         inside = False
         for block in section.blocks:
-            if isinstance(block, Picture) != inside:
+            if isinstance(block, Image) != inside:
                 parts.append("</div>" if inside else '<div class="plots">')
                 inside = not inside
             parts += _html(block)
@@ -131,7 +131,7 @@ def _markdown(block: Block) -> list[str]:
     if isinstance(block, Text):
         text = _plain(block.text)
         return [f"> **Warning:** {text}" if block.is_warning else text]
-    if isinstance(block, Picture):
+    if isinstance(block, Image):
         return [f"![{_plain(block.caption)}]({block.file_name})"]
     width = len(block.columns or block.rows[0])
     lines = [f"**{_plain(block.caption)}**", ""] if block.caption else []
@@ -154,7 +154,7 @@ def _html(block: Block) -> list[str]:
     if isinstance(block, Text):
         kind = ' class="warning" role="alert"' if block.is_warning else ""
         return [f"<p{kind}>{html.escape(block.text)}</p>"]
-    if isinstance(block, Picture):
+    if isinstance(block, Image):
         content = base64.b64encode(block.content).decode()
         caption = html.escape(block.caption)
         return [

@@ -27,7 +27,7 @@ def blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
             "groups, altered; in brackets what the strength stands for. The bands of "
             "the plot are 95 % intervals by group."
         ),
-        document.Picture(prefix + FILE_NAME, plot(results), "AUC against strength"),
+        document.Image(prefix + FILE_NAME, plot(results), "AUC against strength"),
     ]
     for figure, title in (
         ("auc", "AUC of altered crops"),

@@ -1,4 +1,4 @@
-"""Whether anything like a picture has been indexed at all.
+"""Whether anything like an image has been indexed at all.
 
 The verdict of a model on what is like nothing that it was trained on is worth little.
 How alike is alike, the index itself tells: by how near its entries are to others.

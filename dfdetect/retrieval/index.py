@@ -1,4 +1,4 @@
-"""A collection of embedded pictures, and the search in it."""
+"""A collection of embedded images, and the search in it."""
 
 import concurrent.futures
 import dataclasses
@@ -9,7 +9,7 @@ import numpy as np
 
 from dfdetect.retrieval import searchers
 
-UNKNOWN = -1  # The label of a picture that nobody has labelled; else see `labels`.
+UNKNOWN = -1  # The label of an image that nobody has labelled; else see `labels`.
 
 # Below, comparing with all rows is as fast as looking for the right ones: as ScaNN's
 # authors advise, and as train/benchmark_retrieval.py measures.
@@ -18,14 +18,14 @@ BRUTE_FORCE_BELOW = 20_000
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of one embedded picture, or of one head in it.
+    """What is known of one embedded image, or of one head in it.
 
     Attributes:
         id: Its name; no two entries of an index share one.
         label: See `labels`, or `UNKNOWN`.
-        source: Where the picture is, for a person: a path, or a record of a data set.
+        source: Where the image is, for a person: a path, or a record of a data set.
         group: What it belongs to, such as a video.
-        digest: SHA-256 of the bytes of the picture, in hexadecimal.
+        digest: SHA-256 of the bytes of the image, in hexadecimal.
         box: Of the head, in the format of `boxes`; empty where the whole is embedded.
         thumbnail: A small JPEG, or b"".
     """
@@ -62,7 +62,7 @@ class _State:
 
 
 class Index:
-    """Embeddings of known pictures, and what is known of them.
+    """Embeddings of known images, and what is known of them.
 
     Searching, adding and removing may go on at once, from any threads: a search is
     answered from what the last finished change has left.

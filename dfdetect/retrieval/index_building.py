@@ -1,4 +1,4 @@
-"""From pictures to an index on disk, in steps that a later run can go on from.
+"""From images to an index on disk, in steps that a later run can go on from.
 
 While it is made, `.<name>.unfinished` beside it holds a part for each batch and a
 journal, see `resumable`; both go once the index stands.
@@ -28,8 +28,8 @@ _THUMBNAIL_QUALITY = 80
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture to be indexed.
+class IndexedImage:
+    """An image to be indexed.
 
     Attributes:
         id: Its name; no two share one.
@@ -47,7 +47,7 @@ class Picture:
 
 
 def build(
-    pictures: Iterable[Picture],
+    images: Iterable[IndexedImage],
     total: int,
     origin: dict[str, Any],
     embedder: embedding.Embedder,
@@ -59,23 +59,23 @@ def build(
     target_recall: float | None = None,
     older: Index | None = None,
 ) -> Index:
-    """Embeds pictures and saves an index of them, or goes on where a run has ended.
+    """Embeds images and saves an index of them, or goes on where a run has ended.
 
     Args:
-        pictures: In the same order in each run.
+        images: In the same order in each run.
         total: How many they are.
         origin: What they are, as JSON can hold it; another run must have the same.
         embedder: What embeds them.
         output: The folder of the index; an older index stays until this one stands.
         say: Prints a line.
-        batch_size: Pictures at once.
+        batch_size: Images at once.
         thumbnail_side: Longest side of the thumbnails in pixels; 0 for none.
         searcher: See `Index`.
         target_recall: See `Index`.
         older: An index to be added to. Of its entries stay those whose ids are new.
 
     Raises:
-        ValueError: No picture could be embedded, or `older` is of another model.
+        ValueError: No image could be embedded, or `older` is of another model.
         OSError: See `storage.save` and `resumable.Output`.
     """
     output = os.path.abspath(output)
@@ -91,12 +91,12 @@ def build(
         "adding": older is not None,
     }
     with resumable.Output(work, "summary.json", settings) as folder:
-        _embed(pictures, total, embedder, folder, say, batch_size, thumbnail_side)
+        _embed(images, total, embedder, folder, say, batch_size, thumbnail_side)
         rows, entries = _parts(folder, embedder.dimension)
         if older is not None:
             rows, entries = _joined(older, rows, entries)
         if not entries:
-            raise ValueError("no picture could be embedded: there is no index.")
+            raise ValueError("no image could be embedded: there is no index.")
         index = Index(
             rows,
             entries,
@@ -111,7 +111,7 @@ def build(
 
 
 def thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
-    """A small JPEG of a part of a picture; b"" for a side of 0.
+    """A small JPEG of a part of an image; b"" for a side of 0.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
@@ -132,7 +132,7 @@ def thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
 
 
 def _embed(
-    pictures: Iterable[Picture],
+    images: Iterable[IndexedImage],
     total: int,
     embedder: embedding.Embedder,
     folder: resumable.Output,
@@ -142,26 +142,26 @@ def _embed(
 ) -> None:
     done = sum(step["pictures"] for step in folder.steps())
     number = sum(1 for _ in folder.steps())
-    with console.Progress(total, say, "picture", done) as shown:
-        left = itertools.islice(pictures, done, None)
+    with console.Progress(total, say, "image", done) as shown:
+        left = itertools.islice(images, done, None)
         for batch in iterators.batched(left, batch_size):
             contents, chosen = [], []
-            for picture in batch:
+            for image in batch:
                 try:
-                    contents.append(picture.read())
-                    chosen.append(picture)
+                    contents.append(image.read())
+                    chosen.append(image)
                 except OSError as error:
-                    say(f"{picture.source!r}: {error.strerror or error}")
+                    say(f"{image.source!r}: {error.strerror or error}")
                     shown.count("unreadable")
             rows: list[np.ndarray] = []
             entries: list[Entry] = []
             found = embedder(contents)
-            for picture, content, one in zip(chosen, contents, found, strict=True):
+            for image, content, one in zip(chosen, contents, found, strict=True):
                 if problem := source_files.describe_unread(one.status, content):
-                    say(f"{picture.source!r}: {problem}")
+                    say(f"{image.source!r}: {problem}")
                 shown.count(one.status)
                 rows.append(one.embeddings)
-                entries += _entries(picture, content, one, embedder, thumbnail_side)
+                entries += _entries(image, content, one, embedder, thumbnail_side)
             joined = np.concatenate([np.zeros((0, embedder.dimension)), *rows])
             path = f"part-{number:07d}.npz"
             folder.write(path, _packed(joined.astype(np.float32), entries))
@@ -170,7 +170,7 @@ def _embed(
 
 
 def _entries(
-    picture: Picture,
+    indexed: IndexedImage,
     content: bytes,
     embedded: embedding.Embedded,
     embedder: embedding.Embedder,
@@ -182,10 +182,10 @@ def _entries(
     digest = hashlib.sha256(content).hexdigest()
     for head, box in enumerate(embedded.boxes):
         yield Entry(
-            id=f"{picture.id}#{head}" if embedder.of_heads else picture.id,
-            label=picture.label,
-            source=picture.source,
-            group=picture.group,
+            id=f"{indexed.id}#{head}" if embedder.of_heads else indexed.id,
+            label=indexed.label,
+            source=indexed.source,
+            group=indexed.group,
             digest=digest,
             box=tuple(float(x) for x in box) if embedder.of_heads else (),
             thumbnail=thumbnail(image, box, thumbnail_side),

@@ -1,4 +1,4 @@
-"""What is known that is like the heads of a picture, for the verdict on it."""
+"""What is known that is like the heads of an image, for the verdict on it."""
 
 from typing import Any
 

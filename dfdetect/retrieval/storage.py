@@ -168,8 +168,8 @@ def _searcher(
 
 def _write_entries(directory: str, entries: tuple[Entry, ...]) -> None:
     lines = os.path.join(directory, _ENTRIES)
-    pictures = os.path.join(directory, _THUMBNAILS)
-    with open(lines, "w", encoding="utf-8") as file, open(pictures, "wb") as small:
+    images = os.path.join(directory, _THUMBNAILS)
+    with open(lines, "w", encoding="utf-8") as file, open(images, "wb") as small:
         for entry in entries:
             fields = {name: getattr(entry, name) for name in _FIELDS}
             fields["thumbnail_bytes"] = len(entry.thumbnail)
@@ -181,8 +181,8 @@ def _write_entries(directory: str, entries: tuple[Entry, ...]) -> None:
 def _read_entries(directory: str, thumbnails: bool) -> list[Entry]:
     entries = []
     lines = os.path.join(directory, _ENTRIES)
-    pictures = os.path.join(directory, _THUMBNAILS)
-    with open(lines, encoding="utf-8") as file, open(pictures, "rb") as small:
+    images = os.path.join(directory, _THUMBNAILS)
+    with open(lines, encoding="utf-8") as file, open(images, "rb") as small:
         for line in file:
             fields = json.loads(line)
             count = fields.pop("thumbnail_bytes")

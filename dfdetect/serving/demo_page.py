@@ -109,7 +109,7 @@ def _described(model: servable.Servable) -> dict[str, Any] | None:
 
 
 def _has(model: servable.Servable, name: str, outputs: set[str]) -> bool:
-    """Whether a signature takes encoded pictures and gives these outputs."""
+    """Whether a signature takes encoded images and gives these outputs."""
     signature = model.signatures.get(name)
     return (
         signature is not None

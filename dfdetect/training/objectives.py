@@ -101,20 +101,20 @@ def detection(
     Args:
         model: An `EfficientDet`.
         batch: As `detector_input.training` gives it.
-        batch_size: Pictures of the whole batch.
+        batch_size: Images of the whole batch.
         training: Whether the model is to behave as in training.
 
     Returns:
         The sums `loss`, `class_loss` and `box_loss`, and the number of positive anchors
         with this part's share of 1, which is added to that of the whole batch.
     """
-    pictures, class_targets, box_targets = batch
-    class_logits, box_offsets = model(pictures, training=training)
+    images, class_targets, box_targets = batch
+    class_logits, box_offsets = model(images, training=training)
     # It divides by one more than it is told: these are sums.
     total, class_loss, box_loss = losses.detection_loss(
         class_logits, box_offsets, class_targets, box_targets, num_positives=0
     )
     positives = tf.reduce_sum(tf.cast(class_targets >= 0, tf.float32))
-    share = tf.cast(tf.shape(pictures)[0], tf.float32) / batch_size
+    share = tf.cast(tf.shape(images)[0], tf.float32) / batch_size
     sums = {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
     return sums, positives + share

@@ -44,7 +44,7 @@ flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets, here or gs:// or the like."
 )
 flags.DEFINE_integer(
-    "batch_size", 16, "Pictures a step, over all devices.", lower_bound=1
+    "batch_size", 16, "Images a step, over all devices.", lower_bound=1
 )
 flags.DEFINE_integer("steps", 10_000, "Optimiser steps in all.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.", 0)

@@ -25,7 +25,7 @@ from tensorboard.plugins.pr_curve import metadata as pr_curve_metadata
 from dfdetect import files, labels
 from dfdetect.media import drawing
 
-_MAX_PICTURES = 16
+_MAX_IMAGES = 16
 _NUM_THRESHOLDS = 201
 _CONFIDENT = 0.3  # Detections below this are not drawn.
 _SPRITE_SIZE = 48
@@ -88,13 +88,13 @@ class Board:
             tf.summary.histogram(name, tf.convert_to_tensor(variable))
 
     def batch(self, strategy: tf.distribute.Strategy, batch: Any) -> None:
-        """Shows the first pictures of a batch as the model sees them.
+        """Shows the first images of a batch as the model sees them.
 
         They are the first of its tensors, if that is `[B, H, W, 3]`.
         """
         first = strategy.experimental_local_results(tf.nest.flatten(batch)[0])[0]
         if self._active and first.shape.rank == 4:
-            pictures("training/batch", first[:_MAX_PICTURES].numpy())
+            write_images("training/batch", first[:_MAX_IMAGES].numpy())
 
     def profile(self, step: int) -> None:
         """Starts the profiler before its first step, stops it after its last one."""
@@ -118,8 +118,8 @@ class Board:
             tf.profiler.experimental.stop()
 
 
-def pictures(tag: str, images: np.ndarray) -> None:
-    """Writes `[N, H, W, 3]` in [0, 255] as one picture of rows and columns."""
+def write_images(tag: str, images: np.ndarray) -> None:
+    """Writes `[N, H, W, 3]` in [0, 255] as one image of rows and columns."""
     columns = math.ceil(math.sqrt(len(images)))
     rows = math.ceil(len(images) / columns)
     sheet = np.zeros((rows * columns, *images.shape[1:]), np.uint8)
@@ -186,7 +186,7 @@ def heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
         heat = heat[None] / max(float(heat.max()), 1e-9)
         mean = np.clip(np.round(crop), 0, 255).astype(np.uint8)
         covered = drawing.heat(mean, np.array([[0, 0, *mean.shape[:2]]]), heat)
-        pictures(
+        write_images(
             f"validation/grad_cam_of_{labels.NAMES[label]}",
             np.stack([mean, covered]),
         )
@@ -221,11 +221,11 @@ def detections(
     found: Sequence[tuple[np.ndarray, np.ndarray]],
     truth: Sequence[np.ndarray],
 ) -> None:
-    """Shows pictures with their true boxes green and the predicted ones orange.
+    """Shows images with their true boxes green and the predicted ones orange.
 
     Args:
         images: `[N, S, S, 3]` in [0, 255], letterboxed.
-        found: Boxes `[M, 4]` and scores `[M]` of each, in [0, 1] of these pictures.
+        found: Boxes `[M, 4]` and scores `[M]` of each, in [0, 1] of these images.
         truth: Boxes `[M, 4]` of each.
     """
     canvases = np.clip(np.round(images), 0, 255).astype(np.uint8)
@@ -236,14 +236,14 @@ def detections(
         for box, score in zip(boxes, scores, strict=True):
             if score >= _CONFIDENT:
                 drawing.rectangle(canvas, box * size, drawing.PREDICTED, f"{score:.2f}")
-    pictures("validation/detections", canvases)
+    write_images("validation/detections", canvases)
 
 
 def detection_curve(scores: np.ndarray, correct: np.ndarray, num_true: int) -> None:
     """Shows precision and recall of detections.
 
     Args:
-        scores: `[N]` of all pictures' detections.
+        scores: `[N]` of all images' detections.
         correct: `[N]` bool, whether each found a true box that no other had.
         num_true: How many there are to find.
     """

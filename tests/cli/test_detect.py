@@ -30,12 +30,12 @@ SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
 SIZE = 64
 HALF = calibration.without_band(0.5)
-# Of the letterbox; a picture of 160 x 120 fills its upper three quarters.
+# Of the letterbox; an image of 160 x 120 fills its upper three quarters.
 ANCHORS = np.float32([[0.0, 0.0, 0.375, 0.5], [0.375, 0.5, 0.75, 1.0]])
 
 
 def row(status, num_heads=0, fake_probability=math.nan):
-    """One picture's outputs, padded to three heads."""
+    """One image's outputs, padded to three heads."""
     return {
         "status": np.int32(status),
         "num_heads": np.int32(num_heads),
@@ -48,7 +48,7 @@ def row(status, num_heads=0, fake_probability=math.nan):
     }
 
 
-def test_result_of_a_picture_with_heads():
+def test_result_of_a_image_with_heads():
     assert result_lines.result_line("a b.jpg", row(image_status.OK, 2, 0.25), HALF) == {
         "path": "a b.jpg",
         "kind": "image",
@@ -163,9 +163,9 @@ def test_one_sentence_for_a_person(status, num_heads, probability, sentence):
 
 
 def brightness_detector():
-    """Finds the two anchors in every picture that is not dark."""
-    pictures = keras.Input((SIZE, SIZE, 3))
-    mean = keras.layers.GlobalAveragePooling2D()(pictures)
+    """Finds the two anchors in every image that is not dark."""
+    images = keras.Input((SIZE, SIZE, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(images)
     logits, offsets = keras.layers.Dense(2), keras.layers.Dense(8)
     outputs = [
         keras.layers.Reshape((2, 1))(logits(mean)),
@@ -173,7 +173,7 @@ def brightness_detector():
     ]
     logits.set_weights([np.full((3, 2), 0.2 / 3), np.array([-10.0, -11.0])])
     offsets.set_weights([np.zeros((3, 8)), np.zeros(8)])
-    model = keras.Model(pictures, outputs)
+    model = keras.Model(images, outputs)
     model.anchors = types.SimpleNamespace(boxes=ANCHORS)
     return model
 
@@ -235,7 +235,7 @@ def loaded(graph):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def images(tmp_path):
     """Bright and wide, cut short, less bright and tall, dark, missing."""
     bright = cv2.imencode(".jpg", np.full((120, 160, 3), 192, np.uint8))[1].tobytes()
     (tmp_path / "bright.jpg").write_bytes(bright)
@@ -263,8 +263,8 @@ sys.exit(main.main())
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size):
-    sources, barren = source_files.find(pictures)
+def test_findings_are_what_is_in_the_files_in_order(loaded, images, batch_size):
+    sources, barren = source_files.find(images)
     found = list(findings.findings(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
@@ -283,7 +283,7 @@ def test_findings_are_what_is_in_the_files_in_order(loaded, pictures, batch_size
     ]
     assert [x.problem for x in found] == [
         "",
-        "no picture that can be decoded: JPEG, cut short or damaged",
+        "no image that can be decoded: JPEG, cut short or damaged",
         "",
         "",
         "No such file or directory",
@@ -318,7 +318,7 @@ def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
         validator.validate(finding.result)
 
 
-def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
+def test_size_and_copy_are_those_of_the_upright_image(loaded, tmp_path):
     content = cv2.imencode(".jpg", np.full((90, 150, 3), 192, np.uint8))[1].tobytes()
     # An EXIF segment with one entry: tag 0x0112, short, one, 6 (turn by a quarter).
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
@@ -332,8 +332,8 @@ def test_size_and_copy_are_those_of_the_upright_picture(loaded, tmp_path):
     assert marked.shape == (150, 90, 3)
 
 
-def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys):
-    before = [files.read(path) for path in pictures[:4]]
+def test_run_prints_a_table_and_draws_copies(loaded, images, tmp_path, capsys):
+    before = [files.read(path) for path in images[:4]]
     output = tmp_path / "new" / "out"
     sources, _ = source_files.find([str(tmp_path)], str(output))
     unread = detect_output.run(
@@ -359,7 +359,7 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     ]
     problem, summary = shown.err.splitlines()
     assert problem.endswith(
-        "cut ü\\n.jpg': no picture that can be decoded: JPEG, cut short or damaged"
+        "cut ü\\n.jpg': no image that can be decoded: JPEG, cut short or damaged"
     )
     assert summary.startswith(
         "dfdetect: 4 files: 1 fake, 1 unreadable, 1 no_head, 1 uncertain; "
@@ -372,53 +372,53 @@ def test_run_prints_a_table_and_draws_copies(loaded, pictures, tmp_path, capsys)
     assert tuple(tall[40, 80]) == (137, 255, 0) and tuple(tall[150, 10]) == (96,) * 3
     dark = cv2.imread(str(output / "dark.png"))
     assert not dark.any(), "nothing to mark"
-    assert before == [files.read(path) for path in pictures[:4]]
+    assert before == [files.read(path) for path in images[:4]]
 
 
-def test_a_single_image_gets_a_sentence(graph, pictures, tmp_path, capsys):
+def test_a_single_image_gets_a_sentence(graph, images, tmp_path, capsys):
     def said(*arguments):
         main.main(["detect", *arguments, "--model", graph])
         return capsys.readouterr().err.splitlines()
 
     found = "2 heads, the most suspicious with fake probability 0.88: fake"
-    summary, sentence = said(pictures[0])
+    summary, sentence = said(images[0])
     assert summary.startswith("dfdetect: 1 file: 1 fake; ")
     assert sentence == (
-        f"dfdetect: {pictures[0]!r}: {found} (for research only); "
+        f"dfdetect: {images[0]!r}: {found} (for research only); "
         "--output DIR writes a copy with the heads marked"
     )
     assert os.listdir(tmp_path) and not os.path.exists(tmp_path / "out")
     output = str(tmp_path / "out")
-    sentence = said(pictures[0], "--output", output)[-1]
+    sentence = said(images[0], "--output", output)[-1]
     copy = os.path.join(output, "bright.jpg")
     assert sentence.endswith(f"only); the copy to look at is {copy!r}")
     assert os.path.isfile(copy)
     # What was answered by an earlier run is said again.
     noted = ["--resume", str(tmp_path / "noted")]
-    assert said(pictures[0], *noted)[-1] == said(pictures[0], *noted)[-1]
-    sentence = said(pictures[3])[-1]
+    assert said(images[0], *noted)[-1] == said(images[0], *noted)[-1]
+    sentence = said(images[3])[-1]
     assert sentence.endswith("dark.bmp': no head was found, so there is no verdict")
     # Not of several, nor of what could not be read.
-    for paths in (pictures[0:4:3], pictures[1:2]):
+    for paths in (images[0:4:3], images[1:2]):
         assert " files: " in said(*paths)[-1] or " file: " in said(*paths)[-1]
 
 
 def test_explain_lays_heat_over_the_judged_heads_of_copies(
-    graph, loaded, pictures, tmp_path, capsys
+    graph, loaded, images, tmp_path, capsys
 ):
-    before = [files.read(path) for path in pictures[:4]]
+    before = [files.read(path) for path in images[:4]]
     plain, explained = tmp_path / "plain", tmp_path / "explained"
-    sources, _ = source_files.find([pictures[0], pictures[3]])
+    sources, _ = source_files.find([images[0], images[3]])
     detect_output.run(loaded.detect, sources, HALF, output=str(plain))
     lines = capsys.readouterr().out
     arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
-    assert main.main(["detect", *arguments, "--explain", *pictures[0:4:3]]) == 0
+    assert main.main(["detect", *arguments, "--explain", *images[0:4:3]]) == 0
     assert capsys.readouterr().out == lines
     assert sorted(os.listdir(explained)) == ["bright.jpg", "dark.png"]
-    assert before == [files.read(path) for path in pictures[:4]]
+    assert before == [files.read(path) for path in images[:4]]
     copies = [cv2.imread(str(x / "bright.jpg")) for x in (plain, explained)]
     difference = np.abs(copies[1].astype(int) - copies[0]).max(axis=-1)
-    # Squares of 104 px, 1.3 times the boxes of 80 px, moved into the picture of
+    # Squares of 104 px, 1.3 times the boxes of 80 px, moved into the image of
     # 160 x 120; within the boxes, where no line is and no letter.
     assert (difference[30:55, 10:70] > 40).all()
     assert (difference[90:115, 90:150] > 40).all()
@@ -441,12 +441,12 @@ def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monke
     assert said.count("\n") == 1
 
 
-def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
-    process = command(*pictures, "--model", graph, "--batch_size", "2")
+def test_command_streams_lines_and_exits_with_3(graph, images, capsys):
+    process = command(*images, "--model", graph, "--batch_size", "2")
     shown, said = process.communicate()
     assert process.returncode == console.UNREAD, said
     results = [json.loads(line) for line in shown.splitlines()]
-    assert [result["path"] for result in results] == pictures
+    assert [result["path"] for result in results] == images
     assert [len(result["heads"]) for result in results] == [2, 0, 2, 0, 0]
     lines = said.splitlines()
     assert any(line.endswith("damaged") and "cut ü" in line for line in lines)
@@ -455,17 +455,15 @@ def test_command_streams_lines_and_exits_with_3(graph, pictures, capsys):
     assert lines[-1].startswith(
         "dfdetect: 5 files: 1 fake, 2 unreadable, 1 uncertain, 1 no_head; "
     )
-    assert (
-        main.main(["detect", pictures[2], "--model", graph, "--threshold", ".5"]) == 0
-    )
+    assert main.main(["detect", images[2], "--model", graph, "--threshold", ".5"]) == 0
     assert json.loads(capsys.readouterr().out)["verdict"] == "real"
 
 
-def test_command_ends_in_one_line_when_interrupted(graph, pictures, tmp_path):
+def test_command_ends_in_one_line_when_interrupted(graph, images, tmp_path):
     os.mkfifo(tmp_path / "pipe")  # nobody writes: the command waits for its bytes
-    arguments = (pictures[0], str(tmp_path / "pipe"), "--batch_size", "1")
+    arguments = (images[0], str(tmp_path / "pipe"), "--batch_size", "1")
     process = command(*arguments, "--model", graph)
-    assert json.loads(process.stdout.readline())["path"] == pictures[0]
+    assert json.loads(process.stdout.readline())["path"] == images[0]
     writer = _opened_for(process, tmp_path / "pipe")
     process.send_signal(signal.SIGINT)
     shown, said = process.communicate(timeout=60)
@@ -486,8 +484,8 @@ def _opened_for(process, pipe):
     raise AssertionError("The command ended before it read the pipe.")
 
 
-def test_command_ends_quietly_when_nobody_reads(graph, pictures):
-    process = command(pictures[0], pictures[2], "--model", graph)
+def test_command_ends_quietly_when_nobody_reads(graph, images):
+    process = command(images[0], images[2], "--model", graph)
     process.stdout.close()
     assert process.stderr.read() == ""
     assert process.wait() == console.PIPE_CLOSED

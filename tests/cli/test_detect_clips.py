@@ -1,4 +1,4 @@
-"""`dfdetect detect` on clips and on pictures and clips together."""
+"""`dfdetect detect` on clips and on images and clips together."""
 
 import csv
 import functools
@@ -46,7 +46,7 @@ def load_once():
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory):
-    """A folder: a picture, four clips, one of them none."""
+    """A folder: an image, four clips, one of them none."""
     folder = tmp_path_factory.mktemp("mixed")
     red = tiny_heads.frame((24, 24, tiny_heads.RED))
     cv2.imwrite(str(folder / "a.png"), red[..., ::-1])
@@ -95,7 +95,7 @@ def _older(track):
     return {key: value for key, value in track.items() if key not in added}
 
 
-def test_pictures_and_clips_in_their_order(graph, mixed, tmp_path, capsys, validator):
+def test_images_and_clips_in_their_order(graph, mixed, tmp_path, capsys, validator):
     output = tmp_path / "out"
     code, out, err = run(
         capsys, mixed, "--model", graph, "--output", output, "--frames", "all"
@@ -146,7 +146,7 @@ def test_a_report_shows_the_clips_and_their_key_frames(graph, mixed, tmp_path, c
         assert name in page
     # One of each line of time, and one beside each name of three tracks.
     assert page.count('<path class="track ') >= 6
-    # The picture, and six and three frames of the clips that could be read.
+    # The image, and six and three frames of the clips that could be read.
     assert page.count("data:image/jpeg;base64,") >= 10
     code, _, err = run(capsys, mixed / "d.mp4", "--model", graph, "--report", report)
     assert code == console.UNREAD and "no clip that can be decoded" in err
@@ -157,9 +157,9 @@ def test_a_table_has_a_row_for_each_track(graph, mixed, capsys):
     _, out, _ = run(capsys, clip, mixed / "a.png", "--model", graph, "--csv")
     header, *rows = csv.reader(io.StringIO(out))
     assert tuple(header) == result_lines.CSV_COLUMNS
-    first, second, picture = (dict(zip(header, row, strict=True)) for row in rows)
-    assert [first["kind"], second["kind"], picture["kind"]] == ["video"] * 2 + ["image"]
-    assert [first["track"], second["track"], picture["track"]] == ["1", "2", ""]
+    first, second, image = (dict(zip(header, row, strict=True)) for row in rows)
+    assert [first["kind"], second["kind"], image["kind"]] == ["video"] * 2 + ["image"]
+    assert [first["track"], second["track"], image["track"]] == ["1", "2", ""]
     for row in (first, second):
         assert (row["first_time"], row["last_time"], row["num_heads"]) == (
             *("0.0", "0.5"),
@@ -205,7 +205,7 @@ def test_usage_errors_are_one_line(arguments, message, capsys):
     assert message in said and said.count("\n") == 1
 
 
-def test_a_clip_is_none_for_a_command_of_pictures(mixed):
+def test_a_clip_is_none_for_a_command_of_images(mixed):
     sources, _ = source_files.find([str(mixed)])
     assert [os.path.basename(x.path) for x in sources] == ["a.png"]
     sources, _ = source_files.find([str(mixed), str(mixed / "notes.ts")], clips=True)
@@ -258,15 +258,15 @@ def test_lookups_keys_are_in_the_schema(validator):
 
 
 def many(folder, count):
-    """Pictures and clips, one in ten of each unreadable."""
+    """Images and clips, one in ten of each unreadable."""
     folder.mkdir()
     red = tiny_heads.frame((24, 24, tiny_heads.RED))
-    picture = cv2.imencode(".png", red)[1].tobytes()
+    image = cv2.imencode(".png", red)[1].tobytes()
     clip = pathlib.Path(
         tiny_heads.write_clip(folder / "aside" / "x.mp4", [red] * 3)
     ).read_bytes()
     for index in range(count):
-        ending, content = (".mp4", clip) if index % 2 else (".png", picture)
+        ending, content = (".mp4", clip) if index % 2 else (".png", image)
         if index % 20 > 17:
             content = b"broken"
         (folder / f"{index:04d}{ending}").write_bytes(content)
@@ -379,9 +379,9 @@ def test_a_stream_gives_lines_as_they_come(
 def test_an_interrupt_ends_a_long_clip_at_once(graph, tmp_path):
     frames = [tiny_heads.frame((24, 24, tiny_heads.RED))] * 3000
     clip = tiny_heads.write_clip(tmp_path / "a.mp4", frames)
-    picture = tmp_path / "a.png"
-    cv2.imwrite(str(picture), np.zeros((99, 99, 3), np.uint8))
-    process = command(picture, clip, "--model", graph, "--frames", "all")
+    image = tmp_path / "a.png"
+    cv2.imwrite(str(image), np.zeros((99, 99, 3), np.uint8))
+    process = command(image, clip, "--model", graph, "--frames", "all")
     assert process.stdout.readline()
     time.sleep(1)
     process.send_signal(signal.SIGINT)

@@ -53,10 +53,10 @@ def test_without_a_command_it_shows_the_help():
             ["x.jpg", "--report", "{tmp}/r.html", "--resume", "{tmp}/j"],
             "--report does not go with --resume",
         ),
-        (["{tmp}/empty"], "no pictures or clips in {tmp}/empty"),
+        (["{tmp}/empty"], "no images or clips in {tmp}/empty"),
         (
             ["{tmp}/*.jpg", "{tmp}/empty"],
-            "no pictures or clips in {tmp}/*.jpg, {tmp}/empty",
+            "no images or clips in {tmp}/*.jpg, {tmp}/empty",
         ),
         (["x.jpg", "--output", "{tmp}/file"], "--output must be a folder: {tmp}/file"),
         (["{tmp}/file", "--output", "{tmp}"], "{tmp}/file lies in the output folder"),

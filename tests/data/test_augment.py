@@ -8,7 +8,7 @@ SEED = tf.constant([1, 2])
 
 
 def _gradient(height, width):
-    """A picture whose red is its row and green its column, 0 to 255."""
+    """An image whose red is its row and green its column, 0 to 255."""
     rows = np.linspace(0, 255, height)[:, None, None] * [1, 0, 0]
     columns = np.linspace(0, 255, width)[None, :, None] * [0, 1, 0]
     return (rows + columns).astype(np.float32)
@@ -24,7 +24,7 @@ def _in_graph(function):
     return eager
 
 
-def test_random_crop_is_a_window_of_the_picture():
+def test_random_crop_is_a_window_of_the_image():
     image = _gradient(60, 80)
     crop = _in_graph(lambda: augment.random_crop(image, 40, SEED)).numpy()
     assert crop.shape == (40, 40, 3)
@@ -50,7 +50,7 @@ def test_colour_stays_in_range_and_keeps_the_shape():
         assert image.min() >= 0 and image.max() <= 255.01
 
 
-def test_flip_moves_boxes_with_the_picture():
+def test_flip_moves_boxes_with_the_image():
     image = _gradient(4, 10)
     boxes = tf.constant([[0.1, 0.2, 0.5, 0.4]])
     seen = set()
@@ -71,14 +71,14 @@ def test_boxes_stay_on_their_heads_under_scale_and_crop(scales):
     image[30:70, 60:120] = 255
     boxes = tf.constant([[30 / 120, 60 / 200, 70 / 120, 120 / 200]])
     for index in range(8):
-        picture, moved, keep = augment.scale_and_crop(
+        window, moved, keep = augment.scale_and_crop(
             image, boxes, 128, tf.constant([3, index]), scales
         )
-        assert picture.shape == (128, 128, 3)
+        assert window.shape == (128, 128, 3)
         if not keep[0]:
             continue
         # The padding is the mean pixel, whose blue is below half.
-        white = np.argwhere(picture[..., 2].numpy() > 127.5)
+        white = np.argwhere(window[..., 2].numpy() > 127.5)
         box = moved[0].numpy() * 128
         np.testing.assert_allclose(box[:2], white.min(0), atol=1.6)
         np.testing.assert_allclose(box[2:], white.max(0) + 1, atol=1.6)
@@ -86,14 +86,14 @@ def test_boxes_stay_on_their_heads_under_scale_and_crop(scales):
 
 def test_scale_one_is_the_letterbox():
     image = _gradient(60, 120)
-    picture, boxes, keep = _in_graph(
+    window, boxes, keep = _in_graph(
         lambda: augment.scale_and_crop(
             image, tf.constant([[0.0, 0.0, 1.0, 1.0]]), 128, SEED, (1.0, 1.0)
         )
     )
     np.testing.assert_allclose(boxes, [[0, 0, 0.5, 1.0]], atol=1e-6)
     assert keep.numpy().tolist() == [True]
-    np.testing.assert_allclose(picture[100, 100], [123.675, 116.28, 103.53], atol=1e-3)
+    np.testing.assert_allclose(window[100, 100], [123.675, 116.28, 103.53], atol=1e-3)
 
 
 def test_hidden_and_thin_boxes_are_dropped():
@@ -112,44 +112,44 @@ def test_no_boxes_at_all():
 
 
 def test_a_mosaic_fills_the_square_with_four_parts():
-    pictures = [np.full((90, 120, 3), 60 * index, np.uint8) for index in range(4)]
+    images = [np.full((90, 120, 3), 60 * index, np.uint8) for index in range(4)]
     whole = [tf.constant([[0.0, 0.0, 1.0, 1.0]])] * 4
     points = []
     for index in range(8):
         seed = tf.constant([5, index])
         # So large that no part is padded, and any visible share is enough.
-        picture, boxes, keep = augment.mosaic(
-            pictures, whole, 64, seed, (2.0, 3.0), min_visible=0.0
+        image, boxes, keep = augment.mosaic(
+            images, whole, 64, seed, (2.0, 3.0), min_visible=0.0
         )
         y, x = boxes[0, 2:].numpy()
         expected = [[0, 0, y, x], [0, x, y, 1], [y, 0, 1, x], [y, x, 1, 1]]
         np.testing.assert_allclose(boxes, expected, atol=1e-6)
         assert keep.numpy().all() and 0.25 <= min(y, x) and max(y, x) <= 0.75
         for part, box in enumerate((boxes.numpy() * 64).round().astype(int)):
-            shown = picture[box[0] : box[2], box[1] : box[3]]
+            shown = image[box[0] : box[2], box[1] : box[3]]
             np.testing.assert_allclose(shown, 60 * part, atol=1e-3)
         points.append((y, x))
     assert len(set(points)) > 6
 
 
 def test_boxes_stay_on_their_heads_in_a_mosaic():
-    # One head in each picture, of a colour of its own, on black.
+    # One head in each image, of a colour of its own, on black.
     colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
-    pictures = [np.zeros((120, 200, 3), np.float32) for _ in colours]
-    for picture, colour in zip(pictures, colours, strict=True):
-        picture[30:70, 60:120] = colour
+    images = [np.zeros((120, 200, 3), np.float32) for _ in colours]
+    for image, colour in zip(images, colours, strict=True):
+        image[30:70, 60:120] = colour
     boxes = [tf.constant([[30 / 120, 60 / 200, 70 / 120, 120 / 200]])] * 4
     seen = 0
     for index in range(12):
-        picture, moved, keep = augment.mosaic(
-            pictures, boxes, 128, tf.constant([7, index]), (0.8, 1.6)
+        window, moved, keep = augment.mosaic(
+            images, boxes, 128, tf.constant([7, index]), (0.8, 1.6)
         )
-        assert picture.shape == (128, 128, 3)
+        assert window.shape == (128, 128, 3)
         for head in np.flatnonzero(keep):
             wanted = np.array(colours[head]) > 127.5
             # The padding is the mean pixel; no head is near it.
-            distinct = np.all((picture.numpy() > 180) == wanted, axis=-1)
-            found = np.argwhere(distinct & (picture.numpy().max(-1) > 180))
+            distinct = np.all((window.numpy() > 180) == wanted, axis=-1)
+            found = np.argwhere(distinct & (window.numpy().max(-1) > 180))
             box = moved[head].numpy() * 128
             np.testing.assert_allclose(box[:2], found.min(0), atol=1.6)
             np.testing.assert_allclose(box[2:], found.max(0) + 1, atol=1.6)
@@ -158,25 +158,25 @@ def test_boxes_stay_on_their_heads_in_a_mosaic():
 
 
 def test_a_mosaic_in_a_data_set_and_without_heads():
-    pictures = [_gradient(50, 70)] * 4
+    images = [_gradient(50, 70)] * 4
     one = tf.constant([[0.2, 0.2, 0.8, 0.8]])
     none = tf.zeros([0, 4])
     for boxes, count in (([one] * 4, 4), ([none] * 4, 0), ([one, none] * 2, 2)):
-        picture, moved, keep = _in_graph(
-            lambda boxes=boxes: augment.mosaic(pictures, boxes, 64, SEED, (0.1, 2.0))
+        window, moved, keep = _in_graph(
+            lambda boxes=boxes: augment.mosaic(images, boxes, 64, SEED, (0.1, 2.0))
         )
-        assert picture.shape == (64, 64, 3)
+        assert window.shape == (64, 64, 3)
         assert moved.shape == (count, 4) and keep.shape == (count,)
-    with pytest.raises(ValueError, match="four pictures .* got 3 and 4"):
-        augment.mosaic(pictures[:3], [one] * 4, 64, SEED, (0.1, 2.0))
+    with pytest.raises(ValueError, match="four images .* got 3 and 4"):
+        augment.mosaic(images[:3], [one] * 4, 64, SEED, (0.1, 2.0))
 
 
-def test_each_picture_of_a_mosaic_fills_one_side_of_its_part():
-    pictures = [np.zeros((90, 120, 3), np.uint8)] * 4
+def test_each_image_of_a_mosaic_fills_one_side_of_its_part():
+    images = [np.zeros((90, 120, 3), np.uint8)] * 4
     whole = [tf.constant([[0.0, 0.0, 1.0, 1.0]])] * 4
     for index in range(8):
         seed = tf.constant([9, index])
-        _, boxes, _ = augment.mosaic(pictures, whole, 64, seed, (0.1, 1.0))
+        _, boxes, _ = augment.mosaic(images, whole, 64, seed, (0.1, 1.0))
         y1, x1, y2, x2 = boxes.numpy().T
         (y, x), pixel = (y1[3], x1[3]), 1 / 64
         for part, (height, width) in enumerate(
@@ -187,9 +187,9 @@ def test_each_picture_of_a_mosaic_fills_one_side_of_its_part():
 
 
 def test_a_mosaic_drops_thin_boxes():
-    pictures = [np.zeros((100, 100, 3), np.uint8)] * 4
+    images = [np.zeros((100, 100, 3), np.uint8)] * 4
     thin = [tf.constant([[0.0, 0.5, 1.0, 0.5 + 1e-3]])] * 4
-    *_, keep = augment.mosaic(pictures, thin, 64, SEED, (1.0, 1.0), min_visible=0.0)
+    *_, keep = augment.mosaic(images, thin, 64, SEED, (1.0, 1.0), min_visible=0.0)
     assert not keep.numpy().any()
 
 

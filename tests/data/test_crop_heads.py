@@ -22,11 +22,11 @@ from dfdetect import files, manifest, resumable
 from dfdetect.data import crop_heads, prepared
 from dfdetect.media import decode, resize, source_files
 from dfdetect.models import model_directory
-from support.labelled_pictures import LabelledPictures, prepare, tree
+from support.labelled_images import LabelledImages, prepare, tree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIZE = 64
-# The quarters of a picture of 160 x 120, which fills three quarters of its letterbox.
+# The quarters of an image of 160 x 120, which fills three quarters of its letterbox.
 ANCHORS = np.float32(
     [[y, x, y + 0.375, x + 0.5] for y in (0.0, 0.375) for x in (0.0, 0.5)]
 )
@@ -57,18 +57,18 @@ NAMES = (
 
 def quarters_detector(*_):
     """A head in each quarter above grey level 100; the brighter, the surer."""
-    pictures = keras.Input((SIZE, SIZE, 3))
-    means = keras.layers.AveragePooling2D((24, 32))(pictures)
+    images = keras.Input((SIZE, SIZE, 3))
+    means = keras.layers.AveragePooling2D((24, 32))(images)
     means = keras.layers.Reshape((4, 3))(means)
     logits, offsets = keras.layers.Dense(1), keras.layers.Dense(4)
-    model = keras.Model(pictures, [logits(means), offsets(means)])
+    model = keras.Model(images, [logits(means), offsets(means)])
     logits.set_weights([np.full((3, 1), 0.02 / 3), np.array([-2.0])])
     offsets.set_weights([np.zeros((3, 4)), np.zeros(4)])
     model.anchors = type("Anchors", (), {"boxes": ANCHORS})
     return model, DESCRIPTION
 
 
-def picture(*levels, seed=0):
+def image(*levels, seed=0):
     """Noise around a grey level in each quarter."""
     random = np.random.default_rng(seed)
     grey = np.kron(np.reshape(levels, (2, 2)), np.ones((60, 80)))[..., None]
@@ -76,12 +76,12 @@ def picture(*levels, seed=0):
 
 
 def png(*levels, seed=0):
-    return cv2.imencode(".png", picture(*levels, seed=seed)[..., ::-1])[1].tobytes()
+    return cv2.imencode(".png", image(*levels, seed=seed)[..., ::-1])[1].tobytes()
 
 
 def turned_jpeg(*levels):
     """A JPEG that is upright only after a quarter turn."""
-    upright = picture(*levels)[..., ::-1]
+    upright = image(*levels)[..., ::-1]
     sideways = cv2.rotate(upright, cv2.ROTATE_90_COUNTERCLOCKWISE)
     content = cv2.imencode(".jpg", sideways)[1].tobytes()
     # An EXIF segment with one entry: tag 0x0112, short, one, 6 (turn by a quarter).
@@ -91,7 +91,7 @@ def turned_jpeg(*levels):
     ) + content[2:]
 
 
-PICTURES = {
+IMAGES = {
     "train": [
         (name, index % 2, png(200, 40 + 20 * index, 150, 40, seed=index))
         for index, name in enumerate(NAMES)
@@ -109,13 +109,13 @@ PICTURES = {
 @pytest.fixture(name="data_dir", scope="module")
 def _data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    prepare(folder, PICTURES)
+    prepare(folder, IMAGES)
     return folder
 
 
 @pytest.fixture(name="builder", scope="module")
 def _builder(data_dir):
-    return prepared.open_builder(str(data_dir), "labelled_pictures")
+    return prepared.open_builder(str(data_dir), "labelled_images")
 
 
 @pytest.fixture(name="detector", scope="module")
@@ -131,7 +131,7 @@ head_cutter = crop_heads.head_cutter
 
 @functools.cache
 def _cutter(*arguments):
-    # Traced once for all tests: that takes longer than the pictures do.
+    # Traced once for all tests: that takes longer than the images do.
     return head_cutter(*quarters_detector(), *arguments)
 
 
@@ -166,7 +166,7 @@ def run(builder, output, detector, **arguments):
 
 
 def originals():
-    return {name: content for rows in PICTURES.values() for name, _, content in rows}
+    return {name: content for rows in IMAGES.values() for name, _, content in rows}
 
 
 def test_every_head_has_a_row_and_a_crop(crops):
@@ -204,7 +204,7 @@ def test_further_scalars_are_columns(crops):
     assert [last[name] for name in fields] == ["c23", "0", "1", "a, b", "0.5", "0.1"]
 
 
-def test_pictures_without_a_head_are_listed(crops):
+def test_images_without_a_head_are_listed(crops):
     rows = table(crops / "no_head.csv")
     columns = ("image/filename", "split", "label", "group", "reason")
     assert tuple(rows[0]) == columns
@@ -232,7 +232,7 @@ def test_summary_counts_and_names_what_went_in(crops):
     }
     assert summary["without_head"] == {"no_head": 1, "unreadable": 1}
     settings = summary["settings"]
-    assert settings["dataset"]["fingerprint"] == "of the pictures"
+    assert settings["dataset"]["fingerprint"] == "of the images"
     assert settings["score_threshold"] == 0.5 and settings["margin"] == 1.3
     assert settings["detector"]["manifest"]["image_size"] == SIZE
     assert len(settings["detector"]["weights_sha256"]) == 64
@@ -243,7 +243,7 @@ def test_crops_are_the_pixels_of_the_upright_original(crops):
     (last,) = (row for row in rows if row["split"] == "test")
     # The quarter is 80 x 60 pixels around (120, 90): 1.3 x 80 is a side of 104 from
     # (68, 38) on, of which 82 rows are left below.
-    expected = picture(40, 40, 40, 200)[38:120, 68:150]
+    expected = image(40, 40, 40, 200)[38:120, 68:150]
     crop = cv2.imread(str(crops / last["path"]))[..., ::-1]
     np.testing.assert_array_equal(crop, expected)
     (turned,) = (row for row in rows if row["image/filename"] == "turned.jpg")
@@ -303,7 +303,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_files(
 ):
     command = [
         *(sys.executable, __file__, f"--data_dir={data_dir}", "--batch_size=2"),
-        *("--dataset=labelled_pictures", f"--output={tmp_path}"),
+        *("--dataset=labelled_images", f"--output={tmp_path}"),
         f"--detector={detector}",
     ]
     # This file is what runs, with what stands beside it.
@@ -352,17 +352,17 @@ def test_small_heads_are_left_out_when_wanted(builder, detector, tmp_path):
 
 
 def test_other_data_sets_are_refused(detector, tmp_path):
-    class Unlabelled(LabelledPictures, skip_registration=True):
+    class Unlabelled(LabelledImages, skip_registration=True):
         lacking = ("label", "group")
 
-    class SwappedLabels(LabelledPictures, skip_registration=True):
+    class SwappedLabels(LabelledImages, skip_registration=True):
         label_names = ("fake", "real")
 
     for builder_class, message in (
-        (Unlabelled, "holds no labelled pictures: it has no label, group"),
+        (Unlabelled, "holds no labelled images: it has no label, group"),
         (SwappedLabels, "label of swapped_labels must be"),
     ):
-        other = prepare(tmp_path, {"train": PICTURES["test"]}, builder_class)
+        other = prepare(tmp_path, {"train": IMAGES["test"]}, builder_class)
         with pytest.raises(ValueError, match=message):
             run(other, tmp_path / "crops", detector)
     assert not (tmp_path / "crops").exists()
@@ -383,7 +383,7 @@ def test_default_weights_cut_the_head_of_the_portrait(run_script, tmp_path):
     run_script(
         "train/crop_heads.py",
         f"--data_dir={tmp_path / 'data'}",
-        "--dataset=labelled_pictures",
+        "--dataset=labelled_images",
         f"--output={tmp_path / 'crops'}",
     )
     first = table(tmp_path / "crops" / "heads.csv")[0]

@@ -17,7 +17,7 @@ CHANGES = [
 ]
 
 
-def _picture(height, width):
+def _image(height, width):
     """Smooth colours with some noise on them, as photographs are."""
     draws = np.random.default_rng(0)
     coarse = draws.uniform(0, 255, (4, 4, 3)).astype(np.float32)
@@ -34,7 +34,7 @@ def _spot(size):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_range_shape_and_seed(change):
-    image = _picture(40, 57)
+    image = _image(40, 57)
     results = [change(image, tf.constant([0, index])) for index in range(8)]
     for result in results:
         assert result.shape == (40, 57, 3) and result.dtype == tf.float32
@@ -45,8 +45,8 @@ def test_range_shape_and_seed(change):
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_in_a_data_set_of_unknown_sizes(change):
-    pictures = [_picture(40, 57), _picture(33, 16), _picture(1, 1)]
-    rows = [(image, np.int32([4, index])) for image in pictures for index in range(2)]
+    images = [_image(40, 57), _image(33, 16), _image(1, 1)]
+    rows = [(image, np.int32([4, index])) for image in images for index in range(2)]
     spec = (tf.TensorSpec([None, None, 3]), tf.TensorSpec([2], tf.int32))
     mapped = tf.data.Dataset.from_generator(lambda: rows, output_signature=spec).map(
         change
@@ -56,8 +56,8 @@ def test_in_a_data_set_of_unknown_sizes(change):
         np.testing.assert_allclose(found, change(*row), atol=2e-3)
 
 
-def test_forensics_leaves_some_pictures_alone_and_changes_most_of_them():
-    image = _picture(64, 64)
+def test_forensics_leaves_some_images_alone_and_changes_most_of_them():
+    image = _image(64, 64)
     changed = (
         tf.data.Dataset.range(250)
         .map(lambda index: degradations.forensics(image, tf.stack([index, 7])))
@@ -70,7 +70,7 @@ def test_forensics_leaves_some_pictures_alone_and_changes_most_of_them():
 
 
 def _difference(found, image):
-    """The mean absolute difference, of the picture or its mirror image."""
+    """The mean absolute difference, of the image or its mirror image."""
     return tf.minimum(
         tf.reduce_mean(tf.abs(found - image)),
         tf.reduce_mean(tf.abs(found - image[:, ::-1])),
@@ -80,7 +80,7 @@ def _difference(found, image):
 @pytest.mark.parametrize(("height", "width"), [(48, 64), (37, 41)])
 @pytest.mark.parametrize("quality", [40, 75, 95])
 def test_jpeg_is_what_opencv_writes(height, width, quality):
-    image = _picture(height, width).round()
+    image = _image(height, width).round()
     # Edges of colour both ways.
     image[:, width // 2 :, 0] = 20
     image[height // 3 :, :, 2] = 200
@@ -105,8 +105,8 @@ def test_jpeg_blurs_edges_of_colour_as_its_mode_says():
     image = np.tile(np.float32([200, 40, 40]), (32, 32, 1))
     image[:, ::2] = (40, 100, 200)
 
-    def contrast(chroma, picture, axis):
-        found = degradations.jpeg(picture, SEED, (95, 95), chroma).numpy()
+    def contrast(chroma, pattern, axis):
+        found = degradations.jpeg(pattern, SEED, (95, 95), chroma).numpy()
         return np.abs(np.diff(found[..., 0], axis=axis)).mean()
 
     columns = {mode: contrast(mode, image, 1) for mode in degradations.CHROMA_MODES}
@@ -117,7 +117,7 @@ def test_jpeg_blurs_edges_of_colour_as_its_mode_says():
 
 
 def test_jpeg_draws_qualities_and_modes():
-    image = _picture(16, 24)
+    image = _image(16, 24)
     expected = {
         (quality, mode): degradations.jpeg(image, SEED, (quality, quality), mode)
         for quality in (50, 51)
@@ -153,7 +153,7 @@ def test_rescale_takes_details_away_and_keeps_the_rest():
         same = degradations.rescale(lines, seed, (1.0, 1.0))
         np.testing.assert_allclose(same, lines, atol=1e-3)
     kernels = {
-        degradations.rescale(_picture(32, 32), tf.constant([5, index]), (0.5, 0.5))
+        degradations.rescale(_image(32, 32), tf.constant([5, index]), (0.5, 0.5))
         .numpy()
         .tobytes()
         for index in range(40)
@@ -163,7 +163,7 @@ def test_rescale_takes_details_away_and_keeps_the_rest():
 
 @pytest.mark.parametrize("sigma", [0.5, 1.3, 2.5])
 def test_gaussian_blur_is_that_of_opencv(sigma):
-    image = _picture(30, 44)
+    image = _image(30, 44)
     found = degradations.gaussian_blur(image, SEED, (sigma, sigma))
     side = 2 * int(3 * sigma + 0.5) + 1
     expected = cv2.GaussianBlur(
@@ -203,7 +203,7 @@ def test_noise_has_its_sigma_and_is_grey_or_coloured():
 
 
 def test_cut_out_fills_one_rectangle():
-    image = _picture(80, 120)
+    image = _image(80, 120)
     by_mean, corners = [], set()
     for index in range(16):
         seed = tf.constant([9, index])
@@ -223,7 +223,7 @@ def test_cut_out_fills_one_rectangle():
 
 def test_level_hides_size_and_sharpness_of_what_a_crop_was():
     """Crops of two sizes, one of them blurred: the same distribution comes out."""
-    sharp, soft = _picture(400, 400), _picture(200, 200)
+    sharp, soft = _image(400, 400), _image(200, 200)
     level = tf.function(degradations.level)
     sides, details = [], []
     for image in (sharp, cv2.GaussianBlur(soft, (0, 0), 0.7)):
@@ -239,5 +239,5 @@ def test_level_hides_size_and_sharpness_of_what_a_crop_was():
     ]
     assert before[0] > 3 * before[1]
     assert np.median(details[0]) < 1.5 * np.median(details[1])
-    wide = degradations.level(_picture(100, 200), SEED, sides=(64, 64))
+    wide = degradations.level(_image(100, 200), SEED, sides=(64, 64))
     assert wide.shape == (32, 64, 3) and wide.dtype == tf.float32

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dfdetect.data import export_lists, prepared
-from support.labelled_pictures import prepare, tree
+from support.labelled_images import prepare, tree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -23,7 +23,7 @@ def _encoded(ending, seed):
     return cv2.imencode(ending, image)[1].tobytes()
 
 
-PICTURES = {
+IMAGES = {
     "train": [
         ("real/with spaces 0.png", 0, _encoded(".jpg", 1)),
         ("fake/with spaces 0.png", 1, _encoded(".png", 2)),
@@ -47,13 +47,13 @@ PICTURES = {
 @pytest.fixture(name="data_dir", scope="module")
 def _data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared")
-    prepare(folder, PICTURES)
+    prepare(folder, IMAGES)
     return folder
 
 
 @pytest.fixture(name="builder", scope="module")
 def _builder(data_dir):
-    return prepared.open_builder(str(data_dir), "labelled_pictures")
+    return prepared.open_builder(str(data_dir), "labelled_images")
 
 
 def run(builder, output, **arguments):
@@ -70,17 +70,17 @@ def entries(folder, name):
 
 
 def contents(folder, name):
-    """Label of each listed picture, by its bytes."""
+    """Label of each listed image, by its bytes."""
     return {
         (folder / path).read_bytes(): label for path, label in entries(folder, name)
     }
 
 
-def test_lists_lead_to_every_picture_unchanged(builder, tmp_path):
+def test_lists_lead_to_every_image_unchanged(builder, tmp_path):
     run(builder, tmp_path)
     for name, split in (("train", "train"), ("val", "validation"), ("test", "test")):
         assert contents(tmp_path, f"{name}.txt") == {
-            image_bytes: str(label) for _, label, image_bytes in PICTURES[split]
+            image_bytes: str(label) for _, label, image_bytes in IMAGES[split]
         }
     paths = [path for path, _ in entries(tmp_path, "train.txt")]
     assert len(paths) == 30 and not any(".." in path.split("/") for path in paths)
@@ -94,7 +94,7 @@ def test_lists_lead_to_every_picture_unchanged(builder, tmp_path):
     }
 
 
-def test_each_picture_has_a_text_file_with_its_label(builder, tmp_path):
+def test_each_image_has_a_text_file_with_its_label(builder, tmp_path):
     run(builder, tmp_path)
     labels = set()
     for name in ("train.txt", "val.txt", "test.txt"):
@@ -105,7 +105,7 @@ def test_each_picture_has_a_text_file_with_its_label(builder, tmp_path):
     assert labels == {path for path in tree(tmp_path) if path.startswith("labels/")}
     summary = json.loads((tmp_path / "lists.json").read_text())
     assert summary["counts"]["train"] == {"real": 7, "fake": 23}
-    assert summary["settings"]["dataset"]["fingerprint"] == "of the pictures"
+    assert summary["settings"]["dataset"]["fingerprint"] == "of the images"
 
 
 def test_balanced_thins_the_larger_class_by_the_seed(builder, tmp_path):
@@ -120,11 +120,11 @@ def test_balanced_thins_the_larger_class_by_the_seed(builder, tmp_path):
 
 
 def test_balanced_does_not_depend_on_what_else_is_there(builder, tmp_path):
-    """Other real pictures and another place leave the order of the fakes alone."""
+    """Other real images and another place leave the order of the fakes alone."""
     run(builder, tmp_path / "before", balanced=True)
     added = ("an eighth.png", 0, _encoded(".png", 99))
-    pictures = {"train": [added, *reversed(PICTURES["train"])]}
-    run(prepare(tmp_path / "data", pictures), tmp_path / "after", balanced=True)
+    images = {"train": [added, *reversed(IMAGES["train"])]}
+    run(prepare(tmp_path / "data", images), tmp_path / "after", balanced=True)
     before, after = (
         {
             image
@@ -137,7 +137,7 @@ def test_balanced_does_not_depend_on_what_else_is_there(builder, tmp_path):
 
 
 def test_a_split_of_one_class_cannot_be_balanced(tmp_path):
-    builder = prepare(tmp_path / "data", {"test": [PICTURES["test"][0]]})
+    builder = prepare(tmp_path / "data", {"test": [IMAGES["test"][0]]})
     with pytest.raises(ValueError, match="test cannot be balanced: it has no fake"):
         run(builder, tmp_path / "lists", balanced=True)
 
@@ -147,7 +147,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_files(
 ):
     run(builder, tmp_path / "whole")
     output = tmp_path / "killed"
-    flags = (f"--data_dir={data_dir}", "--dataset=labelled_pictures")
+    flags = (f"--data_dir={data_dir}", "--dataset=labelled_images")
     script = ROOT / "datasets/export_lists.py"
     # Each file takes its time, so that it is killed in the middle.
     slow = f"""import os, runpy, sys, time
@@ -175,7 +175,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def test_a_damaged_data_set_is_told(tmp_path):
-    builder = prepare(tmp_path, {"train": PICTURES["train"]})
+    builder = prepare(tmp_path, {"train": IMAGES["train"]})
     (records,) = pathlib.Path(builder.data_dir).glob("*.tfrecord*")
     content = records.read_bytes()
     records.write_bytes(content[:900] + b"damaged" + content[907:])

@@ -50,7 +50,7 @@ def test_classifier_evaluation_is_in_order_and_complete(prepared):
     np.testing.assert_allclose(found, sorted(np.array(expected).tolist()), atol=1e-3)
 
 
-def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared):
+def test_classifier_training_repeats_with_its_seed_and_changes_images(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
 
     def first(seed, count=3):
@@ -66,7 +66,7 @@ def test_classifier_training_repeats_with_its_seed_and_changes_pictures(prepared
         np.testing.assert_allclose(a[0], b[0], atol=1e-3)
         np.testing.assert_array_equal(a[1], b[1])
     assert np.abs(one[0][0] - other[0][0]).max() > 1
-    # Two batches of 4 are one pass over the 8 pictures, half of them fake.
+    # Two batches of 4 are one pass over the 8 images, half of them fake.
     assert sum(truths.sum() for _, truths in one[:2]) == 4
     assert one[0][0].shape == (4, 71, 71, 3)
     assert min(c.min() for c, _ in one) >= 0 and max(c.max() for c, _ in one) <= 255.01
@@ -146,8 +146,8 @@ def test_examples_come_with_those_that_follow_on_every_worker():
 
 def test_a_record_that_cannot_be_read_is_named(tmp_path):
     for index in range(5):
-        picture = np.full((80, 80, 3), 50 * index, np.uint8)
-        cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+        image = np.full((80, 80, 3), 50 * index, np.uint8)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), image)
     broken = tmp_path / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     paths = source_files.find_images([str(tmp_path)])
@@ -191,14 +191,14 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
         [builder], "train", grid, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
     ).from_step(0)
     seen = 0
-    for pictures, class_targets, box_targets in batches.take(6):
-        assert pictures.shape == (2, 128, 128, 3)
+    for images, class_targets, box_targets in batches.take(6):
+        assert images.shape == (2, 128, 128, 3)
         assert class_targets.shape == (2, len(grid.boxes))
         for index in range(2):
             positive = class_targets[index].numpy() >= 0
             boxes = anchors.decode(box_targets[index], grid.boxes).numpy()[positive]
             for y1, x1, y2, x2 in boxes * 128:
-                middle = pictures[index, int((y1 + y2) / 2), int((x1 + x2) / 2)]
+                middle = images[index, int((y1 + y2) / 2), int((x1 + x2) / 2)]
                 assert middle[0] > 110  # Heads are bright, the rest below 72 in red.
                 seen += 1
             absent = class_targets[index].numpy()[~positive]
@@ -219,7 +219,7 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
     )
     shapes = [spec.shape.as_list() for spec in batches.from_step(0).element_spec]
     assert all(None not in shape for shape in shapes)
-    # 6 pictures: more than an epoch.
+    # 6 images: more than an epoch.
     whole = [[part.numpy() for part in batch] for batch in batches.from_step(0).take(5)]
     shares = batches.from_step(2, _contexts(2)[1]).take(3)
     for batch, share in zip(whole[2:], shares, strict=True):
@@ -227,20 +227,20 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
             np.testing.assert_array_equal(part[0], expected[1])
 
 
-def test_pictures_that_are_not_augmented_are_those_of_the_evaluation(prepared):
+def test_images_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
     batches = detector_input.training(
         [builder], "train", grid, 128, 6, 0, (0.1, 2.0), augmentation="none"
     )
-    pictures, class_targets, box_targets = next(iter(batches.from_step(0)))
+    images, class_targets, box_targets = next(iter(batches.from_step(0)))
     expected = next(iter(detector_input.evaluation(builder, "train", 128, 6)))
     order, same = (
         np.argsort(shown.numpy().sum((1, 2, 3)))
-        for shown in (pictures, expected["images"])
+        for shown in (images, expected["images"])
     )
     np.testing.assert_array_equal(
-        pictures.numpy()[order], expected["images"].numpy()[same]
+        images.numpy()[order], expected["images"].numpy()[same]
     )
     for one, other in zip(order, same, strict=True):
         positive = class_targets[one].numpy() >= 0
@@ -268,17 +268,17 @@ def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
         np.testing.assert_allclose(below - resize.MEAN_PIXEL, 0, atol=1e-3)
 
 
-def test_pictures_are_those_of_the_places_in_the_split(prepared):
+def test_images_are_those_of_the_places_in_the_split(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     batch = next(iter(detector_input.evaluation(builder, "train", 128, 6)))
-    found = detector_input.pictures(builder, "train", [4, 1])
+    found = detector_input.images(builder, "train", [4, 1])
     assert sorted(found) == [1, 4]
     folder = prepared / "source" / "hollywood_heads" / "JPEGImages"
-    for place, (name, picture) in found.items():
+    for place, (name, image) in found.items():
         content = tf.io.read_file(str(folder / name))
-        np.testing.assert_array_equal(picture, decode.decode_image(content))
+        np.testing.assert_array_equal(image, decode.decode_image(content))
         np.testing.assert_allclose(
-            resize.letterbox(picture, 128), batch["images"][place], atol=1e-3
+            resize.letterbox(image, 128), batch["images"][place], atol=1e-3
         )
 
 
@@ -303,10 +303,10 @@ def test_find_images_takes_folders_globs_and_lists(tmp_path):
 def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
     random = np.random.default_rng(0)
     for index in range(3):
-        picture = cv2.resize(
+        image = cv2.resize(
             random.integers(0, 256, (6, 6, 3)).astype(np.uint8), (90, 90)
         )
-        cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
+        cv2.imwrite(str(tmp_path / f"{index}.png"), image)
     batches = unlabelled.unlabelled_training(
         source_files.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
     )

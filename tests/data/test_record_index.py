@@ -12,7 +12,7 @@ from dfdetect.data import prepared as data
 from dfdetect.data import records as records_module
 from dfdetect.data.batches import NAME
 from dfdetect.media import decode, resize
-from support import labelled_pictures
+from support import labelled_images
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +69,9 @@ def test_a_blended_real_is_a_fake_and_looks_different(faces):
 
 
 def test_data_sets_are_mixed(faces, tmp_path):
-    picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
-    pictures = [(f"{i}.png", i % 2, picture) for i in range(4)]
-    black = labelled_pictures.prepare(tmp_path, {"train": pictures})
+    image = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+    images = [(f"{i}.png", i % 2, image) for i in range(4)]
+    black = labelled_images.prepare(tmp_path, {"train": images})
     batches = classifier_input.training(
         [faces, black], "train", 32, 8, 0, "forensic", "balanced", weights=[1, 1]
     )
@@ -81,19 +81,17 @@ def test_data_sets_are_mixed(faces, tmp_path):
         assert 0 <= crops.numpy().min() and crops.numpy().max() <= 255
 
 
-def test_each_head_of_a_picture_is_a_real_one_of_its_own(prepared):
+def test_each_head_of_a_image_is_a_real_one_of_its_own(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     index = record_index.RecordIndex(builder, "train")
-    pictures = {e[NAME].numpy().decode(): e for e in data.encoded(builder, "train")}
-    boxes = {
-        name: e["objects"]["bbox"].numpy().tolist() for name, e in pictures.items()
-    }
+    images = {e[NAME].numpy().decode(): e for e in data.encoded(builder, "train")}
+    boxes = {name: e["objects"]["bbox"].numpy().tolist() for name, e in images.items()}
     number = len(index.catalogue.labels)
     assert number == sum(map(len, boxes.values())) > 4
     assert set(index.catalogue.labels) == {labels.REAL}
     for place in range(number):
         assert index.box(place).tolist() in boxes[index.name(place)]
-    # The drawn heads have sides of 16 to 32 px, the pictures of 160 x 96.
+    # The drawn heads have sides of 16 to 32 px, the images of 160 x 96.
     larger = record_index.RecordIndex(builder, "train", least_side=25)
     sides = [
         max((box[2] - box[0]) * 96, (box[3] - box[1]) * 160)
@@ -103,7 +101,7 @@ def test_each_head_of_a_picture_is_a_real_one_of_its_own(prepared):
     assert 0 < len(larger.catalogue.labels) == sum(side >= 25 for side in sides)
 
 
-def test_heads_are_cut_from_their_pictures_and_blended(prepared):
+def test_heads_are_cut_from_their_images_and_blended(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     batches = classifier_input.training(
         [builder], "train", 32, 4, 0, "none", "pairs", self_blended=0.5, crop_margin=1.0
@@ -121,7 +119,7 @@ def test_heads_are_cut_from_their_pictures_and_blended(prepared):
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
 def test_batches_are_the_same_with_crops_in_memory(prepared, faces, share):
-    """Heads of pictures among them, and a memory for some of them alone."""
+    """Heads of images among them, and a memory for some of them alone."""
     builders = [faces, data.open_builder(str(prepared), "hollywood_heads")]
     crops = sum(
         len(record_index.RecordIndex(builder, "train", 8).catalogue.labels)
@@ -150,13 +148,13 @@ def test_a_memory_for_crops_takes_what_fits():
     np.testing.assert_array_equal(decode.unpack(cache.get((0, 3))), small)
 
 
-def test_what_is_no_set_of_labelled_pictures_is_refused(faces, tmp_path):
-    class Pictures(labelled_pictures.LabelledPictures, skip_registration=True):
+def test_what_is_no_set_of_labelled_images_is_refused(faces, tmp_path):
+    class Images(labelled_images.LabelledImages, skip_registration=True):
         VERSION = "1.0.0"
         lacking = ("label",)
 
-    picture = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
-    bare = labelled_pictures.prepare(tmp_path, {"train": [("a", 0, picture)]}, Pictures)
+    image = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
+    bare = labelled_images.prepare(tmp_path, {"train": [("a", 0, image)]}, Images)
     with pytest.raises(ValueError, match="must have images with a label or objects"):
         record_index.RecordIndex(bare, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):

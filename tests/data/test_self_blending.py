@@ -8,7 +8,7 @@ from dfdetect.data import self_blending
 BOX = tf.constant([0.3, 0.4, 0.6, 0.7])
 
 
-def _picture(height, width):
+def _image(height, width):
     draws = np.random.default_rng(0)
     coarse = draws.uniform(30, 220, (4, 4, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -23,7 +23,7 @@ def _parts(image, index, box=None, landmarks=None):
 
 
 def _masks(count, box=None, landmarks=None):
-    image = _picture(100, 120)
+    image = _image(100, 120)
     parts = tf.data.Dataset.range(count).map(
         lambda index: self_blending.self_blend_parts(
             image, tf.stack([index, 3]), box, landmarks
@@ -35,7 +35,7 @@ def _masks(count, box=None, landmarks=None):
 @pytest.mark.parametrize("box", [None, BOX])
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (50, 83)])
 def test_it_is_the_blend_of_its_parts(box, height, width):
-    image = _picture(height, width)
+    image = _image(height, width)
     results = set()
     for index in range(6):
         source, target, mask = _parts(image, index, box)
@@ -72,9 +72,9 @@ def test_in_a_data_set_of_unknown_sizes_with_and_without_landmarks():
     )
     points = np.float32([[0.3, 0.3], [0.3, 0.7], [0.7, 0.5], [0.4, 0.5]])
     rows = [
-        (_picture(40, 57), points),
-        (_picture(70, 64), np.zeros([0, 2], np.float32)),
-        (_picture(3, 1), points[:1]),
+        (_image(40, 57), points),
+        (_image(70, 64), np.zeros([0, 2], np.float32)),
+        (_image(3, 1), points[:1]),
     ]
     seed = tf.constant([4, 5])
     mapped = tf.data.Dataset.from_generator(lambda: rows, output_signature=spec).map(
@@ -134,7 +134,7 @@ def test_the_mask_follows_the_hull_of_the_landmarks():
 
 
 def test_either_copy_is_the_changed_one():
-    image = _picture(60, 60)
+    image = _image(60, 60)
     untouched = [np.array_equal(_parts(image, index)[1], image) for index in range(20)]
     assert 4 < sum(untouched) < 16
 
@@ -158,7 +158,7 @@ def test_the_source_is_moved_a_little():
 
 
 def test_wrong_shapes_are_told():
-    image, seed = _picture(8, 8), tf.constant([1, 2])
+    image, seed = _image(8, 8), tf.constant([1, 2])
     with pytest.raises(ValueError, match=r"box must be \[4\], got \(1, 4\)"):
         self_blending.self_blend(image, seed, BOX[None])
     with pytest.raises(ValueError, match=r"landmarks must be .* got \(5, 3\)"):

@@ -76,8 +76,7 @@ def test_metadata(challenge):
     }
     skipped = [line for lines in metadata["skipped"].values() for line in lines]
     assert skipped == [
-        "1-STYLEGAN/broken.png: no picture that can be decoded: PNG, cut short or "
-        "damaged"
+        "1-STYLEGAN/broken.png: no image that can be decoded: PNG, cut short or damaged"
     ]
 
 

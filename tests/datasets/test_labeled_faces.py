@@ -60,7 +60,7 @@ def test_faces_metadata(faces):
         "test": hashed | {"real": 1, "fake": 0},
     }
     assert metadata["skipped"]["train"] == [
-        "broken.jpg: no picture that can be decoded: JPEG, cut short or damaged"
+        "broken.jpg: no image that can be decoded: JPEG, cut short or damaged"
     ]
 
 
@@ -176,7 +176,7 @@ def test_failed_build_leaves_nothing_and_can_be_run_again(tmp_path):
     write(root / "b.png", encoded(".png", 6, 8)[:20])
     draw_faces(root, ["a.png,real,train,x", "b.png,fake,test,y"])
     with pytest.raises(
-        ValueError, match="No file of the split test gives a record.*b.png: no picture"
+        ValueError, match="No file of the split test gives a record.*b.png: no image"
     ):
         prepare(LabeledFaces(data_dir=data), root)
     assert not [path for path in (data / "labeled_faces").rglob("*") if path.is_file()]
@@ -199,7 +199,7 @@ def test_folders_name_label_split_and_group(tmp_path):
         ]
     ):
         write(root / path, encoded(pathlib.Path(path).suffix, 6, 8, number))
-    write(root / "train/notes.txt", "not a picture")
+    write(root / "train/notes.txt", "not an image")
     write(root / "val/real/b.heic", b"\0\0\0\x18ftypheic" + bytes(16))
     write(root / "test/real/f.jfif", encoded(".jpg", 6, 8))
     builder = prepare(LabeledFaces(data_dir=tmp_path / "data"), root)

@@ -109,7 +109,7 @@ def test_voc_account(voc):
     assert metadata["skipped"]["train"] == [
         "Annotations/capital.xml: object 1 is named 'Head'; nearest known name: 'head'",
         "Annotations/lost.xml: one image of this name is wanted, found none",
-        "JPEGImages/broken.jpg: no picture that can be decoded: JPEG, cut short or "
+        "JPEGImages/broken.jpg: no image that can be decoded: JPEG, cut short or "
         "damaged",
         "JPEGImages/silent.jpg: there is no annotation; an image without heads needs "
         "one without objects",

@@ -8,12 +8,12 @@ import pytest
 import sklearn.cluster
 
 from dfdetect.evaluation import baselines, hand_crafted_features
-from support import labelled_pictures
+from support import labelled_images
 
 _FEATURES = tuple(hand_crafted_features.FEATURES)
 
 
-def _picture(random, fake):
+def _image(random, fake):
     """Discs in a real, crosses on a faint checkerboard in a fake."""
     image = random.normal(150, 4, (64, 64))
     for _ in range(4):
@@ -29,24 +29,24 @@ def _picture(random, fake):
     return cv2.imencode(".png", np.repeat(grey[..., None], 3, axis=-1))[1].tobytes()
 
 
-def _pictures(random, count):
-    return [(f"{i}.png", i % 2, _picture(random, i % 2)) for i in range(count)]
+def _images(random, count):
+    return [(f"{i}.png", i % 2, _image(random, i % 2)) for i in range(count)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with `labelled_pictures`, prepared."""
+    """A folder with `labelled_images`, prepared."""
     random = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("data")
     counts = {"train": 50, "validation": 20, "test": 40}
-    pictures = {split: _pictures(random, count) for split, count in counts.items()}
-    labelled_pictures.prepare(folder, pictures)
+    images = {split: _images(random, count) for split, count in counts.items()}
+    labelled_images.prepare(folder, images)
     return folder
 
 
 @pytest.fixture(scope="module")
 def surveys(folder):
-    builder = labelled_pictures.LabelledPictures({}, data_dir=str(folder))
+    builder = labelled_images.LabelledImages({}, data_dir=str(folder))
     return {
         split: hand_crafted_features.survey(builder, split, _FEATURES)
         for split in ("train", "validation", "test")
@@ -116,7 +116,7 @@ def test_validation_chooses_and_without_it_the_first_setting_counts(
     assert chosen["setting"] == {"sign": 1} and chosen["auc"] > 0.9
 
 
-def test_words_are_of_the_pictures_that_are_trained_on(surveys, monkeypatch):
+def test_words_are_of_the_images_that_are_trained_on(surveys, monkeypatch):
     seen = []
     make = baselines.vocabulary
 
@@ -134,18 +134,18 @@ def test_words_are_counted():
     centres = random.integers(0, 200, (5, 128)).astype(np.float32)
     words = sklearn.cluster.KMeans(5, init=centres, n_init=1).fit(centres)
     near = centres[[0, 0, 3, 1, 0]] + random.integers(0, 3, (5, 128))
-    pictures = [near.astype(np.uint8), np.zeros((0, 128), np.uint8)]
-    counts = baselines.word_counts(words, pictures)
+    images = [near.astype(np.uint8), np.zeros((0, 128), np.uint8)]
+    counts = baselines.word_counts(words, images)
     assert counts.tolist() == [[3, 1, 0, 1, 0], [0] * 5]
 
 
 def test_a_large_vocabulary_has_256_words():
     random = np.random.default_rng(0)
-    pictures = [random.integers(0, 256, (60, 128), np.uint8) for _ in range(10)]
-    assert baselines.vocabulary(pictures).n_clusters == 256
+    images = [random.integers(0, 256, (60, 128), np.uint8) for _ in range(10)]
+    assert baselines.vocabulary(images).n_clusters == 256
 
 
-def test_pictures_without_a_point_are_refused():
+def test_images_without_a_point_are_refused():
     with pytest.raises(ValueError, match="SIFT finds nothing"):
         baselines.vocabulary([np.zeros((0, 128), np.uint8)])
 
@@ -171,26 +171,26 @@ def test_script_prints_a_table_and_leaves_the_figures(run_script, folder, tmp_pa
     done = run_script(
         "train/baseline.py",
         f"--data_dir={folder}",
-        "--dataset=labelled_pictures",
+        "--dataset=labelled_images",
         "--method=spectrum_logistic,spectrum_svm",
         f"--output={tmp_path / 'measured'}",
     )
     figures = json.loads((tmp_path / "measured" / "baselines.json").read_text())
-    assert figures["data"]["fingerprint"] == "of the pictures"
+    assert figures["data"]["fingerprint"] == "of the images"
     assert figures["split"] == "test"
     assert list(figures["methods"]) == ["spectrum_logistic", "spectrum_svm"]
     assert figures["methods"]["spectrum_logistic"]["auc"] > 0.9
     assert done.stdout.splitlines() == baselines.table(figures)
     page = (tmp_path / "measured" / "baselines.md").read_text()
-    assert page.startswith("# Baselines on labelled_pictures, test\n\n| method |")
+    assert page.startswith("# Baselines on labelled_images, test\n\n| method |")
 
 
 @pytest.mark.slow
-def test_script_looks_pictures_up(run_script, folder, tmp_path):
+def test_script_looks_images_up(run_script, folder, tmp_path):
     done = run_script(
         "train/baseline.py",
         f"--data_dir={folder}",
-        "--dataset=labelled_pictures",
+        "--dataset=labelled_images",
         "--retrieval",
         f"--output={tmp_path / 'found.json'}",
     )
@@ -212,7 +212,7 @@ def test_script_tells_mistakes_in_one_line(run_script, folder, argument, code, m
     done = run_script(
         "train/baseline.py",
         f"--data_dir={folder}",
-        "--dataset=labelled_pictures",
+        "--dataset=labelled_images",
         argument,
         check=False,
     )

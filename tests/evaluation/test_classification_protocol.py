@@ -36,17 +36,17 @@ METHODS = ["original", "original", "swap", "swap", "original", "swap", "talk"]
 
 def test_both_levels_by_hand():
     found = classification_protocol.both_levels(_predictions(ROWS), 200)
-    pictures, videos = found["metrics"], found["video_metrics"]
-    assert (pictures["num_real"], pictures["num_fake"]) == (3, 4)
+    images, videos = found["metrics"], found["video_metrics"]
+    assert (images["num_real"], images["num_fake"]) == (3, 4)
     # Of twelve pairs, .6 and .3 are below .7.
-    assert pictures["auc"] == pytest.approx(10 / 12)
-    assert pictures["fpr"] == pytest.approx(1 / 3) and pictures["tpr"] == 0.75
-    assert pictures["accuracy"] == pytest.approx(5 / 7)
+    assert images["auc"] == pytest.approx(10 / 12)
+    assert images["fpr"] == pytest.approx(1 / 3) and images["tpr"] == 0.75
+    assert images["accuracy"] == pytest.approx(5 / 7)
     # Means of .4, .7, .2, .3 and .9: of six pairs, .3 is below .4.
     assert (videos["num_real"], videos["num_fake"], videos["num_groups"]) == (2, 3, 2)
     assert videos["auc"] == pytest.approx(5 / 6)
     assert videos["fpr"] == 0 and videos["tpr"] == pytest.approx(2 / 3)
-    for figures in (pictures, videos):
+    for figures in (images, videos):
         for name, value in figures.items():
             if name.endswith("_interval"):
                 low, high = value

@@ -22,8 +22,8 @@ def folder(tmp_path_factory):
     for group in ("one", "two"):
         for label, colour in heads.items():
             name = f"{group}/{label}.mp4"
-            picture = tiny_heads.frame((24, 24, colour))
-            tiny_heads.write_clip(folder / name, [picture] * 4)
+            image = tiny_heads.frame((24, 24, colour))
+            tiny_heads.write_clip(folder / name, [image] * 4)
             rows.append([name, label, "test", group])
     tiny_heads.write_clip(folder / "empty.mp4", [tiny_heads.frame()] * 4)
     (folder / "seen.mp4").write_bytes((folder / "one/real.mp4").read_bytes())

@@ -1,4 +1,4 @@
-"""Altered pictures against what one works out by hand."""
+"""Altered images against what one works out by hand."""
 
 import shutil
 import sys
@@ -19,7 +19,7 @@ _NAMES = [
 
 
 def _smooth(height=64, width=48):
-    """A picture without much detail: waves of colour and a little noise."""
+    """An image without much detail: waves of colour and a little noise."""
     y, x = np.mgrid[:height, :width][..., None] / 8.0
     waves = 128 + 60 * np.sin(y + np.arange(3)) * np.cos(x)
     noisy = waves + _RANDOM.normal(0, 3, waves.shape)
@@ -31,7 +31,7 @@ def _grey(level, height=100, width=100):
 
 
 @pytest.mark.parametrize("name", corruptions.ALTERATIONS)
-def test_strength_0_is_the_picture_itself(name):
+def test_strength_0_is_the_image_itself(name):
     image = _smooth()
     assert np.array_equal(corruptions.alter(image, name, 0), image)
 
@@ -174,6 +174,6 @@ def test_wrong_arguments_are_named(image, name, strength, message):
 
 
 @pytest.mark.parametrize("name", _NAMES)
-def test_a_picture_of_one_pixel_passes(name):
+def test_a_image_of_one_pixel_passes(name):
     for strength in range(1, 1 + len(corruptions.ALTERATIONS[name].values)):
         assert corruptions.alter(_grey(7, 1, 1), name, strength).shape == (1, 1, 3)

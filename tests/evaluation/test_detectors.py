@@ -19,8 +19,8 @@ _MODEL = types.SimpleNamespace(input_shape=(None, 128, 128, 3))
 def _finds(monkeypatch, boxes, scores):
     """Lets every detector find these, relative to what it sees."""
 
-    def detect(pictures):
-        count = tf.shape(pictures)[0]
+    def detect(images):
+        count = tf.shape(images)[0]
         padding = [[0, 0], [0, 100 - len(boxes)]]
         return {
             "boxes": tf.pad(tf.tile([boxes], [count, 1, 1]), [*padding, [0, 0]]),
@@ -35,7 +35,7 @@ def _finds(monkeypatch, boxes, scores):
 def test_detections_are_of_the_originals_with_their_sizes(
     prepared, monkeypatch, batch_size
 ):
-    # Of the square: the picture of 96 x 160 fills its upper .6.
+    # Of the square: the image of 96 x 160 fills its upper .6.
     seen = [[0.0, 0.25, 0.3, 0.5], [0.3, 0.0, 0.9, 1.0]]
     _finds(monkeypatch, seen, [0.9, 0.8])
     builder = data.open_builder(str(prepared), "hollywood_heads")
@@ -59,7 +59,7 @@ def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
     found, _, _ = detectors.detections(
         detectors.detect_function(_MODEL, tile=True), batches
     )
-    # The whole picture, and tiles of 96 x 128 from the left and the right.
+    # The whole image, and tiles of 96 x 128 from the left and the right.
     by_hand = np.array([[40, 40, 80, 80], [32, 32, 64, 64], [32, 64, 64, 96]])
     expected = by_hand / [96, 160, 96, 160]
     assert len(found) == 3

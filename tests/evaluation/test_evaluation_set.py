@@ -73,9 +73,7 @@ def test_conditions_choose_records_of_all_splits(builder):
 
 def test_one_class_is_no_crash(builder):
     judged = _look(builder, where=["method=original"])
-    assert judged.baselines["no_pixels"] == {
-        "reason": "all pictures have the same label"
-    }
+    assert judged.baselines["no_pixels"] == {"reason": "all images have the same label"}
     assert judged.no_pixel_probabilities is None
     assert any("one label" in warning for warning in judged.warnings({}))
 
@@ -112,7 +110,7 @@ def test_a_group_in_two_splits_is_refused(leaky):
     assert judged.warnings({})[0].startswith("LEAKY SPLIT: 1 group")
 
 
-def test_shortcuts_and_seen_pictures_are_warned_of(builder):
+def test_shortcuts_and_seen_images_are_warned_of(builder):
     judged = _look(builder, "validation")
     judged.baselines["no_pixels"]["metrics"]["auc"] = 0.7
     fingerprint = judged.describe()["data"]["fingerprint"]

@@ -1,11 +1,11 @@
-"""SIFT and spectra of pictures whose features are known."""
+"""SIFT and spectra of images whose features are known."""
 
 import cv2
 import numpy as np
 import pytest
 
 from dfdetect.evaluation import hand_crafted_features
-from support import labelled_pictures
+from support import labelled_images
 
 
 def _png(image):
@@ -18,13 +18,13 @@ def _flat(level):
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
-    """Grey pictures whose level is odd for fakes, in no order."""
+    """Grey images whose level is odd for fakes, in no order."""
     levels = np.random.default_rng(0).permutation(40)
-    pictures = {
+    images = {
         "train": [(f"{n}.png", int(n % 2), _flat(int(n))) for n in levels],
         "test": [(f"{n}.png", 0, _flat(n)) for n in range(0, 6, 2)],
     }
-    return labelled_pictures.prepare(tmp_path_factory.mktemp("data"), pictures)
+    return labelled_images.prepare(tmp_path_factory.mktemp("data"), images)
 
 
 def test_features_and_labels_are_in_the_same_order(builder, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_wave_is_found_in_its_ring(u, v, ring):
     assert np.argmax(hand_crafted_features.spectrum(wave)) == ring
 
 
-def test_pictures_smaller_than_the_rings_have_a_spectrum():
+def test_images_smaller_than_the_rings_have_a_spectrum():
     for extent in ((1, 1), (5, 3)):
         found = hand_crafted_features.spectrum(np.full(extent, 9, np.uint8))
         assert (
@@ -90,5 +90,5 @@ def test_sift_keeps_what_opencv_finds_and_no_more_than_500_points():
     assert 400 < len(hand_crafted_features.sift(large)) <= 500
 
 
-def test_sift_finds_nothing_in_a_flat_picture():
+def test_sift_finds_nothing_in_a_flat_image():
     assert hand_crafted_features.sift(np.full((40, 40), 7, np.uint8)).shape == (0, 128)

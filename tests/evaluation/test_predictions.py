@@ -92,7 +92,7 @@ def test_sizes_are_of_the_boxes_within_the_image_where_records_have_them():
     assert found.tolist() == [25, 50, 50, 25]
 
 
-def test_table_has_a_row_for_each_picture():
+def test_table_has_a_row_for_each_image():
     survey = _survey([0, 1], ["a,b", "c"], ["x\n.png", "y.png"], method=["m", "n"])
     found = predictions.of_survey(survey, np.array([0.25, 1.0]))
     rows = list(csv.DictReader(io.StringIO(found.to_csv().decode())))

@@ -11,13 +11,13 @@ import tensorflow as tf
 from dfdetect.data import classifier_input, records
 from dfdetect.evaluation import classifiers, corruptions, robustness
 from dfdetect.reports import robustness_report
-from support import labelled_pictures
+from support import labelled_images
 
 _DESCRIBED = {"image_size": 24, "temperature": 2.0}
 
 
-class _Pairs(labelled_pictures.LabelledPictures, skip_registration=True):
-    """Pictures whose name begins with their group."""
+class _Pairs(labelled_images.LabelledImages, skip_registration=True):
+    """Images whose name begins with their group."""
 
     VERSION = "1.0.0"
 
@@ -26,7 +26,7 @@ class _Pairs(labelled_pictures.LabelledPictures, skip_registration=True):
             yield name, {**fields, "group": name.split("_")[0]}
 
 
-def _pictures(num_groups, labels=(0, 1)):
+def _images(num_groups, labels=(0, 1)):
     """PNGs of 32 px; the fakes have half of the noise."""
     random = np.random.default_rng(0)
     found = []
@@ -41,12 +41,12 @@ def _pictures(num_groups, labels=(0, 1)):
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
-    pictures = {"test": _pictures(10), "train": _pictures(3, labels=(1,))}
-    return labelled_pictures.prepare(tmp_path_factory.mktemp("data"), pictures, _Pairs)
+    images = {"test": _images(10), "train": _images(3, labels=(1,))}
+    return labelled_images.prepare(tmp_path_factory.mktemp("data"), images, _Pairs)
 
 
 def _logits(crops):
-    """High where neighbours are alike, about 0 in the middle of the drawn pictures."""
+    """High where neighbours are alike, about 0 in the middle of the drawn images."""
     detail = tf.abs(crops[:, :, 1:] - crops[:, :, :-1])
     return 10 * (3.0 - tf.reduce_mean(detail, axis=[1, 2, 3]))
 
@@ -55,8 +55,8 @@ def _measure(builder, logits=_logits, split="test", **options):
     found = list(records.read(builder, split, with_images=False))
     truths = np.array([record.label for record in found])
     groups = np.array([record.group for record in found])
-    pictures = classifier_input.encoded_files(builder, split)
-    return robustness.measure(logits, _DESCRIBED, pictures, truths, groups, **options)
+    images = classifier_input.encoded_files(builder, split)
+    return robustness.measure(logits, _DESCRIBED, images, truths, groups, **options)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_what_hides_detail_lowers_the_area(results):
     assert _auc(results, "mirror") == [results["clean"]["auc"]] * 2
     noise = _auc(results, "noise")
     assert noise[5] < 0.8 and noise[5] < noise[3] <= noise[0]
-    # Everything is a fake to the stand-in once the pictures are smooth.
+    # Everything is a fake to the stand-in once the images are smooth.
     blurred = results["alterations"]["blur"]["points"][5]
     assert blurred["balanced_accuracy"] == 0.5
     for found in results["alterations"].values():

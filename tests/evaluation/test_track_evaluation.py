@@ -105,8 +105,8 @@ def test_a_table_of_heads_is_read(tmp_path):
 def test_the_script_measures_clips_and_scenes(tmp_path, run_script):
     saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
     clips = tmp_path / "clips"
-    picture = tiny_heads.frame((24, 24, tiny_heads.RED))
-    tiny_heads.write_clip(clips / "a.mp4", [picture] * 8)
+    image = tiny_heads.frame((24, 24, tiny_heads.RED))
+    tiny_heads.write_clip(clips / "a.mp4", [image] * 8)
     (clips / "heads.csv").write_text(
         "clip,frame,ymin,xmin,ymax,xmax\na.mp4,2,.375,.375,.625,.625\n"
     )

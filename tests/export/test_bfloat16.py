@@ -12,13 +12,13 @@ _KERNELS = [
 ]
 
 
-def _network(pictures):
-    x = tf.nn.conv2d(pictures, _KERNELS[0], 1, "SAME", name="first")
+def _network(images):
+    x = tf.nn.conv2d(images, _KERNELS[0], 1, "SAME", name="first")
     y = tf.nn.depthwise_conv2d(
         tf.nn.relu(x, name="relu"), _KERNELS[1], [1] * 4, "SAME", name="second"
     )
     # A shape that is read of a lowered tensor, and a sum with one that is none.
-    y = tf.reshape(y, tf.shape(x)) + pictures[..., :1]
+    y = tf.reshape(y, tf.shape(x)) + images[..., :1]
     y = tf.reduce_mean(y, [1, 2])
     y = tf.tanh(tf.matmul(y, _KERNELS[2], name="third"))
     y = tf.matmul(y, _KERNELS[3], name="fourth")
@@ -29,8 +29,8 @@ def _network(pictures):
 
 def _graph():
     with tf.Graph().as_default() as graph:
-        pictures = tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], "pictures")
-        _network(pictures)
+        images = tf.compat.v1.placeholder(tf.float32, [None, 8, 8, 3], "images")
+        _network(images)
     return graph.as_graph_def()
 
 
@@ -86,12 +86,12 @@ def test_the_first_convolutions_are_spared():
 
 
 def test_the_answer_is_near():
-    pictures = np.random.default_rng(0).uniform(0, 1, (5, 8, 8, 3)).astype(np.float32)
+    images = np.random.default_rng(0).uniform(0, 1, (5, 8, 8, 3)).astype(np.float32)
     lowered = bfloat16.lower(_graph(), ["answer"])
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.graph_util.import_graph_def(lowered, name="")
-        found = session.run("answer:0", {"pictures:0": pictures})
-    expected = _network(tf.constant(pictures)).numpy()
+        found = session.run("answer:0", {"images:0": images})
+    expected = _network(tf.constant(images)).numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=0.01)
     assert np.abs(found - expected).max() > 0  # Else nothing was lowered.

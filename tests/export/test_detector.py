@@ -21,9 +21,9 @@ _SAMPLES = pathlib.Path(
 )
 
 
-@pytest.fixture(name="pictures", scope="module")
-def _pictures():
-    """The portrait of matplotlib, and test pictures of classrooms if they are there."""
+@pytest.fixture(name="images", scope="module")
+def _images():
+    """The portrait of matplotlib, and test images of classrooms if they are there."""
     names = sorted((_SAMPLES / "heads" / "JPEGImages").glob("*"))[::600]
     return [tf.io.decode_jpeg(tf.io.read_file(str(p))) for p in names] or [
         tf.io.decode_jpeg(tf.io.read_file(source_files.sample()))
@@ -40,12 +40,12 @@ def _detector():
 
 
 @pytest.fixture(name="in_chain", scope="module")
-def _in_chain(pictures):
-    """Boxes and scores of each picture, from the whole pipeline."""
+def _in_chain(images):
+    """Boxes and scores of each image, from the whole pipeline."""
     graph = build.from_directories()
     found = []
-    for picture in pictures:
-        outputs = graph.detect_frames(picture[None])
+    for image in images:
+        outputs = graph.detect_frames(image[None])
         count = int(outputs["num_heads"][0])
         assert count > 0
         found.append(
@@ -54,10 +54,10 @@ def _in_chain(pictures):
     return found
 
 
-def _alone(detect, picture, size):
-    outputs = detect(images=resize.letterbox(picture, size)[None].numpy())
+def _alone(detect, image, size):
+    outputs = detect(images=resize.letterbox(image, size)[None].numpy())
     count = int(outputs["num_heads"][0])
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     found = resize.unletterbox_boxes(outputs["boxes"][0][:count], height, width)
     return found.numpy(), np.array(outputs["scores"][0][:count])
 
@@ -67,14 +67,14 @@ def _runner(content):
     return interpreter.get_signature_runner()
 
 
-def test_the_saved_model_equals_the_chain(detector, pictures, in_chain, tmp_path):
+def test_the_saved_model_equals_the_chain(detector, images, in_chain, tmp_path):
     detector_export.save(*detector, str(tmp_path))
     described = manifest.read(tmp_path / "assets", "detector")
     detect = tf.saved_model.load(tmp_path).signatures["serving_default"]
-    for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
+    for image, (expected, scores) in zip(images, in_chain, strict=True):
         found = _alone(
-            lambda images: detect(images=tf.constant(images)),
-            picture,
+            lambda batch: detect(images=tf.constant(batch)),
+            image,
             detector[1]["image_size"],
         )
         np.testing.assert_allclose(found[0], expected, atol=1e-4)
@@ -82,21 +82,21 @@ def test_the_saved_model_equals_the_chain(detector, pictures, in_chain, tmp_path
     assert described["image_size"] == detector[1]["image_size"]
 
 
-def test_tflite_equals_the_chain(detector, pictures, in_chain):
+def test_tflite_equals_the_chain(detector, images, in_chain):
     detect = _runner(detector_export.tflite(*detector))
-    for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
-        found = _alone(detect, picture, detector[1]["image_size"])
+    for image, (expected, scores) in zip(images, in_chain, strict=True):
+        found = _alone(detect, image, detector[1]["image_size"])
         np.testing.assert_allclose(found[0], expected, atol=1e-4)
         np.testing.assert_allclose(found[1], scores, atol=1e-4)
 
 
-def test_tflite_of_8_bits_finds_the_same_heads(detector, pictures, in_chain):
+def test_tflite_of_8_bits_finds_the_same_heads(detector, images, in_chain):
     content = detector_export.tflite(*detector, int8=True)
     assert len(content) < 6e6
     detect = _runner(content)
     offsets = []
-    for picture, (expected, scores) in zip(pictures, in_chain, strict=True):
-        found, found_scores = _alone(detect, picture, detector[1]["image_size"])
+    for image, (expected, scores) in zip(images, in_chain, strict=True):
+        found, found_scores = _alone(detect, image, detector[1]["image_size"])
         sure = np.array(scores) > detector[1]["score_threshold"] + 0.05
         overlaps = np.array(boxes.iou(expected[sure], found))
         assert np.all(overlaps.max(1) > 0.5)

@@ -20,18 +20,16 @@ _STEM, _DEPTHWISE, _POINTWISE = _kernel(3, 3, 3, 8), _kernel(5, 5, 8, 1), _kerne
 
 def _graph(network, side=16):
     with tf.Graph().as_default() as graph:
-        pictures = tf.compat.v1.placeholder(
-            tf.float32, [None, side, side, 3], "pictures"
-        )
-        tf.identity(network(pictures), name="answer")
+        images = tf.compat.v1.placeholder(tf.float32, [None, side, side, 3], "images")
+        tf.identity(network(images), name="answer")
     return graph.as_graph_def()
 
 
 def _run(graph, side=16):
-    pictures = np.random.default_rng(1).uniform(0, 1, (2, side, side, 3))
+    images = np.random.default_rng(1).uniform(0, 1, (2, side, side, 3))
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         tf.graph_util.import_graph_def(graph, name="")
-        return session.run("answer:0", {"pictures:0": pictures})
+        return session.run("answer:0", {"images:0": images})
 
 
 def _operations(graph):

@@ -27,7 +27,7 @@ def made(monkeypatch, tmp_path):
 
 
 def _answers(model):
-    batch = tf.constant([*samples.encoded(2), b"no picture"])
+    batch = tf.constant([*samples.encoded(2), b"no image"])
     return {name: value.numpy() for name, value in model.detect(batch).items()}
 
 

@@ -135,7 +135,7 @@ def test_heads_that_are_missing_are_told():
     found = parity._compare_heads(outputs, one, 0.5, 0.02)
     assert len(found["box"]) == 1
     for pair in ((outputs, one), (one, outputs)):
-        with pytest.raises(ValueError, match="must find the heads of picture 0"):
+        with pytest.raises(ValueError, match="must find the heads of image 0"):
             parity._compare_heads(*pair, 0.5, 0.001)
     moved = outputs | {"boxes": boxes + np.float32([[[0, 0, 0, 0.01]]])}
     found = parity._compare_heads(outputs, moved, 0.5, 0.02)
@@ -276,15 +276,14 @@ def test_batching_parameters(published):
     assert parsed.batch_timeout_micros.value == 1000
 
 
-def test_drawn_pictures_decode():
-    pictures = samples.encoded(4)
-    assert pictures == samples.encoded(4) and pictures != samples.encoded(4, seed=1)
+def test_drawn_images_decode():
+    images = samples.encoded(4)
+    assert images == samples.encoded(4) and images != samples.encoded(4, seed=1)
     shapes = {
-        cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR).shape
-        for x in pictures
+        cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR).shape for x in images
     }
     assert len(shapes) == 4
-    assert pictures[0][:2] == b"\xff\xd8" and pictures[1][1:4] == b"PNG"
+    assert images[0][:2] == b"\xff\xd8" and images[1][1:4] == b"PNG"
 
 
 # The script, with real models of the smallest size.
@@ -311,19 +310,19 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     done = run_script(*command, f"--output={tmp_path}", "--batch_sizes=1,2")
     assert done.stdout.splitlines()[-1] == str(tmp_path / "1")
     assert "largest drift from the models: num_heads" in done.stderr
-    np.save(tmp_path / "pictures.npy", np.array(samples.encoded(2)))
+    np.save(tmp_path / "images.npy", np.array(samples.encoded(2)))
     done = run_script(
         *("-m", "tensorflow.python.tools.saved_model_cli", "run"),
         *("--dir", tmp_path / "1", "--tag_set", "serve"),
         *("--signature_def", "classify_crops"),
-        *("--inputs", f"image_bytes={tmp_path / 'pictures.npy'}"),
+        *("--inputs", f"image_bytes={tmp_path / 'images.npy'}"),
         *("--outdir", tmp_path / "out"),
     )
     assert np.load(tmp_path / "out/status.npy").tolist() == [0, 0]
     assert np.load(tmp_path / "out/fake_probability.npy").shape == (2,)
-    picture = tmp_path / "picture.png"
-    picture.write_bytes(samples.encoded(2)[1])
-    done = run_script("-m", "dfdetect", "detect", picture, "--model", tmp_path / "1")
+    image = tmp_path / "image.png"
+    image.write_bytes(samples.encoded(2)[1])
+    done = run_script("-m", "dfdetect", "detect", image, "--model", tmp_path / "1")
     assert json.loads(done.stdout)["status"] in ("ok", "no_head", "head_too_small")
 
 

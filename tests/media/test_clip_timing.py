@@ -111,7 +111,7 @@ def test_sound_may_be_longer_than_what_is_seen(tmp_path):
     assert len(frames) == 4
 
 
-def test_a_picture_beside_sound_is_no_clip(tmp_path):
+def test_a_image_beside_sound_is_no_clip(tmp_path):
     cover = draw(tmp_path / "cover.png", "-frames:v", "1")
     path = tmp_path / "a.m4a"
     convert(

@@ -15,36 +15,36 @@ from dfdetect.media import headers, image_status, resize
 _HEIGHT, _WIDTH = 24, 32
 
 
-def _picture(mode="RGB"):
+def _image(mode="RGB"):
     """Smooth, so that lossy formats stay close; no two corners alike."""
     y, x = np.mgrid[0:_HEIGHT, 0:_WIDTH]
     pixels = np.stack([x * 7, y * 9, 255 - x * 3 - y * 4], -1).clip(0, 255)
     return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
 
 
-def _encode(picture, **options):
+def _encode(image, **options):
     file = io.BytesIO()
-    picture.save(file, **options)
+    image.save(file, **options)
     return file.getvalue()
 
 
 def _sixteen_bit_png():
-    grey = np.asarray(_picture("L"))
+    grey = np.asarray(_image("L"))
     return _encode(Image.fromarray(grey.astype(np.uint16) * 257), format="PNG")
 
 
 def _animated_webp(alpha=False, **options):
     """Of which the first frame does not fill the canvas, if `alpha`."""
-    first = _picture()
+    first = _image()
     if alpha:
         first = Image.new("RGBA", first.size)
-        first.paste(_picture().crop((4, 6, 21, 19)), (4, 6))
+        first.paste(_image().crop((4, 6, 21, 19)), (4, 6))
     later = [first.transpose(Image.Transpose.FLIP_LEFT_RIGHT)] * 2
     return _encode(first, format="WEBP", save_all=True, append_images=later, **options)
 
 
 def _animated_gif():
-    frames = [_picture(), ImageOps.invert(_picture())]
+    frames = [_image(), ImageOps.invert(_image())]
     return _encode(
         frames[0], format="GIF", save_all=True, append_images=frames[1:], comment=b"c"
     )
@@ -52,23 +52,23 @@ def _animated_gif():
 
 # Bytes and the largest mean difference from Pillow, in grey levels.
 _READABLE = {
-    "jpeg": (_encode(_picture(), format="JPEG", quality=95), 2),
-    "jpeg_progressive": (_encode(_picture(), format="JPEG", progressive=True), 3),
-    "jpeg_grey": (_encode(_picture("L"), format="JPEG", quality=95), 2),
-    "jpeg_cmyk": (_encode(_picture("CMYK"), format="JPEG", quality=95), 4),
-    "png": (_encode(_picture(), format="PNG"), 0),
-    "png_palette": (_encode(_picture("P"), format="PNG"), 0),
-    "png_alpha": (_encode(_picture("RGBA"), format="PNG"), 0),
-    "png_grey_alpha": (_encode(_picture("LA"), format="PNG"), 0),
-    "png_one_bit": (_encode(_picture("1"), format="PNG"), 0),
-    "bmp": (_encode(_picture(), format="BMP"), 0),
-    "bmp_alpha": (_encode(_picture("RGBA"), format="BMP"), 0),
-    "bmp_palette": (_encode(_picture("P"), format="BMP"), 0),
-    "gif": (_encode(_picture(), format="GIF"), 0),
+    "jpeg": (_encode(_image(), format="JPEG", quality=95), 2),
+    "jpeg_progressive": (_encode(_image(), format="JPEG", progressive=True), 3),
+    "jpeg_grey": (_encode(_image("L"), format="JPEG", quality=95), 2),
+    "jpeg_cmyk": (_encode(_image("CMYK"), format="JPEG", quality=95), 4),
+    "png": (_encode(_image(), format="PNG"), 0),
+    "png_palette": (_encode(_image("P"), format="PNG"), 0),
+    "png_alpha": (_encode(_image("RGBA"), format="PNG"), 0),
+    "png_grey_alpha": (_encode(_image("LA"), format="PNG"), 0),
+    "png_one_bit": (_encode(_image("1"), format="PNG"), 0),
+    "bmp": (_encode(_image(), format="BMP"), 0),
+    "bmp_alpha": (_encode(_image("RGBA"), format="BMP"), 0),
+    "bmp_palette": (_encode(_image("P"), format="BMP"), 0),
+    "gif": (_encode(_image(), format="GIF"), 0),
     "gif_animated": (_animated_gif(), 0),
-    "webp": (_encode(_picture(), format="WEBP", quality=95), 3),
-    "webp_lossless": (_encode(_picture(), format="WEBP", lossless=True), 0),
-    "webp_alpha": (_encode(_picture("RGBA"), format="WEBP", lossless=True), 0),
+    "webp": (_encode(_image(), format="WEBP", quality=95), 3),
+    "webp_lossless": (_encode(_image(), format="WEBP", lossless=True), 0),
+    "webp_alpha": (_encode(_image("RGBA"), format="WEBP", lossless=True), 0),
     "webp_animated": (_animated_webp(quality=95), 3),
     "webp_animated_lossless": (_animated_webp(lossless=True), 0),
     "webp_animated_smaller": (_animated_webp(alpha=True, lossless=True), 0),
@@ -79,7 +79,7 @@ _JPEG = _READABLE["jpeg"][0]
 _PNG = _READABLE["png"][0]
 _UNREADABLE = {
     "empty": b"",
-    "text": b"This is no picture. " * 50,
+    "text": b"This is no image. " * 50,
     "jpeg_truncated": _JPEG[:-100],
     "jpeg_signature_only": _JPEG[:3],
     "png_truncated": _PNG[: len(_PNG) // 2],
@@ -89,13 +89,13 @@ _UNREADABLE = {
     "webp_animated_truncated": _animated_webp(lossless=True)[:150],
     "webp_animated_without_frame": _animated_webp().replace(b"ANMF", b"ANMX"),
     "bmp_truncated": _READABLE["bmp"][0][:-50],
-    "tiff": _encode(_picture(), format="TIFF"),
+    "tiff": _encode(_image(), format="TIFF"),
 }
 
 
 def _by_pillow(image_bytes):
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(image_bytes)))
-    return np.asarray(picture.convert("RGB"))
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(image_bytes)))
+    return np.asarray(image.convert("RGB"))
 
 
 def _exif(orientation, byte_order, kind=3):
@@ -130,11 +130,11 @@ def test_decode_image_gives_the_pixels_of_pillow(name):
 
 def test_sixteen_bits_become_eight():
     image = images.decode_image(tf.constant(_sixteen_bit_png()))
-    np.testing.assert_array_equal(image[..., 0], np.asarray(_picture("L")))
+    np.testing.assert_array_equal(image[..., 0], np.asarray(_image("L")))
 
 
 def test_alpha_is_dropped():
-    pixels = np.asarray(_picture("RGBA")).copy()
+    pixels = np.asarray(_image("RGBA")).copy()
     pixels[..., 3] = 0
     image = images.decode_image(_encode(Image.fromarray(pixels), format="PNG"))
     np.testing.assert_array_equal(image, pixels[..., :3])
@@ -175,14 +175,14 @@ def _png_with(exif, behind=False):
 
 
 def _turned_files(orientation):
-    picture, exif = _picture(), _exif(orientation, ">")[6:]
+    image, exif = _image(), _exif(orientation, ">")[6:]
     webp = {"format": "WEBP", "lossless": True}
     return {
         "png": _png_with(exif),
         "png_behind": _png_with(_exif(orientation, "<")[6:], behind=True),
         "png_prefixed": _png_with(_exif(orientation, "<")),
-        "webp": _encode(picture, exif=exif, **webp),
-        "webp_prefixed": _encode(picture, exif=b"Exif\0\0" + exif, **webp),
+        "webp": _encode(image, exif=exif, **webp),
+        "webp_prefixed": _encode(image, exif=b"Exif\0\0" + exif, **webp),
         "webp_animated": _animated_webp(exif=exif, lossless=True),
         "jpeg_long": _jpeg_with(_segment(0xE1, _exif(orientation, ">", 4))),
         "jpeg_long_little": _jpeg_with(_segment(0xE1, _exif(orientation, "<", 4))),
@@ -206,7 +206,7 @@ def test_orientation_of_other_files(orientation):
 @pytest.mark.parametrize("name", ["noise", "no_byte_order", "more_entries_than_bytes"])
 def test_garbage_exif_of_other_files_is_upright(name):
     exif = _GARBAGE_EXIF[name]
-    webp = _encode(_picture(), format="WEBP", lossless=True, exif=exif)
+    webp = _encode(_image(), format="WEBP", lossless=True, exif=exif)
     for image_bytes in (_png_with(exif[6:]), webp, _PNG[:33] + b"eXIf" * 40):
         header = headers.read(tf.constant(image_bytes))
         assert header[headers.ORIENTATION] == 1 and header[headers.HEIGHT] == _HEIGHT
@@ -320,10 +320,10 @@ def test_decode_in_a_data_set():
 
 
 def _promising(side):
-    """Tiny files whose headers promise pictures of `side` x `side`."""
+    """Tiny files whose headers promise images of `side` x `side`."""
     gif = bytearray(_READABLE["gif"][0])
-    picture = gif.index(b"\x2c", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
-    gif[picture + 5 : picture + 9] = struct.pack("<HH", side, side)
+    image = gif.index(b"\x2c", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
+    gif[image + 5 : image + 9] = struct.pack("<HH", side, side)
     bmp = bytearray(_READABLE["bmp"][0])
     bmp[18:26] = struct.pack("<ii", side, -side)
     jpeg = bytearray(_JPEG)
@@ -391,7 +391,7 @@ def test_damaged_bytes_never_fail_the_batch():
 
 
 def test_pack_and_unpack():
-    image = np.asarray(_picture())
+    image = np.asarray(_image())
     np.testing.assert_array_equal(images.unpack(images.pack(image)), image)
 
 
@@ -411,7 +411,7 @@ def test_letterbox(height, width, scaled):
     inside = np.zeros([16, 16], bool)
     inside[: scaled[0], : scaled[1]] = True
     assert (boxed[~inside] == np.float32(resize.MEAN_PIXEL)).all()
-    # A triangle of the width of the scale has the mean of the picture, about.
+    # A triangle of the width of the scale has the mean of the image, about.
     assert abs(boxed[inside].mean() - image.mean()) < 6
     assert boxed[inside].std() < image.std() * 1.01
     graph = tf.function(lambda x: resize.letterbox(x, 16))
@@ -429,7 +429,7 @@ def test_letterbox_boxes_and_back():
     np.testing.assert_allclose(boxed[0], [0.025, 0.2, 0.125, 1.0])
     back = resize.unletterbox_boxes(boxed, 100, 400)
     np.testing.assert_allclose(back, boxes, rtol=1e-6)
-    # What a detector says of the padding lies outside the picture.
+    # What a detector says of the padding lies outside the image.
     outside = resize.unletterbox_boxes(tf.constant([[0.1, 0.1, 0.9, 0.2]]), 100, 400)
     np.testing.assert_allclose(outside, [[0.4, 0.1, 1.0, 0.2]], rtol=1e-6)
 

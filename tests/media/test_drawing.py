@@ -35,7 +35,7 @@ def test_box_lies_where_it_says_and_the_rest_stays():
     assert (image == 90).all(), "the argument is left alone"
 
 
-def test_without_heads_the_picture_is_the_same():
+def test_without_heads_the_image_is_the_same():
     image = np.arange(300, dtype=np.uint8).reshape(10, 10, 3)
     assert np.array_equal(drawing.annotate(image, np.zeros((0, 4)), []), image)
 

@@ -106,5 +106,5 @@ def test_what_came_is_said_with_what_is_wanted():
         encoded("JPEG")[:-40]: "JPEG, cut short or damaged",
         one_bit.getvalue(): "a BMP of 1 bits a pixel; wanted are 8, 24 or 32",
     }.items():
-        expected = f"no picture that can be decoded: {reason}"
+        expected = f"no image that can be decoded: {reason}"
         assert file_kinds.unreadable(content) == expected

@@ -25,12 +25,12 @@ def _jpeg(sampling="420", turned=1, progressive=False, height=_HEIGHT, width=_WI
     """Colours that change from pixel to pixel, so that each of them tells its place."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (height // 4, width // 4, 3), np.uint8)
-    picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+    image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     parameters = [
         *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _SAMPLINGS[sampling]),
         *(cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)),
     ]
-    encoded = cv2.imencode(".jpg", picture, parameters)[1].tobytes()
+    encoded = cv2.imencode(".jpg", image, parameters)[1].tobytes()
     return encoded[:2] + _EXIF % turned + encoded[2:]
 
 
@@ -39,14 +39,14 @@ def _jpeg(sampling="420", turned=1, progressive=False, height=_HEIGHT, width=_WI
 )
 def test_halvings_leave_twice_the_pixels_that_are_seen(longer, times):
     for extent in ((longer, 8), (8, longer)):
-        picture = np.zeros([*extent, 3], np.uint8)
+        image = np.zeros([*extent, 3], np.uint8)
         for suffix, expected in ((".jpg", times), (".png", 0)):
-            encoded = tf.constant([cv2.imencode(suffix, picture)[1].tobytes()])
+            encoded = tf.constant([cv2.imencode(suffix, image)[1].tobytes()])
             header = headers.read_batch(encoded)
             np.testing.assert_array_equal(jpeg.halvings(encoded, header, 64), expected)
 
 
-def test_halvings_of_what_is_no_picture():
+def test_halvings_of_what_is_no_image():
     encoded = tf.constant([b"", b"\xff\xd8\xff", b"text"])
     times = jpeg.halvings(encoded, headers.read_batch(encoded), 1)
     np.testing.assert_array_equal(times, [0, 0, 0])
@@ -116,7 +116,7 @@ def test_a_window_has_the_pixels_of_the_whole(sampling, progressive):
 
 
 @pytest.mark.parametrize("turned", range(1, 9))
-def test_a_window_of_a_turned_picture(turned):
+def test_a_window_of_a_turned_image(turned):
     _check_windows(_jpeg(turned=turned))
 
 

@@ -17,7 +17,7 @@ def paths_and_copies(sources):
     return [(source.path, source.copy) for source in sources]
 
 
-def test_folder_gives_its_pictures_in_order_and_mirrors_their_names(tmp_path):
+def test_folder_gives_its_images_in_order_and_mirrors_their_names(tmp_path):
     for name in ("b.JPG", "a.png", "sub/c d.webp", "sub/notes.txt", "sub/ü\n.gif"):
         touch(tmp_path / name)
     for hidden in (".x.jpg", ".git/y.jpg"):
@@ -129,17 +129,17 @@ def test_broken_links_are_found_and_pipes_are_not(tmp_path):
 
 
 def test_output_folder_is_no_input(tmp_path):
-    picture = touch(tmp_path / "x.jpg")
+    image = touch(tmp_path / "x.jpg")
     old_copy = touch(tmp_path / "out/x.jpg")
     sources, _ = source_files.find([str(tmp_path)], output=str(tmp_path / "out"))
-    assert [s.path for s in sources] == [picture]
+    assert [s.path for s in sources] == [image]
     link = tmp_path / "link.jpg"
     link.symlink_to(old_copy)
     for given in (old_copy, str(link), str(tmp_path / "out")):
         with pytest.raises(ValueError, match="lies in the output folder"):
             source_files.find([given], output=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="lies in the output folder"):
-        source_files.find([picture], output=str(tmp_path))
+        source_files.find([image], output=str(tmp_path))
 
 
 def test_read_stops_at_devices(monkeypatch):

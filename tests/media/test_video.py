@@ -128,9 +128,9 @@ def test_time_stamps_decide_where_the_rate_varies(tmp_path):
 
 def test_frames_come_upright(tmp_path):
     path = tmp_path / "a.mp4"
-    picture = np.zeros((48, 64, 3), np.uint8)
-    picture[:24] = 255
-    write_clip(path, [picture] * 3)
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24] = 255
+    write_clip(path, [image] * 3)
     content = path.read_bytes()
     # The matrix of the track's header: as it is, to a turn by a quarter, clockwise.
     one = (1 << 16).to_bytes(4, "big")

@@ -31,7 +31,7 @@ _LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
         ((0.0, 0.0), (0.25, 0.75), (0.0, 0.0)),
         # .7 may be called fake: the next real one is .55, and .6 the next of all.
         ((0.25, 0.0), (0.25, 0.575), (0.25, 0.0)),
-        # Of four pictures .24 are none.
+        # Of four images .24 are none.
         ((0.24, 0.24), (0.25, 0.75), (0.0, 0.0)),
         # And .3 may be called real: the next fake one is .6, .55 the one below it.
         ((0.25, 0.25), (0.575, 0.575), (0.25, 0.25)),
@@ -57,7 +57,7 @@ def test_equal_probabilities_stand_on_one_side():
     assert found["false_negative_rate"] == 0.0
 
 
-def test_one_picture_of_each_label():
+def test_one_image_of_each_label():
     found = calibration.fit_thresholds(np.array([0.9, 0.2]), np.array([0, 1]), 0.1, 0.1)
     assert found["fake_from"] == pytest.approx(0.95)
     assert found["real_below"] == pytest.approx(0.1)

@@ -123,7 +123,7 @@ def test_heads_are_explained_in_the_squares_that_were_judged():
     assert maps.shape == (2, 8, 8)
     np.testing.assert_array_equal(seen[0], image[10:20, 30:40])
     np.testing.assert_array_equal(seen[1], image[:20, :20])
-    # The same again is not computed again; another picture is.
+    # The same again is not computed again; another image is.
     assert explainer(image.copy(), boxes)[1] is maps and len(seen) == 2
     explainer(image[::-1], boxes)
     assert len(seen) == 4
@@ -137,32 +137,32 @@ _SIZE, _FORGED = 72, 24
 
 
 def _draw(random, fake):
-    """A smooth picture; of a fake, a square was enlarged by a transposed convolution.
+    """A smooth image; of a fake, a square was enlarged by a transposed convolution.
 
     Its kernel of 3 at a stride of 2 covers every second pixel twice as often: the
     checkerboard of generators (Odena et al., Deconvolution and Checkerboard Artifacts,
     2016).
     """
     coarse = random.uniform(20, 235, (5, 5, 3)).astype(np.float32)
-    picture = cv2.resize(coarse, (_SIZE, _SIZE), interpolation=cv2.INTER_CUBIC)
-    picture += random.normal(0, 4, picture.shape)
+    image = cv2.resize(coarse, (_SIZE, _SIZE), interpolation=cv2.INTER_CUBIC)
+    image += random.normal(0, 4, image.shape)
     top, left = random.integers(0, _SIZE - _FORGED, 2)
     place = np.s_[top : top + _FORGED, left : left + _FORGED]
     if fake:
         spread = np.zeros((_FORGED, _FORGED, 3), np.float32)
-        spread[::2, ::2] = picture[place][::2, ::2]
+        spread[::2, ::2] = image[place][::2, ::2]
         forged = cv2.filter2D(spread, -1, np.full((3, 3), 1 / 2.25, np.float32))
-        picture[place] = 0.7 * picture[place] + 0.3 * forged
+        image[place] = 0.7 * image[place] + 0.3 * forged
     inside = np.zeros((_SIZE, _SIZE), bool)
     inside[place] = True
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8), inside
+    return np.clip(np.round(image), 0, 255).astype(np.uint8), inside
 
 
-def _pictures(count, seed):
+def _images(count, seed):
     random = np.random.default_rng(seed)
     truths = np.arange(count) % 2
-    pictures, places = zip(*(_draw(random, fake) for fake in truths), strict=True)
-    return np.stack(pictures), truths, np.stack(places)
+    images, places = zip(*(_draw(random, fake) for fake in truths), strict=True)
+    return np.stack(images), truths, np.stack(places)
 
 
 def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
@@ -171,14 +171,14 @@ def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
         classifier.build("mesonet4", _SIZE, dropout=0.0, bn_momentum=0.9)
         for _ in range(2)
     )
-    pictures, truths, _ = _pictures(512, seed=1)
-    examples = tf.data.Dataset.from_tensor_slices((pictures, truths))
-    held_out, answers, places = _pictures(128, seed=2)
+    images, truths, _ = _images(512, seed=1)
+    examples = tf.data.Dataset.from_tensor_slices((images, truths))
+    held_out, answers, places = _images(128, seed=2)
     held_out = held_out.astype(np.float32)
 
     def prepare(seed, example):
-        picture, truth = example
-        return tf.cast(picture, tf.float32), truth
+        image, truth = example
+        return tf.cast(image, tf.float32), truth
 
     def evaluate():
         return classification.summary(answers, _sigmoid(judged(held_out)[:, 0]))

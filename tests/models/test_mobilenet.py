@@ -49,11 +49,11 @@ def _interpreter():
 
 def test_the_published_weights_give_the_published_maps(interpreter):
     rows, columns = np.mgrid[:224, :224] / 224
-    picture = np.stack([rows, columns, rows * columns], axis=-1) * 255
-    picture = np.round(picture).astype(np.uint8)[None]
+    image = np.stack([rows, columns, rows * columns], axis=-1) * 255
+    image = np.round(image).astype(np.uint8)[None]
     model = classifier.build("mobilenet_v2", 224)
-    mobilenet.load_tflite(model, WEIGHTS, picture.astype(np.float32))
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)
+    mobilenet.load_tflite(model, WEIGHTS, image.astype(np.float32))
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
     adds = [
         t for t in interpreter.get_tensor_details() if t["name"].endswith("add/add")
@@ -63,7 +63,7 @@ def test_the_published_weights_give_the_published_maps(interpreter):
         (tensor,) = [t for t in adds if name in t["name"]]
         scale, zero = tensor["quantization"]
         expected = (interpreter.get_tensor(tensor["index"]).astype("f4") - zero) * scale
-        found = classifier.feature_maps(model, [stage])(picture.astype(np.float32))
+        found = classifier.feature_maps(model, [stage])(image.astype(np.float32))
         correlation = np.corrcoef(np.ravel(found), np.ravel(expected))[0, 1]
         assert correlation > 0.97, stage
 

@@ -35,29 +35,29 @@ _ANCHORS = np.float32(
 class _PixelDetector(keras.layers.Layer):
     """Each anchor has a switch, 8 x 8 pixels in the first row: its red is its logit."""
 
-    def call(self, pictures):
-        logits = pictures[:, 3, 4:28:8, 0, None] / 10.0 - 5.0
+    def call(self, images):
+        logits = images[:, 3, 4:28:8, 0, None] / 10.0 - 5.0
         return logits, keras.ops.tile(logits * 0.0, (1, 1, 4))
 
 
 def _detector():
-    pictures = keras.Input((_DETECTOR_SIZE, _DETECTOR_SIZE, 3))
-    model = keras.Model(pictures, _PixelDetector()(pictures))
+    images = keras.Input((_DETECTOR_SIZE, _DETECTOR_SIZE, 3))
+    model = keras.Model(images, _PixelDetector()(images))
     model.anchors = types.SimpleNamespace(boxes=_ANCHORS)
     return model
 
 
 def _classifier():
-    """The mean of some filters over the picture: it tells noise from noise."""
+    """The mean of some filters over the image: it tells noise from noise."""
     keras.utils.set_random_seed(1)
-    pictures = keras.Input((_CROP_SIZE, _CROP_SIZE, 3))
-    x = keras.layers.Rescaling(1 / 127.5, -1.0)(pictures)
+    images = keras.Input((_CROP_SIZE, _CROP_SIZE, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
     x = keras.layers.Conv2D(_NUM_FEATURES, 5, strides=3, activation="relu")(x)
     x = keras.layers.BatchNormalization()(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     initializer = keras.initializers.RandomNormal(stddev=5.0)
     x = keras.layers.Dense(1, name="logits", kernel_initializer=initializer)(x)
-    return keras.Model(pictures, x)
+    return keras.Model(images, x)
 
 
 def _description(**changes):
@@ -107,21 +107,21 @@ def _saved(graph, tmp_path_factory):
     return str(directory)
 
 
-def _picture(reds, height=128, width=128, seed=0):
+def _image(reds, height=128, width=128, seed=0):
     """Noise below the switches of the stand-in."""
-    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     block = 8 * max(height, width) // _DETECTOR_SIZE
     for i, red in enumerate(reds):
-        picture[:block, i * block : (i + 1) * block, 0] = red
-    return picture
+        image[:block, i * block : (i + 1) * block, 0] = red
+    return image
 
 
 _ALL, _FIRST, _TINY, _NONE = (120, 100, 80), (120, 0, 0), (0, 0, 80), (0, 0, 0)
 
 
-def _png(picture):
+def _png(image):
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, format="PNG")
+    Image.fromarray(image).save(file, format="PNG")
     return file.getvalue()
 
 
@@ -129,16 +129,16 @@ def _sigmoid(logit):
     return 1 / (1 + np.exp(-logit))
 
 
-def _judged_alone(classifier, picture, box):
+def _judged_alone(classifier, image, box):
     """The probability by hand: the square of FACTS 3.6, resized, calibrated."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     corners = np.round(np.array(box) * [height, width, height, width])
     y1, x1, y2, x2 = corners.astype(int)
     side = max(y2 - y1, x2 - x1) * 13 // 10
     y = max((y1 + y2) // 2 - side // 2, 0)
     x = max((x1 + x2) // 2 - side // 2, 0)
     side = min(side, height - y, width - x)
-    square = picture[y : y + side, x : x + side]
+    square = image[y : y + side, x : x + side]
     return _crop_judged_alone(classifier, square)
 
 
@@ -149,15 +149,15 @@ def _crop_judged_alone(classifier, crop):
 
 
 def test_outputs_by_hand(graph, parts):
-    picture = _picture(_ALL)
-    found = graph.detect(tf.constant([_png(picture)]))
+    image = _image(_ALL)
+    found = graph.detect(tf.constant([_png(image)]))
     np.testing.assert_array_equal(found["num_heads"], [3])
     np.testing.assert_array_equal(found["status"], [image_status.OK])
     np.testing.assert_allclose(found["boxes"][0, :3], _ANCHORS, atol=1e-6)
     np.testing.assert_allclose(
         found["head_scores"][0, :3], _sigmoid(np.array([7.0, 5.0, 3.0])), rtol=1e-5
     )
-    expected = [_judged_alone(parts[1], picture, box) for box in _ANCHORS[:2]]
+    expected = [_judged_alone(parts[1], image, box) for box in _ANCHORS[:2]]
     # The classifier tells the two heads apart, or this would test nothing.
     assert abs(expected[0] - expected[1]) > 1e-3
     probabilities = found["fake_probabilities"][0].numpy()
@@ -172,7 +172,7 @@ def test_outputs_by_hand(graph, parts):
 
 def test_heads_of_a_large_jpeg_are_judged_in_full_resolution(graph, parts):
     file = io.BytesIO()
-    Image.fromarray(_picture(_ALL, 512, 512)).save(file, format="JPEG", quality=95)
+    Image.fromarray(_image(_ALL, 512, 512)).save(file, format="JPEG", quality=95)
     pixels = decode.decode_image(file.getvalue()).numpy()
     found = graph.detect(tf.constant([_png(pixels), file.getvalue()]))
     np.testing.assert_array_equal(found["num_heads"], [3, 3])
@@ -188,23 +188,23 @@ def test_heads_of_a_large_jpeg_are_judged_in_full_resolution(graph, parts):
 
 def test_boxes_are_those_of_the_original(graph):
     # 128 high, 64 wide: the letterbox is padded on its right half.
-    found = graph.detect(tf.constant([_png(_picture(_FIRST, width=64))]))
+    found = graph.detect(tf.constant([_png(_image(_FIRST, width=64))]))
     np.testing.assert_array_equal(found["num_heads"], [1])
     np.testing.assert_allclose(found["boxes"][0, 0], [0, 0, 0.5, 1], atol=1e-6)
 
 
 def _mixed_batch():
     reds = [_ALL, _NONE, _TINY, _FIRST, _ALL, _NONE, _FIRST, _ALL, _FIRST]
-    pictures = [
-        _png(_picture(r, height=64 * (1 + i % 3), seed=i)) for i, r in enumerate(reds)
+    images = [
+        _png(_image(r, height=64 * (1 + i % 3), seed=i)) for i, r in enumerate(reds)
     ]
     # More than are looked at together, and broken ones between.
-    batch = [*pictures[:3], b"", *pictures[3:6], pictures[0][:-60], *pictures[6:]]
+    batch = [*images[:3], b"", *images[3:6], images[0][:-60], *images[6:]]
     statuses = [0, 1, 4, 2, 0, 0, 1, 2, 0, 0, 0]
     return batch, statuses
 
 
-def test_statuses_and_the_batch_equals_its_pictures(graph):
+def test_statuses_and_the_batch_equals_its_images(graph):
     batch, statuses = _mixed_batch()
     together = graph.detect(tf.constant(batch))
     np.testing.assert_array_equal(together["status"], statuses)
@@ -216,36 +216,36 @@ def test_statuses_and_the_batch_equals_its_pictures(graph):
             np.testing.assert_allclose(together[name][i], value[0], atol=1e-5)
 
 
-def test_a_picture_without_an_answer(graph):
-    found = graph.detect(tf.constant([b"no picture", _png(_picture(_NONE))]))
+def test_a_image_without_an_answer(graph):
+    found = graph.detect(tf.constant([b"no image", _png(_image(_NONE))]))
     for name in ("num_heads", "boxes", "head_scores", "fake_probabilities"):
         assert not found[name].numpy().any()
     assert np.isnan(found["fake_probability"]).all()
 
 
 def test_frames_equal_files(graph):
-    pictures = np.stack([_picture(_ALL, seed=1), _picture(_NONE), _picture(_TINY)])
-    by_frames = graph.detect_frames(tf.constant(pictures))
-    by_files = graph.detect(tf.constant([_png(x) for x in pictures]))
+    images = np.stack([_image(_ALL, seed=1), _image(_NONE), _image(_TINY)])
+    by_frames = graph.detect_frames(tf.constant(images))
+    by_files = graph.detect(tf.constant([_png(x) for x in images]))
     for name, value in by_files.items():
         np.testing.assert_allclose(by_frames[name], value, atol=1e-6)
 
 
 def test_classify_crops(graph, parts):
-    pictures = [_picture(_NONE, seed=i) for i in range(3)]
-    batch = [_png(x) for x in pictures]
+    images = [_image(_NONE, seed=i) for i in range(3)]
+    batch = [_png(x) for x in images]
     found = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
     np.testing.assert_array_equal(found["status"], [0, image_status.UNREADABLE, 0, 0])
     probabilities = found["fake_probability"].numpy()
     assert np.isnan(probabilities[1])
-    expected = [_crop_judged_alone(parts[1], x) for x in pictures]
+    expected = [_crop_judged_alone(parts[1], x) for x in images]
     np.testing.assert_allclose(probabilities[[0, 2, 3]], expected, atol=1e-5)
 
 
 def test_heat_maps_of_crops(graph, parts):
     # More than are looked at together.
-    pictures = [_picture(_NONE, seed=i) for i in range(10)]
-    batch = [_png(x) for x in pictures]
+    images = [_image(_NONE, seed=i) for i in range(10)]
+    batch = [_png(x) for x in images]
     found = graph.explain(tf.constant([batch[0], b"bad", *batch[1:]]))
     judged = graph.classify_crops(tf.constant([batch[0], b"bad", *batch[1:]]))
     for name, value in judged.items():
@@ -253,8 +253,8 @@ def test_heat_maps_of_crops(graph, parts):
     maps = found["heat_map"].numpy()
     assert not maps[1].any()
     heat_maps = grad_cam.heat_maps(parts[1])
-    for picture, heat in zip(pictures, maps[[0, *range(2, 11)]], strict=True):
-        crop = tf.image.resize(picture, [_CROP_SIZE] * 2, antialias=True)
+    for image, heat in zip(images, maps[[0, *range(2, 11)]], strict=True):
+        crop = tf.image.resize(image, [_CROP_SIZE] * 2, antialias=True)
         np.testing.assert_allclose(
             heat, heat_maps(crop[None])["heat_map"][0], atol=1e-4
         )
@@ -262,10 +262,10 @@ def test_heat_maps_of_crops(graph, parts):
 
 
 def test_embeddings_have_unit_length(graph, parts):
-    picture = _picture(_NONE)
-    found = graph.embed(tf.constant([_png(picture), b"bad"]))["embedding"]
+    image = _image(_NONE)
+    found = graph.embed(tf.constant([_png(image), b"bad"]))["embedding"]
     features = classifiers.embedding_model(parts[1])(
-        tf.image.resize(picture, [_CROP_SIZE] * 2, antialias=True)[None]
+        tf.image.resize(image, [_CROP_SIZE] * 2, antialias=True)[None]
     )[0]
     np.testing.assert_allclose(
         found[0], features / np.linalg.norm(features), rtol=1e-3, atol=1e-5
@@ -320,7 +320,7 @@ def test_the_loaded_graph_answers_alike(graph, saved):
     assert loaded.manifest == graph.manifest
     batch, _ = _mixed_batch()
     image_bytes = tf.constant(batch)
-    frames = tf.constant(_picture(_ALL)[None])
+    frames = tf.constant(_image(_ALL)[None])
     for name, argument in (
         ("detect", image_bytes),
         ("detect_frames", frames),
@@ -341,7 +341,7 @@ def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
     saved_pipeline.save(
         deepfake_pipeline.DeepfakePipeline(*parts, described), str(tmp_path / "1")
     )
-    batch = np.array([_png(_picture(_NONE, seed=i)) for i in range(3)], object)
+    batch = np.array([_png(_image(_NONE, seed=i)) for i in range(3)], object)
     sharp, flat = (
         scipy.special.logit(
             _signature_outputs(directory, "classify_crops", batch)["fake_probability"]
@@ -405,7 +405,7 @@ def test_a_graph_of_another_format_is_refused(tmp_path):
 def test_a_manifest_that_disagrees_with_its_model_is_refused(parts):
     wrong = _description()
     wrong["classifier"]["image_size"] = 75
-    with pytest.raises(ValueError, match="classifier must take pictures of 75 pixels"):
+    with pytest.raises(ValueError, match="classifier must take images of 75 pixels"):
         deepfake_pipeline.DeepfakePipeline(*parts, wrong)
 
 
@@ -486,7 +486,7 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
     loaded = saved_pipeline.load(str(tmp_path / "1"))
     found = loaded.classify_crops(tf.constant([_png(crop) for crop in crops]))
     np.testing.assert_allclose(found["fake_probability"], _sigmoid(logits), atol=1e-4)
-    found = loaded.detect(tf.constant([_png(_picture(_ALL))]))
+    found = loaded.detect(tf.constant([_png(_image(_ALL))]))
     assert found["num_heads"] == 3 and 0 <= found["fake_probability"] <= 1
 
 
@@ -499,7 +499,7 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
     done = run_script(*command)
     assert done.stdout.splitlines()[-1] == str(tmp_path / "8")
     assert {x.name for x in tmp_path.iterdir()} == {"7", "12.tmp", "8"}
-    batch = np.array([_png(_picture(_NONE)), b""], object)
+    batch = np.array([_png(_image(_NONE)), b""], object)
     found = _signature_outputs(str(tmp_path / "8"), "classify_crops", batch)
     np.testing.assert_array_equal(
         found["status"], [image_status.OK, image_status.UNREADABLE]
@@ -516,8 +516,8 @@ def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
     )
     loaded = saved_pipeline.load(str(tmp_path / "1"))
     assert loaded.manifest["detector"]["tile_size"] == _DETECTOR_SIZE
-    picture = np.zeros((256, 256, 3), np.uint8)
-    picture[:8, :8, 0] = 200  # A switch at the scale of a tile, not at that of all.
-    outputs = loaded.detect_frames(picture[None])
+    image = np.zeros((256, 256, 3), np.uint8)
+    image[:8, :8, 0] = 200  # A switch at the scale of a tile, not at that of all.
+    outputs = loaded.detect_frames(image[None])
     np.testing.assert_array_equal(outputs["num_heads"], [1])
     np.testing.assert_allclose(outputs["boxes"][0, 0], [0, 0, 1 / 8, 1 / 8], atol=1e-6)

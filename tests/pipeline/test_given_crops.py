@@ -121,7 +121,7 @@ def test_lines_are_those_of_the_signature_exactly(graph, model, crops, capsys):
     broken = results[2]
     assert broken["status"] == "unreadable" and broken["heads"] == []
     assert broken["fake_probability"] is None and broken["verdict"] is None
-    assert "c.jpg': no picture that can be decoded" in err
+    assert "c.jpg': no image that can be decoded" in err
     # Images of several probabilities, or the comparison would say little.
     assert len({x["fake_probability"] for x in results}) > 3
 
@@ -296,7 +296,7 @@ def test_clients_say_the_same_of_a_served_graph(graph, crops, capsys):
         (["x.jpg", "--frames", "all"], "--crops does not go with --frames"),
         (["x.jpg", "--every", "1"], "--crops does not go with --every"),
         (["x.jpg", "--aggregate", "max"], "--crops does not go with --aggregate"),
-        (["{tmp}"], "no pictures in {tmp}"),
+        (["{tmp}"], "no images in {tmp}"),
     ],
 )
 def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Reduced copies and what is cut out of their originals, against whole pictures."""
+"""Reduced copies and what is cut out of their originals, against whole images."""
 
 import cv2
 import numpy as np

@@ -58,7 +58,7 @@ def test_a_cut_breaks_tracks():
     assert tracker.update(0.2, 1, [box(0.4)], A[None]) == [2]
 
 
-def test_nothing_leaps_across_the_picture_at_once():
+def test_nothing_leaps_across_the_image_at_once():
     tracker = tracking.Tracker()
     assert tracker.update(0.0, 0, [box(0.0, side=0.1)], A[None]) == [1]
     assert tracker.update(0.04, 0, [box(0.8, side=0.1)], A[None]) == [2]

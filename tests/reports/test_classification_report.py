@@ -1,4 +1,4 @@
-"""What people get of a classifier's evaluation: figures, warnings and pictures."""
+"""What people get of a classifier's evaluation: figures, warnings and images."""
 
 import csv
 import re
@@ -63,8 +63,8 @@ def test_report_of_one_model_on_one_set(judged, tmp_path):
             assert text in page
     lines = pages["report.md"].splitlines()
     assert any(line.startswith("| swap, videos | 6 (all) | 6 | ") for line in lines)
-    original = next(line for line in lines if line.startswith("| original, pictures"))
-    assert original.startswith("| original, pictures | 12 | 0 | – | – | – | – | – | 0.")
+    original = next(line for line in lines if line.startswith("| original, images"))
+    assert original.startswith("| original, images | 12 | 0 | – | – | – | – | – | 0.")
     html = pages["report.html"]
     assert not re.search(r"url\(|https?:", html)
     assert set(re.findall(r'src="([^,]*),', html)) == {"data:image/png;base64"}
@@ -128,8 +128,8 @@ def test_one_class_has_a_report_too(judged, tmp_path):
     assert result.figures["metrics"]["fpr"] >= 0
     classification_report.write(str(tmp_path), [result])
     text = (tmp_path / "report.md").read_text()
-    assert "All pictures have one label" in text
-    assert "no figures: all pictures have the same label" in text
+    assert "All images have one label" in text
+    assert "no figures: all images have the same label" in text
 
 
 @pytest.mark.parametrize(

@@ -51,17 +51,17 @@ def test_errors_count_from_the_threshold_on():
     assert missed.tolist() == [1, 1, 0, 0] and wrong.tolist() == [0, 0, 0, 0]
 
 
-def _pictures(places):
+def _images(places):
     grey = np.full((*EXTENT, 3), 90, np.uint8)
-    return {place: (f"picture{place}.png", grey.copy()) for place in places}
+    return {place: (f"image{place}.png", grey.copy()) for place in places}
 
 
-def test_report_has_all_figures_and_the_worst_pictures(figures, tmp_path):
+def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):
     folder = tmp_path / "new"
-    detection_report.write(str(folder), figures, FOUND, TRUTH, EXTENTS, _pictures)
+    detection_report.write(str(folder), figures, FOUND, TRUTH, EXTENTS, _images)
     lines = (folder / "report.md").read_text().splitlines()
     assert "| fingerprint | abc |" in lines and "| data | heads 1.0.0 |" in lines
-    assert lines[-2:] == ["| picture1.png | 1 | 1 |", "| picture2.png | 0 | 1 |"]
+    assert lines[-2:] == ["| image1.png | 1 | 1 |", "| image2.png | 0 | 1 |"]
     names = {line.split(" | ")[0].strip("| ") for line in lines}
     numbers = {name for name, value in figures["metrics"].items() if np.isscalar(value)}
     assert numbers | {f"coco {name}" for name in coco.METRICS} <= names
@@ -78,11 +78,11 @@ def test_report_has_all_figures_and_the_worst_pictures(figures, tmp_path):
 
 def test_without_errors_there_is_an_empty_sheet(figures, tmp_path):
     right = [(_boxes(LEFT), np.array([0.9]))], [(_boxes(LEFT), PLAIN)]
-    detection_report.write(str(tmp_path), figures, *right, EXTENTS[:1], _pictures)
+    detection_report.write(str(tmp_path), figures, *right, EXTENTS[:1], _images)
     assert cv2.imread(str(tmp_path / "worst_images.jpg")).max() == 0
 
 
-def test_curve_of_nothing_is_a_picture():
+def test_curve_of_nothing_is_a_image():
     matches = detection_protocol.match(FOUND[3:], TRUTH[3:], EXTENTS[3:])
     content = np.frombuffer(detection_report.precision_recall(matches), np.uint8)
     assert cv2.imdecode(content, 1) is not None

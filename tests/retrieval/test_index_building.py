@@ -1,4 +1,4 @@
-"""From pictures to an index, and what is found in it by search, detect and audit."""
+"""From images to an index, and what is found in it by search, detect and audit."""
 
 import csv
 import io
@@ -18,11 +18,11 @@ from dfdetect.media import source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index_building, storage
 from dfdetect.retrieval.index import Entry, Index
-from support import labelled_pictures, tiny_pipeline
+from support import labelled_images, tiny_pipeline
 
 
-def _picture(seed, height=96, width=128):
-    """Coarse colours, so that each picture differs from all others."""
+def _image(seed, height=96, width=128):
+    """Coarse colours, so that each image differs from all others."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (5, 6, 3)).astype(np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -46,19 +46,19 @@ def loaded(graph):
 
 
 @pytest.fixture
-def pictures(tmp_path):
-    """A folder of twelve pictures, one of them broken."""
-    folder = tmp_path / "pictures"
+def images(tmp_path):
+    """A folder of twelve images, one of them broken."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for seed in range(11):
-        (folder / f"{seed:02d}.png").write_bytes(_bytes(_picture(seed)))
-    (folder / "broken.jpg").write_bytes(b"no picture")
+        (folder / f"{seed:02d}.png").write_bytes(_bytes(_image(seed)))
+    (folder / "broken.jpg").write_bytes(b"no image")
     return folder
 
 
 def _given(folder):
     return [
-        index_building.Picture(str(path), path.read_bytes, source=str(path))
+        index_building.IndexedImage(str(path), path.read_bytes, source=str(path))
         for path in sorted(folder.iterdir())
     ]
 
@@ -85,15 +85,15 @@ def _same(one, other):
 
 @pytest.mark.parametrize("of_heads", [False, True])
 def test_an_index_of_a_folder_holds_what_can_be_read(
-    of_heads, pictures, loaded, tmp_path
+    of_heads, images, loaded, tmp_path
 ):
     said = []
-    index = _build(pictures, tmp_path / "index", loaded, said, of_heads)
+    index = _build(images, tmp_path / "index", loaded, said, of_heads)
     _, entries = index.snapshot()
     names = {pathlib.Path(entry.source).name for entry in entries}
     assert names == {f"{seed:02d}.png" for seed in range(11)}
     assert any("broken.jpg" in line and "can be decoded" in line for line in said)
-    # The small detector finds three heads in every picture.
+    # The small detector finds three heads in every image.
     assert len(entries) == (33 if of_heads else 11)
     assert all(bool(entry.box) == of_heads for entry in entries)
     assert entries[1].id.endswith("00.png#1" if of_heads else "01.png")
@@ -102,13 +102,13 @@ def test_an_index_of_a_folder_holds_what_can_be_read(
     stored, described = storage.load(str(tmp_path / "index"), thumbnails=True)
     assert _same(stored, index)
     assert described["embedding"]["unit"] == ("heads" if of_heads else "pictures")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "pictures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "images"]
 
 
 def test_an_interrupted_run_goes_on_and_ends_alike(
-    pictures, loaded, tmp_path, monkeypatch
+    images, loaded, tmp_path, monkeypatch
 ):
-    whole = _build(pictures, tmp_path / "whole", loaded)
+    whole = _build(images, tmp_path / "whole", loaded)
     calls = []
     embed = embedding.Embedder.__call__
 
@@ -120,24 +120,26 @@ def test_an_interrupted_run_goes_on_and_ends_alike(
 
     monkeypatch.setattr(embedding.Embedder, "__call__", stops)
     with pytest.raises(KeyboardInterrupt):
-        _build(pictures, tmp_path / "index", loaded)
+        _build(images, tmp_path / "index", loaded)
     assert not (tmp_path / "index").exists()
-    _build(pictures, tmp_path / "index", loaded)
+    _build(images, tmp_path / "index", loaded)
     # Of twelve, the first four were done.
     assert calls == [4, 4, 4, 4]
     assert _same(storage.load(str(tmp_path / "index"), thumbnails=True)[0], whole)
 
 
-def test_adding_keeps_the_old_and_replaces_the_same(pictures, loaded, tmp_path):
-    _build(pictures, tmp_path / "index", loaded)
+def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
+    _build(images, tmp_path / "index", loaded)
     more = tmp_path / "more"
     more.mkdir()
-    (pictures / "00.png").write_bytes(_bytes(_picture(100)))
-    (pictures / "00.png").rename(more / "00.png")
+    (images / "00.png").write_bytes(_bytes(_image(100)))
+    (images / "00.png").rename(more / "00.png")
     older, _ = storage.load(str(tmp_path / "index"), thumbnails=True)
     first = older.snapshot()[1][0]
     given = [
-        index_building.Picture(first.id, (more / "00.png").read_bytes, source="new")
+        index_building.IndexedImage(
+            first.id, (more / "00.png").read_bytes, source="new"
+        )
     ]
     embedder = embedding.Embedder(loaded, "content")
     index = index_building.build(
@@ -154,10 +156,10 @@ def test_adding_keeps_the_old_and_replaces_the_same(pictures, loaded, tmp_path):
 
 
 def test_nothing_to_index_is_said(loaded, tmp_path):
-    (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/a.png").write_bytes(b"")
-    with pytest.raises(ValueError, match="no picture could be embedded"):
-        _build(tmp_path / "pictures", tmp_path / "index", loaded)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.png").write_bytes(b"")
+    with pytest.raises(ValueError, match="no image could be embedded"):
+        _build(tmp_path / "images", tmp_path / "index", loaded)
 
 
 @pytest.fixture(scope="module")
@@ -165,12 +167,12 @@ def scripted(graph, tmp_path_factory, run_script):
     """What train/index.py makes of a folder, and the folder."""
     folder = tmp_path_factory.mktemp("scripted")
     for seed in range(8):
-        name = folder / "pictures" / f"{seed:02d}.png"
+        name = folder / "images" / f"{seed:02d}.png"
         name.parent.mkdir(exist_ok=True)
-        name.write_bytes(_bytes(_picture(seed)))
+        name.write_bytes(_bytes(_image(seed)))
     done = run_script(
         "train/index.py",
-        f"--images={folder / 'pictures'}",
+        f"--images={folder / 'images'}",
         f"--output={folder / 'index'}",
         f"--model={graph}",
     )
@@ -190,9 +192,9 @@ def test_search_finds_copies_and_leaves_out_the_query(
     graph, scripted, tmp_path, capsys
 ):
     copy = tmp_path / "copy.jpg"
-    copy.write_bytes(_bytes(_picture(3)[:, ::-1], ".jpg"))
+    copy.write_bytes(_bytes(_image(3)[:, ::-1], ".jpg"))
     (tmp_path / "broken.png").write_bytes(b"")
-    queries = (copy, scripted / "pictures/05.png", tmp_path / "broken.png")
+    queries = (copy, scripted / "images/05.png", tmp_path / "broken.png")
     sheet = tmp_path / "sheet.png"
     code, told = _search(
         capsys, graph, scripted, *queries, "--top_k", "3", "--output", sheet
@@ -201,10 +203,10 @@ def test_search_finds_copies_and_leaves_out_the_query(
     lines = [json.loads(line) for line in told.out.splitlines()]
     assert [line["status"] for line in lines] == ["ok", "ok", "unreadable"]
     first = lines[0]["neighbours"][0]
-    assert first["source"] == str(scripted / "pictures/03.png")
+    assert first["source"] == str(scripted / "images/03.png")
     assert first["similarity"] > 0.99 and first["label"] is None
     found = [x["source"] for x in lines[1]["neighbours"]]
-    assert len(found) == 3 and str(scripted / "pictures/05.png") not in found
+    assert len(found) == 3 and str(scripted / "images/05.png") not in found
     assert lines[2]["neighbours"] == [] and "can be decoded" in told.err
     # A row for each query that was read: it and three neighbours.
     height, width = cv2.imread(str(sheet)).shape[:2]
@@ -216,9 +218,7 @@ def test_search_finds_copies_and_leaves_out_the_query(
 
 
 def test_search_looks_for_each_head(graph, scripted, capsys):
-    code, told = _search(
-        capsys, graph, scripted, scripted / "pictures/01.png", "--heads"
-    )
+    code, told = _search(capsys, graph, scripted, scripted / "images/01.png", "--heads")
     (line,) = map(json.loads, told.out.splitlines())
     assert code == 0 and len(line["heads"]) == 3
     assert all(len(head["box"]) == 4 for head in line["heads"])
@@ -226,7 +226,7 @@ def test_search_looks_for_each_head(graph, scripted, capsys):
 
 
 def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
-    query = str(scripted / "pictures/01.png")
+    query = str(scripted / "images/01.png")
     index, described = storage.load(str(scripted / "index"))
     searcher, entries = index.snapshot()
     strange = {**described["embedding"], "fingerprint": "another"}
@@ -255,12 +255,12 @@ def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
 
 
 def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
-    graph, pictures, loaded, tmp_path, capsys
+    graph, images, loaded, tmp_path, capsys
 ):
-    index = _build(pictures, tmp_path / "heads", loaded, of_heads=True)
+    index = _build(images, tmp_path / "heads", loaded, of_heads=True)
     searcher, entries = index.snapshot()
     labelled = [
-        Entry(x.id, i // 3 % 2, x.source, f"picture {i // 3}", x.digest, x.box)
+        Entry(x.id, i // 3 % 2, x.source, f"image {i // 3}", x.digest, x.box)
         for i, x in enumerate(entries)
     ]
     storage.save(
@@ -270,7 +270,7 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
     strange = tmp_path / "strange.png"
     cv2.imwrite(str(strange), np.zeros((64, 64, 3), np.uint8))
     arguments = ["--index", str(tmp_path / "index"), "--model", str(graph)]
-    paths = [str(pictures / "01.png"), str(strange)]
+    paths = [str(images / "01.png"), str(strange)]
     output = ["--output", str(tmp_path / "copies")]
     assert main.main(["detect", *paths, *arguments, *output]) == 0
     known, unknown = map(json.loads, capsys.readouterr().out.splitlines())
@@ -280,7 +280,7 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
         assert nearest["id"].endswith(f"#{place}")
         assert head["nearest_real"]["similarity"] < nearest["similarity"]
         assert not head["unfamiliar"] and head["familiarity"] > 0.9
-    # Black all over: unlike every picture.
+    # Black all over: unlike every image.
     assert all(head["unfamiliar"] for head in unknown["heads"])
     assert (tmp_path / "copies/01.png").exists()
     main.main(["detect", paths[0], *arguments, "--csv"])
@@ -289,36 +289,36 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
     assert [row["unfamiliar"] for row in rows] == ["False"] * 3
 
 
-def test_an_index_of_one_class_has_no_nearest_of_the_other(loaded, pictures, tmp_path):
+def test_an_index_of_one_class_has_no_nearest_of_the_other(loaded, images, tmp_path):
     from dfdetect.retrieval import lookup
 
-    index = _build(pictures, tmp_path / "index", loaded)
+    index = _build(images, tmp_path / "index", loaded)
     _, described = storage.load(str(tmp_path / "index"))
     look_up = lookup.Lookup(index, described, loaded)
-    (found,) = look_up(_picture(0), np.array([[0.0, 0.0, 1.0, 1.0]]))
+    (found,) = look_up(_image(0), np.array([[0.0, 0.0, 1.0, 1.0]]))
     assert found["nearest_real"] is None and found["nearest_fake"] is None
-    assert look_up(_picture(0), np.zeros((0, 4))) == []
+    assert look_up(_image(0), np.zeros((0, 4))) == []
 
 
-def _cells(pictures):
+def _cells(images):
     """A description that anyone can check: colours of 4 x 4 cells, and their mirror."""
-    small = [cv2.resize(x, (4, 4), interpolation=cv2.INTER_AREA) for x in pictures]
+    small = [cv2.resize(x, (4, 4), interpolation=cv2.INTER_AREA) for x in images]
     small = np.stack(small).astype(np.float32)
     small -= small.mean(axis=(1, 2, 3), keepdims=True)
-    return (small + small[:, :, ::-1]).reshape(len(pictures), -1)
+    return (small + small[:, :, ::-1]).reshape(len(images), -1)
 
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
     """Reals, and fakes made from them by a blot; each pair is a group."""
 
-    class Pairs(labelled_pictures.LabelledPictures, skip_registration=True):
+    class Pairs(labelled_images.LabelledImages, skip_registration=True):
         def _generate_examples(self, split, examples):
             for key, fields in super()._generate_examples(split, examples):
                 yield key, {**fields, "group": key.split("/")[0]}
 
     def pair(seed):
-        real = _picture(seed)
+        real = _image(seed)
         fake = real.copy()
         fake[30:60, 40:80] = 128
         return [
@@ -326,18 +326,18 @@ def labelled(tmp_path_factory):
             (f"{seed}/fake.png", 1, _bytes(fake)),
         ]
 
-    pictures = {
+    images = {
         "train": [x for seed in range(20) for x in pair(seed)],
         "test": [x for seed in range(20, 32) for x in pair(seed)],
     }
     # What stands in both splits, mirrored.
-    pictures["test"].append(("3/real.png", 0, _bytes(_picture(3)[:, ::-1])))
-    return labelled_pictures.prepare(tmp_path_factory.mktemp("pairs"), pictures, Pairs)
+    images["test"].append(("3/real.png", 0, _bytes(_image(3)[:, ::-1])))
+    return labelled_images.prepare(tmp_path_factory.mktemp("pairs"), images, Pairs)
 
 
 def test_what_finds_copies_and_sources_is_measured(labelled):
-    def blind(pictures):
-        return np.ones((len(pictures), 4), np.float32)
+    def blind(images):
+        return np.ones((len(images), 4), np.float32)
 
     measured = retrieval_evaluation.measure(
         labelled, "test", {"cells": _cells, "blind": blind}, num_copies=10
@@ -371,7 +371,7 @@ def test_copies_across_splits_are_found_by_embedding(labelled):
     assert found[0]["similarity"] > 0.999 and found[0]["label"] == [0, 0]
 
 
-def test_harris_corners_are_described_and_a_flat_picture_has_none():
+def test_harris_corners_are_described_and_a_flat_image_has_none():
     board = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((12, 12))) * 255
     found = hand_crafted_features.harris(board.astype(np.uint8))
     assert found.shape[1] == 128 and 49 <= len(found) <= 500
@@ -404,7 +404,7 @@ def test_the_script_measures_what_a_graph_finds(run_script, labelled, graph, tmp
     figures = json.loads((tmp_path / "found.json").read_text())
     assert list(figures["methods"]) == ["content", "forgery", "perceptual_hash"]
     assert figures["num_copies"] == 5 and figures["num_pool"] == 25
-    assert "5 altered copies among 25 pictures; 12 fakes among 33" in done.stdout
+    assert "5 altered copies among 25 images; 12 fakes among 33" in done.stdout
 
 
 @pytest.mark.slow

@@ -70,14 +70,14 @@ def _near(centres, count, seed):
 
 
 def _small():
-    """A picture of which no head is large enough to be judged."""
+    """An image of which no head is large enough to be judged."""
     return tf.io.encode_png(np.full([12, 12, 3], 90, np.uint8)).numpy()
 
 
 def _batch():
-    """Pictures with heads, too small heads, and none at all."""
+    """Images with heads, too small heads, and none at all."""
     drawn = samples.encoded(3)
-    return np.array([drawn[0], b"", _small(), *drawn[1:], b"no picture"], object)
+    return np.array([drawn[0], b"", _small(), *drawn[1:], b"no image"], object)
 
 
 def _check_found(model, known, batch, outputs):
@@ -85,12 +85,12 @@ def _check_found(model, known, batch, outputs):
     embedder = embedding.Embedder(model, "content", of_heads=True)
     detected = model.detect(batch)
     total = 0
-    for picture, embedded in enumerate(embedder(list(batch))):
-        found = {name: np.array(value[picture]) for name, value in outputs.items()}
-        assert found["status"] == detected["status"][picture]
-        assert found["num_heads"] == detected["num_heads"][picture]
-        np.testing.assert_allclose(found["boxes"], detected["boxes"][picture])
-        judged = detected["fake_probabilities"][picture].numpy()
+    for image, embedded in enumerate(embedder(list(batch))):
+        found = {name: np.array(value[image]) for name, value in outputs.items()}
+        assert found["status"] == detected["status"][image]
+        assert found["num_heads"] == detected["num_heads"][image]
+        np.testing.assert_allclose(found["boxes"], detected["boxes"][image])
+        judged = detected["fake_probabilities"][image].numpy()
         judged = (judged > 0) & (np.arange(len(judged)) < found["num_heads"])
         assert judged.sum() == len(embedded.embeddings)
         wanted = known.search(embedded.embeddings, _TOP_K)
@@ -354,8 +354,8 @@ def test_the_server_finds_the_same_over_both_protocols(name, models, server):
         for key in document["predictions"][0]
     }
     rows["neighbour_ids"] = [
-        [[x.encode(errors="surrogateescape") for x in row] for row in of_picture]
-        for of_picture in rows["neighbour_ids"]
+        [[x.encode(errors="surrogateescape") for x in row] for row in of_image]
+        for of_image in rows["neighbour_ids"]
     ]
     _check_same(rows, wanted)
 

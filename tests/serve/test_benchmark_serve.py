@@ -30,7 +30,7 @@ def test_both_servers_are_loaded_and_compared(base, run_script, protocol):
         if len(cells := line.strip("| ").split(" | ")) > 5
     }
     names = ["requests/s", "p50, s", "p95, s", "p99, s", "errors"]
-    names += ["mean batch size", "processor s a picture"]
+    names += ["mean batch size", "processor s an image"]
     assert rows["batching"] == names
     for name in ("off", "on"):
         assert float(rows[name][0]) > 1 and rows[name][4] == "0"
@@ -40,11 +40,11 @@ def test_both_servers_are_loaded_and_compared(base, run_script, protocol):
     assert re.search(r"\| 8 \| 1 \| [\d.]+ \| [\d.]+ \|", done.stdout)
 
 
-def test_a_folder_without_pictures_is_told(base, run_script, tmp_path):
+def test_a_folder_without_images_is_told(base, run_script, tmp_path):
     done = run_script(
         "serve/benchmark_serve.py",
         *(f"--model_base_path={base}", f"--images={tmp_path}"),
         check=False,
     )
     assert done.returncode == 1
-    assert f"--images must hold pictures: {tmp_path}" in done.stderr
+    assert f"--images must hold images: {tmp_path}" in done.stderr

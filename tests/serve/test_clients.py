@@ -69,7 +69,7 @@ class _StandIn:
         self._lock = threading.Lock()
 
     def answer(self, content):
-        """The status for a picture, or the name of a code."""
+        """The status for an image, or the name of a code."""
         with self._lock:
             self.asked[content] += 1
             self.busy += 1
@@ -326,7 +326,7 @@ def test_a_lost_connection_is_made_anew(serve, tmp_path):
 @pytest.mark.parametrize("kind", _KINDS)
 def test_version_label_and_token(kind, serve, tmp_path):
     stand_in, server = serve(kind)
-    (path,) = _files(tmp_path / "pictures", "good")
+    (path,) = _files(tmp_path / "images", "good")
     (tmp_path / "token").write_text("secret\n")
     _run(kind, server, path, "--version=3", f"--token_file={tmp_path / 'token'}")
     _run(kind, server, path, "--label=canary", "--model=m", DFDETECT_TOKEN="other")
@@ -371,7 +371,7 @@ def test_the_port_of_the_other_protocol_is_told_at_once(kind, serve, tmp_path, s
         (["x.jpg", "--cert=c.pem"], "--cert and --key go together"),
         (["x.jpg", "--token_file=/none"], "No such file"),
         (["x.jpg", "{far}", "--token_file={token}"], "to another machine"),
-        (["{empty}"], "no pictures"),
+        (["{empty}"], "no images"),
     ],
 )
 def test_usage(kind, arguments, message, tmp_path):
@@ -401,7 +401,7 @@ def test_both_sides_show_a_certificate(kind, serve, tmp_path):
         check=True,
         capture_output=True,
     )
-    (path,) = _files(tmp_path / "pictures", "good")
+    (path,) = _files(tmp_path / "images", "good")
     stand_in, server = serve(kind, tls)
     ours = [f"--cert={tls[0]}", f"--key={tls[1]}"]
     token = {"DFDETECT_TOKEN": "secret"}

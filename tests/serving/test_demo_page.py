@@ -51,7 +51,7 @@ def without_explain():
 
 
 def with_neighbours():
-    """Signatures of a graph that has an index of one picture."""
+    """Signatures of a graph that has an index of one image."""
     found = serving_support.no_heads()
     inputs, outputs, method = found["serving_default"]
     shape = [tf.shape(inputs["image_bytes"])[0], 10, 1]

@@ -60,7 +60,7 @@ IDS = ("NaN.jpg", "<b>bold</b>.png", f"{'long' * 60}.jpg", '"Infinity" \\ é.png
 
 @pytest.fixture(scope="module")
 def with_index():
-    """A pipeline that finds three heads in everything, and knows five pictures."""
+    """A pipeline that finds three heads in everything, and knows five images."""
     plain = tiny_pipeline.build()
     margin = plain.manifest["classifier"]["crop_margin"]
     described = embedding.description(plain.manifest, "content", margin)
@@ -124,7 +124,7 @@ def give_token(browser):
 
 
 def shows(browser, path):
-    """The JSON that the page shows of a picture, once all is there."""
+    """The JSON that the page shows of an image, once all is there."""
     browser.choose("#file", path)
     browser.until("!document.querySelector('#result').hidden")
     judged = "document.querySelectorAll('.scale').length"
@@ -176,10 +176,10 @@ def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
     check_same(found, expected(source_files.sample()))
     heads = found["heads"]
     assert heads and heads[0]["fake_probability"] is not None
-    # Over the picture, each box has its place and its probability.
+    # Over the image, each box has its place and its probability.
     places = browser.evaluate("""[...document.querySelectorAll('.box')].map(box => {
         const a = box.getBoundingClientRect();
-        const b = document.querySelector('#picture').getBoundingClientRect();
+        const b = document.querySelector('#image').getBoundingClientRect();
         return [box.innerText, (a.top - b.top) / b.height, (a.left - b.left) / b.width,
                 (a.bottom - b.top) / b.height, (a.right - b.left) / b.width];
     })""")
@@ -200,7 +200,7 @@ def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
         .filter(x => x.checkVisibility() && x.getBoundingClientRect().height < 44)
         .map(x => x.innerText)""")
     assert small == []
-    assert ("Take a picture" in browser.text("#drop")) == (size == "phone")
+    assert ("Take an image" in browser.text("#drop")) == (size == "phone")
     check_quiet(browser, url)
     folder = pathlib.Path(os.environ.get("DFDETECT_SCREENSHOTS") or tmp_path)
     browser.screenshot(folder / f"{size}.png")
@@ -214,7 +214,7 @@ def at_known(chromium, known_url, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_known_pictures_are_shown_for_each_head(
+def test_known_images_are_shown_for_each_head(
     chromium, known_url, with_index, size, tmp_path
 ):
     at_known(chromium, known_url, size)
@@ -266,7 +266,7 @@ def test_known_pictures_are_shown_for_each_head(
     chromium.screenshot(folder / f"known_{size}.png")
 
 
-def test_small_heads_and_busy_servers_have_no_known_pictures(
+def test_small_heads_and_busy_servers_have_no_known_images(
     chromium, known_url, tmp_path
 ):
     at_known(chromium, known_url, "desktop")
@@ -288,7 +288,7 @@ def test_small_heads_and_busy_servers_have_no_known_pictures(
         else:
             chromium.call("Fetch.fulfillRequest", **request, responseCode=503)
     chromium.call("Fetch.disable")
-    told = "No known pictures: The server is busy"
+    told = "No known images: The server is busy"
     chromium.until(f"document.querySelector('.known')?.innerText.startsWith('{told}')")
     # What else there is to see is there.
     chromium.until(f"{MAPS} == 3")
@@ -331,11 +331,11 @@ def test_the_keyboard_alone_is_enough(browser):
 
 def test_problems_are_told_in_words(browser, tmp_path):
     (tmp_path / "empty.jpg").write_bytes(b"")
-    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "text.jpg").write_text("no image")
     (tmp_path / "large.jpg").write_bytes(b"\xff\xd8" * 800_000)
     PIL.Image.new("L", (9000, 8000)).save(tmp_path / "many.png")
     assert fails(browser, tmp_path / "empty.jpg") == "The file is empty."
-    assert "text.jpg is no picture" in fails(browser, tmp_path / "text.jpg")
+    assert "text.jpg is no image" in fails(browser, tmp_path / "text.jpg")
     assert "has 1.6 MB; this server takes 1.5 MB" in fails(
         browser, tmp_path / "large.jpg"
     )
@@ -396,7 +396,7 @@ def test_a_wrong_token_is_told_and_none_is_kept(chromium, url):
 
 
 @pytest.mark.parametrize("name", ["turned.jpg", "turned.png", "turned.webp"])
-def test_pictures_are_turned_as_the_graph_turns_them(browser, expected, tmp_path, name):
+def test_images_are_turned_as_the_graph_turns_them(browser, expected, tmp_path, name):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
     with PIL.Image.open(source_files.sample()) as portrait:

@@ -41,17 +41,17 @@ def started(base, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    """A portrait, the same upside down, none, and what is no picture."""
+def images():
+    """A portrait, the same upside down, none, and what is no image."""
     portrait = pathlib.Path(source_files.sample()).read_bytes()
     turned = tf.io.encode_png(tf.io.decode_image(portrait)[::-1]).numpy()
     empty = tf.io.encode_png(tf.zeros([80, 80, 3], tf.uint8)).numpy()
-    return [portrait, turned, empty, b"no picture"]
+    return [portrait, turned, empty, b"no image"]
 
 
-def test_all_signatures_give_the_numbers_of_the_graph(base, started, pictures):
+def test_all_signatures_give_the_numbers_of_the_graph(base, started, images):
     graph = saved_pipeline.load(str(base / "1"))
-    image_bytes = tf.constant(pictures)
+    image_bytes = tf.constant(images)
     for signature, run in (
         ("", graph.detect),
         ("classify_crops", graph.classify_crops),
@@ -69,17 +69,17 @@ def test_all_signatures_give_the_numbers_of_the_graph(base, started, pictures):
             )
 
 
-def test_many_clients_share_batches_and_a_bad_picture_costs_none(started, pictures):
+def test_many_clients_share_batches_and_a_bad_image_costs_none(started, images):
     def ask(number):
-        picture = pictures[number % len(pictures)]
-        encoded = {"b64": base64.b64encode(picture).decode()}
+        image = images[number % len(images)]
+        encoded = {"b64": base64.b64encode(image).decode()}
         if number % 2:
             status, found = started.client.rest(
                 "/v1/models/dfdetect:predict", {"instances": [encoded]}
             )
             assert status == 200
             return found["predictions"][0]["status"]
-        found = started.client.predict("dfdetect", {"image_bytes": [picture]})
+        found = started.client.predict("dfdetect", {"image_bytes": [image]})
         return found.outputs["status"].int_val[0]
 
     # What number % 4 gives, whichever protocol asked.

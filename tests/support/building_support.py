@@ -57,7 +57,7 @@ def snapshot(folder):
 
 
 def encoded(ending, height, width, seed=0):
-    """A picture of noise as a file."""
+    """An image of noise as a file."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
     return cv2.imencode(ending, pixels.astype(np.uint8))[1].tobytes()
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from support import labelled_pictures
+from support import labelled_images
 
 NAMES = ("original", "swap", "talk")  # Methods; the first is real.
 MANIFEST = {
@@ -17,7 +17,7 @@ MANIFEST = {
 }
 
 
-class Clips(labelled_pictures.LabelledPictures, skip_registration=True):
+class Clips(labelled_images.LabelledImages, skip_registration=True):
     """Each group has two frames of a clip of each method; fakes are brighter."""
 
     def _generate_examples(self, split, examples):
@@ -53,7 +53,7 @@ def prepare(data_dir, groups=None):
         split: [(f"{split}{i}", 20 + 20 * (i % 2)) for i in range(6)]
         for split in ("train", "validation", "test")
     }
-    return labelled_pictures.prepare(data_dir, groups, Clips)
+    return labelled_images.prepare(data_dir, groups, Clips)
 
 
 def brightness(images, training=False):

@@ -1,4 +1,4 @@
-"""Results and a report to test with: pictures are drawn, clips are made up."""
+"""Results and a report to test with: images are drawn, clips are made up."""
 
 import html.parser
 
@@ -12,7 +12,7 @@ NASTY = "<script>document.title='run'</script>\"'><img src=x onerror=alert(1)>&a
 
 
 def drawn(height=300, width=400, seed=0):
-    """A picture `[height, width, 3]` that is neither plain nor noise."""
+    """An image `[height, width, 3]` that is neither plain nor noise."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (height // 20, width // 20, 3)).astype(np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)

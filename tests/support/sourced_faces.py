@@ -5,12 +5,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow import float32
 
-from support import labelled_pictures
+from support import labelled_images
 
 SIDES = ("ymin", "xmin", "ymax", "xmax")
 
 
-class SourcedFaces(labelled_pictures.LabelledPictures, skip_registration=True):
+class SourcedFaces(labelled_images.LabelledImages, skip_registration=True):
     """Takes `{split: [fields of a record]}`."""
 
     def _info(self):
@@ -51,4 +51,4 @@ def face(name, label, source="", box=(0, 0, 0, 0), image=None, group=None):
 
 def prepare(data_dir, faces):
     """Prepares `{split: [face(...)]}` and returns the builder."""
-    return labelled_pictures.prepare(data_dir, faces, SourcedFaces)
+    return labelled_images.prepare(data_dir, faces, SourcedFaces)

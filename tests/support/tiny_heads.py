@@ -20,8 +20,8 @@ FAKE, REAL = 0.904651, 0.095349  # Sigmoids of +-(255 - 60) / 86.67, of RED and 
 
 
 def _detector():
-    pictures = keras.Input((SIZE, SIZE, 3))
-    means = keras.layers.AveragePooling2D(HEAD, strides=STEP)(pictures)
+    images = keras.Input((SIZE, SIZE, 3))
+    means = keras.layers.AveragePooling2D(HEAD, strides=STEP)(images)
     cells = (SIZE - HEAD) // STEP + 1
     logit = keras.layers.Conv2D(1, 1)
     offsets = keras.layers.Conv2D(4, 1)
@@ -32,7 +32,7 @@ def _detector():
     # 0 where two thirds of a head are seen.
     logit.set_weights([np.full((1, 1, 3, 1), 0.2 / 3), np.array([-17.0])])
     offsets.set_weights([np.zeros((1, 1, 3, 4)), np.zeros(4)])
-    model = keras.Model(pictures, outputs)
+    model = keras.Model(images, outputs)
     starts = np.arange(cells) * STEP / SIZE
     top, left = np.meshgrid(starts, starts, indexing="ij")
     side = HEAD / SIZE
@@ -84,7 +84,7 @@ def build():
 
 
 def frame(*heads, ground=0):
-    """A picture, RGB, with heads: (left, top, colour), in the detector's pixels."""
+    """An image, RGB, with heads: (left, top, colour), in the detector's pixels."""
     image = np.full((SIZE * SCALE, SIZE * SCALE, 3), ground, np.uint8)
     for left, top, colour in heads:
         y, x, side = top * SCALE, left * SCALE, HEAD * SCALE
@@ -93,7 +93,7 @@ def frame(*heads, ground=0):
 
 
 def write_clip(path, frames, rate=10):
-    """Writes pictures as a clip."""
+    """Writes images as a clip."""
     path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     codec = cv2.VideoWriter.fourcc(*"mp4v")

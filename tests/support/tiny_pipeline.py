@@ -1,4 +1,4 @@
-"""A chain of two small networks that finds three heads in every picture."""
+"""A chain of two small networks that finds three heads in every image."""
 
 import types
 
@@ -28,8 +28,8 @@ class _Split(keras.layers.Layer):
 
 def _network(size, num_outputs, name):
     random = keras.initializers.RandomNormal
-    pictures = keras.Input((size, size, 3))
-    x = keras.layers.Rescaling(1 / 127.5, -1.0)(pictures)
+    images = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
     for filters in (8, 12):
         kernels = random(stddev=0.3, seed=filters)
         x = keras.layers.Conv2D(filters, 5, strides=3, kernel_initializer=kernels)(x)
@@ -37,15 +37,15 @@ def _network(size, num_outputs, name):
         x = keras.layers.Activation("silu")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     kernels = random(stddev=2.0, seed=1)
-    return pictures, keras.layers.Dense(
+    return images, keras.layers.Dense(
         num_outputs, kernel_initializer=kernels, name=name
     )(x)
 
 
 def build(**changes):
     """The `DeepfakePipeline`; `changes` are of the classifier's manifest."""
-    pictures, features = _network(DETECTOR_SIZE, 15, "features")
-    detector = keras.Model(pictures, _Split()(features))
+    images, features = _network(DETECTOR_SIZE, 15, "features")
+    detector = keras.Model(images, _Split()(features))
     detector.anchors = types.SimpleNamespace(boxes=_ANCHORS)
     classifier = keras.Model(*_network(CROP_SIZE, 1, "logits"))
     description = {

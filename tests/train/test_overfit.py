@@ -1,4 +1,4 @@
-"""Training as a whole learns: a few real pictures by heart, from random weights."""
+"""Training as a whole learns: a few real images by heart, from random weights."""
 
 import json
 import os
@@ -13,7 +13,7 @@ SAMPLE = pathlib.Path(
     os.environ.get("DFDETECT_SAMPLE_DATA", ROOT.parent / "shared" / "data")
 )
 IMAGE_SIZE = 256
-PICTURES = 16
+IMAGES = 16
 
 # A head that is smaller than this at IMAGE_SIZE is hard to hit with an IoU of .5: what
 # is tried here is the training, not the resolution.
@@ -21,7 +21,7 @@ SMALLEST_HEAD = 14
 
 
 def _smallest_head(annotation):
-    """The shortest side of a head, in px, once the picture is letterboxed."""
+    """The shortest side of a head, in px, once the image is letterboxed."""
     root = ElementTree.parse(annotation).getroot()
     longer = max(int(root.findtext(f"size/{side}")) for side in ("width", "height"))
     sides = [
@@ -34,18 +34,18 @@ def _smallest_head(annotation):
 
 @pytest.fixture(scope="module", name="same")
 def _same(run_script, tmp_path_factory):
-    """16 pictures, prepared: the same ones in each split, under other names."""
+    """16 images, prepared: the same ones in each split, under other names."""
     heads = SAMPLE / "heads"
     if not heads.is_dir():
-        pytest.skip(f"There are no pictures in {heads}.")
+        pytest.skip(f"There are no images in {heads}.")
     folder = tmp_path_factory.mktemp("overfit")
     listed = (heads / "Splits" / "train.txt").read_text().split()
     chosen = [
         stem
         for stem in listed
         if _smallest_head(heads / "Annotations" / f"{stem}.xml") >= SMALLEST_HEAD
-    ][:PICTURES]
-    assert len(chosen) == PICTURES
+    ][:IMAGES]
+    assert len(chosen) == IMAGES
     for name in ("JPEGImages", "Annotations", "Splits"):
         (folder / "source" / name).mkdir(parents=True)
     for split in ("train", "val", "test"):
@@ -67,7 +67,7 @@ def _same(run_script, tmp_path_factory):
 # Nine and ten minutes on two busy cores. At step 100 D2 is at .982, at 200 at 1.
 @pytest.mark.slow
 @pytest.mark.parametrize("phi", [0, 2])
-def test_sixteen_pictures_are_learnt_by_heart(run_script, same, tmp_path, phi):
+def test_sixteen_images_are_learnt_by_heart(run_script, same, tmp_path, phi):
     run_script(
         "train/detector.py",
         "--dataset=hollywood_heads",
@@ -98,7 +98,7 @@ def _same_faces(run_script, tmp_path_factory):
     """32 faces, half of them fake: the same ones to train and to validate on."""
     faces = SAMPLE / "faces_dfdc"
     if not faces.is_dir():
-        pytest.skip(f"There are no pictures in {faces}.")
+        pytest.skip(f"There are no images in {faces}.")
     folder = tmp_path_factory.mktemp("overfit_faces")
     lines = (faces / "labels.csv").read_text().splitlines()[1:]
     rows = [line.split(",") for line in lines]

@@ -1,4 +1,4 @@
-"""The scripts, run as a user runs them: from drawn pictures to an exported graph."""
+"""The scripts, run as a user runs them: from drawn images to an exported graph."""
 
 import json
 import re
@@ -345,9 +345,9 @@ def test_export_writes_a_version_that_detect_reads(
         f"--classifier={classifier}",
     )
     assert run_script(*export).stdout.strip().endswith("base/1")
-    picture = next((prepared / "source/hollywood_heads/JPEGImages").iterdir())
+    image = next((prepared / "source/hollywood_heads/JPEGImages").iterdir())
     command = "import sys; from dfdetect.cli import main; sys.exit(main.main())"
-    done = run_script("-c", command, "detect", picture, "--model", tmp_path / "base/1")
+    done = run_script("-c", command, "detect", image, "--model", tmp_path / "base/1")
     line = json.loads(done.stdout)
     assert (line["width"], line["height"]) == (160, 96)
     assert line["status"] in ("ok", "no_head", "head_too_small")

@@ -238,10 +238,10 @@ def test_an_unknown_metric_is_named(tmp_path):
 
 
 def test_a_record_that_cannot_be_read_is_named(tmp_path):
-    pictures = [tf.io.encode_png(np.full((1, 1, 1), i, np.uint8)) for i in range(8)]
-    pictures[5] = tf.constant("no picture")
+    images = [tf.io.encode_png(np.full((1, 1, 1), i, np.uint8)) for i in range(8)]
+    images[5] = tf.constant("no image")
     examples = {
-        "image": pictures,
+        "image": images,
         "tfds_id": [f"train.tfrecord__{i}" for i in range(8)],
     }
 

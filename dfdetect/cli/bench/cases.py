@@ -14,17 +14,17 @@ from dfdetect.models import classifier as classifiers
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build, deepfake_pipeline, head_detection, image_batch
 
-# A call, and how many pictures it judges.
+# A call, and how many images it judges.
 Case = tuple[Callable[[], object], int]
 
 
 class Bench:
-    """The models that are measured, and the pictures.
+    """The models that are measured, and the images.
 
     Args:
         detector: The detector and its manifest.
         classifier: Alike.
-        width: Of the drawn pictures, in pixels, unless another is asked for.
+        width: Of the drawn images, in pixels, unless another is asked for.
     """
 
     def __init__(
@@ -51,17 +51,17 @@ class Bench:
     ) -> Case:
         """From encoded bytes to verdicts."""
         graph = self.graph(precision)
-        batch = tf.constant(self._pictures(batch_size, num_heads, width))
+        batch = tf.constant(self._images(batch_size, num_heads, width))
         found = graph.detect(batch)["num_heads"].numpy()
         if (found < num_heads).any():
             raise ValueError(
-                f"the detector must find the {num_heads} heads of each drawn picture, "
+                f"the detector must find the {num_heads} heads of each drawn image, "
                 f"got {found.tolist()}: it cannot be measured with them."
             )
         return lambda: graph.detect(batch)["status"].numpy(), batch_size
 
     def alone(self, batch_size: int) -> dict[str, Case]:
-        """Both models as plain Keras `tf.function`s of pixels, one head a picture."""
+        """Both models as plain Keras `tf.function`s of pixels, one head an image."""
         found: dict[str, Case] = {}
         for name, model in zip(("detector", "classifier"), self._models, strict=True):
             call = tf.function(
@@ -72,20 +72,20 @@ class Bench:
         return found
 
     def stages(self, precision: str, batch_size: int) -> dict[str, Case]:
-        """The parts of the chain one by one, one head a picture."""
+        """The parts of the chain one by one, one head an image."""
         graph = self.graph(precision)
         functions, described = graph.functions, graph.manifest
         size = described["detector"]["image_size"]
-        encoded = tf.constant(self._pictures(batch_size, 1))
+        encoded = tf.constant(self._images(batch_size, 1))
 
         @functools.partial(tf.function, autograph=False)
-        def decode(encoded: tf.Tensor) -> image_batch.Pictures:
+        def decode(encoded: tf.Tensor) -> image_batch.ImageBatch:
             return image_batch.read(encoded, described["detector"])[0]
 
         read = decode(encoded)
 
         @functools.partial(tf.function, autograph=False)
-        def letterbox(read: image_batch.Pictures) -> tf.Tensor:
+        def letterbox(read: image_batch.ImageBatch) -> tf.Tensor:
             return image_batch.letterboxed(read, size)[0]
 
         letterboxes = letterbox(read)
@@ -93,7 +93,7 @@ class Bench:
         judged = tf.sequence_mask(found["num_heads"], described["max_detections"])
 
         @functools.partial(tf.function, autograph=False)
-        def cut(read: image_batch.Pictures, boxes: tf.Tensor) -> tf.Tensor:
+        def cut(read: image_batch.ImageBatch, boxes: tf.Tensor) -> tf.Tensor:
             described_classifier = described["classifier"]
             return head_detection.crops(
                 read,
@@ -119,7 +119,7 @@ class Bench:
         """What else runs these models, of what is installed; says what is missing.
 
         Args:
-            batch_size: Pictures of one head each.
+            batch_size: Images of one head each.
             folder: For exports.
             say: Prints a line.
         """
@@ -140,7 +140,7 @@ class Bench:
             ),
             "MTCNN, Keras predict": lambda: peers_module.mtcnn(classifier, described),
         }
-        batch = self._pictures(batch_size, 1)
+        batch = self._images(batch_size, 1)
         found: dict[str, Case] = {}
         for name, make in made.items():
             try:
@@ -151,7 +151,7 @@ class Bench:
             found[name] = (functools.partial(peer, batch), batch_size)
         return found
 
-    def _pictures(
+    def _images(
         self, count: int, num_heads: int, width: int | None = None
     ) -> list[bytes]:
         return samples.drawn(count, num_heads, width or self._width)

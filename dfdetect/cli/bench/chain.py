@@ -16,14 +16,14 @@ from dfdetect.media import resize
 from dfdetect.metrics import calibration
 from dfdetect.models import anchors
 
-# Letterboxed pictures, float32 `[B, S, S, 3]`, to class logits and box offsets.
+# Letterboxed images, float32 `[B, S, S, 3]`, to class logits and box offsets.
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 # Crops, float32 `[K, S, S, 3]`, to logits `[K]`.
 Judge = Callable[[np.ndarray], np.ndarray]
 
 
 class Chain:
-    """Encoded pictures to the fake probabilities of their heads.
+    """Encoded images to the fake probabilities of their heads.
 
     Args:
         detect: The detector.
@@ -46,9 +46,9 @@ class Chain:
         self._classifier = description["classifier"]
         self._least_side = description["min_head_size"]
 
-    def __call__(self, pictures: list[bytes]) -> list[np.ndarray]:
-        """The fake probabilities of the heads of each picture, in no order."""
-        decoded = [decode(one) for one in pictures]
+    def __call__(self, images: list[bytes]) -> list[np.ndarray]:
+        """The fake probabilities of the heads of each image, in no order."""
+        decoded = [decode(one) for one in images]
         size = self._detector["image_size"]
         logits, offsets = self._detect(np.stack([_letterbox(x, size) for x in decoded]))
         crops, owners = [], []
@@ -61,12 +61,12 @@ class Chain:
             judged = calibration.probability(
                 self._judge(np.stack(crops)), self._classifier["temperature"]
             )
-        return [judged[np.equal(owners, place)] for place in range(len(pictures))]
+        return [judged[np.equal(owners, place)] for place in range(len(images))]
 
     def _crops(
         self, image: np.ndarray, logits: np.ndarray, offsets: np.ndarray
     ) -> list[np.ndarray]:
-        """The heads of one picture, resized."""
+        """The heads of one image, resized."""
         scores = calibration.probability(logits[:, 0])
         candidates = np.flatnonzero(scores > self._detector["score_threshold"])
         decoded = anchors.decode(offsets[candidates], self._anchors[candidates])
@@ -102,7 +102,7 @@ class Chain:
 
 
 def decode(image_bytes: bytes) -> np.ndarray:
-    """`[height, width, 3]` uint8 RGB of an encoded picture that is sound."""
+    """`[height, width, 3]` uint8 RGB of an encoded image that is sound."""
     image = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

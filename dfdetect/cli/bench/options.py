@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=argument_types.positive,
         default=[1, 4, 8, 16],
-        help="pictures at once (default 1 4 8 16)",
+        help="images at once (default 1 4 8 16)",
     )
     parser.add_argument(
         "--heads",
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=_heads,
         default=[1, 10],
-        help="heads in each picture, up to 10, at batch size 8 (default 1 10)",
+        help="heads in each image, up to 10, at batch size 8 (default 1 10)",
     )
     parser.add_argument(
         "--width",
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         type=argument_types.positive,
         default=[640],
-        help="of the pictures, their height is 3/4 of it (default 640); further ones "
+        help="of the images, their height is 3/4 of it (default 640); further ones "
         "are measured at batch size 8",
     )
     parser.add_argument(

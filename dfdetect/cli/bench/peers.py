@@ -15,7 +15,7 @@ import numpy as np
 from dfdetect.cli.bench import chain
 from dfdetect.metrics import calibration
 
-# Encoded pictures to the fake probabilities of the heads of each.
+# Encoded images to the fake probabilities of the heads of each.
 Peer = Callable[[list[bytes]], list[np.ndarray]]
 
 _INSTALL = "pip install dfdetect[bench]"
@@ -114,9 +114,9 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
     described = description["classifier"]
     size = described["image_size"]
 
-    def judge(pictures: list[bytes]) -> list[np.ndarray]:
+    def judge(images: list[bytes]) -> list[np.ndarray]:
         found = []
-        for one in pictures:
+        for one in images:
             image = chain.decode(one)
             crops = []
             for face in find.detect_faces(image):

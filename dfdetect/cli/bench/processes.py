@@ -63,14 +63,14 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(first, seconds, usage.ru_maxrss / per_mib, lines)
 
 
-def cold_start(picture: str, rounds: int) -> dict[str, float]:
+def cold_start(image: str, rounds: int) -> dict[str, float]:
     """Seconds of `import tensorflow`, and of `dfdetect detect` to its first verdict.
 
     The median of each of so many rounds in turns, and `ratio`, the median of those of
     the rounds. Once before them, without a clock, files come into the memory, and the
     graph of the default weights into its cache.
     """
-    commands = {"import tensorflow": _IMPORT, "dfdetect detect": (*_DETECT, picture)}
+    commands = {"import tensorflow": _IMPORT, "dfdetect detect": (*_DETECT, image)}
     took: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(1 + rounds):
         for name, command in commands.items():
@@ -85,11 +85,11 @@ def cold_start(picture: str, rounds: int) -> dict[str, float]:
 
 
 def detect(folder: str, batch_size: int) -> dict[str, float]:
-    """`dfdetect detect` over a folder: pictures, heads, seconds and MiB."""
+    """`dfdetect detect` over a folder: images, heads, seconds and MiB."""
     cost = run((*_DETECT, folder, f"--batch_size={batch_size}"))
     answers = [json.loads(line) for line in cost.lines]
     return {
-        "pictures": len(answers),
+        "images": len(answers),
         "heads": sum(len(answer["heads"]) for answer in answers),
         "first": cost.first_line,
         "seconds": cost.seconds,

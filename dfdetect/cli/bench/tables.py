@@ -14,14 +14,14 @@ def of_graph(rows: Rows, main_batch: int) -> Iterator[str]:
         main_batch: The batch size of stages, sizes, heads and peers.
     """
     yield from table(
-        ["models alone, Keras tf.function", "batch", "ms a picture", "at best"],
+        ["models alone, Keras tf.function", "batch", "ms an image", "at best"],
         ([*row["key"], *_milliseconds(row)] for row in rows["alone"]),
     )
     yield from _chained(rows)
     if "widths" in rows:
         yield from table(
-            ["pictures of one head", f"pixels wide, batch {main_batch}"]
-            + ["ms a picture", "at best"],
+            ["images of one head", f"pixels wide, batch {main_batch}"]
+            + ["ms an image", "at best"],
             ([*row["key"], *_milliseconds(row)] for row in rows["widths"]),
         )
     yield from _stages(rows, main_batch)
@@ -35,11 +35,11 @@ def _chained(rows: Rows) -> Iterator[str]:
         _, batch = row["key"]
         alone[batch] = alone.get(batch, 0) + row["median"]
     yield from table(
-        ["bytes to verdicts", "batch", "heads", "ms a picture", "at best"]
-        + ["pictures/s", "times both models alone"],
+        ["bytes to verdicts", "batch", "heads", "ms an image", "at best"]
+        + ["images/s", "times both models alone"],
         (
             [*row["key"], *_milliseconds(row), f"{1 / row['median']:.1f}"]
-            # The models alone have one head a picture.
+            # The models alone have one head an image.
             + [_ratio(row["median"], alone.get(batch) if heads == 1 else None)]
             for row in rows["chained"]
             for _, batch, heads in [row["key"]]
@@ -53,7 +53,7 @@ def _stages(rows: Rows, main_batch: int) -> Iterator[str]:
         precision, _ = row["key"]
         sums[precision] = sums.get(precision, 0) + row["median"]
     yield from table(
-        ["stage by itself", f"ms a picture, batch {main_batch}", "at best", "share"],
+        ["stage by itself", f"ms an image, batch {main_batch}", "at best", "share"],
         (
             [f"{name}, {precision}", *_milliseconds(row)]
             + [f"{row['median'] / sums[precision]:.0%}"]
@@ -67,7 +67,7 @@ def _peers(rows: Rows, main_batch: int) -> Iterator[str]:
     ours = [row for row in rows["chained"] if row["key"][1:] == [main_batch, 1]]
     columns = [f"times dfdetect {row['key'][0]}" for row in ours]
     yield from table(
-        [f"instead, batch {main_batch}", "ms a picture", "at best", *columns],
+        [f"instead, batch {main_batch}", "ms an image", "at best", *columns],
         (
             [*row["key"], *_milliseconds(row)]
             + [_ratio(row["median"], one["median"]) for one in ours]
@@ -90,17 +90,17 @@ def of_processes(
         ["to the first line", "seconds", "times import tensorflow"],
         [
             ["`python -c 'import tensorflow'`", f"{base:.1f}", "1.00"],
-            ["`dfdetect detect PICTURE`", f"{start['dfdetect detect']:.1f}"]
+            ["`dfdetect detect IMAGE`", f"{start['dfdetect detect']:.1f}"]
             + [f"{start['ratio']:.2f}"],
         ],
     )
     yield from table(
-        ["`dfdetect detect FOLDER`, batch", "pictures", "heads", "seconds"]
-        + ["pictures/s after the first line", "peak memory, MiB"],
+        ["`dfdetect detect FOLDER`, batch", "images", "heads", "seconds"]
+        + ["images/s after the first line", "peak memory, MiB"],
         (
-            [batch, run["pictures"], run["heads"], f"{run['seconds']:.1f}"]
+            [batch, run["images"], run["heads"], f"{run['seconds']:.1f}"]
             # Lines come in batches; the first also pays for the start.
-            + [f"{(run['pictures'] - batch) / (run['seconds'] - run['first']):.1f}"]
+            + [f"{(run['images'] - batch) / (run['seconds'] - run['first']):.1f}"]
             + [f"{run['peak']:.0f}"]
             for batch, run in runs.items()
         ),

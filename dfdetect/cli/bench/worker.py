@@ -2,7 +2,7 @@
 
     python -m dfdetect.cli.bench.worker '{"threads": 2, ...}'
 
-Prints one line of JSON: the seconds a picture, median and best, of each case; or
+Prints one line of JSON: the seconds an image, median and best, of each case; or
 `error`. It is a process of its own, because TensorFlow's threads are chosen once.
 """
 
@@ -20,7 +20,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     Args:
         settings: `threads`, 0 for TensorFlow's choice; `detector`, `classifier` and
             `image_size`, see `dfdetect bench`; `rounds`; `precisions`; `batch_sizes`;
-            `heads` and the `widths` of the pictures, of which the first is that of all
+            `heads` and the `widths` of the images, of which the first is that of all
             else, each measured with the batch size `main_batch`, as are the stages and,
             with `compare`, the peers.
     """
@@ -66,11 +66,11 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             {key: call for key, (call, _) in wanted.items()}, settings["rounds"], _say
         )
     rows: dict[str, list[dict[str, Any]]] = {}
-    for key, (_, pictures) in wanted.items():
+    for key, (_, images) in wanted.items():
         table, *rest = key
         timed = took[key]
-        row = {"key": rest, "median": timed.median / pictures}
-        rows.setdefault(table, []).append({**row, "best": timed.best / pictures})
+        row = {"key": rest, "median": timed.median / images}
+        rows.setdefault(table, []).append({**row, "best": timed.best / images})
     return rows
 
 

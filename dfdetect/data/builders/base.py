@@ -186,7 +186,7 @@ def _nothing(what: str, *accounts: Account) -> str:
 def labelled_features(
     **further: tfds.features.FeatureConnector,
 ) -> tfds.features.FeaturesDict:
-    """The fields of a labelled picture, which every data set of them has, and more."""
+    """The fields of a labelled image, which every data set of them has, and more."""
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3)),
@@ -229,7 +229,7 @@ def chunks(items: Sequence[Any], size: int = 64) -> list[Sequence[Any]]:
 
 
 def image_extent(image_bytes: bytes) -> tuple[int, int]:
-    """Height and width of the upright picture: what training will decode.
+    """Height and width of the upright image: what training will decode.
 
     Raises:
         ValueError: It cannot be decoded or is too large, and must not become a record.

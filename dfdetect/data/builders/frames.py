@@ -55,7 +55,7 @@ def encoded_frames(
 
 
 def encode(image: np.ndarray, frame_format: str) -> bytes:
-    """The file of an RGB `[height, width, 3]` or grey `[height, width]` picture.
+    """The file of an RGB `[height, width, 3]` or grey `[height, width]` image.
 
     Args:
         image: uint8.

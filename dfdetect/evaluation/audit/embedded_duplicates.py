@@ -1,4 +1,4 @@
-"""Pictures in different splits that show the same, by embedding and through an index.
+"""Images in different splits that show the same, by embedding and through an index.
 
 Finds what a perceptual hash cannot: copies that were cut further or mirrored, frames of
 one scene, a fake and its source. On faces of DFDC (600, in 300 groups), 95 % of copies
@@ -20,10 +20,10 @@ from dfdetect.retrieval.index import Entry, Index
 
 MIN_SIMILARITY = 0.96
 
-_NEIGHBOURS = 20  # Of one picture; thousands of equal frames would make millions.
+_NEIGHBOURS = 20  # Of one image; thousands of equal frames would make millions.
 _BATCH = 16
 
-# Encoded pictures to float32 `[B, D]`, zeros for what cannot be decoded.
+# Encoded images to float32 `[B, D]`, zeros for what cannot be decoded.
 Embed = Callable[[Sequence[bytes]], np.ndarray]
 
 
@@ -34,14 +34,14 @@ def pairs(
     min_similarity: float = MIN_SIMILARITY,
     count: Callable[[str], None] = lambda split: None,
 ) -> list[dict]:
-    """Pairs of pictures in different splits that are alike.
+    """Pairs of images in different splits that are alike.
 
     Args:
-        builder: A prepared data set with encoded pictures in `image`.
+        builder: A prepared data set with encoded images in `image`.
         survey: What was seen of it.
         embed: What embeds a batch.
         min_similarity: The least cosine of a pair.
-        count: Called for each picture, with its split.
+        count: Called for each image, with its split.
 
     Returns:
         For each pair `similarity`, and `filename`, `split` and `label` of both in
@@ -82,7 +82,7 @@ def _embedded(
     embed: Embed,
     count: Callable[[str], None],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings of the pictures that have any contrast, and their places."""
+    """Embeddings of the images that have any contrast, and their places."""
 
     def contents() -> Iterator[bytes]:
         for split in builder.info.splits:

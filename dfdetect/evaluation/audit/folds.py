@@ -12,7 +12,7 @@ Predict = Callable[[np.ndarray], np.ndarray]
 def explain_unfit(truths: np.ndarray, groups: np.ndarray) -> str:
     """Returns why folds cannot be made; "" where they can."""
     if len(np.unique(truths)) < 2:
-        return "all pictures have the same label"
+        return "all images have the same label"
     smallest = min(len(np.unique(groups[truths == label])) for label in (0, 1))
     if smallest < NUM_FOLDS:
         return f"a class has {smallest} groups; {NUM_FOLDS} folds need as many"

@@ -1,11 +1,11 @@
-"""Pictures in different splits that are the same to the eye, by perceptual hash.
+"""Images in different splits that are the same to the eye, by perceptual hash.
 
 The hash is ImageHash's DCT hash (pHash) of 256 bits, over pixels of
-`dfdetect.media.decode`. Of 200 pictures each of DFDC faces, FFHQ and StyleGAN, CelebA
+`dfdetect.media.decode`. Of 200 images each of DFDC faces, FFHQ and StyleGAN, CelebA
 and SCUT-HEAD, at a distance of 30 bits or less lie 95 % or more of copies that were
 saved as JPEG of quality 40, brightened by 40 %, or cut by 2 %, scaled by .75,
 brightened by 15 % and saved with quality 60; of copies cut by 4 % it is 17 to 52 %.
-Different pictures are 118 to 128 bits apart in the mean; among the 1.6 million pairs of
+Different images are 118 to 128 bits apart in the mean; among the 1.6 million pairs of
 1,800 aligned faces (FFHQ and StyleGAN), one is within 30 bits: one face twice, cut
 differently. The nearest two faces that differ are 42 bits apart. 64 bits do not part
 aligned faces: at a distance of 8, which finds most copies cut by 4 %, too, it is 53
@@ -20,7 +20,7 @@ import numpy as np
 
 from dfdetect.evaluation.audit.survey import Survey
 
-THUMBNAIL = 64  # Side of the picture that is hashed: four times that of the hash.
+THUMBNAIL = 64  # Side of the image that is hashed: four times that of the hash.
 NUM_BYTES = 32
 MAX_DISTANCE = 30
 
@@ -30,7 +30,7 @@ _BLOCK = 4096  # Rows of one product; 64 MiB of distances.
 
 
 def perceptual_hash(thumbnail: np.ndarray) -> np.ndarray:
-    """The hash, uint8 `[32]`, of a picture, uint8 `[64, 64, 3]`.
+    """The hash, uint8 `[32]`, of an image, uint8 `[64, 64, 3]`.
 
     Raises:
         ImportError: ImageHash is not installed.
@@ -46,31 +46,31 @@ def perceptual_hash(thumbnail: np.ndarray) -> np.ndarray:
     return np.packbits(bits)
 
 
-def describe(pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """The hashes of pictures as vectors, float32 `[N, 256]` of +1 and -1.
+def describe(images: Sequence[np.ndarray]) -> np.ndarray:
+    """The hashes of images as vectors, float32 `[N, 256]` of +1 and -1.
 
     Their cosine falls by 1 / 128 for each bit in which they differ.
 
     Args:
-        pictures: uint8 `[H, W, 3]`.
+        images: uint8 `[H, W, 3]`.
     """
     small = [
         cv2.resize(x, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
-        for x in pictures
+        for x in images
     ]
     hashes = np.stack([perceptual_hash(thumbnail) for thumbnail in small])
     return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
 
 
 def is_comparable(thumbnail: np.ndarray) -> bool:
-    """Whether a picture has any contrast; all flat ones are alike."""
+    """Whether an image has any contrast; all flat ones are alike."""
     return float(thumbnail.mean(axis=2).std()) >= _LEAST_CONTRAST
 
 
 def pairs(survey: Survey, max_distance: int = MAX_DISTANCE) -> list[dict]:
-    """Pairs of pictures in different splits that are near duplicates.
+    """Pairs of images in different splits that are near duplicates.
 
-    Every picture that has one is in a pair; of pictures with equal hashes in a split,
+    Every image that has one is in a pair; of images with equal hashes in a split,
     only the first is paired with all.
 
     Args:

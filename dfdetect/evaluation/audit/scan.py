@@ -22,13 +22,13 @@ def scan(
     """Looks at every record, in the order of `prepared.encoded`.
 
     Args:
-        builder: Of a prepared data set with encoded pictures in `image`.
+        builder: Of a prepared data set with encoded images in `image`.
         count: Called for each record, with its split.
         splits: Those wanted; all by default.
-        with_hashes: Whether near duplicates are wanted. Without, no picture is decoded.
+        with_hashes: Whether near duplicates are wanted. Without, no image is decoded.
 
     Raises:
-        ValueError: It has no pictures, or its files are damaged.
+        ValueError: It has no images, or its files are damaged.
     """
     features = builder.info.features
     missing = [name for name in ("image", "image/filename") if name not in features]

@@ -27,7 +27,7 @@ class Survey:
         labels: `[N]`, see `labels`; None where the data set has none.
         identities: What each record must not be parted from: by kind, `[N]` lists.
         hashes: uint8 `[N, 32]`, see `near_duplicates`; `[0, 32]` when none was asked.
-        comparable: bool `[N]`, whether a picture has enough in it for its hash to mean
+        comparable: bool `[N]`, whether an image has enough in it for its hash to mean
             anything; `[0]` when none was asked.
         features: float32 `[N, F]` of `metadata_baseline.FEATURES`.
         fields: `[N]` each, the records' further scalars, see `records.further_fields`.

@@ -1,6 +1,6 @@
-"""The page of `dfdetect detect --report`: one file for many pictures and clips.
+"""The page of `dfdetect detect --report`: one file for many images and clips.
 
-It opens without a network, prints, and may be sent: pictures, style and script are
+It opens without a network, prints, and may be sent: images, style and script are
 inside. Its own policy lets nothing else run and nothing be fetched, whatever the names
 of the files are.
 """
@@ -10,9 +10,9 @@ from typing import Any
 
 from dfdetect.metrics import calibration
 from dfdetect.reports.page.page import Report
-from dfdetect.reports.page.thumbnails import Explainer, Pictures
+from dfdetect.reports.page.thumbnails import Explainer, Thumbnails
 
-__all__ = ["Pictures", "Report", "opened"]
+__all__ = ["Report", "Thumbnails", "opened"]
 
 
 def opened(

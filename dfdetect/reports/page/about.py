@@ -22,7 +22,7 @@ _CARD = "MODEL_CARD.md"
 _STATUSES = {
     "ok": "At least one head was found and judged.",
     "no_head": "It was read, and no head was found in it.",
-    "unreadable": "It could not be read, or is no picture that can be decoded.",
+    "unreadable": "It could not be read, or is no image that can be decoded.",
     "too_large": f"More than {image_status.MAX_PIXELS // 10**6} megapixels; not "
     "looked at.",
     "head_too_small": "Heads were found, and all are too small to be judged.",
@@ -85,7 +85,7 @@ def _words(
     low, high = (_number(thresholds[key]) for key in ("real_below", "fake_from"))
     verdicts = {
         "fake": f"The fake probability is {high} or more.",
-        "real": f"The fake probability is below {low}. It does not say that a picture "
+        "real": f"The fake probability is below {low}. It does not say that an image "
         "is genuine: only that nothing the model knows of was found.",
         "uncertain": "No band is left between the thresholds of this run."
         if low == high
@@ -96,7 +96,7 @@ def _words(
     }
     terms = {
         "fake probability": "Of a head: how likely it is a deepfake, for sets in which "
-        "half of the heads are. Of a picture: that of its most suspicious head; of a "
+        "half of the heads are. Of an image: that of its most suspicious head; of a "
         "clip: that of its most suspicious track of those that matter.",
         "box": "Where a head is; its number is that in the list. Green is real, red "
         "fake, dashed yellow uncertain, dotted grey not judged.",
@@ -104,7 +104,7 @@ def _words(
         "too small to be judged": f"Below {described['min_head_size']} pixels a head "
         "would be enlarged to a blur, which looks like a forgery.",
         "track": "One person's head along the time of a clip. The table counts tracks "
-        "of a clip, and heads of a picture.",
+        "of a clip, and heads of an image.",
         "set aside": _set_aside(deciding_tracks.DEFAULT_RULE),
         "main person": "The most prominent track of a clip: largest times longest.",
     }
@@ -124,9 +124,9 @@ def _words(
     if index is not None:
         share = f"{100 * familiarity.UNFAMILIAR_BELOW:.0f} %"
         terms |= {
-            "nearest real, nearest fake": "The known pictures that are most like a "
+            "nearest real, nearest fake": "The known images that are most like a "
             "head, with the cosine similarity: 1 is the same.",
-            "familiarity": "The share of known pictures that are no nearer to another "
+            "familiarity": "The share of known images that are no nearer to another "
             f"one than this head to its nearest. Below {share} it is unfamiliar: "
             "unlike anything in the index, so that a verdict is worth little.",
         }
@@ -155,7 +155,7 @@ def _calibration(
         "real below": _number(thresholds["real_below"]),
         "fake from": _number(thresholds["fake_from"]),
         "temperature": f"{_number(classifier['temperature'])}: the classifier's logits "
-        "are divided by it, as validation pictures it was not trained on asked for",
+        "are divided by it, as validation images it was not trained on asked for",
     }
     if any(own[key] != thresholds[key] for key in ("real_below", "fake_from")):
         rows["set by"] = (

@@ -5,30 +5,30 @@ from typing import Any
 
 from dfdetect.metrics import calibration
 from dfdetect.reports.page import formatting, heads, marks, thumbnails, timeline
-from dfdetect.reports.page.thumbnails import SAME_SECONDS, Pictures
+from dfdetect.reports.page.thumbnails import SAME_SECONDS, Thumbnails
 
 
 def parts(
     result: Mapping[str, Any],
-    pictures: Pictures,
+    thumbnails: Thumbnails,
     thresholds: calibration.Thresholds,
 ) -> list[str]:
     """The parts of the page about a clip.
 
     Args:
         result: See `page.Report.add`.
-        pictures: What is shown of it; its key frames are small.
+        thumbnails: What is shown of it; its key frames are small.
         thresholds: See `calibration.verdict`.
     """
     found = [_decision(result), timeline.of(result, thresholds)]
     if result["tracks"]:
         found.append(_tracks(result, thresholds))
-    if pictures.heads or any("nearest_real" in head for head in result["heads"]):
-        found.append(heads.listed(result, pictures.heads, thresholds))
-    if pictures.key_frames:
+    if thumbnails.heads or any("nearest_real" in head for head in result["heads"]):
+        found.append(heads.listed(result, thumbnails.heads, thresholds))
+    if thumbnails.key_frames:
         shown = "\n".join(
             _key_frame(time, content, result, thresholds)
-            for time, content in pictures.key_frames
+            for time, content in thumbnails.key_frames
         )
         found.append(f'<div class="frames">\n{shown}\n</div>')
     return [part for part in found if part]
@@ -106,5 +106,5 @@ def _key_frame(
     described = f"Frame at {formatting.clock(time)}"
     aside = thumbnails.set_aside(result)
     muted = [head.get("track") in aside for head in found]
-    picture = marks.shot(content, described, found, names, thresholds, muted)
-    return f"<div>{picture}<p>{formatting.clock(time)}</p></div>"
+    image = marks.shot(content, described, found, names, thresholds, muted)
+    return f"<div>{image}<p>{formatting.clock(time)}</p></div>"

@@ -6,11 +6,11 @@ from typing import Any
 from dfdetect.metrics import calibration
 from dfdetect.reports.page import clip_entry, formatting, marks
 from dfdetect.reports.page import heads as heads_module
-from dfdetect.reports.page.thumbnails import Pictures
+from dfdetect.reports.page.thumbnails import Thumbnails
 
 # The first ones are seen on a phone.
 COLUMNS = ("#", "File", "Verdict", "Fake probability", "Heads", "Status", "Kind")
-# With an index: the least of the heads of a picture.
+# With an index: the least of the heads of an image.
 FAMILIARITY = "Familiarity"
 
 # In this order they are sorted.
@@ -51,7 +51,7 @@ def row(number: int, result: Mapping[str, Any], with_index: bool) -> str:
 def article(
     number: int,
     result: Mapping[str, Any],
-    pictures: Pictures,
+    thumbnails: Thumbnails,
     problem: str,
     thresholds: calibration.Thresholds,
 ) -> str:
@@ -60,7 +60,7 @@ def article(
     Args:
         number: Of the file, from 1.
         result: See `page.Report.add`.
-        pictures: What is shown of it.
+        thumbnails: What is shown of it.
         problem: Why there is no answer, or "".
         thresholds: See `calibration.verdict`.
     """
@@ -74,15 +74,15 @@ def article(
         if words:
             parts.append(f'<p class="problem">{formatting.text(words)}</p>')
     if result["kind"] == "video":
-        parts += clip_entry.parts(result, pictures, thresholds)
+        parts += clip_entry.parts(result, thumbnails, thresholds)
     else:
-        parts += _image(result, pictures, thresholds)
+        parts += _image(result, thumbnails, thresholds)
     parts.append('<p class="up"><a href="#summary">To the table</a></p></article>\n')
     return "\n".join(parts)
 
 
 def num_heads(result: Mapping[str, Any]) -> int | None:
-    """Heads of a picture, or tracks of a clip; None of what was not looked at."""
+    """Heads of an image, or tracks of a clip; None of what was not looked at."""
     if result["status"] in ("unreadable", "too_large"):
         return None
     return len(result["tracks"] if result["kind"] == "video" else result["heads"])
@@ -115,17 +115,19 @@ def _facts(result: Mapping[str, Any]) -> str:
 
 
 def _image(
-    result: Mapping[str, Any], pictures: Pictures, thresholds: calibration.Thresholds
+    result: Mapping[str, Any],
+    thumbnails: Thumbnails,
+    thresholds: calibration.Thresholds,
 ) -> list[str]:
     parts = []
-    if pictures.picture:
+    if thumbnails.image:
         names = [str(i + 1) for i in range(len(result["heads"]))]
         described = f"{formatting.visible(result['path'])}: " + formatting.count(
             len(names), "head"
         )
         parts.append(
-            marks.shot(pictures.picture, described, result["heads"], names, thresholds)
+            marks.shot(thumbnails.image, described, result["heads"], names, thresholds)
         )
     if result["heads"]:
-        parts.append(heads_module.listed(result, pictures.heads, thresholds))
+        parts.append(heads_module.listed(result, thumbnails.heads, thresholds))
     return parts

@@ -11,14 +11,14 @@ from dfdetect.reports.page.thumbnails import Head
 
 def listed(
     result: Mapping[str, Any],
-    pictures: Mapping[int, Head],
+    images: Mapping[int, Head],
     thresholds: calibration.Thresholds,
 ) -> str:
     """The heads of an image, or those that stand for the tracks of a clip, in order.
 
     Args:
         result: See `page.Report.add`; at least one head.
-        pictures: Of heads, by their place in the result.
+        images: Of heads, by their place in the result.
         thresholds: See `calibration.verdict`.
     """
     reasons = {x["track"]: x.get("set_aside") for x in result.get("tracks", ())}
@@ -29,17 +29,17 @@ def listed(
         parts.append('<ol class="heads">')
         parts += [
             _item(
-                *(i, head, result, pictures.get(i, Head()), thresholds),
+                *(i, head, result, images.get(i, Head()), thresholds),
                 reasons.get(head.get("track")) or (),
             )
             for i, head in judged
         ]
         parts.append("</ol>")
-    left = sum(i not in pictures for i, _ in judged)
-    if pictures and left:
+    left = sum(i not in images for i, _ in judged)
+    if images and left:
         parts.append(
             f'<p class="note">{formatting.count(left, "less suspicious head")} '
-            "without a picture, to keep this page small.</p>"
+            "without an image, to keep this page small.</p>"
         )
     small = ", ".join(
         f"{head.get('track', i + 1):d} ({_size(head, result)})"
@@ -101,7 +101,7 @@ def _size(head: Mapping[str, Any], result: Mapping[str, Any]) -> str:
 
 
 def _nearest(head: Mapping[str, Any], name: str, shown: Head) -> str:
-    """The known picture of a label that is most like a head."""
+    """The known image of a label that is most like a head."""
     nearest = head[f"nearest_{name}"]
     if not nearest:
         return (
@@ -110,9 +110,9 @@ def _nearest(head: Mapping[str, Any], name: str, shown: Head) -> str:
         )
     content = shown.nearest.get(name, b"")
     source = formatting.name(nearest.get("source") or nearest["id"])
-    picture = formatting.image(content, f"Nearest known {name}") if content else ""
+    image = formatting.image(content, f"Nearest known {name}") if content else ""
     return (
-        f"<figure{'' if picture else ' class=words'}>{picture}<figcaption>"
+        f"<figure{'' if image else ' class=words'}>{image}<figcaption>"
         f"nearest {name}: {nearest['similarity']:.2f}<br>{source}"
         "</figcaption></figure>"
     )

@@ -1,7 +1,7 @@
-"""The boxes over a picture, as inline SVG.
+"""The boxes over an image, as inline SVG.
 
-Places are in per cent of the picture, so that lines and letters keep their size when
-the picture is scaled, on a phone and on paper.
+Places are in per cent of the image, so that lines and letters keep their size when
+the image is scaled, on a phone and on paper.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ def shot(
     thresholds: calibration.Thresholds,
     muted: Sequence[bool] = (),
 ) -> str:
-    """A picture with the boxes of its heads over it.
+    """An image with the boxes of its heads over it.
 
     Args:
         content: A JPEG without marks.

@@ -1,5 +1,5 @@
 "use strict";
-// Sorts and filters; without it the page is a plain table with its pictures.
+// Sorts and filters; without it the page is a plain table with its images.
 {
   const byId = (id) => document.getElementById(id);
   const body = document.querySelector("#files tbody");

@@ -17,7 +17,7 @@ from dfdetect import files
 from dfdetect.media import decode
 from dfdetect.metrics import calibration
 from dfdetect.reports.page import entries, formatting
-from dfdetect.reports.page import thumbnails as pictures
+from dfdetect.reports.page import thumbnails as thumbnails_module
 
 _FOLDER = pathlib.Path(__file__).parent
 # With more, a browser lays entries out only once they are looked at: sorting a
@@ -37,8 +37,8 @@ class Report:
         thresholds: See `calibration.verdict`.
         crop_margin: That of the graph's classifier; None where each image is one head.
         about: HTML of the sections that follow the files, see `about.html`.
-        num_files: How many will come, about; by it the size of pictures is chosen.
-        thumbnails: JPEGs of the known pictures by the id of their entry, where heads
+        num_files: How many will come, about; by it the size of images is chosen.
+        thumbnails: JPEGs of the known images by the id of their entry, where heads
             are looked up in an index; else None.
         explainer: What makes heat maps of heads, or None for none.
     """
@@ -51,13 +51,13 @@ class Report:
         about: str,
         num_files: int = 1,
         thumbnails: Mapping[str, bytes] | None = None,
-        explainer: pictures.Explainer | None = None,
+        explainer: thumbnails_module.Explainer | None = None,
     ) -> None:
         self._path = pathlib.Path(path)
         self._thresholds = thresholds
         self._crop_margin = crop_margin
         self._about = about
-        self._most_bytes = pictures.bytes_of_a_file(num_files)
+        self._most_bytes = thumbnails_module.bytes_of_a_file(num_files)
         self._thumbnails = thumbnails
         self._explainer = explainer
         self._verdicts: Counter[str] = Counter()
@@ -83,7 +83,7 @@ class Report:
     def add(
         self,
         result: Mapping[str, Any],
-        shown: pictures.Pictures | None = None,
+        shown: thumbnails_module.Thumbnails | None = None,
         problem: str = "",
     ) -> None:
         """Adds a file.
@@ -102,10 +102,10 @@ class Report:
         Raises:
             OSError: It cannot be written; the file is left out.
         """
-        shown = shown or pictures.Pictures()
+        shown = shown or thumbnails_module.Thumbnails()
         left = self._most_bytes - sum(head.size for head in shown.heads.values())
-        frames = pictures.key_frames(shown.key_frames, left)
-        shown = pictures.Pictures(shown.picture, shown.heads, frames)
+        frames = thumbnails_module.key_frames(shown.key_frames, left)
+        shown = thumbnails_module.Thumbnails(shown.image, shown.heads, frames)
         number = self._verdicts.total() + 1
         row = entries.row(number, result, self._thumbnails is not None)
         article = entries.article(number, result, shown, problem, self._thresholds)
@@ -125,7 +125,7 @@ class Report:
     def add_image(
         self, content: bytes, result: Mapping[str, Any], problem: str = ""
     ) -> None:
-        """Adds an image file with its heads, heat maps and known pictures.
+        """Adds an image file with its heads, heat maps and known images.
 
         Args:
             content: The bytes of the file; not looked at when there is a problem.
@@ -134,7 +134,7 @@ class Report:
         """
         shown = None
         if not problem:
-            shown = pictures.of_image(
+            shown = thumbnails_module.of_image(
                 decode.decode_image(tf.constant(content)).numpy(),
                 result["heads"],
                 self._crop_margin,
@@ -150,7 +150,7 @@ class Report:
         frames: Sequence[tuple[float, bytes]],
         problem: str = "",
     ) -> None:
-        """Adds a clip with its time line, key frames, heat maps and known pictures.
+        """Adds a clip with its time line, key frames, heat maps and known images.
 
         Args:
             result: See `add`.
@@ -159,16 +159,20 @@ class Report:
             problem: Why there is no answer, or "".
         """
         most = self._most_bytes // 2
-        heads = pictures.of_tracks(
+        heads = thumbnails_module.of_tracks(
             result["heads"],
             frames,
             self._crop_margin,
             most,
             self._explainer,
             self._thumbnails,
-            pictures.set_aside(result),
+            thumbnails_module.set_aside(result),
         )
-        self.add(result, pictures.Pictures(heads=heads, key_frames=frames), problem)
+        self.add(
+            result,
+            thumbnails_module.Thumbnails(heads=heads, key_frames=frames),
+            problem,
+        )
 
     def _assemble(self) -> None:
         """Writes the page around what has been added."""

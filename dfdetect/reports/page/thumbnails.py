@@ -1,6 +1,6 @@
 """The small JPEGs of a report, and how large they may be.
 
-The fewer files, the larger: together the pictures of a report have at most 68 MB,
+The fewer files, the larger: together the images of a report have at most 68 MB,
 which base64 makes 91 MB, so that a page of 1,000 files stays below 100 MB.
 """
 
@@ -14,10 +14,10 @@ from dfdetect import boxes as box_format
 from dfdetect import labels
 from dfdetect.media import drawing
 
-# `explainer.Explainer`: a picture and its boxes, to regions and heat maps.
+# `explainer.Explainer`: an image and its boxes, to regions and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-MOST_BYTES = 68 * 10**6  # of all pictures of a report, up to `_MOST_FILES`
+MOST_BYTES = 68 * 10**6  # of all images of a report, up to `_MOST_FILES`
 _MOST_FILES = 4000  # With more, what is left for each would show nothing.
 _MOST_OF_A_FILE = 400_000
 
@@ -42,7 +42,7 @@ class Head:
     Attributes:
         crop: What the classifier saw.
         heat: The same below its heat map.
-        nearest: Of the known pictures that are most like it, by the label's name.
+        nearest: Of the known images that are most like it, by the label's name.
     """
 
     crop: bytes = b""
@@ -56,22 +56,22 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
+class Thumbnails:
     """What a report shows of one file.
 
     Attributes:
-        picture: A JPEG of an image, without marks, or b"".
+        image: A JPEG of an image, without marks, or b"".
         heads: Of heads of an image, by their place in the result line.
         key_frames: Of a clip: seconds and a JPEG of any size, without marks.
     """
 
-    picture: bytes = b""
+    image: bytes = b""
     heads: Mapping[int, Head] = dataclasses.field(default_factory=dict)
     key_frames: Sequence[tuple[float, bytes]] = ()
 
 
 def bytes_of_a_file(num_files: int) -> int:
-    """Most bytes of the pictures of one of so many files."""
+    """Most bytes of the images of one of so many files."""
     return min(_MOST_OF_A_FILE, MOST_BYTES // min(max(num_files, 1), _MOST_FILES))
 
 
@@ -82,8 +82,8 @@ def of_image(
     most_bytes: int,
     explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
-) -> Pictures:
-    """The picture, and its most suspicious heads while there is room.
+) -> Thumbnails:
+    """The image, and its most suspicious heads while there is room.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
@@ -91,11 +91,11 @@ def of_image(
         margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
         most_bytes: Of all JPEGs together.
         explainer: What makes the heat maps, or None for none.
-        thumbnails: JPEGs of the known pictures, by the id of their entry.
+        thumbnails: JPEGs of the known images, by the id of their entry.
     """
     side = _LARGE_SIDE if most_bytes >= _LARGE_FROM else _SIDE
-    picture = jpeg(image, side, most_bytes * 3 // 5)
-    left = most_bytes - len(picture)
+    whole_image = jpeg(image, side, most_bytes * 3 // 5)
+    left = most_bytes - len(whole_image)
     judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
     boxes = np.array([heads[i]["box"] for i in judged], np.float32).reshape(-1, 4)
     if explainer and judged:
@@ -122,11 +122,11 @@ def of_image(
         if left < 0:
             break
         shown[judged[k]] = head
-    return Pictures(picture, shown)
+    return Thumbnails(whole_image, shown)
 
 
 def key_times(result: Mapping) -> list[float]:
-    """Of which frames of a clip a report shall show pictures, by their seconds.
+    """Of which frames of a clip a report shall show images, by their seconds.
 
     At most 12: those of the most suspicious head of each track, first the tracks that
     matter, the most suspicious before others; and then more in even steps.
@@ -169,7 +169,7 @@ def of_tracks(
         margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
         most_bytes: Of all together.
         explainer: What makes the heat maps of the first four, or None.
-        thumbnails: JPEGs of the known pictures, by the id of their entry.
+        thumbnails: JPEGs of the known images, by the id of their entry.
         aside: Numbers of tracks that come after all others.
     """
     shown: dict[int, Head] = {}
@@ -222,7 +222,7 @@ def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
-        side: Most pixels of the longer side; a smaller picture stays as it is.
+        side: Most pixels of the longer side; a smaller image stays as it is.
         most_bytes: Of the file; below 80 pixels a side it may have more.
     """
     while True:
@@ -249,7 +249,7 @@ def _decoded(content: bytes) -> np.ndarray | None:
 
 
 def _nearest(head: Mapping, thumbnails: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The thumbnails of the known pictures that are most like a head."""
+    """The thumbnails of the known images that are most like a head."""
     known = {name: head.get(f"nearest_{name}") or {} for name in labels.NAMES}
     return {
         name: thumbnails[nearest["id"]]

@@ -38,7 +38,7 @@ function roundedToEven(number) {
   return below % 2 ? below + 1 : below;
 }
 
-/** The line that `dfdetect detect` prints for a picture. */
+/** The line that `dfdetect detect` prints for an image. */
 export function resultLine(name, outputs, size, information) {
   const status = information.statuses[outputs.status];
   const known = size !== null && status !== "unreadable";
@@ -63,7 +63,7 @@ export function resultLine(name, outputs, size, information) {
 }
 
 /**
- * The known pictures that head `i` of `neighbours` is most like, nearest first, as
+ * The known images that head `i` of `neighbours` is most like, nearest first, as
  * `dfdetect search` prints them; a label of null is one that nobody knows.
  */
 export function neighbours(outputs, i, information) {
@@ -93,7 +93,7 @@ export function parse(text) {
 }
 
 /**
- * The file without a note to turn the picture, where the graph does not follow it: it
+ * The file without a note to turn the image, where the graph does not follow it: it
  * does in JPEGs alone, and browsers in PNG and WebP, too.
  */
 export function withoutOrientation(bytes) {

@@ -1,4 +1,4 @@
-// The page: a picture in, its heads, their probabilities and heat maps out.
+// The page: an image in, its heads, their probabilities and heat maps out.
 
 import {
   neighbours,
@@ -12,7 +12,7 @@ import { Problem, Server } from "./server.js";
 // Of the copy that is shown; the graph gets the file.
 const MOST_SHOWN = 1600;
 const CROP_SHOWN = 192;
-// Of the known pictures that are like a head; the others are folded away.
+// Of the known images that are like a head; the others are folded away.
 const MOST_NEIGHBOURS = 3;
 // Of a heat map: as in the copies of `dfdetect detect --explain`.
 const MOST_COVERED = 0.6;
@@ -70,7 +70,7 @@ function take(files) {
 
 // What becomes of it.
 
-/** Looks at the picture, if there is one, as soon as the server tells its model. */
+/** Looks at the image, if there is one, as soon as the server tells its model. */
 async function start() {
   running.abort();
   running = new AbortController();
@@ -93,26 +93,26 @@ async function start() {
   }
 }
 
-async function look(picture, signal) {
-  if (!picture.size) throw new Problem("file", "The file is empty.");
-  const bitmap = await decoded(picture);
-  const outputs = await predicted("serving_default", picture, signal);
+async function look(image, signal) {
+  if (!image.size) throw new Problem("file", "The file is empty.");
+  const bitmap = await decoded(image);
+  const outputs = await predicted("serving_default", image, signal);
   if (signal.aborted) return;
-  const line = resultLine(picture.name, outputs, bitmap, information);
+  const line = resultLine(image.name, outputs, bitmap, information);
   if (line.status === "unreadable") {
     throw new Problem(
       "file",
-      `${picture.name} is no picture that the server can read: it takes JPEG, PNG, WebP ` +
+      `${image.name} is no image that the server can read: it takes JPEG, PNG, WebP ` +
         "(not animated), GIF and BMP.",
     );
   }
   if (line.status === "too_large") {
     const most = Math.floor(information.max_pixels / 1e6);
-    throw new Problem("file", `The picture has more than ${most} megapixels.`);
+    throw new Problem("file", `The image has more than ${most} megapixels.`);
   }
   const found = show(line, outputs, bitmap);
   busy(summary(line));
-  if (information.neighbours) await lookUp(found, line, picture, signal);
+  if (information.neighbours) await lookUp(found, line, image, signal);
   if (information.explains && bitmap) await explain(found, bitmap, signal);
 }
 
@@ -129,15 +129,15 @@ async function predicted(signature, image, signal) {
 }
 
 /** The pixels, upright; null where this browser cannot show the file. */
-async function decoded(picture) {
+async function decoded(image) {
   let bytes;
   try {
-    bytes = new Uint8Array(await picture.arrayBuffer());
+    bytes = new Uint8Array(await image.arrayBuffer());
   } catch {
     throw new Problem("file", "The file cannot be read. Was it moved or deleted?");
   }
   try {
-    const blob = new Blob([withoutOrientation(bytes)], { type: picture.type });
+    const blob = new Blob([withoutOrientation(bytes)], { type: image.type });
     return await createImageBitmap(blob, AS_STORED);
   } catch {
     return null;
@@ -161,7 +161,7 @@ function show(line, outputs, bitmap) {
     );
   }
   at("verdict").replaceChildren("Verdict: ", tag(line.verdict ?? "none"));
-  const hidden = bitmap ? "" : " This browser cannot show the picture.";
+  const hidden = bitmap ? "" : " This browser cannot show the image.";
   at("reason").textContent = reason(line) + hidden;
   at("stage").hidden = !bitmap;
   at("heat").hidden = !(
@@ -179,7 +179,7 @@ function show(line, outputs, bitmap) {
 function draw(heads, bitmap, line) {
   const { width, height } = bitmap;
   const shrink = Math.min(1, MOST_SHOWN / Math.max(width, height));
-  const canvas = at("picture");
+  const canvas = at("image");
   canvas.width = Math.max(1, Math.round(width * shrink));
   canvas.height = Math.max(1, Math.round(height * shrink));
   canvas.setAttribute("aria-label", `${line.path}, ${counted(heads.length)} marked`);
@@ -239,16 +239,16 @@ function card(head, i) {
 }
 
 /** Tells in each card, and in the JSON, what is known that is like the head. */
-async function lookUp(heads, line, picture, signal) {
+async function lookUp(heads, line, image, signal) {
   const judged = heads.filter((head) => head.probability !== null);
   if (!judged.length) return;
   for (const head of judged) {
     head.known = made("div", "known");
-    head.known.append(made("p", "note", "Known pictures like it …"));
+    head.known.append(made("p", "note", "Known images like it …"));
     head.card.append(head.known);
   }
   try {
-    const outputs = await predicted("neighbours", picture, signal);
+    const outputs = await predicted("neighbours", image, signal);
     if (signal.aborted) return;
     if (outputs.num_heads !== heads.length) {
       throw new Problem("again", "the server finds other heads now.");
@@ -256,13 +256,13 @@ async function lookUp(heads, line, picture, signal) {
     heads.forEach((head, i) => {
       const found = neighbours(outputs, i, information);
       line.heads[i].neighbours = found;
-      if (head.known) head.known.replaceChildren(...knownPictures(found, i));
+      if (head.known) head.known.replaceChildren(...knownImages(found, i));
     });
     at("json").textContent = JSON.stringify(line, null, 1);
   } catch (error) {
     if (signal.aborted) return;
     for (const head of judged) {
-      const text = `No known pictures: ${error.message}`;
+      const text = `No known images: ${error.message}`;
       head.known.replaceChildren(made("p", "note", text));
     }
     // Heat maps may be had all the same.
@@ -270,17 +270,17 @@ async function lookUp(heads, line, picture, signal) {
   }
 }
 
-function knownPictures(found, i) {
-  if (!found.length) return [made("p", "note", "No known picture is like it.")];
-  const parts = [made("h4", "", "Known pictures most like it")];
+function knownImages(found, i) {
+  if (!found.length) return [made("p", "note", "No known image is like it.")];
+  const parts = [made("h4", "", "Known images most like it")];
   const list = (some, start, name) => {
     const items = made("ol");
     items.start = start;
     items.setAttribute("aria-label", name);
-    items.append(...some.map(knownPicture));
+    items.append(...some.map(knownImage));
     return items;
   };
-  const name = `Known pictures most like head ${i + 1}`;
+  const name = `Known images most like head ${i + 1}`;
   parts.push(list(found.slice(0, MOST_NEIGHBOURS), 1, name));
   const others = found.slice(MOST_NEIGHBOURS);
   if (others.length) {
@@ -292,7 +292,7 @@ function knownPictures(found, i) {
   return parts;
 }
 
-function knownPicture({ id, similarity, label }) {
+function knownImage({ id, similarity, label }) {
   const item = made("li");
   // No minus before a zero.
   const number = (Math.round(100 * similarity) / 100 || 0).toFixed(2);

@@ -23,7 +23,7 @@ export class Server {
     return this.#ask("info.json");
   }
 
-  /** The outputs of a signature for one encoded picture. */
+  /** The outputs of a signature for one encoded image. */
   async predict(information, signature, image, signal) {
     const { model, version, max_request_bytes } = information;
     const start = `{"signature_name":"${signature}","instances":[{"b64":"`;

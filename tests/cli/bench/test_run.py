@@ -1,4 +1,4 @@
-"""The benchmark: pictures, turns, processes and tables; and the command itself."""
+"""The benchmark: images, turns, processes and tables; and the command itself."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from dfdetect.cli.bench import processes, tables, timing
 from dfdetect.media import samples
 
 
-def test_pictures_are_drawn_with_their_heads_again_and_again():
+def test_images_are_drawn_with_their_heads_again_and_again():
     one, ten = (samples.drawn(2, heads, 320, seed=1) for heads in (1, 10))
     assert one == samples.drawn(2, 1, 320, seed=1) and one[0] != one[1]
     decoded = cv2.imdecode(np.frombuffer(ten[0], np.uint8), cv2.IMREAD_COLOR)
@@ -80,7 +80,7 @@ def test_tables_set_each_beside_the_models_alone():
         (["--batch_size", "0"], "a whole number from 1 on, not '0'"),
         (["--heads", "11"], "a whole number from 1 to 10, not '11'"),
         (["--threads", "-1"], "a whole number from 0 on, not '-1'"),
-        (["picture.jpg"], "unknown arguments: picture.jpg"),
+        (["image.jpg"], "unknown arguments: image.jpg"),
     ],
 )
 def test_usage_errors_are_one_line(arguments, message, capsys):

@@ -108,7 +108,7 @@ def test_images_are_measured_and_named(ending):
     assert base.image_extent(image_bytes) == (6, 9)
     names = {".jpg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
     assert base.image_format(image_bytes) == names[ending]
-    with pytest.raises(ValueError, match="no picture that can be decoded"):
+    with pytest.raises(ValueError, match="no image that can be decoded"):
         base.image_extent(image_bytes[:20])
     assert base.image_format(b"text") == ""
 

@@ -10,12 +10,12 @@ import sklearn.metrics
 from dfdetect.evaluation.audit import leaks, metadata_baseline, near_duplicates, scan
 from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.metrics import classification
-from support import labelled_pictures
+from support import labelled_images
 from support.building_support import builder_class, encoded, prepare, write
 
 
-def _picture(seed, size=96):
-    """A picture with shapes: noise alone has no low frequencies to speak of."""
+def _image(seed, size=96):
+    """An image with shapes: noise alone has no low frequencies to speak of."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (7, 7, 3)).astype(np.uint8)
     return cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
@@ -26,7 +26,7 @@ def _file(image, ending=".png", *parameters):
 
 
 def _copies(image):
-    """The picture as others would post it."""
+    """The image as others would post it."""
     small = cv2.resize(image, None, fx=0.6, fy=0.6, interpolation=cv2.INTER_AREA)
     large = cv2.resize(image, None, fx=2, fy=2, interpolation=cv2.INTER_LINEAR)
     dark = cv2.convertScaleAbs(image, alpha=0.8)
@@ -110,16 +110,16 @@ def test_equal_hashes_are_all_told_without_all_their_pairs():
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """24 pictures, of which copies of the first stand in the test split."""
+    """24 images, of which copies of the first stand in the test split."""
     folder = tmp_path_factory.mktemp("planted")
     root = folder / "manual"
     rows = ["path,label,split,group"]
     for i in range(24):
         split = ("train", "val", "test")[i % 3]
         label = ("real", "fake")[i % 2]
-        write(root / f"{i}.png", _file(_picture(i)))
+        write(root / f"{i}.png", _file(_image(i)))
         rows.append(f"{i}.png,{label},{split},g{i}")
-    for i, copy in enumerate(_copies(_picture(0))):
+    for i, copy in enumerate(_copies(_image(0))):
         write(root / f"copy{i}.png", copy)
         rows.append(f"copy{i}.png,real,test,c{i}")
     for i, split in enumerate(("train", "test")):
@@ -153,16 +153,16 @@ def test_copies_are_found_and_nothing_else(planted, tmp_path, run_script):
 
 @pytest.mark.slow
 def test_group_leaks_end_with_3_and_missing_data_with_1(tmp_path, run_script):
-    pictures = {
-        split: [(f"{split}.png", 0, _file(_picture(seed)))]
+    images = {
+        split: [(f"{split}.png", 0, _file(_image(seed)))]
         for seed, split in enumerate(("train", "test"))
     }
-    labelled_pictures.prepare(tmp_path, pictures)  # `group 0` in both
-    flags = (f"--data_dir={tmp_path}", "--dataset=labelled_pictures")
+    labelled_images.prepare(tmp_path, images)  # `group 0` in both
+    flags = (f"--data_dir={tmp_path}", "--dataset=labelled_images")
     done = run_script("train/audit.py", *flags, check=False)
     assert done.returncode == 3
     assert "| group | group 0 | 1 train, 1 test |" in done.stdout
-    assert "no figure, as all pictures have the same label" in done.stdout
+    assert "no figure, as all images have the same label" in done.stdout
     none = run_script("train/audit.py", flags[0], "--dataset=none", check=False)
     assert none.returncode == 1
     assert "none is not prepared in" in none.stderr.splitlines()[-1]
@@ -225,7 +225,7 @@ def test_too_few_groups_give_a_reason():
 
 
 def test_features_are_those_of_the_file():
-    image = _picture(3)[:40, :60]
+    image = _image(3)[:40, :60]
     parameters = (
         *(cv2.IMWRITE_JPEG_QUALITY, 50, cv2.IMWRITE_JPEG_SAMPLING_FACTOR),
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
@@ -266,7 +266,7 @@ def test_interval_is_that_of_groups():
     # Hanley and McNeil's standard error of this area is about .026.
     width = alone[1] - alone[0]
     assert alone[0] < auc < alone[1] and width == pytest.approx(4 * 0.026, abs=0.02)
-    # Ten copies of each picture are no more proof, if they are one group.
+    # Ten copies of each image are no more proof, if they are one group.
     _, copied = classification.auc_interval(
         np.repeat(labels, 10), np.repeat(scores, 10), np.repeat(np.arange(400), 10)
     )

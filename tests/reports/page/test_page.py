@@ -153,7 +153,7 @@ def test_a_page_is_replaced_by_a_whole_one_only(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
-    shown = thumbnails.Pictures(support.jpeg(support.drawn(600, 800)))
+    shown = thumbnails.Thumbnails(support.jpeg(support.drawn(600, 800)))
     peaks = []
     for count in (20, 200):
         tracemalloc.start()
@@ -163,12 +163,12 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     size = (tmp_path / "r.html").stat().st_size
-    assert size > 200 * len(shown.picture)
+    assert size > 200 * len(shown.image)
     assert peaks[1] < 1.1 * peaks[0] and peaks[1] < size / 2
 
 
 @pytest.mark.parametrize("num_files, most", [(1, 400_000), (1000, 68_000)])
-def test_pictures_of_a_file_have_a_bound(num_files, most):
+def test_images_of_a_file_have_a_bound(num_files, most):
     assert thumbnails.bytes_of_a_file(num_files) == most
     # Noise, of which no JPEG is small, with more heads than there is room for.
     image = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3)).astype(np.uint8)
@@ -184,14 +184,14 @@ def test_pictures_of_a_file_have_a_bound(num_files, most):
     found = thumbnails.of_image(image, result["heads"], 1.3, most, explainer)
     heads = found.heads.values()
     total = sum(len(head.crop) + len(head.heat) for head in heads)
-    assert len(found.picture) + total <= most
+    assert len(found.image) + total <= most
     assert 0 < len(found.heads) < 40
     # The most suspicious ones.
     assert set(found.heads) == set(range(40 - len(found.heads), 40))
-    assert cv2.imdecode(np.frombuffer(found.picture, np.uint8), 1).shape[1] <= 1024
+    assert cv2.imdecode(np.frombuffer(found.image, np.uint8), 1).shape[1] <= 1024
 
 
-def test_a_small_picture_keeps_its_size():
+def test_a_small_image_keeps_its_size():
     content = thumbnails.jpeg(support.drawn(60, 80), 640, 10**6)
     assert cv2.imdecode(np.frombuffer(content, np.uint8), 1).shape == (60, 80, 3)
 
@@ -207,7 +207,7 @@ def test_crops_are_what_the_classifier_saw():
     assert found.heads[0].heat == b""
 
 
-def test_nearest_known_pictures_are_shown(tmp_path):
+def test_nearest_known_images_are_shown(tmp_path):
     result = support.image_result(probabilities=(0.5,))
     result["heads"][0] |= {
         "nearest_real": {"id": "r1", "source": "real/1.png", "similarity": 0.8312},
@@ -250,7 +250,7 @@ def test_a_clip_has_its_time_line_tracks_and_key_frames(tmp_path):
         for i in range(0, 8, 2)
     ]
     with support.report(tmp_path / "r.html") as report:
-        report.add(result, report_page.Pictures(key_frames=[*frames, (9.0, b"no")]))
+        report.add(result, report_page.Thumbnails(key_frames=[*frames, (9.0, b"no")]))
     page = support.Page(tmp_path / "r.html")
     assert page.all("svg", **{"aria-label": "Fake probability from 0 to 0:08.0 of "
                               "track 1 and 2"})  # fmt: skip
@@ -429,7 +429,7 @@ def test_the_command_writes_a_report(loaded, tmp_path, capsys):
     assert (
         len([x for x in page.all("img") if "heat map" in x["alt"]]) == sum(judged) > 0
     )
-    assert "no picture that can be decoded" in page.text
+    assert "no image that can be decoded" in page.text
     assert f"--report {path}" in page.text
     assert os.listdir(path.parent) == ["r.html"]
 

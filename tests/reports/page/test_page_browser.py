@@ -30,7 +30,7 @@ ENTRIES = """[...document.querySelectorAll('article')]
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
-    """Of a report on four pictures, a clip and a broken file, with everything."""
+    """Of a report on four images, a clip and a broken file, with everything."""
     path = tmp_path_factory.mktemp("report") / "report.html"
     content = support.jpeg(support.drawn(480, 640))
     known = {"id": "k", "source": "known/" + support.NASTY, "similarity": 0.75}
@@ -48,7 +48,7 @@ def url(tmp_path_factory):
             for head in result["heads"]:
                 head |= {"nearest_real": known, "nearest_fake": None}
             report.add_image(content, result)
-        report.add(support.clip_result(NAMES[3]), page.Pictures(key_frames=frames))
+        report.add(support.clip_result(NAMES[3]), page.Thumbnails(key_frames=frames))
         report.add(support.unreadable(NAMES[4]), problem="cannot be decoded")
         report.add_image(
             content, support.image_result(NAMES[5], (), None, status="no_head")
@@ -195,8 +195,8 @@ def test_paper_has_all_rows_and_no_controls(browser):
     browser.call("Emulation.setEmulatedMedia", media="")
     pdf = base64.b64decode(printed["data"])
     assert pdf.startswith(b"%PDF")
-    # Three whole pictures, four crops, four known ones and eight frames; the same
-    # picture may be kept once.
+    # Three whole images, four crops, four known ones and eight frames; the same
+    # image may be kept once.
     assert len(re.findall(rb"/Subtype ?/Image", pdf)) >= 9
     streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
     assert any(b" Tj" in inflated(x) or b" TJ" in inflated(x) for x in streams)

@@ -1,16 +1,16 @@
-"""A TFDS builder for tests: any labelled pictures, with scalars of every kind."""
+"""A TFDS builder for tests: any labelled images, with scalars of every kind."""
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 
-class LabelledPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class LabelledImages(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.0.0")
     label_names = ("real", "fake")
     lacking = ()
 
-    def __init__(self, pictures, **kwargs):
-        self.pictures = pictures
+    def __init__(self, images, **kwargs):
+        self.images = images
         super().__init__(**kwargs)
 
     def _info(self):
@@ -30,7 +30,7 @@ class LabelledPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(
             builder=self,
             features=tfds.features.FeaturesDict(self._kept(features)),
-            metadata=tfds.core.MetadataDict(fingerprint="of the pictures"),
+            metadata=tfds.core.MetadataDict(fingerprint="of the images"),
         )
 
     def _kept(self, fields):
@@ -39,7 +39,7 @@ class LabelledPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     def _split_generators(self, dl_manager):
         return {
             split: self._generate_examples(split, examples)
-            for split, examples in self.pictures.items()
+            for split, examples in self.images.items()
         }
 
     def _generate_examples(self, split, examples):
@@ -60,9 +60,9 @@ class LabelledPictures(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield name, self._kept(fields)
 
 
-def prepare(data_dir, pictures, builder_class=LabelledPictures):
+def prepare(data_dir, images, builder_class=LabelledImages):
     """Prepares `{split: [(name, label, bytes)]}` and returns the builder."""
-    builder = builder_class(pictures, data_dir=str(data_dir))
+    builder = builder_class(images, data_dir=str(data_dir))
     builder.download_and_prepare()
     return builder
 
