@@ -5,7 +5,13 @@ import pytest
 import tensorflow as tf
 
 from dfdetect import boxes
-from dfdetect.data import classifier_input, conditions, record_fields, record_index
+from dfdetect.data import (
+    classifier_input,
+    conditions,
+    prepared,
+    record_fields,
+    record_index,
+)
 from dfdetect.media import decode, resize
 from support.sourced_faces import face, prepare
 
@@ -29,7 +35,7 @@ def faces(tmp_path_factory):
 def _expected(faces, size, margin):
     """What the graph cuts of each image, in the order of the records."""
     found = []
-    for example in classifier_input.data.encoded(faces, "train"):
+    for example in prepared.encoded(faces, "train"):
         image = decode.decode_image(example["image"])
         name = example["image/filename"].numpy().decode().removesuffix(".png")
         box = tf.constant([BOXES[name]], tf.float32)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import importlib.util
 import ipaddress
 import json
 import os
@@ -442,7 +443,7 @@ def test_the_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
 
 def test_a_missing_package_is_told_in_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        main.importlib.util, "find_spec", lambda name: None if name == "tornado" else 1
+        importlib.util, "find_spec", lambda name: None if name == "tornado" else 1
     )
     code = main.main(["serve", "--model_base_path", str(tmp_path)])
     told = "dfdetect serve: tornado is missing: pip install 'dfdetect[serve]'\n"

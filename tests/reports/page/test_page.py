@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect import manifest
+from dfdetect import console, manifest
 from dfdetect.cli import main as cli
 from dfdetect.export import saved_pipeline
 from dfdetect.reports import page as report_page
@@ -417,7 +417,7 @@ def test_the_command_writes_a_report(loaded, tmp_path, capsys):
     (folder / "<script>alert(1)<%2fscript>.jpg").write_bytes(b"broken")
     path = tmp_path / "new" / "folder" / "r.html"
     arguments = ["detect", str(folder), "--model", loaded, "--explain"]
-    assert cli.main([*arguments, "--report", str(path)]) == cli.UNREAD
+    assert cli.main([*arguments, "--report", str(path)]) == console.UNREAD
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     page = support.Page(path)
     assert len(page.all("article")) == len(lines) == 4
@@ -447,7 +447,7 @@ def test_a_wrong_report_is_a_usage_error(tmp_path, capsys, name, words):
     with pytest.raises(SystemExit) as stop:
         arguments = ["detect", str(tmp_path / "page.html")]
         cli.main([*arguments, "--report", str(tmp_path / name)])
-    assert stop.value.code == cli.USAGE
+    assert stop.value.code == console.USAGE
     said = capsys.readouterr().err
     assert words in said and said.count("\n") == 1
     assert (tmp_path / "page.html").read_text() == "x"
