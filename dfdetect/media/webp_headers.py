@@ -1,11 +1,19 @@
-"""Headers of WebP files, and the first frame of animated ones."""
+"""Headers of WebP files, and the pixels of animated and of transparent ones.
+
+TensorFlow's decoder refuses both where three channels are wanted, so that it is given
+a file of the pixels alone.
+"""
 
 import tensorflow as tf
 
 from dfdetect.media import header_fields
 from dfdetect.media.header_fields import uint
 
-_HAS_EXIF, _IS_ANIMATED = 0x08, 0x02
+_HAS_EXIF, _HAS_ALPHA, _IS_ANIMATED = 0x08, 0x10, 0x02
+
+# Of the chunk of a lossless picture: the byte that says whether there is alpha.
+_LOSSLESS_ALPHA_BYTE, _LOSSLESS_ALPHA_BIT = 12, 0x10
+_LOSSLESS, _ALPHA = (int.from_bytes(name, "big") for name in (b"VP8L", b"ALPH"))
 
 _MAX_CHUNKS = 10_000
 
@@ -22,7 +30,7 @@ def read(data: tf.Tensor) -> tf.Tensor:
     return tf.cond(
         is_extended,
         lambda: _extended(data, sides),
-        lambda: header_fields.pack(sides[0], sides[1]),
+        lambda: _still(data, sides, tf.constant(12, tf.int64), False, 1),
     )
 
 
@@ -41,15 +49,19 @@ def _sides(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
 
 def _extended(data: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
     """Walks over the chunks to the first frame and to EXIF, of those that have them."""
-    frame_name = int.from_bytes(b"ANMF", "big")
     exif_name = int.from_bytes(b"EXIF", "big")
+    pixels_names = tf.constant(
+        [int.from_bytes(x, "big") for x in (b"ANMF", b"ALPH", b"VP8 ", b"VP8L")],
+        tf.int64,
+    )
     end = tf.size(data, tf.int64) - 16
 
     def step(
         pos: tf.Tensor, frame: tf.Tensor, exif: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         name = uint(data, pos, 4)
-        frame = tf.where((name == frame_name) & (frame == 0), pos, frame)
+        is_frame = tf.reduce_any(name == pixels_names)
+        frame = tf.where(is_frame & (frame == 0), pos, frame)
         exif = tf.where((name == exif_name) & (exif == 0), pos, exif)
         return _next_chunk(data, pos), frame, exif
 
@@ -59,7 +71,7 @@ def _extended(data: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
     zero = tf.constant(0, tf.int64)
     _, frame, exif = tf.while_loop(
         lambda pos, frame, exif: (
-            (pos < end) & ((has_exif & (exif == 0)) | (is_animated & (frame == 0)))
+            (pos < end) & ((has_exif & (exif == 0)) | (frame == 0))
         ),
         step,
         (zero + 12, zero, zero),
@@ -70,16 +82,45 @@ def _extended(data: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
     tiff = exif + 8 + tf.where(has_prefix, zero + 6, zero)
     orientation = tf.cond(
         has_exif & (exif > 0),
-        lambda: header_fields.exif_orientation(
-            data, tiff + tf.where(has_prefix, zero + 6, zero)
-        ),
+        lambda: header_fields.exif_orientation(data, tiff),
         lambda: tf.constant(1, tf.int64),
     )
     return tf.cond(
         is_animated,
         lambda: _animated(data, sides, frame, orientation),
-        lambda: header_fields.pack(sides[0], sides[1], orientation),
+        lambda: _still(
+            data,
+            sides,
+            frame,
+            tf.bitwise.bitwise_and(flags, _HAS_ALPHA) > 0,
+            orientation,
+        ),
     )
+
+
+def _still(
+    data: tf.Tensor,
+    sides: tf.Tensor,
+    frame: tf.Tensor,
+    has_alpha: tf.Tensor | bool,
+    orientation: tf.Tensor | int,
+) -> tf.Tensor:
+    """The header by the chunk at which the pixels, or their transparency, begin."""
+    is_alpha = uint(data, frame, 4) == _ALPHA
+    pixels = tf.where(is_alpha, _next_chunk(data, frame), frame)
+    bits = uint(data, pixels + _LOSSLESS_ALPHA_BYTE, 1)
+    is_transparent = (uint(data, pixels, 4) == _LOSSLESS) & (
+        tf.bitwise.bitwise_and(bits, _LOSSLESS_ALPHA_BIT) > 0
+    )
+    length = 8 + uint(data, pixels + 4, 4, little=True)
+    # What the decoder is given must be as large as it was said to be.
+    is_sound = (frame > 0) & (pixels + length <= tf.size(data, tf.int64) - 16)
+    is_sound &= tf.reduce_all(_sides(data, pixels) == sides)
+    alone = is_sound & (has_alpha | is_alpha | is_transparent)
+    start, end = (
+        tf.where(alone, x, tf.zeros_like(x)) for x in (pixels, pixels + length)
+    )
+    return header_fields.pack(sides[0], sides[1], orientation, start=start, end=end)
 
 
 def _animated(
@@ -91,7 +132,7 @@ def _animated(
     top, left, height, width = 2 * top, 2 * left, height + 1, width + 1
     pixels = frame + 24
     # Transparency may stand before them.
-    is_alpha = uint(data, pixels, 4) == int.from_bytes(b"ALPH", "big")
+    is_alpha = uint(data, pixels, 4) == _ALPHA
     pixels = tf.where(is_alpha, _next_chunk(data, pixels), pixels)
     end = pixels + 8 + uint(data, pixels + 4, 4, little=True)
     # What the decoder is given must be as large as it was said to be.
@@ -108,12 +149,27 @@ def _next_chunk(data: tf.Tensor, pos: tf.Tensor) -> tf.Tensor:
 
 
 def still(chunk: tf.Tensor) -> tf.Tensor:
-    """The file of one chunk of pixels."""
+    """The file of one chunk of pixels, without transparency."""
+    octets = tf.constant([bytes([value]) for value in range(256)])
+    at = _LOSSLESS_ALPHA_BYTE
+    byte = tf.io.decode_raw(tf.strings.substr(chunk + b"\0" * 16, at, 1), tf.uint8)[0]
+    opaque = tf.bitwise.bitwise_and(
+        byte, tf.constant(255 - _LOSSLESS_ALPHA_BIT, tf.uint8)
+    )
+    is_lossless = tf.strings.substr(chunk + b"\0" * 16, 0, 4) == b"VP8L"
+    chunk = tf.cond(
+        is_lossless & (tf.strings.length(chunk) > at),
+        lambda: (
+            tf.strings.substr(chunk, 0, at)
+            + tf.gather(octets, tf.cast(opaque, tf.int32))
+            + tf.strings.substr(chunk, at + 1, tf.strings.length(chunk))
+        ),
+        lambda: chunk,
+    )
     # Chunks begin at even offsets.
     length = tf.strings.length(chunk)
     chunk += tf.where(length % 2 == 1, b"\0", b"")
     size = 4 + length + length % 2
-    octets = tf.constant([bytes([value]) for value in range(256)])
     size_bytes = tf.gather(octets, [size // 256**i % 256 for i in range(4)])
     return b"RIFF" + tf.strings.reduce_join(size_bytes) + b"WEBP" + chunk
 

@@ -22,6 +22,13 @@ def _image(mode="RGB"):
     return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
 
 
+def _translucent_image():
+    image = _image("RGBA")
+    alpha = np.arange(_WIDTH * _HEIGHT).reshape(_HEIGHT, _WIDTH) % 200 + 20
+    image.putalpha(Image.fromarray(alpha.astype(np.uint8)))
+    return image
+
+
 def _encode(image, **options):
     file = io.BytesIO()
     image.save(file, **options)
@@ -69,6 +76,11 @@ _READABLE = {
     "webp": (_encode(_image(), format="WEBP", quality=95), 3),
     "webp_lossless": (_encode(_image(), format="WEBP", lossless=True), 0),
     "webp_alpha": (_encode(_image("RGBA"), format="WEBP", lossless=True), 0),
+    "webp_translucent": (_encode(_translucent_image(), format="WEBP"), 5),
+    "webp_translucent_lossless": (
+        _encode(_translucent_image(), format="WEBP", lossless=True, exact=True),
+        0,
+    ),
     "webp_animated": (_animated_webp(quality=95), 3),
     "webp_animated_lossless": (_animated_webp(lossless=True), 0),
     "webp_animated_smaller": (_animated_webp(alpha=True, lossless=True), 0),
@@ -174,6 +186,14 @@ def _png_with(exif, behind=False):
     return _PNG[:place] + chunk + _PNG[place:]
 
 
+def _with_prefix(webp):
+    """Puts Exif and two zeros before the content of the last chunk, EXIF."""
+    place = webp.index(b"EXIF")
+    exif = b"Exif\0\0" + webp[place + 8 :]
+    body = webp[8:place] + b"EXIF" + struct.pack("<I", len(exif)) + exif
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 def _turned_files(orientation):
     image, exif = _image(), _exif(orientation, ">")[6:]
     webp = {"format": "WEBP", "lossless": True}
@@ -182,7 +202,9 @@ def _turned_files(orientation):
         "png_behind": _png_with(_exif(orientation, "<")[6:], behind=True),
         "png_prefixed": _png_with(_exif(orientation, "<")),
         "webp": _encode(image, exif=exif, **webp),
-        "webp_prefixed": _encode(image, exif=b"Exif\0\0" + exif, **webp),
+        # Pillow takes the prefix off.
+        "webp_prefixed": _with_prefix(_encode(image, exif=exif, **webp)),
+        "webp_translucent": _encode(_translucent_image(), exif=exif, **webp),
         "webp_animated": _animated_webp(exif=exif, lossless=True),
         "jpeg_long": _jpeg_with(_segment(0xE1, _exif(orientation, ">", 4))),
         "jpeg_long_little": _jpeg_with(_segment(0xE1, _exif(orientation, "<", 4))),
