@@ -8,6 +8,7 @@ import csv
 import dataclasses
 import io
 import os
+import posixpath
 from collections.abc import Callable, Mapping, Sequence
 
 from dfdetect import labels
@@ -177,6 +178,8 @@ def _row(
         path = path.replace("\\", "/")  # As Windows writes paths.
     if not path or path.startswith("/") or ".." in path.split("/"):
         raise ValueError(f"{where}: path must lead into the folder, got {path!r}.")
+    # So that no file is there twice, under two names.
+    path = posixpath.normpath(path)
     if not exists(path):
         folder = os.path.dirname(where) or os.curdir
         raise ValueError(f"{where}: there is no file {path!r} in {folder}.")

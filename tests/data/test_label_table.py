@@ -80,6 +80,7 @@ def test_further_columns_are_ignored_and_told():
         ("path,label\nx/../b.png,real\n", "csv:2: path must lead into"),
         ("path,label\nnone.png,real\n", "csv:2: there is no file 'none.png'"),
         ("path,label\nb.png,0\nb.png,1\n", "csv:3: .*in line 2 already"),
+        ("path,label\nb.png,0\n.//b.png,1\n", "csv:3: .*in line 2 already"),
         ("path,label\n", "csv: no files listed"),
     ],
 )

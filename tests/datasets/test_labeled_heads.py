@@ -151,6 +151,10 @@ _SOUND = head(1, 2, 9, 12)
             "<Object> is no known name; nearest: ob",
         ),
         (head(1, 2, 9, 12, "<difficult>maybe</difficult>"), "difficult must be 0 or 1"),
+        (
+            _SOUND.replace("</bndbox>", "</bndbox><bndbox><xmin>3</xmin></bndbox>"),
+            "object 1: it has 2 boxes; one is wanted",
+        ),
     ],
 )
 def test_damaged_label_is_no_negative(tmp_path, label, reason):
@@ -385,6 +389,25 @@ def test_damaged_coco_label_is_no_negative(tmp_path, category, box, reason):
     assert told[2] == "lost.jpg: annotations.json lists it, but there is no such image"
 
 
+def test_coco_annotations_find_their_image_or_leave_no_negative(tmp_path):
+    root = tmp_path / "manual"
+    for name in ("a.jpg", "b.jpg"):
+        write(root / name, encoded(".jpg", 40, 80))
+    box = [1, 1, 5, 5]
+    # Written as a text, the number is meant; `true` is no number.
+    _coco(root / "annotations.json", ["a.jpg", "b.jpg"], [("1", 0, box, {})])
+    builder = _prepare(tmp_path)
+    counts = builder.info.metadata["totals"]
+    assert counts["n_heads"] == counts["n_empty"] == 1 and not _skipped(builder)
+    boxes = [(0, 0, box, {}), (True, 0, box, {})]
+    _coco(root / "annotations.json", ["a.jpg", "b.jpg"], boxes)
+    builder = _prepare(tmp_path, "stray")
+    assert list(_split_of(builder)) == ["a.jpg"]
+    assert any(
+        line.startswith("b.jpg in annotations.json") for line in _skipped(builder)
+    )
+
+
 def test_coco_errors(tmp_path):
     root = tmp_path / "manual"
     write(root / "a.jpg", encoded(".jpg", 40, 80))
@@ -397,6 +420,9 @@ def test_coco_errors(tmp_path):
     assert len(_split_of(_prepare(tmp_path, "named", head_names=["person"]))) == 1
     write(path, json.dumps({"images": [], "categories": []}))
     with pytest.raises(ValueError, match="it lacks annotations"):
+        _prepare(tmp_path)
+    write(path, "[" * 100_000)
+    with pytest.raises(ValueError, match="annotations.json is no JSON"):
         _prepare(tmp_path)
     write(path, "{")
     with pytest.raises(ValueError, match="annotations.json is no JSON"):

@@ -24,6 +24,8 @@ from dfdetect.data.builders.labeled_images import (
 _NAMES = re.compile(r"_?annotations.*\.json|instances_.*\.json", re.IGNORECASE)
 _PARTS = ("images", "annotations", "categories")
 
+_NO_BOX = (math.nan, math.nan, math.nan, math.nan)
+
 
 def is_annotation(path: str) -> bool:
     """Whether a file is one of annotations, by its name."""
@@ -79,7 +81,7 @@ def list_images(
 def _read(root: str | os.PathLike, path: str) -> dict[str, Any]:
     try:
         content = json.loads(archives.read(root, path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}).") from error
     missing = [
         part
@@ -97,7 +99,7 @@ def _read(root: str | os.PathLike, path: str) -> dict[str, Any]:
             if (
                 not isinstance(fields, dict)
                 or any(key not in fields for key in keys)
-                or not isinstance(fields["id"], int | str)
+                or not _is_id(fields["id"])
             ):
                 raise ValueError(
                     f"{path}: each of {part} must have {' and '.join(keys)}, "
@@ -115,17 +117,35 @@ def _objects_by_image(
     categories: Mapping[Any, str],
     listing: Listing,
 ) -> dict[Any, list[LabeledObject]]:
-    """Sorts the annotations by image; those of no image are told in the listing."""
+    """Sorts the annotations by image; those of no image are told in the listing.
+
+    Of an annotation that names no image at all, any image may be the one it means that
+    has none: it gets an object that is not to be used, so that it is left out.
+    """
     objects: dict[Any, list[LabeledObject]] = {f["id"]: [] for f in content["images"]}
+    # Some programs write numbers as texts in one of the two places.
+    ids = {str(image): image for image in objects}
+    stray = ""
     for fields in content["annotations"]:
         image = fields.get("image_id") if isinstance(fields, dict) else None
-        if not isinstance(image, int | str) or image not in objects:
+        known = ids.get(str(image)) if _is_id(image) else None
+        if known is None:
             reason = f"an annotation of the image {image!r}, which is not listed"
             split = _split_of(path)
             listing.missing.append((split, "n_missing_image", path, reason))
+            stray = stray if _is_id(image) else reason
         else:
-            objects[image].append(_object(fields, categories))
+            objects[known].append(_object(fields, categories))
+    if stray:
+        problem = f"there is none, but also {stray}"
+        for found in objects.values():
+            if not found:
+                found.append(LabeledObject("objects", "", _NO_BOX, problem=problem))
     return objects
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int | str) and not isinstance(value, bool)
 
 
 def _object(fields: Mapping[str, Any], categories: Mapping[Any, str]) -> LabeledObject:

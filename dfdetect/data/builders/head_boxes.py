@@ -231,6 +231,9 @@ def _voc_object(where: str, element: ElementTree.Element) -> LabeledObject:
         if not math.isfinite(number)
     ]
     problem = f"{', '.join(wrong)}; a number is wanted" if wrong else ""
+    count = len(element.findall("bndbox"))
+    if count > 1:
+        problem = f"it has {count} boxes; one is wanted"
     return LabeledObject(where, name, (ymin, xmin, ymax, xmax), difficult, problem)
 
 
