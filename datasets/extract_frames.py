@@ -6,7 +6,8 @@ Every clip below CLIPS gives a folder below FRAMES of the same path without the 
 with the frames at the centres of equal parts of the clip: `000123.png` is frame 123. A
 clip's folder appears when it is complete, so that an interrupted run is simply started
 again, and a later run adds the clips that are new. The exit code is 3 when some clips
-could not be read (each is named), 2 for a usage error, 1 when the command failed.
+could not be read, or their frames not written (each is named), 2 for a usage error, 1
+when the command failed.
 """
 
 import collections
@@ -75,15 +76,21 @@ def extract(clip: pathlib.Path, folder: pathlib.Path) -> None:
 
     Raises:
         ValueError: The clip cannot be decoded, or is cut short.
+        OSError: A frame cannot be written; what was written is gone.
     """
     _, frames = clips.encoded_frames(clip, _FRAMES.value, _FORMAT.value)
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for index, _, image_bytes in frames:
-        name = f"{index:06d}{clips.ENDINGS[_FORMAT.value]}"
-        (aside / name).write_bytes(image_bytes)
-    aside.rename(folder)
+    try:
+        aside.mkdir(parents=True)
+        for index, _, image_bytes in frames:
+            name = f"{index:06d}{clips.ENDINGS[_FORMAT.value]}"
+            with files.name_errors(aside / name):
+                (aside / name).write_bytes(image_bytes)
+        aside.rename(folder)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def _check_settings(output: pathlib.Path) -> None:
@@ -121,7 +128,7 @@ def main(argv: list[str]) -> None:
     _check_settings(output)
     todo = {clip: output / name for clip, name in wanted.items()}
     todo = {clip: folder for clip, folder in todo.items() if not folder.exists()}
-    unread = 0
+    not_done = 0
     with (
         console.Progress(
             len(wanted), script.say, "clip", len(wanted) - len(todo), passed_over
@@ -138,11 +145,16 @@ def main(argv: list[str]) -> None:
                     with bar.paused():
                         script.say(f"{futures[future]}: {error}")
                     bar.count("unreadable")
-                    unread += 1
+                    not_done += 1
+                except OSError as error:
+                    with bar.paused():
+                        script.say(f"{futures[future]}: no frames are written: {error}")
+                    bar.count("not written")
+                    not_done += 1
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    sys.exit(3 if unread else 0)
+    sys.exit(3 if not_done else 0)
 
 
 if __name__ == "__main__":

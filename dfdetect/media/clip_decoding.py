@@ -156,6 +156,8 @@ class OpenClip:
 
     def _sound_frames(self) -> Iterator[av.VideoFrame]:
         for packet in self.packets():
+            if packet.size == 0 and (packet.pts is not None or packet.dts is not None):
+                continue  # The frame before is shown on; the decoder refuses such.
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError):

@@ -154,9 +154,11 @@ def measure(clip: clip_decoding.OpenClip) -> Timing:
     last = video.end - video.start
     duration = last + (video.last_duration or interval)
     stored = duration
-    if promised and not clip.stream.duration:
-        # It is of the longest stream.
-        stored = max([stored, *(end - video.start for end in ends)])
+    if promised and (not clip.stream.duration or "asf" in clip.container.format.name):
+        # It is of the longest stream, and counts from time 0, from which the first
+        # frame may be far away.
+        origin = 0.0 if 0 <= video.start < promised else video.start
+        stored = max(end - origin for end in (video.start + duration, *ends))
     return Timing(
         start=video.start,
         last=last,

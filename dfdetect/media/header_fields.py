@@ -5,7 +5,8 @@ import tensorflow as tf
 # Fields of a header. Height and width are 0 in a file that cannot be decoded, and
 # those before the orientation is applied. END is where the first frame of a GIF ends.
 # START and END are where the pixels of the first frame of an animated WebP lie, and TOP
-# and LEFT its place, or where those of a transparent one lie. PALETTE is where that of an 8-bit BMP begins. 0 elsewhere.
+# and LEFT its place; or where those of a transparent one lie. PALETTE is where that of
+# an 8-bit BMP begins. 0 elsewhere.
 HEIGHT, WIDTH, ORIENTATION, END, PALETTE, START, TOP, LEFT = range(8)
 NUM_FIELDS = 8
 

@@ -73,3 +73,16 @@ def test_usage_errors(tmp_path, run_script):
         assert wrong.returncode == 2
         assert message in wrong.stderr.splitlines()[-1]
         assert "Traceback" not in wrong.stderr
+
+
+def test_a_name_too_long_for_a_folder_ends_no_run(tmp_path, run_script):
+    root, output = tmp_path / "clips", tmp_path / "frames"
+    # A folder is made aside, under a longer name.
+    clip(root / ("n" * 250 + ".mp4"), 3)
+    clip(root / "other.mp4", 3)
+    done = run_script(_SCRIPT, "-i", root, "-o", output, "-f", 1, check=False)
+    assert done.returncode == 3
+    assert "no frames are written: " in done.stderr
+    assert "File name too long" in done.stderr and "Traceback" not in done.stderr
+    assert _frames(output) == ["other/000001.png"]
+    assert not list(output.glob(".*"))

@@ -187,6 +187,15 @@ def test_av1_is_read(tmp_path):
     assert len(list(reader)) == 4 and reader.warning == ""
 
 
+def test_a_frame_that_is_repeated_is_not_damaged(tmp_path):
+    # Theora stores a packet without content for it, to keep to a low rate.
+    path = draw(tmp_path / "a.ogv", "-c:v", "libtheora", "-b:v", "20k", size="640x480")
+    with av.open(path) as container:
+        assert any(p.size == 0 and p.pts is not None for p in container.demux(video=0))
+    reader = video.Reader(path, video.Sampling(-1))
+    assert list(reader) and reader.warning == ""
+
+
 def test_playlists_open_no_other_file(tmp_path):
     draw(tmp_path / "a.mp4", *H264)
     listed = tmp_path / "list.mp4"
