@@ -56,7 +56,7 @@ TESTED_BY = {
     "metrics.retrieval models.content_embedding pipeline.embedding "
     "reports.contact_sheet retrieval.lookup",
     "serving/test_batching.py": "serving.errors",
-    "serving/test_conformance.py": "serving.examples serving.json_examples "
+    "serving/test_serving_conformance.py": "serving.examples serving.json_examples "
     "serving.tensors",
     "serving/test_fuzz.py": "serving.json_tensors serving.json_values",
     "serving/test_models.py": "serving.config serving.inference serving.model_state "
@@ -93,5 +93,8 @@ def test_each_module_has_tests_or_says_which():
     assert not [path for path in TESTED_BY if not (ROOT / "tests" / path).exists()]
 
 
-def test_tests_are_no_packages():
+def test_names_of_test_files_are_unique():
+    # Folders of tests are no packages, so that two of one name would be one module.
+    files = [*(ROOT / "tests").rglob("test_*.py")]
+    assert len({path.name for path in files}) == len(files)
     assert not list((ROOT / "tests").rglob("__init__.py"))

@@ -17,12 +17,12 @@ import jsonschema
 import numpy as np
 import pytest
 
+import tiny_heads
 from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
 from dfdetect.pipeline import result_lines
-from support import tiny_heads
 
 SCHEMA = json.loads(
     (resources.files("dfdetect") / "schema" / "result.schema.json").read_text()

@@ -12,13 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
+import report_page_support as support
+import tiny_heads
 from dfdetect import console, files, resumable
 from dfdetect.cli import main
 from dfdetect.export import saved_pipeline
 from dfdetect.media import clip_encoding, drawing
 from dfdetect.reports import page as report_page
-from support import report_page_support as support
-from support import tiny_heads
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from dfdetect import files, manifest, resumable
 from dfdetect.data import crop_heads, prepared
 from dfdetect.media import decode, resize, source_files
 from dfdetect.models import model_directory
-from support.labelled_images import LabelledImages, prepare, tree
+from labelled_images import LabelledImages, prepare, tree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SIZE = 64
@@ -307,7 +307,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_files(
         f"--detector={detector}",
     ]
     # This file is what runs, with what stands beside it.
-    path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
+    path = os.pathsep.join((str(ROOT), str(ROOT / "tests/support")))
     environment = {**os.environ, "PYTHONPATH": path, "SECONDS_A_STEP": "0.3"}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
     journal = tmp_path / ".unfinished.jsonl"

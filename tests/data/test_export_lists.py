@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dfdetect.data import export_lists, prepared
-from support.labelled_images import prepare, tree
+from labelled_images import prepare, tree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

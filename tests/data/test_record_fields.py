@@ -13,7 +13,7 @@ from dfdetect.data import (
     record_index,
 )
 from dfdetect.media import decode, resize
-from support.sourced_faces import face, prepare
+from sourced_faces import face, prepare
 
 BOXES = {
     "inside": (0.25, 0.1, 0.75, 0.6),

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import labelled_images
 from dfdetect import labels
 from dfdetect.data import classifier_input, crop_cache, record_index, sampling
 from dfdetect.data import prepared as data
 from dfdetect.data import records as records_module
 from dfdetect.data.batches import NAME
 from dfdetect.media import decode, resize
-from support import labelled_images
 
 
 @pytest.fixture(scope="module")

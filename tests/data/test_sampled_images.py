@@ -5,11 +5,11 @@ import collections
 import numpy as np
 import pytest
 
+import drawn_heads
 from dfdetect.data import detector_input, record_index, sampled_images, sampling
 from dfdetect.data import prepared as data
 from dfdetect.data.batches import NAME
 from dfdetect.models import anchors
-from support import drawn_heads
 
 
 @pytest.fixture(scope="module", name="builders")

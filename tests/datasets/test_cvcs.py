@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from support.building_support import (
+from building_support import (
     builder_class,
     clip,
     draw_deepfake_challenge,

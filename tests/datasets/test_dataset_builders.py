@@ -5,7 +5,7 @@ import tempfile
 
 import tensorflow_datasets as tfds
 
-from support.building_support import (
+from building_support import (
     builder_class,
     draw_deepfake_challenge,
     draw_faceforensics,

@@ -3,7 +3,7 @@ import zipfile
 
 import pytest
 
-from support.building_support import (
+from building_support import (
     builder_class,
     cut,
     draw_deepfake_challenge,

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from support.building_support import clip, cut, snapshot
+from building_support import clip, cut, snapshot
 
 _SCRIPT = "datasets/extract_frames.py"
 

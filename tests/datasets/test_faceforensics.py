@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from support.building_support import (
+from building_support import (
     ROOT,
     YOUTUBE,
     builder_class,

@@ -4,7 +4,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from support.building_support import (
+from building_support import (
     DAMAGED_FILM_LABELS,
     builder_class,
     draw_hollywood_heads,

@@ -4,8 +4,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from dfdetect.data import prepared
-from support.building_support import (
+from building_support import (
     builder_class,
     draw_labeled_faces,
     encoded,
@@ -14,7 +13,8 @@ from support.building_support import (
     snapshot,
     write,
 )
-from support.building_support import faces as draw_faces
+from building_support import faces as draw_faces
+from dfdetect.data import prepared
 
 LabeledFaces = builder_class("labeled_faces")
 

@@ -5,8 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dfdetect.data import prepared
-from support.building_support import (
+from building_support import (
     builder_class,
     draw_labeled_heads,
     encoded,
@@ -16,6 +15,7 @@ from support.building_support import (
     snapshot,
     write,
 )
+from dfdetect.data import prepared
 
 LabeledHeads = builder_class("labeled_heads")
 

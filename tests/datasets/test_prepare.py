@@ -9,7 +9,7 @@ import time
 import pytest
 import tensorflow_datasets as tfds
 
-from support.building_support import (
+from building_support import (
     ROOT,
     draw_deepfake_challenge,
     draw_faceforensics,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import sklearn.cluster
 
+import labelled_images
 from dfdetect.evaluation import baselines, hand_crafted_features
-from support import labelled_images
 
 _FEATURES = tuple(hand_crafted_features.FEATURES)
 

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import drawn_faces
+import tiny_heads
+import tiny_pipeline
 from dfdetect.evaluation import chain_answers, chain_evaluation
 from dfdetect.media import source_files
 from dfdetect.pipeline import findings
-from support import drawn_faces, tiny_heads, tiny_pipeline
-from support.drawn_faces import BAND, DARK_FAKE, DARK_REAL, DRAWN, SIDES
-from support.tiny_heads import FAKE, REAL
+from drawn_faces import BAND, DARK_FAKE, DARK_REAL, DRAWN, SIDES
+from tiny_heads import FAKE, REAL
 
 
 @pytest.fixture(scope="module")

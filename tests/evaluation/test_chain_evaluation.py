@@ -8,11 +8,12 @@ import types
 import numpy as np
 import pytest
 
+import tiny_heads
+import tiny_pipeline
 from dfdetect.data import given_heads
 from dfdetect.evaluation import chain_answers, chain_evaluation
 from dfdetect.export import saved_pipeline
-from support import tiny_heads, tiny_pipeline
-from support.drawn_faces import BAND, DRAWN, Others, look, prepare
+from drawn_faces import BAND, DRAWN, Others, look, prepare
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,11 @@ import json
 import numpy as np
 import pytest
 
+import tiny_heads
 from dfdetect.evaluation import clip_evaluation
 from dfdetect.export import saved_pipeline
 from dfdetect.media import video
 from dfdetect.pipeline import clips as clip_findings
-from support import tiny_heads
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import drawn_heads
 from dfdetect.data import detector_input
 from dfdetect.evaluation import detectors
 from dfdetect.models import efficientdet
 from dfdetect.training import objectives
-from support import drawn_heads
 
 
 @pytest.fixture(scope="module", name="model")

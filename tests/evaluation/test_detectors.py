@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import clips
 from dfdetect.data import detector_input
 from dfdetect.data import prepared as data
 from dfdetect.evaluation import classifiers, detectors
 from dfdetect.pipeline import head_detection
-from support import clips
 
 _MODEL = types.SimpleNamespace(input_shape=(None, 128, 128, 3))
 

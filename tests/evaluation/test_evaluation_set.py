@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+import clips
 from dfdetect.evaluation import classifiers, evaluation_set, predictions
-from support import clips
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import types
 import numpy as np
 import pytest
 
+import tiny_heads
+from building_support import YOUTUBE, builder_class, method_folder, prepare
 from dfdetect.evaluation import evaluation_set, frame_clips
 from dfdetect.export import saved_pipeline
 from dfdetect.media import video
 from dfdetect.pipeline import clips as clip_findings
-from support import tiny_heads
-from support.building_support import YOUTUBE, builder_class, method_folder, prepare
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 NAMES = {

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+import labelled_images
 from dfdetect.evaluation import hand_crafted_features
-from support import labelled_images
 
 
 def _png(image):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from dfdetect import manifest
-from support.sourced_faces import face, prepare
+from sourced_faces import face, prepare
 
 RECIPE = """
 --model=lightxception

@@ -8,10 +8,10 @@ import pytest
 import sklearn.metrics
 import tensorflow as tf
 
+import labelled_images
 from dfdetect.data import classifier_input, records
 from dfdetect.evaluation import classifiers, corruptions, robustness
 from dfdetect.reports import robustness_report
-from support import labelled_images
 
 _DESCRIBED = {"image_size": 24, "temperature": 2.0}
 

@@ -15,7 +15,7 @@ from dfdetect.evaluation import (
 )
 from dfdetect.evaluation.audit import low_level
 from dfdetect.reports import classification_report, source_tables
-from support.sourced_faces import face, prepare
+from sourced_faces import face, prepare
 
 MANIFEST = {
     "kind": "classifier",

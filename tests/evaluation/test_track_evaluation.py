@@ -4,11 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
+import tiny_heads
 from dfdetect.evaluation import track_evaluation
 from dfdetect.evaluation.composed_clips import Truth
 from dfdetect.export import saved_pipeline
 from dfdetect.pipeline import deciding_tracks
-from support import tiny_heads
 
 NONE = deciding_tracks.Rule(0, 0, 0)
 PERSON, POSTER = [0.1, 0.1, 0.5, 0.5], [0.8, 0.8, 0.9, 0.9]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import tiny_pipeline
 from dfdetect.export import graph_cache
 from dfdetect.media import samples
 from dfdetect.pipeline import build as graphs
-from support import tiny_pipeline
 
 
 @pytest.fixture

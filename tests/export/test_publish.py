@@ -16,6 +16,8 @@ import tensorflow as tf
 from google.protobuf import text_format
 from tensorflow_serving.apis import prediction_log_pb2
 
+import serving_messages
+import tiny_pipeline
 from dfdetect import manifest
 from dfdetect.export import (
     freezing,
@@ -31,7 +33,6 @@ from dfdetect.models import efficientdet, weights
 from dfdetect.pipeline import build, embedding
 from dfdetect.retrieval import storage
 from dfdetect.retrieval.index import Index
-from support import serving_messages, tiny_pipeline
 
 _SIZES = [1, 2, 4]
 

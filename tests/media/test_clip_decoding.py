@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
+from building_support import clip
 from dfdetect.media import clip_decoding, clip_frame, video
-from support.building_support import clip
-from support.drawn_clips import convert, decode, draw
+from drawn_clips import convert, decode, draw
 
 ALL = video.Sampling(-1)
 INTERLACED = ("-flags", "+ildct+ilme")

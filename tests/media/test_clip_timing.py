@@ -4,9 +4,9 @@ import struct
 
 import pytest
 
+from building_support import clip, cut
 from dfdetect.media import clip_timing, video
-from support.building_support import clip, cut
-from support.drawn_clips import convert, draw
+from drawn_clips import convert, draw
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 

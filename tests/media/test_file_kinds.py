@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from dfdetect.media import file_kinds
-from support.drawn_clips import draw
+from drawn_clips import draw
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 

@@ -4,9 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from building_support import clip, cut
 from dfdetect.media import video
-from support.building_support import clip, cut
-from support.tiny_heads import write_clip
+from tiny_heads import write_clip
 
 
 def test_bin_centres():

@@ -5,10 +5,10 @@ import cv2
 import numpy as np
 import pytest
 
+import tiny_heads
 from dfdetect.media import video
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import build, clips
-from support import tiny_heads
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 ALL = video.Sampling(count=-1)

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import serving_support
+import tiny_pipeline
 from dfdetect import boxes, console, labels
 from dfdetect.cli import main
 from dfdetect.export import saved_pipeline
@@ -24,7 +26,6 @@ from dfdetect.media import image_status
 from dfdetect.pipeline import embedding, given_crops, result_lines
 from dfdetect.retrieval import index, storage
 from dfdetect.retrieval.index import Entry
-from support import serving_support, tiny_pipeline
 
 SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
 WHOLE = [0.0, 0.0, 1.0, 1.0]

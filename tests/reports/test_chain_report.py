@@ -4,10 +4,10 @@ import csv
 
 import pytest
 
+import tiny_heads
 from dfdetect.evaluation import chain_evaluation
 from dfdetect.reports import chain_report
-from support import tiny_heads
-from support.drawn_faces import BAND, DRAWN, Others, look, prepare
+from drawn_faces import BAND, DRAWN, Others, look, prepare
 
 PLOTS = ["0_roc.png", "1_roc.png", "2_roc.png"]
 

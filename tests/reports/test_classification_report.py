@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+import clips
 from dfdetect.data import classifier_input
 from dfdetect.evaluation import classifiers, evaluation_set, robustness
 from dfdetect.reports import (
@@ -14,7 +15,6 @@ from dfdetect.reports import (
     classification_report,
     classification_tables,
 )
-from support import clips
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
+import tiny_heads
 from dfdetect.reports import clip_copies
-from support import tiny_heads
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 

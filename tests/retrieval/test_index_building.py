@@ -9,6 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+import labelled_images
+import tiny_pipeline
 from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
@@ -18,7 +20,6 @@ from dfdetect.media import source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index_building, storage
 from dfdetect.retrieval.index import Entry, Index
-from support import labelled_images, tiny_pipeline
 
 
 def _image(seed, height=96, width=128):

@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
+import serving_support
+import tiny_pipeline
 from dfdetect import manifest
 from dfdetect.export import freezing, inspection, publish, saved_pipeline, warmup
 from dfdetect.media import samples
@@ -15,7 +17,6 @@ from dfdetect.pipeline import deepfake_pipeline, embedding
 from dfdetect.retrieval import neighbours as graph
 from dfdetect.retrieval import searchers
 from dfdetect.retrieval.index import Entry, Index
-from support import serving_support, tiny_pipeline
 
 _COUNT, _TOP_K = 2000, 10
 

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
+import serving_support
 from dfdetect.media import source_files
-from support import serving_support
 
 pytestmark = pytest.mark.slow
 

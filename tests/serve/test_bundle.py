@@ -6,7 +6,7 @@ import yaml
 from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
-from support import serving_messages
+import serving_messages
 
 _SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
 

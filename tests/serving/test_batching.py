@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
+import serving_support
 from dfdetect.serving import batching, config, errors
-from support import serving_support
 
 NEVER = float("inf")
 LONG = 20_000_000  # Microseconds, that no test waits for.

@@ -8,10 +8,10 @@ import urllib.request
 import pytest
 import tensorflow as tf
 
+import serving_support
 from dfdetect.cli import main
 from dfdetect.media import image_status
 from dfdetect.serving import demo_page
-from support import serving_support
 
 FOLDER = pathlib.Path(demo_page.__file__).parent / "demo"
 INFO = f"{demo_page.PATH}info.json"

@@ -8,6 +8,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
+import chromium_support
+import serving_support
+import tiny_pipeline
 from dfdetect import boxes
 from dfdetect.export import saved_pipeline
 from dfdetect.media import samples, source_files
@@ -16,7 +19,6 @@ from dfdetect.pipeline import deepfake_pipeline, embedding, findings
 from dfdetect.retrieval import neighbours as neighbours_module
 from dfdetect.retrieval.index import Entry, Index
 from dfdetect.serving import demo_page, options
-from support import chromium_support, serving_support, tiny_pipeline
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import serving_support
 from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
-from support import serving_support
 
 pytestmark = pytest.mark.slow
 

@@ -21,8 +21,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+import serving_support
 from dfdetect.serving import errors, json_tensors, json_values
-from support import serving_support
 
 SERVICE = "/tensorflow.serving.PredictionService/"
 REST_CODES = {200, 400, 404, 501}  # 501: a type that JSON has no numbers for.

@@ -16,8 +16,8 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
+import serving_support
 from dfdetect.serving import config, errors, model_store, servable, versions
-from support import serving_support
 
 STATES = get_model_status_pb2.ModelVersionStatus.State
 

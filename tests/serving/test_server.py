@@ -21,11 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import model_management_pb2
 
+import serving_support
 from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.cli import parser as cli_parser
 from dfdetect.serving import errors, listening, options, security, service
-from support import serving_support
 
 PREDICT = "/v1/models/half:predict"
 BODY = {"instances": [[1.0]]}

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from support import labelled_images
+import labelled_images
 
 NAMES = ("original", "swap", "talk")  # Methods; the first is real.
 MANIFEST = {

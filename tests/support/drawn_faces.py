@@ -4,10 +4,10 @@ import cv2
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+import tiny_heads
 from dfdetect import labels
 from dfdetect.evaluation import evaluation_set
-from support import tiny_heads
-from support.tiny_heads import BLUE, RED
+from tiny_heads import BLUE, RED
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
 # Too dark to be found; sigmoids of -+120 / 86.67 where they are given.

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow import float32
 
-from support import labelled_images
+import labelled_images
 
 SIDES = ("ymin", "xmin", "ymax", "xmax")
 

@@ -14,9 +14,10 @@ import h5py
 import numpy as np
 import pytest
 
+import clips
+import drawn_heads
 from dfdetect import manifest
 from dfdetect.models import model_directory, squeezenet
-from support import clips, drawn_heads
 
 _DRAWN = (("many", 6), ("rooms", 0), ("few", 1))
 

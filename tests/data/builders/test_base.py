@@ -8,9 +8,9 @@ import zipfile
 
 import pytest
 
+from building_support import encoded, write
 from dfdetect.data.builders import archives, base, streams
 from dfdetect.data.builders.account import Account
-from support.building_support import encoded, write
 
 
 def _account(*names):

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+import labelled_images
+from building_support import builder_class, encoded, prepare, write
 from dfdetect.evaluation.audit import leaks, metadata_baseline, near_duplicates, scan
 from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.metrics import classification
-from support import labelled_images
-from support.building_support import builder_class, encoded, prepare, write
 
 
 def _image(seed, size=96):

@@ -9,14 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+import report_page_support as support
+import tiny_pipeline
 from dfdetect import console, manifest
 from dfdetect.cli import main as cli
 from dfdetect.export import saved_pipeline
 from dfdetect.reports import page as report_page
 from dfdetect.reports.page import about, formatting, marks, thumbnails, timeline
 from dfdetect.retrieval import index as retrieval_index
-from support import report_page_support as support
-from support import tiny_pipeline
 
 BAND = support.THRESHOLDS
 

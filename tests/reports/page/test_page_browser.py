@@ -8,10 +8,11 @@ import zlib
 
 import pytest
 
+import chromium_support
+import report_page_support as support
+import tiny_pipeline
 from dfdetect.reports import page
 from dfdetect.reports.page import about
-from support import chromium_support, tiny_pipeline
-from support import report_page_support as support
 
 pytestmark = [
     pytest.mark.slow,

@@ -17,8 +17,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+import serving_support
 from dfdetect.serving import tensors
-from support import serving_support
 
 NAN, INF = math.nan, math.inf
 HALF, ADD, STR, ID = (f"/v1/models/{name}" for name in ("half", "add", "str", "id"))
