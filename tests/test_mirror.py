@@ -38,6 +38,8 @@ TESTED_BY = {
     "media/test_jpeg.py": "media.exif",
     "models/test_conformance.py": "models.efficientnet_lite models.mesonet",
     "models/test_efficientdet.py": "models.bifpn models.efficientnet",
+    "models/test_foreign_weights.py": "models.efficientdet_weights "
+    "models.keras_weights models.xception_weights",
     "models/test_grad_cam.py": "pipeline.explainer",
     "models/test_matching.py": "models.grid_matching",
     "models/test_mobilenet.py": "models.moment_pooling",

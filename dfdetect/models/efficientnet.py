@@ -1,6 +1,8 @@
 """EfficientNet B0 to B7, the backbones of EfficientDet, from keras-cv."""
 
 import math
+import re
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -116,12 +118,66 @@ def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> Non
     for layer in backbone.layers:
         if not layer.weights:
             continue
-        name = layer.name.replace("_dwconv_bn", "_bn")
-        if name.endswith("_project"):
-            name += "_conv"
-        weights = source.get_layer(name).get_weights()
+        weights = source.get_layer(_applications_name(layer.name)).get_weights()
         shapes = [array.shape for array in weights]
         expected = [tuple(weight.shape) for weight in layer.weights]
         if shapes != expected:
             raise ValueError(f"{layer.name} must have {expected}, source has {shapes}.")
         layer.set_weights(weights)
+
+
+def from_applications(
+    backbone: keras.Model, layers: Mapping[str, Sequence[np.ndarray]]
+) -> dict[tuple[str, str], np.ndarray]:
+    """Finds the weights of a backbone in a file of a `keras.applications` EfficientNet.
+
+    Args:
+        backbone: As `build` returns it.
+        layers: Arrays by layer, see `keras_weights`; layers of a top may follow.
+
+    Returns:
+        The arrays of the file by the names of our layer and its weight. Of those that
+        the file lacks there is none.
+
+    Raises:
+        ValueError: The file is not of an EfficientNet, or normalizes its images in
+            another way than `normalization`.
+    """
+    if "block7a_project_conv" not in layers:
+        raise ValueError(
+            "an EfficientNet of keras.applications is wanted, with layers from "
+            f"stem_conv to block7a_project_conv, got {', '.join(list(layers)[:3])}, ..."
+        )
+    for name, arrays in layers.items():
+        if re.fullmatch(r"normalization(_\d+)?", name) and len(arrays) == 3:
+            _check_normalization(*arrays[:2])
+    found = {}
+    for layer in backbone.layers:
+        arrays = layers.get(_applications_name(layer.name), ())
+        for weight, array in zip(layer.weights, arrays, strict=False):
+            found[layer.name, weight.name] = array
+    return found
+
+
+def _check_normalization(mean: np.ndarray, variance: np.ndarray) -> None:
+    """Compares what a layer `Normalization` holds with ImageNet's, of pixels in [0, 1].
+
+    Its variances are the squares of the deviations, or in the published files the
+    deviations, which a layer behind it corrects.
+    """
+    wanted = np.array(_MEAN) / 255, np.array(_STDDEV) / 255
+    is_usual = np.allclose(np.ravel(mean), wanted[0], atol=1e-3) and any(
+        np.allclose(np.ravel(variance), wanted[1] ** power, atol=1e-3)
+        for power in (1, 2)
+    )
+    if not is_usual:
+        raise ValueError(
+            "its images must be normalized by the mean and deviation of ImageNet, "
+            f"got a mean of {np.ravel(mean)} and variances of {np.ravel(variance)}"
+        )
+
+
+def _applications_name(name: str) -> str:
+    """The name of one of our layers in `keras.applications`."""
+    name = name.replace("_dwconv_bn", "_bn")
+    return f"{name}_conv" if name.endswith("_project") else name

@@ -1,15 +1,23 @@
-"""Arrays out of a file that `torch.save` wrote before PyTorch 1.6, without PyTorch.
+"""Arrays out of a file that `torch.save` wrote, without PyTorch.
 
-Such a file is four pickles (a magic number, the version of the protocol, sizes of
-types, the dictionary) and the keys of the storages, followed by their numbers. Only
-what a dictionary of tensors needs is unpickled: a file cannot run anything.
+Before PyTorch 1.6 such a file is four pickles (a magic number, the version of the
+protocol, sizes of types, what was saved) and the keys of the storages, followed by
+their numbers. Since then it is a ZIP archive with one pickle and a file for each
+storage. Of what was saved, a dictionary of tensors is wanted; one in a checkpoint
+(`state_dict`) and a whole module, whose parameters are its dictionary, do as well.
 
-Source: `_legacy_load` in torch/serialization.py.
+No object of a file is ever made: each class is replaced by one that only keeps what the
+pickle says of it, so that a file cannot run anything.
+
+Source: `_load` and `_legacy_load` in torch/serialization.py.
 """
 
 import collections
 import os
 import pickle
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,30 +25,53 @@ import numpy as np
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _TYPES = {
+    "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
+    "BFloat16Storage": np.dtype("<u2"),
     "LongStorage": np.dtype("<i8"),
+    "IntStorage": np.dtype("<i4"),
+    "ShortStorage": np.dtype("<i2"),
+    "CharStorage": np.dtype("<i1"),
+    "ByteStorage": np.dtype("<u1"),
+    "BoolStorage": np.dtype("?"),
 }
+# Where training checkpoints keep the weights beside the step and the optimizer.
+_NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
+_DAMAGE = (
+    *(pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError),
+    *(IndexError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+)
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a dictionary of tensors.
 
+    Returns:
+        By name, without the `module.` that `DataParallel` puts before all of them.
+
     Raises:
-        ValueError: The file is none of PyTorch's older format, is cut, or holds
-            anything but tensors.
+        ValueError: The file is none of PyTorch's, is cut, or holds anything but
+            tensors.
     """
     try:
         with open(path, "rb") as stream:
-            return _read(stream)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError) as error:
+            is_archive = zipfile.is_zipfile(stream)
+            stream.seek(0)
+            found = _read_archive(stream) if is_archive else _read_legacy(stream)
+        tensors = _find_tensors(found)
+        arrays = {name: tensor.array() for name, tensor in tensors.items()}
+    except _DAMAGE as error:
         raise ValueError(
-            f"{path} must be a dictionary of tensors, as torch.save wrote it before "
-            f"PyTorch 1.6, got {error}."
+            f"{path} must be a dictionary of tensors, as torch.save writes it, "
+            f"got {error}."
         ) from error
+    if all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): x for name, x in arrays.items()}
+    return arrays
 
 
-def _read(stream: BinaryIO) -> dict[str, np.ndarray]:
+def _read_legacy(stream: BinaryIO) -> Any:
     header = [_Unpickler(stream).load() for _ in range(3)]
     if header[:2] != [_MAGIC, _PROTOCOL]:
         raise pickle.UnpicklingError(f"{header[:2]} for magic number and version")
@@ -49,21 +80,79 @@ def _read(stream: BinaryIO) -> dict[str, np.ndarray]:
     for key in _Unpickler(stream).load():
         storage = tensors.storages[key]
         (size,) = np.frombuffer(stream.read(8), "<i8")
-        data = stream.read(int(size) * storage.type.itemsize)
-        if size != storage.size or len(data) != size * storage.type.itemsize:
+        storage.fill(stream.read(int(size) * storage.type.itemsize))
+        if size != storage.size:
             raise EOFError("a cut file")
-        storage.values = np.frombuffer(data, storage.type)
+    return found
+
+
+def _read_archive(stream: BinaryIO) -> Any:
+    with zipfile.ZipFile(stream) as archive:
+        names = archive.namelist()
+        pickles = [name for name in names if name.split("/")[1:] == ["data.pkl"]]
+        if not pickles:
+            raise pickle.UnpicklingError("a ZIP file without data.pkl")
+        folder = pickles[0].removesuffix("data.pkl")
+        if f"{folder}constants.pkl" in names:
+            raise pickle.UnpicklingError(
+                "a TorchScript module; save its state_dict() instead"
+            )
+        order = f"{folder}byteorder"
+        if order in names and archive.read(order) != b"little":
+            raise pickle.UnpicklingError(f"byte order {archive.read(order)!r}")
+        with archive.open(pickles[0]) as pickled:
+            tensors = _Unpickler(pickled)
+            found = tensors.load()
+        for key, storage in tensors.storages.items():
+            storage.fill(archive.read(f"{folder}data/{key}"))
+    return found
+
+
+def _find_tensors(found: Any) -> dict[str, "_Tensor"]:
+    """The tensors of a dictionary, of one within it, or of a module."""
+    if isinstance(found, _Stand) and "_modules" in found.state:
+        return dict(_walk(found.state, ""))
     if not isinstance(found, dict):
-        raise TypeError(type(found).__name__)
-    return {key: tensor.array() for key, tensor in found.items()}
+        raise TypeError(_name(found))
+    for key in _NESTED:
+        if isinstance(found.get(key), dict | _Stand):
+            return _find_tensors(found[key])
+    others = [key for key, value in found.items() if not isinstance(value, _Tensor)]
+    if others:
+        raise TypeError(f"{_name(found[others[0]])} for {others[0]!r}")
+    return {str(key): tensor for key, tensor in found.items()}
+
+
+def _walk(state: dict[str, Any], prefix: str) -> Iterator[tuple[str, "_Tensor"]]:
+    """The parameters and buffers of a module, by the names of its `state_dict`."""
+    for kind in ("_parameters", "_buffers"):
+        for name, value in state.get(kind, {}).items():
+            if isinstance(value, _Tensor):
+                yield f"{prefix}{name}", value
+    for name, module in state["_modules"].items():
+        if isinstance(module, _Stand) and "_modules" in module.state:
+            yield from _walk(module.state, f"{prefix}{name}.")
+
+
+def _name(found: Any) -> str:
+    kind = found if isinstance(found, type) else type(found)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 class _Storage:
     """Numbers that come later in the file."""
 
-    def __init__(self, dtype: np.dtype, size: int) -> None:
-        self.type, self.size = dtype, size
-        self.values = np.empty(0, dtype)
+    def __init__(self, kind: str, size: int) -> None:
+        self.kind, self.type, self.size = kind, _TYPES[kind], size
+        self.values = np.empty(0, self.type)
+
+    def fill(self, data: bytes) -> None:
+        if len(data) != self.size * self.type.itemsize:
+            raise EOFError("a cut file")
+        self.values = np.frombuffer(data, self.type)
+        if self.kind == "BFloat16Storage":
+            # The upper half of a float32.
+            self.values = (self.values.astype("<u4") << 16).view("<f4")
 
 
 class _Tensor:
@@ -72,34 +161,86 @@ class _Tensor:
     def __init__(
         self, storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any
     ) -> None:
+        if not isinstance(storage, _Storage):
+            raise TypeError(f"{_name(storage)} for a storage")
         self.storage, self.offset = storage, offset
         self.shape, self.strides = tuple(shape), tuple(strides)
 
+    def __setstate__(self, _: Any) -> None:
+        """What a pickle adds, such as hooks, does not matter."""
+
     def array(self) -> np.ndarray:
-        values = self.storage.values[self.offset :]
-        if int(np.prod(self.shape)) > len(values):
+        values = self.storage.values
+        pairs = list(zip(self.shape, self.strides, strict=True))
+        # As far as it reaches, also with strides that a file makes up.
+        last = self.offset + sum((size - 1) * stride for size, stride in pairs)
+        is_empty = not all(self.shape)
+        if min((self.offset, *self.shape, *self.strides)) < 0 or (
+            not is_empty and last >= len(values)
+        ):
             raise EOFError("a tensor beyond its storage")
+        if is_empty:
+            return np.empty(self.shape, values.dtype)
         strides = [stride * values.itemsize for stride in self.strides]
-        view = np.lib.stride_tricks.as_strided(values, self.shape, strides)
+        view = np.lib.stride_tricks.as_strided(
+            values[self.offset :], self.shape, strides
+        )
         return np.array(view)
 
 
-class _Unpickler(pickle.Unpickler):
-    """Knows ordered dictionaries, tensors and storages, and refuses all else."""
+class _Stand:
+    """Stands for an object of any class, and keeps its state."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __new__(cls, *_: Any, **__: Any) -> "_Stand":
+        made = super().__new__(cls)
+        made.state = {}
+        return made
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        self.state: dict[str, Any]
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            self.state = state
+
+    def append(self, _: Any) -> None:
+        """Of a class of lists."""
+
+    def __setitem__(self, _: Any, __: Any) -> None:
+        """Of a class of dictionaries."""
+
+
+def _parameter(tensor: Any, *_: Any) -> Any:
+    """For `torch._utils._rebuild_parameter`."""
+    return tensor
+
+
+_KNOWN: dict[tuple[str, str], Callable] = {
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): _Tensor,
+    ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
+    ("torch._utils", "_rebuild_parameter"): _parameter,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes dictionaries, tensors and storages, and a stand for all else."""
+
+    def __init__(self, stream: Any) -> None:
         super().__init__(stream)
         self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _Tensor
+        if (module, name) in _KNOWN:
+            return _KNOWN[module, name]
         if module == "torch" and name in _TYPES:
-            return _TYPES[name]
-        raise pickle.UnpicklingError(f"{module}.{name}")
+            return name
+        return type(name, (_Stand,), {"__module__": module})
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, _, size, *_ = pid
-        return self.storages.setdefault(key, _Storage(dtype, size))
+    def persistent_load(self, pid: Any) -> Any:
+        if pid[0] == "module":  # A class, with its source code.
+            return pid[1]
+        _, kind, key, _, size, *_ = pid
+        if kind not in _TYPES:
+            raise pickle.UnpicklingError(f"storages of {_name(kind)}")
+        return self.storages.setdefault(key, _Storage(kind, size))

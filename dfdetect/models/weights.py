@@ -153,32 +153,41 @@ def load_snapshot(model: keras.Model, snapshot: str) -> Report:
         model: A built model. For "imagenet" it must have a method `load_imagenet`.
         snapshot: "none" keeps the random weights. "imagenet" fetches those of
             `keras.applications`, or without a network says so and keeps the random
-            ones. A .pth file of PyTorch goes to the model's method `load_pytorch`. All
-            else is a path as for `load`, of which all weights with the right name and
-            shape are taken.
+            ones. All else is a path as for `load`, or of a file that others trained,
+            see `foreign_weights`; all weights with the right name and shape are taken.
 
     Returns:
         What was loaded and what was not.
 
     Raises:
-        ValueError: Nothing in the file fits, it is damaged, or the model has no
-            ImageNet weights or takes no file of PyTorch.
+        ValueError: Nothing in the file fits, it is damaged or of a kind or a network
+            that the model does not take, or there are no ImageNet weights.
     """
     keys = tuple(variables(model))
     if snapshot == "none":
         return Report(missing=keys)
     if snapshot == "imagenet":
         return _load_imagenet(model)
-    if snapshot.endswith(".pth"):
-        if not hasattr(model, "load_pytorch"):
-            raise ValueError(f"{model.name} takes no .pth file, got {snapshot}.")
+    arrays = _read_any(model, snapshot)
+    if arrays is None:
         return _load_with(model, lambda: model.load_pytorch(snapshot))
-    arrays = _read(snapshot)
     report = _compare(model, arrays)
     if not report.loaded:
         raise ValueError(f"Nothing in {snapshot} fits {model.name}: {report}.")
     _assign(model, arrays, report)
     return report
+
+
+def _read_any(model: keras.Model, path: str) -> dict[str, np.ndarray] | None:
+    """The arrays of a file of whatever kind; None for the model's own reader."""
+    if not _is_step(path) and not os.path.isdir(path):
+        from dfdetect.models import foreign_weights  # It knows the models.
+
+        kind = foreign_weights.identify(path)
+        if kind != "ours":
+            keys = {id(variable): key for key, variable in variables(model).items()}
+            return foreign_weights.read(model, path, kind, keys)
+    return _read(path)
 
 
 def _load_imagenet(model: keras.Model) -> Report:

@@ -6,14 +6,17 @@ how far they take the spatial one apart: one filter a channel (`xception`,
 
 Source: Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, 2017,
 figure 5; padding and batch norm as in `keras.applications.Xception`, so that its
-weights fit.
+weights fit, or as in PyTorch's ports (`xception_pytorch`). `xception_weights` reads
+both kinds.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
+
+from dfdetect.models import xception_weights
 
 # xception: figure 5 of the paper. lightxception halves the middle flow; midwayxception
 # relaxes the full separation of channels and space, and its middle blocks have a
@@ -25,6 +28,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "spatial": "depthwise",
         "middle_blocks": 4,
         "middle_skip": "identity",
+    },
+    # As FaceForensics++ and DeepfakeBench train it: their weights give their outputs.
+    "xception_pytorch": {
+        "spatial": "depthwise",
+        "middle_blocks": 8,
+        "middle_skip": "identity",
+        "pool_padding": "both",
+        "bn_epsilon": 1e-5,
     },
 }
 _ENTRY_CHANNELS = (128, 256, 728)
@@ -52,6 +63,9 @@ class Xception(keras.Model):
         middle_skip: `"identity"`, or `"conv"` for a 1x1 convolution and batch norm.
         bn_momentum: Of the moving statistics. .99 wants some hundred steps to settle;
             take .9 for a short run from random weights.
+        pool_padding: Where maps are padded before they are halved: `"same"`, as
+            TensorFlow does it, or `"both"` sides alike, as PyTorch does it.
+        bn_epsilon: Added to the variances of the batch norms.
         name: Of the model.
 
     Raises:
@@ -67,6 +81,8 @@ class Xception(keras.Model):
         middle_blocks: int = 8,
         middle_skip: str = "identity",
         bn_momentum: float = 0.99,
+        pool_padding: str = "same",
+        bn_epsilon: float = 1e-3,
         name: str = "xception",
         **kwargs: Any,
     ) -> None:
@@ -80,7 +96,11 @@ class Xception(keras.Model):
             raise ValueError(
                 f"middle_skip must be identity or conv, got {middle_skip!r}."
             )
-        build = _Builder(spatial, bn_momentum)
+        if pool_padding not in ("same", "both"):
+            raise ValueError(
+                f"pool_padding must be same or both, got {pool_padding!r}."
+            )
+        build = _Builder(spatial, bn_momentum, pool_padding, bn_epsilon)
         images = keras.Input((image_size, image_size, 3), name="images")
         # In float32 also under mixed precision: bfloat16 would round pixels, and with
         # them the traces of a forgery.
@@ -114,6 +134,8 @@ class Xception(keras.Model):
         self.middle_blocks = middle_blocks
         self.middle_skip = middle_skip
         self.bn_momentum = bn_momentum
+        self.pool_padding = pool_padding
+        self.bn_epsilon = bn_epsilon
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -124,14 +146,25 @@ class Xception(keras.Model):
             "middle_blocks": self.middle_blocks,
             "middle_skip": self.middle_skip,
             "bn_momentum": self.bn_momentum,
+            "pool_padding": self.pool_padding,
+            "bn_epsilon": self.bn_epsilon,
             "name": self.name,
             "trainable": self.trainable,
         }
 
     def load_imagenet(self) -> None:
-        """Loads the ImageNet weights of `keras.applications`; needs the network."""
+        """Loads the ImageNet weights of `keras.applications`; needs the network.
+
+        Raises:
+            ValueError: The padding is PyTorch's.
+        """
+        if self.pool_padding != "same":
+            raise ValueError(
+                f"Keras has no ImageNet weights for {self.name}; name PyTorch's file "
+                "xception-b5690688.pth."
+            )
         source = keras.applications.Xception(weights="imagenet", include_top=False)
-        copy_applications_weights(self, source)
+        xception_weights.copy_applications(self, source)
 
 
 @keras.saving.register_keras_serializable(package="dfdetect")
@@ -175,19 +208,51 @@ class PairConv2D(keras.layers.Layer):
         return input_shape
 
 
+@keras.saving.register_keras_serializable(package="dfdetect")
+class HalvingMaxPool(keras.layers.Layer):
+    """The maximum of 3x3 places, every second one, with a border on all sides.
+
+    The same as PyTorch's `MaxPool2d(3, stride=2, padding=1)`; TensorFlow's "same" pads
+    maps of an even side at their end only.
+    """
+
+    def call(self, features: Any) -> Any:
+        lowest = np.finfo(np.float32).min  # Also bfloat16's, but for its last bits.
+        if keras.backend.standardize_dtype(features.dtype) == "float16":
+            lowest = np.finfo(np.float16).min
+        border = ((0, 0), (1, 1), (1, 1), (0, 0))
+        padded = keras.ops.pad(features, border, constant_values=float(lowest))
+        return keras.ops.max_pool(padded, 3, 2, padding="valid")
+
+    def compute_output_shape(
+        self, input_shape: Sequence[int | None]
+    ) -> Sequence[int | None]:
+        batch, height, width, channels = input_shape
+        sides = [side and (side + 1) // 2 for side in (height, width)]
+        return (batch, *sides, channels)
+
+
 class _Builder:
     """Adds layers with names that do not depend on what was built before."""
 
-    def __init__(self, spatial: str, bn_momentum: float) -> None:
+    def __init__(
+        self,
+        spatial: str,
+        bn_momentum: float,
+        pool_padding: str = "same",
+        bn_epsilon: float = 1e-3,
+    ) -> None:
         self._spatial = spatial
         self._bn_momentum = bn_momentum
+        self._pool_padding = pool_padding
+        self._bn_epsilon = bn_epsilon
 
     def relu(self, x: Any, name: str) -> Any:
         return keras.layers.ReLU(name=name)(x)
 
     def batch_norm(self, x: Any, name: str) -> Any:
         layer = keras.layers.BatchNormalization(
-            momentum=self._bn_momentum, epsilon=1e-3, name=f"{name}_bn"
+            momentum=self._bn_momentum, epsilon=self._bn_epsilon, name=f"{name}_bn"
         )
         return layer(x)
 
@@ -214,6 +279,11 @@ class _Builder:
             return self.batch_norm(layer(x), name)
         return self.conv(PairConv2D(name=f"{name}_spatial")(x), channels, 1, name)
 
+    def halve(self, x: Any, name: str) -> Any:
+        if self._pool_padding == "both":
+            return HalvingMaxPool(name=name)(x)
+        return keras.layers.MaxPooling2D(3, 2, padding="same", name=name)(x)
+
     def block(
         self,
         x: Any,
@@ -232,7 +302,7 @@ class _Builder:
                 x = self.relu(x, f"{name}_relu{index}")
             x = self.separable(x, width, f"{name}_conv{index}")
         if strides != 1:
-            x = keras.layers.MaxPooling2D(3, 2, padding="same", name=f"{name}_pool")(x)
+            x = self.halve(x, f"{name}_pool")
         return keras.layers.Add(name=name)([x, skip])
 
 
@@ -245,54 +315,3 @@ def feature_maps(model: Xception, names: Sequence[str]) -> keras.Model:
         ValueError: There is no layer of that name.
     """
     return keras.Model(model.input, [model.get_layer(name).output for name in names])
-
-
-def copy_applications_weights(model: keras.Model, source: keras.Model) -> None:
-    """Copies a `keras.applications.Xception` into `model`, layer by layer.
-
-    Args:
-        model: An `Xception` of the preset `xception`; its top stays as it is.
-        source: `keras.applications.Xception(include_top=False)`, any input size.
-
-    Raises:
-        ValueError: The layers are not the same, in number, kind or shape.
-    """
-    targets = [x for x in model.layers if x.weights and x.name != "logits"]
-    skips = iter([x.name for x in targets if x.name.endswith(("_skip", "_skip_bn"))])
-    sources = {}
-    for layer in source.layers:
-        if layer.weights:
-            # The skips have automatic names there; only their order tells them apart.
-            name = _name_from_applications(layer.name) or next(skips, layer.name)
-            sources[name] = layer
-    difference = {x.name for x in targets} ^ sources.keys()
-    if difference:
-        raise ValueError(f"Layers of one of the two models only: {sorted(difference)}.")
-    for target in targets:
-        origin = sources[target.name]
-        wanted = [tuple(weight.shape) for weight in target.weights]
-        found = [tuple(weight.shape) for weight in origin.weights]
-        if type(target) is not type(origin) or wanted != found:
-            raise ValueError(
-                f"{target.name} is {type(target).__name__} {wanted}, "
-                f"{origin.name} is {type(origin).__name__} {found}."
-            )
-    for target in targets:
-        target.set_weights(sources[target.name].get_weights())
-
-
-def _name_from_applications(name: str) -> str | None:
-    """Our name of a layer of `keras.applications.Xception`; None for its skips."""
-    match = re.fullmatch(r"block(\d+)_(?:sep)?conv(\d)(_bn)?", name)
-    if match is None:
-        return None
-    block, conv, suffix = int(match[1]), match[2], match[3] or ""
-    if block == 1:
-        return f"stem_conv{conv}{suffix}"
-    if block <= 4:
-        return f"entry{block - 1}_conv{conv}{suffix}"
-    if block <= 12:
-        return f"middle{block - 4}_conv{conv}{suffix}"
-    if block == 13:
-        return f"exit1_conv{conv}{suffix}"
-    return f"exit{int(conv) + 1}{suffix}"

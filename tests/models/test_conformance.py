@@ -11,6 +11,7 @@ _MODELS = {
     "xception": lambda: classifier.build("xception", 71),
     "midwayxception": lambda: classifier.build("midwayxception", 71),
     "lightxception": lambda: classifier.build("lightxception", 71),
+    "xception_pytorch": lambda: classifier.build("xception_pytorch", 71),
     "efficientnet_b0": lambda: classifier.build("efficientnet_b0", 32),
     "efficientnet_lite0": lambda: classifier.build("efficientnet_lite0", 32),
     "mesonet4": lambda: classifier.build("mesonet4", 32),
@@ -20,7 +21,7 @@ _MODELS = {
 
 
 # Relatives of them are always tested; these take longest.
-_SLOW = ("midwayxception", "efficientnet_b0")
+_SLOW = ("midwayxception", "xception_pytorch", "efficientnet_b0")
 
 
 @pytest.fixture(
@@ -88,7 +89,7 @@ def test_mixed_precision(build):
 
 # The larger EfficientNets are one class with B0.
 @pytest.mark.parametrize(
-    "name", [*classifier.NAMES[:5], "efficientnet_b0", "efficientnet_lite0"]
+    "name", [*classifier.NAMES[:6], "efficientnet_b0", "efficientnet_lite0"]
 )
 def test_logits_stay_in_float32(name):
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from dfdetect.models import xception
+from dfdetect.models import xception, xception_weights
 
 # Total and trainable parameters by number of outputs (0: no top).
 _PARAMETERS = {
@@ -23,6 +23,9 @@ _PARAMETERS = {
         2: (25_336_178, 25_270_002),
     },
 }
+
+
+_PARAMETERS["xception_pytorch"] = _PARAMETERS["xception"]
 
 
 @pytest.mark.parametrize("preset", xception.PRESETS)
@@ -76,7 +79,7 @@ def test_applications_weights_give_the_same_features():
     source = _applications_xception()
     model = xception.Xception(83)
     logits = model.get_layer("logits").get_weights()[0]
-    xception.copy_applications_weights(model, source)
+    xception_weights.copy_applications(model, source)
     images = np.random.default_rng(1).uniform(0, 255, (2, 83, 83, 3)).astype("float32")
     expected = source(images / 127.5 - 1.0)
     assert np.ptp(expected) > 0.1
@@ -89,9 +92,9 @@ def test_applications_weights_fit_only_their_own_preset():
     source = keras.applications.Xception(weights=None, include_top=False)
     light = xception.Xception(71, **xception.PRESETS["lightxception"])
     with pytest.raises(ValueError, match="middle8_conv3_bn"):
-        xception.copy_applications_weights(light, source)
+        xception_weights.copy_applications(light, source)
     with pytest.raises(ValueError, match="predictions"):
-        xception.copy_applications_weights(
+        xception_weights.copy_applications(
             xception.Xception(71), keras.applications.Xception(weights=None)
         )
 

@@ -1,0 +1,75 @@
+"""Makes a model folder of a classifier's weights that others trained.
+
+    python train/convert.py --model=xception_pytorch --snapshot=full_c23.p \
+      --model_dir=runs/faceforensics
+
+    python train/evaluate.py --task=classify --model_dir=runs/faceforensics \
+      --data_dir=DATA --dataset=labeled_faces
+
+See `dfdetect.models.foreign_weights` for the files. Where a file holds no logits for
+one head, real or fake, as ImageNet's, nothing is written: train with --snapshot=FILE.
+"""
+
+import os
+
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before TensorFlow is imported: its notes would bury the messages.
+    console.capture()
+
+from absl import flags
+
+from dfdetect import labels, manifest, script
+from dfdetect.metrics import calibration
+from dfdetect.models import classifier, weights
+
+_MODEL = flags.DEFINE_enum(
+    "model", "xception_pytorch", classifier.NAMES, "Architecture of the weights."
+)
+_SNAPSHOT = flags.DEFINE_string(
+    "snapshot", None, "File of the weights; only read.", required=True
+)
+_MODEL_DIR = flags.DEFINE_string(
+    "model_dir", None, "Folder for weights.npz and manifest.json.", required=True
+)
+_IMAGE_SIZE = flags.DEFINE_integer("image_size", 299, "Side of the crops, px.")
+_CROP_MARGIN = flags.DEFINE_float(
+    "crop_margin", 1.3, "Side of a crop over the longer side of its head box."
+)
+
+
+def main(argv: list[str]) -> None:
+    """Loads, reports and writes."""
+    del argv
+    path = os.path.join(_MODEL_DIR.value, weights.FILE_NAME)
+    if os.path.exists(path):
+        raise FileExistsError(f"{path} is there already; name another --model_dir.")
+    model = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
+    report = weights.load_snapshot(model, _SNAPSHOT.value)
+    print(report)
+    if report.missing or report.mismatched:
+        raise ValueError(
+            f"{_SNAPSHOT.value} must have all weights of {_MODEL.value}, {report}. "
+            "train/classifier.py --snapshot starts from what there is."
+        )
+    os.makedirs(_MODEL_DIR.value, exist_ok=True)
+    weights.save(model, path)
+    described = {
+        "kind": "classifier",
+        "model": _MODEL.value,
+        "image_size": _IMAGE_SIZE.value,
+        "crop_margin": _CROP_MARGIN.value,
+        **calibration.uncalibrated(),
+        "labels": list(labels.NAMES),
+        # What it was trained on is not known.
+        "data": [],
+        "converted_from": os.path.basename(_SNAPSHOT.value),
+        "metrics": {},
+        "versions": manifest.versions(),
+    }
+    manifest.write(_MODEL_DIR.value, described)
+
+
+if __name__ == "__main__":
+    script.run(main)
