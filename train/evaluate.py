@@ -13,6 +13,10 @@
     python train/evaluate.py --task=classify --model_dir=runs/classifier \
       --step=1000,2000,3000 --data_dir=prepared --dataset=labeled_faces
 
+    python train/evaluate.py --task=classify --model_dir=default \
+      --predictions=theirs.csv --detector=their_detector.py \
+      --data_dir=prepared --dataset=labeled_faces --output=measured
+
     python train/evaluate.py --task=video --clips=FOLDER --output=measured
 
     python train/evaluate.py --task=chain --data_dir=prepared \
@@ -31,6 +35,9 @@ Of classifiers the fakes of each maker are also told from the reals of each sour
 trained on stand apart, see `dfdetect.evaluation.leave_one_out`: of the given ones,
 whose manifests tell what they were trained on, or of short runs without each maker in
 turn (--recipe).
+
+Detectors of others stand beside ours, by their probabilities or by a function, see
+`dfdetect.evaluation.peer_detectors`.
 
 A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets, and those
 of a chain, may be several: each is measured on each.
@@ -62,6 +69,7 @@ from dfdetect.evaluation import (
     figures,
     frame_clips,
     maker_evaluation,
+    peer_detectors,
     robustness,
 )
 from dfdetect.export import graph_cache
@@ -190,6 +198,36 @@ _RECIPE = flags.DEFINE_string(
     "on --dataset in the folder --output, or gone on with, and measured for "
     "--leave_out.",
 )
+_PREDICTIONS = flags.DEFINE_list(
+    "predictions",
+    [],
+    "Measure the detectors of others, too, whose fake probabilities stand in these CSV "
+    "files, by commas: columns path (or id) and fake_probability, for all sets.",
+)
+_DETECTOR = flags.DEFINE_list(
+    "detector",
+    [],
+    "Measure the detectors of these Python files, too, by commas, which are run: each "
+    "has a function predict(paths) that returns fake probabilities.",
+)
+_DETECTOR_INPUT = flags.DEFINE_enum(
+    "detector_input",
+    "crop",
+    peer_detectors.INPUTS,
+    "What predict gets: the heads that records give, or whole images.",
+)
+_GUESS_MISSING = flags.DEFINE_bool(
+    "guess_missing",
+    False,
+    "Count records without a probability in --predictions, or of --detector (NaN), as "
+    "guesses of .5; else they are refused.",
+)
+_PEER_MAKERS = flags.DEFINE_list(
+    "peer_makers",
+    None,
+    "Makers of fakes that the detectors of others were trained on, by commas, or none; "
+    "--leave_out tells seen and unseen makers apart by it.",
+)
 _OUTPUT = flags.DEFINE_string(
     "output",
     None,
@@ -222,6 +260,10 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--task=chain takes --graph instead of --model_dir")
     if _LEAVE_OUT.value and _TASK.value != "classify":
         raise app.UsageError("--leave_out needs --task=classify")
+    if _has_peers() and _TASK.value != "classify":
+        raise app.UsageError("--predictions and --detector need --task=classify")
+    if _has_peers() and _LEAVE_OUT.value and _PEER_MAKERS.value is None:
+        raise app.UsageError("--leave_out needs --peer_makers, or --peer_makers=none")
     if _RECIPE.value and not _LEAVE_OUT.value:
         raise app.UsageError("--recipe needs --leave_out")
     output = _OUTPUT.value or ""
@@ -245,7 +287,9 @@ def main(argv: list[str]) -> None:
 
 def _measure_classifiers(folder: str) -> dict[str, Any]:
     """The figures of one model on one set, or `results` of each on each."""
-    folders = _listed(_MODEL_DIR.value or ("" if _RECIPE.value else "default"))
+    others = _RECIPE.value or _has_peers()
+    folders = _listed(_MODEL_DIR.value or ("" if others else "default"))
+    peers = _open_peers()
     if _RECIPE.value:
         folders += maker_evaluation.train_without_each(
             [
@@ -292,9 +336,14 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         pairs = [(model, judged) for model in models for judged in sets]
         for result, pair in zip(results, pairs, strict=True):
             result.figures["robustness"] = _robustness(*pair)
+    results += [
+        classifiers.measure_peer(peer, judged, _GUESS_MISSING.value)
+        for peer in peers
+        for judged in sets
+    ]
     _say_warnings(w for r in results for w in r.figures["warnings"])
     together = maker_evaluation.measure(
-        [described for _, described in models],
+        [described for _, described in models] + [peer.manifest for peer in peers],
         sets,
         results,
         _LEAVE_OUT.value,
@@ -312,6 +361,21 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     leaky = any(judged.leaks for judged in sets)
     every = [result.figures for result in results]
     return {"task": "classify", "leaky_split": leaky, "results": every, **together}
+
+
+def _has_peers() -> bool:
+    return bool(_PREDICTIONS.value or _DETECTOR.value)
+
+
+def _open_peers() -> list[peer_detectors.Peer]:
+    makers = _PEER_MAKERS.value
+    return peer_detectors.open_all(
+        _PREDICTIONS.value,
+        _DETECTOR.value,
+        script.say,
+        None if makers is None else [maker for maker in makers if maker != "none"],
+        file_input=_DETECTOR_INPUT.value,
+    )
 
 
 def _robustness(

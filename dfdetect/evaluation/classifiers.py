@@ -3,7 +3,7 @@
 import dataclasses
 import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -13,7 +13,12 @@ import tensorflow_datasets as tfds
 
 from dfdetect import console
 from dfdetect.data import classifier_input
-from dfdetect.evaluation import classification_protocol, evaluation_set, predictions
+from dfdetect.evaluation import (
+    classification_protocol,
+    evaluation_set,
+    peer_detectors,
+    predictions,
+)
 from dfdetect.evaluation.audit import scan
 from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.evaluation.predictions import Predictions
@@ -84,13 +89,45 @@ def measure(
             functools.partial(bar.count, "classified"),
             precision,
         )
+    name = "default weights" if name == "default" else name
+    return _join(name, manifest, judged, found, precision)
+
+
+def measure_peer(
+    peer: peer_detectors.Peer, judged: evaluation_set.EvaluatedSet, guess_missing: bool
+) -> Result:
+    """Measures a detector of others on a set.
+
+    Args:
+        peer: The detector.
+        judged: The set.
+        guess_missing: See `peer_detectors.fill_gaps`.
+
+    Raises:
+        ValueError: It fails, or its probabilities are not those of the set's records.
+    """
+    probabilities, warnings = peer_detectors.fill_gaps(
+        peer.name, peer.judge(judged), judged, guess_missing
+    )
+    found = predictions.of_survey(judged.survey, probabilities)
+    return _join(peer.name, peer.manifest, judged, found, None, warnings)
+
+
+def _join(
+    name: str,
+    manifest: dict[str, Any],
+    judged: evaluation_set.EvaluatedSet,
+    found: Predictions,
+    precision: str | None,
+    warnings: Sequence[str] = (),
+) -> Result:
     figures = {
         "task": "classify",
         "precision": precision,
-        "model": "default weights" if name == "default" else name,
+        "model": name,
         "split": judged.split,
         **judged.describe(),
-        "warnings": judged.warnings(manifest),
+        "warnings": [*warnings, *judged.warnings(manifest)],
         "date": datetime.date.today().isoformat(),
         "classifier": {
             "trained_on": manifest.get("data", []),

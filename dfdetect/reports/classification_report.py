@@ -111,9 +111,10 @@ def _facts(figures: dict[str, Any]) -> list[list[str]]:
         + ("this set" if each["fingerprint"] == data["fingerprint"] else "another set")
         for each in figures["classifier"]["trained_on"]
     ]
+    size = figures["classifier"]["image_size"]
     rows = {
-        "model": f"{figures['model']} ({figures['classifier']['model']}, "
-        f"{figures['classifier']['image_size']} px)",
+        "model": f"{figures['model']} ({figures['classifier']['model']}"
+        + (f", {size} px)" if size else ")"),
         "trained on": "; ".join(trained) or "unknown",
         "data": _data_name(data),
         "fingerprint": str(data["fingerprint"]),
