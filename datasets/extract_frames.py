@@ -5,9 +5,12 @@
 Every clip below CLIPS gives a folder below FRAMES of the same path without the ending,
 with the frames at the centres of equal parts of the clip: `000123.png` is frame 123. A
 clip's folder appears when it is complete, so that an interrupted run is simply started
-again, and a later run adds the clips that are new. The exit code is 3 when some clips
-could not be read, or their frames not written (each is named), 2 for a usage error, 1
-when the command failed.
+again, and a later run adds the clips that are new. Files that say the labels and splits
+of clips (labels.csv, List_of_testing_videos.txt, train.json, val.json, test.json) are
+copied, so that `prepare.py --dataset=labeled_faces --manual_dir=FRAMES` reads them.
+
+The exit code is 3 when some clips could not be read, or their frames not written (each
+is named), 2 for a usage error, 1 when the command failed.
 """
 
 import collections
@@ -47,6 +50,11 @@ _THREADS = flags.DEFINE_integer(
 )
 
 _SETTINGS = "extract_frames.json"
+# Which clips are real, and in which split: read by `labeled_faces`.
+_LABELS = (
+    *("labels.csv", "List_of_testing_videos.txt"),
+    *("train.json", "val.json", "test.json"),
+)
 
 
 def folders_of(
@@ -113,6 +121,15 @@ def _check_settings(output: pathlib.Path) -> None:
         files.write(str(path), f"{json.dumps(settings)}\n".encode())
 
 
+def _copy_labels(root: pathlib.Path, output: pathlib.Path) -> None:
+    """Copies the tables and lists of the clips, also those of a data set within."""
+    for name in _LABELS:
+        for path in root.rglob(name):
+            target = output / path.relative_to(root)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            files.write(str(target), path.read_bytes())
+
+
 def main(argv: list[str]) -> None:
     """Extracts what is not there yet."""
     if _FRAMES.value == 0 or _FRAMES.value < -1:
@@ -126,6 +143,7 @@ def main(argv: list[str]) -> None:
         told = f" ({passed_over})" if passed_over else ""
         raise app.UsageError(f"there is no clip in {root}{told}.")
     _check_settings(output)
+    _copy_labels(root, output)
     todo = {clip: output / name for clip, name in wanted.items()}
     todo = {clip: folder for clip, folder in todo.items() if not folder.exists()}
     not_done = 0

@@ -93,6 +93,15 @@ _OPTIONS = [
         "labeled_faces: share out images without group and split one by one. Images of "
         "one video then stand in training and in the test: figures are too good.",
     ),
+    flags.DEFINE_list(
+        "columns", None, "labeled_faces: further columns of labels.csv to keep."
+    ),
+    flags.DEFINE_list(
+        "lists",
+        None,
+        "labeled_faces: train.txt,val.txt,test.txt, lines of PATH LABEL; by default "
+        "those in the folder.",
+    ),
     flags.DEFINE_integer(
         "sv", None, "cvcs, labeled_heads: percent of the groups for validation."
     ),

@@ -18,7 +18,6 @@ TESTED_BY = {
     "data.builders.streams",
     "data/test_prepared.py": "data.batches data.classifier_input data.detector_input "
     "data.unlabelled labels media.resize",
-    "data/test_record_fields.py": "data.conditions",
     "data/test_record_index.py": "data.crop_cache data.records",
     "datasets/test_extract_frames.py": "data.builders.frames",
     "datasets/test_labeled_heads.py": "data.builders.class_names "
@@ -66,6 +65,7 @@ TESTED_BY = {
     "serving/test_server.py": "cli.serve serving.grpc_services serving.listening "
     "serving.metrics serving.options serving.ports serving.rest serving.security "
     "serving.service",
+    "train/test_folds.py": "data.conditions",
     "train/test_run_safety.py": "training.evaluation_log training.run_checks "
     "training.run_flags training.stop_signals",
     "training/test_checkpoints.py": "models.kept_steps",

@@ -79,6 +79,20 @@ _WHERE = flags.DEFINE_multi_string(
     "FIELD!=VALUE|VALUE, such as source!=STYLEGAN to leave a maker out. Given more "
     "than once, on those that meet all. Records without the field meet what has a !.",
 )
+_VALIDATION_SHARE = flags.DEFINE_float(
+    "validation_share",
+    None,
+    "Validate on the groups of this share of the training split instead of on "
+    "--validation_split, such as .1, in whole percent; they are not trained on.",
+    lower_bound=0.01,
+    upper_bound=0.9,
+)
+_FOLDS = flags.DEFINE_integer(
+    "folds", None, "Divide the groups of the training split into so many folds.", 2
+)
+_FOLD = flags.DEFINE_integer(
+    "fold", None, "The one of --folds, from 0, to validate on and not to train on.", 0
+)
 _SELF_BLENDED = flags.DEFINE_float(
     "self_blended",
     0.0,
@@ -183,15 +197,44 @@ def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
     return not (values[_SAMPLE_BY.name] and others)
 
 
+@flags.multi_flags_validator(
+    [_VALIDATION_SHARE, _FOLDS, _FOLD],
+    "--folds needs --fold below it, and leaves no place for --validation_share.",
+)
+def _is_one_way_to_validate(values: dict[str, Any]) -> bool:
+    share, folds, fold = values.values()
+    if folds is None or fold is None:
+        return folds is fold is None
+    return fold < folds and share is None
+
+
+def _held_out() -> str:
+    """The groups of the training split to validate on, see `conditions`; or ""."""
+    if _FOLDS.value:
+        return f"{_FOLD.value}/{_FOLDS.value}"
+    if _VALIDATION_SHARE.value:
+        return f"0-{round(100 * _VALIDATION_SHARE.value) - 1}/100"
+    return ""
+
+
+def _validation_split() -> str:
+    return "train" if _held_out() else FLAGS.validation_split
+
+
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, classification.METRICS)
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
-    where = [conditions.parse(text) for text in _WHERE.value]
-    splits = {"train", FLAGS.validation_split} - {"none"}
+    held_out = _held_out()
+    trained_on = [*_WHERE.value, *([f"group!@{held_out}"] if held_out else ())]
+    where = [conditions.parse(text) for text in trained_on]
+    validated_on = [conditions.parse(text) for text in _WHERE.value]
+    if held_out:
+        validated_on.append(conditions.parse(f"group@{held_out}"))
+    splits = {"train", _validation_split()} - {"none"}
     record_fields.check_values(builders, sorted(splits), where)
     _check_training(builders, where)
-    validated = _validated(builders, where)
+    validated = _validated(builders, validated_on)
     batches = _batches(builders, where)
     training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
     with strategy.scope():
@@ -205,7 +248,7 @@ def main(argv: list[str]) -> None:
     logits_function = classifiers.logits_function(judged_student)
     embed = tf.function(classifier.embedding_model(judged_student))
     heat_maps = grad_cam.heat_maps(judged_student)
-    validation, sources = _validation(validated, where)
+    validation, sources = _validation(validated, validated_on)
     origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
 
     latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
@@ -243,9 +286,11 @@ def main(argv: list[str]) -> None:
             **calibrated,
             "labels": list(labels.NAMES),
             "data": [prepared.describe(builder) for builder in builders],
-            "where": _WHERE.value,
+            "where": trained_on,
             "origins": origins,
-            "validation_split": FLAGS.validation_split,
+            "validation_split": f"train (group@{held_out})"
+            if held_out
+            else FLAGS.validation_split,
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
@@ -293,7 +338,7 @@ def _validation(
     """Validation batches of each data set, and the sources of all of their records."""
     batches: dict[str, tf.data.Dataset] = {}
     sources: list[np.ndarray] = []
-    split = FLAGS.validation_split
+    split = _validation_split()
     for builder in builders:
         wanted = record_fields.choose(builder, split, where)
         if not wanted.any():
@@ -349,7 +394,7 @@ def _validated(
     Raises:
         ValueError: None has labels, or none has both of them in its split.
     """
-    split = FLAGS.validation_split
+    split = _validation_split()
     if split == "none":
         return []
     labelled = [b for b in builders if "label" in b.info.features]

@@ -4,6 +4,7 @@ import collections
 import dataclasses
 import functools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,13 +14,14 @@ import tensorflow_datasets as tfds
 
 from dfdetect import labels
 from dfdetect.data import label_table
-from dfdetect.data.builders import archives, base
+from dfdetect.data.builders import archives, base, face_rows
 from dfdetect.data.builders.account import Account
 from dfdetect.media import file_kinds, source_files
 
-_TEXTS = ("source", "method")
+_TEXTS = ("source", "method", "compression", "clip")
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
-_NO_BOX = (0.0,) * 4
+_NO_BOX = face_rows.NO_BOX
+_Row = face_rows.FaceRow
 _FARTHEST = 4.0  # Sides of an image; what is farther away is in pixels.
 
 
@@ -33,11 +35,15 @@ class Builder(base.Builder):
         leaky_random_split: Share out images that name neither a group nor a split one
             by one. Images of one video or person then stand in training and in the
             test, and every figure is too good.
+        columns: Further columns of labels.csv to keep, as texts.
+        lists: Paths of train.txt, val.txt and test.txt, lines of `path label`; by
+            default those in the folder.
         **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
-    VERSION = tfds.core.Version("1.2.0")
+    VERSION = tfds.core.Version("1.3.0")
     RELEASE_NOTES = {
+        "1.3.0": "Compression, clip, frame, further columns; lists, known data sets.",
         "1.2.0": "Source, method and head box of each image; configs of any name.",
         "1.1.0": "Another fingerprint; folders real/ and fake/ without a labels.csv.",
         "1.0.0": "First release.",
@@ -46,28 +52,50 @@ class Builder(base.Builder):
     Give a folder of images with a labels.csv. Its columns are path (from the folder),
     label (real, fake, 0 or 1), split (train, val, validation or test; may be empty or
     absent) and group (images that belong together, such as one video; may be empty).
-    Columns that may be absent: source and method (who or what made the image), and
-    ymin, xmin, ymax, xmax (the box of the head, relative to height and width);
-    others are ignored.
-    Or give a folder with the folders real/ and fake/, in train/, val/ and test/ where
-    the split is known; folders within them are groups.
+    Columns that may be absent: source and method (who or what made the image),
+    compression, clip and frame (of what it is a frame), and ymin, xmin, ymax, xmax (the
+    box of the head, relative to height and width); others are ignored, or kept by
+    --columns. A path may be that of a clip whose frames extract_frames.py has written.
+    Or give a folder with train.txt, val.txt and test.txt (lines of path and label, as
+    export_lists.py writes them); with a text file of 0 or 1 beside each image; with the
+    frames of FaceForensics++ or Celeb-DF as DeepfakeBench or extract_frames.py writes
+    them; or with the folders real/ and fake/, in train/, val/ and test/ where the split
+    is known; folders within them are groups.
     """
     pkg_dir_path = tfds.core.Path(__file__).parent
     any_config = True
     needs_config = False
 
-    def __init__(self, *, leaky_random_split: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        leaky_random_split: bool = False,
+        columns: Sequence[str] = (),
+        lists: Sequence[str] = (),
+        **kwargs: Any,
+    ) -> None:
         self._leaky_random_split = leaky_random_split
+        self._columns = tuple(name.strip().casefold() for name in columns)
+        self._lists = tuple(lists)
+        taken = {*label_table.COLUMNS, *_TEXTS, *_SIDES, "frame", "image", "video"}
+        if taken & {*self._columns}:
+            raise ValueError(
+                f"columns must be others than {', '.join(sorted(taken))}, "
+                f"got {', '.join(self._columns)}."
+            )
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the split besides the files."""
-        return {"leaky_random_split": self._leaky_random_split}
+        """What shapes the records besides the files."""
+        further = {"columns": list(self._columns), "lists": list(self._lists)}
+        chosen = {name: value for name, value in further.items() if value}
+        return {"leaky_random_split": self._leaky_random_split, **chosen}
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
             features=base.labelled_features(
-                **{name: tfds.features.Text() for name in _TEXTS},
+                **{n: tfds.features.Text() for n in (*_TEXTS, *self._columns)},
+                frame=tfds.features.Scalar(tf.int64),
                 **{side: tfds.features.Scalar(tf.float32) for side in _SIDES},
             ),
             supervised_keys=("image", "label"),
@@ -78,14 +106,10 @@ class Builder(base.Builder):
         self, dl_manager: tfds.download.DownloadManager
     ) -> dict[str, Any]:
         root = dl_manager.manual_dir
-        has_csv = (root / label_table.FILE_NAME).exists()
         passed_over: collections.Counter[str] = collections.Counter()
-        if has_csv:
-            rows = _read_rows(root)
-        else:
-            rows = _rows_of_folders(root, passed_over)
-            if passed_over:
-                base.warn(file_kinds.count(passed_over))
+        rows = self._rows(root, passed_over)
+        if passed_over:
+            base.warn(file_kinds.count(passed_over))
         if not self._leaky_random_split:
             _check_grouped(rows)
         named = _named_splits(rows)
@@ -110,13 +134,26 @@ class Builder(base.Builder):
             {f"passed_over/{kind}": number for kind, number in passed_over.items()}
         )
         tasks = {split: base.chunks(by_split[split]) for split in accounts}
-        return self.records(
-            tasks, functools.partial(_records, root=str(root)), accounts
+        process = functools.partial(_records, root=str(root), columns=self._columns)
+        return self.records(tasks, process, accounts)
+
+    def _rows(
+        self, root: tfds.core.Path, passed_over: collections.Counter[str]
+    ) -> list[_Row]:
+        """The images, by whatever in the folder names their labels."""
+        if (root / label_table.FILE_NAME).exists() and not self._lists:
+            return _read_rows(root, self._columns)
+        paths = archives.members(root)
+        return (
+            face_rows.read_lists(root, self._lists, paths)
+            or face_rows.read_known(root, paths, passed_over)
+            or face_rows.read_numbered(root, paths)
+            or _rows_of_folders(root, passed_over)
         )
 
 
 def _records(
-    rows: Sequence["_Row"], account: Account, root: str
+    rows: Sequence[_Row], account: Account, root: str, columns: Sequence[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for row in rows:
         try:
@@ -134,55 +171,63 @@ def _records(
                 "image/filename": row.path,
                 "label": row.label,
                 "group": row.group,
-                "source": row.source,
-                "method": row.method,
+                **{name: getattr(row, name) for name in _TEXTS},
+                **{name: row.columns.get(name, "") for name in columns},
+                "frame": row.frame,
                 **dict(zip(_SIDES, row.box, strict=True)),
             },
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Row(label_table.Row):
-    # The group is never empty: an image without one is a group by itself.
-    source: str = ""
-    method: str = ""
-    box: tuple[float, ...] = _NO_BOX  # See `boxes`; may reach beyond the image.
-
-    def fingerprinted(self) -> tuple[object, ...]:
-        """What counts for the fingerprint besides; empty where nothing is known."""
-        known = (self.source, self.method, *self.box)
-        return known if any(known) else ()
-
-
-def _read_rows(root: tfds.core.Path) -> list[_Row]:
+def _read_rows(root: tfds.core.Path, columns: Sequence[str]) -> list[_Row]:
     """Reads and checks `labels.csv`; errors name the file and the line."""
     path = root / label_table.FILE_NAME
     rows = label_table.read(
         path.read_bytes(),
         str(path),
-        lambda name: (root / name).is_file(),
+        lambda name: (root / name).is_file() or bool(face_rows.find_frames(root, name)),
         needed=("path", "label", "group"),
         say=base.warn,
-        further=(*_TEXTS, *_SIDES),
+        further=(*_TEXTS, *_SIDES, "frame", *columns),
     )
-    sides = [name for name in _SIDES if name in rows[0].further]
+    found = {*rows[0].further}
+    sides = [name for name in _SIDES if name in found]
     if len(sides) not in (0, len(_SIDES)):
         raise ValueError(
             f"{path}:1: columns may be all of {','.join(_SIDES)} or none, "
             f"got {','.join(sides)}."
         )
-    return [
-        _Row(
-            where=row.where,
-            path=row.path,
-            label=row.label,
-            split=row.split,
-            group=row.group or row.path,
-            box=_read_box(row.where, [row.further.get(side, "") for side in _SIDES]),
-            **{name: row.further.get(name, "") for name in _TEXTS},
+    if not {*columns} <= found:
+        raise ValueError(
+            f"{path}:1: has no column {min({*columns} - found)!r} for --columns."
         )
-        for row in rows
-    ]
+    return [each for row in rows for each in _images_of(row, root, columns)]
+
+
+def _images_of(
+    row: label_table.Row, root: tfds.core.Path, columns: Sequence[str]
+) -> Iterator[_Row]:
+    """The image of a row, or the frames of the clip that it names."""
+    clip, text = row.further.get("clip", ""), row.further.get("frame", "") or "-1"
+    if not re.fullmatch(r"-?\d+", text):
+        raise ValueError(f"{row.where}: frame must be a whole number, got {text!r}.")
+    known = _Row(
+        where=row.where,
+        path=row.path,
+        label=row.label,
+        split=row.split,
+        group=row.group or row.path,
+        box=_read_box(row.where, [row.further.get(side, "") for side in _SIDES]),
+        frame=int(text),
+        columns={name: row.further[name] for name in columns},
+        **{name: row.further.get(name, "") for name in _TEXTS},
+    )
+    if (root / row.path).is_file():
+        yield known
+        return
+    for path in face_rows.find_frames(root, row.path):
+        of_clip, number = face_rows.number(path)
+        yield dataclasses.replace(known, path=path, clip=clip or of_clip, frame=number)
 
 
 def _read_box(where: str, texts: Sequence[str]) -> tuple[float, ...]:

@@ -7,18 +7,22 @@ The folder that it makes holds
 * `labels/<split>/...txt`: `0` (real) or `1` (fake), for each of `images/`;
 * `train.txt`, `val.txt`, `test.txt`: a line `path label` an image, the path from the
   folder on. It may hold spaces: the label is what follows the last one;
+* `labels.csv`: of every image the path, label, split and group, and what else its
+  record says in a word or a number, for `labeled_faces` and for spreadsheets;
 * `lists.json`: the settings with the data set's name, version and fingerprint, and the
   counts by split and label.
 """
 
 import array
+import csv
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 from dfdetect import console, labels, resumable
-from dfdetect.data import prepared, records
+from dfdetect.data import given_heads, label_table, prepared, records
 from dfdetect.data.builders import base
 
 SUMMARY = "lists.json"
@@ -63,6 +67,7 @@ def export(
             for split in builder.info.splits
         }
         _write_images(builder, choices, folder, say)
+        _write_table(records.further_fields(builder), folder)
         _write_lists(list(choices), folder)
         say(f"{output} is finished.")
 
@@ -83,7 +88,8 @@ def _write_images(
             for record in records.read(builder, split, done.get(split, 0)):
                 chosen = choices[split](record)
                 if chosen:
-                    written.append([_write(record, folder), record.label])
+                    path = _write(record, folder)
+                    written.append([path, record.label, _described(record)])
                 read = record.index + 1
                 if read % _AT_ONCE == 0 or read == info.num_examples:
                     folder.append({"split": split, "read": read, "pictures": written})
@@ -99,6 +105,33 @@ def _write(record: records.Record, folder: resumable.Output) -> str:
     folder.write(path, record.image_bytes)
     folder.write(f"labels/{stem}.txt", f"{record.label}\n".encode())
     return path
+
+
+def _described(record: records.Record) -> list[records.Scalar]:
+    """The group, the clip of a frame, and the further fields in their order."""
+    clip = record.fields.get("clip", "")
+    if not clip and record.fields.get("frame", -1) >= 0:
+        clip = record.filename.rpartition("/")[0]
+    return [record.group, clip, *(record.fields[x] for x in sorted(record.fields))]
+
+
+def _write_table(fields: list[str], folder: resumable.Output) -> None:
+    """Writes the table of all records, in the order of the journal."""
+    left_out = {"clip"}
+    if "margin" in fields:
+        # The image is cut already, by a box in another one.
+        left_out.update(given_heads.SIDES)
+    others = [place for place, name in enumerate(fields) if name not in left_out]
+    with folder.text(label_table.FILE_NAME) as file:
+        table = csv.writer(file, lineterminator="\n")
+        columns = [fields[place] for place in others]
+        table.writerow(["path", "label", "split", "group", "clip", *columns])
+        for step in folder.steps():
+            split = _LIST_NAMES.get(step["split"], step["split"])
+            for path, label, described in step["pictures"]:
+                group, clip, *values = described
+                row: list[Any] = [path, labels.NAMES[label], split, group, clip]
+                table.writerow([*row, *(values[place] for place in others)])
 
 
 def _balance(builder: tfds.core.DatasetBuilder, split: str, seed: int) -> Choice:
@@ -129,7 +162,8 @@ def _write_lists(splits: list[str], folder: resumable.Output) -> None:
     for split in splits:
         with folder.text(f"{_LIST_NAMES.get(split, split)}.txt") as file:
             for step in folder.steps():
-                for path, label in step["pictures"] if step["split"] == split else ():
+                listed = step["pictures"] if step["split"] == split else ()
+                for path, label, _ in listed:
                     file.write(f"{path} {label}\n")
                     counts[split][labels.NAMES[label]] += 1
     folder.finish({"counts": counts})

@@ -118,6 +118,11 @@ def split_of(name: str) -> str | None:
     return _SPLITS.get(name.casefold())
 
 
+def label_of(text: str) -> int | None:
+    """The label that a word stands for; None if it is none."""
+    return _LABELS.get(text.strip().casefold())
+
+
 def _decode(content: bytes, where: str, say: Callable[[str], None]) -> str:
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return _checked(content, "utf-16", where)

@@ -18,6 +18,8 @@ HEAD_SIZE = "head_size"
 SIZE_NAMES = ("<32", "32-64", "64-128", "128-256", "256-512", ">=512")
 
 _AGAINST_ALL_REALS = ("source", "method")
+# Fields in words that name one record, clip or person each, and no kind.
+_NAMES = ("video", "clip", "target_id", "source_id", "image/filename", "group")
 _SIZE_EDGES = (32, 64, 128, 256, 512)
 _MOST_VALUES = 40  # A field with more is no kind but a name.
 
@@ -77,14 +79,19 @@ def strata(
     """The figures of each kind of image.
 
     Returns:
-        For each of `FIELDS` that the records have, and for `head_size`, those of each
-        value: `against`, "all reals" where these are compared with fakes of one kind,
-        else "its own"; and what `both_levels` gives. A field with a single value, or
-        with too many, is left out.
+        For each of `FIELDS` that the records have, for their further fields in words,
+        and for `head_size`, those of each value: `against`, "all reals" where these are
+        compared with fakes of one kind, else "its own"; and what `both_levels` gives. A
+        field with a single value, or with too many, is left out.
     """
+    further = [
+        name
+        for name, values in predictions.fields.items()
+        if name not in (*FIELDS, *_NAMES) and values.dtype.kind in "UO"
+    ]
     columns = {
         name: predictions.fields[name].astype(str)
-        for name in FIELDS
+        for name in (*FIELDS, *further)
         if name in predictions.fields
     }
     places = np.searchsorted(_SIZE_EDGES, predictions.sizes, "right")

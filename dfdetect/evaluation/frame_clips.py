@@ -42,7 +42,8 @@ def of(judged: EvaluatedSet) -> list[FrameClip]:
     """
     survey = judged.survey
     name = judged.builder.info.full_name
-    if "frame" not in survey.fields:
+    # -1 is of what is no frame.
+    if np.all(survey.fields.get("frame", -1) < 0):
         raise ValueError(
             f"{name} holds no frames of clips: its records have no field `frame`."
         )

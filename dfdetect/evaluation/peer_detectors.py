@@ -219,10 +219,11 @@ def match(
             )
         values[place], taken[place] = value, name
     if probabilities and not taken:
+        first = next(iter(probabilities))
         raise ValueError(
             f"{path} names no record of {judged.split} of "
-            f"{prepared.full_name(judged.builder)}: it has {next(iter(probabilities))!r}, "
-            f"the set {filenames[0]!r}."
+            f"{prepared.full_name(judged.builder)}: it has {first!r}, the set "
+            f"{filenames[0]!r}."
         )
     return values
 

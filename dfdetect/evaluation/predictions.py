@@ -101,14 +101,22 @@ def of_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
 def video_names(survey: Survey) -> np.ndarray:
     """`[N]`, a name for the video that each image is a frame of.
 
-    The field `video` or `clip` where there is one. Else images are of one video when
+    The field `video` or `clip` where it says one. Else images are of one video when
     they share the group, the label (a real video and its fake are two), every field
     that names a source or a method, and, where a file is named by the number of its
     frame, the folder.
     """
     for name in _VIDEO_FIELDS:
         if name in survey.fields:
-            return survey.fields[name].astype(str)
+            named = survey.fields[name].astype(str)
+            if (named != "").all():
+                return named
+            unnamed = _videos_by_fields(survey)
+            return np.where(named == "", unnamed, named)
+    return _videos_by_fields(survey)
+
+
+def _videos_by_fields(survey: Survey) -> np.ndarray:
     columns = [survey.groups, np.array(label_names.NAMES)[survey.truths]]
     columns += [
         survey.fields[name].astype(str)
@@ -116,7 +124,8 @@ def video_names(survey: Survey) -> np.ndarray:
         if len(np.unique(survey.fields.get(name, []))) > 1
     ]
     if "frame" in survey.fields:
-        columns.append(np.array([_frame_folder(name) for name in survey.filenames]))
+        folders = np.array([_frame_folder(name) for name in survey.filenames])
+        columns.append(np.where(survey.fields["frame"] < 0, "", folders))
     rows = zip(*columns, strict=True)
     return np.array(["/".join(filter(None, row)) for row in rows], str)
 

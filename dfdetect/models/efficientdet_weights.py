@@ -33,7 +33,7 @@ Layers = Mapping[str, Sequence[np.ndarray]]
 
 
 def is_published(layers: Layers) -> bool:
-    """Whether layers of a file, see `keras_weights`, are named as in that repository."""
+    """Whether layers of a file (`keras_weights`) are named as in that repository."""
     return "fpn_cells/cell_0/fnode0/op_after_combine5/conv" in layers
 
 

@@ -1,5 +1,7 @@
 """The validation figures of a run, and which of them are the best."""
 
+import csv
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -9,10 +11,13 @@ import numpy as np
 from dfdetect import files
 
 FILE_NAME = "evaluations.jsonl"  # in a model directory
+TABLE_NAME = "evaluations.csv"  # The same for spreadsheets.
 
 
 class EvaluationLog:
     """The validation figures of a run, in `evaluations.jsonl` of its folder.
+
+    `evaluations.csv` has the same: a row for each evaluation, a column for each figure.
 
     Attributes:
         metric: The name of the figure that says what is best.
@@ -62,6 +67,13 @@ class EvaluationLog:
         return self.best() is self._lines[-1]
 
     def write(self) -> None:
-        """Writes the file."""
+        """Writes both files."""
         text = "".join(json.dumps(figures) + "\n" for figures in self._lines)
         files.write(self._path, text.encode())
+        columns = dict.fromkeys(name for figures in self._lines for name in figures)
+        table = io.StringIO()
+        rows = csv.DictWriter(table, columns, lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(self._lines)
+        path = os.path.join(os.path.dirname(self._path), TABLE_NAME)
+        files.write(path, table.getvalue().encode())

@@ -32,6 +32,7 @@ _NOTED = frozenset(("steps", "patience", "eval_every"))
 _FIXED = frozenset(
     (
         *("dataset", "where", "validation_split", "model", "optimizer"),
+        *("validation_share", "folds", "fold"),
         *("image_size", "phi", "lite", "anchor_scale", "weighted_bifpn"),
         "crop_margin",
     )

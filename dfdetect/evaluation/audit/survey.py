@@ -88,6 +88,9 @@ class Survey:
         """
         chosen = np.ones(len(self.filenames), bool)
         for condition in map(conditions.parse, where):
+            if isinstance(condition, conditions.GroupPart):
+                chosen &= condition.meets(self.groups)
+                continue
             if condition.field not in self.fields:
                 raise ValueError(
                     f"where must name one of {', '.join(self.fields) or 'no field'}, "

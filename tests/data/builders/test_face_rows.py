@@ -1,0 +1,238 @@
+"""Lists, numbered files, frames and known data sets that `labeled_faces` reads."""
+
+import json
+
+import numpy as np
+import pytest
+from building_support import builder_class, clip, encoded, prepare, records, write
+
+from dfdetect.data import export_lists
+from dfdetect.evaluation import classification_protocol, evaluation_set, predictions
+
+LabeledFaces = builder_class("labeled_faces")
+
+
+def _prepare(root, folder, **options):
+    return prepare(LabeledFaces(data_dir=folder, **options), root)
+
+
+def _found(builder, *fields):
+    """By split and file name, the label, group and other fields of each record."""
+    return {
+        (split, name): (
+            record["label"],
+            *(
+                value.decode() if isinstance(value := record[f], bytes) else int(value)
+                for f in ("group", *fields)
+            ),
+        )
+        for split in builder.info.splits
+        for name, record in records(builder, split).items()
+    }
+
+
+def _image(path, seed=0):
+    write(path, encoded(".png", 8, 8, seed))
+
+
+def test_lists_of_the_reference_project_are_read(tmp_path):
+    """Its paths are those of the machine that wrote them."""
+    root = tmp_path / "manual"
+    rows = {"train.txt": [("train/0.png", 1), ("train/a b.png", 0)]}
+    rows |= {"val.txt": [("validation/0.png", 0)], "test.txt": [("test/0.png", 1)]}
+    for name, listed in rows.items():
+        lines = [f"/home/someone/dataset/{path} {label}" for path, label in listed]
+        write(root / name, "\n".join(lines) + "\n")
+        for path, label in listed:
+            _image(root / path)
+            write(root / path.replace(".png", ".txt"), str(label))
+    expected = {
+        ("train", "train/0.png"): (1, "train/0.png"),
+        ("train", "train/a b.png"): (0, "train/a b.png"),
+        ("validation", "validation/0.png"): (0, "validation/0.png"),
+        ("test", "test/0.png"): (1, "test/0.png"),
+    }
+    assert _found(_prepare(root, tmp_path / "data")) == expected
+    # The files beside the images say the same.
+    for name in rows:
+        (root / name).rename(tmp_path / name)
+    assert _found(_prepare(root, tmp_path / "numbered")) == expected
+    listed = [str(tmp_path / "train.txt"), str(tmp_path / "test.txt")]
+    builder = _prepare(root, tmp_path / "some", lists=listed)
+    assert {*_found(builder)} == {key for key in expected if key[0] != "validation"}
+    assert builder.info.metadata["settings"]["lists"] == listed
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (["a.png 2"], r"train\.txt:1: must be PATH LABEL, got 'a\.png 2'"),
+        (["a.png"], r"train\.txt:1: must be PATH LABEL"),
+        (["a.png 1", "c.png 0"], r"train\.txt:2: there is no file 'c\.png' in"),
+        (["a.png 1", "x/a.png 1"], r"train\.txt:2: .* stands in .*train\.txt:1, too"),
+    ],
+)
+def test_wrong_lines_of_lists_are_named(lines, told, tmp_path):
+    _image(tmp_path / "manual" / "a.png")
+    write(tmp_path / "manual" / "train.txt", "\n".join(lines))
+    with pytest.raises(ValueError, match=told):
+        _prepare(tmp_path / "manual", tmp_path / "data")
+
+
+def test_numbered_files_without_a_split_are_refused_as_leaky(tmp_path):
+    for number in range(2):
+        _image(tmp_path / "manual" / f"{number}.png")
+        write(tmp_path / "manual" / f"{number}.txt", str(number))
+    with pytest.raises(ValueError, match="names neither a group nor a split"):
+        _prepare(tmp_path / "manual", tmp_path / "data")
+    write(tmp_path / "manual" / "1.txt", "fraud")
+    with pytest.raises(ValueError, match=r"1\.txt: must be 0 .* 1 .*, got 'fraud'"):
+        _prepare(tmp_path / "manual", tmp_path / "data")
+
+
+_TABLE = """path,label,split,group,source,method,compression,clip,frame,camera
+a/000004.png,real,train,one,lab,,c23,a,4,x1
+b.png,fake,train,one,,swap,c40,,,x2
+c.png,fake,test,two,,swap,,,,x1
+d.png,real,test,two,lab,,,,,x2
+"""
+
+
+def test_columns_become_fields_and_rows_of_the_evaluation(tmp_path):
+    root = tmp_path / "manual"
+    write(root / "labels.csv", _TABLE)
+    for seed, name in enumerate(("a/000004.png", "b.png", "c.png", "d.png")):
+        _image(root / name, seed)
+    builder = _prepare(root, tmp_path / "data", columns=["camera"])
+    fields = ("source", "method", "compression", "clip", "frame", "camera")
+    assert _found(builder, *fields) == {
+        ("train", "a/000004.png"): (0, "one", "lab", "", "c23", "a", 4, "x1"),
+        ("train", "b.png"): (1, "one", "", "swap", "c40", "", -1, "x2"),
+        ("test", "c.png"): (1, "two", "", "swap", "", "", -1, "x1"),
+        ("test", "d.png"): (0, "two", "lab", "", "", "", -1, "x2"),
+    }
+    judged = evaluation_set.look(builder, "test", lambda _: None, num_resamples=5)
+    found = predictions.of_survey(judged.survey, np.array([0.2, 0.7]))
+    strata = classification_protocol.strata(found, 5)
+    assert {*strata["camera"]} == {"x1", "x2"} and {*strata["source"]} == {"", "lab"}
+    assert "clip" not in strata
+    # One still of a real and one of a fake of a group are two videos.
+    assert len({*predictions.video_names(judged.survey)}) == 2
+    judged = evaluation_set.look(builder, "test", lambda _: None, ["camera=x1"])
+    assert judged.survey.filenames == ["c.png"]
+    with pytest.raises(ValueError, match="has no column 'lens' for --columns"):
+        _prepare(root, tmp_path / "no", columns=["camera", "lens"])
+    with pytest.raises(ValueError, match="columns must be others than"):
+        _prepare(root, tmp_path / "no", columns=["label"])
+
+
+def test_exported_lists_are_read_again_with_all_that_was_known(tmp_path):
+    root = tmp_path / "manual"
+    write(root / "labels.csv", _TABLE)
+    for seed, name in enumerate(("a/000004.png", "b.png", "c.png", "d.png")):
+        _image(root / name, seed)
+    builder = _prepare(root, tmp_path / "data", columns=["camera"])
+    export_lists.export(builder, str(tmp_path / "lists"), lambda _: None)
+    again = _prepare(tmp_path / "lists", tmp_path / "again", columns=["camera"])
+    fields = ("source", "method", "compression", "clip", "frame", "camera")
+
+    def without_names(found):
+        return sorted((split, *values) for (split, _), values in found.items())
+
+    assert without_names(_found(again, *fields)) == without_names(
+        _found(builder, *fields)
+    )
+
+
+def test_a_table_of_clips_names_their_extracted_frames(run_script, tmp_path):
+    clips = tmp_path / "clips"
+    for name in ("one", "one_fake", "two", "two_fake"):
+        clip(clips / "a" / f"{name}.mp4", 4)
+    table = ["path,label,split,group,method"]
+    table += [
+        f"a/{name}.mp4,{label},{split},{group},{method}"
+        for name, label, split, group, method in (
+            ("one", "real", "train", "one", ""),
+            ("one_fake", "fake", "train", "one", "swap"),
+            ("two", "real", "test", "two", ""),
+            ("two_fake", "fake", "test", "two", "swap"),
+        )
+    ]
+    write(clips / "labels.csv", "\n".join(table))
+    frames = tmp_path / "frames"
+    run_script("datasets/extract_frames.py", "-i", clips, "-o", frames, "-f", 2)
+    builder = _prepare(frames, tmp_path / "data")
+    assert _found(builder, "method", "clip", "frame") == {
+        (split, f"a/{name}/{frame:06d}.png"): (label, group, method, f"a/{name}", frame)
+        for split, group in (("train", "one"), ("test", "two"))
+        for label, (suffix, method) in enumerate((("", ""), ("_fake", "swap")))
+        for frame in (1, 3)
+        for name in (f"{group}{suffix}",)
+    }
+    judged = evaluation_set.look(builder, "test", lambda _: None, num_resamples=5)
+    assert {*predictions.video_names(judged.survey)} == {"a/two", "a/two_fake"}
+
+
+@pytest.mark.parametrize("prefix", ["", "FaceForensics++/"])
+def test_frames_of_faceforensics_as_deepfakebench_prepares_them(prefix, tmp_path):
+    root = tmp_path / "manual"
+    folder = root / prefix
+    real, fake = "original_sequences/youtube/c23", "manipulated_sequences/Deepfakes/c23"
+    for split, pair in (("train", ("071", "054")), ("test", ("953", "974"))):
+        write(folder / f"{split}.json", json.dumps([pair]))
+        for one, other in (pair, pair[::-1]):
+            _image(folder / real / "frames" / one / "008.png")
+            _image(folder / fake / "frames" / f"{one}_{other}" / "008.png")
+            _image(folder / fake / "masks" / f"{one}_{other}" / "008.png")
+            write(folder / fake / "landmarks" / f"{one}_{other}" / "008.npy", "x")
+    actors = "original_sequences/actors/c23/frames/01__talking"
+    _image(folder / actors / "000.png")
+    builder = _prepare(root, tmp_path / "data")
+    found = _found(builder, "source", "method", "compression", "clip", "frame")
+    assert len(found) == 8
+    name = f"{prefix}{fake}/frames/974_953/008.png"
+    assert found["test", name] == (
+        *(1, "953_974", "", "Deepfakes", "c23", f"{prefix}{fake}/974_953", 8),
+    )
+    name = f"{prefix}{real}/frames/054/008.png"
+    assert found["train", name][:4] == (0, "054_071", "youtube", "youtube")
+    totals = builder.info.metadata["totals"]
+    assert totals["passed_over/frames of clips in no pair of FaceForensics++"] == 1
+
+
+@pytest.mark.parametrize("between", ["", "frames/"])
+def test_frames_of_celeb_df(between, tmp_path):
+    root = tmp_path / "manual" / "Celeb-DF-v2"
+    clips = [
+        *[f"Celeb-real/{between}id{i}_0000" for i in range(12)],
+        *[f"Celeb-synthesis/{between}id{i}_id20_0000" for i in range(12)],
+        f"Celeb-synthesis/{between}id0_id21_0000",
+        f"YouTube-real/{between}00170",
+    ]
+    for number, name in enumerate(clips):
+        _image(root / name / "000.png", number)
+    tested = ["1 Celeb-real/id0_0000.mp4", "0 Celeb-synthesis/id0_id20_0000.mp4"]
+    tested += ["1 YouTube-real/00170.mp4"]
+    write(root / "List_of_testing_videos.txt", "\n".join(tested) + "\n")
+    builder = _prepare(root.parent, tmp_path / "data")
+    found = _found(builder, "source", "method", "clip")
+    assert {name for split, name in found if split == "test"} == {
+        f"Celeb-DF-v2/{folder}/{between}{name}/000.png"
+        for folder, name in (
+            ("Celeb-real", "id0_0000"),
+            ("Celeb-synthesis", "id0_id20_0000"),
+            ("YouTube-real", "00170"),
+        )
+    }
+    # A fake of the test's scene is in no split, and others go with their scene.
+    assert len(found) == len(clips) - 1
+    groups = {}
+    for (split, _), (_, group, *_) in found.items():
+        assert groups.setdefault(group, split) == split
+    assert groups["youtube_00170"] == "test"
+    name = f"Celeb-DF-v2/Celeb-synthesis/{between}id3_id20_0000/000.png"
+    fake = found[groups["id3_0000"], name]
+    assert fake[:4] == (1, "id3_0000", "", "Celeb-synthesis")
+    write(root / "List_of_testing_videos.txt", "Celeb-real/id0_0000.mp4\n")
+    with pytest.raises(ValueError, match=r"videos\.txt:1: must be LABEL FOLDER/CLIP"):
+        _prepare(root.parent, tmp_path / "no")
