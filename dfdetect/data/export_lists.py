@@ -110,7 +110,7 @@ def _write(record: records.Record, folder: resumable.Output) -> str:
 def _described(record: records.Record) -> list[records.Scalar]:
     """The group, the clip of a frame, and the further fields in their order."""
     clip = record.fields.get("clip", "")
-    if not clip and record.fields.get("frame", -1) >= 0:
+    if not clip and int(record.fields.get("frame", -1)) >= 0:
         clip = record.filename.rpartition("/")[0]
     return [record.group, clip, *(record.fields[x] for x in sorted(record.fields))]
 

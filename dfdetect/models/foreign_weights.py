@@ -10,6 +10,7 @@
 import os
 import zipfile
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import keras
 import numpy as np
@@ -59,9 +60,9 @@ def identify(path: str | os.PathLike[str]) -> str:
     )
 
 
-def _members(stream: object) -> list[str]:
+def _members(stream: BinaryIO) -> list[str]:
     try:
-        with zipfile.ZipFile(stream) as archive:  # type: ignore[arg-type]
+        with zipfile.ZipFile(stream) as archive:
             return archive.namelist()
     except zipfile.BadZipFile:
         return []

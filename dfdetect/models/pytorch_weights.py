@@ -24,7 +24,7 @@ import numpy as np
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_TYPES = {
+_TYPES: dict[str, np.dtype] = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
     "HalfStorage": np.dtype("<f2"),
@@ -143,8 +143,9 @@ class _Storage:
     """Numbers that come later in the file."""
 
     def __init__(self, kind: str, size: int) -> None:
-        self.kind, self.type, self.size = kind, _TYPES[kind], size
-        self.values = np.empty(0, self.type)
+        self.kind, self.size = kind, size
+        self.type: np.dtype = _TYPES[kind]
+        self.values: np.ndarray = np.empty(0, self.type)
 
     def fill(self, data: bytes) -> None:
         if len(data) != self.size * self.type.itemsize:

@@ -217,11 +217,11 @@ class HalvingMaxPool(keras.layers.Layer):
     """
 
     def call(self, features: Any) -> Any:
-        lowest = np.finfo(np.float32).min  # Also bfloat16's, but for its last bits.
-        if keras.backend.standardize_dtype(features.dtype) == "float16":
-            lowest = np.finfo(np.float16).min
+        # Rounded to bfloat16 it is infinite, which is as good.
+        is_half = keras.backend.standardize_dtype(features.dtype) == "float16"
+        lowest = float(np.finfo(np.float16 if is_half else np.float32).min)
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
-        padded = keras.ops.pad(features, border, constant_values=float(lowest))
+        padded = keras.ops.pad(features, border, constant_values=lowest)
         return keras.ops.max_pool(padded, 3, 2, padding="valid")
 
     def compute_output_shape(

@@ -168,7 +168,7 @@ def _from_applications(names: Sequence[str]) -> list[str]:
     The skips have automatic names there; only their order tells them apart.
     """
     skips = ("entry1_skip", "entry2_skip", "entry3_skip", "exit1_skip")
-    automatic = {}
+    automatic: dict[str, str] = {}
     for kind, ending in (("conv2d", ""), ("batch_normalization", "_bn")):
         some = [n for n in names if re.fullmatch(rf"{kind}(_\d+)?", n)]
         some.sort(key=lambda name: int(name.removeprefix(kind).lstrip("_") or 0))
