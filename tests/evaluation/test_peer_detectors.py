@@ -5,7 +5,6 @@ import json
 
 import numpy as np
 import pytest
-import sourced_faces
 
 from dfdetect.data import export_lists
 from dfdetect.evaluation import (
@@ -15,6 +14,7 @@ from dfdetect.evaluation import (
     peer_detectors,
     source_pairs,
 )
+from support import sourced_faces
 
 
 @pytest.fixture(scope="module")

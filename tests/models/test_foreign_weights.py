@@ -8,11 +8,10 @@ import types
 import h5py
 import keras
 import numpy as np
-import numpy_networks
 import pytest
-import pytorch_files
 
 from dfdetect.models import classifier, efficientdet, foreign_weights, weights, xception
+from support import numpy_networks, pytorch_files
 
 _SIZE = 82  # Maps of it are even and odd, so that paddings differ.
 

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from building_support import encoded, write
 
 from dfdetect.data import conditions
+from support.building_support import encoded, write
 
 _GROUPS = [f"g{number}" for number in range(500)]
 

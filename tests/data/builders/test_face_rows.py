@@ -4,10 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from building_support import builder_class, clip, encoded, prepare, records, write
 
 from dfdetect.data import export_lists
 from dfdetect.evaluation import classification_protocol, evaluation_set, predictions
+from support.building_support import (
+    builder_class,
+    clip,
+    encoded,
+    prepare,
+    records,
+    write,
+)
 
 LabeledFaces = builder_class("labeled_faces")
 
