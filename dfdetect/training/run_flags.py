@@ -51,8 +51,9 @@ flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.", 0)
 flags.DEFINE_string(
     "snapshot",
     "none",
-    'Where the weights start: "imagenet" (through Keras), "none" (random) or a '
-    "weights file or model folder of dfdetect.",
+    'Where the weights start: "imagenet" (through Keras), "none" (random), a weights '
+    "file or model folder of dfdetect, or a file of others, see "
+    "dfdetect.models.foreign_weights.",
 )
 flags.DEFINE_integer(
     "snapshot_step",
