@@ -65,7 +65,7 @@ TESTED_BY = {
     "serving/test_server.py": "cli.serve serving.grpc_services serving.listening "
     "serving.metrics serving.options serving.ports serving.rest serving.security "
     "serving.service",
-    "train/test_folds.py": "data.conditions",
+    "train/test_folds.py": "data.conditions training.held_out",
     "train/test_run_safety.py": "training.evaluation_log training.run_checks "
     "training.run_flags training.stop_signals",
     "training/test_checkpoints.py": "models.kept_steps",

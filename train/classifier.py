@@ -36,6 +36,7 @@ from dfdetect.metrics import calibration, classification
 from dfdetect.models import classifier, grad_cam, mobilenet, model_directory, weights
 from dfdetect.training import (
     distillation,
+    held_out,
     loop,
     objectives,
     run_checks,
@@ -46,6 +47,7 @@ from dfdetect.training import (
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(held_out)
 
 _ORIGINS = ("source", "method")  # Fields that say where records come from.
 
@@ -78,20 +80,6 @@ _WHERE = flags.DEFINE_multi_string(
     "Train and validate only on records that meet this, FIELD=VALUE|VALUE or "
     "FIELD!=VALUE|VALUE, such as source!=STYLEGAN to leave a maker out. Given more "
     "than once, on those that meet all. Records without the field meet what has a !.",
-)
-_VALIDATION_SHARE = flags.DEFINE_float(
-    "validation_share",
-    None,
-    "Validate on the groups of this share of the training split instead of on "
-    "--validation_split, such as .1, in whole percent; they are not trained on.",
-    lower_bound=0.01,
-    upper_bound=0.9,
-)
-_FOLDS = flags.DEFINE_integer(
-    "folds", None, "Divide the groups of the training split into so many folds.", 2
-)
-_FOLD = flags.DEFINE_integer(
-    "fold", None, "The one of --folds, from 0, to validate on and not to train on.", 0
 )
 _SELF_BLENDED = flags.DEFINE_float(
     "self_blended",
@@ -197,41 +185,15 @@ def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
     return not (values[_SAMPLE_BY.name] and others)
 
 
-@flags.multi_flags_validator(
-    [_VALIDATION_SHARE, _FOLDS, _FOLD],
-    "--folds needs --fold below it, and leaves no place for --validation_share.",
-)
-def _is_one_way_to_validate(values: dict[str, Any]) -> bool:
-    share, folds, fold = values.values()
-    if folds is None or fold is None:
-        return folds is fold is None
-    return fold < folds and share is None
-
-
-def _held_out() -> str:
-    """The groups of the training split to validate on, see `conditions`; or ""."""
-    if _FOLDS.value:
-        return f"{_FOLD.value}/{_FOLDS.value}"
-    if _VALIDATION_SHARE.value:
-        return f"0-{round(100 * _VALIDATION_SHARE.value) - 1}/100"
-    return ""
-
-
-def _validation_split() -> str:
-    return "train" if _held_out() else FLAGS.validation_split
-
-
 def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start(argv, classification.METRICS)
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
-    held_out = _held_out()
-    trained_on = [*_WHERE.value, *([f"group!@{held_out}"] if held_out else ())]
+    trained_on = [*_WHERE.value, *held_out.train_where()]
     where = [conditions.parse(text) for text in trained_on]
     validated_on = [conditions.parse(text) for text in _WHERE.value]
-    if held_out:
-        validated_on.append(conditions.parse(f"group@{held_out}"))
-    splits = {"train", _validation_split()} - {"none"}
+    validated_on += held_out.validation_where()
+    splits = {"train", held_out.validation_split()} - {"none"}
     record_fields.check_values(builders, sorted(splits), where)
     _check_training(builders, where)
     validated = _validated(builders, validated_on)
@@ -288,9 +250,7 @@ def main(argv: list[str]) -> None:
             "data": [prepared.describe(builder) for builder in builders],
             "where": trained_on,
             "origins": origins,
-            "validation_split": f"train (group@{held_out})"
-            if held_out
-            else FLAGS.validation_split,
+            "validation_split": held_out.describe_validation(),
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
@@ -338,7 +298,7 @@ def _validation(
     """Validation batches of each data set, and the sources of all of their records."""
     batches: dict[str, tf.data.Dataset] = {}
     sources: list[np.ndarray] = []
-    split = _validation_split()
+    split = held_out.validation_split()
     for builder in builders:
         wanted = record_fields.choose(builder, split, where)
         if not wanted.any():
@@ -394,7 +354,7 @@ def _validated(
     Raises:
         ValueError: None has labels, or none has both of them in its split.
     """
-    split = _validation_split()
+    split = held_out.validation_split()
     if split == "none":
         return []
     labelled = [b for b in builders if "label" in b.info.features]

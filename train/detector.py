@@ -23,15 +23,22 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import manifest
-from dfdetect.data import detector_input, prepared, records
+from dfdetect.data import (
+    conditions,
+    detector_input,
+    prepared,
+    record_fields,
+    records,
+)
 from dfdetect.evaluation import detectors
 from dfdetect.media import resize
 from dfdetect.metrics import detection, detection_sets
 from dfdetect.models import anchors, efficientdet, weights
-from dfdetect.training import loop, objectives, run_flags, tensorboard
+from dfdetect.training import held_out, loop, objectives, run_flags, tensorboard
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
+flags.adopt_module_key_flags(held_out)
 
 _DATASET = flags.DEFINE_list(
     "dataset",
@@ -218,7 +225,7 @@ def main(argv: list[str]) -> None:
             "max_detections": 100,
             "labels": ["head"],
             "data": [prepared.describe(builder) for builder in builders],
-            "validation_split": FLAGS.validation_split,
+            "validation_split": held_out.describe_validation(),
             "metrics": {"validation": figures},
             "versions": manifest.versions(),
         }
@@ -245,6 +252,7 @@ def main(argv: list[str]) -> None:
             _MOSAIC.value,
             jpeg_quality,
             _numbers(float, _WEIGHTS.value) or None,
+            [conditions.parse(text) for text in held_out.train_where()],
         ),
         evaluate if validation else None,
         keep_best,
@@ -262,10 +270,15 @@ def _losses(
     """Of all validation images, if wanted; shows them beside those of training."""
     if not _COMPUTE_VAL_LOSS.value:
         return {}
-    wanted = FLAGS.validation_split
+    wanted = held_out.validation_split()
     batches = itertools.chain.from_iterable(
         detector_input.evaluation_targets(
-            builder, wanted, grid, grid.image_size, FLAGS.batch_size
+            builder,
+            wanted,
+            grid,
+            grid.image_size,
+            FLAGS.batch_size,
+            held_out.validation_where(),
         )
         for builder in builders
         if wanted in builder.info.splits
@@ -294,7 +307,8 @@ def _validation(
 ) -> dict[str, tf.data.Dataset]:
     """Validation batches of each data set that has some, by its full name."""
     found: dict[str, tf.data.Dataset] = {}
-    wanted = FLAGS.validation_split
+    wanted = held_out.validation_split()
+    where = held_out.validation_where()
     if wanted == "none":
         return found
     for builder in builders:
@@ -302,9 +316,12 @@ def _validation(
         if split is None or not split.num_examples:
             print(f"{name} has no {wanted} split: it is not validated on.")
             continue
+        if not record_fields.choose(builder, wanted, where).any():
+            print(f"{name} has no group that is held out: it is not validated on.")
+            continue
         records.check_files(builder, wanted)
         found[name] = detector_input.evaluation(
-            builder, wanted, image_size, FLAGS.batch_size
+            builder, wanted, image_size, FLAGS.batch_size, where
         )
     if not found:
         raise ValueError(

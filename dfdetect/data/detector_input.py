@@ -9,8 +9,11 @@ import tensorflow_datasets as tfds
 
 from dfdetect.data import (
     augment,
+    classifier_input,
+    conditions,
     detector_augment,
     prepared,
+    record_fields,
     record_index,
     sampled_images,
     sampling,
@@ -39,6 +42,7 @@ def training(
     mosaic: float = 0.0,
     jpeg_quality: tuple[int, int] | None = None,
     weights: Sequence[float] | None = None,
+    where: Sequence[conditions.Condition] = (),
 ) -> Batches:
     """Shuffled batches of images with their anchors' targets.
 
@@ -59,6 +63,7 @@ def training(
         jpeg_quality: Bounds of `augment.jpeg`; by default 30 to 95 for half of the
             images if "ordinary", else not compressed.
         weights: How much each data set counts in a batch, by default its size.
+        where: Conditions that records meet, see `record_fields.choose`.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255], `class_targets` `[B, A]`
@@ -110,7 +115,7 @@ def training(
 
     following = 3 if augmentation != "none" and mosaic else 0
     indexes = [
-        record_index.RecordIndex(builder, split, whole_images=True)
+        record_index.RecordIndex(builder, split, whole_images=True, where=where)
         for builder in builders
     ]
     sampler = sampling.Sampler(
@@ -128,9 +133,20 @@ def training(
 
 
 def evaluation(
-    builder: tfds.core.DatasetBuilder, split: str, image_size: int, batch_size: int
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    image_size: int,
+    batch_size: int,
+    where: Sequence[conditions.Condition] = (),
 ) -> tf.data.Dataset:
     """One pass over letterboxed images, in order, with their true boxes.
+
+    Args:
+        builder: A prepared data set of images with head boxes.
+        split: One of its splits.
+        image_size: Side of the images in pixels.
+        batch_size: Images at once.
+        where: Conditions that records meet, see `record_fields.choose`.
 
     Returns:
         Batches of dicts: `images` `[B, S, S, 3]` float32 in [0, 255], `image_bytes`
@@ -148,7 +164,7 @@ def evaluation(
             "difficult": example["objects"]["is_difficult"],
         }
 
-    examples = prepared.encoded(builder, split).map(prepare, tf.data.AUTOTUNE)
+    examples = _chosen(builder, split, where).map(prepare, tf.data.AUTOTUNE)
     return examples.ragged_batch(batch_size).prefetch(2)
 
 
@@ -158,6 +174,7 @@ def evaluation_targets(
     grid: anchors.Anchors,
     image_size: int,
     batch_size: int,
+    where: Sequence[conditions.Condition] = (),
 ) -> tf.data.Dataset:
     """One pass over letterboxed images, in order, with their anchors' targets.
 
@@ -173,8 +190,18 @@ def evaluation_targets(
         )
         return image, class_targets, box_targets
 
-    examples = prepared.encoded(builder, split).map(prepare, tf.data.AUTOTUNE)
+    examples = _chosen(builder, split, where).map(prepare, tf.data.AUTOTUNE)
     return examples.batch(batch_size).prefetch(2)
+
+
+def _chosen(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    where: Sequence[conditions.Condition],
+) -> tf.data.Dataset:
+    """The records of a split that meet every condition, in order."""
+    wanted = record_fields.choose(builder, split, where) if where else None
+    return classifier_input.choose(prepared.encoded(builder, split), wanted)
 
 
 def images(

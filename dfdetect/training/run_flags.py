@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 # Kubeflow's training operator starts again what ends with a code from 128 on; 138 is
 # left to programs.
 _LOST_WORKER_CODE = 138
+_HELD_OUT = "dfdetect.training.held_out"  # Its flags belong to runs that import it.
 
 flags.DEFINE_string(
     "model_dir", None, "Folder for checkpoints, events, weights and manifest."
@@ -281,7 +282,7 @@ def _flags(script: str) -> dict[str, flags.Flag]:
     """The flags of a script and of this module that belong to a run."""
     return {
         flag.name: flag
-        for module in (script, __name__)
+        for module in (script, __name__, _HELD_OUT)
         for flag in FLAGS.get_flags_for_module(module)
         if flag.name != "allow_changed_flags"
     }

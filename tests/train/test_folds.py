@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from dfdetect.data import conditions
+from dfdetect.data import conditions, detector_input
+from support import drawn_heads
 from support.building_support import encoded, write
 
 _GROUPS = [f"g{number}" for number in range(500)]
@@ -126,3 +127,24 @@ def test_a_share_of_the_groups_is_held_out(run_script, two_sets, tmp_path):
         failed = _train(run_script, two_sets, tmp_path / "no", *flags, check=False)
         assert failed.returncode == 2
         assert "--folds needs --fold below it" in failed.stderr
+
+
+def test_a_detector_holds_out_groups_as_well(run_script, tmp_path):
+    builder = drawn_heads.prepare(tmp_path / "data", "drawn_1", train=12)
+    wanted = conditions.parse("group@0/2").meets([f"train{i}.png" for i in range(12)])
+    assert 0 < wanted.sum() < 12
+    batches = detector_input.evaluation(
+        builder, "train", 128, 2, [conditions.parse("group@0/2")]
+    )
+    assert sum(len(batch["images"]) for batch in batches) == wanted.sum()
+    run_script(
+        "train/detector.py",
+        "--dataset=drawn_heads/drawn_1",
+        f"--data_dir={tmp_path / 'data'}",
+        f"--model_dir={tmp_path / 'run'}",
+        *("--image_size=128", "--batch_size=2", "--steps=1", "--eval_every=1"),
+        *("--folds=2", "--fold=0", "--log_every=1"),
+    )
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["validation_split"] == "train (group@0/2)"
+    assert "ap" in manifest["metrics"]["validation"]
