@@ -5,6 +5,7 @@ messages are declared here, with the names and types of its `.proto` files.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -147,7 +148,9 @@ def models(path: str) -> model_server_config_pb2.ModelServerConfig:
 
 
 def one_model(name: str, base_path: str) -> model_server_config_pb2.ModelServerConfig:
-    """The list of one model, its latest version alone."""
+    """The list of one model, its latest version alone; the path may be relative."""
+    if "://" not in base_path:
+        base_path = os.path.abspath(base_path)
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(
         name=name, base_path=base_path, model_platform="tensorflow"
@@ -159,7 +162,8 @@ def check_models(config: model_server_config_pb2.ModelServerConfig) -> None:
     """Refuses a list of models that cannot be served.
 
     Raises:
-        errors.ServingError: A name or path is missing or a name is there twice.
+        errors.ServingError: A name, path or platform is missing, a path is relative, or
+            a name is there twice.
     """
     if config.WhichOneof("config") == "custom_model_config":
         raise errors.invalid("custom_model_config is not supported.")
@@ -172,16 +176,36 @@ def check_models(config: model_server_config_pb2.ModelServerConfig) -> None:
                 f"Illegal to list model {model.name} multiple times in config list"
             )
         names.add(model.name)
-        if not model.base_path:
+        if not (os.path.isabs(model.base_path) or "://" in model.base_path):
             raise errors.invalid(
                 f"Expected model {model.name} to have an absolute path or URI; "
-                "got base_path()="
+                f"got base_path()={model.base_path}"
             )
-        if model.model_platform not in ("", "tensorflow"):
+        _check_platform(model)
+
+
+def _check_platform(model: model_server_config_pb2.ModelConfig) -> None:
+    if model.model_type != model_server_config_pb2.MODEL_TYPE_UNSPECIFIED:
+        if model.model_platform:
             raise errors.invalid(
-                f"Model {model.name} must be of platform tensorflow, "
-                f"got {model.model_platform}."
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform, model name is {model.name}"
             )
+        if model.model_type != model_server_config_pb2.TENSORFLOW:
+            raise errors.invalid(
+                f"ModelServerConfig::model_type choice {model.model_type} not "
+                "supported."
+            )
+    elif not model.model_platform:
+        raise errors.invalid(
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+            f"ModelServerConfig::model_platform, model name is {model.name}"
+        )
+    elif model.model_platform != "tensorflow":
+        raise errors.invalid(
+            f"Model {model.name} must be of platform tensorflow, "
+            f"got {model.model_platform}."
+        )
 
 
 def _parse(path: str, parsed: Any) -> Any:

@@ -129,14 +129,44 @@ def status(
     return response
 
 
+def check_labels(
+    models: Mapping[str, Model],
+    wanted: Mapping[str, model_server_config_pb2.ModelConfig],
+    unavailable_labels: bool,
+) -> None:
+    """Refuses labels whose versions are not available.
+
+    Args:
+        models: As they are.
+        wanted: What they are to become.
+        unavailable_labels: Whether labels that are not yet there are left out.
+
+    Raises:
+        errors.ServingError: A version is not available.
+    """
+    for name, config in wanted.items():
+        model = models.get(name)
+        current: Mapping[str, int] = model.config.version_labels if model else {}
+        available = model.available() if model else {}
+        for label, number in config.version_labels.items():
+            if unavailable_labels and current.get(label, number) == number:
+                continue
+            if number not in available:
+                message = _unavailable_label(name, label, number)
+                raise errors.ServingError("FAILED_PRECONDITION", message)
+
+
 def unavailable_label(models: Mapping[str, Model]) -> str:
     """A line on a label whose version is not available, or ""."""
     for name, model in models.items():
         for label, number in model.config.version_labels.items():
             if number not in model.available():
-                return (
-                    f"Request to assign label {label} to version {number} of "
-                    f"model {name}, which is not currently available for "
-                    "inference"
-                )
+                return _unavailable_label(name, label, number)
     return ""
+
+
+def _unavailable_label(name: str, label: str, number: int) -> str:
+    return (
+        f"Request to assign label {label} to version {number} of model {name}, "
+        "which is not currently available for inference"
+    )

@@ -28,6 +28,8 @@ class ModelStore:
         max_retries: How often a load is tried again.
         retry_seconds: How long after.
         say: Told, in a line, what becomes of a version.
+        unavailable_labels: Whether a new label may stand for a version that is not
+            loaded.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class ModelStore:
         max_retries: int = 5,
         retry_seconds: float = 60.0,
         say: Callable[[str], None] = lambda line: None,
+        unavailable_labels: bool = False,
     ) -> None:
         self._load = load
         self._poll_seconds = poll_seconds
         self._max_retries = max_retries
         self._retry_seconds = retry_seconds
         self._say = say
+        self._unavailable_labels = unavailable_labels
         self._changed = threading.Condition()
         self._configuring = threading.Lock()
         self._models: dict[str, model_state.Model] = {}
@@ -56,12 +60,22 @@ class ModelStore:
     def configure(self, wanted: model_server_config_pb2.ModelServerConfig) -> None:
         """Takes these models, and these alone.
 
+        Labels are checked before anything is changed, as TensorFlow Serving does: a
+        label that moves, and a new one without `unavailable_labels`, needs a version
+        that is available. The first list of a server may have any.
+
         Raises:
-            errors.ServingError: A name or a path will not do; nothing has changed.
+            errors.ServingError: A name, a path or a label will not do; nothing has
+                changed.
         """
         config.check_models(wanted)
         listed = {model.name: model for model in wanted.model_config_list.config}
         with self._configuring:
+            with self._changed:
+                if self._models:
+                    model_state.check_labels(
+                        self._models, listed, self._unavailable_labels
+                    )
             found = {name: _find(model) for name, model in listed.items()}
             for name in listed:
                 if not found[name]:

@@ -86,6 +86,7 @@ class Server:
             settings.max_num_load_retries,
             settings.load_retry_interval_micros / 1e6,
             say,
+            settings.allow_version_labels_for_unavailable_models,
         )
         self._service = service.Service(
             self.store,
@@ -93,7 +94,6 @@ class Server:
             settings.max_request_bytes,
             settings.num_request_threads,
             settings.max_queued_requests,
-            settings.allow_version_labels_for_unavailable_models,
         )
         self._health = health.aio.HealthServicer()
         known = bool(token or settings.tls_client_ca)
@@ -180,6 +180,7 @@ class Server:
     async def _keep_config(self) -> None:
         """Reads the list of models again, and takes it when it has changed."""
         loop = asyncio.get_running_loop()
+        told = ""
         while True:
             await asyncio.sleep(self._settings.model_config_file_poll_wait_seconds)
             try:
@@ -187,8 +188,12 @@ class Server:
                 if models != self._models:
                     await loop.run_in_executor(None, self.store.configure, models)
                     self._models = models
+                told = ""
             except (OSError, ValueError, errors.ServingError) as error:
-                say(f"the model config stays as it was: {error}")
+                # It is tried again each time: a label's version may have come.
+                if told != str(error):
+                    told = str(error)
+                    say(f"the model config stays as it was: {told}")
 
 
 def run(

@@ -43,7 +43,6 @@ class Service:
         most_bytes: Bound of a tensor.
         threads: Requests that are worked on at a time.
         most_queued: Requests that wait for a thread; more are refused.
-        unavailable_labels: Whether a label may stand for a version that is not loaded.
     """
 
     def __init__(
@@ -53,13 +52,11 @@ class Service:
         most_bytes: int,
         threads: int,
         most_queued: int,
-        unavailable_labels: bool = False,
     ) -> None:
         self.store = store
         self.metrics = counted
         self._most_bytes = most_bytes
         self._most = threads + most_queued
-        self._unavailable_labels = unavailable_labels
         self._lock = threading.Lock()
         self._begun = 0
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "request")
@@ -207,10 +204,10 @@ class Service:
             raise errors.ServingError(
                 "UNKNOWN", f"Some models did not become available: {name}: {reason}"
             )
-        label = "" if self._unavailable_labels else self.store.unavailable_label()
-        if label:
-            raise errors.ServingError("FAILED_PRECONDITION", label)
-        return model_management_pb2.ReloadConfigResponse()
+        response = model_management_pb2.ReloadConfigResponse()
+        # TensorFlow Serving sets it also when all is well.
+        response.status.SetInParent()
+        return response
 
     def close(self) -> None:
         """Ends the pool."""

@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 
+import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -75,9 +76,23 @@ def test_versions_are_the_names_that_are_numbers(tmp_path):
     [
         ('config { base_path: "x" }', "Model name must not be empty"),
         ('config { name: "a" }', "Expected model a to have an absolute path"),
-        ('config { name: "a" base_path: "x" } ' * 2, "list model a multiple times"),
         (
-            'config { name: "a" base_path: "x" model_platform: "caffe" }',
+            'config { name: "a" base_path: "x" model_platform: "tensorflow" }',
+            r"absolute path or URI; got base_path\(\)=x",
+        ),
+        (
+            'config { name: "a" base_path: "/x" model_platform: "tensorflow" } ' * 2,
+            "list model a multiple times",
+        ),
+        ('config { name: "a" base_path: "/x" }', "Illegal setting neither"),
+        (
+            'config { name: "a" base_path: "/x" model_type: TENSORFLOW '
+            'model_platform: "tensorflow" }',
+            "Illegal setting both",
+        ),
+        ('config { name: "a" base_path: "/x" model_type: OTHER }', "not supported"),
+        (
+            'config { name: "a" base_path: "/x" model_platform: "caffe" }',
             "must be of platform tensorflow, got caffe",
         ),
     ],
@@ -88,6 +103,23 @@ def test_lists_of_models_that_cannot_be_served(text, message):
     )
     with pytest.raises(errors.ServingError, match=message):
         config.check_models(wanted)
+
+
+def test_lists_of_models_that_can_be_served(monkeypatch, tmp_path):
+    text = (
+        'config { name: "a" base_path: "/x" model_type: TENSORFLOW } '
+        'config { name: "b" base_path: "gs://x" model_platform: "tensorflow" }'
+    )
+    config.check_models(
+        text_format.Parse(
+            f"model_config_list {{ {text} }}",
+            model_server_config_pb2.ModelServerConfig(),
+        )
+    )
+    # A path of the command line may be relative.
+    monkeypatch.chdir(tmp_path)
+    (model,) = config.one_model("m", "x").model_config_list.config
+    assert model.base_path == str(tmp_path / "x")
 
 
 def test_a_new_version_under_load_fails_no_request(tmp_path, saved):
@@ -235,7 +267,9 @@ def test_reloading_takes_the_new_models_alone(tmp_path, saved):
     publish(saved / "2", base, 1)
     publish(saved / "3", base, 2)
     with serving_support.in_process(
-        model_name="half", model_base_path=str(base)
+        model_name="half",
+        model_base_path=str(base),
+        allow_version_labels_for_unavailable_models=True,
     ) as started:
         client = started.client
         request = model_management_pb2.ReloadConfigRequest()
@@ -244,15 +278,98 @@ def test_reloading_takes_the_new_models_alone(tmp_path, saved):
             other=(base, "model_version_policy { all {} } " + labels)
         )
         text_format.Parse(text, request.config)
-        assert client.models.HandleReloadConfigRequest(request).status.error_code == 0
+        answer = client.models.HandleReloadConfigRequest(request)
+        assert answer.HasField("status") and answer.status.error_code == 0
         found = client.predict("other", {"x": np.float32([0.0])}, label="stable")
         assert found.outputs["y"].float_val == [2.0]
         status, document = client.rest("/v1/models/half:predict", {"instances": [1]})
         assert status == 404 and document["error"].endswith("Latest(half)")
-        # A label needs a version that is there.
-        request.config.model_config_list.config[0].version_labels["stable"] = 7
-        with pytest.raises(Exception, match="assign label stable to version 7"):
-            client.models.HandleReloadConfigRequest(request)
+
+
+def labelled(base, stable, *numbers, **others):
+    """The config of some versions with the label `stable`, and others."""
+    listed = " ".join(f"versions: {number}" for number in numbers)
+    labels = " ".join(
+        f'version_labels {{ key: "{label}" value: {number} }}'
+        for label, number in {"stable": stable, **others}.items()
+    )
+    policy = f"model_version_policy {{ specific {{ {listed} }} }} "
+    return serving_support.config_text(half=(base, policy + labels))
+
+
+def of_label(client, label):
+    found = client.predict(inputs={"x": np.float32([0.0])}, label=label)
+    return found.model_spec.version.value
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_label_stays_where_its_new_version_is_not_loaded(tmp_path, saved, allowed):
+    base = tmp_path / "half"
+    base.mkdir()
+    for number in (1, 2):
+        publish(saved / "2", base, number)
+    path = tmp_path / "models.config"
+    path.write_text(labelled(base, 1, 1))
+    with serving_support.in_process(
+        model_config_file=str(path), allow_version_labels_for_unavailable_models=allowed
+    ) as started:
+        client = started.client
+
+        def reload(text):
+            request = model_management_pb2.ReloadConfigRequest()
+            text_format.Parse(text, request.config)
+            return client.models.HandleReloadConfigRequest(request)
+
+        # The version and the label in one step.
+        with pytest.raises(grpc.RpcError) as caught:
+            reload(labelled(base, 2, 1, 2))
+        assert caught.value.code().name == "FAILED_PRECONDITION"
+        assert "assign label stable to version 2" in caught.value.details()
+        assert of_label(client, "stable") == 1
+        assert states(started.server.store) == {1: "AVAILABLE"}
+        # One step after the other.
+        reload(labelled(base, 1, 1, 2))
+        assert of_label(client, "stable") == 1
+        reload(labelled(base, 2, 1, 2))
+        assert of_label(client, "stable") == 2
+        reload(labelled(base, 2, 2))
+        serving_support.eventually(lambda: states(started.server.store)[1] == "END")
+        assert of_label(client, "stable") == 2
+        # A new label waits for its version only where that is allowed.
+        if allowed:
+            reload(labelled(base, 2, 2, canary=7))
+            with pytest.raises(grpc.RpcError, match=r"Specific\(half, 7\)"):
+                of_label(client, "canary")
+        else:
+            with pytest.raises(grpc.RpcError, match="assign label canary to version 7"):
+                reload(labelled(base, 2, 2, canary=7))
+            with pytest.raises(grpc.RpcError, match="Unrecognized .* label: canary"):
+                of_label(client, "canary")
+
+
+def test_a_refused_file_of_models_is_told_and_tried_again(tmp_path, saved, capsys):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    path = tmp_path / "models.config"
+    path.write_text(labelled(base, 1, 1))
+    with serving_support.in_process(
+        model_config_file=str(path), model_config_file_poll_wait_seconds=0.05
+    ) as started:
+        publish(saved / "3", base, 2)
+        path.write_text(labelled(base, 2, 1, 2))
+        time.sleep(0.5)
+        assert of_label(started.client, "stable") == 1
+        assert states(started.server.store) == {1: "AVAILABLE"}
+        path.write_text(labelled(base, 1, 1, 2))
+        serving_support.eventually(
+            lambda: states(started.server.store).get(2) == "AVAILABLE"
+        )
+        path.write_text(labelled(base, 2, 1, 2))
+        serving_support.eventually(lambda: of_label(started.client, "stable") == 2)
+    told = capsys.readouterr().err
+    refused = "the model config stays as it was: Request to assign label stable to"
+    assert told.count(refused) == 1
 
 
 def test_the_list_of_models_is_read_again(tmp_path, saved):
