@@ -42,10 +42,22 @@ _MAX_JPEG_SEGMENTS = 2000
 _MAX_GIF_BLOCKS = 100_000
 _MAX_PNG_CHUNKS = 2000
 _MAX_PNG_EXIF = 16
+# Each may unpack to 8 MB, which libpng then holds.
+_MAX_PNG_TEXTS = 32
 _PNG_TAIL_BYTES = 2**18
 
+# Scans of a JPEG. libjpeg's own progressive files have 10, and 18 in four colors. One
+# of no bytes still costs a step for each block of pixels, some 40 ms in 64 megapixels.
+_FEWEST_SCANS, _MOST_SCANS = 32, 256
+_MOST_SCANNED_PIXELS = 2**31
+# Of a file, a motion photo's clip included, by chance one in 266 bytes of the latter.
+_MOST_JPEG_MARKERS = 2**22
+
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+_PROGRESSIVE_FRAMES = (0xC2, 0xC6, 0xCA, 0xCE)
+
 # What a JPEG marker asks the walk to do.
-_SKIP_ONE, _SKIP_TWO, _SKIP_SEGMENT, _STOP, _FRAME = range(5)
+_SKIP_ONE, _SKIP_TWO, _SKIP_SEGMENT, _FRAME, _STOP = range(5)
 
 
 def _jpeg_actions() -> list[int]:
@@ -55,7 +67,7 @@ def _jpeg_actions() -> list[int]:
         actions[marker] = _SKIP_SEGMENT
     for marker in (0x00, 0x01, *range(0xD0, 0xD8)):  # Markers without a length.
         actions[marker] = _SKIP_TWO
-    for marker in (0xD8, 0xD9, 0xDA):  # Start of image, end, scan: no frame follows.
+    for marker in (0xD8, 0xD9, 0xDA):  # Start of image, end, first scan.
         actions[marker] = _STOP
     actions[0xFF] = _SKIP_ONE  # A fill byte.
     return actions
@@ -149,7 +161,24 @@ def _png(data: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
         lambda: _png_orientation(data[exif + 8 :]),
         lambda: _orientation_behind_pixels(image_bytes),
     )
-    return header_fields.pack(uint(data, 20, 4), uint(data, 16, 4), orientation)
+    is_sound = _count_png_texts(image_bytes) <= _MAX_PNG_TEXTS
+    rows = uint(data, 20, 4) * tf.cast(is_sound, tf.int64)
+    return header_fields.pack(rows, uint(data, 16, 4), orientation)
+
+
+def _count_png_texts(image_bytes: tf.Tensor) -> tf.Tensor:
+    """Chunks of text that may be compressed, before and behind the pixels.
+
+    By their names alone, which pixels have by chance once in gigabytes; no more than
+    some above the bound.
+    """
+    pieces = [
+        tf.raw_ops.StringSplitV2(
+            input=[image_bytes], sep=name, maxsplit=_MAX_PNG_TEXTS + 1
+        ).values
+        for name in (b"zTXt", b"iTXt")
+    ]
+    return tf.add_n([tf.size(values) - 1 for values in pieces])
 
 
 def _png_orientation(exif: tf.Tensor) -> tf.Tensor:
@@ -230,38 +259,104 @@ def _colour_table_bytes(flags: tf.Tensor) -> tf.Tensor:
 
 
 def _jpeg(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Walks the markers as libjpeg does: to the frame, past an EXIF segment."""
+    """Walks the markers as libjpeg does: past EXIF and the frame to the first scan."""
     actions = tf.constant(_jpeg_actions())
     exif_start = tf.constant(list(b"\xff\xe1Exif\0\0"), tf.uint8)
 
     def step(
-        pos: tf.Tensor, action: tf.Tensor, exif: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        pos: tf.Tensor, action: tf.Tensor, frame: tf.Tensor, exif: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         window = data[pos : pos + 10]
         marker, length = tf.cast(window[1], tf.int32), uint(window, 2, 2)
         # Between the segments, bytes that are no marker are skipped as dirt.
         action = tf.where(window[0] == 0xFF, actions[marker], _SKIP_ONE)
-        action = tf.where((action == _SKIP_SEGMENT) & (length < 2), _STOP, action)
+        has_length = (action == _SKIP_SEGMENT) | (action == _FRAME)
+        action = tf.where(has_length & (length < 2), _STOP, action)
         is_exif = tf.reduce_all(tf.concat([window[:2], window[4:]], 0) == exif_start)
         exif = tf.where(is_exif & (exif == 0), pos, exif)
+        frame = tf.where((action == _FRAME) & (frame == 0), pos, frame)
         alone = tf.cast(action + 1, tf.int64)  # _SKIP_ONE is 0, _SKIP_TWO is 1.
-        jump = tf.where(action == _SKIP_SEGMENT, 2 + length, alone)
-        return tf.where(action >= _STOP, pos, pos + jump), action, exif
+        jump = tf.where(has_length, 2 + length, alone)
+        return tf.where(action == _STOP, pos, pos + jump), action, frame, exif
 
     end = tf.size(data, tf.int64) - 16
     zero = tf.constant(0, tf.int64)
-    pos, action, exif = tf.while_loop(
-        lambda pos, action, exif: (pos < end) & (action < _STOP),
+    pos, action, frame, exif = tf.while_loop(
+        lambda pos, action, frame, exif: (pos < end) & (action != _STOP),
         step,
-        (zero + 2, tf.constant(_SKIP_ONE), zero),
+        (zero + 2, tf.constant(_SKIP_ONE), zero, zero),
         maximum_iterations=_MAX_JPEG_SEGMENTS,
     )
-    height, width = tf.unstack(uint(data, pos + tf.constant([5, 7], tf.int64), 2))
+    height, width = tf.unstack(uint(data, frame + tf.constant([5, 7], tf.int64), 2))
+    is_sound = (frame > 0) & ~_has_too_many_scans(data, frame, pos, height * width)
     orientation = tf.cond(
         exif > 0,
         lambda: header_fields.exif_orientation(data, exif + 10),
         lambda: tf.constant(1, tf.int64),
     )
-    return header_fields.pack(
-        height * tf.cast(action == _FRAME, tf.int64), width, orientation
+    return header_fields.pack(height * tf.cast(is_sound, tf.int64), width, orientation)
+
+
+def _has_too_many_scans(
+    data: tf.Tensor, frame: tf.Tensor, scan: tf.Tensor, pixels: tf.Tensor
+) -> tf.Tensor:
+    """Whether a JPEG has more scans than a real one of its size.
+
+    Only of files whose first scan is not all of them: of others libjpeg reads no more.
+
+    Args:
+        data: uint8 `[N]`.
+        frame: Offset of its frame.
+        scan: Offset of its first scan.
+        pixels: Height times width.
+    """
+    marker = uint(data, frame + 1, 1)
+    is_progressive = tf.reduce_any(marker == tf.constant(_PROGRESSIVE_FRAMES, tf.int64))
+    # The numbers of colors in all, and of those in the first scan.
+    is_partial = uint(data, scan + 4, 1) < uint(data, frame + 9, 1)
+    most = _MOST_SCANNED_PIXELS // tf.maximum(pixels, 1)
+    most = tf.clip_by_value(most, _FEWEST_SCANS, _MOST_SCANS)
+    return tf.cond(
+        is_progressive | is_partial,
+        lambda: _count_scans(data, scan, most) > most,
+        lambda: tf.constant(False),
     )
+
+
+def _count_scans(data: tf.Tensor, scan: tf.Tensor, most: tf.Tensor) -> tf.Tensor:
+    """Scans from the offset of the first one on; of more than `most`, `most + 1`."""
+    too_many = most + 1
+    after = data[1:]
+    # Not those that stand in pixels: stuffing, and restarts.
+    is_marker = (data[:-1] == 0xFF) & (after > 0x01) & (after < 0xFF)
+    is_marker &= (after < 0xD0) | (after > 0xD7)
+
+    def walk() -> tf.Tensor:
+        # A last one, so that there is always a next.
+        markers = tf.concat(
+            [tf.where(is_marker)[:, 0], [tf.size(data, tf.int64) - 2]], 0
+        )
+        last = tf.size(markers, tf.int64) - 1
+
+        def step(
+            pos: tf.Tensor, count: tf.Tensor, ended: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            index = tf.searchsorted(markers, pos[None], out_type=tf.int64)[0]
+            index = tf.minimum(index, last)
+            pos = markers[index]
+            marker, length = uint(data, pos + 1, 1), uint(data, pos + 2, 2)
+            ended = (marker == _END_OF_IMAGE) | (index == last)
+            count += tf.cast((marker == _START_OF_SCAN) & ~ended, tf.int64)
+            return pos + 2 + tf.maximum(length, 2), count, ended
+
+        _, count, ended = tf.while_loop(
+            lambda pos, count, ended: ~ended & (count <= most),
+            step,
+            (scan, tf.constant(0, tf.int64), tf.constant(False)),
+            maximum_iterations=_MAX_JPEG_SEGMENTS,
+        )
+        # Else the walk was given up.
+        return tf.where(ended, count, too_many)
+
+    is_short = tf.math.count_nonzero(is_marker) <= _MOST_JPEG_MARKERS
+    return tf.cond(is_short, walk, lambda: too_many)

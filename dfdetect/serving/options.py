@@ -41,6 +41,7 @@ class Options:
     tls_client_ca: str = ""
     token_file: str = ""
     max_request_bytes: int = 64 * _MEBIBYTE
+    max_run_seconds: float = 120.0
     max_connections: int = 512
     num_request_threads: int = 64
     max_queued_requests: int = 256
@@ -80,6 +81,8 @@ _HELP = {
     "token_file": "file of a token that clients must send as 'Authorization: Bearer "
     f"TOKEN'; or set {TOKEN_VARIABLE}",
     "max_request_bytes": "bound of a request, and of each tensor in it",
+    "max_run_seconds": "how long the graph may work on a request or a batch; 0: "
+    "without end",
     "max_connections": "of REST clients at a time",
     "num_request_threads": "requests that are worked on at a time",
     "max_queued_requests": "requests that wait; more are answered UNAVAILABLE",

@@ -32,6 +32,8 @@ class SavedModel:
         directory: With the `saved_model.pb`.
         tags: Of the graph in it.
         session_config: Of TensorFlow's threads.
+        run_seconds: Bound of one run of the graph; 0 for none. The operations that it
+            is at are waited for.
 
     Attributes:
         signatures: By name, as in the file.
@@ -47,7 +49,9 @@ class SavedModel:
         directory: str,
         tags: Sequence[str] = ("serve",),
         session_config: config_pb2.ConfigProto | None = None,
+        run_seconds: float = 0.0,
     ) -> None:
+        self._run_seconds = run_seconds
         self._session, meta_graph = _load(directory, tags, session_config)
         self.signatures: dict[str, meta_graph_pb2.SignatureDef] = {
             name: signature
@@ -66,7 +70,7 @@ class SavedModel:
             fetches: Names of tensors.
 
         Raises:
-            tf.errors.OpError: The graph refuses the feeds.
+            tf.errors.OpError: The graph refuses the feeds, or takes too long.
         """
         names = tuple(sorted(feeds)), tuple(sorted(set(fetches)))
         with self._lock:
@@ -91,6 +95,7 @@ class SavedModel:
         # `Session.run` refuses a feed whose shape disagrees with the placeholder's.
         # TensorFlow Serving does not, and neither does this.
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
+        options.run_options.timeout_in_ms = round(self._run_seconds * 1e3)
         return self._session._make_callable_from_options(options)
 
 

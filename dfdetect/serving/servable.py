@@ -97,6 +97,7 @@ class Loader:
         tags: Of the graph in a SavedModel.
         session_config: Of TensorFlow's threads.
         warm_up: Called with a servable and each of its warm-up records.
+        run_seconds: See `saved_model.SavedModel`.
     """
 
     def __init__(
@@ -106,7 +107,9 @@ class Loader:
         tags: Sequence[str],
         session_config: config_pb2.ConfigProto,
         warm_up: Callable[[Servable, prediction_log_pb2.PredictionLog], None],
+        run_seconds: float = 0.0,
     ) -> None:
+        self._run_seconds = run_seconds
         self._metrics = counted
         self._parameters = parameters
         self._tags = tags
@@ -123,7 +126,9 @@ class Loader:
         own = os.path.join(directory, BATCHING)
         if parameters is not None and tf.io.gfile.exists(own):
             parameters = config.batching(own)
-        model = saved_model.SavedModel(directory, self._tags, self._session_config)
+        model = saved_model.SavedModel(
+            directory, self._tags, self._session_config, self._run_seconds
+        )
         batcher = None
         if parameters is not None:
             counted = functools.partial(self._metrics.batch, name)

@@ -79,6 +79,7 @@ class Server:
                 inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism,
             ),
             functools.partial(inference.warm_up, most_bytes=settings.max_request_bytes),
+            settings.max_run_seconds,
         )
         self.store = model_store.ModelStore(
             loader.load,

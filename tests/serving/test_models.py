@@ -488,6 +488,30 @@ def test_a_value_where_a_list_is_wanted_is_told_with_the_rank(tmp_path):
             assert answer["error"].startswith(f"{told} is 1.")
 
 
+def endless():
+    """A loop of as many steps as it is told."""
+    steps = tf.compat.v1.placeholder(tf.int32, [], "steps")
+    _, ones = tf.while_loop(
+        lambda step, value: step < steps,
+        lambda step, value: (step + 1, tf.matmul(value, value) * 0.0 + 1.0),
+        (0, tf.ones([50, 50])),
+    )
+    return {"serving_default": ({"steps": steps}, {"ones": ones}, "predict")}
+
+
+def test_a_graph_that_works_too_long_is_left(tmp_path):
+    serving_support.save(tmp_path / "endless" / "1", endless)
+    with serving_support.in_process(
+        model_name="endless",
+        model_base_path=str(tmp_path / "endless"),
+        max_run_seconds=0.5,
+    ) as started:
+        path, begun = "/v1/models/endless:predict", time.monotonic()
+        assert started.client.rest(path, {"inputs": 2**31 - 1})[0] == 504
+        assert time.monotonic() < begun + 10
+        assert started.client.rest(path, {"inputs": 1})[0] == 200
+
+
 def test_more_warm_up_records_than_are_allowed(tmp_path, saved):
     base = tmp_path / "half"
     base.mkdir()
