@@ -1,10 +1,10 @@
-"""Errors as both protocols tell them: a code, and one line without a server's path."""
+"""Errors as both protocols tell them: a code, and one line without a server's path.
+
+Imports nothing heavy: the process that reads large JSON has errors, too.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
-
-import tensorflow as tf
-from tensorflow.core.protobuf import error_codes_pb2
 
 HTTP_STATUS: Mapping[str, int] = {
     "OK": 200,
@@ -47,6 +47,9 @@ class ServingError(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple:
+        return type(self), (self.code, self.message)
+
 
 def invalid(message: str) -> ServingError:
     """The client's mistake."""
@@ -63,6 +66,9 @@ def of(
         model: Stands in the place of paths on this machine.
         paths: Some of them; absolute ones are found without.
     """
+    import tensorflow as tf
+    from tensorflow.core.protobuf import error_codes_pb2
+
     if isinstance(error, ServingError):
         return error
     if isinstance(error, tf.errors.OpError):

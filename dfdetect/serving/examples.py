@@ -44,8 +44,7 @@ def _check_input(signature: _Signature, kind: str) -> None:
         raise errors.invalid("Expected one input Tensor.")
     if "inputs" not in signature.inputs:
         names = ",".join(signature.inputs)
-        raise errors.ServingError(
-            "FAILED_PRECONDITION",
+        raise errors.invalid(
             f"No {kind} inputs found in SignatureDef: its input is {names}",
         )
     dtype = tensors.dtype_name(signature.inputs["inputs"].dtype)
@@ -70,8 +69,7 @@ def classification_outputs(signature: _Signature) -> dict[str, str]:
         if alias in ("classes", "scores")
     }
     if not found:
-        raise errors.ServingError(
-            "FAILED_PRECONDITION",
+        raise errors.invalid(
             "Expected classification signature outputs to contain at least one of "
             f'"classes" or "scores". Its outputs were: {",".join(signature.outputs)}',
         )
@@ -88,8 +86,7 @@ def regression_output(signature: _Signature) -> str:
     if len(signature.outputs) != 1:
         raise errors.invalid("Expected one output Tensor.")
     if "outputs" not in signature.outputs:
-        raise errors.ServingError(
-            "FAILED_PRECONDITION",
+        raise errors.invalid(
             "No regression outputs found in SignatureDef: its output is "
             f"{','.join(signature.outputs)}",
         )

@@ -57,7 +57,8 @@ def _floats(values: np.ndarray) -> list[float]:
 
 
 def _fill(request: Any, body: bytes, method: str) -> None:
-    document = json_values.parse(body)
+    # Its messages are TensorFlow's, so that no other process can make them.
+    document = json_values.parse(body, patiently=json_values.has_many_parts(body))
     name = json_tensors.signature_name(document)
     request.model_spec.signature_name = name
     request.input.CopyFrom(_input(document, method))
@@ -120,13 +121,13 @@ def _add_value(feature: feature_pb2.Feature, value: Any, name: str) -> None:
     kind = "bytes_list"
     if type(value) in (str, dict):
         converted = json_values.to_bytes(value)
-    elif type(value) is float:
+    elif type(value) is float or not -(2**63) <= value < 2**64:
         kind, converted = "float_list", json_values.flat([value], "float32")[0]
-    elif -(2**63) <= value < 2**63:
+    elif value < 2**63:
         kind, converted = "int64_list", int(value)
     else:
         raise errors.invalid(
-            f"Feature: {name} has uint64 element. Only int64 is supported."
+            f"Feature: {name} has uint64_t element. Only int64_t is supported."
         )
     before = feature.WhichOneof("kind")
     if before not in (None, kind):

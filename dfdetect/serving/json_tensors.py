@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from tensorflow.core.protobuf import meta_graph_pb2
 
-from dfdetect.serving import errors, json_values, tensors
+from dfdetect.serving import errors, json_values, options
 
-Infos = Mapping[str, meta_graph_pb2.TensorInfo]
+# Names of types by alias, of the inputs of a signature.
+Types = Mapping[str, str]
+
+_DEFAULT = "serving_default"
 
 
 def signature_name(document: dict[str, Any]) -> str:
@@ -24,14 +26,40 @@ def signature_name(document: dict[str, Any]) -> str:
     return name
 
 
-def to_arrays(
-    document: dict[str, Any], infos: Infos
-) -> tuple[dict[str, np.ndarray], bool]:
+def read(
+    body: bytes, signatures: Mapping[str, Types], patiently: bool = False
+) -> tuple[str, dict[str, np.ndarray], bool]:
     """The inputs of a predict request.
 
     Args:
+        body: JSON.
+        signatures: Of the model, by name.
+        patiently: See `json_values.parse`.
+
+    Returns:
+        The name of the signature, arrays by alias, and whether the request is in row
+        format.
+
+    Raises:
+        errors.ServingError: The request is no JSON or does not fit the signature.
+    """
+    document = json_values.parse(body, patiently)
+    name = signature_name(document) or _DEFAULT
+    if name not in signatures:
+        raise errors.invalid(
+            f'Serving signature name: "{name}" not found in signature def'
+        )
+    return name, *to_arrays(document, signatures[name])
+
+
+def to_arrays(
+    document: dict[str, Any], types: Types
+) -> tuple[dict[str, np.ndarray], bool]:
+    """The inputs of a predict request; see `read`.
+
+    Args:
         document: Of `json_values.parse`.
-        infos: The inputs of the signature.
+        types: Of the signature.
 
     Returns:
         Arrays by alias, and whether the request is in row format.
@@ -44,12 +72,12 @@ def to_arrays(
             f"JSON Value: {json_values.shown(document)} Not formatted correctly "
             "expecting only one of 'inputs' or 'instances' keys to exist "
         )
-    if not infos:
+    if not types:
         raise errors.invalid("Failed to get input map for signature")
     if "instances" in document:
-        return _rows(document["instances"], infos, document), True
+        return _rows(document["instances"], types, document), True
     if "inputs" in document:
-        return _columns(document["inputs"], infos), False
+        return _columns(document["inputs"], types), False
     raise errors.invalid("Missing 'inputs' or 'instances' key")
 
 
@@ -87,11 +115,11 @@ def to_json(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
 
 
 def _rows(
-    instances: Any, infos: Infos, document: dict[str, Any]
+    instances: Any, types: Types, document: dict[str, Any]
 ) -> dict[str, np.ndarray]:
     if type(instances) is not list:
         raise errors.invalid(
-            f"JSON Value: {json_values.shown(document)} Excepting 'instances' to be an "
+            f"JSON Value: {json_values.shown(document)} Expecting 'instances' to be an "
             "list/array"
         )
     if not instances:
@@ -99,18 +127,33 @@ def _rows(
             f"JSON Value: {json_values.shown(document)} No values in 'instances' array"
         )
     named = json_values.is_named(instances[0])
-    if not named and len(infos) > 1:
+    if not named and len(types) > 1:
         raise errors.invalid(
             "instances is a plain list, but expecting list of objects as multiple "
             "input tensors required as per tensorinfo_map"
         )
+    if named or dict in set(map(type, instances)):
+        _check_names(instances, types, named)
+    if not named:
+        ((name, dtype),) = types.items()
+        return {name: _row_array(instances, dtype, "")}
+    return {
+        name: _row_array(
+            [instance[name] for instance in instances], dtype, f" key: {name}"
+        )
+        for name, dtype in types.items()
+    }
+
+
+def _check_names(instances: list[Any], types: Types, named: bool) -> None:
+    """Refuses instances that are not all named, with all names, or all are not."""
     for position, instance in enumerate(instances):
         if json_values.is_named(instance) == named:
-            if named and set(instance) != set(infos):
+            if named and set(instance) != set(types):
                 raise errors.invalid(
                     f"Failed to process element: {position} of 'instances' list. JSON "
                     f"object: {json_values.shown(instance)} keys must be equal to: "
-                    f"{','.join(sorted(infos))}"
+                    f"{','.join(sorted(types))}"
                 )
         elif named:
             raise errors.invalid(
@@ -120,37 +163,56 @@ def _rows(
             raise errors.invalid(
                 f"Expecting value/list but got object at item {position} of input list"
             )
-    if not named:
-        ((name, info),) = infos.items()
-        return {name: _array(instances, info, " of 'instances' list")}
-    return {
-        name: _array(
-            [instance[name] for instance in instances],
-            info,
-            f" key: {name} of 'instances' list",
-        )
-        for name, info in infos.items()
-    }
 
 
-def _columns(inputs: Any, infos: Infos) -> dict[str, np.ndarray]:
+def _columns(inputs: Any, types: Types) -> dict[str, np.ndarray]:
     if not json_values.is_named(inputs):
-        if len(infos) > 1:
+        if len(types) > 1:
             raise errors.invalid(
                 "inputs is a plain value/list, but expecting an object as multiple "
                 "input tensors required as per tensorinfo_map"
             )
-        ((name, info),) = infos.items()
-        return {name: _array(inputs, info, "")}
-    for name in infos:
+        ((name, dtype),) = types.items()
+        return {name: _array(inputs, dtype)}
+    for name in types:
         if name not in inputs:
             raise errors.invalid(f"Missing named input: {name} in 'inputs' object.")
-    return {name: _array(inputs[name], info, "") for name, info in infos.items()}
+    return {name: _array(inputs[name], dtype) for name, dtype in types.items()}
 
 
-def _array(value: Any, info: meta_graph_pb2.TensorInfo, where: str) -> np.ndarray:
+def _row_array(values: list[Any], dtype: str, key: str) -> np.ndarray:
+    """The array of the instances' values; what is wrong is told of the first."""
+    try:
+        return _array(values, dtype)
+    except errors.ServingError as error:
+        found, first = error, None
+    for position, value in enumerate(values):
+        try:
+            array = _array(value, dtype)
+            first = array if first is None else first
+            if array.size != first.size:
+                raise errors.invalid(
+                    f"Expecting tensor size: {first.size} but got: {array.size}"
+                )
+            if array.shape != first.shape:
+                raise errors.invalid(
+                    f"Expecting shape {_shown(first.shape)} but got: "
+                    f"{_shown(array.shape)}"
+                )
+        except errors.ServingError as error:
+            raise errors.invalid(
+                f"Failed to process element: {position}{key} of 'instances' list. "
+                f"Error: {error.code}: {error.message}"
+            ) from error
+    raise errors.invalid(found.message)  # Too many dimensions with that of the rows.
+
+
+def _shown(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
+
+
+def _array(value: Any, dtype: str) -> np.ndarray:
     """The array of nested lists, checked level by level, which takes no recursion."""
-    prefix = f"Failed to process elements{where}. Error: " if where else ""
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) is list:
@@ -158,31 +220,27 @@ def _array(value: Any, info: meta_graph_pb2.TensorInfo, where: str) -> np.ndarra
         for one in level:
             if type(one) is not list:
                 raise errors.invalid(
-                    f"{prefix}JSON Value: {json_values.shown(one)} found at incorrect "
-                    f"level: {len(shape)} in the JSON DOM."
+                    f"JSON Value: {json_values.shown(one)} found at incorrect level: "
+                    f"{len(shape) + 1} in the JSON DOM. Expected deeper."
                 )
             if len(one) != size:
                 raise errors.invalid(
-                    f"{prefix}Encountered list at unexpected size: {len(one)} at "
-                    f"level: {len(shape)} expected size: {size}"
+                    f"Encountered list at unexpected size: {len(one)} at level: "
+                    f"{len(shape)} expected size: {size}"
                 )
         shape.append(size)
-        if len(shape) > tensors.MOST_DIMENSIONS:
+        if len(shape) > options.MOST_DIMENSIONS:
             raise errors.invalid(
-                f"{prefix}Encountered list at unexpected level: {len(shape)} "
-                f"expected < {tensors.MOST_DIMENSIONS}"
+                f"Encountered list at unexpected level: {len(shape)} expected < "
+                f"{options.MOST_DIMENSIONS}"
             )
         level = list(itertools.chain.from_iterable(level))
-    if any(type(one) is list for one in level):
+    if list in set(map(type, level)):
         raise errors.invalid(
-            f"{prefix}Encountered list at unexpected level: {len(shape)} "
-            f"expected < {len(shape)}"
+            f"Encountered list at unexpected level: {len(shape)} expected < "
+            f"{len(shape)}"
         )
-    try:
-        flat = json_values.flat(level, tensors.dtype_name(info.dtype))
-    except errors.ServingError as error:
-        raise errors.ServingError(error.code, prefix + error.message) from error
-    return flat.reshape(shape)
+    return json_values.flat(level, dtype).reshape(shape)
 
 
 def _listed(name: str, value: np.ndarray) -> Any:

@@ -13,6 +13,8 @@ TOKEN_VARIABLE = "DFDETECT_SERVE_TOKEN"
 # By one of them TensorFlow knows the folder of a SavedModel.
 MODEL_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt"})
 
+MOST_DIMENSIONS = 64  # Of a tensor: NumPy's.
+
 _MEBIBYTE = 2**20
 
 
@@ -45,6 +47,8 @@ class Options:
     max_connections: int = 512
     num_request_threads: int = 64
     max_queued_requests: int = 256
+    allowed_hosts: str = ""
+    rest_api_enable_cors_support: bool = False
     header_timeout_seconds: float = 30.0
     body_timeout_seconds: float = 120.0
     drain_seconds: float = 30.0
@@ -52,6 +56,12 @@ class Options:
     tensorflow_inter_op_parallelism: int = 0
     demo: bool = False
     token: str = ""
+
+    @property
+    def allowed_host_names(self) -> tuple[str, ...]:
+        """Those of `allowed_hosts`."""
+        names = (name.strip() for name in self.allowed_hosts.split(","))
+        return tuple(name for name in names if name)
 
 
 _HELP = {
@@ -86,6 +96,9 @@ _HELP = {
     "max_connections": "of REST clients at a time",
     "num_request_threads": "requests that are worked on at a time",
     "max_queued_requests": "requests that wait; more are answered UNAVAILABLE",
+    "allowed_hosts": "names, with commas, by which REST clients may ask; a server that "
+    "only this machine reaches is also asked by localhost, 127.0.0.1 and [::1]",
+    "rest_api_enable_cors_support": "let pages of other sites ask over REST",
     "header_timeout_seconds": "how long a REST client may take to send its headers, "
     "and a connection be idle",
     "body_timeout_seconds": "how long it may take to send a body or to read an answer",

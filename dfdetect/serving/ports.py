@@ -9,7 +9,7 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from dfdetect.serving import grpc_services, listening, options, rest, security
+from dfdetect.serving import grpc_services, listening, options, security, web
 
 # How long a port stays open behind the last request: one may be on its way.
 _QUIET_SECONDS = 0.3
@@ -23,7 +23,7 @@ class RestPort:
 
     Args:
         settings: The flags.
-        application: See `rest.Application`.
+        application: See `web.Application`.
         tls: None: in clear.
         held: The port.
     """
@@ -31,7 +31,7 @@ class RestPort:
     def __init__(
         self,
         settings: options.Options,
-        application: rest.Application,
+        application: web.Application,
         tls: ssl.SSLContext | None,
         held: listening.HeldPort,
     ) -> None:
@@ -39,7 +39,7 @@ class RestPort:
         self._held = held
         self._application = application
         self._scheme = "https" if tls else "http"
-        self._server = rest.Server(
+        self._server = web.Server(
             application,
             most_connections=settings.max_connections,
             ssl_options=tls,

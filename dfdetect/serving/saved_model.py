@@ -53,12 +53,9 @@ class SavedModel:
     ) -> None:
         self._run_seconds = run_seconds
         self._session, meta_graph = _load(directory, tags, session_config)
-        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = {
-            name: signature
-            for name, signature in meta_graph.signature_def.items()
-            # The node that TF2 initialises the graph with, no signature.
-            if not name.startswith("__saved_model")
-        }
+        self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(
+            meta_graph.signature_def
+        )
         self._lock = threading.Lock()
         self._callables: collections.OrderedDict = collections.OrderedDict()
 

@@ -5,6 +5,7 @@ import hmac
 import ipaddress
 import pathlib
 import ssl
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -29,6 +30,39 @@ class Token:
         scheme, _, secret = header.partition(" ")
         right = hmac.compare_digest(_digest(secret.strip()), self._digest)
         return right and scheme.lower() == "bearer"
+
+
+class Hosts:
+    """The names by which a server may be asked over HTTP.
+
+    A page of another site can have its name stand for this machine (DNS rebinding) and
+    then reads what a server without a token tells. The `Host` that its browser sends
+    still is that name.
+
+    Args:
+        host: Address that the server listens at. One that only this machine reaches
+            is asked by its own names alone.
+        others: Names that are allowed, too. Where there are some, also a server that
+            others reach is asked by these alone.
+    """
+
+    def __init__(self, host: str, others: Sequence[str] = ()) -> None:
+        self.guarded = is_loopback(host)
+        self._allowed = {name.lower() for name in (host, *others)}
+        if self.guarded:
+            self._allowed |= {"localhost", "127.0.0.1", "::1"}
+        self._all = not (self.guarded or others)
+
+    def allow(self, header: str) -> bool:
+        """Whether a `Host` header will do; HTTP/1.0 has none."""
+        name = header.strip().lower()
+        if self._all or not name:
+            return True
+        if name.startswith("["):
+            name = name[1:].partition("]")[0]
+        else:
+            name = name.partition(":")[0]
+        return name.removesuffix(".") in self._allowed
 
 
 class Interceptor(grpc.aio.ServerInterceptor):

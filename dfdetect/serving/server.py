@@ -27,6 +27,7 @@ from dfdetect.serving import (
     security,
     servable,
     service,
+    web,
 )
 
 _TICK = 0.1
@@ -99,12 +100,16 @@ class Server:
         self._health = health.aio.HealthServicer()
         known = bool(token or settings.tls_client_ca)
         reload_allowed = known or security.is_loopback(settings.host)
-        application = rest.Application(
+        application = web.Application(
             rest.Api(self._service, settings.rest_api_timeout_in_ms / 1e3),
             self._metrics,
             metrics_path,
-            token,
-            settings.max_request_bytes,
+            web.Rules(
+                token,
+                settings.max_request_bytes,
+                security.Hosts(settings.host, settings.allowed_host_names),
+                settings.rest_api_enable_cors_support,
+            ),
             demo_page.routes(self.store, token, settings.max_request_bytes)
             if settings.demo
             else (),

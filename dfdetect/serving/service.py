@@ -22,15 +22,18 @@ from dfdetect.serving import (
     json_examples,
     json_tensors,
     json_values,
+    json_worker,
     metrics,
     model_store,
-    saved_model,
     servable,
+    tensors,
 )
 
 _Answer = TypeVar("_Answer")
 
 _LOG = logging.getLogger(__name__)
+# Python writes so many in some 100 ms, in which no other thread runs.
+_MANY_VALUES = 50_000
 _FAULTS = ("INTERNAL", "UNKNOWN", "DATA_LOSS")
 
 
@@ -60,6 +63,7 @@ class Service:
         self._lock = threading.Lock()
         self._begun = 0
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "request")
+        self._json = json_worker.JsonWorker()
 
     async def answer(
         self,
@@ -153,20 +157,40 @@ class Service:
     def predict_json(
         self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
     ) -> bytes:
-        """`predict` in the JSON of the REST protocol."""
-        document = json_values.parse(body)
-        name = json_tensors.signature_name(document)
-        with self.store.use(spec) as model:
-            signature = model.signature(name)
-            if signature is None:
-                name = name or saved_model.DEFAULT_SIGNATURE
-                raise errors.invalid(
-                    f'Serving signature name: "{name}" not found in signature def'
+        """`predict` in the JSON of the REST protocol.
+
+        Much of it is read, and written, by a process of its own.
+        """
+        has_many = json_values.has_many_parts(body)
+        with contextlib.ExitStack() as stack:
+            try:
+                model = stack.enter_context(self.store.use(spec))
+            except errors.ServingError:
+                if not has_many:  # As there, what is no JSON is told first.
+                    json_values.parse(body)
+                raise
+            types = {
+                name: {
+                    alias: tensors.dtype_name(info.dtype)
+                    for alias, info in signature.inputs.items()
+                }
+                for name, signature in model.signatures.items()
+            }
+            if has_many:
+                name, arrays, rows = self._json.call(
+                    json_tensors.read, body, types, deadline=deadline
                 )
-            arrays, rows = json_tensors.to_arrays(document, signature.inputs)
+            else:
+                name, arrays, rows = json_tensors.read(body, types)
+            del body
+            signature = model.signatures[name]
             inference.check_names(signature, set(arrays))
             outputs = inference.run(
                 model, signature, arrays, (), deadline, api="Predict"
+            )
+        if sum(value.size for value in outputs.values()) > _MANY_VALUES:
+            return self._json.call(
+                json_tensors.to_json, outputs, rows, deadline=deadline
             )
         return json_tensors.to_json(outputs, rows)
 
@@ -212,6 +236,7 @@ class Service:
     def close(self) -> None:
         """Ends the pool."""
         self._threads.shutdown()
+        self._json.close()
 
     def _ended(self, future: concurrent.futures.Future) -> None:
         with self._lock:

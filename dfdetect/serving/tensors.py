@@ -1,12 +1,13 @@
 """Tensor protos from and to arrays."""
 
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
 
-from dfdetect.serving import errors
+from dfdetect.serving import errors, options
 
 _FIELDS = {
     tf.float32: "float_val",
@@ -22,7 +23,9 @@ _FIELDS = {
     tf.complex64: "scomplex_val",
     tf.complex128: "dcomplex_val",
 }
-MOST_DIMENSIONS = 64  # NumPy's.
+
+# Values that Python converts in a few milliseconds, in which no other thread runs.
+_SLICE = 2**17
 
 _BITS = ("half_val",)
 _PAIRS = ("scomplex_val", "dcomplex_val")
@@ -45,9 +48,9 @@ def to_array(proto: tensor_pb2.TensorProto, most_bytes: int, name: str) -> np.nd
     sizes = [dim.size for dim in shape.dim]
     if shape.unknown_rank or any(size < 0 for size in sizes):
         raise errors.invalid(f"Tensor {name} must have a known shape, got {sizes}.")
-    if len(sizes) > MOST_DIMENSIONS:
+    if len(sizes) > options.MOST_DIMENSIONS:
         raise errors.invalid(
-            f"Tensor {name} must have at most {MOST_DIMENSIONS} dimensions, "
+            f"Tensor {name} must have at most {options.MOST_DIMENSIONS} dimensions, "
             f"got {len(sizes)}."
         )
     count = math.prod(sizes)
@@ -59,7 +62,9 @@ def to_array(proto: tensor_pb2.TensorProto, most_bytes: int, name: str) -> np.nd
             f"Tensor {name} must have at most {most_bytes} bytes, "
             f"its shape {sizes} has {bytes_needed}."
         )
-    if proto.tensor_content and dtype != tf.string:
+    if proto.tensor_content and dtype == tf.string:
+        return _from_string_content(proto.tensor_content, count, name).reshape(sizes)
+    if proto.tensor_content:
         if len(proto.tensor_content) != count * size:
             raise errors.invalid(
                 f"Tensor {name} of shape {sizes} must have {count * size} bytes, "
@@ -81,7 +86,8 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
         flat = flat.view(np.uint16)
     elif field in _PAIRS:
         flat = flat.view(np.float32 if dtype == tf.complex64 else np.float64)
-    getattr(proto, field).extend(flat.tolist())
+    for start in range(0, len(flat), _SLICE):
+        getattr(proto, field).extend(flat[start : start + _SLICE].tolist())
     return proto
 
 
@@ -115,7 +121,7 @@ def _from_values(
         bits = np.array([value & 0xFFFF for value in values], np.uint16)
         given = bits.view(dtype.as_numpy_dtype)
     elif field in _PAIRS:
-        parts = np.array(values, np.float64)
+        parts = _converted(values, np.float64)
         if len(parts) % 2:
             raise errors.invalid(f"Tensor {name} has half a complex number.")
         given = (parts[::2] + 1j * parts[1::2]).astype(dtype.as_numpy_dtype)
@@ -125,7 +131,7 @@ def _from_values(
     else:
         # As in C++, where a narrower type takes the lower bits.
         wide = np.int64 if field == "int_val" else dtype.as_numpy_dtype
-        given = np.array(values, wide).astype(dtype.as_numpy_dtype)
+        given = _converted(values, wide).astype(dtype.as_numpy_dtype)
     if len(given) > count:
         raise errors.invalid(
             f"Tensor {name} must have {count} values, got {len(given)}."
@@ -136,3 +142,33 @@ def _from_values(
         # A proto without values is full of zeros.
         return np.full(count, b"" if dtype == tf.string else 0, given.dtype)
     return np.concatenate([given, np.repeat(given[-1:], count - len(given))])
+
+
+def _converted(values: Any, dtype: Any) -> np.ndarray:
+    converted = np.empty(len(values), dtype)
+    for start in range(0, len(values), _SLICE):
+        converted[start : start + _SLICE] = values[start : start + _SLICE]
+    return converted
+
+
+def _from_string_content(content: bytes, count: int, name: str) -> np.ndarray:
+    """The strings of a content: their lengths as varints, then all of their bytes."""
+    strings, pos, lengths = np.empty(count, object), 0, []
+    for _ in range(count):
+        length = shift = 0
+        while True:
+            if pos == len(content) or shift > 28:
+                raise errors.invalid(f"Tensor {name} has no valid tensor_content.")
+            byte = content[pos]
+            pos += 1
+            length |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                break
+        lengths.append(length)
+    if pos + sum(lengths) != len(content):
+        raise errors.invalid(f"Tensor {name} has no valid tensor_content.")
+    for index, length in enumerate(lengths):
+        strings[index] = content[pos : pos + length]
+        pos += length
+    return strings

@@ -13,7 +13,6 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies
 from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -22,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 
 import serving_support
-from dfdetect.serving import errors, json_tensors, json_values
+from dfdetect.serving import errors, json_tensors, json_values, tensors
 
 SERVICE = "/tensorflow.serving.PredictionService/"
 REST_CODES = {200, 400, 404, 501}  # 501: a type that JSON has no numbers for.
@@ -207,13 +206,12 @@ DTYPES = ("DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_INT32", "DT_UINT8", "DT_STRING
     strategies.sampled_from([["a"], ["a", "b"]]),
 )
 def test_any_document_is_read_or_refused(key, value, dtype, names):
-    infos = {
-        name: meta_graph_pb2.TensorInfo(dtype=types_pb2.DataType.Value(dtype))
-        for name in names
+    types = {
+        name: tensors.dtype_name(types_pb2.DataType.Value(dtype)) for name in names
     }
     try:
         document = json_values.parse(json_values.dump({key: value}))
-        arrays, rows = json_tensors.to_arrays(document, infos)
+        arrays, rows = json_tensors.to_arrays(document, types)
         text = json_tensors.to_json(arrays, rows)
     except errors.ServingError as error:
         assert error.code in ("INVALID_ARGUMENT", "UNIMPLEMENTED")

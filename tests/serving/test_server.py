@@ -108,8 +108,176 @@ def test_bodies_over_the_bound_are_refused(started):
     assert started.client.rest(PREDICT, BODY)[0] == 200
 
 
+def test_a_refused_client_that_sends_on_sees_the_answer(started):
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    sized, token = b"Content-Length: 30000000\r\n", b"Authorization: Bearer s3cret\r\n"
+    for fields, status in ((sized, b"401"), (sized + token, b"413")):
+        answer = send(started, head % fields + b" " * 30_000_000)
+        assert answer.startswith(b"HTTP/1.1 " + status), answer[:100]
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"\r\nConnection: close\r\n" in answer
+    # One that sends no more is not waited for.
+    begun = time.monotonic()
+    assert send(started, head % (sized + token)).startswith(b"HTTP/1.1 413")
+    assert time.monotonic() - begun < 10
+
+
+def test_too_many_bytes_of_requests_are_refused(base):
+    body = b'{"instances": [[1.0]], "more": "' + b" " * 1_500_000
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
+    head += b"Content-Length: 1600000\r\n\r\n"
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), max_request_bytes=1_600_000
+    ) as started:
+        holding = []
+        for _ in range(4):
+            holding.append(socket.create_connection(("127.0.0.1", started.rest_port)))
+            holding[-1].sendall(head + body)
+        time.sleep(0.5)
+        # A large one finds no room, a small one does.
+        status, document = started.client.rest(PREDICT, body + b'"}')
+        assert status == 503 and "too many bytes" in document["error"]
+        assert started.client.rest(PREDICT, BODY)[0] == 200
+        for connection in holding:
+            connection.close()
+        serving_support.eventually(
+            lambda: started.client.rest(PREDICT, body + b'"}')[0] == 200
+        )
+
+
+def test_large_json_keeps_nobody_waiting(base):
+    values = np.random.default_rng(0).normal(size=400_000).astype(np.float32)
+    body = json.dumps({"instances": values.tolist()}).encode()
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base)
+    ) as started:
+        found, longest = [], [0.0]
+        client = other_client(started)
+        thread = threading.Thread(
+            target=lambda: found.append(client.rest(PREDICT, body))
+        )
+        thread.start()
+        while thread.is_alive():
+            begun = time.monotonic()
+            assert started.client.rest("/v1/models/half")[0] == 200
+            longest.append(time.monotonic() - begun)
+        assert max(longest) < 1.0
+        status, document = found[0]
+        assert status == 200
+        expected = values * np.float32(0.5) + np.float32(2.0)
+        np.testing.assert_array_equal(np.float32(document["predictions"]), expected)
+        # What is wrong is told as of a small one.
+        status, document = started.client.rest(PREDICT, body.replace(b"]", b", true]"))
+        assert (
+            status == 400 and "Type: True is not of expected type" in document["error"]
+        )
+        status, document = started.client.rest(PREDICT, body[:-2])
+        assert status == 400 and document["error"].startswith("JSON Parse error")
+        # The process that reads it may end, and another one takes its place.
+        started.server._service._json._process.kill()
+        serving_support.eventually(
+            lambda: started.client.rest(PREDICT, body)[0] == 200, seconds=60
+        )
+        deep = b'{"inputs": 1.0, "deep":' + b"[" * 200_000 + b"]" * 200_000 + b"}"
+        assert started.client.rest(PREDICT, deep) == (200, {"outputs": 2.5})
+        many = {"signature_name": "regress_x", "examples": [{"x": 1.0}] * 60_000}
+        status, document = started.client.rest("/v1/models/half:regress", many)
+        assert (status, document) == (200, {"results": [2.5] * 60_000})
+
+
+def http(port, host, path="/v1/models/half", fields=b"", version=b"1.1"):
+    """The status of an answer to a client that asks by a name."""
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(
+            b"GET %s HTTP/%s\r\n%s%sConnection: close\r\n\r\n"
+            % (path.encode(), version, host and b"Host: %s\r\n" % host, fields)
+        )
+        return int(connection.makefile("rb").readline().split()[1])
+
+
+def test_names_of_other_sites_do_not_reach_a_server_of_this_machine(base):
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), demo=True, allowed_hosts="a.b, c"
+    ) as started:
+        port = started.rest_port
+        own = b":%d" % port
+        for host in (b"localhost", b"127.0.0.1" + own, b"[::1]" + own, b"LocalHost."):
+            assert http(port, host) == 200
+        for host in (b"a.b" + own, b"C"):
+            assert http(port, host) == 200
+        for host in (
+            b"evil.example",
+            b"evil.example" + own,
+            b"127.0.0.1.evil",
+            b"[::2]",
+        ):
+            for path in ("/v1/models/half", "/demo/", "/demo/info.json", METRICS):
+                assert http(port, host, path) == 421
+        # The target's own host counts, where it has one.
+        assert http(port, b"localhost", "http://evil.example/v1/models/half") == 421
+        # Tools of old say no name at all, which no browser does.
+        assert http(port, b"", version=b"1.0") == 200
+        cross = b"Sec-Fetch-Site: cross-site\r\n"
+        for path in ("/v1/models/half", "/demo/", METRICS):
+            assert http(port, b"localhost", path, cross) == 403
+        for site in (b"same-origin", b"same-site", b"none"):
+            assert (
+                http(port, b"localhost", fields=b"Sec-Fetch-Site: %s\r\n" % site) == 200
+            )
+
+
+def test_names_are_looked_at_where_they_are_given():
+    assert security.Hosts("192.0.2.1").allow("any.name")
+    guarded = security.Hosts("192.0.2.1", ["a.b"])
+    assert guarded.allow("a.b:8501") and guarded.allow("192.0.2.1")
+    assert not guarded.allow("any.name") and not guarded.allow("localhost")
+
+
+def test_pages_of_other_sites_may_ask_where_that_is_wanted(base):
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), rest_api_enable_cors_support=True
+    ) as started:
+        for method, body in (("OPTIONS", None), ("POST", b'{"inputs": 1.0}')):
+            request = serving_support.urllib.request.Request(
+                started.client.url + PREDICT,
+                body,
+                {"Origin": "http://a.b", "Sec-Fetch-Site": "cross-site"},
+                method=method,
+            )
+            with serving_support.urllib.request.urlopen(request) as answer:
+                assert answer.status == 200
+                assert answer.headers["Access-Control-Allow-Origin"] == "*"
+
+
+def test_idle_connections_make_room(base):
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), max_connections=8
+    ) as started:
+        address = ("127.0.0.1", started.rest_port)
+        idle = [socket.create_connection(address) for _ in range(20)]
+        for _ in range(20):
+            begun = time.monotonic()
+            assert started.client.rest(PREDICT, BODY)[0] == 200
+            assert time.monotonic() - begun < 1.0
+        for connection in idle:
+            connection.close()
+        # Those that are being answered stay, and others are told.
+        head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
+        head += b"Content-Length: 15\r\n\r\n"
+        busy = [socket.create_connection(address) for _ in range(8)]
+        for connection in busy:
+            connection.sendall(head + b'{"inputs"')
+        time.sleep(0.3)
+        status, document = started.client.rest(PREDICT, BODY)
+        assert status == 503 and "too many connections" in document["error"]
+        for connection in busy:
+            connection.sendall(b": 1.0}")
+            assert connection.recv(100).startswith(b"HTTP/1.1 200")
+            connection.close()
+
+
 def test_bodies_without_a_length_are_bounded(started):
-    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n"
+    head = b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
     head += b"Authorization: Bearer s3cret\r\nTransfer-Encoding: chunked\r\n\r\n"
     answer = send(started, head + b"4e20\r\n" + b" " * 20_000 + b"\r\n0\r\n\r\n")
     assert answer == b"" or answer.startswith(b"HTTP/1.1 400")
@@ -134,7 +302,7 @@ def send(started, data, wait=20.0):
     [
         b"",  # says nothing
         b"POST /v1/models/half:predict HTTP/1.1\r\nHost",  # stops in its headers
-        b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\n"
+        b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
         b"Authorization: Bearer s3cret\r\nContent-Length: 100\r\n\r\n{",  # in its body
     ],
 )
@@ -149,8 +317,8 @@ def test_clients_that_stop_are_left(started, data):
     [
         b"nonsense\r\n\r\n",
         b"GET / HTTP/1.1\r\n\x00: y\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",  # TLS
     ],
 )
@@ -536,7 +704,8 @@ def post_once(port):
     body = json.dumps(BODY).encode()
     with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
         connection.sendall(
-            b"POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+            b"POST /v1/models/half:predict HTTP/1.1\r\nHost: localhost\r\n"
+            b"Connection: close\r\n"
             b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
         )
         answer = b""

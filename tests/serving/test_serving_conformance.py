@@ -2,6 +2,7 @@
 
 import json
 import math
+import socket
 
 import grpc
 import numpy as np
@@ -33,6 +34,12 @@ def folder(tmp_path_factory):
     serving_support.save(folder / "add" / "1", serving_support.adder)
     serving_support.save(folder / "str" / "1", serving_support.strings)
     serving_support.save(folder / "id" / "1", serving_support.identities)
+    double = tf.function(
+        lambda x: {"y": 2.0 * x}, input_signature=[tf.TensorSpec([None], name="x")]
+    )
+    tf.saved_model.save(
+        tf.Module(), str(folder / "two" / "1"), {"serving_default": double}
+    )
     return folder
 
 
@@ -47,6 +54,7 @@ def client(folder):
         add=(folder / "add", ""),
         str=(folder / "str", ""),
         id=(folder / "id", ""),
+        two=(folder / "two", ""),
     )
     (folder / "models.config").write_text(text)
     with serving_support.in_process(
@@ -68,7 +76,6 @@ REST_ANSWERS = [
     (f"{HALF}:predict", {"instances": [1, 2]}, {"predictions": [3.5, 4.0]}),
     (f"{HALF}:predict", {"instances": [{"x": [1.0]}]}, {"predictions": [[3.5]]}),
     (f"{HALF}:predict", {"instances": [[[1], [2]]]}, {"predictions": [[[3.5], [4.0]]]}),
-    (f"{HALF}:PREDICT", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
     ("/V1/Models/half:predict", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
     ("/v1/models/ha%6Cf:predict", {"instances": [[1.0]]}, {"predictions": [[3.5]]}),
     (
@@ -98,6 +105,69 @@ REST_ANSWERS = [
         f"{ADD}:predict",
         {"signature_name": "total", "inputs": {"a": [1.0, 0.5], "b": [2, 3]}},
         {"outputs": 6.5},
+    ),
+    # A number that a float cannot hold is rounded, and one beyond its range infinite.
+    (f"{HALF}:predict", {"instances": [2**24 + 1]}, {"predictions": [8388611.0]}),
+    (
+        f"{ID}:predict",
+        {"signature_name": "float32", "inputs": [1435774380, 1435774380.0]},
+        {"outputs": [1435774300.0, 1435774300.0]},
+    ),
+    (
+        f"{ID}:predict",
+        {"signature_name": "float64", "inputs": [2**53 + 1, 2**64, 1.7e308]},
+        {"outputs": [2.0**53, 2.0**64, 1.7e308]},
+    ),
+    (
+        f"{ID}:predict",
+        {"signature_name": "float32", "inputs": [1e39, -1.7e308, 10**40, 2.3e-308]},
+        {"outputs": [INF, -INF, INF, 0.0]},
+    ),
+    (
+        f"{ID}:predict",
+        b'{"signature_name": "float64", '
+        b'"inputs": [NaN, -NaN, Inf, -Inf, Infinity, -Infinity, -0.0]}',
+        {"outputs": [NAN, NAN, INF, -INF, INF, -INF, -0.0]},
+    ),
+    # The first of keys that are there twice counts.
+    (f"{HALF}:predict", b'{"inputs": 1.0, "inputs": 2.0}', {"outputs": 3.5}),
+    (
+        f"{HALF}:predict",
+        b'{"inputs": {"x": 1.0, "x": 2.0}, "signature_name": "serving_default", '
+        b'"signature_name": 7}',
+        {"outputs": 3.5},
+    ),
+    # Nobody looks at what is there beside.
+    (
+        f"{HALF}:predict",
+        b'{"instances": [1.0], "nested":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        {"predictions": [3.5]},
+    ),
+    (
+        f"{HALF}:predict",
+        b'{"nested":'
+        + b'{"a": ["\\n", ' * 5000
+        + b"1"
+        + b"]}" * 5000
+        + b', "instances": [1.0]}',
+        {"predictions": [3.5]},
+    ),
+    # Base64 may have line breaks, blanks, and dots or nothing for its padding.
+    (
+        f"{STR}:predict",
+        {"inputs": {"b64": " Y\nW\r\nI\t. "}},
+        {"outputs": {"echo": "ab", "echo_bytes": {"b64": "YWI="}, "size": 2}},
+    ),
+    (
+        f"{STR}:predict",
+        {"inputs": [{"b64": "YQ.="}, {"b64": "YQ"}, {"b64": ""}]},
+        {
+            "outputs": {
+                "echo": ["a", "a", ""],
+                "echo_bytes": [{"b64": "YQ=="}, {"b64": "YQ=="}, {"b64": ""}],
+                "size": [1, 1, 0],
+            }
+        },
     ),
     # Strings and bytes: the name of the output tells.
     (
@@ -156,6 +226,12 @@ REST_ANSWERS = [
         },
         {"results": [4.0, 2.5]},
     ),
+    # An integer beyond 64 bits is a float.
+    (
+        f"{HALF}:regress",
+        {"signature_name": "regress_x", "examples": [{"x": 2**64}]},
+        {"results": [9.223372e18]},
+    ),
     # Status.
     (HALF, None, {"model_version_status": [version(124), version(123)]}),
     (f"{HALF}/versions/123", None, {"model_version_status": [version(123)]}),
@@ -184,7 +260,23 @@ REST_ERRORS = [
     (f"{HALF}:predict", [1.0], 400, "JSON Value: [1.0] Is not object"),
     (f"{HALF}:predict", {}, 400, "Missing 'inputs' or 'instances' key"),
     (f"{HALF}:predict", {"instances": []}, 400, "No values in 'instances' array"),
-    (f"{HALF}:predict", {"instances": 1.0}, 400, "Excepting 'instances' to be an list"),
+    (f"{HALF}:predict", {"instances": 1.0}, 400, "Expecting 'instances' to be an list"),
+    (f"{HALF}:PREDICT", {"instances": [[1.0]]}, 400, "Malformed request: POST"),
+    (f"{HALF}:predict?x=1", {"instances": [[1.0]]}, 400, "Malformed request: POST"),
+    (f"{HALF}/metadata?x=1", None, 400, "Malformed request: GET"),
+    (f"{HALF}?x=1", None, 404, "Could not find any versions of model half?x=1"),
+    (
+        f"{HALF}:predict",
+        b'{"signature_name":' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+        400,
+        "key must be a string value",
+    ),
+    (f"{HALF}:predict", b'{"a": 1e400}', 400, "Number too big to be stored in double."),
+    (f"{HALF}:predict", b'{"inputs": Info}', 400, "JSON Parse error"),
+    (f"{HALF}:predict", b'{"inputs": +Inf}', 400, "JSON Parse error"),
+    (f"{HALF}:predict", b'{"a": Inf, "b" 1}', 400, "Missing a colon"),
+    (f"{HALF}:predict", b'{"a": Inf, 1}', 400, "Missing a name for object member."),
+    (f"{HALF}:predict", b'{"a": [Inf}', 400, "JSON Parse error: Missing a comma"),
     (f"{HALF}:predict", {"instances": [1], "inputs": [1]}, 400, "only one of 'inputs'"),
     (
         f"{HALF}:predict",
@@ -206,12 +298,25 @@ REST_ERRORS = [
     ),
     (f"{HALF}:predict", {"instances": [True]}, 400, "Type: True is not of expected"),
     (f"{HALF}:predict", {"instances": [None]}, 400, "Type: Null is not of expected"),
-    (f"{HALF}:predict", {"instances": [[1.0], [1.0, 2.0]]}, 400, "unexpected size"),
-    (f"{HALF}:predict", {"instances": [[1.0], 2.0]}, 400, "incorrect level"),
-    (f"{HALF}:predict", {"instances": [1.0, [2.0]]}, 400, "unexpected level"),
-    (f"{HALF}:predict", {"instances": [2**24]}, 400, "without loss of precision"),
-    (f"{HALF}:predict", {"instances": [1e39]}, 400, "without loss of precision"),
-    (f"{HALF}:predict", {"instances": [10**400]}, 400, "without loss of precision"),
+    (
+        f"{HALF}:predict",
+        {"instances": [[1.0], [1.0, 2.0]]},
+        400,
+        "Failed to process element: 1 of 'instances' list. Error: INVALID_ARGUMENT: "
+        "Expecting tensor size: 1 but got: 2",
+    ),
+    (
+        f"{HALF}:predict",
+        {"instances": [[1.0, 2.0], [3.0, 4.0], [[5.0, 6.0]]]},
+        400,
+        "Expecting shape [2] but got: [1,2]",
+    ),
+    (f"{HALF}:predict", {"instances": [1.0, [2.0]]}, 400, "Expecting shape [] but got"),
+    (f"{HALF}:predict", {"instances": [[[1.0], [1, 2]]]}, 400, "unexpected size: 2"),
+    (f"{HALF}:predict", {"inputs": [[1.0], [1.0, 2.0]]}, 400, "unexpected size: 2"),
+    (f"{HALF}:predict", {"inputs": [[1.0], 2.0]}, 400, "incorrect level: 2"),
+    (f"{HALF}:predict", {"inputs": [1.0, [2.0]]}, 400, "unexpected level: 1"),
+    (f"{HALF}:predict", {"instances": [10**400]}, 400, "Number too big to be stored"),
     (f"{HALF}:predict", {"instances": [{"y": 1.0}]}, 400, "keys must be equal to: x"),
     (
         f"{HALF}:predict",
@@ -242,6 +347,10 @@ REST_ERRORS = [
         "Tensor name: total has no shape information",
     ),
     (f"{STR}:predict", {"instances": [{"b64": "?"}]}, 400, "Unable to base64 decode"),
+    (f"{STR}:predict", {"instances": [{"b64": "YQ="}]}, 400, "base64 decode"),
+    (f"{STR}:predict", {"instances": [{"b64": "YWI=YWI="}]}, 400, "base64 decode"),
+    (f"{STR}:predict", {"instances": [{"b64": "Y_I="}]}, 400, "base64 decode"),
+    (f"{STR}:predict", {"instances": [{"b64": "YWJjZ"}]}, 400, "base64 decode"),
     (f"{STR}:predict", {"instances": [1]}, 400, "is not of expected type: string"),
     (f"{STR}:predict", b'{"inputs": ["\\ud800"]}', 400, "surrogate pair"),
     (
@@ -255,6 +364,12 @@ REST_ERRORS = [
         {"signature_name": "complex64", "inputs": 1.0},
         501,
         "to type: complex64",
+    ),
+    (
+        f"{ID}:predict",
+        {"signature_name": "complex64", "instances": [1.0]},
+        400,
+        "Failed to process element: 0 of 'instances' list. Error: UNIMPLEMENTED: ",
     ),
     (
         "/v1/models/foo:predict",
@@ -277,6 +392,12 @@ REST_ERRORS = [
     (f"{HALF}/versions/{2**63}:predict", {"instances": [1]}, 400, "Failed to convert"),
     (f"{HALF}/versions/{'9' * 5000}", None, 400, "Failed to convert"),
     (f"{HALF}:predict", b'{"inputs":' + b"[" * 99 + b"]" * 99 + b"}", 400, "level: 65"),
+    (
+        f"{HALF}:predict",
+        b'{"instances":' + b"[" * 65 + b"1" + b"]" * 65 + b"}",
+        400,
+        "level: 65",
+    ),
     (f"{HALF}:classify", {"examples": []}, 400, "value is an empty array"),
     (f"{HALF}:classify", {"instances": []}, 400, "key 'examples' is expected"),
     (f"{HALF}:classify", {"examples": {}}, 400, "'examples' value to be an list/array"),
@@ -293,7 +414,12 @@ REST_ERRORS = [
         400,
         "Unexpected element type",
     ),
-    (f"{HALF}:classify", {"examples": [{"x": 2**64}]}, 400, "Only int64 is supported"),
+    (
+        f"{HALF}:classify",
+        {"examples": [{"x": 2**63}]},
+        400,
+        "Only int64_t is supported",
+    ),
     # 2 is an int64, where the graph parses floats.
     (
         f"{HALF}:regress",
@@ -351,6 +477,27 @@ def test_rest_refuses_other_methods(client):
         assert status == 400 and f"Malformed request: {method}" in document["error"]
 
 
+def test_rest_takes_the_absolute_form_of_a_target(client):
+    with socket.create_connection(("127.0.0.1", client.rest_port)) as connection:
+        target = f"http://localhost:{client.rest_port}{HALF}/versions/123"
+        connection.sendall(
+            f"GET {target} HTTP/1.1\r\nHost: localhost\r\n"
+            "Connection: close\r\n\r\n".encode()
+        )
+        answer = connection.makefile("rb").read()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200")
+    assert json.loads(body) == {"model_version_status": [version(123)]}
+
+
+def test_rest_answers_what_browsers_ask_before(client):
+    for path in (HALF, f"{HALF}:predict"):
+        origin = {"Origin": "http://example.com"}
+        assert client.rest(path, method="OPTIONS", headers=origin) == (200, "")
+        status, document = client.rest(path, method="OPTIONS")
+        assert status == 400 and "Origin header is missing" in document["error"]
+
+
 def test_rest_numbers_are_as_short_as_floats(client):
     body = json.dumps({"instances": [0.2, 1e-7, 3e8]}).encode()
     with serving_support.urllib.request.urlopen(
@@ -371,8 +518,8 @@ def test_rest_metadata_equals_the_graphs(client):
         "signature_name": "",
         "version": "123",
     }
+    assert list(document["metadata"]["signature_def"]) == ["signature_def"]
     signatures = document["metadata"]["signature_def"]["signature_def"]
-    assert document["metadata"]["signature_def"]["@type"].endswith("SignatureDefMap")
     assert signatures["serving_default"] == {
         "inputs": {
             "x": {
@@ -532,6 +679,28 @@ def test_tensors_that_are_not_valid(client, change, message):
     assert code == "INVALID_ARGUMENT" and message in details
 
 
+def strings_of(client, content, *sizes):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "str"
+    text = request.inputs["text"]
+    text.dtype = tf.string.as_datatype_enum
+    for size in sizes:
+        text.tensor_shape.dim.add(size=size)
+    text.tensor_content = content
+    answer = client.predictions.Predict(request)
+    return tf.make_ndarray(answer.outputs["echo"]).tolist()
+
+
+def test_strings_in_the_content_of_a_tensor(client):
+    # Their lengths, seven bits a byte, and then all of their bytes.
+    assert strings_of(client, b"\x02\x00\x01abc", 3) == [b"ab", b"", b"c"]
+    long = b"x" * 300
+    assert strings_of(client, b"\xac\x02" + long, 1) == [long]
+    for content in (b"\x02", b"\x02\x01ab", b"\x02\x01abcd", b"\xff" * 9 + b"\x01"):
+        code, details = refused(lambda content=content: strings_of(client, content, 2))
+        assert code == "INVALID_ARGUMENT" and "tensor_content" in details
+
+
 def test_protos_of_tensors_without_values_are_zeros():
     proto = tf.make_tensor_proto(np.zeros([0], np.float32))
     proto.tensor_shape.dim[0].size = 2
@@ -568,7 +737,8 @@ def test_regress_with_a_context(client):
         ("regress_x", (), "INVALID_ARGUMENT", "Input is empty."),
         ("x", (1.0,), "INVALID_ARGUMENT", "No signature was found with the name: x"),
         ("named", (1.0,), "INVALID_ARGUMENT", "Expected one output Tensor."),
-        ("classify_x", (1.0,), "FAILED_PRECONDITION", "No regression outputs found"),
+        ("classify_x", (1.0,), "INVALID_ARGUMENT", "No regression outputs found"),
+        ("", (1.0,), "INVALID_ARGUMENT", "No regression inputs found"),
     ],
 )
 def test_regress_errors(client, signature, given, code, message):
@@ -577,6 +747,22 @@ def test_regress_errors(client, signature, given, code, message):
     request.model_spec.signature_name = signature
     told = refused(lambda: client.predictions.Regress(request))
     assert told[0] == code and message in told[1]
+
+
+@pytest.mark.parametrize(
+    "signature, message",
+    [
+        ("", "No classification inputs found"),
+        ("regress_x", "to contain at least one of"),
+        ("x", "No signature was found with the name: x"),
+    ],
+)
+def test_classify_errors(client, signature, message):
+    request = classification_pb2.ClassificationRequest(input=examples(1.0))
+    request.model_spec.name = "half"
+    request.model_spec.signature_name = signature
+    told = refused(lambda: client.predictions.Classify(request))
+    assert told[0] == "INVALID_ARGUMENT" and message in told[1]
 
 
 def multi_inference(client, *tasks, given=(1.0,)):
@@ -642,6 +828,24 @@ def test_metadata(client):
     found = get_model_metadata_pb2.SignatureDefMap()
     assert response.metadata["signature_def"].Unpack(found)
     assert {"serving_default", "regress_x"} < set(found.signature_def)
+
+
+def test_metadata_has_the_node_that_initializes_a_graph(client):
+    # As TensorFlow 2 writes graphs.
+    document = client.rest("/v1/models/two/metadata")[1]
+    signatures = document["metadata"]["signature_def"]["signature_def"]
+    assert set(signatures) == {"serving_default", "__saved_model_init_op"}
+    request = get_model_metadata_pb2.GetModelMetadataRequest()
+    request.model_spec.name = "two"
+    request.metadata_field.append("signature_def")
+    response = client.predictions.GetModelMetadata(request)
+    found = get_model_metadata_pb2.SignatureDefMap()
+    assert response.metadata["signature_def"].Unpack(found)
+    assert set(found.signature_def) == set(signatures)
+    assert client.predict("two", {"x": np.float32([1.0])}).outputs["y"].float_val == [2]
+    with pytest.raises(grpc.RpcError) as caught:
+        client.predict("two", {}, "__saved_model_init_op")
+    assert caught.value.code().name in ("INVALID_ARGUMENT", "OUT_OF_RANGE")
 
 
 @pytest.mark.parametrize(
