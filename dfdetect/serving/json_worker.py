@@ -66,7 +66,9 @@ class JsonWorker:
         raise value
 
     def close(self) -> None:
-        """Ends the process."""
+        """Ends the process, also where a call is waiting for it."""
+        if self._process is not None:
+            self._process.kill()
         with self._turn:
             self._end()
 

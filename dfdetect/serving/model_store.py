@@ -6,6 +6,7 @@ has been answered, and a version that does not load leaves the old one where it 
 
 import concurrent.futures
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from tensorflow_serving.config import model_server_config_pb2
 from dfdetect.serving import config, errors, model_state, servable, versions
 
 _LOADS_AT_ONCE = 2
+_LOADING_SECONDS = 2.0  # That a closing store waits for loads.
 _TICK = 1.0  # Seconds, of what waits for no file: loads to be tried again.
 
 
@@ -166,22 +168,42 @@ class ModelStore:
         with self._changed:
             return model_state.status(self._models, spec)
 
-    def close(self) -> None:
-        """Frees all models; waits for those that use them."""
+    def stop_loading(self) -> None:
+        """Begins no more loads; what is available stays."""
         self._closing.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def close(self, deadline: float = math.inf) -> bool:
+        """Frees all models; waits for those that use them, and for loads a little.
+
+        Args:
+            deadline: Of `time.monotonic`, after which nothing is waited for.
+
+        Returns:
+            Whether all has ended; else threads are still at it.
+        """
+        self.stop_loading()
         self._poller.join()
         with self._changed:
             for model in self._models.values():
                 model.aspired = {}
             self._advance()
             self._changed.wait_for(
-                lambda: all(
-                    version.state == model_state.State.END and not version.busy
-                    for model in self._models.values()
-                    for version in model.versions.values()
-                )
+                lambda: not any(map(_is_held, self._versions())), _until(deadline)
             )
-        self._loaders.shutdown()
+            # A graph that is being read cannot be told to stop.
+            if deadline < math.inf:
+                deadline = min(deadline, time.monotonic() + _LOADING_SECONDS)
+            ended = self._changed.wait_for(
+                lambda: all(map(_has_ended, self._versions())), _until(deadline)
+            )
+        self._loaders.shutdown(wait=ended, cancel_futures=not ended)
+        return ended
+
+    def _versions(self) -> Iterator[model_state.Version]:
+        for model in self._models.values():
+            yield from model.versions.values()
 
     def _poll(self) -> None:
         looked = time.monotonic()
@@ -250,6 +272,7 @@ class ModelStore:
         self, name: str, number: int, version: model_state.Version
     ) -> None:
         loaded, problem = None, None
+        self._say(f"Loading servable version {{name: {name} version: {number}}}")
         try:
             loaded = self._load(name, number, version.path)
         except BaseException as error:
@@ -283,6 +306,19 @@ class ModelStore:
             version.state = model_state.State.END
             self._advance()
         self._say(f"Done unloading servable version {{name: {name} version: {number}}}")
+
+
+def _is_held(version: model_state.Version) -> bool:
+    """Whether a version is used, or being freed."""
+    return version.state in (model_state.State.AVAILABLE, model_state.State.UNLOADING)
+
+
+def _has_ended(version: model_state.Version) -> bool:
+    return version.state == model_state.State.END and not version.busy
+
+
+def _until(deadline: float) -> float | None:
+    return None if deadline == math.inf else max(deadline - time.monotonic(), 0.0)
 
 
 def _find(model: model_server_config_pb2.ModelConfig) -> dict[int, str]:

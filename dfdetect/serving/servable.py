@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -115,6 +116,11 @@ class Loader:
         self._tags = tags
         self._session_config = session_config
         self._warm_up = warm_up
+        self._given_up = threading.Event()
+
+    def give_up(self) -> None:
+        """Ends loads as soon as may be, with an error."""
+        self._given_up.set()
 
     def load(self, name: str, version: int, directory: str) -> Servable:
         """Loads a version and answers its warm-up requests.
@@ -149,6 +155,8 @@ class Loader:
         try:
             records = tf.data.TFRecordDataset(path).take(_MOST_WARMUP_RECORDS + 1)
             for record in records.as_numpy_iterator():
+                if self._given_up.is_set():
+                    raise errors.ServingError("CANCELLED", "The server is stopping")
                 if answered == _MOST_WARMUP_RECORDS:
                     raise errors.invalid(
                         "Number of warmup records exceeds the maximum "

@@ -4,8 +4,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
+import os
 import signal
 import sys
+import time
 from typing import Any
 
 import tensorflow as tf
@@ -71,7 +74,7 @@ class Server:
             metrics_path = config.metrics_path(settings.monitoring_config_file)
 
         self._metrics = metrics.Metrics()
-        loader = servable.Loader(
+        self._loader = servable.Loader(
             self._metrics,
             parameters,
             [tag for tag in settings.saved_model_tags.split(",") if tag],
@@ -83,7 +86,7 @@ class Server:
             settings.max_run_seconds,
         )
         self.store = model_store.ModelStore(
-            loader.load,
+            self._loader.load,
             settings.file_system_poll_wait_seconds,
             settings.max_num_load_retries,
             settings.load_retry_interval_micros / 1e6,
@@ -157,6 +160,11 @@ class Server:
         if self._settings.demo:
             say(f"a page to try it: {self._ports[0]}{demo_page.PATH}")
 
+    def give_up_loading(self) -> None:
+        """Loads no more; versions that are being loaded are left as they are."""
+        self.store.stop_loading()
+        self._loader.give_up()
+
     async def stop(self) -> None:
         """Takes no more requests, and answers those it has taken."""
         seconds = self._settings.drain_seconds
@@ -165,12 +173,20 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.gather(*(port.stop(seconds) for port in self._ports))
 
-    def close(self) -> None:
-        """Frees the models, and ports that were never opened."""
+    def close(self, deadline: float = math.inf) -> bool:
+        """Frees the models, and ports that were never opened.
+
+        Args:
+            deadline: Of `time.monotonic`, after which nothing is waited for.
+
+        Returns:
+            Whether all has ended; else threads go on that cannot be told to stop.
+        """
         for held in self._held.values():
             held.close()
-        self._service.close()
-        self.store.close()
+        self.give_up_loading()
+        ended = self._service.close(deadline)
+        return self.store.close(deadline) and ended
 
     async def _keep_health(self) -> None:
         """Tells the health service, and lets the ports look after their clients."""
@@ -219,14 +235,22 @@ def run(
     for name in ("tornado.access", "tornado.general"):
         logging.getLogger(name).setLevel("ERROR")
     _warn(settings)
-    return asyncio.run(_run(Server(settings, held)))
+    code, ended = asyncio.run(_run(Server(settings, held), settings.drain_seconds))
+    if not ended:
+        # A graph that is being read, or run, would hold the process.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
-async def _run(server: Server) -> int:
+async def _run(server: Server, drain_seconds: float) -> tuple[int, bool]:
+    """Serves; returns the exit code, and whether all threads have ended."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
+    deadline, ended = math.inf, True
     try:
         waiting = asyncio.create_task(stopped.wait())
         starting = asyncio.create_task(server.start())
@@ -234,9 +258,11 @@ async def _run(server: Server) -> int:
         if starting.done():
             await starting
             await waiting
+        deadline = time.monotonic() + drain_seconds
         for number in (signal.SIGTERM, signal.SIGINT):
             # A second one ends at once.
             loop.remove_signal_handler(number)
+        server.give_up_loading()
         if starting.done():
             say("draining")
             await server.stop()
@@ -244,9 +270,9 @@ async def _run(server: Server) -> int:
             starting.cancel()
     finally:
         with contextlib.suppress(asyncio.CancelledError):
-            await loop.run_in_executor(None, server.close)
-    say("stopped")
-    return 0
+            ended = await loop.run_in_executor(None, server.close, deadline)
+    say("stopped" if ended else "stopped; what was being loaded or run is given up")
+    return 0, ended
 
 
 def say(line: str) -> None:

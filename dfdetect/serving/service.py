@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -34,6 +35,7 @@ _Answer = TypeVar("_Answer")
 _LOG = logging.getLogger(__name__)
 # Python writes so many in some 100 ms, in which no other thread runs.
 _MANY_VALUES = 50_000
+_TICK = 0.01
 _FAULTS = ("INTERNAL", "UNKNOWN", "DATA_LOSS")
 
 
@@ -233,10 +235,23 @@ class Service:
         response.status.SetInParent()
         return response
 
-    def close(self) -> None:
-        """Ends the pool."""
-        self._threads.shutdown()
+    def close(self, deadline: float = math.inf) -> bool:
+        """Ends the pool.
+
+        Args:
+            deadline: Of `time.monotonic`, after which no request is waited for.
+
+        Returns:
+            Whether all have ended.
+        """
+        self._threads.shutdown(wait=False, cancel_futures=deadline < math.inf)
+        while self._begun and time.monotonic() < deadline:
+            time.sleep(_TICK)
+        ended = not self._begun
+        if ended:
+            self._threads.shutdown()
         self._json.close()
+        return ended
 
     def _ended(self, future: concurrent.futures.Future) -> None:
         with self._lock:

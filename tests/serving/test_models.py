@@ -1,6 +1,10 @@
 """Versions that come and go while clients ask."""
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -18,7 +22,15 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 import serving_support
-from dfdetect.serving import config, errors, model_store, servable, versions
+from dfdetect.serving import (
+    config,
+    errors,
+    inference,
+    metrics,
+    model_store,
+    servable,
+    versions,
+)
 
 STATES = get_model_status_pb2.ModelVersionStatus.State
 
@@ -497,6 +509,87 @@ def endless():
         (0, tf.ones([50, 50])),
     )
     return {"serving_default": ({"steps": steps}, {"ones": ones}, "predict")}
+
+
+def endless_warmup(folder, steps=2**31 - 1, records=1):
+    serving_support.save(folder, endless)
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.name = "endless"
+    log.predict_log.request.inputs["steps"].CopyFrom(tf.make_tensor_proto(steps))
+    warmup(folder, *[log] * records)
+
+
+def test_a_load_is_given_up_between_its_warm_up_requests(tmp_path):
+    endless_warmup(tmp_path / "1", 20_000, 1000)
+    loader = servable.Loader(metrics.Metrics(), None, ["serve"], None, warm_up)
+    failed = []
+
+    def load():
+        with pytest.raises(errors.ServingError) as caught:
+            loader.load("endless", 1, str(tmp_path / "1"))
+        failed.append(caught.value)
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    time.sleep(1.0)
+    loader.give_up()
+    thread.join(20)
+    assert failed and failed[0].code == "CANCELLED"
+
+
+def warm_up(model, log):
+    inference.warm_up(model, log, 2**20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [True, False])
+def test_a_server_ends_in_time_while_a_version_loads(tmp_path, first):
+    base = tmp_path / "endless"
+    if not first:
+        serving_support.save(base / "1", endless)
+    endless_warmup(tmp_path / "aside")
+    port, rest_port = serving_support.free_port(), serving_support.free_port()
+    arguments = [
+        *("--model_name=endless", f"--model_base_path={base}", "--max_run_seconds=0"),
+        *(f"--port={port}", f"--rest_api_port={rest_port}", "--drain_seconds=4"),
+    ]
+    if first:
+        (tmp_path / "aside").rename(tmp_path / "2")
+        base.mkdir()
+        (tmp_path / "2").rename(base / "2")
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dfdetect.cli", "serve", *arguments],
+            cwd=serving_support.ROOT,
+            env={**os.environ, "PYTHONPATH": str(serving_support.ROOT)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        while "Loading servable version" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(5)
+    else:
+        process = serving_support.start_process(*arguments)
+        (tmp_path / "aside").rename(base / "2")
+        client = serving_support.Client(port, rest_port)
+
+        def loads():
+            rows = client.rest("/v1/models/endless")[1]["model_version_status"]
+            return {"2": "LOADING"}.items() <= {
+                (row["version"], row["state"]) for row in rows
+            }
+
+        serving_support.eventually(loads)
+        time.sleep(3)
+        client.close()
+    assert process.poll() is None
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert time.monotonic() - begun < 6
+    said = process.stderr.read()
+    assert "stopped; what was being loaded or run is given up" in said
+    assert "Traceback" not in said
 
 
 def test_a_graph_that_works_too_long_is_left(tmp_path):
