@@ -8,6 +8,8 @@ inputs, with what `dfdetect detect` says of an image but for its size and verdic
 status `failed` and an `error`. With --crops each image is one head, cut out already:
 the signature `classify_crops` judges it, and its head is the whole image, score null.
 
+A server that answers for none of a few files one after the other ends the run.
+
 Exit code: 0 every file was read, 3 some were not, 2 usage error, 1 the server answered
 for none.
 
@@ -63,6 +65,7 @@ _GRPC = (
     "the server speaks gRPC at this port; --url must name its port of REST, by default "
     "8501"
 )
+_MOST_LOST = 4  # files without an answer, one after the other
 _DIGITS = 6  # what is sure of a float32
 _WHOLE = [0.0, 0.0, 1.0, 1.0]  # the box of a head that is the whole image
 
@@ -72,11 +75,13 @@ class RequestError(Exception):
 
     Attributes:
         passing: Whether the same request may succeed later.
+        lost: Whether the server gave no answer, or none in time.
     """
 
-    def __init__(self, message: str, passing: bool = False) -> None:
+    def __init__(self, message: str, passing: bool = False, lost: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+        self.lost = lost or passing
 
 
 class Client:
@@ -124,14 +129,14 @@ class Client:
             code, answer = self._post(body, deadline)
         except TimeoutError as error:
             self._close()
-            raise RequestError("deadline exceeded") from error
+            raise RequestError("deadline exceeded", lost=True) from error
         except ssl.SSLCertVerificationError as error:
             self._close()
             raise RequestError(f"the server's certificate: {error}") from error
         except (OSError, http.client.HTTPException) as error:
             self._close()
             if _may_be_grpc(error) and self._is_grpc(deadline):
-                raise RequestError(_GRPC) from error
+                raise RequestError(_GRPC, lost=True) from error
             raise RequestError(f"no answer: {error!r}", passing=True) from error
         try:
             document = json.loads(answer)
@@ -219,6 +224,17 @@ def retried(
     raise AssertionError("retries must be 0 or more.")
 
 
+def status_name(number: int) -> str:
+    """The name of a status.
+
+    Raises:
+        ValueError: There is none of that number.
+    """
+    if not 0 <= number < len(_STATUS_NAMES):
+        raise ValueError(f"status must be 0 to {len(_STATUS_NAMES) - 1}, got {number}")
+    return _STATUS_NAMES[number]
+
+
 def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     """What is said of an image, by the outputs for it."""
     heads = zip(
@@ -229,7 +245,7 @@ def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "path": path,
-        "status": _STATUS_NAMES[outputs["status"]],
+        "status": status_name(outputs["status"]),
         "heads": [
             {
                 "box": [_number(x) for x in box],
@@ -244,7 +260,7 @@ def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
 
 def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     """What is said of an image that is one head, by the outputs of `classify_crops`."""
-    status = _STATUS_NAMES[outputs["status"]]
+    status = status_name(outputs["status"])
     probability = _number(outputs["fake_probability"])
     head = {"box": _WHOLE, "score": None, "fake_probability": probability}
     return {
@@ -256,7 +272,7 @@ def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
-    """What is said of an image that got no answer."""
+    """What is said of an image that got no outputs."""
     empty = {"heads": [], "fake_probability": None}
     return {"path": path, "status": status, **empty, "error": error}
 
@@ -300,15 +316,18 @@ def _other_kind(path: str) -> str:
 
 
 def run(
-    ask: Callable[[str], dict[str, Any]],
+    ask: Callable[[str], tuple[dict[str, Any], bool]],
     paths: Iterator[str],
     concurrency: int,
     passed_over: collections.Counter[str],
 ) -> int:
     """Prints the line of each image as soon as those before it are known.
 
+    Ends when the server has answered for none of a few images one after the other,
+    each of which was asked for again and again.
+
     Args:
-        ask: Gives the line of a path.
+        ask: Gives the line of a path, and whether the server did not answer.
         paths: Of the images.
         concurrency: Requests at a time.
         passed_over: What `find` counts meanwhile.
@@ -317,11 +336,15 @@ def run(
         The exit code.
     """
     seen: collections.Counter[str] = collections.Counter()
+    lost = 0  # One after the other.
+    most_lost = max(_MOST_LOST, concurrency)
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
 
         def print_next() -> None:
-            line = waiting.popleft().result()
+            nonlocal lost
+            line, is_lost = waiting.popleft().result()
+            lost = lost + 1 if is_lost else 0
             seen[line["status"]] += 1
             seen["answered"] += "error" not in line
             print(json.dumps(line), flush=True)
@@ -335,8 +358,14 @@ def run(
                 waiting.append(pool.submit(ask, path))
                 if len(waiting) > 4 * concurrency:
                     print_next()
-            while waiting:
+                if lost >= most_lost:
+                    break
+            while waiting and lost < most_lost:
                 print_next()
+            if waiting:
+                say(f"gave up: no answer for {lost} files one after the other")
+                pool.shutdown(wait=False, cancel_futures=True)
+                return UNREAD if seen["answered"] else FAILED
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -414,23 +443,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     describe = crop_line if flags.crops else result_line
     client = Client(flags.url, f"{path}:predict", context, token, signature)
 
-    def ask(path: str) -> dict[str, Any]:
+    def ask(path: str) -> tuple[dict[str, Any], bool]:
         try:
             with open(path, "rb") as file:
                 content = file.read()
         except OSError as error:
-            return failed_line(path, "unreadable", error.strerror or str(error))
+            reason = error.strerror or str(error)
+            return failed_line(path, "unreadable", reason), False
         try:
             outputs = retried(
                 lambda deadline: client.predict(content, deadline),
                 flags.deadline,
                 flags.retries,
             )
-            return describe(path, outputs)
+            return describe(path, outputs), False
         except RequestError as error:
-            return failed_line(path, "failed", str(error))
+            return failed_line(path, "failed", str(error)), error.lost
         except (KeyError, IndexError, TypeError, ValueError) as error:
-            return failed_line(path, "failed", f"not the outputs of dfdetect: {error}")
+            reason = f"not the outputs of dfdetect: {error}"
+            return failed_line(path, "failed", reason), False
 
     try:
         passed_over: collections.Counter[str] = collections.Counter()

@@ -346,6 +346,45 @@ def test_nobody_there(kind, tmp_path):
     assert _run(kind, flag, tmp_path / "gone.jpg")[1] == 3
 
 
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_dead_server_ends_the_run(kind, tmp_path):
+    paths = _files(tmp_path, *["good"] * 200)
+    flag = {"rest": "--url=http://127.0.0.1:9", "grpc": "--server=127.0.0.1:9"}[kind]
+    flags = ("--retries=1", "--concurrency=2")
+    lines, code, said = _run(kind, flag, *paths, *flags)
+    assert code == 1 and len(lines) == 4
+    assert said.endswith("gave up: no answer for 4 files one after the other\n")
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_server_that_answers_at_times_does_not(kind, serve, tmp_path):
+    _, server = serve(kind)
+    paths = _files(tmp_path, *["busy", "busy", "busy", "good"] * 3)
+    lines, code, _ = _run(kind, server, *paths, "--retries=0", "--concurrency=1")
+    assert code == 3 and len(lines) == 12
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_status_that_is_not_known_is_an_error(kind, serve, tmp_path, monkeypatch):
+    _, server = serve(kind)
+    paths = _files(tmp_path, "one")
+    for status in (-1, 5):
+        monkeypatch.setitem(
+            _OUTPUTS, "serving_default", lambda _, number=status: _outputs(number)
+        )
+        lines, code, said = _run(kind, server, *paths)
+        assert code == 1 and lines[0]["status"] == "failed"
+        assert f"status must be 0 to 4, got {status}" in said
+
+
+def test_a_message_that_is_too_large_is_not_sent_again(serve, tmp_path):
+    stand_in, server = serve("grpc")
+    (path,) = _files(tmp_path, "x" * 5 * 2**20)
+    lines, code, _ = _run("grpc", server, path)
+    assert code == 1 and "larger than max" in lines[0]["error"]
+    assert "RESOURCE_EXHAUSTED" in lines[0]["error"] and not stand_in.asked
+
+
 @pytest.mark.parametrize("size", [4, 8 * 2**20])
 @pytest.mark.parametrize("kind", _KINDS)
 def test_the_port_of_the_other_protocol_is_told_at_once(kind, serve, tmp_path, size):
