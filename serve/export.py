@@ -98,6 +98,8 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
+    import tensorflow as tf
+
     from dfdetect.export import publish
     from dfdetect.pipeline import build
     from dfdetect.retrieval import neighbours as index_graph
@@ -120,11 +122,20 @@ def main(argv: list[str]) -> None:
         _DETECTOR_STEP.value,
         _CLASSIFIER_STEP.value,
     )
-    found = publish.publish(
-        graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value
-    )
+    try:
+        found = publish.publish(
+            graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value
+        )
+    except tf.errors.OpError as error:
+        # Such as a disk that is full, which TensorFlow tells in many lines.
+        reason = error.message.partition("\n")[0]
+        raise OSError(f"{directory} cannot be written: {reason}") from error
+    num_heads = found.pop("num_heads")
     figures = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
-    script.say(f"largest drift from the models: {figures}")
+    script.say(
+        f"largest drift from the models: {figures} (also of the {num_heads} places in "
+        "drawn images that both take for heads)"
+    )
     print(directory)
 
 

@@ -1,6 +1,6 @@
 """The text protos that TensorFlow Serving is configured with.
 
-Those of models come from its stubs, which leave out batching and monitoring: their
+Those of models come from its stubs, which leave out batching, monitoring and TLS: their
 messages are declared here, with the names and types of its `.proto` files.
 """
 
@@ -10,6 +10,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import grpc
 from google.protobuf import (
     descriptor_pb2,
     descriptor_pool,
@@ -41,6 +42,12 @@ _BATCHING_FIELDS: Mapping[str, Any] = {
 _MONITORING_FIELDS: Mapping[str, Any] = {
     "enable": _Field.TYPE_BOOL,
     "path": _Field.TYPE_STRING,
+}
+_KEY_FIELDS: Mapping[str, Any] = {
+    "server_key": _Field.TYPE_STRING,
+    "server_cert": _Field.TYPE_STRING,
+    "custom_ca": _Field.TYPE_STRING,
+    "client_verify": _Field.TYPE_BOOL,
 }
 
 
@@ -130,6 +137,25 @@ def metrics_path(path: str) -> str | None:
     if not wanted.startswith("/"):
         raise ValueError(f"{path}: path must begin with a slash, got {wanted!r}.")
     return wanted
+
+
+def grpc_credentials(path: str) -> grpc.ServerCredentials:
+    """Reads the keys of the gRPC port: a `SSLConfig`, with PEM in it.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: It is no such text proto, or lacks the server's key or certificate.
+    """
+    keys = _parse(path, _messages()["SSLConfig"]())
+    if not keys.server_key or not keys.server_cert:
+        raise ValueError(f"{path} must have a server_key and a server_cert.")
+    if keys.client_verify and not keys.custom_ca:
+        raise ValueError(f"{path} must have a custom_ca, as client_verify is set.")
+    return grpc.ssl_server_credentials(
+        [(keys.server_key.encode(), keys.server_cert.encode())],
+        keys.custom_ca.encode() or None,
+        require_client_auth=keys.client_verify,
+    )
 
 
 def models(path: str) -> model_server_config_pb2.ModelServerConfig:
@@ -224,6 +250,7 @@ def _messages() -> dict[str, Any]:
         syntax="proto3",
     )
     _declare(file, "BatchingParameters", _BATCHING_FIELDS)
+    _declare(file, "SSLConfig", _KEY_FIELDS)
     _declare(file, "PrometheusConfig", _MONITORING_FIELDS)
     _declare(
         file,
@@ -238,7 +265,7 @@ def _messages() -> dict[str, Any]:
         name: message_factory.GetMessageClass(
             pool.FindMessageTypeByName(f"dfdetect.serving.{name}")
         )
-        for name in ("BatchingParameters", "MonitoringConfig")
+        for name in ("BatchingParameters", "MonitoringConfig", "SSLConfig")
     }
 
 

@@ -104,7 +104,7 @@ def _described(model: servable.Servable) -> dict[str, Any] | None:
         "neighbours": _has(model, "neighbours", _NEIGHBOURS),
         "labels": labels.NAMES,
         "statuses": image_status.STATUS_NAMES,
-        "max_pixels": image_status.MAX_PIXELS,
+        "max_pixels": min(model.max_pixels, image_status.MAX_PIXELS),
     }
 
 

@@ -16,7 +16,14 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from dfdetect.serving import errors, examples, saved_model, servable, tensors
+from dfdetect.serving import (
+    errors,
+    examples,
+    image_bounds,
+    saved_model,
+    servable,
+    tensors,
+)
 
 CLASSIFY = "tensorflow/serving/classify"
 REGRESS = "tensorflow/serving/regress"
@@ -104,6 +111,7 @@ def run(
             default = signature.defaults[alias]
             feeds[info.name] = tensors.to_array(default, 2**31, alias)
     wanted = _wanted(signature, output_filter)
+    feeds = image_bounds.hide_large(signature, feeds, model.max_pixels)
     try:
         values = model.run(feeds, list(wanted.values()), api, deadline)
     except Exception as error:

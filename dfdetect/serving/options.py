@@ -5,8 +5,12 @@ Imports nothing heavy, so that help and mistakes are answered at once.
 
 import argparse
 import dataclasses
+import importlib.metadata
 import os
 from typing import Any
+
+import dfdetect
+from dfdetect.files import MAX_PIXELS
 
 TOKEN_VARIABLE = "DFDETECT_SERVE_TOKEN"
 
@@ -20,7 +24,12 @@ _MEBIBYTE = 2**20
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The flags' values, see `add_arguments`, and the token; "" without one."""
+    """The flags' values, see `add_arguments`.
+
+    Attributes:
+        token: "" without one.
+        ignored: Flags that were given and have no meaning here.
+    """
 
     model_name: str = "default"
     model_base_path: str = ""
@@ -54,8 +63,14 @@ class Options:
     drain_seconds: float = 30.0
     tensorflow_intra_op_parallelism: int = 0
     tensorflow_inter_op_parallelism: int = 0
+    tensorflow_session_parallelism: int = 0
+    enable_model_warmup: bool = True
+    grpc_channel_arguments: str = ""
+    ssl_config_file: str = ""
+    max_pixels: int = MAX_PIXELS
     demo: bool = False
     token: str = ""
+    ignored: tuple[str, ...] = ()
 
     @property
     def allowed_host_names(self) -> tuple[str, ...]:
@@ -105,11 +120,30 @@ _HELP = {
     "drain_seconds": "how long a stopping server waits for requests in flight",
     "tensorflow_intra_op_parallelism": "threads of an operation; 0: all cores",
     "tensorflow_inter_op_parallelism": "operations at a time; 0: as many as cores",
+    "tensorflow_session_parallelism": "both of them",
+    "enable_model_warmup": "answer the warm-up requests of a version first",
+    "grpc_channel_arguments": "of gRPC's server, NAME=VALUE with commas, such as "
+    "grpc.max_connection_age_ms=60000",
+    "ssl_config_file": "text proto SSLConfig: TLS of the gRPC port alone, as with "
+    "TensorFlow Serving",
+    "max_pixels": "most pixels of an image for a model of dfdetect; larger ones are "
+    "answered too_large and not decoded",
     "demo": "also a page to try a model of dfdetect with a browser, at the REST port",
 }
+# Of `tensorflow_model_server`, of what is done here in any case or cannot be.
+_IGNORED = (
+    *("enable_per_model_batching_parameters", "enable_grpc_healthcheck_service"),
+    *("rest_api_num_threads", "grpc_max_threads", "num_load_threads"),
+    *("num_unload_threads", "flush_filesystem_caches", "enable_profiler"),
+    *("enable_signature_method_name_check", "num_request_iterations_for_warmup"),
+    *("remove_unused_fields_from_bundle_metagraph", "skip_initialize_tpu"),
+    *("xla_cpu_compilation_enabled", "xla_gpu_compilation_enabled"),
+    *("num_tflite_pools", "num_tflite_interpreters_per_pool"),
+    "per_process_gpu_memory_fraction",
+)
 # What must not be 0.
 _POSITIVE = (
-    *("max_request_bytes", "max_connections", "num_request_threads"),
+    *("max_pixels", "max_request_bytes", "max_connections", "num_request_threads"),
     *("header_timeout_seconds", "body_timeout_seconds", "rest_api_timeout_in_ms"),
 )
 
@@ -134,6 +168,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             continue
         kinds: dict[type, Any] = {str: str, int: _whole, float: _seconds}
         kind = kinds[type(field.default)]
+        if field.name == "file_system_poll_wait_seconds":
+            kind = _poll_seconds
         shown = f"{text} (default {field.default})" if field.default != "" else text
         parser.add_argument(
             f"--{field.name}",
@@ -142,6 +178,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             metavar=_metavar(field.name, field.default),
             help=shown,
         )
+    for name in _IGNORED:
+        parser.add_argument(
+            f"--{name}",
+            nargs="?",
+            dest="ignored",
+            action=_Ignored,
+            const="",
+            help=argparse.SUPPRESS,
+        )
+    parser.add_argument("--version", action=_Version, help="show versions, and end")
+
+
+class _Ignored(argparse.Action):
+    """Keeps the name of a flag that has no meaning here, whatever its value."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        given = getattr(namespace, self.dest, None) or ()
+        setattr(namespace, self.dest, (*given, option_string))
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings, dest, help=None):
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        # TensorFlow's own would take seconds to say so.
+        library = importlib.metadata.version("tensorflow")
+        print(f"dfdetect: {dfdetect.__version__}\nTensorFlow Library: {library}")
+        parser.exit()
 
 
 def of(arguments: argparse.Namespace) -> Options:
@@ -154,7 +219,7 @@ def of(arguments: argparse.Namespace) -> Options:
     values = {
         field.name: given[field.name]
         for field in dataclasses.fields(Options)
-        if field.name in given
+        if given.get(field.name) is not None
     }
     options = Options(**values, token=_token(given["token_file"]))
     if bool(options.model_base_path) == bool(options.model_config_file):
@@ -170,6 +235,7 @@ def of(arguments: argparse.Namespace) -> Options:
         "tls_certificate",
         "tls_key",
         "tls_client_ca",
+        "ssl_config_file",
     ):
         path = getattr(options, name)
         if path and not os.path.isfile(path):
@@ -178,6 +244,17 @@ def of(arguments: argparse.Namespace) -> Options:
         raise ValueError("--tls_certificate and --tls_key go together")
     if options.tls_client_ca and not options.tls_certificate:
         raise ValueError("--tls_client_ca needs --tls_certificate and --tls_key")
+    if options.ssl_config_file and options.tls_certificate:
+        raise ValueError("--ssl_config_file and --tls_certificate do not go together")
+    if options.tensorflow_session_parallelism and (
+        options.tensorflow_intra_op_parallelism
+        or options.tensorflow_inter_op_parallelism
+    ):
+        raise ValueError(
+            "--tensorflow_session_parallelism stands for both of "
+            "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
+        )
+    channel_arguments(options.grpc_channel_arguments)
     if options.batching_parameters_file and not options.enable_batching:
         raise ValueError("--batching_parameters_file needs --enable_batching")
     if not options.port and not options.rest_api_port:
@@ -190,6 +267,24 @@ def of(arguments: argparse.Namespace) -> Options:
         if not getattr(options, name):
             raise ValueError(f"--{name} must be more than 0")
     return options
+
+
+def channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    """Arguments of a gRPC server, of a flag's value.
+
+    Raises:
+        ValueError: It is no list of names and values.
+    """
+    found: list[tuple[str, int | str]] = []
+    for one in filter(None, text.split(",")):
+        name, mark, value = one.partition("=")
+        if not name or not mark:
+            raise ValueError(
+                f"--grpc_channel_arguments must be NAME=VALUE with commas, got {text}"
+            )
+        is_number = value.removeprefix("-").isdecimal() and value.isascii()
+        found.append((name, int(value) if is_number else value))
+    return found
 
 
 def _check_versions(base_path: str) -> None:
@@ -257,6 +352,11 @@ def _port(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text) < 65536):
         raise argparse.ArgumentTypeError(f"a port from 0 to 65535, not {text!r}")
     return int(text)
+
+
+def _poll_seconds(text: str) -> float:
+    # Below 0 TensorFlow Serving does not look at all.
+    return 0.0 if text.startswith("-") and _seconds(text[1:]) else _seconds(text)
 
 
 def _seconds(text: str) -> float:

@@ -131,6 +131,7 @@ class GrpcPort:
                 ("grpc.server_handshake_timeout_ms", handshake),
                 # Else a second server would share the port in silence.
                 ("grpc.so_reuseport", 0),
+                *options.channel_arguments(settings.grpc_channel_arguments),
             ],
         )
         for add, servicer in zip(

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
+from dfdetect import files
 from dfdetect.serving import batching, config, errors, metrics, saved_model
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
@@ -30,6 +31,7 @@ class Servable:
         version: Its number.
         directory: Its folder.
         signatures: See `saved_model.SavedModel`.
+        max_pixels: See `image_bounds.hide_large`.
     """
 
     def __init__(
@@ -40,7 +42,9 @@ class Servable:
         model: saved_model.SavedModel,
         batcher: batching.Batcher | None,
         counted: metrics.Metrics,
+        max_pixels: int = files.MAX_PIXELS,
     ) -> None:
+        self.max_pixels = max_pixels
         self.name = name
         self.version = version
         self.directory = directory
@@ -97,8 +101,10 @@ class Loader:
         parameters: Of batching; None turns it off. A version's own file goes before.
         tags: Of the graph in a SavedModel.
         session_config: Of TensorFlow's threads.
-        warm_up: Called with a servable and each of its warm-up records.
+        warm_up: Called with a servable and each of its warm-up records; None: nothing
+            is warmed up.
         run_seconds: See `saved_model.SavedModel`.
+        max_pixels: See `Servable`.
     """
 
     def __init__(
@@ -107,10 +113,12 @@ class Loader:
         parameters: config.Batching | None,
         tags: Sequence[str],
         session_config: config_pb2.ConfigProto,
-        warm_up: Callable[[Servable, prediction_log_pb2.PredictionLog], None],
+        warm_up: Callable[[Servable, prediction_log_pb2.PredictionLog], None] | None,
         run_seconds: float = 0.0,
+        max_pixels: int = files.MAX_PIXELS,
     ) -> None:
         self._run_seconds = run_seconds
+        self._max_pixels = max_pixels
         self._metrics = counted
         self._parameters = parameters
         self._tags = tags
@@ -139,7 +147,9 @@ class Loader:
         if parameters is not None:
             counted = functools.partial(self._metrics.batch, name)
             batcher = batching.Batcher(model.run, parameters, counted)
-        servable = Servable(name, version, directory, model, batcher, self._metrics)
+        servable = Servable(
+            name, version, directory, model, batcher, self._metrics, self._max_pixels
+        )
         try:
             self._answer_warmup(servable, os.path.join(directory, WARMUP))
         except BaseException:
@@ -148,7 +158,7 @@ class Loader:
         return servable
 
     def _answer_warmup(self, servable: Servable, path: str) -> None:
-        if not tf.io.gfile.exists(path):
+        if self._warm_up is None or not tf.io.gfile.exists(path):
             return
         started, status = time.monotonic(), "OK"
         answered = size = 0

@@ -63,6 +63,8 @@ class Server:
             files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
             tls = security.tls_context(*files)
             credentials = security.grpc_credentials(*files)
+        elif settings.ssl_config_file:
+            credentials = config.grpc_credentials(settings.ssl_config_file)
         self._models = _models(settings)
         parameters = None
         if settings.enable_batching:
@@ -79,11 +81,16 @@ class Server:
             parameters,
             [tag for tag in settings.saved_model_tags.split(",") if tag],
             config_pb2.ConfigProto(
-                intra_op_parallelism_threads=settings.tensorflow_intra_op_parallelism,
-                inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism,
+                intra_op_parallelism_threads=settings.tensorflow_intra_op_parallelism
+                or settings.tensorflow_session_parallelism,
+                inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism
+                or settings.tensorflow_session_parallelism,
             ),
-            functools.partial(inference.warm_up, most_bytes=settings.max_request_bytes),
+            functools.partial(inference.warm_up, most_bytes=settings.max_request_bytes)
+            if settings.enable_model_warmup
+            else None,
             settings.max_run_seconds,
+            settings.max_pixels,
         )
         self.store = model_store.ModelStore(
             self._loader.load,
@@ -287,6 +294,13 @@ def _models(settings: options.Options) -> Any:
 
 
 def _warn(settings: options.Options) -> None:
+    for flag in settings.ignored:
+        say(f"{flag} has no meaning here")
+    if settings.ssl_config_file and settings.rest_api_port:
+        say(
+            "--ssl_config_file is for gRPC alone: REST is in clear; "
+            "--tls_certificate is for both"
+        )
     if security.is_loopback(settings.host):
         return
     if not settings.token and not settings.tls_client_ca:

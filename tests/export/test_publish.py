@@ -310,7 +310,7 @@ def _command(tmp_path_factory):
 def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     done = run_script(*command, f"--output={tmp_path}", "--batch_sizes=1,2")
     assert done.stdout.splitlines()[-1] == str(tmp_path / "1")
-    assert "largest drift from the models: num_heads" in done.stderr
+    assert "largest drift from the models: fake_probability" in done.stderr
     np.save(tmp_path / "images.npy", np.array(samples.encoded(2)))
     done = run_script(
         *("-m", "tensorflow.python.tools.saved_model_cli", "run"),

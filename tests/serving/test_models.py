@@ -21,7 +21,7 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-import serving_support
+from dfdetect import images
 from dfdetect.serving import (
     config,
     errors,
@@ -603,6 +603,46 @@ def test_a_graph_that_works_too_long_is_left(tmp_path):
         assert started.client.rest(path, {"inputs": 2**31 - 1})[0] == 504
         assert time.monotonic() < begun + 10
         assert started.client.rest(path, {"inputs": 1})[0] == 200
+
+
+def test_large_images_are_not_decoded(tmp_path):
+    spec = [tf.TensorSpec([None], tf.string, "image_bytes")]
+    signatures = {
+        "serving_default": tf.function(
+            lambda image_bytes: {"status": images.decode(image_bytes)[1]}, spec
+        ),
+        "other": tf.function(lambda image_bytes: {"echo": image_bytes + ""}, spec),
+    }
+    tf.saved_model.save(tf.Module(), str(tmp_path / "ours" / "1"), signatures)
+    encoded = [
+        tf.io.encode_png(np.zeros([side, 100, 3], np.uint8)).numpy()
+        for side in (100, 101)
+    ] + [b"no image"]
+    with serving_support.in_process(
+        model_name="ours", model_base_path=str(tmp_path / "ours"), max_pixels=10_000
+    ) as started:
+        given = {"image_bytes": np.array(encoded, object)}
+        found = started.client.predict("ours", given).outputs["status"].int_val
+        assert list(found) == [images.OK, images.TOO_LARGE, images.UNREADABLE]
+        assert (
+            not started.client.predict("ours", {"image_bytes": np.array([], object)})
+            .outputs["status"]
+            .int_val
+        )
+        # What is no model of ours gets what was sent.
+        found = started.client.predict("ours", given, "other").outputs["echo"]
+        assert list(found.string_val) == encoded
+
+
+def test_a_server_may_leave_warm_up_requests_alone(tmp_path, saved):
+    base = tmp_path / "half"
+    base.mkdir()
+    publish(saved / "2", base, 1)
+    warmup(base / "1", warmup_log("predict", "missing"))
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), enable_model_warmup=False
+    ) as started:
+        assert states(started.server.store) == {1: "AVAILABLE"}
 
 
 def test_more_warm_up_records_than_are_allowed(tmp_path, saved):

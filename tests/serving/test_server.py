@@ -25,7 +25,16 @@ import serving_support
 from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.cli import parser as cli_parser
-from dfdetect.serving import errors, listening, options, security, service
+from dfdetect.serving import (
+    config,
+    errors,
+    listening,
+    options,
+    security,
+    server,
+    service,
+)
+import serving_support
 
 PREDICT = "/v1/models/half:predict"
 BODY = {"instances": [[1.0]]}
@@ -224,6 +233,90 @@ def test_names_of_other_sites_do_not_reach_a_server_of_this_machine(base):
             assert (
                 http(port, b"localhost", fields=b"Sec-Fetch-Site: %s\r\n" % site) == 200
             )
+
+
+def parse_flags(*flags):
+    parser = cli_parser.argparse.ArgumentParser()
+    options.add_arguments(parser)
+    return options.of(parser.parse_args(flags))
+
+
+def test_flags_of_tensorflow_serving_are_taken(base, capsys):
+    path = f"--model_base_path={base}"
+    ignored = [
+        *("--enable_per_model_batching_parameters", "--rest_api_num_threads=8"),
+        *("--grpc_max_threads=4", "--num_load_threads=2"),
+        *("--flush_filesystem_caches=false", "--enable_signature_method_name_check"),
+        *("--num_request_iterations_for_warmup=2", "--enable_grpc_healthcheck_service"),
+    ]
+    found = parse_flags(
+        path,
+        *ignored,
+        "--enable_model_warmup=false",
+        "--tensorflow_session_parallelism=3",
+        "--grpc_channel_arguments=grpc.max_connection_age_ms=2000,a=b",
+        "--rest_api_enable_cors_support",
+        "--file_system_poll_wait_seconds=-1",
+    )
+    assert found.ignored == tuple(flag.partition("=")[0] for flag in ignored)
+    assert not found.enable_model_warmup and found.tensorflow_session_parallelism == 3
+    assert found.file_system_poll_wait_seconds == 0
+    assert options.channel_arguments(found.grpc_channel_arguments) == [
+        ("grpc.max_connection_age_ms", 2000),
+        ("a", "b"),
+    ]
+    with pytest.raises(
+        ValueError, match="must be NAME=VALUE with commas, got nonsense"
+    ):
+        parse_flags(path, "--grpc_channel_arguments=nonsense")
+    with pytest.raises(ValueError, match="stands for both of"):
+        parse_flags(
+            path,
+            "--tensorflow_session_parallelism=1",
+            "--tensorflow_inter_op_parallelism=1",
+        )
+    with pytest.raises(SystemExit) as stop:
+        parse_flags("--version")
+    assert stop.value.code == 0 and "TensorFlow Library: " in capsys.readouterr().out
+
+
+def test_flags_without_a_meaning_are_told(base, capsys):
+    server._warn(parse_flags(f"--model_base_path={base}", "--grpc_max_threads=4"))
+    assert capsys.readouterr().err == (
+        "dfdetect serve: --grpc_max_threads has no meaning here\n"
+    )
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_a_file_of_keys_is_for_grpc(base, keys, tmp_path, verify):
+    def quoted(name):
+        return json.dumps((keys / name).read_text())
+
+    path = tmp_path / "ssl.config"
+    path.write_text(
+        f"server_key: {quoted('server.key')} server_cert: {quoted('server.crt')} "
+        f"custom_ca: {quoted('authority.crt')} client_verify: {str(verify).lower()}"
+    )
+    with serving_support.in_process(
+        model_name="half", model_base_path=str(base), ssl_config_file=str(path)
+    ) as started:
+        assert started.client.rest(PREDICT, BODY)[0] == 200
+        ca = (keys / "authority.crt").read_bytes()
+        pair = [(keys / f"client.{kind}").read_bytes() for kind in ("key", "crt")]
+        for with_pair in (True, False):
+            credentials = grpc.ssl_channel_credentials(ca, *(pair if with_pair else ()))
+            client = serving_support.Client(
+                started.port, started.rest_port, credentials=credentials
+            )
+            if verify and not with_pair:
+                assert code_of(lambda c=client: c.predict(inputs=ONE)) == "UNAVAILABLE"
+            else:
+                answer = client.predict(inputs=ONE)
+                assert answer.outputs["y"].float_val == [2.5]
+            client.close()
+    path.write_text("server_key: 'a'")
+    with pytest.raises(ValueError, match="must have a server_key and a server_cert"):
+        config.grpc_credentials(str(path))
 
 
 def test_names_are_looked_at_where_they_are_given():

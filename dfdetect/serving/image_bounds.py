@@ -1,0 +1,58 @@
+"""A bound of images below that of an exported graph.
+
+2.5 kB of WebP may be 64 megapixels, which take seconds and half a gigabyte to decode.
+"""
+
+import functools
+import struct
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.core.protobuf import meta_graph_pb2
+
+from dfdetect import files, headers
+
+_ALIAS = "image_bytes"
+_SIDE = 2**30
+# The header of a file that promises more than any graph of ours decodes.
+_TOO_LARGE = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", _SIDE, _SIDE)
+
+
+def hide_large(
+    signature: meta_graph_pb2.SignatureDef, feeds: dict[str, Any], max_pixels: int
+) -> dict[str, Any]:
+    """Puts a header alone in the place of large images, which the graph then refuses.
+
+    Args:
+        signature: Only of one of ours, which gives a `status`, anything is changed.
+        feeds: By the name of the tensor.
+        max_pixels: Most pixels of an image that stays.
+
+    Returns:
+        The feeds, whose images of more pixels come to be `too_large`.
+    """
+    is_ours = _ALIAS in signature.inputs and "status" in signature.outputs
+    if max_pixels >= files.MAX_PIXELS or not is_ours:
+        return feeds
+    name = signature.inputs[_ALIAS].name
+    given = feeds[name]
+    if given.ndim != 1 or not len(given):
+        return feeds
+    is_large = _count_pixels()(tf.constant(given)).numpy() > max_pixels
+    if not is_large.any():
+        return feeds
+    given = given.copy()
+    given[is_large] = _TOO_LARGE
+    return {**feeds, name: given}
+
+
+@functools.cache
+def _count_pixels() -> Any:
+    """A function of string `[B]` to pixels, int64 `[B]`; 0 of what is no image."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def count(image_bytes: tf.Tensor) -> tf.Tensor:
+        header = headers.read_batch(image_bytes)
+        return header[:, headers.HEIGHT] * header[:, headers.WIDTH]
+
+    return count
