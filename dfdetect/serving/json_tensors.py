@@ -92,6 +92,8 @@ def to_json(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
         errors.ServingError: The outputs have no common size for rows, or a type that
             JSON does not know.
     """
+    if not outputs:
+        raise errors.invalid("Cannot convert empty tensor map to JSON")
     sizes = set()
     for name, value in outputs.items():
         if rows and value.ndim == 0:

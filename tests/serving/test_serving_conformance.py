@@ -14,12 +14,13 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
+    model_pb2,
     predict_pb2,
     regression_pb2,
 )
 
+from dfdetect.serving import errors, json_examples, json_tensors, tensors
 import serving_support
-from dfdetect.serving import tensors
 
 NAN, INF = math.nan, math.inf
 HALF, ADD, STR, ID = (f"/v1/models/{name}" for name in ("half", "add", "str", "id"))
@@ -466,6 +467,121 @@ def test_rest_errors(client, folder, path, body, code, message):
     assert str(folder) not in document["error"]
 
 
+MALFORMED = [
+    ("GET", "/v1/foo"),
+    ("POST", "/v1/foo"),
+    ("POST", "/v1/models"),
+    ("GET", "/v1/models/debug/model_name"),
+    ("GET", f"{HALF}:predict"),
+    ("GET", f"{HALF}/version/50:predict"),
+    ("POST", f"{HALF}/version/50:regress"),
+    ("POST", f"{HALF}/versions/HELLO:regress"),
+    ("POST", f"{HALF}/versions/-1:regress"),
+    ("POST", f"{HALF}/metadata"),
+    ("POST", f"{HALF}/label/some_label:regress"),
+    ("POST", f"{HALF}/versions/50/labels/some_label:regress"),
+    ("POST", f"{HALF}/versions/some_label:regress"),
+    ("POST", f"{HALF}:"),
+    ("POST", f"{HALF}:predict/"),
+    ("PUT", HALF),
+    ("DELETE", HALF),
+    ("PATCH", f"{HALF}:predict"),
+]
+
+
+@pytest.mark.parametrize("method, path", MALFORMED)
+def test_rest_refuses_what_is_no_call(client, method, path):
+    body = None if method == "GET" else b"{}"
+    status, document = client.rest(path, body, method=method)
+    assert status == 400
+    assert document["error"] == f"Malformed request: {method} {path}"
+
+
+def test_rest_refuses_a_version_that_is_no_number(client):
+    for number in (2**63, 2**64 - 1):
+        status, document = client.rest(f"{HALF}/versions/{number}:regress", b"{}")
+        assert status == 400 and "Failed to convert version" in document["error"]
+
+
+def example_request(document):
+    body = json.dumps(document).encode()
+    return json_examples.classification(model_pb2.ModelSpec(name="half"), body)
+
+
+def test_json_of_examples():
+    found = example_request(
+        {
+            "signature_name": "custom",
+            "context": {"query": "pizza", "location": ["sfo"]},
+            "examples": [
+                {"names": ["foo", "bar"], "ratings": [8.0, NAN, INF], "age": 20},
+                {"names": ["baz", {"b64": "aGVsbG8="}], "mix": [1, True, False]},
+                {"names": "bar", "ratings": -INF, "none": []},
+            ],
+        }
+    )
+    assert found.model_spec.signature_name == "custom"
+    given = found.input.example_list_with_context
+    feature = given.context.features.feature
+    assert list(feature["query"].bytes_list.value) == [b"pizza"]
+    assert list(feature["location"].bytes_list.value) == [b"sfo"]
+    first, second, third = (one.features.feature for one in given.examples)
+    assert list(first["names"].bytes_list.value) == [b"foo", b"bar"]
+    np.testing.assert_equal(list(first["ratings"].float_list.value), [8.0, NAN, INF])
+    assert list(first["age"].int64_list.value) == [20]
+    assert list(second["names"].bytes_list.value) == [b"baz", b"hello"]
+    assert list(second["mix"].int64_list.value) == [1, 1, 0]
+    assert list(third["ratings"].float_list.value) == [-INF]
+    assert third["none"].WhichOneof("kind") is None
+
+
+@pytest.mark.parametrize(
+    "document, message",
+    [
+        ({"signature_name": ["a"], "examples": [{}]}, "key must be a string"),
+        ({"context": [{"names": []}]}, "Example must be JSON object"),
+        ({"context": {}}, "'examples' is expected and was not found"),
+        ({"examples": {"names": []}}, "list/array"),
+        ({"examples": [[{"names": []}]]}, "Example must be JSON object"),
+        (
+            {"examples": [{"names": [10, None]}]},
+            "names has element with unexpected JSON",
+        ),
+        ({"examples": [{"names": [10, 10.0]}]}, "names expecting type: int64"),
+        ({"examples": [{"names": [10, {"a": 1}]}]}, "unexpected JSON type: Object"),
+        ({"examples": [{"names": [[10], 20]}]}, "unexpected JSON type: Array"),
+        ({"examples": [{"names": [20, 2**64 - 13]}]}, "Only int64_t is supported"),
+    ],
+)
+def test_json_of_examples_that_is_refused(document, message):
+    with pytest.raises(errors.ServingError, match=message) as caught:
+        example_request(document)
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
+def test_json_of_no_rows():
+    for outputs in (
+        {"a": np.zeros([0, 2], np.int32)},
+        {"a": np.zeros([0, 1, 2], object), "b": np.zeros([0, 3], np.float32)},
+    ):
+        assert json.loads(json_tensors.to_json(outputs, True)) == {"predictions": []}
+
+
+@pytest.mark.parametrize(
+    "outputs, message",
+    [
+        ({}, "Cannot convert empty tensor map to JSON"),
+        ({"a": np.zeros([2], np.complex64)}, "for tensor type: complex64"),
+        ({"a": np.int32(1)}, "has no shape information"),
+        ({"a": np.zeros([0, 2]), "b": np.zeros([1, 2])}, "inconsistent batch size: 1"),
+    ],
+)
+def test_json_that_cannot_be_written(outputs, message):
+    with pytest.raises(errors.ServingError, match=message) as caught:
+        json_tensors.to_json(outputs, True)
+    assert caught.value.code == "INVALID_ARGUMENT"
+
+
 def test_rest_ignores_what_stands_behind_the_document(client):
     body = b'\n {"instances": [1.0]} and so on'
     assert client.rest(f"{HALF}:predict", body) == (200, {"predictions": [3.5]})
@@ -589,6 +705,21 @@ def test_predict_with_an_output_filter(client):
     inputs = {"a": np.float32([1.0]), "b": np.int32([2])}
     assert set(client.predict("add", inputs).outputs) == {"b", "sum"}
     assert set(client.predict("add", inputs, outputs=["sum"]).outputs) == {"sum"}
+
+
+def test_predict_by_a_signature_of_another_kind(client):
+    # Predict takes any signature: the tensors are those that it names.
+    given = np.array(
+        [examples(2.0).example_list.examples[0].SerializeToString()], object
+    )
+    response = client.predict("half", {"inputs": given}, "regress_x")
+    assert list(response.outputs["outputs"].float_val) == [4.0]
+
+
+def test_predict_without_a_model(client):
+    request = predict_pb2.PredictRequest()
+    told = refused(lambda: client.predictions.Predict(request))
+    assert told == ("INVALID_ARGUMENT", "Missing ModelSpec")
 
 
 def test_predict_of_one_value_that_stands_for_many(client):
