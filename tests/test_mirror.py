@@ -32,8 +32,7 @@ TESTED_BY = {
     "evaluation.classifiers evaluation.maker_evaluation reports.source_tables",
     "export/test_publish.py": "export.inspection export.warmup",
     "media/test_clip_decoding.py": "media.clip_frame",
-    "media/test_decode.py": "media.header_fields media.headers media.image_status "
-    "media.webp_headers",
+    "media/test_decode.py": "media.header_fields media.image_status media.webp_headers",
     "media/test_jpeg.py": "media.exif",
     "models/test_conformance.py": "models.efficientnet_lite models.mesonet",
     "models/test_efficientdet.py": "models.bifpn models.efficientnet",
@@ -58,13 +57,14 @@ TESTED_BY = {
     "reports.contact_sheet retrieval.lookup",
     "serving/test_batching.py": "serving.errors",
     "serving/test_serving_conformance.py": "serving.examples serving.json_examples "
-    "serving.tensors",
+    "serving.json_reader serving.tensors",
     "serving/test_fuzz.py": "serving.json_tensors serving.json_values",
-    "serving/test_models.py": "serving.config serving.inference serving.model_state "
-    "serving.model_store serving.saved_model serving.servable serving.versions",
-    "serving/test_server.py": "cli.serve serving.grpc_services serving.listening "
-    "serving.metrics serving.options serving.ports serving.rest serving.security "
-    "serving.service",
+    "serving/test_models.py": "serving.config serving.image_bounds "
+    "serving.inference serving.model_state serving.model_store serving.saved_model "
+    "serving.servable serving.versions",
+    "serving/test_server.py": "cli.serve serving.grpc_services serving.json_worker "
+    "serving.listening serving.metrics serving.options serving.ports serving.rest "
+    "serving.security serving.service serving.web",
     "train/test_folds.py": "data.conditions training.held_out",
     "train/test_run_safety.py": "training.evaluation_log training.run_checks "
     "training.run_flags training.stop_signals",

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from dfdetect import files, headers
+from dfdetect.media import headers, image_status
 
 _ALIAS = "image_bytes"
 _SIDE = 2**30
@@ -32,7 +32,7 @@ def hide_large(
         The feeds, whose images of more pixels come to be `too_large`.
     """
     is_ours = _ALIAS in signature.inputs and "status" in signature.outputs
-    if max_pixels >= files.MAX_PIXELS or not is_ours:
+    if max_pixels >= image_status.MAX_PIXELS or not is_ours:
         return feeds
     name = signature.inputs[_ALIAS].name
     given = feeds[name]

@@ -10,7 +10,7 @@ import os
 from typing import Any
 
 import dfdetect
-from dfdetect.files import MAX_PIXELS
+from dfdetect.media.image_status import MAX_PIXELS
 
 TOKEN_VARIABLE = "DFDETECT_SERVE_TOKEN"
 

@@ -5,15 +5,22 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from dfdetect import files
-from dfdetect.serving import batching, config, errors, metrics, saved_model
+from dfdetect.media import image_status
+from dfdetect.serving import (
+    batching,
+    config,
+    errors,
+    examples,
+    metrics,
+    saved_model,
+)
 
 WARMUP = "assets.extra/tf_serving_warmup_requests"
 BATCHING = "batching_params.pbtxt"
@@ -42,7 +49,7 @@ class Servable:
         model: saved_model.SavedModel,
         batcher: batching.Batcher | None,
         counted: metrics.Metrics,
-        max_pixels: int = files.MAX_PIXELS,
+        max_pixels: int = image_status.MAX_PIXELS,
     ) -> None:
         self.max_pixels = max_pixels
         self.name = name
@@ -86,6 +93,11 @@ class Servable:
             self._metrics.runtime(self.name, api, time.monotonic() - started)
         return outputs
 
+    @property
+    def joins(self) -> bool:
+        """Whether requests are joined to batches of several sizes."""
+        return self._batcher is not None
+
     def close(self) -> None:
         """Frees it; nobody may be using it."""
         if self._batcher is not None:
@@ -115,7 +127,7 @@ class Loader:
         session_config: config_pb2.ConfigProto,
         warm_up: Callable[[Servable, prediction_log_pb2.PredictionLog], None] | None,
         run_seconds: float = 0.0,
-        max_pixels: int = files.MAX_PIXELS,
+        max_pixels: int = image_status.MAX_PIXELS,
     ) -> None:
         self._run_seconds = run_seconds
         self._max_pixels = max_pixels
@@ -132,6 +144,9 @@ class Loader:
 
     def load(self, name: str, version: int, directory: str) -> Servable:
         """Loads a version and answers its warm-up requests.
+
+        Of requests that differ in nothing but what their tensors hold, the first alone;
+        and where no requests are joined, of those that differ in their number of rows.
 
         Raises:
             Exception: Whatever is wrong with the version, see `errors.of`.
@@ -162,6 +177,7 @@ class Loader:
             return
         started, status = time.monotonic(), "OK"
         answered = size = 0
+        warm: set[Hashable] = set()
         try:
             records = tf.data.TFRecordDataset(path).take(_MOST_WARMUP_RECORDS + 1)
             for record in records.as_numpy_iterator():
@@ -173,7 +189,10 @@ class Loader:
                         f"({_MOST_WARMUP_RECORDS})"
                     )
                 log = prediction_log_pb2.PredictionLog.FromString(record)
-                self._warm_up(servable, log)
+                shapes = _shapes(log, with_sizes=servable.joins)
+                if shapes not in warm:
+                    self._warm_up(servable, log)
+                    warm.add(shapes)
                 answered += 1
                 size += len(record) + _RECORD_FRAME
             # The reader takes what is too short for a record for the end.
@@ -187,3 +206,29 @@ class Loader:
             raise errors.ServingError(status, message) from error
         finally:
             self._metrics.warmup(servable.name, status, time.monotonic() - started)
+
+
+def _shapes(log: prediction_log_pb2.PredictionLog, with_sizes: bool) -> Hashable:
+    """What a graph has to prepare itself for, of a warm-up request.
+
+    Args:
+        log: The request.
+        with_sizes: Whether the first dimension is a part of it.
+    """
+    kind = log.WhichOneof("log_type")
+    first = 0 if with_sizes else 1
+    if kind == "predict_log":
+        request = log.predict_log.request
+        inputs = tuple(
+            (name, value.dtype, tuple(d.size for d in value.tensor_shape.dim[first:]))
+            for name, value in sorted(request.inputs.items())
+        )
+        outputs = tuple(sorted(request.output_filter))
+        return kind, request.model_spec.signature_name, inputs, outputs
+    if kind is None or kind == "session_run_log":
+        return kind
+    request = getattr(log, kind).request
+    size = examples.count(request.input) if with_sizes else 0
+    tasks = getattr(request, "tasks", ())
+    specs = [task.model_spec for task in tasks] or [request.model_spec]
+    return kind, tuple(spec.signature_name for spec in specs), size

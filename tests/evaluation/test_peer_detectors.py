@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+import sourced_faces
 from dfdetect.data import export_lists
 from dfdetect.evaluation import (
     classifiers,
@@ -14,7 +15,6 @@ from dfdetect.evaluation import (
     peer_detectors,
     source_pairs,
 )
-from support import sourced_faces
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 import pytest
 
+import numpy_networks
+import pytorch_files
 from dfdetect.models import classifier, efficientdet, foreign_weights, weights, xception
-from support import numpy_networks, pytorch_files
 
 _SIZE = 82  # Maps of it are even and odd, so that paddings differ.
 

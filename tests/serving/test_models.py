@@ -21,7 +21,8 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-from dfdetect import images
+import serving_support
+from dfdetect.media import decode, image_status
 from dfdetect.serving import (
     config,
     errors,
@@ -508,7 +509,9 @@ def endless():
         lambda step, value: (step + 1, tf.matmul(value, value) * 0.0 + 1.0),
         (0, tf.ones([50, 50])),
     )
-    return {"serving_default": ({"steps": steps}, {"ones": ones}, "predict")}
+    signature = {"steps": steps}, {"ones": ones}, "predict"
+    names = ["serving_default", *(f"signature{number}" for number in range(50))]
+    return dict.fromkeys(names, signature)
 
 
 def endless_warmup(folder, steps=2**31 - 1, records=1):
@@ -516,11 +519,17 @@ def endless_warmup(folder, steps=2**31 - 1, records=1):
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.name = "endless"
     log.predict_log.request.inputs["steps"].CopyFrom(tf.make_tensor_proto(steps))
-    warmup(folder, *[log] * records)
+    logs = []
+    for number in range(records):
+        logs.append(prediction_log_pb2.PredictionLog())
+        logs[-1].CopyFrom(log)
+        spec = logs[-1].predict_log.request.model_spec
+        spec.signature_name = f"signature{number}"
+    warmup(folder, *logs)
 
 
 def test_a_load_is_given_up_between_its_warm_up_requests(tmp_path):
-    endless_warmup(tmp_path / "1", 20_000, 1000)
+    endless_warmup(tmp_path / "1", 50_000, 50)
     loader = servable.Loader(metrics.Metrics(), None, ["serve"], None, warm_up)
     failed = []
 
@@ -535,6 +544,33 @@ def test_a_load_is_given_up_between_its_warm_up_requests(tmp_path):
     loader.give_up()
     thread.join(20)
     assert failed and failed[0].code == "CANCELLED"
+
+
+@pytest.mark.parametrize("joins", [False, True])
+def test_warm_up_requests_are_answered_once_a_shape(tmp_path, saved, joins):
+    shutil.copytree(saved / "2", tmp_path / "1")
+    logs = []
+    for size in (1, 1, 2, 3):
+        logs.append(warmup_log("predict"))
+        rows = tf.make_tensor_proto(np.ones([size, 1], np.float32))
+        logs[-1].predict_log.request.inputs["x"].CopyFrom(rows)
+        logs.append(warmup_log("classify", "classify_x"))
+        examples = logs[-1].classify_log.request.input.example_list.examples
+        for _ in range(size - 1):
+            examples.add()
+    logs += [warmup_log("regress", "regress_x"), warmup_log("predict")]
+    warmup(tmp_path / "1", *logs)
+    asked = []
+    loader = servable.Loader(
+        metrics.Metrics(),
+        config.Batching() if joins else None,
+        ["serve"],
+        None,
+        lambda model, log: asked.append(log.WhichOneof("log_type")),
+    )
+    loader.load("half", 1, str(tmp_path / "1")).close()
+    times = 3 if joins else 1
+    assert asked == ["predict_log", "classify_log"] * times + ["regress_log"]
 
 
 def warm_up(model, log):
@@ -609,7 +645,7 @@ def test_large_images_are_not_decoded(tmp_path):
     spec = [tf.TensorSpec([None], tf.string, "image_bytes")]
     signatures = {
         "serving_default": tf.function(
-            lambda image_bytes: {"status": images.decode(image_bytes)[1]}, spec
+            lambda image_bytes: {"status": decode.decode(image_bytes)[1]}, spec
         ),
         "other": tf.function(lambda image_bytes: {"echo": image_bytes + ""}, spec),
     }
@@ -623,7 +659,11 @@ def test_large_images_are_not_decoded(tmp_path):
     ) as started:
         given = {"image_bytes": np.array(encoded, object)}
         found = started.client.predict("ours", given).outputs["status"].int_val
-        assert list(found) == [images.OK, images.TOO_LARGE, images.UNREADABLE]
+        assert list(found) == [
+            image_status.OK,
+            image_status.TOO_LARGE,
+            image_status.UNREADABLE,
+        ]
         assert (
             not started.client.predict("ours", {"image_bytes": np.array([], object)})
             .outputs["status"]

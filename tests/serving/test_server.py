@@ -34,7 +34,6 @@ from dfdetect.serving import (
     server,
     service,
 )
-import serving_support
 
 PREDICT = "/v1/models/half:predict"
 BODY = {"instances": [[1.0]]}

@@ -19,8 +19,8 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
-from dfdetect.serving import errors, json_examples, json_tensors, tensors
 import serving_support
+from dfdetect.serving import errors, json_examples, json_tensors, tensors
 
 NAN, INF = math.nan, math.inf
 HALF, ADD, STR, ID = (f"/v1/models/{name}" for name in ("half", "add", "str", "id"))

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+import numpy_networks
+import pytorch_files
 from dfdetect.models import model_directory
-from support import numpy_networks, pytorch_files
 
 
 def _write(path, classes, monkeypatch):

@@ -6,9 +6,9 @@ import json
 import numpy as np
 import pytest
 
+import drawn_heads
+from building_support import encoded, write
 from dfdetect.data import conditions, detector_input
-from support import drawn_heads
-from support.building_support import encoded, write
 
 _GROUPS = [f"g{number}" for number in range(500)]
 

@@ -5,9 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from dfdetect.data import export_lists
-from dfdetect.evaluation import classification_protocol, evaluation_set, predictions
-from support.building_support import (
+from building_support import (
     builder_class,
     clip,
     encoded,
@@ -15,6 +13,8 @@ from support.building_support import (
     records,
     write,
 )
+from dfdetect.data import export_lists
+from dfdetect.evaluation import classification_protocol, evaluation_set, predictions
 
 LabeledFaces = builder_class("labeled_faces")
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from dfdetect import images
+from dfdetect.media import decode, image_status
 
 
 def jpeg(side=64, **options):
@@ -32,7 +32,7 @@ def comment(content):
 
 
 def status(encoded):
-    return int(images.decode(tf.constant([encoded]))[1][0])
+    return int(decode.decode(tf.constant([encoded]))[1][0])
 
 
 PROGRESSIVE = jpeg(progressive=True)
@@ -55,14 +55,14 @@ FEW = {
 
 @pytest.mark.parametrize("name", MANY)
 def test_a_jpeg_of_too_many_scans_is_unreadable(name):
-    assert status(MANY[name]) == images.UNREADABLE
+    assert status(MANY[name]) == image_status.UNREADABLE
 
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_jpeg_of_a_few_scans_is_read(name):
-    assert status(FEW[name]) == images.OK
+    assert status(FEW[name]) == image_status.OK
     np.testing.assert_array_equal(
-        images.decode_image(FEW[name]), tf.io.decode_jpeg(FEW[name], channels=3)
+        decode.decode_image(FEW[name]), tf.io.decode_jpeg(FEW[name], channels=3)
     )
 
 
@@ -70,9 +70,9 @@ def test_a_small_file_of_many_scans_takes_no_time():
     file = io.BytesIO()
     Image.new("RGB", (4000, 4000)).save(file, format="JPEG", progressive=True)
     large = with_scans(file.getvalue(), 3000)
-    images.decode(tf.constant([PROGRESSIVE]))
+    decode.decode(tf.constant([PROGRESSIVE]))
     begun = time.process_time()
-    assert status(large) == images.UNREADABLE
+    assert status(large) == image_status.UNREADABLE
     # Ten times what it takes; decoded, it were minutes.
     assert time.process_time() - begun < 3.0
 
@@ -98,11 +98,11 @@ def test_a_png_of_texts_that_unpack_to_gigabytes_is_unreadable(behind):
     packed = zlib.compress(b"a" * 7_900_000, 9)
     bomb = png(*[(b"zTXt", b"k\0\0" + packed)] * 200, behind=behind)
     begun = time.process_time()
-    assert status(bomb) == images.UNREADABLE
+    assert status(bomb) == image_status.UNREADABLE
     assert time.process_time() - begun < 3.0
     texts = [(b"iTXt", b"k\0\0\0\0\0text"), (b"zTXt", b"k\0\0" + zlib.compress(b"t"))]
-    assert status(png(*texts * 10, behind=behind)) == images.OK
-    assert status(png(*texts * 20, behind=behind)) == images.UNREADABLE
+    assert status(png(*texts * 10, behind=behind)) == image_status.OK
+    assert status(png(*texts * 20, behind=behind)) == image_status.UNREADABLE
 
 
 def test_a_non_progressive_jpeg_of_many_scans_is_unreadable():
@@ -111,4 +111,4 @@ def test_a_non_progressive_jpeg_of_many_scans_is_unreadable():
     scan = encoded.rindex(b"\xff\xda")
     one = struct.pack(">BBHBBBBBB", 0xFF, 0xDA, 8, 1, 1, 0, 0, 63, 0)
     assert encoded[scan + 4] == 3
-    assert status(encoded[:scan] + one * 300 + encoded[-2:]) == images.UNREADABLE
+    assert status(encoded[:scan] + one * 300 + encoded[-2:]) == image_status.UNREADABLE
