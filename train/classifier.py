@@ -29,6 +29,7 @@ from dfdetect.data import (
     record_fields,
     records,
     sampling,
+    self_blending,
 )
 from dfdetect.data.batches import Batches
 from dfdetect.evaluation import classifiers, detectors
@@ -87,6 +88,20 @@ _SELF_BLENDED = flags.DEFINE_float(
     "Share of the fakes that are made by blending a real with itself.",
     lower_bound=0.0,
     upper_bound=1.0,
+)
+_SELF_BLENDING_MASKS = flags.DEFINE_list(
+    "self_blending_masks",
+    [],
+    "Parts of the face that --self_blended replaces, each as often, of "
+    f"{', '.join(self_blending.MASKS)}; by default the whole face, one time in five "
+    "only its upper or lower part.",
+)
+_SELF_BLENDING_MISMATCHES = flags.DEFINE_list(
+    "self_blending_mismatches",
+    [],
+    "What else tells the copies that --self_blended joins, besides color and "
+    "sharpness: resolution (one was generated at a small size and compressed), warp "
+    "(the face that is put in is turned, sheared and tilted).",
 )
 _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
@@ -173,6 +188,15 @@ _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
 
 _CALIBRATION_CROPS = 128  # That a .tflite snapshot's batch norms are fitted to.
 
+for _flag, _known in (
+    (_SELF_BLENDING_MASKS, self_blending.MASKS),
+    (_SELF_BLENDING_MISMATCHES, self_blending.MISMATCHES),
+):
+    flags.register_validator(
+        _flag,
+        lambda names, known=frozenset(_known): known.issuperset(names),
+        f"must be of {', '.join(_known)}.",
+    )
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
@@ -401,6 +425,9 @@ def _batches(
         _CACHE_MEGABYTES.value * 10**6,
         _SAMPLE_BY.value,
         where,
+        self_blending.Blending(
+            tuple(_SELF_BLENDING_MASKS.value), tuple(_SELF_BLENDING_MISMATCHES.value)
+        ),
     )
 
 

@@ -40,6 +40,7 @@ def training(
     cache_bytes: int = 0,
     sample_by: str | None = None,
     where: Sequence[conditions.Condition] = (),
+    blending: self_blending.Blending = self_blending.DEFAULT,
 ) -> Batches:
     """Batches of head crops in an order without end.
 
@@ -64,6 +65,7 @@ def training(
         sample_by: Field, such as source or method, of which all values are drawn
             equally often in each class; see `sampling.Sampler`.
         where: Conditions that records meet, see `record_fields.choose`.
+        blending: How fakes are made out of reals.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -81,7 +83,8 @@ def training(
 
     def blend(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         pixels = tf.cast(image, tf.float32)
-        return self_blending.self_blend(pixels, seed, box and tf.constant(box))
+        head = box and tf.constant(box)
+        return self_blending.self_blend(pixels, seed, head, blending=blending)
 
     cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
 

@@ -11,20 +11,49 @@ written from the paper. Where there are no landmarks, a random oval in the box o
 head stands for their convex hull. The ranges are our own where no paper is named.
 """
 
+import dataclasses
+
 import tensorflow as tf
 
-from dfdetect.data import degradations
+from dfdetect.data import blending_masks, degradations
 
-_BLEND_RATIOS = (0.25, 0.5, 0.75, 1.0, 1.0, 1.0)  # Of the paper.
 _MAX_SHIFT = 0.03  # Of the sides of the head.
 _MAX_SCALING = 0.05
 
-# The mask is drawn on a small grid around the head and enlarged: it is smooth, and the
-# work is the same for each size of image. On the grid the box is -1 to 1 both ways.
-_GRID = 96
-_REACH = 1.6  # The grid is -1.6 to 1.6.
-_CELL = 2 * _REACH / _GRID
-_DIRECTIONS = 128  # In which the hull of landmarks is bounded.
+MASKS = blending_masks.NAMES
+MISMATCHES = ("resolution", "warp")
+_FACE_SIDES = (48.0, 160.0)  # That forgeries are generated at, about, in pixels.
+_MAX_TURN = 0.09  # In radians.
+_MAX_SHEAR = 0.04
+_MAX_TILT = 0.05  # How much smaller one edge of the head may get than its middle.
+
+
+@dataclasses.dataclass(frozen=True)
+class Blending:
+    """How blended copies differ, besides color, sharpness, shift and scale.
+
+    Attributes:
+        masks: Parts of the face that are replaced, of `MASKS`, each as often. Without
+            any, the whole face, and one time in five only its upper or lower part.
+        mismatches: Of `MISMATCHES`. "resolution": the changed copy was generated at a
+            small size and compressed by itself, two times in three. "warp": the face
+            that is put in is also turned, sheared and tilted.
+
+    Raises:
+        ValueError: There is no such mask or mismatch.
+    """
+
+    masks: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for field, known in (("masks", MASKS), ("mismatches", MISMATCHES)):
+            for name in getattr(self, field):
+                if name not in known:
+                    raise ValueError(f"{field} must be of {known}, got {name!r}.")
+
+
+DEFAULT = Blending()
 
 
 def self_blend(
@@ -32,6 +61,7 @@ def self_blend(
     seed: tf.Tensor,
     box: tf.Tensor | None = None,
     landmarks: tf.Tensor | None = None,
+    blending: Blending = DEFAULT,
 ) -> tf.Tensor:
     """Makes a fake of a real image.
 
@@ -43,6 +73,7 @@ def self_blend(
         landmarks: Points of the face, float32 `[num_points, 2]`, y and x relative to
             the image as in a box. With less than three, zero included, the box is
             used.
+        blending: Which parts of the face are replaced, and how the copies differ.
 
     Returns:
         `[H, W, 3]` float32 in [0, 255].
@@ -50,7 +81,7 @@ def self_blend(
     Raises:
         ValueError: `box` is not `[4]`, or `landmarks` are not `[num_points, 2]`.
     """
-    return blend(*self_blend_parts(image, seed, box, landmarks))
+    return blend(*self_blend_parts(image, seed, box, landmarks, blending))
 
 
 def blend(source: tf.Tensor, target: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -63,6 +94,7 @@ def self_blend_parts(
     seed: tf.Tensor,
     box: tf.Tensor | None = None,
     landmarks: tf.Tensor | None = None,
+    blending: Blending = DEFAULT,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What `self_blend` blends; see there.
 
@@ -84,18 +116,31 @@ def self_blend_parts(
     region = tf.cond(enough, lambda: _bounding_box(landmarks), lambda: box)
     middle, half = (region[:2] + region[2:]) / 2.0, (region[2:] - region[:2]) / 2.0
     half = tf.maximum(half, 1e-3)
-    mask = _mask((landmarks - middle) / half, seeds[1])
-    mask = _place(mask, middle, half, tf.shape(image)[:2])
+    mask = blending_masks.draw_mask(
+        (landmarks - middle) / half, seeds[1], blending.masks
+    )
+    mask = blending_masks.place_mask(mask, middle, half, tf.shape(image)[:2])
 
     changed = _sharpen_or_soften(_recolour(image, seeds[2]), seeds[3])
+    if "resolution" in blending.mismatches:
+        side = tf.reduce_max(2.0 * half * tf.cast(tf.shape(image)[:2], tf.float32))
+        changed = _generate_anew(changed, _further(seeds[3]), side)
     draws = tf.random.stateless_uniform([5], seeds[4])
     # Either copy may be the changed one: else fakes would be known by their colours.
     source, target = tf.cond(
         draws[4] < 0.5, lambda: (changed, image), lambda: (image, changed)
     )
-    source = _move(source, draws[:4] * 2.0 - 1.0, middle, half)
+    warp = None
+    if "warp" in blending.mismatches:
+        warp = tf.random.stateless_uniform([4], _further(seeds[4]), -1.0, 1.0)
+    source = _move(source, draws[:4] * 2.0 - 1.0, middle, half, warp)
     mask = tf.ensure_shape(mask, [*image.shape[:2], 1])
     return source, target, mask
+
+
+def _further(seed: tf.Tensor) -> tf.Tensor:
+    """A seed of its own: what else is drawn stays the same."""
+    return tf.random.experimental.stateless_fold_in(seed, 1)
 
 
 def _default_box(seed: tf.Tensor) -> tf.Tensor:
@@ -148,16 +193,42 @@ def _sharpen_or_soften(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     )
 
 
+def _generate_anew(image: tf.Tensor, seed: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
+    """Brings an image to the size of a generator and back, and compresses it.
+
+    Args:
+        image: `[H, W, 3]`.
+        seed: int32 `[2]`; two times in three.
+        side: The longer one of the head, in pixels of the image.
+    """
+    seeds = tf.random.split(seed, 3)
+    draws = tf.random.stateless_uniform([2], seeds[0])
+    low, high = (tf.math.log(x) for x in _FACE_SIDES)
+    wanted = tf.exp(low + (high - low) * draws[1])
+    factor = tf.clip_by_value(wanted / tf.maximum(side, 1.0), 0.1, 1.0)
+
+    def generate() -> tf.Tensor:
+        small = degradations.rescale(image, seeds[1], (factor, factor + 1e-3))
+        return degradations.jpeg(small, seeds[2])
+
+    return tf.cond(draws[0] < 2 / 3, generate, lambda: image)
+
+
 def _move(
-    image: tf.Tensor, draws: tf.Tensor, middle: tf.Tensor, half: tf.Tensor
+    image: tf.Tensor,
+    draws: tf.Tensor,
+    middle: tf.Tensor,
+    half: tf.Tensor,
+    warp: tf.Tensor | None = None,
 ) -> tf.Tensor:
-    """Shifts and scales an image about the head, by `draws` in [-1, 1] of the bounds.
+    """Moves an image about the head, by `draws` and `warp` in [-1, 1] of the bounds.
 
     Args:
         image: `[H, W, 3]`.
         draws: Shift and scaling along y and x, `[4]`.
         middle: y and x of the head, relative.
         half: Half of its sides, relative.
+        warp: Turn, shear, and tilt along y and x, `[4]`.
     """
     extent = tf.shape(image)[:2]
     sides = tf.cast(extent, tf.float32)
@@ -168,6 +239,8 @@ def _move(
     pivot = middle * sides - 0.5
     offset = pivot - (pivot + shift) * scale
     transform = tf.stack([scale[1], 0.0, offset[1], 0.0, scale[0], offset[0], 0.0, 0.0])
+    if warp is not None:
+        transform = _warp_about(transform, warp, pivot, half * sides)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=image[None],
         transforms=transform[None],
@@ -179,103 +252,33 @@ def _move(
     return tf.ensure_shape(moved, image.shape)
 
 
-def _mask(points: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A random soft mask on the grid.
+def _warp_about(
+    transform: tf.Tensor, warp: tf.Tensor, pivot: tf.Tensor, half: tf.Tensor
+) -> tf.Tensor:
+    """Turns, shears and tilts about a point, before a transform of eight numbers.
 
     Args:
-        points: Landmarks in coordinates of the grid, `[num_points, 2]`.
-        seed: int32 `[2]`.
-
-    Returns:
-        `[_GRID, _GRID]` in [0, 1], its largest value one of `_BLEND_RATIOS`, 0 at the
-        edges.
+        transform: `[8]`, see `ImageProjectiveTransformV3`.
+        warp: See `_move`.
+        pivot: y and x of the point, in pixels.
+        half: Half of the sides of the head, in pixels.
     """
-    seeds = tf.random.split(seed, 4)
-    draws = tf.random.stateless_uniform([6], seeds[0])
-    position = (tf.range(_GRID, dtype=tf.float32) + 0.5) * _CELL - _REACH
-    y, x = tf.meshgrid(position, position, indexing="ij")
+    turn, shear = _MAX_TURN * warp[0], _MAX_SHEAR * warp[1]
+    tilt = _MAX_TILT * warp[2:] / tf.maximum(half, 1.0)
+    one, zero = tf.constant(1.0), tf.constant(0.0)
 
-    # The elastic deformation bends the grid, not the mask: nothing to resample.
-    bend = tf.random.stateless_truncated_normal([5, 5, 2], seeds[1], stddev=0.1)
-    bend = tf.image.resize(bend * draws[0], [_GRID, _GRID], "bicubic")
-    y, x = y + bend[..., 0], x + bend[..., 1]
+    def rows(*numbers: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(tf.stack(numbers), [3, 3])
 
-    depth = tf.cond(
-        tf.shape(points)[0] >= 3,
-        lambda: _depth_in_hull(y, x, points),
-        lambda: _depth_in_oval(y, x, seeds[2]),
+    bent = rows(
+        *(tf.cos(turn), shear - tf.sin(turn), zero),
+        *(tf.sin(turn), tf.cos(turn), zero),
+        *(tilt[1], tilt[0], one),
     )
-    # Some forgeries replace the mouth or the eyes only.
-    border = 0.6 * (draws[2] - 0.5)
-    part = tf.where(draws[2] < 0.5, y - border, border - y)
-    depth = tf.where(draws[1] < 0.2, tf.minimum(depth, part), depth)
-    mask = tf.clip_by_value(depth / _CELL + 0.5, 0.0, 1.0)
-
-    # Of the paper: a blur, an erosion, another blur of another width.
-    mask = _blur(mask, 0.02 * 6.0 ** draws[3])
-    mask = tf.where(mask >= 0.9 * tf.reduce_max(mask), mask, 0.0)
-    mask = _blur(mask, 0.02 * 10.0 ** draws[4])
-    # Off with the tails of the Gaussian: a blend is the target itself outside.
-    mask = tf.maximum(mask / tf.reduce_max(mask) - 0.02, 0.0) / 0.98
-    mask = tf.pad(mask[1:-1, 1:-1], [[1, 1], [1, 1]])
-    index = tf.cast(draws[5] * len(_BLEND_RATIOS), tf.int32)
-    ratio = tf.gather(tf.constant(_BLEND_RATIOS), index)
-    return ratio * mask
-
-
-def _depth_in_oval(y: tf.Tensor, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """How far inside a random oval the points are, about; negative outside.
-
-    Between an ellipse and a rectangle with round corners, narrower towards the chin.
-    """
-    draws = tf.random.stateless_uniform([7], seed)
-    y, x = y + 0.2 * (draws[0] - 0.5), x + 0.2 * (draws[1] - 0.5)
-    angle = 0.5 * (draws[2] - 0.5)
-    y, x = (
-        y * tf.cos(angle) - x * tf.sin(angle),
-        y * tf.sin(angle) + x * tf.cos(angle),
-    )
-    height, width = 0.7 + 0.3 * draws[3], 0.65 + 0.3 * draws[4]
-    width *= 1.0 - 0.3 * draws[5] * tf.clip_by_value(y / height, -1.0, 1.0)
-    power = 2.0 + 1.5 * draws[6]
-    radius = tf.abs(y / height) ** power + tf.abs(x / width) ** power
-    return (1.0 - radius ** (1.0 / power)) * tf.minimum(height, width)
-
-
-def _depth_in_hull(y: tf.Tensor, x: tf.Tensor, points: tf.Tensor) -> tf.Tensor:
-    """How far inside the convex hull of `points` the others are; negative outside.
-
-    The hull is what no direction excludes, of so many that it is off by less than a
-    cell of the grid.
-    """
-    angles = tf.range(_DIRECTIONS, dtype=tf.float32) * (6.2831853 / _DIRECTIONS)
-    directions = tf.stack([tf.sin(angles), tf.cos(angles)])
-    limits = tf.reduce_max(points @ directions, axis=0)
-    others = tf.reshape(tf.stack([y, x], axis=-1), [-1, 2])
-    depth = tf.reduce_min(limits - others @ directions, axis=1)
-    return tf.reshape(depth, tf.shape(y))
-
-
-def _blur(mask: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    """Blurs the grid with a Gaussian, `sigma` in its coordinates."""
-    position = tf.range(_GRID, dtype=tf.float32) * _CELL
-    weights = tf.exp(-0.5 * ((position[:, None] - position[None]) / sigma) ** 2)
-    weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
-    return weights @ mask @ tf.transpose(weights)
-
-
-def _place(
-    mask: tf.Tensor, middle: tf.Tensor, half: tf.Tensor, extent: tf.Tensor
-) -> tf.Tensor:
-    """The grid on the image: `[_GRID, _GRID]` to `[H, W, 1]`, 0 outside the grid."""
-    sides = tf.cast(extent, tf.float32)
-
-    def cell(pixel: tf.Tensor) -> tf.Tensor:
-        on_grid = ((pixel + 0.5) / sides - middle) / half
-        return ((on_grid + _REACH) / _CELL - 0.5) / (_GRID - 1)
-
-    corners = tf.concat([cell(tf.zeros([2])), cell(sides - 1.0)], axis=0)
-    placed = tf.image.crop_and_resize(
-        mask[None, :, :, None], corners[None], [0], extent
-    )
-    return tf.clip_by_value(placed[0], 0.0, 1.0)
+    there = rows(one, zero, pivot[1], zero, one, pivot[0], zero, zero, one)
+    back = rows(one, zero, -pivot[1], zero, one, -pivot[0], zero, zero, one)
+    first = tf.reshape(tf.concat([transform, [1.0]], 0), [3, 3])
+    whole = tf.reshape(first @ there @ bent @ back, [9])
+    # 0 where the first pixel of a large image lies at the horizon of the tilt.
+    scale = tf.where(tf.abs(whole[8]) < 1e-3, 1e-3, whole[8])
+    return whole[:8] / scale

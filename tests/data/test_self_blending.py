@@ -22,11 +22,12 @@ def _parts(image, index, box=None, landmarks=None):
     return tuple(np.asarray(part) for part in parts)
 
 
-def _masks(count, box=None, landmarks=None):
+def _masks(count, box=None, landmarks=None, names=()):
     image = _image(100, 120)
+    blending = self_blending.Blending(masks=names)
     parts = tf.data.Dataset.range(count).map(
         lambda index: self_blending.self_blend_parts(
-            image, tf.stack([index, 3]), box, landmarks
+            image, tf.stack([index, 3]), box, landmarks, blending
         )
     )
     return [mask for _, _, mask in parts.as_numpy_iterator()]
@@ -131,6 +132,107 @@ def test_the_mask_follows_the_hull_of_the_landmarks():
         assert (weight & hull).sum() > 0.85 * weight.sum()
     # A part of the masks is of half the face.
     assert np.median(likeness) > 0.7 and max(likeness) > 0.85
+
+
+def _extent(mask):
+    """Top, bottom and width of a mask, in the box: -1 to 1."""
+    positions = np.argwhere(mask[..., 0] > 0.5 * mask.max()) + 0.5
+    top, left, bottom, right = BOX.numpy() * (100, 120, 100, 120)
+    y = (positions[:, 0] - (top + bottom) / 2) / ((bottom - top) / 2)
+    width = np.ptp(positions[:, 1]) / (right - left)
+    return np.array([y.min(), y.max(), width])
+
+
+def test_each_part_of_a_face_has_its_place():
+    found = {
+        name: np.median([_extent(x) for x in _masks(20, BOX, names=(name,))], 0)
+        for name in self_blending.MASKS
+    }
+    for part, (top, bottom, width) in found.items():
+        assert top < bottom, part
+        assert width <= found["whole"][2] and top >= found["whole"][0] - 0.05, part
+    heights = {name: bottom - top for name, (top, bottom, _) in found.items()}
+    assert heights["whole"] > heights["inner"] > heights["eyes_nose"]
+    assert heights["eyes_nose"] > heights["mouth"]
+    # The mouth is in the lower half, and the eyes and the nose are above it.
+    assert found["mouth"][0] > 0.2 and found["mouth"][2] < 0.7 * found["inner"][2]
+    middle = {name: (top + bottom) / 2 for name, (top, bottom, _) in found.items()}
+    assert middle["eyes_nose"] < middle["inner"] < middle["mouth"]
+
+
+def test_parts_lie_within_the_landmarks():
+    points = np.float32([[0.3, 0.45], [0.3, 0.65], [0.6, 0.55], [0.5, 0.45]])
+    mouths = [_extent(x) for x in _masks(12, None, points, ("mouth",))]
+    eyes = [_extent(x) for x in _masks(12, None, points, ("eyes_nose",))]
+    assert np.mean(eyes, 0)[1] < np.mean(mouths, 0)[1]
+    assert np.mean(eyes, 0)[0] < np.mean(mouths, 0)[0]
+
+
+def test_each_of_several_masks_is_drawn_about_as_often():
+    masks = _masks(40, BOX, names=("mouth", "whole"))
+    are_mouths = [_extent(mask)[0] > 0 for mask in masks]
+    assert 12 < sum(are_mouths) < 28
+
+
+def _changed(image, index, mismatch):
+    blending = self_blending.Blending(mismatches=(mismatch,) if mismatch else ())
+    seed = tf.constant([3, index])
+    source, target, _ = self_blending.self_blend_parts(image, seed, BOX, None, blending)
+    return np.asarray(source), np.asarray(target)
+
+
+def test_what_was_generated_at_a_small_size_has_less_detail():
+    image = _image(300, 300)
+
+    def detail(copy):
+        return np.abs(np.diff(copy, axis=0)).mean()
+
+    ratios = []
+    for index in range(12):
+        plain, coarse = (_changed(image, index, x) for x in ("", "resolution"))
+        ratios += [detail(b) / detail(a) for a, b in zip(plain, coarse, strict=True)]
+    # One of the two copies is as it was, and one time in three both are.
+    assert 12 <= sum(np.isclose(ratios, 1)) <= 18
+    changed = [ratio for ratio in ratios if not np.isclose(ratio, 1)]
+    # Some were blurred before.
+    assert np.mean(changed) < 0.85 and min(changed) < 0.5 and max(changed) < 1.1
+
+
+def test_a_warped_face_is_turned_and_bent():
+    image = np.full((200, 200, 3), 40, np.float32)
+    corners = np.array([[61, 81], [61, 139], [119, 81], [119, 139]])
+    for y, x in corners:
+        image[y - 2 : y + 3, x - 2 : x + 3] = 250
+
+    def places(copy):
+        found = []
+        for y, x in corners:
+            window = copy[y - 9 : y + 10, x - 9 : x + 10, 1]
+            weight = np.maximum(window - np.median(window) - 30, 0)
+            offset = np.indices(weight.shape) - 9
+            found.append((offset * weight).sum((1, 2)) / weight.sum() + (y, x))
+        return np.array(found)
+
+    def bend(corners):
+        # Of a square that is shifted and scaled, both diagonals have one middle and
+        # both edges one direction.
+        first, second, third, fourth = corners
+        tilt = np.abs(first + fourth - second - third).max()
+        return max(tilt, np.abs((second - first)[0]))
+
+    bends = {
+        mismatch: [bend(places(_changed(image, i, mismatch)[0])) for i in range(8)]
+        for mismatch in ("", "warp")
+    }
+    assert max(bends[""]) < 0.7
+    assert np.mean(bends["warp"]) > 1.5 and max(bends["warp"]) < 12
+
+
+def test_unknown_masks_and_mismatches_are_told():
+    with pytest.raises(ValueError, match=r"masks must be of .*'mouth'.* got 'ear'"):
+        self_blending.Blending(masks=("whole", "ear"))
+    with pytest.raises(ValueError, match=r"mismatches must be of .* got 'sound'"):
+        self_blending.Blending(mismatches=("sound",))
 
 
 def test_either_copy_is_the_changed_one():

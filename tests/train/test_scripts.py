@@ -37,6 +37,8 @@ CLASSIFIER = (
     "--crop_margin=1.1",
     "--sampling=pairs",
     "--self_blended=0.5",
+    "--self_blending_masks=whole,inner,eyes_nose,mouth",
+    "--self_blending_mismatches=resolution,warp",
     "--augmentation=forensic",
     "--eval_every=2",
     "--log_every=1",
@@ -449,6 +451,12 @@ def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tm
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "wants one with labels to validate on, got ['hollywood_heads']" in last
+    masks = ("--self_blending_masks=mouth,ear",)
+    done = _train(
+        run_script, "classifier", prepared, tmp_path / "x", masks, 1, check=False
+    )
+    assert done.returncode != 0
+    assert "['mouth', 'ear']: must be of whole, inner, eyes_nose" in done.stderr
     other = ("--dataset=labeled_faces", "--model=xception", "--image_size=71")
     done = _train(run_script, "classifier", prepared, classifier, other, 4, check=False)
     assert done.returncode == 2
