@@ -9,6 +9,8 @@ import importlib.metadata
 import json
 import os
 import platform
+import zipfile
+import zlib
 from typing import Any
 
 import dfdetect
@@ -95,20 +97,46 @@ def check(manifest: Any, kind: str, source: str = "the manifest") -> dict[str, A
 def read(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
     """Reads and checks `manifest.json` of a directory.
 
+    Args:
+        directory: A folder, or a packed model, see `model_directory.pack`.
+        kind: See `check`.
+
     Raises:
         FileNotFoundError: The directory has none.
-        ValueError: It is no JSON, of another kind, or a key is missing.
+        ValueError: It is no JSON, of another kind, a key is missing, or a file is no
+            packed model.
     """
+    if os.path.isfile(directory):
+        return _read_packed(os.fspath(directory), kind)
     return read_file(os.path.join(directory, FILE_NAME), kind)
 
 
 def read_file(path: str, kind: str) -> dict[str, Any]:
     """As `read`, of a file of any name."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            manifest = json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} must be JSON: {error}.") from error
+    with open(path, "rb") as file:
+        return _parse(file.read(), kind, path)
+
+
+def _read_packed(path: str, kind: str) -> dict[str, Any]:
+    """As `read`, of a packed model."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            content = packed.read(FILE_NAME)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
+        # Of a KeyError, the text is in quotes.
+        reason = error.args[0] if error.args else type(error).__name__
+        raise ValueError(
+            f"{path} must be a folder with a {FILE_NAME}, or a file that "
+            f"train/release.py packed: {reason}."
+        ) from error
+    return _parse(content, kind, path)
+
+
+def _parse(content: bytes, kind: str, path: str) -> dict[str, Any]:
+    try:
+        manifest = json.loads(content)
+    except ValueError as error:  # Of JSON, or of its encoding.
+        raise ValueError(f"{path} must be JSON: {error}.") from error
     return check(manifest, kind, path)
 
 

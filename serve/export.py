@@ -25,7 +25,10 @@ _DETECTOR = flags.DEFINE_string(
     "detector", None, "Model directory of the detector; by default our weights."
 )
 _CLASSIFIER = flags.DEFINE_string(
-    "classifier", None, "Model directory of the classifier; by default our weights."
+    "classifier",
+    None,
+    "Model directory of the classifier, or a file that train/release.py packed; by "
+    "default our weights.",
 )
 _DETECTOR_STEP = flags.DEFINE_integer(
     "detector_step",

@@ -8,11 +8,13 @@ fitted on validation is fitted to them anew: a classifier's temperature and thre
 a detector's score threshold over all sets together. Of several folders, such as two
 phases of one training, the mean of the weights is taken (Wortsman et al., Model soups,
 ICML 2022). All goes into `dfdetect/default_weights/`,
-which the package ships.
+which the package ships, or with `--output=NAME.npz` into one packed file, for
+`dfdetect detect --classifier=NAME.npz` and `serve/export.py`.
 """
 
 import json
 import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,8 +76,13 @@ _MAX_FALSE_BOXES = flags.DEFINE_float(
     "max_false_boxes", 0.05, "See train/detector.py.", lower_bound=0.0
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", model_directory.DEFAULT_WEIGHTS, "Folder of the default weights."
+    "output",
+    model_directory.DEFAULT_WEIGHTS,
+    "Folder of the default weights, or a file .npz for a packed model.",
 )
+
+
+_PACKED = ".npz"
 
 
 def main(argv: list[str]) -> None:
@@ -96,10 +103,28 @@ def main(argv: list[str]) -> None:
             _MODEL_DIR.value[0], step=_STEP.value
         )
     _average(model, _MODEL_DIR.value)
-    target = os.path.join(_OUTPUT.value, kind)
-    os.makedirs(target, exist_ok=True)
+    if _OUTPUT.value.endswith(_PACKED):
+        with tempfile.TemporaryDirectory() as folder:
+            described = _write(folder, model, described, builders)
+            model_directory.pack(folder, _OUTPUT.value)
+        target = _OUTPUT.value
+    else:
+        target = os.path.join(_OUTPUT.value, kind)
+        os.makedirs(target, exist_ok=True)
+        described = _write(target, model, described, builders)
+    print(json.dumps({"written": target, **described["metrics"]}, indent=2))
+
+
+def _write(
+    target: str,
+    model: keras.Model,
+    described: dict[str, Any],
+    builders: Mapping[str, tfds.core.DatasetBuilder],
+) -> dict[str, Any]:
+    """Rounds and measures a model, and writes it into a folder; its manifest."""
     weights.save(model, os.path.join(target, weights.FILE_NAME), compact=True)
     weights.load(model, target)
+    kind = described["kind"]
     if kind == "detector":
         described |= _measure_detector(model, described, builders)
     else:
@@ -109,7 +134,7 @@ def main(argv: list[str]) -> None:
             for name, builder in builders.items()
         }
     manifest.write(target, described)
-    print(json.dumps({"written": target, **described["metrics"]}, indent=2))
+    return described
 
 
 def _measure_detector(

@@ -39,6 +39,12 @@ def add_arguments(commands: Commands) -> Parser:
         "--model", metavar="DIR", help="exported graph; by default our own weights"
     )
     parser.add_argument(
+        "--classifier",
+        metavar="FILE",
+        help="judge by another classifier than our own: a file that train/release.py "
+        "packed, or the folder of a training",
+    )
+    parser.add_argument(
         "--output",
         metavar="DIR",
         default="",
@@ -134,6 +140,8 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
         parser.error("--explain needs --output DIR or --report FILE for the heat maps")
     if arguments.crops:
         detect_arguments.check_crops(arguments, parser)
+    if arguments.classifier is not None:
+        detect_arguments.check_classifier(arguments, parser)
     if arguments.model is not None:
         inputs.check_graph(arguments.model, arguments.tile, parser)
     sources: list[source_files.Source] = []
@@ -153,7 +161,12 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
         )
 
     environment.share_memory()
-    model = inputs.load_graph(arguments.model, arguments.tile)
+    try:
+        model = inputs.load_graph(arguments.model, arguments.tile, arguments.classifier)
+    except ValueError as error:
+        if arguments.classifier is None:
+            raise
+        parser.error(f"--classifier: {error}")
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
     from dfdetect.cli import camera, detect_output
@@ -252,6 +265,8 @@ def _open_journal(
     settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
     # Only where it is set, so that journals of before there was such a flag stay valid.
     settings |= {"crops": True} if arguments.crops else {}
+    if arguments.classifier is not None:
+        settings["classifier"] = arguments.classifier
     settings |= {"thresholds": dict(thresholds), "version": dfdetect.__version__}
     of_graph = model.manifest.get("embeddings", {}).get("forgery", {})
     settings["fingerprint"] = of_graph.get("fingerprint")

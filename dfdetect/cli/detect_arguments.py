@@ -7,6 +7,7 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from dfdetect import manifest
 from dfdetect.cli import parser as cli_parser
 from dfdetect.media import source_files
 
@@ -23,6 +24,21 @@ def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> Non
             path
         ):
             parser.error(f"--crops judges images, not clips: {path}")
+
+
+def check_classifier(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
+    """Refuses what is no classifier, before TensorFlow is imported."""
+    if arguments.model is not None:
+        parser.error("--classifier does not go with --model: a graph has its own")
+    try:
+        manifest.read(arguments.classifier, "classifier")
+    except OSError as error:
+        parser.error(
+            "--classifier must be a packed file or a folder with a "
+            f"{manifest.FILE_NAME}: {error.strerror}: {error.filename}"
+        )
+    except ValueError as error:
+        parser.error(f"--classifier: {error}")
 
 
 def check_report(

@@ -58,11 +58,17 @@ def check_graph(directory: str, tile: bool, parser: Parser) -> None:
         parser.error(f"--tile: the graph was exported without it: {directory}")
 
 
-def load_graph(directory: str | None, tile: bool) -> Any:
+def load_graph(directory: str | None, tile: bool, classifier: str | None = None) -> Any:
     """Loads an exported graph, or the one of the default weights.
+
+    Args:
+        directory: Of the exported graph; None for the default weights.
+        tile: See `graph_cache.load`.
+        classifier: See there.
 
     Raises:
         FileNotFoundError: The package came without default weights.
+        ValueError: The classifier's weights do not fit.
     """
     environment.prepare()
     from dfdetect.export import freezing, graph_cache
@@ -70,7 +76,7 @@ def load_graph(directory: str | None, tile: bool) -> Any:
     if directory is None:
         freezing.take_graphs_as_they_are()
     try:
-        return graph_cache.load(directory, console.say, tile)
+        return graph_cache.load(directory, console.say, tile, classifier)
     except FileNotFoundError as error:
         if directory is not None:
             raise

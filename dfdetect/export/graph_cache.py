@@ -1,4 +1,4 @@
-"""The graph of the default weights, kept on disk so that a command starts sooner.
+"""The graph of model directories, kept on disk so that a command starts sooner.
 
 To build the models, trace and fold them takes longer than all else that a command does
 with a few images. The graph lies in the user's cache folder, not beside the weights:
@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from dfdetect import manifest
 from dfdetect.export import freezing, frozen_function, saved_pipeline
+from dfdetect.models import model_directory
 from dfdetect.pipeline import build, deepfake_pipeline, interfaces
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -31,7 +32,7 @@ _KEPT = 4  # Graphs of other versions and settings; each takes up to 120 MB.
 
 
 class CachedPipeline:
-    """Called like the `deepfake_pipeline.DeepfakePipeline` of the default weights.
+    """Called like the `DeepfakePipeline` of the default detector.
 
     Each signature is loaded when it is called first, and made then where it is not
     kept yet.
@@ -40,6 +41,7 @@ class CachedPipeline:
         directory: Where it is kept; None where it cannot be.
         tile: See `build.from_directories`.
         say: Prints a line: what is being made, and why it cannot be kept.
+        classifier: Its model directory or packed model; None for the default weights.
 
     Attributes:
         manifest: Its manifest, of kind "pipeline".
@@ -47,12 +49,19 @@ class CachedPipeline:
 
     Raises:
         FileNotFoundError: The package came without default weights.
+        ValueError: The classifier's weights do not fit.
     """
 
     def __init__(
-        self, directory: pathlib.Path | None, tile: bool, say: Callable[[str], None]
+        self,
+        directory: pathlib.Path | None,
+        tile: bool,
+        say: Callable[[str], None],
+        classifier: str | None = None,
     ) -> None:
         self._tile = tile
+        self._classifier = classifier
+        self._preparing = f"preparing {classifier or 'the default weights'}"
         self._say = say
         self._directory = directory
         self._can_keep = True  # Until it is found out.
@@ -103,8 +112,8 @@ class CachedPipeline:
     @functools.cached_property
     def _made(self) -> deepfake_pipeline.DeepfakePipeline:
         """The graph, made of the models."""
-        self._say("preparing the default weights: building the networks")
-        made = build.from_directories(tile=self._tile)
+        self._say(f"{self._preparing}: building the networks")
+        made = build.from_directories(classifier=self._classifier, tile=self._tile)
         return freezing.freeze(made, for_this_machine=True)
 
     def _load(self, name: str) -> Callable[..., Any]:
@@ -118,7 +127,7 @@ class CachedPipeline:
                     os.utime(self._directory)
                 return function
         made = getattr(self._made, method)
-        self._say(f"preparing the default weights: making the graph of {name}")
+        self._say(f"{self._preparing}: making the graph of {name}")
         if self._try_to_keep(
             lambda kept: frozen_function.save(made, kept / f"{name}.pb")
         ):
@@ -141,23 +150,30 @@ class _Signature:
 
 
 def load(
-    exported: str | None, say: Callable[[str], None], tile: bool = False
+    exported: str | None,
+    say: Callable[[str], None],
+    tile: bool = False,
+    classifier: str | None = None,
 ) -> saved_pipeline.LoadedPipeline | CachedPipeline:
-    """An exported graph, or that of the default weights.
+    """An exported graph, or that of the default detector and a classifier.
 
     Args:
-        exported: Its folder, see `saved_pipeline.load`; None for the default weights,
-            see `CachedPipeline`.
+        exported: Its folder, see `saved_pipeline.load`; None for a `CachedPipeline`.
         say: Prints a line.
-        tile: Of the default weights, see `build.from_directories`.
+        tile: See `build.from_directories`; not of an exported graph.
+        classifier: See `CachedPipeline`; not of an exported graph.
+
+    Raises:
+        FileNotFoundError: A file is missing.
+        ValueError: What was named is no graph or no classifier of ours.
     """
     if exported:
         return saved_pipeline.load(exported)
-    directory = folder() / _key(tile)
+    directory = folder() / _key(tile, classifier)
     if not directory.is_absolute():
         say(f"the graph cannot be kept without a home folder: {_EACH_TIME}")
-        return CachedPipeline(None, tile, say)
-    return CachedPipeline(directory, tile, say)
+        return CachedPipeline(None, tile, say, classifier)
+    return CachedPipeline(directory, tile, say, classifier)
 
 
 def folder() -> pathlib.Path:
@@ -166,13 +182,15 @@ def folder() -> pathlib.Path:
     return pathlib.Path(os.path.expanduser(base)) / "dfdetect"
 
 
-def _key(tile: bool) -> str:
+def _key(tile: bool, classifier: str | None) -> str:
     """A name for the graph that this code makes of these weights."""
     digest = hashlib.sha256()
     files = [*_PACKAGE.rglob("*.py"), *(_PACKAGE / "default_weights").rglob("*.*")]
     for file in sorted(files):
         digest.update(f"{file.relative_to(_PACKAGE)}\0".encode())
         digest.update(file.read_bytes())
+    for path in model_directory.list_files(classifier) if classifier else ():
+        digest.update(b"classifier\0" + pathlib.Path(path).read_bytes())
     for name in ("tensorflow", "keras", "keras-cv"):
         digest.update(f"{name} {importlib.metadata.version(name)}\0".encode())
     # The home may be another machine's, too: not each has the operations of oneDNN.

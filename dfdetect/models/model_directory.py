@@ -1,10 +1,13 @@
 """Model directories: `manifest.json` and `weights.npz`, and the models they make.
 
-Those of a training hold further steps, see `kept_steps`.
+Those of a training hold further steps, see `kept_steps`. A packed model is one file
+that holds both: the .npz file of the weights with the manifest in it.
 """
 
 import logging
 import os
+import shutil
+import zipfile
 from typing import Any
 
 import keras
@@ -28,7 +31,7 @@ def load_detector(
     """Builds the detector that a directory holds.
 
     Args:
-        directory: Its model directory; None for the default weights.
+        directory: Its model directory or packed model; None for the default weights.
         image_size: Side of its input in pixels; that of its manifest by default. The
             weights fit any.
         step: A step that its training keeps; by default the best.
@@ -63,7 +66,7 @@ def load_classifier(
     """Builds the classifier that a directory holds.
 
     Args:
-        directory: Its model directory; None for the default weights.
+        directory: Its model directory or packed model; None for the default weights.
         image_size: Side of its input in pixels; that of its manifest by default.
         step: See `load_detector`.
 
@@ -84,6 +87,37 @@ def load_classifier(
     model = classifier.build(described["model"], size)
     weights.load(model, path)
     return model, described
+
+
+def list_files(directory: str) -> list[str]:
+    """The files that make a model: two of a folder, or the one of a packed model."""
+    if os.path.isfile(directory):
+        return [directory]
+    names = (manifest.FILE_NAME, weights.FILE_NAME)
+    return [os.path.join(directory, name) for name in names]
+
+
+def pack(directory: str, path: str) -> None:
+    """Packs a model directory into one file, aside and then renamed.
+
+    Args:
+        directory: With `manifest.json` and `weights.npz`; nothing else is packed.
+        path: The file; one that is there is replaced.
+
+    Raises:
+        OSError: A file is missing, or the new one cannot be written.
+    """
+    aside = f"{path}.{os.getpid()}.tmp"
+    try:
+        shutil.copyfile(os.path.join(directory, weights.FILE_NAME), aside)
+        with zipfile.ZipFile(aside, "a", zipfile.ZIP_DEFLATED) as packed:
+            packed.write(
+                os.path.join(directory, manifest.FILE_NAME), manifest.FILE_NAME
+            )
+        os.replace(aside, path)
+    finally:
+        if os.path.exists(aside):
+            os.remove(aside)
 
 
 def _find(

@@ -124,9 +124,10 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> Report:
 
     Args:
         model: The same built model.
-        path: The .npz file, a folder with a `weights.npz`, or a step that a training
-            keeps, such as `RUN/checkpoints/step_00000040`. Of a step, weights that the
-            model lacks are those of a teacher and left out.
+        path: The .npz file, a packed model (see `model_directory.pack`), a folder with
+            a `weights.npz`, or a step that a training keeps, such as
+            `RUN/checkpoints/step_00000040`. Of a step, weights that the model lacks are
+            those of a teacher and left out.
 
     Returns:
         All keys as loaded, and no others.
@@ -243,7 +244,12 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         # Every array has a checksum in the file, which is compared.
         with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+            # What else a packed model holds comes as bytes.
+            return {
+                key: value
+                for key, value in arrays.items()
+                if isinstance(value, np.ndarray)
+            }
     except _DAMAGE as error:
         reason = str(error).rstrip(".")
         message = f"{file} is damaged, or no file of weights: {reason}."

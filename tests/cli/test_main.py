@@ -62,6 +62,18 @@ def test_without_a_command_it_shows_the_help():
         (["{tmp}/file", "--output", "{tmp}"], "{tmp}/file lies in the output folder"),
         (["x.jpg", "--model", "{tmp}/empty"], "a saved_model.pb: {tmp}/empty"),
         (["x.jpg", "--model", "{tmp}/foreign"], "--model: "),
+        (
+            ["x.jpg", "--classifier", "{tmp}/empty", "--model", "{tmp}/empty"],
+            "--classifier does not go with --model: a graph has its own",
+        ),
+        (
+            ["x.jpg", "--classifier", "{tmp}/none"],
+            "a folder with a manifest.json: No such file or directory: {tmp}/none/",
+        ),
+        (
+            ["x.jpg", "--classifier", "{tmp}/file"],
+            "--classifier: {tmp}/file must be a folder with a manifest.json, or a file",
+        ),
     ],
 )
 def test_usage_errors_are_one_line(arguments, message, tmp_path, capsys):

@@ -18,9 +18,10 @@ def made(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     calls = []
 
-    def build(tile):
+    def build(classifier, tile):
         calls.append(tile)
-        return tiny_pipeline.build(temperature=1.0)
+        temperature = 3.0 if classifier else 1.0
+        return tiny_pipeline.build(temperature=temperature)
 
     monkeypatch.setattr(graphs, "from_directories", build)
     return calls
@@ -98,3 +99,21 @@ def test_settings_have_graphs_of_their_own_and_old_ones_go(made, tmp_path):
     assert {"graph-4", "graph-5"} < set(kept) and len(kept) == 4
     assert sum(name.endswith("-tile") for name in kept) == 1
     assert made == [False, True]
+
+
+def test_each_classifier_has_a_graph_of_its_own(made, tmp_path):
+    said = []
+    plain = _answers(graph_cache.load(None, said.append))
+    (tmp_path / "other.npz").write_bytes(b"some weights")
+    other = str(tmp_path / "other.npz")
+    judged = _answers(graph_cache.load(None, said.append, classifier=other))
+    assert any(line.startswith(f"preparing {other}: ") for line in said)
+    assert not np.allclose(
+        judged["fake_probabilities"], plain["fake_probabilities"], equal_nan=True
+    )
+    assert made == [False, False]
+    _same(judged, _answers(graph_cache.load(None, str, classifier=other)))
+    assert made == [False, False]  # From disk.
+    (tmp_path / "other.npz").write_bytes(b"other weights")
+    graph_cache.load(None, str, classifier=other)
+    assert made == [False] * 3

@@ -252,6 +252,21 @@ def test_release_measures_compact_weights_on_each_set(
         mean = (arrays["logits/bias"] + 4.0) / 2
         np.testing.assert_allclose(weights["logits/bias"], mean, rtol=1e-6)
 
+    packed = tmp_path / "packed.npz"
+    run_script(
+        "train/release.py",
+        f"--model_dir={classifier}",
+        f"--data_dir={prepared}",
+        "--dataset=labeled_faces",
+        f"--output={packed}",
+    )
+    _, found = model_directory.load_classifier(str(packed))
+    assert found["metrics"]["test"].keys() == {"labeled_faces"}
+    done = run_script(
+        *("-m", "dfdetect.cli", "detect", f"--classifier={packed}"), check=False
+    )
+    assert done.returncode == 0 and "fake_probability" in done.stdout
+
     teacher = shutil.copytree(classifier, tmp_path / "teacher")
     changed = manifest.read(teacher, "classifier") | {"model": "mobilenet_v2"}
     manifest.write(teacher, changed)

@@ -10,11 +10,13 @@ _MOST_HEADS = 10  # `samples.MOST_HEADS`, whose module is imported later.
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds them to the parser of the command."""
     parser.add_argument(
-        "--detector", metavar="DIR", help="model directory; by default our own weights"
+        "--detector",
+        metavar="DIR",
+        help="model directory or packed file; by default our own weights",
     )
     parser.add_argument(
         "--classifier",
-        metavar="DIR|NAME",
+        metavar="FILE|NAME",
         help="alike; or the name of a classifier (xception, ...) with random weights",
     )
     parser.add_argument(
