@@ -186,6 +186,15 @@ _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     upper_bound=0.999,
 )
 
+_MAX_SOURCE_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
+    "max_source_false_negative_rate",
+    None,
+    "Most of the fake validation crops of any one maker that the verdict may call "
+    "real; by default only the mean counts.",
+    lower_bound=0.0,
+    upper_bound=0.999,
+)
+
 _CALIBRATION_CROPS = 128  # That a .tflite snapshot's batch norms are fitted to.
 
 for _flag, _known in (
@@ -261,6 +270,7 @@ def main(argv: list[str]) -> None:
                 _MAX_FALSE_POSITIVE_RATE.value,
                 _MAX_FALSE_NEGATIVE_RATE.value,
                 sources,
+                _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
             )
         else:
             calibrated = calibration.uncalibrated()

@@ -49,7 +49,11 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
 )
 _DATASET = flags.DEFINE_list(
-    "dataset", None, "Prepared data sets to test on, by commas.", required=True
+    "dataset",
+    None,
+    "Prepared data sets to test on, by commas. A classifier takes the heads in sets "
+    "without labels, such as hollywood_heads, for reals.",
+    required=True,
 )
 _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
     "max_false_positive_rate",
@@ -60,6 +64,13 @@ _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
 )
 _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     "max_false_negative_rate", 0.1, "See train/classifier.py.", 0.0, 0.999
+)
+_MAX_SOURCE_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
+    "max_source_false_negative_rate",
+    None,
+    "See train/classifier.py.",
+    lower_bound=0.0,
+    upper_bound=0.999,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", None, "Side of a detector's input in px; that of training by default."
@@ -132,6 +143,12 @@ def _write(
         described["metrics"]["test"] = {
             name: classifiers.measure_split(model, described, builder, "test")
             for name, builder in builders.items()
+            if "label" in builder.info.features and "test" in builder.info.splits
+        }
+        described["metrics"]["reals"] = {
+            name: _verdicts_of_reals(model, described, builder)
+            for name, builder in builders.items()
+            if "label" not in builder.info.features
         }
     manifest.write(target, described)
     return described
@@ -192,20 +209,20 @@ def _calibrated(
 ) -> dict[str, Any]:
     """What a manifest says of the validation splits: calibration and figures."""
     logits_function = classifiers.logits_function(model)
-    found = [
-        classifiers.classifier_logits(
-            logits_function,
-            classifier_input.evaluation(
-                builder,
-                "validation",
-                described["image_size"],
-                batch_size=16,
-                crop_margin=described["crop_margin"],
-            ),
-        )
-        for builder in builders
-    ]
-    sources = [record_fields.read_origins(b, "validation") for b in builders]
+    found, sources = [], []
+    for builder in builders:
+        options = (builder, "validation", described["image_size"], 16)
+        margin = described["crop_margin"]
+        if "label" in builder.info.features:
+            crops = classifier_input.evaluation(*options, crop_margin=margin)
+            origins = record_fields.read_origins(builder, "validation")
+        else:
+            crops = classifier_input.real_heads(*options, margin)
+            origins = None
+        found.append(classifiers.classifier_logits(logits_function, crops))
+        if origins is None:
+            origins = np.full(len(found[-1][0]), prepared.full_name(builder))
+        sources.append(origins)
     logits, truths = map(np.concatenate, zip(*found, strict=True))
     calibrated = calibration.fit(
         logits,
@@ -213,14 +230,38 @@ def _calibrated(
         _MAX_FALSE_POSITIVE_RATE.value,
         _MAX_FALSE_NEGATIVE_RATE.value,
         np.concatenate(sources),
+        _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
     )
     figures = {
         prepared.full_name(builder): classification.summary(
             truths, calibration.probability(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)
+        if "label" in builder.info.features
     }
     return {**calibrated, "metrics": {"validation": figures}}
+
+
+def _verdicts_of_reals(
+    model: keras.Model,
+    described: Mapping[str, Any],
+    builder: tfds.core.DatasetBuilder,
+) -> dict[str, dict[str, float]]:
+    """By split, how many heads of a set of reals are judged, and shares of verdicts."""
+    logits_function = classifiers.logits_function(model)
+    shares: dict[str, dict[str, float]] = {}
+    for split in {"validation", "test"} & {*builder.info.splits}:
+        size, margin = described["image_size"], described["crop_margin"]
+        heads = classifier_input.real_heads(builder, split, size, 16, margin)
+        logits, _ = classifiers.classifier_logits(logits_function, heads)
+        judged = calibration.probability(logits, described["temperature"])
+        thresholds = described["thresholds"]
+        shares[split] = {
+            "num_heads": len(judged),
+            "called_fake": float((judged >= thresholds["fake_from"]).mean()),
+            "called_real": float((judged < thresholds["real_below"]).mean()),
+        }
+    return shares
 
 
 if __name__ == "__main__":

@@ -131,6 +131,8 @@ def _line(
 ) -> dict[str, Any]:
     """A frame as a result line."""
     judged = [x["fake_probability"] for x in heads if x["fake_probability"] is not None]
+    is_unfamiliar = any(x.get("unfamiliar") for x in heads)
+    verdict = calibration.verdict(max(judged, default=float("nan")), thresholds)
     status = "ok" if judged else "head_too_small" if heads else "no_head"
     height, width = frame.image.shape[:2]
     return {
@@ -141,7 +143,7 @@ def _line(
         "height": height,
         **clips.frame_line(frame, heads),
         "fake_probability": max(judged, default=None),
-        "verdict": calibration.verdict(max(judged, default=float("nan")), thresholds),
+        "verdict": calibration.doubted(verdict, is_unfamiliar),
     }
 
 

@@ -222,13 +222,19 @@ def annotated(finding: findings.Finding, explainer: Explainer | None = None) -> 
 
 
 def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
-    """Adds to each head that was judged what is known that is like it."""
+    """Adds to each head that was judged what is known that is like it.
+
+    An image with a head that is unfamiliar is not called real.
+    """
     judged = [x for x in finding.result["heads"] if x["fake_probability"] is not None]
     if judged:
         image = decode.decode_image(tf.constant(finding.content)).numpy()
         boxes = np.array([head["box"] for head in judged], np.float32)
         for head, known in zip(judged, lookup(image, boxes), strict=True):
             head.update(known)
+        finding.result["verdict"] = calibration.doubted(
+            finding.result["verdict"], any(head["unfamiliar"] for head in judged)
+        )
 
 
 def _note(head: findings.Result) -> str:

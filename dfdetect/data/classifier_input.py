@@ -205,6 +205,52 @@ def evaluation(
     return examples.map(prepare, tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
 
 
+def real_heads(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    image_size: int,
+    batch_size: int,
+    crop_margin: float = 1.3,
+) -> tf.data.Dataset:
+    """One pass over the heads of a data set without labels, each of them a real.
+
+    They are cut by their boxes as the graph does; those that it would not judge, being
+    too small, and difficult ones are left out.
+
+    Args:
+        builder: A prepared data set of images with head boxes.
+        split: See `evaluation`, as for the others.
+        image_size: Side of the crops in pixels.
+        batch_size: Crops at once.
+        crop_margin: See `boxes.square_crops`.
+
+    Returns:
+        Batches as those of `evaluation`.
+
+    Raises:
+        ValueError: The data set has no boxes.
+    """
+    if "objects" not in builder.info.features:
+        name = prepared.full_name(builder)
+        raise ValueError(f"{name} must have labels or head boxes, got neither.")
+    least = image_size // image_status.MOST_ENLARGED
+
+    def cut(example: dict) -> tf.data.Dataset:
+        image = decode.decode_image(example["image"])
+        boxes = example["objects"]["bbox"]
+        extent = tf.cast(tf.shape(image)[:2], tf.float32)
+        sides = (boxes[:, 2:] - boxes[:, :2]) * extent
+        is_judged = tf.reduce_max(sides, axis=1) >= float(least)
+        if "is_difficult" in example["objects"]:
+            is_judged &= ~example["objects"]["is_difficult"]
+        chosen = tf.boolean_mask(boxes, is_judged)
+        crops = resize.crop_heads(image, chosen, image_size, crop_margin)
+        return tf.data.Dataset.from_tensor_slices(crops)
+
+    heads = prepared.encoded(builder, split).flat_map(cut)
+    return heads.map(lambda crop: (crop, labels.REAL)).batch(batch_size).prefetch(2)
+
+
 def encoded_files(
     builder: tfds.core.DatasetBuilder,
     split: str,

@@ -72,6 +72,13 @@ def verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
     return UNCERTAIN
 
 
+def doubted(known_verdict: str | None, is_unfamiliar: bool) -> str | None:
+    """A verdict where nothing like the head is known: `UNCERTAIN` instead of real."""
+    if is_unfamiliar and known_verdict == label_names.NAMES[label_names.REAL]:
+        return UNCERTAIN
+    return known_verdict
+
+
 def without_band(threshold: float) -> Thresholds:
     """Fake from this fake probability on, else real."""
     return {"real_below": threshold, "fake_from": threshold}
@@ -83,6 +90,7 @@ def fit_thresholds(
     max_false_positive_rate: float,
     max_false_negative_rate: float,
     sources: np.ndarray | None = None,
+    max_source_false_negative_rate: float | None = None,
 ) -> dict[str, float]:
     """The narrowest band that keeps both kinds of wrong verdicts rare.
 
@@ -98,13 +106,15 @@ def fit_thresholds(
         max_false_negative_rate: Most of the fake images that may be called real; the
             mean over their sources.
         sources: `[N]`, names of where the images come from. None: one source.
+        max_source_false_negative_rate: Most of the fake images of any one source that
+            may be called real; by default only the mean counts.
 
     Returns:
         `fake_from`, the least that keeps its rate, above 1 where probabilities of 1
         leave no other way; `real_below`, the greatest that keeps its rate;
         `false_positive_rate` and `false_negative_rate`, those of these images, the
-        means over their sources; and `highest_false_positive_rate`, that of the source
-        with the most.
+        means over their sources; and `highest_false_positive_rate` and
+        `highest_false_negative_rate`, those of the sources with the most.
 
     Raises:
         ValueError: A rate is out of range, or a label is missing.
@@ -118,6 +128,7 @@ def fit_thresholds(
         )
     names = np.zeros(len(scores)) if sources is None else np.asarray(sources)
     by_source = [real[names[~is_fake] == name] for name in np.unique(names[~is_fake])]
+    by_maker = [fake[names[is_fake] == name] for name in np.unique(names[is_fake])]
     weights = _equal_weights(labels, sources)[is_fake]
     # The most suspicious real image that must not be called fake, and its like.
     spared = max(
@@ -125,6 +136,10 @@ def fit_thresholds(
         for reals in by_source
     )
     caught = _lower_quantile(fake, weights, max_false_negative_rate)
+    if max_source_false_negative_rate is not None:
+        rate = max_source_false_negative_rate
+        of_each = [np.sort(fakes)[_allowed(rate, len(fakes))] for fakes in by_maker]
+        caught = min(caught, *of_each)
     fake_from = (spared + scores.min(where=scores > spared, initial=1.0)) / 2
     real_below = (caught + scores.max(where=scores < caught, initial=0.0)) / 2
     if fake_from == spared:
@@ -141,6 +156,9 @@ def fit_thresholds(
         "highest_false_positive_rate": float(
             max((reals >= fake_from).mean() for reals in by_source)
         ),
+        "highest_false_negative_rate": float(
+            max((fakes < real_below).mean() for fakes in by_maker)
+        ),
     }
 
 
@@ -150,6 +168,7 @@ def fit(
     max_false_positive_rate: float,
     max_false_negative_rate: float,
     sources: np.ndarray | None = None,
+    max_source_false_negative_rate: float | None = None,
 ) -> dict[str, Any]:
     """What a classifier's manifest says of both: `temperature` and `thresholds`.
 
@@ -163,6 +182,7 @@ def fit(
         max_false_positive_rate,
         max_false_negative_rate,
         sources,
+        max_source_false_negative_rate,
     )
     return {"temperature": temperature, "thresholds": thresholds}
 

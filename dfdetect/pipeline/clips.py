@@ -266,7 +266,9 @@ def conclude(
             "last_time": heads[-1]["time"],
             "num_heads": summary.num_heads,
             "fake_probability": _number(probability),
-            "verdict": calibration.verdict(probability, thresholds),
+            "verdict": calibration.doubted(
+                calibration.verdict(probability, thresholds), _is_unfamiliar(heads)
+            ),
             "size": _number(summary.size),
             "score": _number(summary.score),
             "matters": not reasons[summary.number],
@@ -292,6 +294,12 @@ def conclude(
             for key in ("track", "fake_probability", "verdict")
         },
     }
+
+
+def _is_unfamiliar(heads: list[Result]) -> bool:
+    """Whether more than half of the judged heads of a track are like nothing known."""
+    judged = [x for x in heads if x["fake_probability"] is not None]
+    return 2 * sum(x.get("unfamiliar", False) for x in judged) > len(judged)
 
 
 def _suspicion(judged: Result) -> float:

@@ -101,6 +101,22 @@ def test_each_head_of_a_image_is_a_real_one_of_its_own(prepared):
     assert 0 < len(larger.catalogue.labels) == sum(side >= 25 for side in sides)
 
 
+def test_heads_that_the_graph_would_judge_are_reals_to_measure(prepared):
+    builder = data.open_builder(str(prepared), "hollywood_heads")
+    batches = list(classifier_input.real_heads(builder, "train", 100, 3, 1.0))
+    # Of sides of at least a quarter of 100 px.
+    larger = record_index.RecordIndex(builder, "train", least_side=25)
+    assert sum(len(truths) for _, truths in batches) == len(larger.catalogue.labels) > 0
+    for crops, truths in batches:
+        assert crops.shape[1:] == (100, 100, 3) and not truths.numpy().any()
+        middles = crops.numpy()[:, 45:55, 45:55]
+        expected = np.broadcast_to([220, 170, 120], middles.shape)
+        np.testing.assert_allclose(middles, expected, atol=12)
+    faces = data.open_builder(str(prepared), "labeled_faces")
+    with pytest.raises(ValueError, match="labeled_faces must have labels or head box"):
+        classifier_input.real_heads(faces, "train", 100, 3)
+
+
 def test_heads_are_cut_from_their_images_and_blended(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     batches = classifier_input.training(

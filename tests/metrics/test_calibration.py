@@ -170,6 +170,35 @@ def test_all_makers_of_fakes_count_the_same():
     assert together["false_negative_rate"] == pytest.approx(10 / 110)
 
 
+def test_no_maker_is_called_real_too_often():
+    # Of ten fakes of the few, one may be called real; of the many, nobody would ask.
+    few = np.linspace(0.11, 0.2, 10)
+    scores = np.concatenate([[0.05, 0.5], np.linspace(0.6, 0.9, 900), few])
+    truths = np.repeat([0, 1], [2, 910])
+    sources = np.repeat(["reals", "many", "few"], [2, 900, 10])
+    mean = calibration.fit_thresholds(scores, truths, 0.0, 0.5, sources)
+    assert mean["real_below"] > 0.2 and mean["highest_false_negative_rate"] == 1.0
+    each = calibration.fit_thresholds(scores, truths, 0.0, 0.5, sources, 0.1)
+    assert each["real_below"] == pytest.approx(0.115)  # Between the first and second.
+    assert each["highest_false_negative_rate"] == pytest.approx(0.1)
+    assert each["false_negative_rate"] == pytest.approx(0.05)
+    assert each["fake_from"] == mean["fake_from"]
+
+
+@pytest.mark.parametrize(
+    "known, unfamiliar, expected",
+    [
+        ("real", True, "uncertain"),
+        ("real", False, "real"),
+        ("fake", True, "fake"),
+        ("uncertain", True, "uncertain"),
+        (None, True, None),
+    ],
+)
+def test_what_is_unfamiliar_is_never_real(known, unfamiliar, expected):
+    assert calibration.doubted(known, unfamiliar) == expected
+
+
 def test_a_large_source_does_not_decide_the_temperature():
     logits = np.array([4.0] * 90 + [-4.0] * 10 + [4.0] * 5 + [-4.0] * 5)
     truths = np.ones(110, int)

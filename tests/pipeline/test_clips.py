@@ -105,6 +105,22 @@ def test_the_clip_has_the_probability_of_its_most_suspicious_lasting_track():
     assert conclude(frame())["status"] == "no_head"
 
 
+@pytest.mark.parametrize(
+    "unfamiliar, verdict",
+    [((True, True, False), "uncertain"), ((True, False, False), "real")],
+)
+def test_a_track_of_unfamiliar_heads_is_not_real(unfamiliar, verdict):
+    head = {"box": [0, 0, 1, 1], "score": 1.0, "fake_probability": 0.0, "track": 1}
+    frames = [
+        {"index": i, "time": 0.1 * i, "shot": 0, "heads": [{**head, "unfamiliar": x}]}
+        for i, x in enumerate(unfamiliar)
+    ]
+    line = {"status": "", "frames": frames}
+    found = clips.conclude(line, "mean", BAND)
+    assert found["verdict"] == found["tracks"][0]["verdict"] == verdict
+    assert found["main_person"]["verdict"] == verdict
+
+
 def test_a_clip_without_heads(judge, tmp_path):
     path = tiny_heads.write_clip(tmp_path / "a.mp4", [tiny_heads.frame()] * 5)
     result, problem = judge(path)

@@ -284,6 +284,10 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
     # Black all over: unlike every image.
     assert all(head["unfamiliar"] for head in unknown["heads"])
     assert (tmp_path / "copies/01.png").exists()
+    # Where all would be real, what is unlike everything known is not.
+    assert main.main(["detect", *paths, *arguments, "--threshold", "1"]) == 0
+    lines = map(json.loads, capsys.readouterr().out.splitlines())
+    assert [line["verdict"] for line in lines] == ["real", "uncertain"]
     main.main(["detect", paths[0], *arguments, "--csv"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["nearest_fake"][-2:] for row in rows] == ["#0", "#1", "#2"]

@@ -257,11 +257,16 @@ def test_release_measures_compact_weights_on_each_set(
         "train/release.py",
         f"--model_dir={classifier}",
         f"--data_dir={prepared}",
-        "--dataset=labeled_faces",
+        "--dataset=labeled_faces,hollywood_heads",
+        "--max_source_false_negative_rate=0",
         f"--output={packed}",
     )
     _, found = model_directory.load_classifier(str(packed))
     assert found["metrics"]["test"].keys() == {"labeled_faces"}
+    assert found["thresholds"]["highest_false_negative_rate"] == 0
+    heads = found["metrics"]["reals"]["hollywood_heads"]
+    assert heads["test"]["num_heads"] > 0
+    assert heads["validation"]["called_fake"] <= 0.05
     done = run_script(
         *("-m", "dfdetect.cli", "detect", f"--classifier={packed}"), check=False
     )

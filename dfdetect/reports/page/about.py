@@ -128,7 +128,7 @@ def _words(
             "head, with the cosine similarity: 1 is the same.",
             "familiarity": "The share of known images that are no nearer to another "
             f"one than this head to its nearest. Below {share} it is unfamiliar: "
-            "unlike anything in the index, so that a verdict is worth little.",
+            "unlike anything in the index; what looked real is then called uncertain.",
         }
     return [
         document.Table(["Verdict", "Meaning"], _rows(verdicts)),
@@ -164,17 +164,20 @@ def _calibration(
         )
     elif "false_positive_rate" in own:
         rows["wrong on validation"] = (
-            f"{100 * own['false_positive_rate']:.1f} % of the reals were called fake, "
-            f"{_highest(own)}{100 * own['false_negative_rate']:.1f} % of the fakes real"
+            f"{100 * own['false_positive_rate']:.1f} % of the reals were called fake"
+            f"{_highest(own, 'positive', 'source')}, "
+            f"{100 * own['false_negative_rate']:.1f} % of the fakes real"
+            f"{_highest(own, 'negative', 'maker')}"
         )
     return document.Table([], _rows(rows))
 
 
-def _highest(own: calibration.Thresholds) -> str:
-    """Says how many reals of the worst source were called fake, if that is known."""
-    if "highest_false_positive_rate" not in own:
-        return ""
-    return f"of no source more than {100 * own['highest_false_positive_rate']:.1f} %, "
+def _highest(own: calibration.Thresholds, kind: str, origin: str) -> str:
+    """Says how many of the worst source were judged wrongly, if that is known."""
+    highest = own.get(f"highest_false_{kind}_rate")
+    return (
+        "" if highest is None else f", of no {origin} more than {100 * highest:.1f} %"
+    )
 
 
 def _models(described: Mapping[str, Any]) -> document.Table:

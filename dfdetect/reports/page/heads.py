@@ -64,7 +64,8 @@ def _item(
     if "track" in head:
         name = f"Track {head['track']:d} at {formatting.clock(head['time'])}"
     probability = head["fake_probability"]
-    tag = formatting.tag(marks.verdict(probability, thresholds))
+    verdict = marks.verdict(probability, thresholds)
+    tag = formatting.tag(calibration.doubted(verdict, bool(head.get("unfamiliar"))))
     aside = f" · set aside: {formatting.set_aside(set_aside)}" if set_aside else ""
     images = "".join(
         f"<figure>{formatting.image(content, f'{name}, {about}')}"
