@@ -31,6 +31,7 @@ from absl import app, flags
 
 from dfdetect import console, files, script
 from dfdetect.data.builders import frames as clips
+from dfdetect.data.builders import rate_factors
 from dfdetect.media import file_kinds, source_files
 
 _INPUT = flags.DEFINE_string(
@@ -44,6 +45,12 @@ _FRAMES = flags.DEFINE_integer(
 )
 _FORMAT = flags.DEFINE_enum(
     "frame_format", "png", list(clips.ENDINGS), "Lossless, or of quality 95."
+)
+_RATE_FACTORS = flags.DEFINE_list(
+    "rate_factors",
+    [],
+    "Compress each clip by H.264 at these constant rate factors, such as 18,23,30,40, "
+    "a frame at each in turn: 000123.crf30.png. By default frames are as they are.",
 )
 _THREADS = flags.DEFINE_integer(
     "num_threads", os.cpu_count(), "Clips at once.", lower_bound=1
@@ -86,13 +93,17 @@ def extract(clip: pathlib.Path, folder: pathlib.Path) -> None:
         ValueError: The clip cannot be decoded, or is cut short.
         OSError: A frame cannot be written; what was written is gone.
     """
-    _, frames = clips.encoded_frames(clip, _FRAMES.value, _FORMAT.value)
+    factors = rate_factors.parse(_RATE_FACTORS.value)
+    wanted, frames = clips.encoded_frames(clip, _FRAMES.value, _FORMAT.value, factors)
+    places = {index: place for place, index in enumerate(wanted)}
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         for index, _, image_bytes in frames:
-            name = f"{index:06d}{clips.ENDINGS[_FORMAT.value]}"
+            factor = clips.factor_of(places[index], factors) if factors else None
+            middle = "" if factor is None else f".crf{factor}"
+            name = f"{index:06d}{middle}{clips.ENDINGS[_FORMAT.value]}"
             with files.name_errors(aside / name):
                 (aside / name).write_bytes(image_bytes)
         aside.rename(folder)
@@ -107,6 +118,8 @@ def _check_settings(output: pathlib.Path) -> None:
         "frames_per_video": _FRAMES.value,
         "frame_format": _FORMAT.value,
     }
+    if _RATE_FACTORS.value:
+        settings["rate_factors"] = [*rate_factors.parse(_RATE_FACTORS.value)]
     path = output / _SETTINGS
     if path.exists():
         before = json.loads(path.read_text())
@@ -134,6 +147,10 @@ def main(argv: list[str]) -> None:
     """Extracts what is not there yet."""
     if _FRAMES.value == 0 or _FRAMES.value < -1:
         raise app.UsageError(f"-f must be above 0, or -1 for all, got {_FRAMES.value}.")
+    try:
+        rate_factors.parse(_RATE_FACTORS.value)
+    except ValueError as error:
+        raise app.UsageError(f"--{error}") from error
     root = pathlib.Path(_INPUT.value).expanduser()
     output = pathlib.Path(_OUTPUT.value).expanduser()
     kinds: collections.Counter[str] = collections.Counter()

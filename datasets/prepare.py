@@ -77,6 +77,12 @@ _OPTIONS = [
     flags.DEFINE_enum(
         "frame_format", None, ["png", "jpeg"], "faceforensics: how frames are kept."
     ),
+    flags.DEFINE_list(
+        "rate_factors",
+        None,
+        "faceforensics: compress clips by H.264 at these constant rate factors, such "
+        "as 18,23,30,40, a frame at each in turn.",
+    ),
     flags.DEFINE_integer(
         "frame_stride",
         None,

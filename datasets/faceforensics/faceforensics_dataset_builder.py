@@ -5,7 +5,7 @@ import functools
 import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from dfdetect import labels
 from dfdetect.data.builders import base
 from dfdetect.data.builders import frames as clips
+from dfdetect.data.builders import rate_factors as factors
 from dfdetect.data.builders.account import Account
 from dfdetect.media import video
 
@@ -55,6 +56,8 @@ class Builder(base.Builder):
     Args:
         frames_per_video: Frames of a clip, -1 for all.
         frame_format: "png" (lossless) or "jpeg" (quality 95).
+        rate_factors: Frames are as they look once the clip was compressed by H.264 at
+            these constant rate factors, in turns; the field `compression` says so.
         **kwargs: Of `dfdetect.data.builders.base.Builder`.
     """
 
@@ -72,7 +75,12 @@ class Builder(base.Builder):
     pkg_dir_path = tfds.core.Path(__file__).parent
 
     def __init__(
-        self, *, frames_per_video: int = 32, frame_format: str = "png", **kwargs: Any
+        self,
+        *,
+        frames_per_video: int = 32,
+        frame_format: str = "png",
+        rate_factors: Sequence[int | str] = (),
+        **kwargs: Any,
     ) -> None:
         if frames_per_video == 0 or frames_per_video < -1:
             raise ValueError(
@@ -86,6 +94,7 @@ class Builder(base.Builder):
             )
         self._frames_per_video = frames_per_video
         self._frame_format = frame_format
+        self._rate_factors = factors.parse(rate_factors)
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
@@ -93,6 +102,8 @@ class Builder(base.Builder):
         return {
             "frames_per_video": self._frames_per_video,
             "frame_format": self._frame_format,
+            # Only where there are any: data sets of before stay what they are.
+            **({"rate_factors": [*self._rate_factors]} if self._rate_factors else {}),
         }
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -134,6 +145,7 @@ class Builder(base.Builder):
             _records,
             frames_per_video=self._frames_per_video,
             frame_format=self._frame_format,
+            rate_factors=self._rate_factors,
         )
         return self.records(tasks, process, accounts)
 
@@ -246,22 +258,33 @@ def _actor_split(actor: str) -> str:
 
 
 def _records(
-    clip: _Clip, account: Account, frames_per_video: int, frame_format: str
+    clip: _Clip,
+    account: Account,
+    frames_per_video: int,
+    frame_format: str,
+    rate_factors: Sequence[int],
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The frames of one clip: all that are wanted, or none."""
     try:
-        wanted, frames = clips.encoded_frames(clip.path, frames_per_video, frame_format)
+        wanted, frames = clips.encoded_frames(
+            clip.path, frames_per_video, frame_format, rate_factors
+        )
     except ValueError as error:
         account.skip(f"{clip.name}.mp4", str(error))
         return
     ending = clips.ENDINGS[frame_format]
     account.counts["n_clips"] += 1
     masks = _masks(clip, wanted, account)
+    places = {index: place for place, index in enumerate(wanted)}
     for (index, time, image_bytes), mask in zip(frames, masks, strict=False):
         account.counts[labels.NAMES[clip.label]] += 1
         account.counts[f"method/{clip.method}"] += 1
         account.counts["n_masks"] += bool(mask)
         name = f"{clip.name}/{index:06d}{ending}"
+        compression = clip.compression
+        if rate_factors:
+            factor = clips.factor_of(places[index], rate_factors)
+            compression += f"+crf{factor}"
         account.take(name, image_bytes, mask)
         yield (
             name,
@@ -271,7 +294,7 @@ def _records(
                 "label": clip.label,
                 "group": clip.group,
                 "method": clip.method,
-                "compression": clip.compression,
+                "compression": compression,
                 "target_id": clip.target_id,
                 "source_id": clip.source_id,
                 "frame": index,

@@ -68,6 +68,7 @@ def test_usage_errors(tmp_path, run_script):
         (("-i", root, "-o", tmp_path / "other"), "holds other files"),
         (("-i", tmp_path / "none", "-o", output), "there is no clip"),
         (("-i", root, "-o", output, "-f", 0), "must be above 0"),
+        (("-i", root, "-o", output, "--rate_factors=60"), "numbers from 0 to 51"),
     ):
         wrong = run_script(_SCRIPT, *arguments, check=False)
         assert wrong.returncode == 2
@@ -86,3 +87,11 @@ def test_a_name_too_long_for_a_folder_ends_no_run(tmp_path, run_script):
     assert "File name too long" in done.stderr and "Traceback" not in done.stderr
     assert _frames(output) == ["other/000001.png"]
     assert not list(output.glob(".*"))
+
+
+def test_frames_of_clips_that_were_compressed_say_so(tmp_path, run_script):
+    root, output = tmp_path / "clips", tmp_path / "frames"
+    clip(root / "one.mp4", 8)
+    run_script(_SCRIPT, "-i", root, "-o", output, "-f", 4, "--rate_factors=18,40")
+    names = ("000001.crf18", "000003.crf40", "000005.crf18", "000007.crf40")
+    assert _frames(output) == [f"one/{name}.png" for name in names]

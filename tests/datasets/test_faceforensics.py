@@ -260,3 +260,26 @@ def test_an_empty_folder_says_what_is_wanted_and_where_to_ask(tmp_path):
     )
     with pytest.raises(FileNotFoundError, match=message):
         prepare(FaceForensics(config="c40", data_dir=tmp_path / "data"), tmp_path)
+
+
+def test_clips_are_compressed_at_rate_factors(clips, tmp_path):
+    root, _, plain = clips
+    builder = FaceForensics(
+        config="c23",
+        data_dir=tmp_path,
+        frames_per_video=4,
+        num_threads=3,
+        rate_factors=["23", "40"],
+    )
+    found = records(prepare(builder, root), "train")
+    before = records(plain, "train")
+    assert found.keys() == before.keys()
+    for label in (0, 1):
+        # A real and its fakes alike: the factor does not tell them apart.
+        alike = [x for x in found.values() if x["label"] == label]
+        compressions = [x["compression"] for x in alike]
+        assert set(compressions) == {b"c23+crf23", b"c23+crf40"}
+        assert compressions.count(b"c23+crf23") * 2 == len(compressions)
+    assert all(before[name]["image"] != x["image"] for name, x in found.items())
+    with pytest.raises(ValueError, match="numbers from 0 to 51, got '99'"):
+        FaceForensics(config="c23", data_dir=tmp_path, rate_factors=[99])

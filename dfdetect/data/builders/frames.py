@@ -2,11 +2,12 @@
 
 import collections
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import cv2
 import numpy as np
 
+from dfdetect.data.builders import rate_factors
 from dfdetect.media import clip_decoding, video
 
 # What a frame may be kept as, lossless or at quality 95, and how its file ends.
@@ -19,7 +20,10 @@ Encoded = tuple[int, float, bytes]
 
 
 def encoded_frames(
-    path: str | os.PathLike, count: int, frame_format: str
+    path: str | os.PathLike,
+    count: int,
+    frame_format: str,
+    factors: Sequence[int] = (),
 ) -> tuple[list[int], Iterable[Encoded]]:
     """Takes frames of a clip that is complete.
 
@@ -27,6 +31,8 @@ def encoded_frames(
         path: Of the clip.
         count: How many, at the centres of equal parts; -1 for all.
         frame_format: One of `ENDINGS`.
+        factors: See `rate_factors.parse`: each frame is as it looks once the clip was
+            compressed at its own, see `factor_of`. None: as the clip has it.
 
     Returns:
         Their positions, and the frames: streamed if all are wanted.
@@ -51,7 +57,20 @@ def encoded_frames(
         raise ValueError(error.reason) from error
     if reader.is_cut_short or not wanted:
         raise ValueError(reader.warning or "no frame that can be decoded")
+    if factors:
+        by_index = {x: factor_of(place, factors) for place, x in enumerate(wanted)}
+        whole = video.frames(path, range(wanted[-1] + 1))
+        frames = _encoded(rate_factors.compress(whole, by_index), frame_format)
     return wanted, frames
+
+
+def factor_of(place: int, factors: Sequence[int]) -> int:
+    """The rate factor of a frame, by its place among those that are wanted.
+
+    In turns, so that a real and its fakes are compressed alike: else the factor would
+    tell which is which.
+    """
+    return factors[place % len(factors)]
 
 
 def encode(image: np.ndarray, frame_format: str) -> bytes:
