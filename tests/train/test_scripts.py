@@ -268,7 +268,7 @@ def test_release_measures_compact_weights_on_each_set(
     assert heads["test"]["num_heads"] > 0
     assert heads["validation"]["called_fake"] <= 0.05
     done = run_script(
-        *("-m", "dfdetect.cli", "detect", f"--classifier={packed}"), check=False
+        *("-m", "dfdetect", "detect", f"--classifier={packed}"), check=False
     )
     assert done.returncode == 0 and "fake_probability" in done.stdout
 
