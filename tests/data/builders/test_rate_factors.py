@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+import drawn_clips
 from dfdetect.data.builders import frames as clips
 from dfdetect.data.builders import rate_factors
 from dfdetect.media import video
-from support import drawn_clips
 
 
 @pytest.fixture(scope="module")
