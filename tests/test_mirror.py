@@ -42,7 +42,7 @@ TESTED_BY = {
     "models/test_matching.py": "models.grid_matching",
     "models/test_mobilenet.py": "models.moment_pooling",
     "pipeline/test_deepfake_pipeline.py": "export.saved_pipeline "
-    "models.model_directory pipeline.build pipeline.interfaces "
+    "pipeline.build pipeline.interfaces "
     "pipeline.model_functions",
     "pipeline/test_tiling.py": "pipeline.head_detection",
     "reports/test_classification_report.py": "reports.classification_plots "
