@@ -38,6 +38,7 @@ TESTED_BY = {
     "models/test_efficientdet.py": "models.bifpn models.efficientnet",
     "models/test_foreign_weights.py": "models.efficientdet_weights "
     "models.keras_weights models.xception_weights",
+    "data/test_self_blending.py": "data.blending_masks",
     "models/test_grad_cam.py": "pipeline.explainer",
     "models/test_matching.py": "models.grid_matching",
     "models/test_mobilenet.py": "models.moment_pooling",
