@@ -15,44 +15,42 @@ import av
 
 from dfdetect.media import clip_frame, file_kinds, image_status, source_files
 
-# Of local files; others, playlists say, could make FFmpeg open other files.
+# Formats of local files. Others, such as playlists, could make FFmpeg open more files.
 _FORMATS = (
-    *("mov", "matroska", "avi", "asf", "flv", "live_flv", "kux", "mpeg", "mpegts"),
-    *("ogg", "mxf", "dv", "gif", "apng", "yuv4mpegpipe", "nut", "ivf", "obu", "av1"),
-    *("mjpeg", "h264", "hevc", "vvc", "m4v", "mpegvideo", "vc1", "rm", "gxf", "wtv"),
-    *("nsv", "mpegtsraw", "h263", "lxf", "dhav", "ty", "pva"),
+    "mov,matroska,avi,asf,flv,live_flv,kux,mpeg,mpegts,ogg,mxf,dv,gif,apng,"
+    "yuv4mpegpipe,nut,ivf,obu,av1,mjpeg,h264,hevc,vvc,m4v,mpegvideo,vc1,rm,gxf,wtv,"
+    "nsv,mpegtsraw,h263,lxf,dhav,ty,pva"
 )
-# Endings by which FFmpeg takes a file for a sequence of images.
-_ENDINGS_OF_SEQUENCES = (*source_files.IMAGE_SUFFIXES, ".tif", ".tiff", ".jp2", ".avif")
+# Suffixes that make FFmpeg read a file as an image sequence.
+_SEQUENCE_SUFFIXES = (*source_files.IMAGE_SUFFIXES, ".tif", ".tiff", ".jp2", ".avif")
 
-_OPTIONS_OF_STREAMS = {"rtsp_transport": "tcp"}
-_SECONDS_TO_WAIT = 30.0  # For a stream to be opened, or to send more.
+_STREAM_OPTIONS = {"rtsp_transport": "tcp"}
+_STREAM_TIMEOUT = 30.0  # Seconds, to open a stream or to wait for more data.
 
-# Rates of headers outside of these are of no use.
-_LEAST_RATE, _MOST_RATE = 0.1, 240.0
-_DEFAULT_INTERVAL = 0.04  # Seconds; of clips that tell no rate.
+# Frame rates outside this range are errors of the header.
+_MIN_RATE, _MAX_RATE = 0.1, 240.0
 
-# Pixels more oblong than that are an error of the header.
-_MOST_OBLONG = 8.0
+# Pixel aspect ratios beyond this are errors of the header.
+_MAX_PIXEL_ASPECT = 8.0
 
-# The names of codecs in MP4, in AVI and in Matroska.
+# Patterns of the codec name in MP4, AVI and Matroska.
 _STORED_CODECS = (
     rb"vmhd.*?stsd.{12}([ -~]{4})",
     rb"strh.{4}vids([ -~]{4})",
     rb"(V_[A-Z0-9/_]+)",
 )
-_MOST_OF_HEADER = 2**20  # Bytes, at both ends of a file.
+_HEADER_BYTES = 2**20  # Read at both ends of a file.
 
 
 class UnreadableClipError(ValueError):
-    """A file is no clip that can be decoded.
+    """A file cannot be decoded as a clip.
 
     Args:
-        name: Of the file.
-        detail: What is known about why, or "".
+        name: Name of the file.
+        detail: Known cause, or "".
 
     Attributes:
-        reason: The message without the name.
+        reason: The message without the file name.
     """
 
     def __init__(self, name: str, detail: str = "") -> None:
@@ -61,22 +59,22 @@ class UnreadableClipError(ValueError):
 
 
 class OpenClip:
-    """A clip that is open, to be closed by `close` or `with`.
+    """An open clip, closed by `close` or at the end of a `with` block.
 
     Args:
-        path: Of the clip, or the URL of a stream.
+        path: Path of the clip, or URL of a stream.
 
     Attributes:
-        name: The path.
-        container: What FFmpeg knows of the file.
-        stream: The best of its video streams.
+        name: The path as a string.
+        container: PyAV's container.
+        stream: Its best video stream.
         codec: FFmpeg's name of the codec.
-        size: Width and height in pixels as stored, by the header.
-        interval: Seconds from frame to frame, by the header; 0 where it tells none.
-        num_damaged: How many packets and frames could not be decoded so far.
+        size: Stored width and height in pixels, from the header.
+        interval: Seconds between frames, from the header; 0 if the header has no rate.
+        num_damaged: Number of packets and frames that could not be decoded so far.
 
     Raises:
-        UnreadableClipError: It is no clip that can be decoded.
+        UnreadableClipError: The file cannot be decoded as a clip.
     """
 
     def __init__(self, path: str | os.PathLike) -> None:
@@ -96,15 +94,15 @@ class OpenClip:
             self._refuse(f"no decoder for its codec {_stored_codec(self.name)}")
         self.codec = context.codec.canonical_name
         self.size = (context.width, context.height)
-        # Clips are read beside each other; threads within one only wait for another.
+        # Clips are decoded in parallel, so threads within one clip would not help.
         stream.thread_type = "NONE"
         context.thread_count = 1
         context.options = {"max_pixels": str(image_status.MAX_PIXELS)}
         rate = float(stream.guessed_rate or stream.average_rate or 0)
-        self.interval = 1 / rate if _LEAST_RATE <= rate <= _MOST_RATE else 0.0
+        self.interval = 1 / rate if _MIN_RATE <= rate <= _MAX_RATE else 0.0
         aspect = float(stream.sample_aspect_ratio or 1)
-        is_sound = 1 / _MOST_OBLONG <= aspect <= _MOST_OBLONG
-        self._pixel_aspect = aspect if is_sound else 1.0
+        is_valid = 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT
+        self._pixel_aspect = aspect if is_valid else 1.0
 
     def __enter__(self) -> "OpenClip":
         return self
@@ -117,23 +115,23 @@ class OpenClip:
         self.container.close()
 
     def packets(self, video_only: bool = True) -> Iterator[av.Packet]:
-        """Yields what is stored, in its order; what cannot be read is the end."""
+        """Yields the packets in file order, up to the first that cannot be read."""
         streams = [self.stream] if video_only else []
         with contextlib.suppress(av.FFmpegError):
             yield from self.container.demux(*streams)
 
     def frames(self) -> Iterator[clip_frame.DecodedFrame]:
-        """Yields the frames in the order in which they are shown.
+        """Yields the frames in display order.
 
-        What the decoder knows to be damaged is left out and counted. Interlaced clips
-        are deinterlaced.
+        Frames that the decoder reports as damaged are skipped and counted. Interlaced
+        clips are deinterlaced.
         """
         for frame in self._progressive_frames():
             yield clip_frame.DecodedFrame(frame, self._pixel_aspect)
 
     def _progressive_frames(self) -> Iterator[av.VideoFrame]:
         deinterlacer = None
-        for frame in self._sound_frames():
+        for frame in self._intact_frames():
             if deinterlacer is not None and not deinterlacer.fits(frame):
                 yield from self._deinterlaced(deinterlacer, None)
                 deinterlacer = None
@@ -154,17 +152,17 @@ class OpenClip:
         except av.FFmpegError:
             self.num_damaged += 1
 
-    def _sound_frames(self) -> Iterator[av.VideoFrame]:
+    def _intact_frames(self) -> Iterator[av.VideoFrame]:
         for packet in self.packets():
             if packet.size == 0 and (packet.pts is not None or packet.dts is not None):
-                continue  # The frame before is shown on; the decoder refuses such.
+                continue  # Repeats the last frame; the decoder rejects empty packets.
             try:
                 frames = packet.decode()
             except (av.FFmpegError, ValueError):
                 self.num_damaged += 1
                 continue
             for frame in frames:
-                # Parts of it may never have been written.
+                # Parts of its memory may be uninitialized.
                 if frame.is_corrupt:
                     self.num_damaged += 1
                 else:
@@ -176,10 +174,10 @@ class OpenClip:
 
 
 class _Deinterlacer:
-    """FFmpeg's `bwdif`: a frame for each frame, which needs those before and behind.
+    """FFmpeg's `bwdif` filter: one output per frame, using the frames around it.
 
     Args:
-        frame: One that all others are to be of the size and format of.
+        frame: A frame with the size and format of all that follow.
     """
 
     def __init__(self, frame: av.VideoFrame) -> None:
@@ -198,40 +196,40 @@ class _Deinterlacer:
         ).configure()
 
     def fits(self, frame: av.VideoFrame) -> bool:
-        """Whether a frame is of the size and format of the first."""
+        """Whether a frame has the size and format of the first."""
         return _layout(frame) == self._layout
 
     def push(self, frame: av.VideoFrame | None) -> Iterator[av.VideoFrame]:
-        """Takes a frame, or None behind the last, and yields those that are done."""
+        """Takes a frame, or None after the last, and yields the finished frames."""
         self._graph.vpush(frame)
-        # It has no more to give for now, or never again.
+        # Raised when the filter needs more input, or has ended.
         with contextlib.suppress(av.BlockingIOError, av.EOFError):
             while True:
                 yield self._graph.vpull()
 
 
 def _system_error(error: Exception) -> str:
-    """What kept a file from being read, or "" where its content did."""
+    """The system error that kept a file from being read, or ""."""
     return os.strerror(error.errno or 0) if isinstance(error, OSError) else ""
 
 
 def _other_kind(name: str) -> str:
-    """What a file is that is no clip, or ""."""
+    """Describes the kind of a file that is not a clip; "" if unknown."""
     kind = file_kinds.of_file(name)
     return "" if file_kinds.is_clip(kind) else file_kinds.describe(kind)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:
-    """Whether all there is to see is the cover of a piece of music."""
+    """Whether the only image is the cover art of an audio file."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _stored_codec(name: str) -> str:
-    """What a clip itself calls its video codec, or "(unnamed)"."""
+    """Reads the name of the video codec from the file, or returns "(unnamed)"."""
     with contextlib.suppress(OSError), open(name, "rb") as file:
-        content = file.read(_MOST_OF_HEADER)
-        # MP4 may end with its header.
-        file.seek(max(os.path.getsize(name) - _MOST_OF_HEADER, 0))
+        content = file.read(_HEADER_BYTES)
+        # The header of an MP4 may be at its end.
+        file.seek(max(os.path.getsize(name) - _HEADER_BYTES, 0))
         content += file.read()
         for pattern in _STORED_CODECS:
             if found := re.search(pattern, content, re.DOTALL):
@@ -247,21 +245,21 @@ def _open(name: str) -> av.container.InputContainer:
     if "://" in name:
         return av.open(
             name,
-            options=_OPTIONS_OF_STREAMS,
+            options=_STREAM_OPTIONS,
             metadata_errors="replace",
-            timeout=_SECONDS_TO_WAIT,
+            timeout=_STREAM_TIMEOUT,
         )
-    # Lists of a container's own formats hold commas, and any part of them counts.
-    options = {"format_whitelist": ",".join(_FORMATS)}
+    # A format such as "mov,mp4,m4a" is allowed if any part of its name is listed.
+    options = {"format_whitelist": _FORMATS}
     with _openable(name) as where:
         return av.open(where, options=options, metadata_errors="replace")
 
 
 @contextlib.contextmanager
 def _openable(name: str) -> Iterator[str]:
-    """A name of the same file that FFmpeg can take."""
-    if _is_utf8(name) and not name.lower().endswith(_ENDINGS_OF_SEQUENCES):
-        # FFmpeg takes what stands before a colon for a protocol.
+    """Yields a name of the file that FFmpeg accepts."""
+    if _is_utf8(name) and not name.lower().endswith(_SEQUENCE_SUFFIXES):
+        # In a relative path, FFmpeg reads the text before a colon as a protocol.
         yield os.path.abspath(name)
         return
     descriptor = os.open(name, os.O_RDONLY)

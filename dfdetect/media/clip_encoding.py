@@ -1,7 +1,7 @@
 """Writes clips as MPEG-4 files with FFmpeg, by PyAV.
 
-OpenCV's writer is not used: it tells no error, not even of a full disk, and cannot take
-every file name.
+OpenCV's writer is not used: it reports no errors, not even of a full disk, and rejects
+some file names.
 """
 
 import contextlib
@@ -16,18 +16,18 @@ import numpy as np
 
 from dfdetect import files
 
-# MPEG-4 part 2, which every FFmpeg can write, at a constant quality.
+# MPEG-4 part 2 at a constant quality; every build of FFmpeg can write it.
 _CODEC = "mpeg4"
-_QUANTIZER = 4  # Of 1 to 31; less is better and larger.
-_LAMBDA = 118  # FF_QP2LAMBDA: what FFmpeg counts quantizers in.
-_LARGEST_DENOMINATOR = 1001  # MPEG-4 has 16 bits for it; rates are rounded anyway.
+_QUANTIZER = 4  # 1 to 31; lower is better quality and larger files.
+_LAMBDA = 118  # FF_QP2LAMBDA: FFmpeg's unit of quantizers.
+_MAX_DENOMINATOR = 1001  # Of the frame rate; MPEG-4 stores 16 bits.
 
 
 class ClipWriter:
-    """A clip that is being written; see `replacing_clip`.
+    """Encodes frames into an open file; see `replacing_clip`.
 
     Args:
-        container: Open for writing.
+        container: PyAV container, open for writing.
         rate: Frames per second.
         size: Width and height in pixels, both even.
     """
@@ -42,7 +42,7 @@ class ClipWriter:
         self.num_written = 0
         stream = container.add_stream(
             _CODEC,
-            rate=Fraction(rate).limit_denominator(_LARGEST_DENOMINATOR),
+            rate=Fraction(rate).limit_denominator(_MAX_DENOMINATOR),
             options={"flags": "+qscale", "global_quality": str(_QUANTIZER * _LAMBDA)},
         )
         self._stream = cast(av.VideoStream, stream)
@@ -56,7 +56,7 @@ class ClipWriter:
             image: uint8 `[height, width, 3]`, RGB.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The file cannot be written.
         """
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), "rgb24")
         frame.pts = self.num_written
@@ -64,15 +64,15 @@ class ClipWriter:
         self.num_written += 1
 
     def finish(self) -> None:
-        """Writes what the encoder still holds."""
+        """Flushes the encoder."""
         self._container.mux(self._stream.encode(None))
 
 
 class _Unbuffered:
-    """A file for PyAV that tells an error at the write that caused it, and never again.
+    """A file for PyAV that raises an error once, at the write that caused it.
 
     Args:
-        file: Open for writing, without a buffer.
+        file: Unbuffered file, open for writing.
     """
 
     def __init__(self, file: Any) -> None:
@@ -80,7 +80,7 @@ class _Unbuffered:
         self.seek, self.tell = file.seek, file.tell
 
     def write(self, content: bytes) -> int:
-        """Writes all of it, see `files.write_all`."""
+        """Writes all of `content`; see `files.write_all`."""
         files.write_all(self._file, content)
         return len(content)
 
@@ -89,15 +89,15 @@ class _Unbuffered:
 def replacing_clip(
     path: str, rate: float, size: tuple[int, int]
 ) -> Iterator[ClipWriter]:
-    """A clip to write aside; renamed at the end, once all of it is there.
+    """Opens a clip for writing to a temporary file, which is renamed when complete.
 
     Args:
-        path: Of the file, MPEG-4 without sound.
+        path: Path of the file, MPEG-4 without sound.
         rate: See `ClipWriter`.
         size: See `ClipWriter`.
 
     Raises:
-        OSError: It cannot be written; names `path`, and nothing is left behind.
+        OSError: The file cannot be written; names `path`, and nothing is left behind.
     """
     try:
         with files.replacing(path) as file:
@@ -107,7 +107,7 @@ def replacing_clip(
                 yield writer
                 writer.finish()
             except BaseException:
-                # It would write the end of the file, and hide the first error.
+                # Closing writes the end of the file; an error would hide the first one.
                 with contextlib.suppress(OSError, av.FFmpegError):
                     container.close()
                 raise
@@ -118,10 +118,10 @@ def replacing_clip(
 
 
 def _check(file: io.BufferedWriter, num_frames: int) -> None:
-    """Reads the header of what has been written: it comes last.
+    """Checks the number of frames in the header, which is written last.
 
     Raises:
-        OSError: It does not hold so many frames.
+        OSError: The header states another number.
     """
     with open(file.name, "rb") as written:
         with av.open(written, format="mp4") as container:

@@ -1,4 +1,4 @@
-"""A frame of a clip as FFmpeg decoded it, upright and in display geometry."""
+"""A decoded frame of a clip, converted to an upright image in display geometry."""
 
 from typing import Any
 
@@ -11,10 +11,14 @@ _HDR_NAMES = {PERCEPTUAL_QUANTIZER: "PQ", HYBRID_LOG_GAMMA: "HLG"}
 
 
 class DecodedFrame:
-    """A frame as it was decoded; nothing is converted before `image` asks for it.
+    """A frame as decoded by FFmpeg; `image` converts it.
+
+    Args:
+        frame: PyAV's frame.
+        pixel_aspect: Width of a stored pixel divided by its height.
 
     Attributes:
-        stamp: Time stamp in seconds as stored, from any origin, or None.
+        stamp: Stored time stamp in seconds, from any origin, or None.
     """
 
     def __init__(self, frame: av.VideoFrame, pixel_aspect: float) -> None:
@@ -27,58 +31,58 @@ class DecodedFrame:
 
     @property
     def hdr(self) -> str:
-        """The name of a transfer function of high dynamic range, or ""."""
+        """Name of the transfer function of high dynamic range, or ""."""
         return _HDR_NAMES.get(int(self._frame.color_trc), "")
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height in pixels, upright and in display geometry."""
+        """Width and height in pixels of the upright image in display geometry."""
         width, height = self._display_size()
         matrix = self._matrix()
-        is_turned = matrix is not None and matrix[0, 0] == 0
-        return (height, width) if is_turned else (width, height)
+        is_transposed = matrix is not None and matrix[0, 0] == 0
+        return (height, width) if is_transposed else (width, height)
 
     def image(self) -> np.ndarray:
-        """The pixels, uint8 `[height, width, 3]`, BGR, upright, in display geometry.
+        """Converts to uint8 `[height, width, 3]`, BGR, upright, in display geometry.
 
         Raises:
-            av.FFmpegError: FFmpeg cannot convert them.
+            av.FFmpegError: FFmpeg cannot convert the frame.
         """
         width, height = self._display_size()
         image = self._frame.to_ndarray(
             format="bgr24",
             width=width,
             height=height,
-            # Chroma is enlarged as OpenCV does it.
+            # Upsamples chroma as OpenCV does.
             interpolation="BICUBIC",
             threads=1,
         )
         matrix = self._matrix()
-        return image if matrix is None else _turned(image, matrix)
+        return image if matrix is None else _rotate(image, matrix)
 
     def _display_size(self) -> tuple[int, int]:
-        """Width and height of square pixels; none of those stored is lost."""
+        """Width and height in square pixels; neither is below the stored one."""
         width, height = self._frame.width, self._frame.height
         if self._aspect >= 1:
             return max(round(width * self._aspect), 1), height
         return width, max(round(height / self._aspect), 1)
 
     def _matrix(self) -> np.ndarray | None:
-        """How x and y are turned, int `[2, 2]` of -1, 0 and 1; None for not at all."""
+        """The display rotation, int `[2, 2]` of -1, 0 and 1; None for the identity."""
         data: Any = self._frame.side_data.get("DISPLAYMATRIX")
         if data is None:
             return None
         stored = np.frombuffer(memoryview(data), _MATRIX)[:9].reshape(3, 3)[:2, :2]
-        # By the larger part of each row; no clip is turned by less than that.
+        # Rounds to a multiple of 90 degrees: the larger entry of each row counts.
         larger = np.abs(stored) == np.abs(stored).max(1, keepdims=True)
         matrix = np.sign(stored) * larger
-        is_sound = abs(round(np.linalg.det(matrix))) == 1
-        return matrix if is_sound and not (matrix == np.eye(2)).all() else None
+        is_valid = abs(round(np.linalg.det(matrix))) == 1
+        return matrix if is_valid and not (matrix == np.eye(2)).all() else None
 
 
-def _turned(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """The image with x and y turned as the display matrix says."""
-    if matrix[0, 0] == 0:  # New x comes of old y.
+def _rotate(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Rotates and mirrors an image by a display matrix of `_matrix`."""
+    if matrix[0, 0] == 0:  # The new x axis is the old y axis.
         image = image.transpose(1, 0, 2)
         mirror_x, mirror_y = matrix[1, 0] < 0, matrix[0, 1] < 0
     else:

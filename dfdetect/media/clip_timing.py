@@ -1,9 +1,9 @@
-"""When the frames of a clip are shown: measured, as headers are often wrong.
+"""Measures when the frames of a clip are shown, because headers are often wrong.
 
-A recorder that was killed tells no duration or too short a one, a clip that was cut
-short too long a one, one that was trimmed without encoding counts frames that are not
-shown, and in transport streams that were joined time begins anew. To read what is
-stored, without decoding it, takes a hundredth of the time of decoding.
+The header of an interrupted recording has no duration or one that is too short, that of
+a truncated file one that is too long, a clip trimmed without re-encoding counts frames
+that are not shown, and in concatenated transport streams the time stamps start again.
+Reading the packets without decoding takes a hundredth of the time of decoding.
 """
 
 import dataclasses
@@ -15,29 +15,29 @@ import av
 
 from dfdetect.media import clip_decoding
 
-DEFAULT_INTERVAL = 0.04  # Seconds from frame to frame where nothing tells more.
+DEFAULT_INTERVAL = 0.04  # Seconds between frames if the clip has no rate.
 
-# Containers whose headers promise a duration; of others FFmpeg estimates it.
-_PROMISING_FORMATS = {"mov", "matroska", "avi", "asf", "flv", "mxf"}
+# Containers whose headers state a duration; for others FFmpeg estimates it.
+_FORMATS_WITH_DURATION = {"mov", "matroska", "avi", "asf", "flv", "mxf"}
 
-# Headers are a frame or two off, or, for sound, a little more.
-_TOLERATED_SHARE = 0.01
-_TOLERATED_SECONDS = 0.2
+# Durations of headers are off by a frame or two, or by a little more with sound.
+_TOLERANCE_SHARE = 0.01
+_TOLERANCE_SECONDS = 0.2
 
-# A step back of time stamps that is no jitter, and a leap of a stream whose time may
-# begin anew (FFmpeg's own limit), in seconds.
-_LEAST_STEP_BACK = 0.5
-_LEAST_LEAP = 10.0
-_MAY_BEGIN_ANEW = 0x0200  # AVFMT_TS_DISCONT of avformat.h.
+# Time stamps that step back by more than jitter, or that leap by FFmpeg's own limit in
+# a format with discontinuities, start again. In seconds.
+_MIN_STEP_BACK = 0.5
+_MIN_LEAP = 10.0
+_HAS_DISCONTINUITIES = 0x0200  # AVFMT_TS_DISCONT of avformat.h.
 
 
 class Clock:
-    """Lets time go on where time stamps begin anew, or lack.
+    """Turns time stamps, which may be missing or start again, into rising times.
 
     Args:
-        interval: Seconds from frame to frame where nothing tells more.
-        may_leap: Whether a great leap is a new beginning, as in transport streams.
-        start: The time stamp of time 0; by default the first one.
+        interval: Seconds between frames without time stamps.
+        may_leap: Whether a large leap is a restart, as in transport streams.
+        start: Time stamp of time 0; by default the first one.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Clock:
         self._last = -interval
 
     def tick(self, stamp: float | None) -> float:
-        """The time in seconds of the next frame: above that of the last one.
+        """Returns the time in seconds of the next frame, above that of the last one.
 
         Args:
-            stamp: Its time stamp in seconds, or None.
+            stamp: Time stamp of the frame in seconds, or None.
         """
         following = self._last + self._interval
         if stamp is None:
@@ -61,7 +61,7 @@ class Clock:
         if self._origin is None:
             self._origin = stamp
         step = stamp - self._origin - self._last
-        if step < -_LEAST_STEP_BACK or (self._may_leap and step > _LEAST_LEAP):
+        if step < -_MIN_STEP_BACK or (self._may_leap and step > _MIN_LEAP):
             self._origin = stamp - following
             step = self._interval
         self._last = self._last + step if step > 0 else following
@@ -70,16 +70,16 @@ class Clock:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """What is known of the time of a clip before it is decoded, in seconds.
+    """Timing of a clip, measured without decoding it, in seconds.
 
     Attributes:
-        start: The time stamp of the first frame, or None without time stamps.
-        last: When the last frame is shown, from the first on.
-        duration: From the first frame to the end of the last, or 0 if unknown.
-        promised: The duration that the header promises, or 0.
-        stored: What of `promised` is stored, sound included.
-        interval: From frame to frame.
-        longest_step: From one frame to the next.
+        start: Time stamp of the first frame, or None without time stamps.
+        last: Time of the last frame, counted from the first.
+        duration: Time from the first frame to the end of the last, or 0 if unknown.
+        promised: Duration that the header states, or 0.
+        stored: The part of `promised` that the file contains, sound included.
+        interval: Typical time between frames.
+        longest_step: Longest time between frames.
     """
 
     start: float | None
@@ -91,19 +91,19 @@ class Timing:
     longest_step: float
 
     def problem(self, last: float) -> str:
-        """What is wrong with the clip, or "".
+        """Describes what is wrong with the clip; "" if nothing is.
 
         Args:
-            last: The time of the last frame that could be decoded.
+            last: Time of the last frame that could be decoded.
         """
         is_whole = last > self.last - self.interval / 2
         end = self.stored if is_whole else last + self.interval
         wanted = max(self.promised, self.duration)
         if _is_far_below(end, wanted):
             return f"cut short: {end:.1f} of {wanted:.1f} seconds could be read"
-        # Writers of clips of varying rate forget as much as two frames.
-        surely = self.duration - 2 * self.longest_step
-        if self.promised and _is_far_below(self.promised, surely):
+        # Encoders of variable frame rates omit up to two frames from the duration.
+        at_least = self.duration - 2 * self.longest_step
+        if self.promised and _is_far_below(self.promised, at_least):
             return (
                 f"its header is wrong: it promises {self.promised:.1f} seconds, and "
                 f"there are {self.duration:.1f}"
@@ -112,18 +112,18 @@ class Timing:
 
 
 def may_leap(clip: clip_decoding.OpenClip) -> bool:
-    """Whether time stamps of the format may begin anew: of MPEG streams."""
-    return bool(int(clip.container.format.flags) & _MAY_BEGIN_ANEW)
+    """Whether time stamps may start again in the format, as in MPEG streams."""
+    return bool(int(clip.container.format.flags) & _HAS_DISCONTINUITIES)
 
 
 def promise(clip: clip_decoding.OpenClip) -> float:
-    """The duration in seconds that the header of a clip promises, or 0."""
+    """Returns the duration in seconds that the header of a clip states, or 0."""
     formats = set(clip.container.format.name.split(","))
-    if not _PROMISING_FORMATS & formats:
+    if not _FORMATS_WITH_DURATION & formats:
         return 0.0
     stream = clip.stream
     if "avi" in formats and stream.frames and clip.interval:
-        # FFmpeg corrects the duration where the file is cut short.
+        # FFmpeg adjusts the duration of a truncated file.
         return stream.frames * clip.interval
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
@@ -131,12 +131,12 @@ def promise(clip: clip_decoding.OpenClip) -> float:
 
 
 def measure(clip: clip_decoding.OpenClip) -> Timing:
-    """Reads all that is stored of a clip, without decoding more than it must.
+    """Measures the timing of a clip from its packets, decoding only if necessary.
 
-    Of a stream, which comes but once, it returns what is promised.
+    A stream can be read only once; for it the values of the header are returned.
 
     Args:
-        clip: As it was opened; it is opened once more to be measured.
+        clip: An open clip; its file is opened a second time for the measurement.
     """
     promised = promise(clip)
     interval = clip.interval or DEFAULT_INTERVAL
@@ -155,8 +155,8 @@ def measure(clip: clip_decoding.OpenClip) -> Timing:
     duration = last + (video.last_duration or interval)
     stored = duration
     if promised and (not clip.stream.duration or "asf" in clip.container.format.name):
-        # It is of the longest stream, and counts from time 0, from which the first
-        # frame may be far away.
+        # `promised` is that of the longest stream and counts from time 0, which may
+        # be long before the first frame.
         origin = 0.0 if 0 <= video.start < promised else video.start
         stored = max(end - origin for end in (video.start + duration, *ends))
     return Timing(
@@ -171,7 +171,7 @@ def measure(clip: clip_decoding.OpenClip) -> Timing:
 
 
 def _spans(clip: clip_decoding.OpenClip) -> tuple["_Span", list[float]]:
-    """When the frames of a clip are shown, and where its other streams end."""
+    """Returns the time span of the video, and where the other streams end."""
     spans: dict[int, _Span] = {}
     leaps = may_leap(clip)
     for packet in clip.packets(video_only=False):
@@ -182,7 +182,7 @@ def _spans(clip: clip_decoding.OpenClip) -> tuple["_Span", list[float]]:
 
 
 class _Span:
-    """From when to when a stream lasts, by its packets in the order of decoding."""
+    """Time span of a stream, from its packets in decoding order."""
 
     def __init__(self, leaps: bool) -> None:
         self._leaps = leaps
@@ -204,7 +204,7 @@ class _Span:
         decoded = shown if packet.dts is None else packet.dts * base + self._shift
         if self._last_decoded is not None:
             step = decoded - self._last_decoded
-            if step < -_LEAST_STEP_BACK or (self._leaps and step > _LEAST_LEAP):
+            if step < -_MIN_STEP_BACK or (self._leaps and step > _MIN_LEAP):
                 moved = self.end + self.last_duration - shown
                 self._shift += moved
                 shown, decoded = shown + moved, decoded + moved
@@ -215,16 +215,16 @@ class _Span:
             self.end, self.last_duration = shown, duration
 
     def interval(self) -> float:
-        """The middle one of the steps, or 0."""
+        """The median step, or 0."""
         steps = self.steps()
         return statistics.median(steps) if steps else 0.0
 
     def steps(self) -> list[float]:
-        """Seconds from each frame to the next."""
+        """Seconds between consecutive frames."""
         stamps = sorted(self._stamps)
         return [b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a]
 
 
 def _is_far_below(seconds: float, wanted: float) -> bool:
     missing = wanted - seconds
-    return missing > max(_TOLERATED_SHARE * wanted, _TOLERATED_SECONDS)
+    return missing > max(_TOLERANCE_SHARE * wanted, _TOLERANCE_SECONDS)

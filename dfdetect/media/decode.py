@@ -1,7 +1,7 @@
-"""From encoded bytes to pixels, and from pixels to what the models see.
+"""Decodes image files in TensorFlow ops.
 
 Outside a model an image is RGB in [0, 255]: uint8 as decoded, float32 once resized.
-Models normalise in their first layer. Everything here is TensorFlow ops, so that
+Models normalize in their first layer. Everything here is TensorFlow ops, so that
 training and the exported graph run the same code: the traces of forgery are as small
 as the differences between two decoders or two ways to resize.
 """
@@ -16,10 +16,10 @@ _PARALLEL_DECODES = 4
 def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
     """Decodes one file.
 
-    JPEG (progressive, grey and CMYK too), PNG, BMP (8, 24 and 32 bits), GIF and WebP;
-    of animated ones, the first frame. Alpha is dropped: the colours below it stay as
-    they are stored. 16 bits become 8. The EXIF orientation of JPEG, PNG and WebP is
-    applied.
+    Formats are JPEG (including progressive, gray and CMYK), PNG, BMP (8, 24 and 32
+    bits), GIF and WebP; of an animated file, the first frame. Alpha is dropped, and the
+    colors below it stay as stored. 16 bits become 8. The EXIF orientation of JPEG, PNG
+    and WebP is applied.
 
     Args:
         image_bytes: Scalar string.
@@ -28,7 +28,7 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
         uint8 `[height, width, 3]`, upright RGB.
 
     Raises:
-        tf.errors.InvalidArgumentError: The bytes are no such image, or cut short.
+        tf.errors.InvalidArgumentError: The bytes are not such an image, or truncated.
     """
     header = headers.read(image_bytes)
     tf.debugging.assert_positive(
@@ -40,7 +40,7 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes one file that is to be letterboxed: a large JPEG at a reduced scale.
+    """Decodes one file for `letterbox`, a large JPEG at a reduced scale.
 
     Args:
         image_bytes: Scalar string; see `decode_image`.
@@ -48,10 +48,10 @@ def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
 
     Returns:
         The image, uint8 `[height, width, 3]`, and the height and width of the
-        original, int32 `[2]`: what `letterbox` takes.
+        original, int32 `[2]`; both for `letterbox`.
 
     Raises:
-        tf.errors.InvalidArgumentError: As by `decode_image`.
+        tf.errors.InvalidArgumentError: See `decode_image`.
     """
     header = headers.read(image_bytes)
     times = jpeg.halvings(image_bytes, header, size)
@@ -76,19 +76,19 @@ def decode(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a batch in which any file may be broken.
 
-    Pixels equal those of `decode_image`. Only what the header promises is looked at
-    before an image of more than `max_pixels` is turned away. A JPEG that is damaged
-    in the middle decodes, as it does in other programs.
+    Pixels equal those of `decode_image`. An image of more than `max_pixels` is rejected
+    by its header alone. A JPEG that is damaged in the middle decodes, as it does in
+    other programs.
 
     Args:
         image_bytes: string `[B]`, `B` may be 0.
         max_pixels: Most pixels (height times width) of an image.
 
     Returns:
-        The images, string `[B]`, for `unpack` (images of different sizes without
-        any padding; it passes through graphs, data sets and signatures alike), and
-        their statuses, int32 `[B]`: `OK`, `UNREADABLE` or `TOO_LARGE`. An image that
-        is not `OK` is an empty string.
+        The images, string `[B]`, for `unpack`, and their statuses, int32 `[B]`: `OK`,
+        `UNREADABLE` or `TOO_LARGE`. Packed images can have different sizes without
+        padding, in graphs, data sets and signatures. An image that is not `OK` is an
+        empty string.
     """
     header = headers.read_batch(image_bytes)
     return decode_by_header(image_bytes, header, None, max_pixels)
@@ -100,13 +100,13 @@ def decode_by_header(
     halvings: tf.Tensor | None,
     max_pixels: int = image_status.MAX_PIXELS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """As `decode`, of files whose headers are known.
+    """Decodes a batch, like `decode`, given the headers of the files.
 
     Args:
         image_bytes: string `[B]`.
-        header: Of `headers.read_batch`.
-        halvings: int32 `[B]` of `jpeg.halvings`: of those above 0 the pixels equal
-            those of `decode_for`. None for all images as they are.
+        header: Result of `headers.read_batch`.
+        halvings: int32 `[B]`, result of `jpeg.halvings`; where it is above 0 the pixels
+            equal those of `decode_for`. None decodes all images at full scale.
         max_pixels: See `decode`.
     """
     pixels = header[:, headers.HEIGHT] * header[:, headers.WIDTH]
@@ -128,12 +128,12 @@ def decode_by_header(
 
 
 def pack(image: tf.Tensor) -> tf.Tensor:
-    """The scalar string that stands for uint8 `[height, width, 3]`; see `decode`."""
+    """Serializes an image, uint8 `[height, width, 3]`, to a scalar string."""
     return tf.io.serialize_tensor(image)
 
 
 def unpack(packed: tf.Tensor) -> tf.Tensor:
-    """The image, uint8 `[height, width, 3]`, out of a scalar string of `pack`."""
+    """Parses an image, uint8 `[height, width, 3]`, from a scalar string of `pack`."""
     image = tf.io.parse_tensor(packed, tf.uint8)
     return tf.ensure_shape(image, [None, None, 3])
 
@@ -147,7 +147,7 @@ def _raw_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 def _decode_good(
     image_bytes: tf.Tensor, header: tf.Tensor, halvings: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes files with sound headers: packed images, and which files they are."""
+    """Decodes files with valid headers: packed images, and their positions."""
     count = tf.shape(image_bytes, tf.int64)[0]
     frames = tf.map_fn(
         lambda pair: headers.first_frame(*pair),
@@ -172,8 +172,8 @@ def _decode_good(
         )
         return index, pack(image)
 
-    # A data set is the one place in a graph where an op may fail without failing all.
-    # It is built anew for each batch, so it holds the decoder and nothing more.
+    # In a graph, only a data set lets an op fail without failing the whole graph. It is
+    # built for each batch, so it contains the decoder and nothing more.
     options = tf.data.Options()
     options.autotune.enabled = False
     options.experimental_optimization.apply_default_optimizations = False
@@ -181,7 +181,7 @@ def _decode_good(
         tf.data.Dataset.from_tensor_slices(tuple(elements))
         .map(decode_one, num_parallel_calls=_PARALLEL_DECODES)
         .ignore_errors()
-        # One element more, as a batch of nothing would be no batch at all.
+        # One element more, because an empty data set would yield no batch.
         .concatenate(tf.data.Dataset.from_tensors((count, "")))
         .batch(count + 1)
         .with_options(options)
@@ -196,7 +196,7 @@ def _decode_good(
             (packed, tf.gather(image_bytes, index), header),
             fn_output_signature=tf.TensorSpec([], tf.string),
         ),
-        # Most often: to pass through the loop would copy all of them.
+        # The usual case; the loop would copy all images.
         lambda: packed,
     )
     return finished, index
@@ -213,14 +213,14 @@ def _finish_packed(
 
 
 def _is_unfinished(header: tf.Tensor) -> tf.Tensor:
-    """Whether the decoder leaves something undone, by `[..., NUM_FIELDS]`."""
+    """Whether images need `_finish`, by their headers `[..., NUM_FIELDS]`."""
     turned = header[..., headers.ORIENTATION] > 1
     has_palette = header[..., headers.PALETTE] > 0
     return turned | has_palette | (header[..., headers.START] > 0)
 
 
 def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """Does what the decoder leaves undone, a BMP's palette and the orientation say."""
+    """Applies what the decoder ignores: palette, place of a frame, orientation."""
     image = tf.cond(
         header[headers.PALETTE] > 0,
         lambda: headers.apply_palette(image_bytes, header, image[..., 0]),

@@ -1,4 +1,4 @@
-"""What a person looks at: images with their heads marked."""
+"""Draws boxes, labels and heat maps on images, and encodes images."""
 
 import io
 import math
@@ -11,18 +11,18 @@ import numpy as np
 if TYPE_CHECKING:
     import matplotlib.figure
 
-_GREY = (128, 128, 128)  # a head without a probability
+_GRAY = (128, 128, 128)  # A head without a probability.
 
-_MOST_COVERED = 0.6  # of an image by a heat map
+_MAX_OPACITY = 0.6  # Of a heat map.
 
-# Of the boxes that are there, and of those that a detector gives.
+# Colors of ground-truth boxes and of a detector's boxes.
 TRUE, PREDICTED = (0, 220, 0), (255, 140, 0)
 
 
 def colour(fake_probability: float) -> tuple[int, int, int]:
-    """RGB from green (0, real) over yellow to red (1, fake); grey for NaN."""
+    """Maps a probability to RGB: green (0, real) to red (1, fake), gray for NaN."""
     if math.isnan(fake_probability):
-        return _GREY
+        return _GRAY
     red = min(1.0, 2 * fake_probability)
     green = min(1.0, 2 * (1 - fake_probability))
     return round(255 * red), round(255 * green), 0
@@ -35,18 +35,18 @@ def annotate(
     notes: Sequence[str] = (),
     muted: Sequence[bool] = (),
 ) -> np.ndarray:
-    """Draws each head's box and fake probability.
+    """Draws the box and fake probability of each head.
 
     Args:
-        image: `[height, width, 3]` uint8 RGB; left as it is.
+        image: `[height, width, 3]` uint8 RGB; not modified.
         boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`.
-        fake_probabilities: One for each box, in [0, 1]; NaN is drawn grey, as "?".
-        notes: One for each box, written behind its probability; none by default.
-        muted: One for each box, whether it is drawn grey whatever its probability, and
-            below the others; none by default.
+        fake_probabilities: One for each box, in [0, 1]; NaN is drawn gray, as "?".
+        notes: One for each box, written after its probability; by default none.
+        muted: One for each box, whether it is drawn gray whatever its probability, and
+            below the others; by default none.
 
     Returns:
-        A copy of `image` with lines and letters in proportion to its size.
+        A copy of `image`; lines and text scale with its size.
     """
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     if len(boxes) != len(fake_probabilities):
@@ -59,7 +59,7 @@ def annotate(
     line = max(1, round(min(height, width) / 200))
     scale = np.array([height, width, height, width])
     last = np.array([height, width, height, width]) - 1
-    # The most suspicious last, so that it is never covered.
+    # The most suspicious head last, so that nothing covers it.
     order = np.nan_to_num(fake_probabilities, nan=-1.0)
     if muted:
         order = order - 2.0 * np.asarray(muted)
@@ -68,7 +68,7 @@ def annotate(
             int
         )
         probability = float(fake_probabilities[i])
-        ink = _GREY if muted and muted[i] else colour(probability)
+        ink = _GRAY if muted and muted[i] else colour(probability)
         cv2.rectangle(canvas, (left, top), (right, bottom), ink, thickness=line)
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
         if notes and notes[i]:
@@ -78,44 +78,44 @@ def annotate(
 
 
 def heat(image: np.ndarray, regions: np.ndarray, maps: np.ndarray) -> np.ndarray:
-    """Lays heat maps over regions of an image.
+    """Overlays heat maps on regions of an image.
 
     Args:
-        image: `[height, width, 3]` uint8 RGB; left as it is.
+        image: `[height, width, 3]` uint8 RGB; not modified.
         regions: int `[num_heads, 4]` inside the image: y, x, height and width in
             pixels.
         maps: `[num_heads, S, S]` in [0, 1].
 
     Returns:
-        A copy of `image`, the more covered, from blue to red, the higher a map is.
+        A copy of `image`; higher values are more opaque, from blue to red.
     """
     canvas = image.astype(np.float32)
     for (y, x, height, width), one in zip(regions, maps, strict=True):
         one = cv2.resize(one, (int(width), int(height)), interpolation=cv2.INTER_LINEAR)
         levels = np.round(255 * np.clip(one, 0, 1)).astype(np.uint8)
-        colours = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
-        share = _MOST_COVERED * levels[..., None] / np.float32(255)
+        colors = cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[..., ::-1]
+        opacity = _MAX_OPACITY * levels[..., None] / np.float32(255)
         part = canvas[y : y + height, x : x + width]
-        part += share * (colours - part)
+        part += opacity * (colors - part)
     return np.round(canvas).astype(np.uint8)
 
 
 def rectangle(
     canvas: np.ndarray,
     box: np.ndarray,
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
     text: str = "",
     line: int = 1,
 ) -> None:
-    """Draws a box, ymin, xmin, ymax and xmax in pixels, and a small text above it."""
+    """Draws a box (ymin, xmin, ymax, xmax in pixels) and small text above it."""
     top, left, bottom, right = (int(round(float(edge))) for edge in box)
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, line)
+    cv2.rectangle(canvas, (left, top), (right, bottom), color, line)
     place = (left, max(top - 2, 8))
-    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, colour, 1)
+    cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
 
 
 def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
-    """Encodes an RGB image as what a file with this suffix (".jpg", ".png") holds.
+    """Encodes an RGB image in the format of a suffix (".jpg", ".png").
 
     Raises:
         ValueError: The format cannot hold it; a JPEG has at most 65500 pixels a side.
@@ -136,8 +136,8 @@ def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
 
 
 def png(figure: "matplotlib.figure.Figure") -> bytes:
-    """A figure of matplotlib as a PNG file."""
-    # Here, as whoever detects has no figure to wait for.
+    """Renders a matplotlib figure to a PNG file."""
+    # Imported here, because detection should not wait for matplotlib.
     from matplotlib.backends import backend_agg
 
     content = io.BytesIO()
@@ -152,10 +152,10 @@ def _label(
     background: tuple[int, int, int],
     line: int,
 ) -> None:
-    """Writes black on a filled ground.
+    """Writes black text on a filled background.
 
-    It stands above `place` (left, top, width), or within at the image's upper edge,
-    and is no wider than the box unless that were too small to read.
+    The label is above `place` (left, top, width), or inside it at the upper edge of the
+    image, and no wider than the box unless that would be too small to read.
     """
     left, top, box_width = place
     font, stroke = cv2.FONT_HERSHEY_SIMPLEX, max(1, line // 2)

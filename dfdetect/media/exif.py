@@ -1,18 +1,18 @@
-"""EXIF orientations: how an image is turned from what is stored to upright."""
+"""EXIF orientations: converts between the stored and the upright image."""
 
 import tensorflow as tf
 
 from dfdetect.media import headers
 
-# 5 to 8 swap the axes; what is left then is to mirror one side or both.
+# 5 to 8 swap the axes; then one axis or both may be mirrored.
 _SWAPPED_FROM = 5
 _MIRRORED_ROWS = (3, 4, 7, 8)
 _MIRRORED_COLUMNS = (2, 3, 6, 7)
 
 
 def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
-    """Turns stored pixels `[height, width, 3]` upright, or a part of them."""
-    # Not by a slice of step -1: Grappler's remapper gives up on a graph that has one.
+    """Turns stored pixels `[height, width, 3]`, or a part of them, upright."""
+    # Not with a slice of step -1: Grappler's remapper skips a graph that has one.
     image = tf.cond(
         orientation >= _SWAPPED_FROM,
         lambda: tf.transpose(image, [1, 0, 2]),
@@ -31,7 +31,7 @@ def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def upright_extent(header: tf.Tensor) -> tf.Tensor:
-    """Height and width `[..., 2]` int32 of upright images, by their headers.
+    """Returns height and width, int32 `[..., 2]`, of upright images from their headers.
 
     Args:
         header: `[..., headers.NUM_FIELDS]`.
@@ -43,14 +43,14 @@ def upright_extent(header: tf.Tensor) -> tf.Tensor:
 
 
 def stored_window(window: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """Where a window of the upright image is stored: what `turn` makes it of.
+    """Converts a window of the upright image to the stored image; inverse of `turn`.
 
     Args:
-        window: int32 `[4]`, top, left, height and width.
-        header: Of the image.
+        window: int32 `[4]`: top, left, height and width.
+        header: `[headers.NUM_FIELDS]`, header of the image.
 
     Returns:
-        The like of it.
+        int32 `[4]`, in the same order.
     """
     orientation = header[headers.ORIENTATION]
     top, left, height, width = tf.unstack(window)

@@ -1,8 +1,7 @@
-"""Tells by the first bytes what a file is: endings are often wrong, and many are not
-known.
+"""Identifies the kind of a file by its first bytes, because suffixes are often wrong.
 
 `serve/client_rest.py` and `serve/client_grpc.py`, which do not import this package,
-hold a shorter list of their own.
+have a shorter list of their own.
 """
 
 import os
@@ -11,7 +10,7 @@ from collections import Counter
 
 HEAD_BYTES = 2048
 
-# What the decoder reads, see `dfdetect.media.decode`, by the first bytes; a dot is any.
+# Formats that `dfdetect.media.decode` reads, by their first bytes; a dot is any byte.
 _IMAGES = {
     "JPEG": rb"\xff\xd8\xff",
     "PNG": rb"\x89PNG\r\n\x1a\n",
@@ -20,7 +19,7 @@ _IMAGES = {
     "WebP": rb"RIFF....WEBP",
 }
 
-# What FFmpeg reads of what people have, see `dfdetect.media.clip_decoding`.
+# Common formats that `dfdetect.media.clip_decoding` reads.
 _CLIPS = {
     "MP4 or QuickTime": rb"\0...(ftyp|moov|wide|pnot|skip|free)|....mdat",
     "Matroska or WebM": rb"\x1a\x45\xdf\xa3",
@@ -41,7 +40,7 @@ _CLIPS = {
     "H.264": rb"\0\0\0\x01[\x67\x27]",
 }
 
-# What neither reads. The brands of MP4 that are no clips come first.
+# Formats that neither reads. The MP4 brands that are not clips come first.
 _OTHERS = {
     "AVIF": rb"....ftyp(avif|avis)",
     "HEIC": rb"....ftyp(heic|heix|heim|heis|hevc|hevx|mif1|msf1)",
@@ -67,7 +66,7 @@ _OTHERS = {
 
 _PATTERNS = {
     name: re.compile(pattern, re.DOTALL)
-    # The order decides where two fit.
+    # If two patterns match, the first wins.
     for name, pattern in (*_OTHERS.items(), *_IMAGES.items(), *_CLIPS.items())
     if name != "Ogg audio"
 } | {"Ogg audio": re.compile(_OTHERS["Ogg audio"])}
@@ -76,17 +75,17 @@ EMPTY, TEXT, UNKNOWN = "empty", "text", ""
 
 WANTED_IMAGES = "JPEG, PNG, BMP, GIF or WebP"
 
-_NO_TEXT = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+_NON_TEXT = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 
-# A BMP of other depths and with run lengths is not read.
+# Bits per pixel; a BMP of other depths or with run lengths is not read.
 _BMP_DEPTHS = (8, 24, 32)
 
 
 def of_bytes(head: bytes) -> str:
-    """The name of the kind of a file, `EMPTY`, `TEXT` or `UNKNOWN`.
+    """Returns the name of the kind of a file, `EMPTY`, `TEXT` or `UNKNOWN`.
 
     Args:
-        head: Its first `HEAD_BYTES`, or all of it.
+        head: The first `HEAD_BYTES` of the file, or more.
     """
     if not head:
         return EMPTY
@@ -94,14 +93,14 @@ def of_bytes(head: bytes) -> str:
     for name, pattern in _PATTERNS.items():
         if pattern.match(head):
             return name
-    return UNKNOWN if head.translate(None, _NO_TEXT) != head else TEXT
+    return UNKNOWN if head.translate(None, _NON_TEXT) != head else TEXT
 
 
 def count(kinds: Counter[str]) -> str:
-    """How many files of which kind were passed over, for a person; "" if none.
+    """Describes how many files of which kind were passed over; "" if none.
 
     Args:
-        kinds: By `label`.
+        kinds: Number of files by `label`.
     """
     number = sum(kinds.values())
     if not number:
@@ -111,15 +110,15 @@ def count(kinds: Counter[str]) -> str:
 
 
 def label(path: str, kind: str) -> str:
-    """What a file that was passed over is counted as: its kind, or else its ending."""
+    """Returns the name under which a skipped file is counted: its kind or suffix."""
     if kind not in (TEXT, UNKNOWN):
         return kind
     return os.path.splitext(path)[1].lower() or "without ending"
 
 
 def of_file(path: str | os.PathLike) -> str:
-    """As `of_bytes`; `UNKNOWN` of what is no file, or cannot be read."""
-    if not os.path.isfile(path):  # A pipe would be waited for.
+    """Like `of_bytes`, for a path; `UNKNOWN` if it is not a file or unreadable."""
+    if not os.path.isfile(path):  # Reading a pipe would block.
         return UNKNOWN
     try:
         with open(path, "rb") as file:
@@ -129,22 +128,22 @@ def of_file(path: str | os.PathLike) -> str:
 
 
 def describe(kind: str) -> str:
-    """What a person is told of a kind; "" of `UNKNOWN`."""
+    """Describes a kind for messages; "" for `UNKNOWN`."""
     return {EMPTY: "an empty file", TEXT: "a text"}.get(kind, kind)
 
 
 def is_image(kind: str) -> bool:
-    """Whether it is an image that the decoder reads."""
+    """Whether a kind is an image format that the decoder reads."""
     return kind in _IMAGES
 
 
 def is_clip(kind: str) -> bool:
-    """Whether it is a clip, as far as the first bytes tell."""
+    """Whether a kind is a clip format."""
     return kind in _CLIPS
 
 
 def is_animated(content: bytes) -> bool:
-    """Whether an image has frames behind the first, which are not looked at."""
+    """Whether an image has more than one frame."""
     kind = of_bytes(content)
     if kind == "GIF":
         return _has_two_frames(content)
@@ -156,13 +155,13 @@ def is_animated(content: bytes) -> bool:
 
 
 def _has_two_frames(gif: bytes) -> bool:
-    """Whether a second frame follows the first; walks over the blocks to it."""
+    """Whether a GIF has a second frame; walks over the blocks up to it."""
 
     def table_bytes(flags: int) -> int:
         return 3 * 2 ** (flags % 8 + 1) if flags >= 128 else 0
 
     frames = 0
-    # Beyond the end of a GIF that is cut short there is nothing.
+    # Padding, for a GIF that is truncated.
     gif += bytes(16)
     pos = 13 + table_bytes(gif[10])
     while pos < len(gif) - 16 and gif[pos] in b"\x21\x2c":
@@ -178,15 +177,15 @@ def _has_two_frames(gif: bytes) -> bool:
 
 
 def unreadable(content: bytes) -> str:
-    """What is said to a person of bytes that could not be decoded as an image."""
+    """Returns the message for bytes that could not be decoded as an image."""
     return f"no image that can be decoded: {_describe(content)}"
 
 
 def _describe(content: bytes) -> str:
-    """What a file is that could not be decoded as an image.
+    """Describes a file that could not be decoded as an image.
 
     Args:
-        content: All of it, or its beginning.
+        content: The file, or its beginning.
     """
     kind = of_bytes(content)
     if kind == "BMP":

@@ -1,17 +1,17 @@
-"""What readers of headers have in common: the fields, whole numbers, orientations."""
+"""Fields of image headers, and how integers and orientations are read."""
 
 import tensorflow as tf
 
-# Fields of a header. Height and width are 0 in a file that cannot be decoded, and
-# those before the orientation is applied. END is where the first frame of a GIF ends.
-# START and END are where the pixels of the first frame of an animated WebP lie, and TOP
-# and LEFT its place; or where those of a transparent one lie. PALETTE is where that of
-# an 8-bit BMP begins. 0 elsewhere.
+# Fields of a header. HEIGHT and WIDTH are those before the orientation is applied, and
+# 0 if the file cannot be decoded. The others are 0 where they do not apply: END is the
+# end of the first frame of a GIF; START and END enclose the pixels of a transparent
+# WebP, or of the first frame of an animated one, which is placed at TOP and LEFT;
+# PALETTE is the start of the palette of an 8-bit BMP.
 HEIGHT, WIDTH, ORIENTATION, END, PALETTE, START, TOP, LEFT = range(8)
 NUM_FIELDS = 8
 
 _EXIF_ORIENTATION = 0x0112
-# Types of numbers in EXIF: SHORT, LONG and the same with a sign. It is to be a SHORT.
+# EXIF types SHORT and LONG, unsigned and signed. The standard demands SHORT.
 _EXIF_TYPES_OF_TWO_BYTES = (3, 8)
 _EXIF_TYPES_OF_FOUR_BYTES = (4, 9)
 
@@ -26,7 +26,7 @@ def pack(
     top: tf.Tensor | int = 0,
     left: tf.Tensor | int = 0,
 ) -> tf.Tensor:
-    """A header, int64 `[NUM_FIELDS]`."""
+    """Packs the fields into a header, int64 `[NUM_FIELDS]`."""
     fields = (height, width, orientation, end, palette, start, top, left)
     return tf.stack([tf.cast(field, tf.int64) for field in fields])
 
@@ -37,7 +37,7 @@ def uint(
     num_bytes: int,
     little: tf.Tensor | bool = False,
 ) -> tf.Tensor:
-    """int64 of `num_bytes` at the offsets `at`; 0 beyond the end of the data."""
+    """Reads int64 values of `num_bytes` at offsets `at`; 0 beyond the end of `data`."""
     index = tf.cast(at, tf.int64)[..., None] + tf.range(num_bytes, dtype=tf.int64)
     index = tf.minimum(index, tf.size(data, tf.int64) - 1)
     weights = tf.constant([256**i for i in range(num_bytes)], tf.int64)
@@ -46,7 +46,7 @@ def uint(
 
 
 def exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
-    """The orientation, 1 to 8, in the TIFF structure at `tiff`; 1 if there is none."""
+    """Reads the orientation, 1 to 8, of the TIFF structure at `tiff`; 1 if absent."""
     little = uint(data, tiff, 2) == int.from_bytes(b"II", "big")
     directory = tiff + uint(data, tiff + 4, 4, little)
     entries = directory + 2 + 12 * tf.range(uint(data, directory, 2, little))
@@ -58,7 +58,7 @@ def exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     valid = (tags == _EXIF_ORIENTATION) & (uint(data, entries + 4, 4, little) == 1)
     valid &= is_long | _is_one_of(types, _EXIF_TYPES_OF_TWO_BYTES)
     valid &= (values >= 1) & (values <= 8)
-    # The first wins; 1 follows for the case that there is none.
+    # The first valid value, or 1 if there is none.
     return tf.concat([tf.boolean_mask(values, valid), [1]], 0)[0]
 
 

@@ -1,10 +1,10 @@
-"""What an image file says about itself before anything is decoded.
+"""Reads image headers: size, orientation and what TensorFlow's decoder ignores.
 
-In TensorFlow ops that never fail, however broken the bytes are: a server has to turn
-away a file of a few bytes that promises gigapixels without decoding it, and without
-failing the images beside it. TensorFlow's decoder ignores EXIF orientations, reads
-all frames of a GIF, refuses an animated WebP and takes the palette indices of a BMP for
-grey; what it takes to do better is read here too.
+The TensorFlow ops never fail, however broken the bytes are: a server must reject a
+small file whose header states gigapixels without decoding it, and without failing the
+rest of the batch. TensorFlow's decoder ignores EXIF orientations, reads all frames of
+a GIF, rejects an animated WebP and takes the palette indices of a BMP for gray; the
+header has the fields that correct this.
 """
 
 import functools
@@ -37,7 +37,7 @@ __all__ = [
     "WIDTH",
 ]
 
-# Nobody's image has as many; they bound the time that a hostile one may take.
+# More than any real image has; they bound the time for a hostile file.
 _MAX_JPEG_SEGMENTS = 2000
 _MAX_GIF_BLOCKS = 100_000
 _MAX_PNG_CHUNKS = 2000
@@ -56,7 +56,7 @@ _MOST_JPEG_MARKERS = 2**22
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 _PROGRESSIVE_FRAMES = (0xC2, 0xC6, 0xCA, 0xCE)
 
-# What a JPEG marker asks the walk to do.
+# How the walk over a JPEG continues after a marker.
 _SKIP_ONE, _SKIP_TWO, _SKIP_SEGMENT, _FRAME, _STOP = range(5)
 
 
@@ -79,7 +79,7 @@ def _jpeg_actions() -> list[int]:
 )
 def read(image_bytes: tf.Tensor) -> tf.Tensor:
     """Reads one header: scalar string -> int64 `[NUM_FIELDS]`."""
-    # The zeros stand for whatever a broken file points at beyond its end.
+    # Padding, for offsets beyond the end of a broken file.
     data = tf.io.decode_raw(image_bytes + b"\0" * 16, tf.uint8)
     signatures = {
         b"\xff\xd8\xff": _jpeg,
@@ -103,10 +103,9 @@ def read_batch(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def first_frame(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """The bytes of the first frame alone; only those of GIF and WebP ever change.
+    """Extracts the first frame of a GIF or WebP as a file; returns others unchanged.
 
-    The decoder would unpack all frames of a GIF, of any size, to return the first, and
-    refuses a WebP of more than one.
+    TensorFlow's decoder would decode all frames of a GIF, and rejects an animated WebP.
     """
     start = tf.cast(header[START], tf.int32)
     end = tf.cast(header[END], tf.int32)
@@ -122,24 +121,24 @@ def first_frame(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
 def apply_palette(
     image_bytes: tf.Tensor, header: tf.Tensor, indices: tf.Tensor
 ) -> tf.Tensor:
-    """The colours, uint8 `[..., 3]`, of the uint8 indices of an 8-bit BMP."""
+    """Looks up the colors, uint8 `[..., 3]`, of uint8 palette indices of a BMP."""
     start = tf.cast(header[PALETTE], tf.int32)
     start = tf.minimum(start, tf.strings.length(image_bytes))
-    colours = tf.strings.substr(image_bytes, start, 4 * 256)
-    # Blue, green, red and nothing; black where the file has fewer than 256.
-    colours = tf.io.decode_raw(colours, tf.uint8, fixed_length=4 * 256)
-    colours = tf.reverse(tf.reshape(colours, [256, 4])[:, :3], [1])
-    return tf.gather(colours, tf.cast(indices, tf.int32))
+    colors = tf.strings.substr(image_bytes, start, 4 * 256)
+    # Blue, green, red and unused; black beyond the end of the file.
+    colors = tf.io.decode_raw(colors, tf.uint8, fixed_length=4 * 256)
+    colors = tf.reverse(tf.reshape(colors, [256, 4])[:, :3], [1])
+    return tf.gather(colors, tf.cast(indices, tf.int32))
 
 
 def _starts_with(data: tf.Tensor, signature: bytes) -> tf.Tensor:
-    """Whether the first bytes are these; a dot is any byte."""
+    """Whether `data` starts with a signature, in which a dot is any byte."""
     equal = data[: len(signature)] == tf.constant(list(signature), tf.uint8)
     return tf.reduce_all(equal | tf.constant([byte == ord(".") for byte in signature]))
 
 
 def _png(data: tf.Tensor, image_bytes: tf.Tensor) -> tf.Tensor:
-    """Walks to the pixels, past an eXIf chunk; one may stand behind them, too."""
+    """Walks over the chunks up to the pixels; eXIf may be before or after them."""
     exif_name, pixels_name = (int.from_bytes(x, "big") for x in (b"eXIf", b"IDAT"))
 
     def step(pos: tf.Tensor, exif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -182,20 +181,20 @@ def _count_png_texts(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _png_orientation(exif: tf.Tensor) -> tf.Tensor:
-    """The orientation by the content of an eXIf chunk and what follows it."""
+    """Reads the orientation of bytes that start with the content of an eXIf chunk."""
     has_prefix = _starts_with(exif, b"Exif\0\0")
     start = tf.where(has_prefix, tf.constant(6, tf.int64), 0)
     return header_fields.exif_orientation(exif, start)
 
 
 def _orientation_behind_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
-    # To walk over the chunks of pixels would take longer than to decode them.
+    # Walking over the chunks of pixels would take longer than decoding them.
     start = tf.maximum(tf.strings.length(image_bytes) - _PNG_TAIL_BYTES, 0)
     tail = tf.strings.substr(image_bytes, start, _PNG_TAIL_BYTES)
     pieces = tf.raw_ops.StringSplitV2(
         input=[tail], sep=b"eXIf", maxsplit=_MAX_PNG_EXIF
     ).values[1:]
-    # Pixels may hold the four letters by chance, but none of these behind them.
+    # Pixels may contain the four letters by chance, but not followed by a TIFF mark.
     padded = pieces + b"\0" * 16
     after_prefix = tf.strings.substr(padded, 6, 4)
     has_prefix = tf.strings.substr(padded, 0, 6) == b"Exif\0\0"
@@ -214,7 +213,7 @@ def _bmp(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     )
     # Negative: rows from top to bottom.
     height = tf.where(height >= 2**31, 2**32 - height, height)
-    # The decoder takes run lengths for pixels. 3 tells the order of 32-bit colours.
+    # The decoder reads run lengths as pixels. 3: masks of 32-bit colors.
     compression = uint(data, 30, 4, little=True)
     plain = tf.cast((compression == 0) | (compression == 3), tf.int64)
     has_palette = tf.cast(uint(data, 28, 2, little=True) == 8, tf.int64)
@@ -224,8 +223,8 @@ def _bmp(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 
 
 def _gif(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Walks over the extensions to the first image, and to its end."""
-    start = 13 + _colour_table_bytes(uint(data, 10, 1))
+    """Walks over the extensions to the end of the first image."""
+    start = 13 + _color_table_bytes(uint(data, 10, 1))
     image, steps = tf.while_loop(
         lambda pos, steps: (uint(data, pos, 1) == 0x21) & (steps < _MAX_GIF_BLOCKS),
         lambda pos, steps: _skip_gif_blocks(data, pos + 2, steps + 1),
@@ -235,7 +234,7 @@ def _gif(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     width, height = tf.unstack(
         uint(data, image + tf.constant([5, 7], tf.int64), 2, little=True)
     )
-    blocks = image + 11 + _colour_table_bytes(uint(data, image + 9, 1))
+    blocks = image + 11 + _color_table_bytes(uint(data, image + 9, 1))
     end, _ = _skip_gif_blocks(data, blocks, steps)
     complete = is_image & (end <= tf.size(data, tf.int64) - 16)
     return header_fields.pack(height * tf.cast(complete, tf.int64), width, end=end)
@@ -244,7 +243,7 @@ def _gif(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
 def _skip_gif_blocks(
     data: tf.Tensor, pos: tf.Tensor, steps: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The offset after a chain of blocks; each tells its length, the last is empty."""
+    """Returns the offset after a chain of length-prefixed blocks, the last empty."""
     pos, steps = tf.while_loop(
         lambda pos, steps: (uint(data, pos, 1) > 0) & (steps < _MAX_GIF_BLOCKS),
         lambda pos, steps: (pos + 1 + uint(data, pos, 1), steps + 1),
@@ -253,13 +252,13 @@ def _skip_gif_blocks(
     return pos + 1, steps
 
 
-def _colour_table_bytes(flags: tf.Tensor) -> tf.Tensor:
+def _color_table_bytes(flags: tf.Tensor) -> tf.Tensor:
     size = 3 * tf.bitwise.left_shift(tf.constant(2, tf.int64), flags % 8)
     return tf.where(flags >= 128, size, 0)
 
 
 def _jpeg(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
-    """Walks the markers as libjpeg does: past EXIF and the frame to the first scan."""
+    """Walks over the markers up to the first scan, as libjpeg does; notes EXIF."""
     actions = tf.constant(_jpeg_actions())
     exif_start = tf.constant(list(b"\xff\xe1Exif\0\0"), tf.uint8)
 
@@ -268,7 +267,7 @@ def _jpeg(data: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         window = data[pos : pos + 10]
         marker, length = tf.cast(window[1], tf.int32), uint(window, 2, 2)
-        # Between the segments, bytes that are no marker are skipped as dirt.
+        # Bytes between the segments that are not markers are skipped.
         action = tf.where(window[0] == 0xFF, actions[marker], _SKIP_ONE)
         has_length = (action == _SKIP_SEGMENT) | (action == _FRAME)
         action = tf.where(has_length & (length < 2), _STOP, action)

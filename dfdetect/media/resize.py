@@ -1,25 +1,25 @@
-"""Resizes, letterboxes and crops images. TensorFlow ops only, see `decode`."""
+"""Resizes, letterboxes and crops images, in TensorFlow ops only; see `decode`."""
 
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
 
-MEAN_PIXEL = (123.675, 116.28, 103.53)  # Of ImageNet; zero after normalisation.
+MEAN_PIXEL = (123.675, 116.28, 103.53)  # ImageNet mean; zero after normalization.
 
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Resizes `[height, width, 3]` to float32 `[size, size, 3]`, antialiased.
 
-    For images that are one head each; `crop_heads` ends with it.
+    Used for images that are one head each, and by `crop_heads`.
     """
     return tf.ensure_shape(resize_to(image, [size, size]), [size, size, 3])
 
 
 def resize_to(image: tf.Tensor, extent: tf.Tensor | list[int]) -> tf.Tensor:
-    """What `tf.image.resize` gives with antialiasing, to the bit, in half of its time.
+    """Equals `tf.image.resize` with antialiasing, to the bit, in half the time.
 
-    That moves three numbers at a time along rows. Here each axis has its turn to be the
-    first one, with all that lies along the other as channels.
+    That op moves three values at a time along rows. Here each axis in turn is resized
+    as the first one, with the values along the other axis as channels.
 
     Args:
         image: `[height, width, 3]`, any numeric dtype.
@@ -41,13 +41,13 @@ def letterbox(
 ) -> tf.Tensor:
     """Scales an image so that its longer side is `size`, and pads it to a square.
 
-    The image stands at the top left; the rest is `MEAN_PIXEL`.
+    The image is at the top left; the padding is `MEAN_PIXEL`.
 
     Args:
         image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.
         size: Side of the result in pixels.
-        extent: Height and width of the original, where the image is a reduced one of
-            `decode_for`: they decide the proportions.
+        extent: Height and width of the original, which set the proportions, if the
+            image is reduced by `decode_for`.
 
     Returns:
         float32 `[size, size, 3]` in [0, 255].
@@ -69,7 +69,12 @@ def pad_to_square(image: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf.Tensor:
-    """Pads an image that is no larger at the bottom and right with `MEAN_PIXEL`.
+    """Pads an image at the bottom and right with `MEAN_PIXEL`.
+
+    Args:
+        image: `[height, width, 3]`, no larger than the result.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
 
     Returns:
         float32 `[height, width, 3]`.
@@ -85,12 +90,12 @@ def pad(image: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int) -> tf
 def letterbox_boxes(
     boxes: tf.Tensor, height: tf.Tensor | int, width: tf.Tensor | int
 ) -> tf.Tensor:
-    """Boxes of a `height` x `width` image, relative to its letterbox.
+    """Converts boxes of a `height` x `width` image to its letterbox.
 
     Args:
         boxes: `[..., 4]`.
         height: Pixels; a scalar, or `[...]` to broadcast against the boxes.
-        width: Alike.
+        width: Pixels, like `height`.
     """
     return boxes * _share_of_square(height, width)
 
@@ -133,7 +138,7 @@ def crop_heads(
 
 
 def cut(image: tf.Tensor, squares: tf.Tensor, size: int) -> tf.Tensor:
-    """Resizes squares of an image; what `crop_heads` ends with.
+    """Cuts squares out of an image and resizes them; the last step of `crop_heads`.
 
     Args:
         image: `[height, width, 3]`, RGB in [0, 255], any numeric dtype.

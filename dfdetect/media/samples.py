@@ -1,4 +1,4 @@
-"""Sample images: drawn heads, and a photograph, for exports, checks and benchmarks."""
+"""Sample images of drawn heads and a photograph, for exports, checks and benchmarks."""
 
 import cv2
 import numpy as np
@@ -7,18 +7,18 @@ from dfdetect import files
 from dfdetect.media import source_files
 
 _SKIN, _HAIR, _SHIRT = (150, 175, 225), (35, 45, 60), (140, 90, 60)  # BGR
-# Columns and rows of places for heads, by the most heads that they hold.
+# Columns and rows of a grid, by the number of heads that it has room for.
 _GRIDS = {1: (1, 1), 2: (2, 1), 4: (4, 1), 10: (5, 2)}
 MOST_HEADS = max(_GRIDS)
 _ASPECT = 4 / 3
 
 
 def encoded(count: int, seed: int = 0) -> list[bytes]:
-    """Draws images with one to three heads, JPEG and PNG in turn, of various sizes.
+    """Draws images of various sizes with one to three heads, JPEG and PNG in turn.
 
     Args:
-        count: How many.
-        seed: The same number draws the same images.
+        count: Number of images.
+        seed: Seed of the drawing; the same seed gives the same images.
     """
     random = np.random.default_rng(seed)
     images = []
@@ -31,14 +31,14 @@ def encoded(count: int, seed: int = 0) -> list[bytes]:
 
 
 def portrait() -> bytes:
-    """A photograph: the portrait that matplotlib installs."""
+    """Reads the portrait that matplotlib installs."""
     return files.read(source_files.sample())
 
 
 def _draw(
     random: np.random.Generator, height: int, width: int, num_heads: int
 ) -> np.ndarray:
-    """`[height, width, 3]` uint8 BGR."""
+    """Draws an image, `[height, width, 3]` uint8 BGR."""
     slope = np.linspace(random.uniform(60, 120), random.uniform(120, 200), height)
     image = np.broadcast_to(slope[:, None, None], (height, width, 3)).astype(np.uint8)
     image = np.ascontiguousarray(image)
@@ -53,10 +53,10 @@ def _draw(
 
 
 def _draw_head(image: np.ndarray, x: float, y: float, size: float) -> None:
-    def ellipse(dx, dy, width, height, colour):
-        centre = (round(x + dx * size), round(y + dy * size))
+    def ellipse(dx, dy, width, height, color):
+        center = (round(x + dx * size), round(y + dy * size))
         axes = (max(round(width * size), 1), max(round(height * size), 1))
-        cv2.ellipse(image, centre, axes, 0, 0, 360, colour, -1, cv2.LINE_AA)
+        cv2.ellipse(image, center, axes, 0, 0, 360, color, -1, cv2.LINE_AA)
 
     ellipse(0, 2.4, 1.7, 1.3, _SHIRT)
     ellipse(0, 1.0, 0.35, 0.5, _SKIN)
@@ -71,16 +71,16 @@ def _draw_head(image: np.ndarray, x: float, y: float, size: float) -> None:
 
 
 def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[bytes]:
-    """Draws JPEGs, matplotlib's portrait some times over in each before noise.
+    """Draws JPEGs with copies of matplotlib's portrait on a background of noise.
 
     Args:
-        count: How many images.
-        num_heads: Portraits in each, 0 to `MOST_HEADS`.
-        width: Of an image, in pixels; its height is 3/4 of that.
-        seed: The same number draws the same images.
+        count: Number of images.
+        num_heads: Portraits in each image, 0 to `MOST_HEADS`.
+        width: Width of an image in pixels; its height is 3/4 of that.
+        seed: Seed of the drawing; the same seed gives the same images.
 
     Raises:
-        ValueError: There is no room for so many heads.
+        ValueError: `num_heads` is out of range.
     """
     if not 0 <= num_heads <= MOST_HEADS:
         raise ValueError(f"num_heads must be 0 to {MOST_HEADS}, got {num_heads}.")

@@ -1,43 +1,43 @@
-"""Tells where one shot of a clip ends and the next begins."""
+"""Detects hard cuts between the shots of a clip, by color histograms."""
 
 import cv2
 import numpy as np
 
-# Of the clips of FaceForensics++, seen twice a second, no two views in a row share
-# less than .82 of their colours, and no views of two scenes more than .31.
-_LEAST_SHARED = 0.6
+# In FaceForensics++, sampled twice a second, histograms of consecutive views overlap by
+# at least .82 within a scene, and by at most .31 across scenes.
+_MIN_OVERLAP = 0.6
 
 _VIEW_SIZE = (64, 36)
-_HISTOGRAM_BINS = (8, 4, 8)  # hue, saturation, value
+_HISTOGRAM_BINS = (8, 4, 8)  # Hue, saturation, value.
 
 
 class Shots:
-    """Numbers the shots of a clip, from 0, by views of it in order.
+    """Numbers the shots of a clip, from 0, given views of it in order.
 
-    A hard cut changes the colours from one view to the next. A slow dissolve may pass
-    unseen, and a flash may be taken for a cut.
+    A hard cut changes the colors from one view to the next. A slow dissolve may be
+    missed, and a flash may count as a cut.
     """
 
     def __init__(self) -> None:
         self._shot = 0
-        self._colours: np.ndarray | None = None
+        self._histogram: np.ndarray | None = None
 
     def look(self, image: np.ndarray) -> int:
-        """The number of the shot that a view is of.
+        """Returns the number of the shot of the next view.
 
         Args:
-            image: uint8 `[height, width, 3]`, BGR as OpenCV decodes it; half a second
-                or less behind the last one.
+            image: uint8 `[height, width, 3]`, BGR; at most half a second after the
+                previous view.
         """
-        colours = _colours(image)
-        if self._colours is not None:
-            self._shot += _shared(colours, self._colours) < _LEAST_SHARED
-        self._colours = colours
+        histogram = _histogram(image)
+        if self._histogram is not None:
+            self._shot += _overlap(histogram, self._histogram) < _MIN_OVERLAP
+        self._histogram = histogram
         return self._shot
 
 
-def _colours(image: np.ndarray) -> np.ndarray:
-    """A histogram, float32 with a sum of 1."""
+def _histogram(image: np.ndarray) -> np.ndarray:
+    """Computes the color histogram of an image, float32 with a sum of 1."""
     small = cv2.resize(image, _VIEW_SIZE, interpolation=cv2.INTER_AREA)
     hsv = cv2.cvtColor(small, cv2.COLOR_BGR2HSV)
     ranges = [0, 180, 0, 256, 0, 256]
@@ -45,5 +45,5 @@ def _colours(image: np.ndarray) -> np.ndarray:
     return counts / counts.sum()
 
 
-def _shared(one: np.ndarray, other: np.ndarray) -> float:
+def _overlap(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.minimum(one, other).sum())

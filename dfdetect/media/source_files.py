@@ -1,9 +1,9 @@
-"""Finds the files that a command names, and names copies of them.
+"""Finds the input files of a command, and names copies of them.
 
-A folder is walked recursively for images and, where they are wanted, clips (symbolic
-links to folders and hidden names are passed over). A pattern that the shell left alone
-is expanded, and a file that is named outright is taken whatever it is. What a file is
-its first bytes tell; its ending counts where they tell nothing.
+A folder is searched recursively for images and, if wanted, clips; symbolic links to
+folders and hidden names are skipped. A pattern that the shell left alone is expanded,
+and a file that is named explicitly is always taken. The kind of a file is identified by
+its first bytes, or by its suffix if they are unknown.
 """
 
 import dataclasses
@@ -16,31 +16,29 @@ from collections.abc import Iterator, Sequence
 
 from dfdetect.media import file_kinds, image_status
 
-# Endings of what the decoder reads; see dfdetect.media.decode.
-IMAGE_SUFFIXES = (
-    *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
-    *(".pjp", ".pjpeg", ".png", ".webp"),
+# Formats that `dfdetect.media.decode` reads.
+IMAGE_SUFFIXES = tuple(
+    ".apng .bmp .dib .gif .jfif .jif .jpe .jpeg .jpg .pjp .pjpeg .png .webp".split()
 )
-# Of what FFmpeg reads of what people have. Not .ts, which may be a program.
-CLIP_SUFFIXES = (
-    *(".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2ts", ".m2v"),
-    *(".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv"),
-    *(".qt", ".vob", ".webm", ".wmv", ".y4m"),
+# Common formats that FFmpeg reads. Not .ts, which may be TypeScript.
+CLIP_SUFFIXES = tuple(
+    ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg "
+    ".mts .mxf .ogm .ogv .qt .vob .webm .wmv .y4m".split()
 )
-_LONGEST_NAME = 255  # Bytes; of most file systems.
+_MAX_NAME_BYTES = 255  # On most file systems.
 _CHART_SUFFIX = ".png"
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One input.
+    """One input file.
 
     Attributes:
-        path: As given, or as found below the folder given.
-        copy: Where an image made from it goes, relative to an output folder; ends in
-            .jpg, .jpeg or .png, or of a clip in .mp4. No two sources share one, nor
-            the `chart` of a clip. Cut where the file system takes no name so long.
-        problem: Why it is known already that it cannot be read.
+        path: Path as given, or as found in the given folder.
+        copy: Path of the image or clip made from it, relative to an output folder; ends
+            in .jpg, .jpeg or .png, or in .mp4 for a clip. Distinct from the `copy` and
+            `chart` of all other sources. Shortened to what the file system allows.
+        problem: Why the file cannot be read, if that is already known.
         is_clip: Whether it is a clip.
     """
 
@@ -51,7 +49,7 @@ class Source:
 
     @property
     def chart(self) -> str:
-        """Where the image of a clip's probabilities goes, beside its copy."""
+        """Path of the chart of a clip's probabilities, beside its copy."""
         return self.copy + _CHART_SUFFIX
 
 
@@ -65,16 +63,16 @@ def find(
 
     Args:
         paths: Files, folders and patterns.
-        output: A folder that holds copies of inputs, no inputs, or "".
+        output: Folder for copies of the inputs, which is not searched, or "".
         clips: Whether clips are wanted besides images.
-        passed_over: To it, the files in folders that are neither are added, by
+        passed_over: Counter to which the other files in folders are added, by
             `file_kinds.label`.
 
     Returns:
-        The inputs, and those of `paths` that name none.
+        The inputs, and those of `paths` without any input.
 
     Raises:
-        ValueError: An input lies in `output`, and its copy could overwrite it.
+        ValueError: An input is in `output`, where its copy could overwrite it.
     """
     sources: list[Source] = []
     barren = []
@@ -88,7 +86,7 @@ def find(
             kind = file_kinds.UNKNOWN if one.problem else file_kinds.of_file(one.path)
             is_clip = _is_clip(one.path, kind)
             is_image = not is_clip and _is_image(one.path, kind)
-            # A clip that has the name of an image shall be told, not passed over.
+            # A clip with the suffix of an image is reported instead of skipped.
             is_wanted = is_image or (clips and is_clip) or has_suffix_of_image(one.path)
             key = os.path.abspath(one.path)
             if not (is_wanted or one.is_named or one.problem):
@@ -106,13 +104,13 @@ def find(
                 sources.append(Source(one.path, one.copy, problem, is_clip and clips))
         if is_barren:
             barren.append(path)
-    # Some may have been named outright besides.
+    # Some may also have been named explicitly.
     passed_over.update(label for key, label in others.items() if key not in seen)
     return _name_copies(sources, output), barren
 
 
 def has_suffix_of_image(path: str) -> bool:
-    """Whether a file is called like an image."""
+    """Whether a file name has the suffix of an image."""
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
@@ -127,12 +125,12 @@ def _is_clip(path: str, kind: str) -> bool:
 
 
 def sample() -> str:
-    """The portrait that matplotlib installs: Grace Hopper, in the public domain.
+    """Returns the path of matplotlib's portrait of Grace Hopper, in the public domain.
 
     Raises:
-        FileNotFoundError: This matplotlib came without its sample data.
+        FileNotFoundError: matplotlib is installed without its sample data.
     """
-    # Importing matplotlib would take a second, and the help would wait for it.
+    # Importing matplotlib takes a second, for which `--help` should not wait.
     package = importlib.util.find_spec("matplotlib")
     folders = package.submodule_search_locations if package else None
     folder = os.path.join(*(folders or [""]), "mpl-data", "sample_data")
@@ -145,13 +143,13 @@ def sample() -> str:
 @dataclasses.dataclass(frozen=True)
 class _Found:
     path: str
-    copy: str  # Name of the copy.
+    copy: str
     problem: str = ""
-    is_named: bool = False  # Outright.
+    is_named: bool = False  # Explicitly, not by a folder or pattern.
 
 
 def _expand(path: str, output: str) -> Iterator[_Found]:
-    """Yields the files that `path` names, whatever they are."""
+    """Yields the files that `path` names, of any kind."""
     if os.path.isdir(path):
         yield from _walk(path, output)
     elif os.path.lexists(path) or not glob.has_magic(path):
@@ -175,7 +173,7 @@ def _walk(root: str, output: str) -> Iterator[_Found]:
         )
         for name in sorted(names):
             path = os.path.join(folder, name)
-            # A pipe would be waited for; a broken link shall be said.
+            # Skips pipes, which would block, but not broken links, which are reported.
             readable = os.path.isfile(path) or not os.path.exists(path)
             if name[0] != "." and readable:
                 yield _Found(path, os.path.relpath(path, root))
@@ -191,14 +189,14 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _name_copies(sources: Sequence[Source], output: str) -> list[Source]:
-    """The sources with names of copies that can be written side by side.
+    """Gives the sources distinct names for their copies.
 
     Args:
-        sources: Each with the name of the file itself, relative to `output`.
-        output: A folder, or "" where none are written.
+        sources: Sources whose `copy` is the name of the file itself.
+        output: Folder of the copies, or "" if none are written.
     """
-    longest = _longest_name(output) if output else _LONGEST_NAME
-    # A folder may be called x.mp4, too.
+    longest = _max_name_bytes(output) if output else _MAX_NAME_BYTES
+    # A folder may have such a name, too.
     used = {
         str(folder).casefold()
         for source in sources
@@ -213,7 +211,7 @@ def _name_copies(sources: Sequence[Source], output: str) -> list[Source]:
 
 
 def describe_unread(status: str, content: bytes) -> str:
-    """Why there is no answer for an image, for a person; "" where there is one.
+    """Describes why an image has no result; "" if it has one.
 
     Args:
         status: One of `image_status.STATUS_NAMES`.
@@ -227,13 +225,13 @@ def describe_unread(status: str, content: bytes) -> str:
 
 
 def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
-    """The name with a suffix that can be written, and numbered when it is taken.
+    """Returns a name with a suffix that can be written, numbered if it is taken.
 
     Args:
-        name: Relative to the folder of the copies.
+        name: Name relative to the folder of the copies.
         used: Names that are taken; those of this file are added.
-        is_clip: Whether there is a chart besides.
-        longest: Most bytes of a name; a longer one is cut.
+        is_clip: Whether a chart is written as well.
+        longest: Most bytes of a name; longer ones are shortened.
     """
     stem, suffix = os.path.splitext(name)
     folder, stem = os.path.split(stem)
@@ -247,7 +245,7 @@ def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
         room = longest - len(ending) - (len(_CHART_SUFFIX) if is_clip else 0)
         name = os.path.join(folder, _cut(stem, room) + ending)
         taken = [name, f"{name}{_CHART_SUFFIX}"] if is_clip else [name]
-        # Some file systems do not tell cases apart.
+        # Some file systems ignore case.
         names = {x.casefold() for x in taken}
         if not names & used:
             used |= names
@@ -256,35 +254,34 @@ def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
 
 
 def _cut(stem: str, num_bytes: int) -> str:
-    """The beginning of a name that has at most so many bytes, of whole characters."""
+    """Shortens a name to at most `num_bytes`, in whole characters."""
     while len(os.fsencode(stem)) > num_bytes:
         stem = stem[:-1]
     return stem
 
 
-def _longest_name(folder: str) -> int:
-    """Most bytes of a name in a folder, which may be absent."""
+def _max_name_bytes(folder: str) -> int:
+    """Returns the longest file name, in bytes, in a folder that need not exist."""
     folder = os.path.abspath(folder)
     while not os.path.isdir(folder) and folder != os.path.dirname(folder):
         folder = os.path.dirname(folder)
     try:
         return os.pathconf(folder, "PC_NAME_MAX")
     except (OSError, ValueError, AttributeError):
-        return _LONGEST_NAME
+        return _MAX_NAME_BYTES
 
 
 def find_images(
     patterns: Sequence[str], passed_over: Counter[str] | None = None
 ) -> list[str]:
-    """Images below folders, matching globs or listed in .txt files, sorted.
+    """Finds images in folders, by globs or by .txt lists; returns them sorted.
 
     Args:
         patterns: Folders, globs and .txt files.
-        passed_over: To it, the files that are no images, by their first bytes, are
-            added by `file_kinds.label`.
+        passed_over: Counter to which the other files are added, by `file_kinds.label`.
 
     Raises:
-        FileNotFoundError: A pattern finds none.
+        FileNotFoundError: A pattern finds no image.
     """
     found: set[str] = set()
     others: dict[str, str] = {}
@@ -300,7 +297,7 @@ def find_images(
         kinds = {file: file_kinds.of_file(file) for file in files}
         images_here = {file for file in files if file_kinds.is_image(kinds[file])}
         if not images_here:
-            raise FileNotFoundError(f"No image is found at {pattern}.")
+            raise FileNotFoundError(f"No image was found at {pattern}.")
         found |= images_here
         others |= {file: kinds[file] for file in files if file not in images_here}
     if passed_over is not None:

@@ -1,8 +1,7 @@
-"""Reads clips: one pass from the first frame to the last one wanted, never a seek.
+"""Reads clips in one pass, from the first frame to the last one wanted, never seeking.
 
-A seek decodes from the key frame before it, and the clips of FaceForensics++ have two
-to four key frames in all. Frames come upright and in display geometry: pixels that are
-not square are made so.
+A seek decodes from the previous key frame, and a clip of FaceForensics++ has only two
+to four of them. Frames are upright and in display geometry, with square pixels.
 """
 
 import dataclasses
@@ -17,7 +16,7 @@ import numpy as np
 from dfdetect.media import clip_decoding, clip_frame, clip_timing, image_status, shots
 
 _SECONDS_BETWEEN_VIEWS = 0.5  # See `shots`.
-_TINY = 1e-4  # Seconds; below what time stamps tell apart.
+_EPSILON = 1e-4  # Seconds; less than the resolution of time stamps.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Frame:
 
     Attributes:
         index: Position in the clip, from 0.
-        time: When it is shown, in seconds from the start.
+        time: Seconds from the start.
         image: uint8 `[height, width, 3]`, upright RGB.
-        shot: Number of its shot, from 0, where `Reader` read it.
+        shot: Number of its shot, from 0; set by `Reader` only.
     """
 
     index: int
@@ -39,12 +38,12 @@ class Frame:
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """Which frames of a clip are looked at.
+    """Selects the frames of a clip.
 
     Attributes:
-        count: So many, those shown at the middles of equal parts of the clip's time;
+        count: Number of frames, at the middles of equal parts of the clip's duration;
             -1 for all.
-        every: Rather one in so many seconds, from the first on.
+        every: Seconds between frames, from the first on; replaces `count` if given.
     """
 
     count: int = 32
@@ -58,25 +57,25 @@ class Sampling:
 
 
 class Reader:
-    """A clip, read once from its first frame to its last; iterate over it once.
+    """Iterates once over the frames of a clip, from the first to the last.
 
-    Memory holds one frame at a time. Time stamps decide, so that the rate may vary.
-    What a file holds is measured before, without decoding it: headers are often wrong.
+    Memory holds one frame at a time. Frames are selected by time stamps, so that the
+    rate may vary. The duration is measured first, because headers are often wrong.
 
     Args:
-        path: Of the clip, or the URL of a stream.
+        path: Path of the clip, or URL of a stream.
         sampling: Which frames to yield.
 
     Attributes:
         size: Width and height of upright frames in pixels, in display geometry.
-        duration: Seconds, as measured; of a stream, as promised, or 0.
-        interval: Seconds from frame to frame.
-        num_read: How many frames have been read so far.
+        duration: Measured seconds; for a stream, those of its header, or 0.
+        interval: Seconds between frames.
+        num_read: Number of frames read so far.
         is_cut_short: After the last frame, whether the end is missing.
         warning: After the last frame, what was wrong, or "".
 
     Raises:
-        clip_decoding.UnreadableClipError: It is no clip that can be decoded; a
+        clip_decoding.UnreadableClipError: The file cannot be decoded as a clip; a
             `ValueError`.
     """
 
@@ -88,7 +87,7 @@ class Reader:
         self._timing = clip_timing.measure(self._clip)
         self.size = self._clip.size
         self._decoded: Iterator[clip_frame.DecodedFrame] = iter(())
-        # Else the decoder would refuse it, and nobody learn why.
+        # The decoder would reject larger frames without giving the reason.
         if self.size[0] * self.size[1] <= image_status.MAX_PIXELS:
             self._decoded = self._clip.frames()
             self._first = next(self._decoded, None)
@@ -120,8 +119,8 @@ class Reader:
             index = self.num_read
             self.num_read += 1
             time = clock.tick(decoded.stamp)
-            # The last frame that begins before it, were the rate that of the header.
-            shown_until = time + self.interval - _TINY
+            # Wanted is the last frame at or before a time, at the rate of the header.
+            shown_until = time + self.interval - _EPSILON
             is_wanted = shown_until > next_wanted
             if not is_wanted and time < next_view:
                 continue
@@ -146,7 +145,7 @@ class Reader:
         yield from self._decoded
 
     def _first_wanted_after(self, time: float) -> float:
-        """The next time whose frame is wanted, at `time` at the earliest, or never."""
+        """Returns the first time from `time` on whose frame is wanted, or infinity."""
         if self._sampling.every is not None:
             return max(0, math.ceil(time / self._sampling.every)) * self._sampling.every
         count = self._sampling.count
@@ -157,7 +156,7 @@ class Reader:
         return (number + 0.5) * part if number < count else math.inf
 
     def _check(self, last: float, hdr: str) -> None:
-        """Notes what was wrong, once all is read."""
+        """Sets `is_cut_short` and `warning` after the last frame."""
         problem = self._timing.problem(last)
         self.is_cut_short = problem.startswith("cut short")
         problems = [problem] if problem else []
@@ -170,11 +169,11 @@ class Reader:
 
 
 def bin_centres(num_frames: int, count: int) -> list[int]:
-    """The middle frames of `count` equal parts of a clip; all frames of a shorter one.
+    """Returns the middle frames of `count` equal parts of a clip, or all frames.
 
     Args:
-        num_frames: Frames of the clip.
-        count: Frames wanted, or -1 for all.
+        num_frames: Number of frames of the clip.
+        count: Number of frames wanted, or -1 for all.
     """
     if count < 0 or count >= num_frames:
         return list(range(num_frames))
@@ -182,10 +181,10 @@ def bin_centres(num_frames: int, count: int) -> list[int]:
 
 
 def num_frames(path: str | os.PathLike) -> int:
-    """How many frames of a clip can be decoded: goes through all of it.
+    """Counts the frames of a clip that can be decoded, by decoding all of it.
 
     Raises:
-        clip_decoding.UnreadableClipError: It is no clip that can be decoded.
+        clip_decoding.UnreadableClipError: The file cannot be decoded as a clip.
     """
     with clip_decoding.OpenClip(path) as clip:
         return sum(1 for _ in clip.frames())
@@ -194,14 +193,14 @@ def num_frames(path: str | os.PathLike) -> int:
 def frames(path: str | os.PathLike, indices: Sequence[int]) -> Iterator[Frame]:
     """Yields frames of a clip, in one pass that ends with the last of `indices`.
 
-    A clip that has fewer, or of which one cannot be converted, gives fewer.
+    Ends early if the clip is shorter, or if a frame cannot be converted.
 
     Args:
-        path: Of the clip.
-        indices: Positions wanted, rising.
+        path: Path of the clip.
+        indices: Positions of the wanted frames, ascending.
 
     Raises:
-        clip_decoding.UnreadableClipError: It is no clip that can be decoded.
+        clip_decoding.UnreadableClipError: The file cannot be decoded as a clip.
     """
     with clip_decoding.OpenClip(path) as clip:
         timing = clip_timing.measure(clip)

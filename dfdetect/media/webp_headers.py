@@ -1,7 +1,7 @@
-"""Headers of WebP files, and the pixels of animated and of transparent ones.
+"""Reads WebP headers, and extracts the pixels of animated and transparent files.
 
-TensorFlow's decoder refuses both where three channels are wanted, so that it is given
-a file of the pixels alone.
+TensorFlow's decoder rejects both if three channels are wanted, so it is given a file of
+the pixels alone.
 """
 
 import tensorflow as tf
@@ -11,20 +11,22 @@ from dfdetect.media.header_fields import uint
 
 _HAS_EXIF, _HAS_ALPHA, _IS_ANIMATED = 0x08, 0x10, 0x02
 
-# Of the chunk of a lossless picture: the byte that says whether there is alpha.
+# Byte and bit of a lossless chunk that state whether there is alpha.
 _LOSSLESS_ALPHA_BYTE, _LOSSLESS_ALPHA_BIT = 12, 0x10
 _LOSSLESS, _ALPHA = (int.from_bytes(name, "big") for name in (b"VP8L", b"ALPH"))
 
 _MAX_CHUNKS = 10_000
 
 _PLACE = (
-    *(header_fields.TOP, header_fields.LEFT),
-    *(header_fields.HEIGHT, header_fields.WIDTH),
+    header_fields.TOP,
+    header_fields.LEFT,
+    header_fields.HEIGHT,
+    header_fields.WIDTH,
 )
 
 
 def read(data: tf.Tensor) -> tf.Tensor:
-    """The header of a WebP file: uint8 `[N]` -> int64 `[NUM_FIELDS]`."""
+    """Reads the header of a WebP file: uint8 `[N]` -> int64 `[NUM_FIELDS]`."""
     sides = _sides(data, tf.constant(12, tf.int64))
     is_extended = uint(data, 12, 4) == int.from_bytes(b"VP8X", "big")
     return tf.cond(
@@ -35,7 +37,7 @@ def read(data: tf.Tensor) -> tf.Tensor:
 
 
 def _sides(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
-    """Height and width by the chunk at an offset; zeros by one of another kind."""
+    """Reads height and width from the chunk at an offset; zeros for other chunks."""
     chunk = uint(data, at, 4)
     lossy = uint(data, at + tf.constant([16, 14], tf.int64), 2, little=True) % 2**14
     bits = uint(data, at + 9, 4, little=True)
@@ -48,7 +50,7 @@ def _sides(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
 
 
 def _extended(data: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
-    """Walks over the chunks to the first frame and to EXIF, of those that have them."""
+    """Walks over the chunks to the first frame and to EXIF, if there is any."""
     exif_name = int.from_bytes(b"EXIF", "big")
     pixels_names = tf.constant(
         [int.from_bytes(x, "big") for x in (b"ANMF", b"ALPH", b"VP8 ", b"VP8L")],
@@ -105,7 +107,7 @@ def _still(
     has_alpha: tf.Tensor | bool,
     orientation: tf.Tensor | int,
 ) -> tf.Tensor:
-    """The header by the chunk at which the pixels, or their transparency, begin."""
+    """Builds the header from the first chunk of pixels or transparency."""
     is_alpha = uint(data, frame, 4) == _ALPHA
     pixels = tf.where(is_alpha, _next_chunk(data, frame), frame)
     bits = uint(data, pixels + _LOSSLESS_ALPHA_BYTE, 1)
@@ -113,10 +115,10 @@ def _still(
         tf.bitwise.bitwise_and(bits, _LOSSLESS_ALPHA_BIT) > 0
     )
     length = 8 + uint(data, pixels + 4, 4, little=True)
-    # What the decoder is given must be as large as it was said to be.
-    is_sound = (frame > 0) & (pixels + length <= tf.size(data, tf.int64) - 16)
-    is_sound &= tf.reduce_all(_sides(data, pixels) == sides)
-    alone = is_sound & (has_alpha | is_alpha | is_transparent)
+    # The decoder's result must have the size that the header states.
+    is_valid = (frame > 0) & (pixels + length <= tf.size(data, tf.int64) - 16)
+    is_valid &= tf.reduce_all(_sides(data, pixels) == sides)
+    alone = is_valid & (has_alpha | is_alpha | is_transparent)
     start, end = (
         tf.where(alone, x, tf.zeros_like(x)) for x in (pixels, pixels + length)
     )
@@ -126,20 +128,20 @@ def _still(
 def _animated(
     data: tf.Tensor, canvas: tf.Tensor, frame: tf.Tensor, orientation: tf.Tensor
 ) -> tf.Tensor:
-    """The header by the chunk of the first frame; of size 0 where that is unsound."""
+    """Builds the header from the chunk of the first frame; size 0 if it is invalid."""
     at = frame + 8 + tf.constant([3, 0, 9, 6], tf.int64)
     top, left, height, width = tf.unstack(uint(data, at, 3, little=True))
     top, left, height, width = 2 * top, 2 * left, height + 1, width + 1
     pixels = frame + 24
-    # Transparency may stand before them.
+    # A chunk of transparency may precede them.
     is_alpha = uint(data, pixels, 4) == _ALPHA
     pixels = tf.where(is_alpha, _next_chunk(data, pixels), pixels)
     end = pixels + 8 + uint(data, pixels + 4, 4, little=True)
-    # What the decoder is given must be as large as it was said to be.
-    is_sound = (frame > 0) & (end <= tf.size(data, tf.int64) - 16)
-    is_sound &= tf.reduce_all(_sides(data, pixels) == tf.stack([height, width]))
-    is_sound &= (top + height <= canvas[0]) & (left + width <= canvas[1])
-    rows = canvas[0] * tf.cast(is_sound, tf.int64)
+    # The decoder's result must have the size that the header states.
+    is_valid = (frame > 0) & (end <= tf.size(data, tf.int64) - 16)
+    is_valid &= tf.reduce_all(_sides(data, pixels) == tf.stack([height, width]))
+    is_valid &= (top + height <= canvas[0]) & (left + width <= canvas[1])
+    rows = canvas[0] * tf.cast(is_valid, tf.int64)
     return header_fields.pack(rows, canvas[1], orientation, end, 0, pixels, top, left)
 
 
@@ -149,7 +151,7 @@ def _next_chunk(data: tf.Tensor, pos: tf.Tensor) -> tf.Tensor:
 
 
 def still(chunk: tf.Tensor) -> tf.Tensor:
-    """The file of one chunk of pixels, without transparency."""
+    """Builds a WebP file of one chunk of pixels, without transparency."""
     octets = tf.constant([bytes([value]) for value in range(256)])
     at = _LOSSLESS_ALPHA_BYTE
     byte = tf.io.decode_raw(tf.strings.substr(chunk + b"\0" * 16, at, 1), tf.uint8)[0]
@@ -166,7 +168,7 @@ def still(chunk: tf.Tensor) -> tf.Tensor:
         ),
         lambda: chunk,
     )
-    # Chunks begin at even offsets.
+    # Chunks start at even offsets.
     length = tf.strings.length(chunk)
     chunk += tf.where(length % 2 == 1, b"\0", b"")
     size = 4 + length + length % 2
@@ -175,7 +177,7 @@ def still(chunk: tf.Tensor) -> tf.Tensor:
 
 
 def place_frame(image: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """The canvas, uint8 `[height, width, 3]`, with the first frame of a WebP on it."""
+    """Places the first frame of a WebP on its canvas, uint8 `[height, width, 3]`."""
     top, left, height, width = tf.unstack(tf.cast(tf.gather(header, _PLACE), tf.int32))
     extent = tf.shape(image)
     below, right = height - top - extent[0], width - left - extent[1]
