@@ -1,3 +1,3 @@
-"""Finds human heads in images and says how likely each one is a deepfake."""
+"""Detects human heads in images and estimates whether each one is a deepfake."""
 
 __version__ = "0.1.0"

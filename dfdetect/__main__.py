@@ -1,4 +1,4 @@
-"""`python -m dfdetect` is `dfdetect`."""
+"""Runs the `dfdetect` command as `python -m dfdetect`."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""The box format, told once, and the geometry of boxes.
+"""The box format, defined here once, and the geometry of boxes.
 
 A box is `[ymin, xmin, ymax, xmax]`, float32, relative to the upright original image:
 0 is its top or left edge and 1 its bottom or right edge ("rel_yxyx"). A batch of boxes
-is `[..., 4]`; where a fixed number is wanted, the padding is zeros.
+is `[..., 4]`; batches of a fixed number of boxes are padded with zeros.
 """
 
 import fractions
@@ -14,7 +14,7 @@ Tensor = Any
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Areas `[...]` of boxes `[..., 4]`; 0 where a box is inside out."""
+    """Areas `[...]` of boxes `[..., 4]`; 0 for inverted boxes."""
     sides = ops.maximum(boxes[..., 2:] - boxes[..., :2], 0.0)
     return sides[..., 0] * sides[..., 1]
 
@@ -22,7 +22,7 @@ def area(boxes: Tensor) -> Tensor:
 def iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
     """Intersection over union of each of `[N, 4]` with each of `[M, 4]`: `[N, M]`.
 
-    Boxes without area have 0 with everything, themselves included.
+    Boxes without area have an IoU of 0 with all boxes, including themselves.
     """
     top_left = ops.maximum(boxes_a[:, None, :2], boxes_b[None, :, :2])
     bottom_right = ops.minimum(boxes_a[:, None, 2:], boxes_b[None, :, 2:])
@@ -33,15 +33,14 @@ def iou(boxes_a: Tensor, boxes_b: Tensor) -> Tensor:
 
 
 def clip(boxes: Tensor) -> Tensor:
-    """Cuts boxes `[..., 4]` off at the edges of the image."""
+    """Clips boxes `[..., 4]` to the image."""
     return ops.clip(boxes, 0.0, 1.0)
 
 
 def margin_ratio(margin: float) -> fractions.Fraction:
-    """The margin of `square_crops` to a thousandth, as a ratio of integers.
+    """Rounds the margin of `square_crops` to a thousandth, as a ratio of integers.
 
-    1.3 itself is no binary fraction, and the result must not depend on the precision of
-    the product.
+    1.3 is not a binary fraction, and crops must not depend on floating-point rounding.
     """
     return fractions.Fraction(margin).limit_denominator(1000)
 
@@ -49,23 +48,23 @@ def margin_ratio(margin: float) -> fractions.Fraction:
 def square_crops(
     boxes: Tensor, height: Tensor | int, width: Tensor | int, margin: float
 ) -> Tensor:
-    """The squares, in whole pixels, that are cut around heads.
+    """Returns the squares, in whole pixels, that are cut around heads.
 
     The side is `margin` times the longer side of the box, rounded down, and the square
-    is centred on the box. Where it leaves the image at the top or left it is moved in;
-    where it leaves at the bottom or right its side shrinks. This is the rule of
-    FaceForensics++ (Roessler et al., 2019), in integers from the first step on.
+    is centered on the box. It is moved inside at the top and left edges of the image,
+    and shrunk at the bottom and right. This is the rule of FaceForensics++ (Roessler et
+    al., 2019), computed in integers throughout.
 
     Args:
         boxes: `[N, 4]`; empty is fine.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        margin: Side of the square over the longer side of the box; counted to a
-            thousandth.
+        margin: Ratio of the side of the square to the longer side of the box, rounded
+            to a thousandth.
 
     Returns:
-        int32 `[N, 3]`: y and x of the top-left pixel and the side, at least 1. The
-        square lies inside the image.
+        int32 `[N, 3]`: y and x of the top-left pixel and the side, at least 1. Squares
+        are inside the image.
     """
     ratio = margin_ratio(margin)
     height = ops.cast(height, "int32")
@@ -83,14 +82,14 @@ def square_crops(
 def crop_regions(
     boxes: Tensor, height: Tensor | int, width: Tensor | int, margin: float | None
 ) -> Tensor:
-    """The regions, in whole pixels, that a classifier sees of heads.
+    """Returns the regions, in whole pixels, that a classifier sees of heads.
 
     Args:
         boxes: `[N, 4]`; empty is fine.
         height: Height of the image in pixels.
         width: Width of the image in pixels.
-        margin: See `square_crops`; None where the boxes are crops already, such as the
-            whole of an image: each region is then its box.
+        margin: See `square_crops`; None if the boxes are crops already, such as whole
+            images, so that each region is its box.
 
     Returns:
         int32 `[N, 4]`: y and x of the top-left pixel, height and width, at least 1.

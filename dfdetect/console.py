@@ -1,12 +1,11 @@
-"""The terminal: what is said to a person, apart from what libraries write there.
+"""Terminal output: messages, exit codes, progress, and capture of library output.
 
-TensorFlow, the libraries below it and their Python parts write notes to standard error
-in which our own lines get lost. While they are captured, the descriptor leads into a
-log without a name, and `stream` to where it led before. The log is shown when the
-process fails: after an exception that nobody expected, or when it dies, which a small
-shell waits for.
+TensorFlow and other libraries write notes to standard error that would hide our own
+messages. During a capture the file descriptor is redirected to an unnamed log, while
+`stream` still leads to the terminal. The log is shown if the process fails: after an
+unexpected exception, or when it dies, which a small watching shell detects.
 
-Imports nothing heavy, so that the capture can begin before TensorFlow is imported.
+Imports nothing heavy, so that a capture can begin before TensorFlow is imported.
 """
 
 import contextlib
@@ -24,25 +23,25 @@ from typing import BinaryIO, TextIO
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
 _STDERR = 2
-_MOST_SHOWN = 65536  # Bytes of the log, from its end.
+_MAX_SHOWN = 65536  # Last bytes of the log.
 
-# Waits for the process to end; without a line before that, it has not ended well.
+# Waits for the process to end, and shows the log unless a line came before that.
 _WATCH = 'trap "" HUP INT TERM; read -r _ || tail -c {most} <&{log} >&2'
 
-# What ends a command with a line of ours, or none.
+# Exceptions that end a command with our own message, or none.
 _EXPECTED = (SystemExit, KeyboardInterrupt, OSError)
 
 _LOGGER = "dfdetect"
-_SECONDS_BETWEEN_LINES = 30  # where there is no terminal for a bar
+_SECONDS_BETWEEN_LINES = 30  # Without a terminal for a progress bar.
 
 
 class _Capture:
-    """The descriptor of standard error, led into a log until `end`."""
+    """Redirects the descriptor of standard error to a log until `end`."""
 
     def __init__(self) -> None:
         descriptor, path = tempfile.mkstemp(prefix="dfdetect-", suffix=".log")
         self._log: BinaryIO = open(path, "rb", buffering=0)
-        # Another, as each has a place of its own in the log.
+        # A second file object, because each has its own position in the log.
         with open(path, "rb", buffering=0) as watched:
             os.unlink(path)
             sys.stderr.flush()
@@ -52,8 +51,8 @@ class _Capture:
             os.dup2(descriptor, _STDERR)
             os.close(descriptor)
             self._watcher: subprocess.Popen | None = None
-            command = _WATCH.format(most=_MOST_SHOWN, log=watched.fileno())
-            with contextlib.suppress(OSError):  # There may be no shell.
+            command = _WATCH.format(most=_MAX_SHOWN, log=watched.fileno())
+            with contextlib.suppress(OSError):  # The system may have no shell.
                 self._watcher = subprocess.Popen(
                     ["/bin/sh", "-c", command],
                     stdin=subprocess.PIPE,
@@ -68,17 +67,17 @@ class _Capture:
         ours.propagate = False
 
     def dismiss(self) -> None:
-        """Tells the watcher that whatever ends the process now is no failure."""
+        """Tells the watcher that the end of the process is not a failure."""
         if self._watcher:
             with contextlib.suppress(OSError):
                 self._watcher.communicate(b"\n")
             self._watcher = None
 
     def end(self, show: bool) -> None:
-        """Leads the descriptor to where it led before.
+        """Restores the descriptor of standard error.
 
         Args:
-            show: Whether to write what was captured there.
+            show: Whether to write the captured log to it.
         """
         self.dismiss()
         sys.stderr.flush()
@@ -86,7 +85,7 @@ class _Capture:
         os.dup2(self.person.fileno(), _STDERR)
         if show:
             size = os.fstat(self._log.fileno()).st_size
-            self._log.seek(max(size - _MOST_SHOWN, 0))
+            self._log.seek(max(size - _MAX_SHOWN, 0))
             with contextlib.suppress(OSError):
                 os.write(_STDERR, self._log.read())
         ours = logging.getLogger(_LOGGER)
@@ -100,19 +99,18 @@ _capture: _Capture | None = None
 
 
 def stream() -> TextIO:
-    """Where a person is told something: standard error, captured or not."""
+    """Returns the stream for messages to the user: the original standard error."""
     return _capture.person if _capture else sys.stderr
 
 
 def capture() -> None:
-    """Begins to keep apart what libraries write to standard error.
+    """Starts to capture what libraries write to standard error.
 
-    Nothing happens where that is done already, where standard error has been replaced,
-    as by a test, and where no log can be made. What the user has set in the environment
-    stays.
+    Does nothing if a capture is active, if standard error has been replaced, as by a
+    test, or if no log can be created. Environment variables of the user are kept.
     """
     global _capture
-    # A script knows its flags only once TensorFlow is imported. 1: no mere notes.
+    # A script parses its flags only after importing TensorFlow. 1: no INFO messages.
     level = "0" if "--verbose" in sys.argv[1:] else "1"
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", level)
     if _capture or not _is_original(sys.stderr):
@@ -125,7 +123,7 @@ def release(show: bool = False) -> None:
     """Ends the capture.
 
     Args:
-        show: Whether to write what was captured to standard error.
+        show: Whether to write the captured log to standard error.
     """
     global _capture
     if _capture:
@@ -134,9 +132,9 @@ def release(show: bool = False) -> None:
 
 
 def dismiss() -> None:
-    """Keeps the log from being shown: whatever ends the process now is no failure.
+    """Prevents the log from being shown: the end of the process is not a failure.
 
-    The capture goes on, as libraries write something at their end, too.
+    The capture continues, because libraries also write at exit.
     """
     if _capture:
         _capture.dismiss()
@@ -144,14 +142,14 @@ def dismiss() -> None:
 
 @contextlib.contextmanager
 def captured(verbose: bool = False) -> Iterator[None]:
-    """Captures within a block; an exception that nobody expected shows the log.
+    """Captures within a block; an unexpected exception shows the log.
 
     Args:
-        verbose: Captures nothing, and asks libraries to say more.
+        verbose: Whether to capture nothing and to raise the log level of libraries.
     """
     if verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "0")
-        # Notes of lower levels go to standard output, which is for result lines.
+        # Lower levels are written to standard output, which is for results.
         os.environ.setdefault("OPENCV_LOG_LEVEL", "WARNING")
         os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "24")  # AV_LOG_WARNING
         yield
@@ -169,7 +167,7 @@ def captured(verbose: bool = False) -> Iterator[None]:
 
 
 def _is_original(file: TextIO) -> bool:
-    """Whether it is the standard error that the process began with."""
+    """Whether a file is the standard error that the process started with."""
     try:
         return file is sys.__stderr__ and file.fileno() == _STDERR
     except (AttributeError, OSError, ValueError):
@@ -177,14 +175,14 @@ def _is_original(file: TextIO) -> bool:
 
 
 class Progress:
-    """A bar on a terminal, elsewhere a line now and then, and a summary at the end.
+    """A progress bar on a terminal, or occasional lines elsewhere, and a summary.
 
     Args:
-        total: Items in all.
+        total: Number of items.
         say: Prints a line.
-        noun: What one item is.
-        done: Items that an earlier run has finished.
-        note: What else the summary says, or "".
+        noun: Singular name of an item.
+        done: Number of items finished by an earlier run.
+        note: Addition to the summary, or "".
     """
 
     def __init__(
@@ -195,7 +193,7 @@ class Progress:
         done: int = 0,
         note: str = "",
     ) -> None:
-        # Help and usage errors shall not wait for it.
+        # Imported here, because help and usage errors should not wait for it.
         import tqdm
 
         self._total = total
@@ -229,11 +227,16 @@ class Progress:
             )
 
     def paused(self) -> contextlib.AbstractContextManager:
-        """While it lasts, others may write to the terminal."""
+        """Returns a context in which others may write to the terminal."""
         return self._bar.external_write_mode(stream())
 
     def count(self, outcome: str, number: int = 1) -> None:
-        """One item more, or several, and what became of them."""
+        """Counts finished items.
+
+        Args:
+            outcome: Name of their outcome, for the summary.
+            number: Number of items.
+        """
         self._done += number
         self._outcomes[outcome] += number
         self._bar.update(number)
@@ -249,5 +252,5 @@ class Progress:
 
 
 def say(message: str) -> None:
-    """Tells the person, on standard error."""
+    """Prints a message to the user on standard error."""
     print(f"dfdetect: {message}", file=stream(), flush=True)

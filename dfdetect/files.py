@@ -1,4 +1,4 @@
-"""Reads files, writes them aside and renames them, and says what went wrong."""
+"""Reads files, writes them atomically, hashes them, and describes errors."""
 
 import contextlib
 import hashlib
@@ -6,8 +6,8 @@ import io
 import os
 from collections.abc import Iterator
 
-# 64 megapixels of 16-bit RGBA without compression. More is not an image but a device
-# or a disk image, and would fill the memory.
+# 64 megapixels of uncompressed 16-bit RGBA. Anything larger is a device or disk image
+# rather than an image, and would fill the memory.
 MAX_BYTES = 512 * 2**20
 
 _BLOCK = 2**20  # Bytes.
@@ -17,7 +17,7 @@ def read(path: str) -> bytes:
     """Reads a file.
 
     Raises:
-        OSError: It cannot be read, or is larger than `MAX_BYTES`.
+        OSError: The file cannot be read, or is larger than `MAX_BYTES`.
     """
     with open(path, "rb") as file:
         content = file.read(MAX_BYTES + 1)
@@ -28,9 +28,9 @@ def read(path: str) -> bytes:
 
 @contextlib.contextmanager
 def name_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Makes errors of the system that name no file name this one.
+    """Adds the file name to system errors that lack one, such as that of a full disk.
 
-    The error of a full disk, say, names none. Errors about other files pass.
+    Errors with a file name are unchanged.
     """
     try:
         yield
@@ -42,10 +42,10 @@ def name_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[io.BufferedWriter]:
-    """A file to write aside; renamed at the end, so that it is never seen half done.
+    """Opens a temporary file for writing, and renames it to `path` when complete.
 
     Raises:
-        OSError: It cannot be written; names `path`, and nothing is left behind.
+        OSError: The file cannot be written; names `path`, and nothing is left behind.
     """
     folder = os.path.dirname(path)
     aside = os.path.join(folder, f".dfdetect.{os.getpid()}.tmp")
@@ -65,20 +65,20 @@ def replacing(path: str) -> Iterator[io.BufferedWriter]:
 
 
 def write(path: str, content: bytes) -> None:
-    """Writes a file aside and renames it, so that it is never seen half done.
+    """Writes a file atomically: to a temporary file that is then renamed.
 
     Raises:
-        OSError: It cannot be written; names `path`, and nothing is left behind.
+        OSError: The file cannot be written; names `path`, and nothing is left behind.
     """
     with replacing(path) as file:
         file.write(content)
 
 
 def write_all(file: io.RawIOBase, content: bytes) -> None:
-    """Writes to a file without a buffer, which may take less at once.
+    """Writes all of `content` to an unbuffered file, which may accept only a part.
 
     Raises:
-        OSError: It takes no more.
+        OSError: The file cannot be written.
     """
     left = memoryview(content)
     while left:
@@ -86,7 +86,7 @@ def write_all(file: io.RawIOBase, content: bytes) -> None:
 
 
 def describe_error(error: OSError) -> str:
-    """What went wrong, in words for a person, behind the file's name if it is known."""
+    """Describes an error for the user, with the name of the file if it is known."""
     reason = error.strerror or str(error)
     if error.filename is None:
         return reason
@@ -99,7 +99,7 @@ def _remove(path: str) -> None:
 
 
 def sha256(path: str | os.PathLike) -> str:
-    """The digest of a file of any size, in hexadecimal."""
+    """Returns the SHA-256 digest of a file of any size, in hexadecimal."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):

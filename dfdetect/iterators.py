@@ -1,4 +1,4 @@
-"""Iterators: in batches, and made on threads before they are asked for."""
+"""Prefetching, order-preserving parallel map and batching of iterables."""
 
 import collections
 import concurrent.futures
@@ -8,21 +8,21 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
-_Made = TypeVar("_Made")
+_Result = TypeVar("_Result")
 
 _END = object()
-_SECONDS_TO_STOP = 5  # For a thread that may hang in a file.
+_STOP_TIMEOUT = 5  # Seconds, for a thread that may hang while reading a file.
 
 
 def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
-    """Yields items that a thread makes, in their order.
+    """Yields items in order, while a thread computes the next ones.
 
-    The thread begins with the first that is asked for, and ends when the iterator is
-    closed. What `items` raises is raised here, in its place.
+    The thread starts with the first request, and ends when the generator is closed.
+    Exceptions of `items` are raised here, after the items before them.
 
     Args:
         items: Iterated over on the thread.
-        depth: The most items that wait; one more is being made.
+        depth: Most items to hold; the thread works on one more.
     """
     made: queue.Queue[Any] = queue.Queue(depth)
     stop = threading.Event()
@@ -57,23 +57,24 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
             yield item
     finally:
         stop.set()
-        thread.join(_SECONDS_TO_STOP)
+        thread.join(_STOP_TIMEOUT)
 
 
 def mapped(
-    function: Callable[[_T], _Made], items: Iterable[_T], at_once: int
-) -> Generator[_Made, None, None]:
-    """Yields what a function makes of items, in their order, several in the making.
+    function: Callable[[_T], _Result], items: Iterable[_T], at_once: int
+) -> Generator[_Result, None, None]:
+    """Yields the results of a function in the order of its items, in parallel.
 
     Args:
-        function: Called on threads. What it raises is raised here, in its place.
-        items: Iterated over here, as far as is needed.
-        at_once: Calls that are made at the same time.
+        function: Called on threads. Its exceptions are raised here, after the results
+            before them.
+        items: Iterated over on the calling thread, no further than needed.
+        at_once: Number of parallel calls.
     """
-    made: collections.deque[concurrent.futures.Future[_Made]] = collections.deque()
+    made: collections.deque[concurrent.futures.Future[_Result]] = collections.deque()
 
     def begin(item: _T) -> None:
-        future: concurrent.futures.Future[_Made] = concurrent.futures.Future()
+        future: concurrent.futures.Future[_Result] = concurrent.futures.Future()
 
         def work() -> None:
             try:
@@ -81,12 +82,12 @@ def mapped(
             except BaseException as raised:  # noqa: B036 - it is raised again.
                 future.set_exception(raised)
 
-        # An executor would wait for its threads, whatever they hang in.
+        # Not an executor, which would wait for threads that hang.
         threading.Thread(target=work, daemon=True).start()
         made.append(future)
 
-    def first() -> _Made:
-        # Interrupted, it is still among those that are waited for.
+    def first() -> _Result:
+        # Removed after the result is there, so that an interrupt still waits for it.
         result = made[0].result()
         made.popleft()
         return result
@@ -99,13 +100,13 @@ def mapped(
         while made:
             yield first()
     finally:
-        concurrent.futures.wait(made, _SECONDS_TO_STOP)
+        concurrent.futures.wait(made, _STOP_TIMEOUT)
 
 
 def batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
-    """Yields lists of `size` items in their order; the last may be shorter.
+    """Yields lists of `size` items in order; the last may be shorter.
 
-    As `itertools.batched`, which begins with Python 3.12.
+    Like `itertools.batched` of Python 3.12.
     """
     batch = []
     for item in items:

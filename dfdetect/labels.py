@@ -1,4 +1,4 @@
-"""What a label means: 0 is real, 1 is fake, everywhere in dfdetect."""
+"""Label values, used everywhere in dfdetect: 0 is real, 1 is fake."""
 
 REAL = 0
 FAKE = 1

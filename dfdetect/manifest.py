@@ -1,8 +1,8 @@
-"""`manifest.json`: what whoever loads a model must know and check.
+"""Reads, checks and writes `manifest.json`, the metadata of a model or index.
 
-It lies beside every set of weights and in the assets of every exported graph: sizes,
-crop margin, thresholds, temperature, label names, data fingerprint, versions and
-metrics. A model without one, or with one of another kind, is refused.
+It is stored beside all weights and in the assets of all exported graphs: sizes, crop
+margin, thresholds, temperature, label names, data fingerprint, versions and metrics. A
+model without one, or with one of another kind, is rejected.
 """
 
 import importlib.metadata
@@ -20,7 +20,7 @@ FILE_NAME = "manifest.json"
 
 _PACKAGES = ("tensorflow", "keras", "keras-cv", "numpy", "tensorflow-datasets")
 
-# What each kind must hold; whatever else a manifest says is kept.
+# Keys that each kind must have; others are allowed.
 _REQUIRED = {
     "detector": (
         "phi",
@@ -48,14 +48,21 @@ _REQUIRED = {
         "min_head_size",
     ),
     "index": (
-        *("format", "count", "dimension", "metric", "searcher", "wanted_searcher"),
-        *("embedding", "familiarity", "files"),
+        "format",
+        "count",
+        "dimension",
+        "metric",
+        "searcher",
+        "wanted_searcher",
+        "embedding",
+        "familiarity",
+        "files",
     ),
 }
 
 
 def versions() -> dict[str, str]:
-    """Versions of dfdetect, Python and the libraries that shape a model's output."""
+    """Returns versions of dfdetect, Python and the libraries that affect a model."""
     found = {"dfdetect": dfdetect.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -66,15 +73,15 @@ def versions() -> dict[str, str]:
 
 
 def check(manifest: Any, kind: str, source: str = "the manifest") -> dict[str, Any]:
-    """Returns `manifest` when it is a complete one of this kind.
+    """Returns `manifest` if it is complete and of this kind.
 
     Args:
-        manifest: What was read.
+        manifest: Parsed JSON.
         kind: "detector", "classifier", "pipeline" or "index".
-        source: Where it came from, for the error.
+        source: Where it comes from, for the error message.
 
     Raises:
-        ValueError: It is of another kind, or a key is missing.
+        ValueError: The manifest is of another kind, or a key is missing.
     """
     if not isinstance(manifest, dict) or manifest.get("kind") != kind:
         came = manifest.get("kind") if isinstance(manifest, dict) else manifest
@@ -102,9 +109,9 @@ def read(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
         kind: See `check`.
 
     Raises:
-        FileNotFoundError: The directory has none.
-        ValueError: It is no JSON, of another kind, a key is missing, or a file is no
-            packed model.
+        FileNotFoundError: The directory has no manifest.
+        ValueError: The manifest is not JSON, is of another kind, or lacks a key, or a
+            file is not a packed model.
     """
     if os.path.isfile(directory):
         return _read_packed(os.fspath(directory), kind)
@@ -112,18 +119,18 @@ def read(directory: str | os.PathLike, kind: str) -> dict[str, Any]:
 
 
 def read_file(path: str, kind: str) -> dict[str, Any]:
-    """As `read`, of a file of any name."""
+    """Reads and checks a manifest, like `read`, from a file of any name."""
     with open(path, "rb") as file:
         return _parse(file.read(), kind, path)
 
 
 def _read_packed(path: str, kind: str) -> dict[str, Any]:
-    """As `read`, of a packed model."""
+    """Reads and checks the manifest of a packed model."""
     try:
         with zipfile.ZipFile(path) as packed:
             content = packed.read(FILE_NAME)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError) as error:
-        # Of a KeyError, the text is in quotes.
+        # `str` of a KeyError would add quotes.
         reason = error.args[0] if error.args else type(error).__name__
         raise ValueError(
             f"{path} must be a folder with a {FILE_NAME}, or a file that "
@@ -135,19 +142,19 @@ def _read_packed(path: str, kind: str) -> dict[str, Any]:
 def _parse(content: bytes, kind: str, path: str) -> dict[str, Any]:
     try:
         manifest = json.loads(content)
-    except ValueError as error:  # Of JSON, or of its encoding.
+    except ValueError as error:  # Invalid JSON or encoding.
         raise ValueError(f"{path} must be JSON: {error}.") from error
     return check(manifest, kind, path)
 
 
 def write(directory: str | os.PathLike, manifest: dict[str, Any]) -> str:
-    """Writes `manifest.json` into a directory, aside and then renamed.
+    """Writes `manifest.json` into a directory, atomically.
 
     Returns:
         The path of the file.
 
     Raises:
-        ValueError: The manifest is of no known kind or incomplete.
+        ValueError: The manifest is of an unknown kind, or incomplete.
     """
     kind = manifest.get("kind")
     if kind not in _REQUIRED:

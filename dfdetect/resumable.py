@@ -1,9 +1,9 @@
-"""Output folders that a run may leave at any moment and the same run finishes.
+"""Output folders and append-only journals that let an interrupted run resume.
 
-What is done is noted in a journal, one line of JSON a step, after the files of the step
-are written; a killed run therefore leaves at most files that are written again. At the
-end tables are made from the journal, then a summary is written, which says that the
-folder is complete, and the journal goes.
+A journal has one line of JSON per completed step, written after the files of the step,
+so that a resumed run repeats at most one step. At the end, tables are made from the
+journal, a summary is written, which marks the folder as complete, and the journal is
+deleted.
 """
 
 import contextlib
@@ -17,44 +17,42 @@ from typing import IO, Any
 from dfdetect import files
 
 _JOURNAL = ".unfinished.jsonl"
-_ASIDE = ".unfinished.tmp"
+_TEMPORARY = ".unfinished.tmp"
 _BEGINNING = b'{"settings": '
 
 
 class Output:
-    """A folder, opened for one run; a context manager.
+    """An output folder, open for one run; a context manager.
 
     Args:
-        folder: New, empty, or left by a run with the same settings.
+        folder: A folder that is new, empty, or left by a run with the same settings.
         summary: Name of the JSON file in it that is written last.
-        settings: What makes the content what it is, as JSON can hold it; kept in the
-            summary.
+        settings: Everything that determines the content, as JSON; kept in the summary.
 
     Attributes:
         finished: Whether an earlier run has completed the folder.
 
     Raises:
-        FileExistsError: The folder holds anything else, or the output of other
-            settings.
-        BlockingIOError: Another run is at work in it.
-        OSError: It cannot be made.
+        FileExistsError: The folder has other files, or output of other settings.
+        BlockingIOError: Another run is using it.
+        OSError: The folder cannot be created.
     """
 
     def __init__(self, folder: str, summary: str, settings: dict[str, Any]) -> None:
         self.folder = folder
         self._summary = os.path.join(folder, summary)
-        self._settings = json.loads(json.dumps(settings))  # as they are read back
+        self._settings = json.loads(json.dumps(settings))  # As they are read back.
         self._journal: Journal | None = None
         self.finished = os.path.exists(self._summary)
         if self.finished:
             with open(self._summary, encoding="utf-8") as file:
                 compare(folder, json.load(file), self._settings)
-            # Killed between the two.
+            # An earlier run may have been killed before it deleted the journal.
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, _JOURNAL))
             return
         os.makedirs(folder, exist_ok=True)
-        others = set(os.listdir(folder)) - {_JOURNAL, _ASIDE}
+        others = set(os.listdir(folder)) - {_JOURNAL, _TEMPORARY}
         if others and not os.path.exists(os.path.join(folder, _JOURNAL)):
             raise FileExistsError(f"{folder} holds other files; name a new folder.")
         path = os.path.join(folder, _JOURNAL)
@@ -71,24 +69,24 @@ class Output:
             self._journal.close()
 
     def steps(self) -> Iterator[Any]:
-        """What `append` has noted so far, by this run and those before it."""
+        """Yields the steps appended by this run and earlier ones."""
         assert self._journal is not None
         return self._journal.steps()
 
     def append(self, step: Any) -> None:
-        """Notes that a step is done."""
+        """Appends a completed step to the journal."""
         assert self._journal is not None
         self._journal.append(step)
 
     def write(self, path: str, content: bytes) -> None:
-        """Writes a file, aside and then renamed; `path` is relative to the folder.
+        """Writes a file atomically; `path` is relative to the folder.
 
         Raises:
-            OSError: It cannot be written, as the disk is full, say.
+            OSError: The file cannot be written.
         """
         path = os.path.join(self.folder, path)
-        # The same name in each run, so that none is left behind.
-        aside = os.path.join(self.folder, _ASIDE)
+        # The same name in each run, so that a later run overwrites it.
+        aside = os.path.join(self.folder, _TEMPORARY)
         with files.name_errors(path), open(aside, "wb") as file:
             file.write(content)
         try:
@@ -99,8 +97,8 @@ class Output:
 
     @contextlib.contextmanager
     def text(self, path: str) -> Iterator[IO[str]]:
-        """A text file to write line by line, aside and renamed when it is complete."""
-        aside = os.path.join(self.folder, _ASIDE)
+        """Opens a text file for writing, which is renamed to `path` when complete."""
+        aside = os.path.join(self.folder, _TEMPORARY)
         path = os.path.join(self.folder, path)
         with (
             files.name_errors(path),
@@ -110,7 +108,7 @@ class Output:
         os.replace(aside, path)
 
     def finish(self, results: dict[str, Any]) -> None:
-        """Writes the summary: the settings, and `results`."""
+        """Writes the summary, of settings and `results`, and deletes the journal."""
         summary = {"settings": self._settings, **results}
         text = json.dumps(summary, indent=2, ensure_ascii=False)
         self.write(os.path.basename(self._summary), f"{text}\n".encode())
@@ -119,37 +117,37 @@ class Output:
 
 
 def table(file: IO[str]) -> Any:
-    """A CSV writer whose rows survive any text, line breaks included."""
-    # Its lines end with both characters, as only then are both quoted in a text.
+    """Returns a CSV writer that preserves any text, including line breaks."""
+    # "\n" and "\r" in a text are quoted only if both are in the line terminator.
     return csv.writer(file, lineterminator="\r\n")
 
 
 class Journal:
-    """A file of JSON lines that is only ever added to; a context manager.
+    """An append-only JSON Lines file that lets an interrupted run resume.
 
-    The first line says what the others were made with. A line that was half written
-    when its run ended is taken away.
+    A context manager. The first line has the settings. An incomplete last line, left by
+    an interrupted run, is removed.
 
     Args:
-        path: Of the file; may be absent.
-        settings: What makes the lines what they are, as JSON can hold it.
+        path: Path of the file, which need not exist.
+        settings: Everything that determines the content, as JSON.
 
     Raises:
-        FileExistsError: It was made with other settings, or is no journal.
-        BlockingIOError: Another run is at work with it.
-        OSError: It cannot be made.
+        FileExistsError: The file has other settings, or is not a journal.
+        BlockingIOError: Another run is using it.
+        OSError: The file cannot be created.
     """
 
     def __init__(self, path: str, settings: dict[str, Any]) -> None:
         self._path = path
-        # Without a buffer, which would be written once more when it is closed.
+        # Unbuffered, because closing would write the buffer of a failed write again.
         self._file = open(path, "a+b", buffering=0)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             end = 0
             for number, line in enumerate(self._lines()):
                 if number == 0 and not line.startswith(_BEGINNING[: len(line)]):
-                    # Whatever it is, it is not ours to cut off.
+                    # Not a journal, so it must not be truncated.
                     raise FileExistsError(f"{path} is no output of this command.")
                 try:
                     content = json.loads(line)
@@ -181,12 +179,12 @@ class Journal:
             yield from file
 
     def steps(self) -> Iterator[Any]:
-        """What `append` has noted so far, by this run and those before it."""
+        """Yields the steps appended by this run and earlier ones."""
         for _, step in self.places():
             yield step
 
     def places(self) -> Iterator[tuple[int, Any]]:
-        """Like `steps`, each behind the place by which `read` finds it again."""
+        """Yields steps like `steps`, each with the place that `read` takes."""
         with open(self._path, "rb") as file:
             place = len(next(file))
             for line in file:
@@ -194,30 +192,35 @@ class Journal:
                 place += len(line)
 
     def read(self, place: int) -> Any:
-        """The step at a place."""
+        """Returns the step at a place."""
         with open(self._path, "rb") as file:
             file.seek(place)
             return json.loads(file.readline())
 
     def append(self, step: Any) -> None:
-        """Notes that a step is done.
+        """Appends a completed step.
 
         Raises:
-            OSError: It cannot be noted, as the disk is full, say.
+            OSError: The file cannot be written.
         """
         with files.name_errors(self._path):
             files.write_all(self._file, _line(step))
 
     def close(self) -> None:
-        """Ends the work with it; another run may begin."""
+        """Closes the file, so that another run can use it."""
         self._file.close()
 
 
 def compare(where: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Refuses what was made with other settings.
+    """Checks that earlier output has the same settings.
+
+    Args:
+        where: Path of the output, for the error message.
+        found: First line or summary of the output, with its "settings".
+        settings: Settings of this run.
 
     Raises:
-        FileExistsError: It was.
+        FileExistsError: The settings differ.
     """
     theirs = found.get("settings", {})
     differences = [
@@ -238,5 +241,5 @@ def _line(content: Any) -> bytes:
     line = json.dumps(content, ensure_ascii=False)
     try:
         return line.encode() + b"\n"
-    except UnicodeEncodeError:  # a file name that is no UTF-8
+    except UnicodeEncodeError:  # A file name that is not UTF-8.
         return json.dumps(content).encode() + b"\n"

@@ -1,7 +1,6 @@
-"""Runs the `main` of a script so that a mistake is told in one line.
+"""Runs the `main` function of a script, and reports its errors in one line.
 
-The exit code is 2 for a usage error, 1 where data cannot be used, and 130 after an
-interrupt.
+The exit code is 2 for a usage error, 1 for unusable data, and 130 after an interrupt.
 """
 
 import os
@@ -16,15 +15,15 @@ from dfdetect import console
 _VERBOSE = flags.DEFINE_bool(
     "verbose",
     False,
-    "Show what TensorFlow and others say, too, which is else shown only if this dies.",
+    "Show the messages of TensorFlow and other libraries, else shown only on failure.",
 )
 
 
 def run(main: Callable[[list[str]], None]) -> NoReturn:
-    """Parses the flags and calls `main` with the arguments that are left.
+    """Parses the flags, calls `main` with the remaining arguments, and exits.
 
-    What libraries write to standard error is kept apart, see `console`; a script that
-    imports TensorFlow at its top begins with `console.capture` before that.
+    Output of libraries to standard error is captured, see `console`; a script that
+    imports TensorFlow at its top calls `console.capture` before that.
     """
     console.capture()
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["verbose"])
@@ -39,7 +38,7 @@ def run(main: Callable[[list[str]], None]) -> NoReturn:
 
 
 def say(message: str) -> None:
-    """Tells the person, on standard error."""
+    """Prints a message to the user on standard error."""
     name = os.path.basename(sys.argv[0])
     line = f"{name}: {' '.join(message.split())}"
     print(line, file=console.stream(), flush=True)
@@ -52,7 +51,7 @@ def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
         if len(argv) > 1:
             raise app.UsageError(f"unknown arguments: {' '.join(argv[1:])}")
         main(argv)
-    # Whatever is in the way of the output was named by a flag.
+    # An existing output was named by a flag.
     except (app.UsageError, FileExistsError) as error:
         _exit(2, str(error))
     except (ValueError, OSError, ImportError) as error:

@@ -1,1 +1,1 @@
-"""Measures of classification and of detection."""
+"""Metrics of classification, detection and retrieval, on NumPy arrays."""

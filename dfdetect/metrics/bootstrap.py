@@ -1,7 +1,7 @@
-"""How far figures of classification would vary had other groups been taken.
+"""Bootstrap confidence intervals of classification metrics, by resampling groups.
 
-Images of one video, and a video and the fakes made of it, are no independent proof:
-whole groups are drawn anew, all their images with them.
+Images of one video, or of a video and the fakes made from it, are not independent, so
+whole groups are resampled with all their images.
 
 Source: Field and Welsh, Bootstrapping clustered data, JRSS B, 2007.
 """
@@ -14,11 +14,11 @@ import numpy as np
 from dfdetect import labels as label_names
 
 NUM_RESAMPLES = 1000
-NUM_BINS = 15  # Of the calibration error, equal in width.
+NUM_BINS = 15  # Of equal width, for the calibration error.
 MAX_FALSE_POSITIVE_RATE = 0.01
 
 _LEVELS = (0.025, 0.975)
-_ENTRIES_AT_ONCE = 1_000_000  # Weights of a block of resamples; 8 MiB an array.
+_BLOCK_ENTRIES = 1_000_000  # Weights in a block of resamples; 8 MB per array.
 
 Interval = tuple[float, float]
 
@@ -31,20 +31,20 @@ def intervals(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """95 % intervals of figures, by percentiles over resamples of the groups.
+    """Computes 95 % intervals of metrics, as percentiles over resampled groups.
 
     Args:
         labels: `[N]` of `dfdetect.labels`.
-        scores: `[N]`, greater where a fake is likelier; fake probabilities in [0, 1]
-            for all figures but the area.
-        groups: `[N]`, what the images belong to.
-        names: Of `FIGURES`.
-        num_resamples: Of the bootstrap; those in which a figure has no value, for want
-            of a class, do not count for it.
-        seed: Of the drawing.
+        scores: `[N]`, higher for fakes; fake probabilities in [0, 1], except for "auc",
+            which takes any score.
+        groups: `[N]`, group of each image, such as its video.
+        names: Keys of `FIGURES`.
+        num_resamples: Number of resamples; those that lack a class that a metric needs
+            are left out for it.
+        seed: Seed of the resampling.
 
     Returns:
-        For each name both ends; NaN twice where there are fewer than two groups.
+        Both ends for each name; NaN twice if there are fewer than two groups.
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
@@ -58,16 +58,16 @@ def intervals(
 def resampled_weights(
     groups: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
-    """Draws whole groups anew; the same draws for the same arguments.
+    """Yields weights of images in resamples of whole groups; deterministic.
 
     Args:
-        groups: `[N]`, what the images belong to.
-        num_resamples: Of the bootstrap.
-        seed: Of the drawing.
+        groups: `[N]`, group of each image.
+        num_resamples: Number of resamples.
+        seed: Seed of the resampling.
 
     Yields:
-        Blocks `[R, N]` of how often each image counts, their R adding up to
-        `num_resamples`; nothing where there are fewer than two groups.
+        Blocks `[R, N]` of how often each image counts, with `num_resamples` rows in
+        all; nothing if there are fewer than two groups.
     """
     _, member_of = np.unique(groups, return_inverse=True)
     num_groups = int(member_of.max(initial=-1)) + 1
@@ -75,26 +75,26 @@ def resampled_weights(
         return
     generator = np.random.default_rng(seed)
     shares = np.full(num_groups, 1 / num_groups)
-    at_once = max(1, _ENTRIES_AT_ONCE // len(member_of))
+    at_once = max(1, _BLOCK_ENTRIES // len(member_of))
     for start in range(0, num_resamples, at_once):
         count = min(at_once, num_resamples - start)
         yield generator.multinomial(num_groups, shares, count)[:, member_of]
 
 
 def interval_of(values: Sequence[np.ndarray]) -> Interval:
-    """The 95 % interval of a figure, by percentiles.
+    """Returns the 95 % interval of a metric, by percentiles.
 
     Args:
-        values: Its values `[R]` in blocks of resamples; NaN where it has none.
+        values: Blocks `[R]` of its values in resamples; NaN where it is undefined.
 
     Returns:
         Both ends; NaN twice without any value.
     """
     drawn = np.concatenate([np.empty(0), *values])
-    there = drawn[~np.isnan(drawn)]
-    if not len(there):
+    defined = drawn[~np.isnan(drawn)]
+    if not len(defined):
         return np.nan, np.nan
-    low, high = np.quantile(there, _LEVELS)
+    low, high = np.quantile(defined, _LEVELS)
     return float(low), float(high)
 
 
@@ -105,7 +105,7 @@ def observed_shares(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Interval]:
-    """95 % intervals of the share of fakes in each bin of the calibration error."""
+    """Computes 95 % intervals of the share of fakes in each calibration bin."""
     in_bin = bins(scores)
     found = []
     for index in range(NUM_BINS):
@@ -123,18 +123,18 @@ def observed_shares(
 
 
 def bins(scores: np.ndarray) -> np.ndarray:
-    """The bin of each probability: open below and closed above, 0 in the first."""
+    """Returns the bin of each probability: `(low, high]`, the first with 0."""
     edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
     return np.clip(np.searchsorted(edges, scores, "left") - 1, 0, NUM_BINS - 1)
 
 
 class Weighted:
-    """N scores under R sets of weights: what the figures share is computed once.
+    """N scores with R sets of weights, and the cached sums that metrics share.
 
     Args:
-        labels: `[N]`.
-        scores: `[N]`.
-        weights: `[R, N]`, how often each counts.
+        labels: `[N]` of `dfdetect.labels`.
+        scores: `[N]`, higher for fakes.
+        weights: `[R, N]`, how often each score counts.
     """
 
     def __init__(
@@ -143,43 +143,43 @@ class Weighted:
         order = np.argsort(scores, kind="stable")
         self.scores, self.labels = scores[order], labels[order]
         self.weights = weights[:, order].astype(np.float64)
-        # Where each of the U different scores begins.
+        # First position of each of the U distinct scores.
         _, self.starts = np.unique(self.scores, return_index=True)
 
     @functools.cached_property
     def fakes(self) -> np.ndarray:
-        """`[R, U]`, weight of the fakes of each score, from the lowest up."""
+        """Weights `[R, U]` of the fakes at each score, ascending."""
         is_fake = self.labels == label_names.FAKE
         return np.add.reduceat(self.weights * is_fake, self.starts, axis=1)
 
     @functools.cached_property
     def reals(self) -> np.ndarray:
-        """`[R, U]`, weight of the reals of each score, from the lowest up."""
+        """Weights `[R, U]` of the reals at each score, ascending."""
         is_real = self.labels == label_names.REAL
         return np.add.reduceat(self.weights * is_real, self.starts, axis=1)
 
     @functools.cached_property
     def rates(self) -> tuple[np.ndarray, np.ndarray]:
-        """False- and true-positive rates `[R, U + 1]`, from the highest score down."""
+        """False- and true-positive rates `[R, U + 1]`, by descending score."""
         return _from_above(self.reals), _from_above(self.fakes)
 
     def mean(self, values: np.ndarray, label: int | None = None) -> np.ndarray:
-        """`[R]`, mean of `values` `[N]` in the order of the scores; of one class."""
+        """Means `[R]` of `values`, `[N]` in score order, over all images or a class."""
         weights = self.weights
         if label is not None:
             weights = weights * (self.labels == label)
-        return _divided(weights @ values, weights.sum(1))
+        return _divide(weights @ values, weights.sum(1))
 
     def predicted(self) -> np.ndarray:
-        """`[N]`, 1 where the score calls an image a fake."""
+        """Returns `[N]`: 1 where the score is at least .5, else 0."""
         return (self.scores >= 0.5).astype(np.float64)
 
 
 def _auc(block: Weighted) -> np.ndarray:
-    # A sum over fakes of the weight of the reals below them, ties counted half.
+    # Sum over fakes of the weight of the reals below them; ties count half.
     below = np.cumsum(block.reals, axis=1) - block.reals / 2
     product = block.fakes.sum(1) * block.reals.sum(1)
-    return _divided((block.fakes * below).sum(1), product)
+    return _divide((block.fakes * below).sum(1), product)
 
 
 def _average_precision(block: Weighted) -> np.ndarray:
@@ -190,7 +190,7 @@ def _average_precision(block: Weighted) -> np.ndarray:
         true_positives, called, out=np.zeros_like(called), where=called > 0
     )
     has_both = (reals.sum(1) > 0) & (fakes.sum(1) > 0)
-    average = _divided((fakes * precision).sum(1), fakes.sum(1))
+    average = _divide((fakes * precision).sum(1), fakes.sum(1))
     return np.where(has_both, average, np.nan)
 
 
@@ -201,16 +201,16 @@ def _equal_error_rate(block: Weighted) -> np.ndarray:
 def equal_error_rates(
     false_positive_rates: np.ndarray, true_positive_rates: np.ndarray
 ) -> np.ndarray:
-    """See `classification.equal_error_rate`.
+    """Computes equal error rates of ROC curves; see `classification.equal_error_rate`.
 
     Args:
-        false_positive_rates: `[R, P]`, points of ROC curves from 0 up to 1.
-        true_positive_rates: `[R, P]`.
+        false_positive_rates: `[R, P]`, points of ROC curves, ascending from 0 to 1.
+        true_positive_rates: `[R, P]`, of the same points.
 
     Returns:
         `[R]`; NaN where rates are NaN.
     """
-    # Of false positives over false negatives: from -1 up to 1.
+    # False-positive rate minus false-negative rate, from -1 to 1.
     excess = false_positive_rates + true_positive_rates - 1
     rows = np.arange(len(excess))
     after = np.maximum((excess >= 0).argmax(1), 1)
@@ -234,9 +234,9 @@ def _log_loss(block: Weighted) -> np.ndarray:
 
 
 def _calibration_error(block: Weighted) -> np.ndarray:
-    of_bin = bins(block.scores)[:, None] == np.arange(NUM_BINS)
-    gaps = block.weights @ ((block.scores - block.labels)[:, None] * of_bin)
-    return _divided(np.abs(gaps).sum(1), block.weights.sum(1))
+    in_bin = bins(block.scores)[:, None] == np.arange(NUM_BINS)
+    gaps = block.weights @ ((block.scores - block.labels)[:, None] * in_bin)
+    return _divide(np.abs(gaps).sum(1), block.weights.sum(1))
 
 
 def _rate(block: Weighted, label: int) -> np.ndarray:
@@ -248,7 +248,7 @@ def _balanced_accuracy(block: Weighted) -> np.ndarray:
     return (_rate(block, label_names.FAKE) + specificity) / 2
 
 
-# All are NaN where they need a class that a resample lacks.
+# NaN for resamples that lack a class that the metric needs.
 FIGURES: dict[str, Callable[[Weighted], np.ndarray]] = {
     "auc": _auc,
     "ap": _average_precision,
@@ -267,7 +267,7 @@ FIGURES: dict[str, Callable[[Weighted], np.ndarray]] = {
 
 
 def _from_above(counts: np.ndarray) -> np.ndarray:
-    """Shares `[R, U + 1]` at or above each score, from the highest; 0 before it."""
+    """Shares `[R, U + 1]` at or above each score, descending; starts with 0."""
     above = np.cumsum(counts[:, ::-1], axis=1)
     shares = np.divide(
         above,
@@ -278,7 +278,7 @@ def _from_above(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([0 * shares[:, :1], shares], axis=1)
 
 
-def _divided(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
+def _divide(numerators: np.ndarray, denominators: np.ndarray) -> np.ndarray:
     return np.divide(
         numerators,
         denominators,

@@ -1,7 +1,7 @@
-"""From a classifier's logit to a probability that one can take at its word.
+"""Calibrates a classifier's logits, and chooses and applies verdict thresholds.
 
-And from the probability to a verdict: fake from `fake_from` on, real below
-`real_below`, and "uncertain" in the band between.
+A calibrated fake probability of at least `fake_from` is fake, one below `real_below` is
+real, and in the band between the verdict is "uncertain".
 """
 
 import math
@@ -14,8 +14,7 @@ import scipy.special
 
 from dfdetect import labels as label_names
 
-# `real_below` and `fake_from`, calibrated fake probabilities, the first not above the
-# second.
+# Calibrated fake probabilities `real_below` and `fake_from`, in ascending order.
 Thresholds = Mapping[str, float]
 
 UNCERTAIN = "uncertain"
@@ -24,23 +23,23 @@ _BOUNDS = (-np.log(20.0), np.log(20.0))
 
 
 def probability(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """`sigmoid(logits / temperature)`, as the graph computes it."""
+    """Returns `sigmoid(logits / temperature)`, as the graph computes it."""
     return scipy.special.expit(np.asarray(logits) / temperature)
 
 
 def fit_temperature(
     logits: np.ndarray, labels: np.ndarray, sources: np.ndarray | None = None
 ) -> float:
-    """The temperature that makes the likelihood of the labels greatest.
+    """Fits the temperature that maximizes the likelihood of the labels.
 
     Args:
         logits: `[N]` fake logits of images that were not trained on.
         labels: `[N]` of `dfdetect.labels`.
-        sources: `[N]`, names of where they come from; all of a label count the same,
-            however many images they have. None: one source.
+        sources: `[N]`, name of the source of each image; the sources of a label have
+            equal weight, however many images they have. None: one source.
 
     Returns:
-        A positive number between 1/20 and 20 to divide logits by.
+        Divisor of the logits, between 1/20 and 20.
 
     Source: Guo et al., On Calibration of Modern Neural Networks, 2017, section 4.2.
     """
@@ -59,9 +58,9 @@ def fit_temperature(
 
 
 def verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
-    """The name of a label, `UNCERTAIN`, or None for a probability of NaN.
+    """Returns the name of a label, `UNCERTAIN`, or None if the probability is NaN.
 
-    Fake from `fake_from` on, this very number included, real below `real_below`.
+    Fake is `fake_probability >= fake_from`, real is `fake_probability < real_below`.
     """
     if math.isnan(fake_probability):
         return None
@@ -73,14 +72,14 @@ def verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
 
 
 def doubted(known_verdict: str | None, is_unfamiliar: bool) -> str | None:
-    """A verdict where nothing like the head is known: `UNCERTAIN` instead of real."""
+    """Returns `UNCERTAIN` instead of real for an unfamiliar head, else the verdict."""
     if is_unfamiliar and known_verdict == label_names.NAMES[label_names.REAL]:
         return UNCERTAIN
     return known_verdict
 
 
 def without_band(threshold: float) -> Thresholds:
-    """Fake from this fake probability on, else real."""
+    """Returns thresholds without a band: fake from `threshold` on, else real."""
     return {"real_below": threshold, "fake_from": threshold}
 
 
@@ -92,29 +91,29 @@ def fit_thresholds(
     sources: np.ndarray | None = None,
     max_source_false_negative_rate: float | None = None,
 ) -> dict[str, float]:
-    """The narrowest band that keeps both kinds of wrong verdicts rare.
+    """Fits the narrowest band of uncertain verdicts within two error rates.
 
-    Each threshold stands halfway between two neighbouring probabilities, so that no
-    rounding turns a verdict, or between one and the end of [0, 1]. Where no band is
-    needed, both are the point nearest to .5 that keeps the rates.
+    Each threshold is halfway between two adjacent probabilities, so that rounding never
+    changes a verdict, or between one and the end of [0, 1]. If no band is needed, both
+    are the point nearest to .5 within the rates.
 
     Args:
         fake_probabilities: `[N]`, calibrated, of images that were not trained on.
-        labels: `[N]` of `dfdetect.labels`, both of them present.
-        max_false_positive_rate: Most of the real images that may be called fake, in
-            [0, 1); of any source by itself.
-        max_false_negative_rate: Most of the fake images that may be called real; the
-            mean over their sources.
-        sources: `[N]`, names of where the images come from. None: one source.
-        max_source_false_negative_rate: Most of the fake images of any one source that
-            may be called real; by default only the mean counts.
+        labels: `[N]` of `dfdetect.labels`, both classes present.
+        max_false_positive_rate: Highest share of real images called fake, in [0, 1),
+            for each source by itself.
+        max_false_negative_rate: Highest share of fake images called real, in [0, 1), as
+            the mean over their sources.
+        sources: `[N]`, name of the source of each image. None: one source.
+        max_source_false_negative_rate: Highest share of fake images called real, for
+            each source by itself; by default unlimited.
 
     Returns:
-        `fake_from`, the least that keeps its rate, above 1 where probabilities of 1
-        leave no other way; `real_below`, the greatest that keeps its rate;
-        `false_positive_rate` and `false_negative_rate`, those of these images, the
-        means over their sources; and `highest_false_positive_rate` and
-        `highest_false_negative_rate`, those of the sources with the most.
+        `fake_from`, the lowest within its rate (above 1 if too many real images have
+        probability 1); `real_below`, the highest within its rate; their
+        `false_positive_rate` and `false_negative_rate` on these images, means over
+        sources; and `highest_false_positive_rate` and `highest_false_negative_rate`,
+        those of the worst sources.
 
     Raises:
         ValueError: A rate is out of range, or a label is missing.
@@ -130,7 +129,7 @@ def fit_thresholds(
     by_source = [real[names[~is_fake] == name] for name in np.unique(names[~is_fake])]
     by_maker = [fake[names[is_fake] == name] for name in np.unique(names[is_fake])]
     weights = _equal_weights(labels, sources)[is_fake]
-    # The most suspicious real image that must not be called fake, and its like.
+    # Highest probability of a real image, over sources, that must not be called fake.
     spared = max(
         np.sort(reals)[-1 - _allowed(max_false_positive_rate, len(reals))]
         for reals in by_source
@@ -170,9 +169,9 @@ def fit(
     sources: np.ndarray | None = None,
     max_source_false_negative_rate: float | None = None,
 ) -> dict[str, Any]:
-    """What a classifier's manifest says of both: `temperature` and `thresholds`.
+    """Fits `temperature` and `thresholds` of a classifier's manifest.
 
-    The thresholds are for probabilities of that temperature; see `fit_temperature` and
+    The thresholds apply to probabilities at that temperature; see `fit_temperature` and
     `fit_thresholds`.
     """
     temperature = fit_temperature(logits, labels, sources)
@@ -188,12 +187,12 @@ def fit(
 
 
 def uncalibrated() -> dict[str, Any]:
-    """What `fit` gives where there is nothing to fit to: .5 decides."""
+    """Returns a temperature of 1 and a threshold of .5, without data to `fit` to."""
     return {"temperature": 1.0, "thresholds": dict(without_band(0.5))}
 
 
 def _equal_weights(labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:
-    """`[N]`, how much each image counts: sources of a label alike, 1 on average."""
+    """Weights `[N]` with mean 1 that give the sources of a label equal weight."""
     labels = np.asarray(labels)
     weights = np.ones(len(labels))
     if sources is None:
@@ -208,7 +207,7 @@ def _equal_weights(labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray
 
 
 def _lower_quantile(scores: np.ndarray, weights: np.ndarray, rate: float) -> float:
-    """The highest score below which no more than `rate` of the weight is."""
+    """Returns the highest score with at most `rate` of the weight below it."""
     _allowed(rate, len(scores))
     order = np.argsort(scores, kind="stable")
     below = np.concatenate([[0.0], np.cumsum(weights[order])[:-1]])
@@ -217,8 +216,8 @@ def _lower_quantile(scores: np.ndarray, weights: np.ndarray, rate: float) -> flo
 
 
 def _allowed(rate: float, count: int) -> int:
-    """How many of `count` may be wrong."""
+    """Returns how many of `count` may be wrong."""
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"A rate must be in [0, 1), got {rate}.")
-    # .29 * 100 is a hair below 29.
+    # In floating point, .29 * 100 is just below 29.
     return min(math.floor(rate * count + 1e-9), count - 1)

@@ -1,4 +1,4 @@
-"""How well fake probabilities tell real from fake. Fake is the positive class."""
+"""Metrics of fake probabilities. Fake is the positive class."""
 
 import numpy as np
 import sklearn.metrics
@@ -20,7 +20,7 @@ METRICS = (
 
 
 def summary(labels: np.ndarray, fake_probabilities: np.ndarray) -> dict[str, float]:
-    """The usual measures at once.
+    """Computes all of `METRICS`.
 
     Args:
         labels: `[N]` of `dfdetect.labels`, both classes present.
@@ -31,7 +31,7 @@ def summary(labels: np.ndarray, fake_probabilities: np.ndarray) -> dict[str, flo
         `log_loss` (nats), `brier`, `ece` (15 bins), `eer` and `tpr_at_1_percent_fpr`.
 
     Raises:
-        ValueError: Lengths differ, a class is absent, or a probability is none.
+        ValueError: Lengths differ, a class is absent, or values are not in [0, 1].
     """
     labels, fake_probabilities = _checked(labels, fake_probabilities)
     predicted = fake_probabilities >= 0.5
@@ -57,9 +57,9 @@ def expected_calibration_error(
     fake_probabilities: np.ndarray,
     num_bins: int = bootstrap.NUM_BINS,
 ) -> float:
-    """Mean distance between predicted and observed share of fakes, by bin.
+    """Mean distance between the predicted and observed share of fakes, by bin.
 
-    Bins are equal in width, open below and closed above; each counts by its members.
+    Bins have equal width and are `(low, high]`; each is weighted by its members.
 
     Source: Naeini et al., Obtaining Well Calibrated Probabilities Using Bayesian
     Binning, AAAI 2015.
@@ -72,14 +72,14 @@ def expected_calibration_error(
 
 
 def equal_error_rate(labels: np.ndarray, fake_probabilities: np.ndarray) -> float:
-    """False-positive rate where the ROC curve has as large a false-negative rate.
+    """False-positive rate where it equals the false-negative rate.
 
-    The curve's points are joined by straight lines: no threshold of a finite set has
-    both rates equal but by chance. A constant has .5.
+    The points of the ROC curve are joined by straight lines, since no single threshold
+    need have equal rates. A constant score has .5.
 
     Source: Fawcett, An introduction to ROC analysis, Pattern Recognition Letters 2006,
     section 5 (points between two thresholds). DeepfakeBench takes the nearest threshold
-    instead, which differs by up to a half of one example's share.
+    instead, which differs by up to half the share of one example.
     """
     rates = _rates(labels, fake_probabilities)
     return float(bootstrap.equal_error_rates(*(x[None] for x in rates))[0])
@@ -90,9 +90,9 @@ def tpr_at_fpr(
     fake_probabilities: np.ndarray,
     max_false_positive_rate: float = bootstrap.MAX_FALSE_POSITIVE_RATE,
 ) -> float:
-    """Share of the fakes found where no more of the reals than this are called fake.
+    """True-positive rate at the best threshold within a false-positive rate.
 
-    At 1 % and with fewer than 100 reals, that is none of them.
+    At 1 % and with fewer than 100 reals, not a single false positive is allowed.
     """
     false_positive_rates, true_positive_rates = _rates(labels, fake_probabilities)
     allowed = false_positive_rates <= max_false_positive_rate + 1e-9
@@ -110,10 +110,10 @@ def auc_interval(
 
     Args:
         labels: `[N]` of `dfdetect.labels`, both classes present.
-        scores: `[N]`, greater where a fake is likelier.
-        groups: `[N]`, names of what the images belong to.
-        num_resamples: See `bootstrap.intervals`.
-        seed: Of the drawing.
+        scores: `[N]`, higher for fakes.
+        groups: `[N]`, group of each image, such as its video.
+        num_resamples: Number of resamples.
+        seed: Seed of the resampling.
     """
     found = bootstrap.intervals(labels, scores, groups, ["auc"], num_resamples, seed)
     return float(sklearn.metrics.roc_auc_score(labels, scores)), found["auc"]
@@ -126,27 +126,27 @@ def separation(
     groups: np.ndarray,
     seed: int = 0,
 ) -> dict[str, float | list[float]]:
-    """How well scores of any kind tell fakes, and how well the verdicts on them do.
+    """Measures how well scores of any kind, and verdicts on them, separate the classes.
 
     Args:
         labels: `[N]` of `dfdetect.labels`, both classes present.
-        scores: `[N]`, greater where a fake is likelier.
+        scores: `[N]`, higher for fakes.
         called: `[N]`, whether each is called a fake.
-        groups: See `auc_interval`, as for the seed.
-        seed: Of the drawing.
+        groups: `[N]`, group of each image, such as its video.
+        seed: Seed of the resampling.
 
     Returns:
-        For JSON: `auc`, `balanced_accuracy` and, by group, `auc_interval` and
-        `balanced_accuracy_interval`, 95 % each.
+        Values for JSON: `auc`, `balanced_accuracy`, and their 95 % intervals by group,
+        `auc_interval` and `balanced_accuracy_interval`.
     """
-    auc, around_auc = auc_interval(labels, scores, groups, seed=seed)
-    # The area under the curve of a hard decision is its balanced accuracy.
-    balanced, around_balanced = auc_interval(labels, called, groups, seed=seed)
+    auc, interval = auc_interval(labels, scores, groups, seed=seed)
+    # The area under the ROC curve of binary decisions is their balanced accuracy.
+    balanced, balanced_interval = auc_interval(labels, called, groups, seed=seed)
     return {
         "auc": auc,
-        "auc_interval": list(around_auc),
+        "auc_interval": list(interval),
         "balanced_accuracy": balanced,
-        "balanced_accuracy_interval": list(around_balanced),
+        "balanced_accuracy_interval": list(balanced_interval),
     }
 
 

@@ -1,4 +1,4 @@
-"""The figures of COCO, by its own code."""
+"""COCO's average precision and recall, by pycocotools."""
 
 import contextlib
 import io
@@ -8,7 +8,7 @@ import numpy as np
 
 from dfdetect.metrics import detection_protocol
 
-# Places of `COCOeval.stats`.
+# Positions in `COCOeval.stats`.
 _STATS = {
     "ap": 0,
     "ap50": 1,
@@ -22,10 +22,10 @@ METRICS = tuple(_STATS)
 
 
 def import_pycocotools() -> types.ModuleType:
-    """The package pycocotools with `coco` and `cocoeval`.
+    """Imports pycocotools with `coco` and `cocoeval`.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: pycocotools is not installed.
     """
     try:
         import pycocotools.coco
@@ -42,21 +42,20 @@ def summary(
     truth: detection_protocol.Pairs,
     extents: np.ndarray,
 ) -> dict[str, float]:
-    """COCO's average precision and recall.
+    """Computes COCO's average precision and recall.
 
-    Difficult heads are COCO's crowds: any number of detections may lie in one, and none
-    of them counts.
+    Difficult heads are COCO's crowds: detections inside one are not counted.
 
     Args:
-        found: Boxes and scores of each image, see `detection_protocol.summary`.
-        truth: Boxes and difficult of each image.
+        found: Boxes and scores of each image; see `detection_protocol.summary`.
+        truth: Boxes and difficult flags of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
 
     Returns:
-        `ap` over the overlaps .50, .55 to .95; `ap50` and `ap75` at one; `ap_small`,
-        `ap_medium` and `ap_large` of heads below 32 x 32 pixels, below 96 x 96 and
-        above; `ar100`, the recall of 100 detections an image, over the same overlaps.
-        All in [0, 1]; NaN where there is nothing to find.
+        `ap`, the mean over IoU thresholds .50, .55 to .95; `ap50` and `ap75`;
+        `ap_small`, `ap_medium` and `ap_large` for heads below 32 x 32 pixels, below
+        96 x 96 and above; `ar100`, the recall of 100 detections per image, the
+        mean over the same thresholds. All in [0, 1]; NaN without heads.
 
     Raises:
         ImportError: pycocotools is not installed.
@@ -64,11 +63,11 @@ def summary(
     Source: Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014.
     """
     package = import_pycocotools()
-    # It prints what it does, and a table.
+    # It prints its progress and a table.
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation = package.cocoeval.COCOeval(
-            _described(package, truth, extents, "iscrowd"),
-            _described(package, found, extents, "score"),
+            _to_coco(package, truth, extents, "iscrowd"),
+            _to_coco(package, found, extents, "score"),
             "bbox",
         )
         evaluation.evaluate()
@@ -80,13 +79,13 @@ def summary(
     }
 
 
-def _described(
+def _to_coco(
     package: types.ModuleType,
     pairs: detection_protocol.Pairs,
     extents: np.ndarray,
     second: str,
 ) -> object:
-    """What COCO's code takes; `second` says what the pairs hold besides boxes."""
+    """Builds a `COCO` object; `second` names the values paired with the boxes."""
     annotations: list[dict] = []
     for image, ((boxes, values), extent) in enumerate(zip(pairs, extents, strict=True)):
         pixels = boxes * np.tile(np.asarray(extent, np.float64), 2)
@@ -94,7 +93,7 @@ def _described(
             height, width = ymax - ymin, xmax - xmin
             annotations.append(
                 {
-                    # From 1: it takes a detection whose head is number 0 for wrong.
+                    # From 1: pycocotools counts a detection of head 0 as wrong.
                     "id": len(annotations) + 1,
                     "image_id": image,
                     "category_id": 1,

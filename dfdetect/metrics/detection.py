@@ -1,17 +1,16 @@
-"""Average precision of detected boxes."""
+"""Matches detections to true boxes, and measures average precision and F1."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-# Recall levels at which precision is read: VOC 2007 takes 11, COCO 101; `None` is
-# the area under the whole curve, VOC 2010 and later.
+# Number of recall levels at which precision is read: 11 in VOC 2007, 101 in COCO; None
+# is the area under the whole curve, as in VOC 2010 and later.
 METHODS = {"all": None, "11": 11, "101": 101}
 
-METRICS = ("ap", "recall", "f1")  # Of `evaluate`: those that say how good.
+METRICS = ("ap", "recall", "f1")  # Keys of `evaluate` that measure quality.
 
-
-# What `assign` gives a detection that finds no true box of its own.
+# Results of `assign` for detections without a true box.
 WRONG, IGNORED = -1, -2
 
 
@@ -23,24 +22,24 @@ def assign(
     iou_threshold: float = 0.5,
     border: float = 0.0,
 ) -> np.ndarray:
-    """Gives the detections of one image the true boxes that they find.
+    """Assigns the detections of one image to true boxes.
 
-    Detections are taken by falling score; each takes the true box that it overlaps
-    most. The first to take a box is right, any later one wrong (Everingham et al.,
-    The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.2).
+    In order of descending score, each detection takes the true box that it overlaps
+    most. The first detection of a box is correct, later ones are wrong (Everingham et
+    al., The PASCAL Visual Object Classes Challenge, IJCV 2010, section 4.2).
 
     Args:
-        boxes: `[N, 4]`, ymin, xmin, ymax and xmax in any unit.
+        boxes: `[N, 4]`: ymin, xmin, ymax and xmax in any unit.
         scores: `[N]`.
         true_boxes: `[M, 4]`.
-        difficult: `[M]` bool; detections of these count neither for nor against.
-        iou_threshold: Least overlap of a right detection.
-        border: How much longer a side is than the difference of its ends: 0 between
-            edges, 1 from the first pixel to the last, as PASCAL VOC counts.
+        difficult: `[M]` bool; detections of these boxes are ignored.
+        iou_threshold: Least overlap of a correct detection.
+        border: Length of a side minus the difference of its coordinates: 0 if they are
+            edges, 1 if they are the first and the last pixel, as in PASCAL VOC.
 
     Returns:
-        `[N]` int, in the order of `boxes`: the place of the true box, `WRONG`, or
-        `IGNORED` for a detection of a difficult one.
+        `[N]` int, in the order of `boxes`: the index of the true box, `WRONG`, or
+        `IGNORED` for a detection of a difficult box.
     """
     found = np.full(len(boxes), WRONG)
     if not len(true_boxes):
@@ -66,7 +65,7 @@ def match_detections(
     difficult: np.ndarray,
     iou_threshold: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Says for each detection of one image whether it is right, see `assign`.
+    """Matches the detections of one image to true boxes; see `assign`.
 
     Returns:
         `correct` `[N]` bool and `ignored` `[N]` bool, in the order of `boxes`.
@@ -82,17 +81,17 @@ def average_precision(
     num_true: int,
     method: str = "all",
 ) -> float:
-    """Average precision over the detections of all images.
+    """Computes average precision over the detections of all images.
 
     Args:
         scores: `[N]`.
         correct: `[N]` bool.
-        ignored: `[N]` bool, left out.
+        ignored: `[N]` bool; these detections are left out.
         num_true: Number of true boxes that are not difficult.
         method: One of `METHODS`.
 
     Returns:
-        In [0, 1]; NaN when there is nothing to find.
+        A value in [0, 1]; NaN without true boxes.
 
     Raises:
         ValueError: `method` is unknown.
@@ -113,16 +112,16 @@ def average_precision(
 def curve(
     correct: np.ndarray, num_true: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Recall and precision `[N]` down a list of detections.
+    """Computes recall and precision `[N]` along a list of detections.
 
     Args:
-        correct: `[N]` bool, by falling score, without ignored ones.
-        num_true: What there is to find, more than 0.
-        weights: `[N]`, how often each detection counts; once by default.
+        correct: `[N]` bool, by descending score, without ignored detections.
+        num_true: Number of true boxes, above 0.
+        weights: `[N]`, how often each detection counts; by default once.
 
     Returns:
-        Both in [0, 1]. The precision is the best that this recall or a higher one
-        reaches, so that it never rises.
+        Both in [0, 1]. Precision is the highest at this or any higher recall, so that
+        it never rises.
     """
     counts = np.ones(len(correct)) if weights is None else weights
     hits = np.cumsum(counts * correct)
@@ -131,7 +130,7 @@ def curve(
 
 
 def area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """The area under a `curve`: all-point average precision."""
+    """Returns the area under a `curve`: all-point average precision."""
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
@@ -140,12 +139,12 @@ def evaluate(
     ground_truth: Sequence[tuple[np.ndarray, np.ndarray]],
     iou_threshold: float = 0.5,
 ) -> dict[str, float]:
-    """All-point average precision and the recall behind it, difficult boxes ignored.
+    """Computes all-point average precision, recall and F1; ignores difficult boxes.
 
     Args:
         detections: Boxes `[N, 4]` and scores `[N]` of each image.
         ground_truth: Boxes `[M, 4]` and difficult `[M]` of each image.
-        iou_threshold: Least overlap of a right detection.
+        iou_threshold: Least overlap of a correct detection.
 
     Returns:
         `ap`, `recall` (share of true boxes found at any score), `f1` and
@@ -169,7 +168,7 @@ def match_all(
     ground_truth: Sequence[tuple[np.ndarray, np.ndarray]],
     iou_threshold: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """`match_detections` over many images, see `evaluate`.
+    """Applies `match_detections` to many images; arguments as for `evaluate`.
 
     Returns:
         `scores`, `correct` and `ignored`, `[N]` over all images, and the number of true
@@ -197,10 +196,10 @@ def match_all(
 def best_f1(
     scores: np.ndarray, correct: np.ndarray, ignored: np.ndarray, num_true: int
 ) -> tuple[float, float]:
-    """The highest F1, and the score of the last detection that it counts.
+    """Returns the highest F1 and its score threshold, the lowest score included.
 
     Returns:
-        In [0, 1] both; 0 and 1 when there is nothing to find or nothing was found.
+        Both in [0, 1]; 0 and 1 without true boxes or detections.
     """
     order = np.argsort(-scores[~ignored], kind="stable")
     if num_true == 0 or not len(order):

@@ -1,13 +1,13 @@
-"""The figures that papers on head detection report of a data set's split.
+"""Metrics that papers on head detection report for a split of a data set.
 
-Boxes are compared in pixels of the original images, in two conventions. `ap` takes
-a box from edge to edge. `voc_ap` is the official protocol of HollywoodHeads (its
+Boxes are compared in pixels of the original images, in two conventions. In `ap` a box
+extends from edge to edge. `voc_ap` is the official protocol of HollywoodHeads (its
 `VOCevaldet_HH.m`; Vu et al., Context-aware CNNs for person head detection, ICCV 2015):
-all-point average precision at an overlap of .5, where a box holds its last row and
-column of pixels, too, so that each side is longer by 1. Our boxes are the annotation's
-numbers over the image's size, nothing added or taken away; times the size they are
-those numbers again. Both ignore difficult heads. (The official one gives an image
-without heads a difficult one of no area, which changes nothing.)
+all-point average precision at an overlap of .5, where a box includes its last row and
+column of pixels, so that each side is longer by 1. Our boxes are the annotated
+coordinates divided by the size of the image; multiplied by it they are the annotated
+ones again. Both ignore difficult heads. (The official code gives an image without heads
+a difficult one without area, which has no effect.)
 """
 
 import dataclasses
@@ -30,15 +30,15 @@ Pairs = Sequence[tuple[np.ndarray, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Matches:
-    """The detections of a split by falling score, without those of difficult heads.
+    """The detections of a split by descending score, without those of difficult heads.
 
     Attributes:
         scores: `[N]`.
         correct: `[N]` bool.
-        sizes: `[N]`, root of the area in pixels; where correct, of the true head.
-        images: `[N]` int, the place of each one's image.
-        true_sizes: `[M]` of the heads to find, those that are not difficult.
-        true_images: `[M]` int.
+        sizes: `[N]`, square root of the area in pixels, of the true head where correct.
+        images: `[N]` int, index of the image of each detection.
+        true_sizes: `[M]`, sizes of the true heads that are not difficult.
+        true_images: `[M]` int, index of the image of each true head.
         num_images: Number of images.
     """
 
@@ -52,16 +52,16 @@ class Matches:
 
 
 def summary(found: Pairs, truth: Pairs, extents: np.ndarray) -> dict[str, Any]:
-    """All figures of this module, after those of `detection.evaluate`.
+    """Computes all metrics of this module and of `detection.evaluate`.
 
     Args:
         found: Boxes `[N, 4]` in the format of `dfdetect.boxes`, and scores `[N]`, of
             each image.
-        truth: Boxes `[M, 4]` and difficult `[M]` of each image.
+        truth: Boxes `[M, 4]` and difficult `[M]`, of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
 
     Returns:
-        The figures of `detection.evaluate`; `num_images`; `ap_interval`; `voc_ap` with
+        The values of `detection.evaluate`; `num_images`; `ap_interval`; `voc_ap` and
         `voc_ap_interval`; `recall_at_fppi`; `by_size`.
     """
     matches = match(found, truth, extents)
@@ -86,7 +86,7 @@ def match(
     iou_threshold: float = 0.5,
     border: float = 0.0,
 ) -> Matches:
-    """Matches all images, see `detection.assign`; arguments as of `summary`."""
+    """Matches detections to heads of all images; arguments as for `summary`."""
     detections, heads = [np.zeros((0, 4))], [np.zeros((0, 2))]
     for place, ((boxes, scores), (true_boxes, difficult), extent) in enumerate(
         zip(found, truth, extents, strict=True)
@@ -99,8 +99,8 @@ def match(
         true_sizes, sizes = _sizes(true_boxes), _sizes(boxes)
         correct = places >= 0
         sizes[correct] = true_sizes[places[correct]]
-        of_image = np.full(len(boxes), place)
-        rows = np.stack([scores, correct, sizes, of_image], axis=1)
+        image = np.full(len(boxes), place)
+        rows = np.stack([scores, correct, sizes, image], axis=1)
         detections.append(rows[places != detection.IGNORED])
         plain = true_sizes[~np.asarray(difficult, bool)]
         heads.append(np.stack([plain, np.full(len(plain), place)], axis=1))
@@ -119,15 +119,15 @@ def match(
 
 
 def average_precision(matches: Matches) -> float:
-    """All-point average precision in [0, 1]; NaN when there is nothing to find."""
+    """All-point average precision in [0, 1]; NaN without heads."""
     return _average_precision(matches.correct, len(matches.true_sizes))
 
 
 def recall_at(matches: Matches, false_positives_per_image: float) -> float:
-    """Recall down to the last detection before there are more false positives.
+    """Recall at the lowest threshold within a number of false positives per image.
 
     Returns:
-        In [0, 1]; NaN when there is nothing to find.
+        A value in [0, 1]; NaN without heads.
 
     Source: Dollár et al., Pedestrian Detection, An Evaluation of the State of the Art,
     PAMI 2012, section 3.1.
@@ -140,15 +140,14 @@ def recall_at(matches: Matches, false_positives_per_image: float) -> float:
 
 
 def by_size(matches: Matches) -> dict[str, dict[str, float]]:
-    """Average precision and recall of heads of each size.
+    """Computes average precision and recall by size of the heads.
 
-    A size is the root of the area, in pixels of the original, and belongs to the range
-    that it begins. A right detection counts where its head does, a wrong one where its
-    own box does.
+    A size is the square root of the area, in pixels of the original; ranges include
+    their lower end. A correct detection counts by the size of its head, a wrong one by
+    that of its own box.
 
     Returns:
-        For each of `SIZE_NAMES` its `num_true`, `ap` and `recall`, NaN where there is
-        nothing to find.
+        For each of `SIZE_NAMES` its `num_true`, `ap` and `recall`; NaN without heads.
     """
     ranges = np.searchsorted(_SIZE_EDGES, matches.sizes, "right")
     true_ranges = np.searchsorted(_SIZE_EDGES, matches.true_sizes, "right")
@@ -167,14 +166,14 @@ def by_size(matches: Matches) -> dict[str, dict[str, float]]:
 def interval(
     matches: Matches, num_resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of the average precision.
+    """95 % bootstrap interval of the average precision, by resampling images.
 
-    Whole images are drawn anew; their detections stay matched. Frames of one film are
-    alike, which this does not know: it is the least that the result may vary.
+    Detections stay matched. Similarity between frames of one film is not considered, so
+    the interval is a lower bound of the variation.
 
     Returns:
-        The 2.5th and the 97.5th percentile over the resamples that have something to
-        find; NaN twice when there is nothing.
+        The 2.5th and 97.5th percentiles over the resamples that have heads; NaN twice
+        without heads.
     """
     if not len(matches.true_sizes):
         return math.nan, math.nan
@@ -185,7 +184,7 @@ def interval(
     for counts in generator.multinomial(matches.num_images, shares, num_resamples):
         num_true = counts @ true_counts
         if num_true:
-            # An image drawn twice brings its detections twice, at the same scores.
+            # An image drawn twice counts its detections twice.
             weights = counts[matches.images]
             drawn.append(
                 detection.area(*detection.curve(matches.correct, num_true, weights))

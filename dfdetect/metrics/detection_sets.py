@@ -1,4 +1,4 @@
-"""Figures of a detector over several validation sets, with one score threshold."""
+"""Measures a detector on several validation sets, with one score threshold."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,35 +9,35 @@ from dfdetect.metrics import detection
 Pair = tuple[np.ndarray, np.ndarray]
 Findings = tuple[Sequence[Pair], Sequence[Pair]]
 
-_Matches = tuple[np.ndarray, np.ndarray, int, int]  # Of `_match`.
+_Matches = tuple[np.ndarray, np.ndarray, int, int]  # See `_match`.
 
 
 def evaluate(
     sets: Mapping[str, Findings], max_false_boxes: float = 0.05
 ) -> dict[str, float]:
-    """Measures each set, and the means over those sets that have heads.
+    """Measures each set, and the means over the sets that have heads.
 
-    The score threshold is that of the highest mean F1 among those thresholds at which
-    the images without heads have few boxes. Each set counts the same, however large.
+    The score threshold maximizes the mean F1, among thresholds with few boxes on images
+    without heads. All sets have equal weight, however large.
 
     Args:
-        sets: By name what was found and what is there, both as `detection.evaluate`
-            takes them. Sets without any head that is not difficult are negatives.
-        max_false_boxes: Most boxes an image that the threshold lets pass on any of the
-            negatives.
+        sets: Detections and ground truth by name of the set; see `detection.evaluate`.
+            Sets in which all heads are difficult, or without heads, are negatives.
+        max_false_boxes: Highest mean number of boxes per image, at the threshold, on
+            each of the negatives.
 
     Returns:
-        Of one set what `detection.evaluate` gives. Of several `f1_score_threshold`;
-        `NAME/ap`, `NAME/recall`, `NAME/f1` and `NAME/num_true` of each with heads;
-        `NAME/false_boxes_per_image` of negatives; and the means `ap`, `recall` and `f1`
-        over the sets with heads, NaN without one. F1 and false boxes are those at the
-        threshold.
+        For one set, the result of `detection.evaluate`. For several,
+        `f1_score_threshold`; `NAME/ap`, `NAME/recall`, `NAME/f1` and `NAME/num_true` of
+        sets with heads; `NAME/false_boxes_per_image` of negatives; and the means `ap`,
+        `recall` and `f1` over the sets with heads, NaN without any. F1 and false boxes
+        are those at the threshold.
 
     Raises:
-        ValueError: There is no set.
+        ValueError: `sets` is empty.
     """
     if not sets:
-        raise ValueError("There is no set to measure.")
+        raise ValueError("sets must not be empty.")
     if len(sets) == 1:
         return detection.evaluate(*next(iter(sets.values())))
     matches = {name: _match(*findings) for name, findings in sets.items()}
@@ -62,7 +62,7 @@ def evaluate(
 
 
 def choose_threshold(matches: Mapping[str, _Matches], max_false_boxes: float) -> float:
-    """The score threshold of `evaluate`; 1 where nothing was found."""
+    """Chooses the score threshold of `evaluate`; 1 without detections."""
     scores = np.unique(np.concatenate([found for found, *_ in matches.values()]))
     thresholds = np.append(scores, 1.0)[::-1]
     mean_f1 = np.zeros(len(thresholds))
@@ -73,20 +73,20 @@ def choose_threshold(matches: Mapping[str, _Matches], max_false_boxes: float) ->
             mean_f1 += values
         else:
             allowed &= values <= max_false_boxes
-    # Beyond the highest score nothing is left that could be false.
+    # Above the highest score there are no false boxes.
     allowed[0] = True
     return float(thresholds[np.argmax(np.where(allowed, mean_f1, -1.0))])
 
 
 def _match(found: Sequence[Pair], truth: Sequence[Pair]) -> _Matches:
-    """Scores, falling; whether each is right; heads; and images."""
+    """Returns descending scores, their correctness, and numbers of heads and images."""
     scores, correct, ignored, num_true = detection.match_all(found, truth)
     order = np.argsort(-scores[~ignored], kind="stable")
     return scores[~ignored][order], correct[~ignored][order], num_true, len(truth)
 
 
 def _figure(matches: _Matches, thresholds: np.ndarray) -> np.ndarray:
-    """F1 at each threshold; without heads, boxes an image."""
+    """Computes F1 at each threshold; without heads, the boxes per image."""
     scores, correct, num_true, num_images = matches
     counted = np.searchsorted(-scores, -thresholds, side="right")
     if not num_true:

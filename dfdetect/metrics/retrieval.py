@@ -1,4 +1,4 @@
-"""How well a search finds what it should."""
+"""Metrics of nearest-neighbour search."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,10 @@ from dfdetect.metrics import bootstrap
 
 
 def recall_at_k(expected: np.ndarray, found: np.ndarray) -> float:
-    """The mean share of the expected neighbours that were found.
+    """Mean share of the expected neighbours that were found.
 
     Args:
-        expected: `[Q, K]`, positions; their order does not matter.
+        expected: `[Q, K]`, positions in any order.
         found: `[Q, M]`, positions, -1 for none.
     """
     expected, found = np.asarray(expected), np.asarray(found)
@@ -30,15 +30,16 @@ def recall_at_k(expected: np.ndarray, found: np.ndarray) -> float:
 def share_with_interval(
     hits: Sequence[bool] | np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
-    """The share of hits, and its 95 % interval by resampling whole groups.
+    """Share of hits, and its 95 % interval by resampling whole groups.
 
     Args:
-        hits: `[Q]`.
-        groups: `[Q]`, what the queries belong to.
-        seed: Of the drawing.
+        hits: `[Q]` bool.
+        groups: `[Q]`, group of each query, such as its video.
+        seed: Seed of the resampling.
 
     Returns:
-        The share, and both ends; NaN where there is no query, or but one group.
+        The share and both ends of its interval. The share is NaN without queries, the
+        interval with fewer than two groups.
     """
     hits = np.asarray(hits, int)
     if not len(hits):

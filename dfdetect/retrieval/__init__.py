@@ -1,1 +1,1 @@
-"""Finding the known images behind a suspicious one."""
+"""Search for the known images nearest to a suspicious one."""

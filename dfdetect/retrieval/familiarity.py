@@ -1,7 +1,7 @@
-"""Whether anything like an image has been indexed at all.
+"""Measures whether an image resembles anything in an index.
 
-The verdict of a model on what is like nothing that it was trained on is worth little.
-How alike is alike, the index itself tells: by how near its entries are to others.
+A model's verdict on an image unlike its training data is unreliable. The scale is set
+by the index itself: by the similarities between its entries.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from dfdetect.retrieval.index import Entry, Index
 
-# Of the entries of an index, so many are as far from the others, or farther.
+# Images with a lower familiarity are reported as unfamiliar.
 UNFAMILIAR_BELOW = 0.01
 
 _SAMPLE = 1000
@@ -18,14 +18,14 @@ _QUANTILES = 201
 
 
 def quantiles(index: Index, seed: int = 0) -> list[float]:
-    """Similarities of entries to the nearest entry of another group, as quantiles.
+    """Computes quantiles of the entries' similarity to the nearest other group.
 
     Args:
-        index: Of the metric "cosine".
-        seed: Of the drawing of at most 1,000 entries.
+        index: Index with the metric "cosine".
+        seed: Seed of the choice of at most 1,000 entries.
 
     Returns:
-        201 values, ascending; none where there are fewer than two groups.
+        201 values, ascending; empty if there are fewer than two groups.
     """
     searcher, entries = index.snapshot()
     if searcher is None:
@@ -44,18 +44,18 @@ def quantiles(index: Index, seed: int = 0) -> list[float]:
 
 
 def familiarity(similarity: float, known: Sequence[float]) -> float:
-    """The share of entries that are no nearer to another than this, in [0, 1].
+    """Returns the share of entries with at most this similarity to another, in [0, 1].
 
     Args:
-        similarity: Of a query to its nearest entry.
-        known: See `quantiles`; at least one.
+        similarity: Cosine similarity of a query to its nearest entry.
+        known: Result of `quantiles`, not empty.
     """
     levels = np.linspace(0, 1, len(known))
     return float(np.interp(similarity, known, levels, left=0.0, right=1.0))
 
 
 def _related(entry: Entry) -> Callable[[Entry], bool]:
-    """Tells the entries that are near to it because they are of the same origin."""
+    """Returns a predicate for the entries that share the origin of `entry`."""
 
     def related(other: Entry) -> bool:
         return other.id == entry.id or (

@@ -1,4 +1,4 @@
-"""A collection of embedded images, and the search in it."""
+"""An index of embedded images with nearest-neighbour search."""
 
 import concurrent.futures
 import dataclasses
@@ -9,24 +9,25 @@ import numpy as np
 
 from dfdetect.retrieval import searchers
 
-UNKNOWN = -1  # The label of an image that nobody has labelled; else see `labels`.
+UNKNOWN = -1  # Label of an unlabeled image; for others see `labels`.
 
-# Below, comparing with all rows is as fast as looking for the right ones: as ScaNN's
-# authors advise, and as train/benchmark_retrieval.py measures.
+# Number of rows below which brute force is as fast as ScaNN, according to its authors
+# and to train/benchmark_retrieval.py.
 BRUTE_FORCE_BELOW = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What is known of one embedded image, or of one head in it.
+    """Metadata of one embedded image, or of one head in it.
 
     Attributes:
-        id: Its name; no two entries of an index share one.
-        label: See `labels`, or `UNKNOWN`.
-        source: Where the image is, for a person: a path, or a record of a data set.
-        group: What it belongs to, such as a video.
+        id: Name, unique in an index.
+        label: Label of `labels`, or `UNKNOWN`.
+        source: Path of the image or record of a data set, for display.
+        group: Name of its group, such as a video, or "".
         digest: SHA-256 of the bytes of the image, in hexadecimal.
-        box: Of the head, in the format of `boxes`; empty where the whole is embedded.
+        box: Box of the head in the format of `boxes`; empty if the whole image is
+            embedded.
         thumbnail: A small JPEG, or b"".
     """
 
@@ -41,11 +42,11 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Neighbour:
-    """An entry that was found.
+    """An entry found by a search.
 
     Attributes:
         entry: The entry.
-        value: Its cosine similarity to the query, or its Euclidean distance.
+        value: Cosine similarity to the query, or Euclidean distance.
     """
 
     entry: Entry
@@ -54,33 +55,33 @@ class Neighbour:
 
 @dataclasses.dataclass(frozen=True)
 class _State:
-    """What belongs together; replaced as a whole, never changed."""
+    """Consistent contents of an index; replaced as a whole, never modified."""
 
-    searcher: searchers.Searcher | None  # None: it is empty.
+    searcher: searchers.Searcher | None  # None if the index is empty.
     rows: np.ndarray
     entries: tuple[Entry, ...]
 
 
 class Index:
-    """Embeddings of known images, and what is known of them.
+    """Embeddings of known images with their entries, searchable and updatable.
 
-    Searching, adding and removing may go on at once, from any threads: a search is
-    answered from what the last finished change has left.
+    Thread-safe: searches may run while entries are added and removed, and use the state
+    after the last completed change.
 
     Args:
-        embeddings: `[N, D]`, of any length for "euclidean"; for "cosine" none may be 0.
-        entries: What is known of each, or their ids alone.
+        embeddings: `[N, D]`; must not be zero if the metric is "cosine".
+        entries: An entry for each embedding, or its id alone.
         metric: One of `searchers.METRICS`.
-        searcher: "brute_force", "scann", or "auto": by the number of rows, see
-            `BRUTE_FORCE_BELOW`, and "brute_force" where ScaNN is missing.
-        target_recall: To tune ScaNN to, see `searchers.tuned`; by default it has
-            settings by the number of rows.
-        embedding: What made the embeddings, see `storage`; kept with them.
-        say: Told what the user should know.
+        searcher: "brute_force", "scann", or "auto", which decides by the number of rows
+            (see `BRUTE_FORCE_BELOW`) and whether ScaNN is installed.
+        target_recall: Recall to tune ScaNN to, see `searchers.tuned`; by default its
+            settings depend on the number of rows.
+        embedding: Description of the embedding model, see `storage`; kept as it is.
+        say: Called with messages for the user.
 
     Raises:
-        ImportError: "scann" is wanted and is missing.
-        ValueError: The arguments do not fit together.
+        ImportError: "scann" is wanted and not installed.
+        ValueError: The arguments are invalid.
     """
 
     def __init__(
@@ -119,12 +120,12 @@ class Index:
         embedding: dict[str, Any],
         kind: str,
     ) -> "Index":
-        """An index as `storage` has saved it, without building it anew.
+        """Creates an index from a searcher that `storage` has loaded.
 
         Args:
-            searcher: With the rows.
-            entries: As of the constructor, and the rest too.
-            embedding: As of the constructor.
+            searcher: Searcher with its rows.
+            entries: An entry for each row.
+            embedding: See the constructor.
             kind: The constructor's `searcher`.
         """
         index = cls(searcher.rows[:0], (), searcher.metric, kind, embedding=embedding)
@@ -136,16 +137,16 @@ class Index:
 
     @property
     def dimension(self) -> int:
-        """D, the numbers of an embedding."""
+        """Dimension D of the embeddings."""
         return self._state.rows.shape[1]
 
     @property
     def kind(self) -> str:
-        """The searcher that was asked for."""
+        """The constructor's `searcher`."""
         return self._kind
 
     def snapshot(self) -> tuple[searchers.Searcher | None, tuple[Entry, ...]]:
-        """The searcher, None of an empty index, and the entries of its rows."""
+        """Returns the searcher, None if the index is empty, and its entries."""
         state = self._state
         return state.searcher, state.entries
 
@@ -155,15 +156,16 @@ class Index:
         k: int,
         leave_out: Sequence[Callable[[Entry], bool]] | None = None,
     ) -> list[list[Neighbour]]:
-        """The nearest entries of each query, nearest first.
+        """Finds the nearest entries of each query, nearest first.
 
         Args:
-            queries: `[Q, D]`; of "cosine" of any length, a zero is like nothing.
-            k: How many are wanted, from 1; of a smaller index all are given.
-            leave_out: For each query what tells the entries that do not count for it.
+            queries: `[Q, D]`, of any norm; with "cosine" a zero has similarity 0.
+            k: Number of entries per query, from 1; at most all are returned.
+            leave_out: For each query, a predicate for the entries to leave out.
 
         Raises:
-            ValueError: They are of another dimension, or not finite.
+            ValueError: `queries` have another dimension or are not finite, or `k` is
+                below 1.
         """
         state = self._state
         queries = self._queries(queries)
@@ -176,7 +178,7 @@ class Index:
         found: list[list[Neighbour]] = [[] for _ in queries]
         pending, wanted = list(range(len(queries))), k
         while pending:
-            # So many more until enough are left; of most queries the first time.
+            # Doubles the number until enough are left; for most queries once is enough.
             wanted = min(max(2 * wanted, k + 8), len(state.entries))
             batch = self._found(state, queries[pending], wanted)
             for query, neighbours in zip(pending, batch, strict=True):
@@ -191,14 +193,18 @@ class Index:
     def add(
         self, embeddings: np.ndarray, entries: Sequence[Entry | str]
     ) -> concurrent.futures.Future:
-        """Adds entries: rebuilds in the background and then takes the new one's place.
+        """Adds entries, rebuilding the searcher in the background.
+
+        Args:
+            embeddings: `[M, D]`.
+            entries: An entry for each embedding, or its id alone.
 
         Returns:
-            What is done once searches find them; a mistake found on the way is its
-            exception, and leaves the index as it was.
+            A future that is done once searches find the entries. If the rebuild fails
+            it has the exception, and the index is unchanged.
 
         Raises:
-            ValueError: The embeddings are of another dimension, or do not fit.
+            ValueError: The embeddings have another dimension, or are invalid.
         """
         rows = _rows(embeddings, self.metric)
         if rows.shape[1] != self.dimension:
@@ -214,17 +220,20 @@ class Index:
         return self._changes.submit(self._change, joined)
 
     def remove(self, ids: Iterable[str]) -> concurrent.futures.Future:
-        """Removes entries as `add` adds them; of a stranger a KeyError comes of it.
+        """Removes entries in the background.
 
         Args:
-            ids: Of entries.
+            ids: Ids of the entries.
+
+        Returns:
+            A future, see `add`; its exception is a KeyError for an unknown id.
         """
         gone = set(ids)
 
         def left(state: _State) -> tuple[np.ndarray, tuple[Entry, ...]]:
-            strangers = gone - {entry.id for entry in state.entries}
-            if strangers:
-                raise KeyError(f"no entry {min(strangers)!r} in the index")
+            unknown = gone - {entry.id for entry in state.entries}
+            if unknown:
+                raise KeyError(f"no entry {min(unknown)!r} in the index")
             keep = [i for i, entry in enumerate(state.entries) if entry.id not in gone]
             return state.rows[keep], tuple(state.entries[i] for i in keep)
 
@@ -294,7 +303,7 @@ def _rows(embeddings: np.ndarray, metric: str) -> np.ndarray:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    # What is of unit length already stays the same to the last digit.
+    # Rows of unit length stay the same to the last bit.
     lengths[(np.abs(lengths - 1) < 1e-6) | (lengths == 0)] = 1
     return rows / lengths
 

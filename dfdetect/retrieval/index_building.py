@@ -1,7 +1,7 @@
-"""From images to an index on disk, in steps that a later run can go on from.
+"""Builds an index of images on disk, resuming after an interruption.
 
-While it is made, `.<name>.unfinished` beside it holds a part for each batch and a
-journal, see `resumable`; both go once the index stands.
+During the build, the folder `.<name>.unfinished` beside the index holds a part for each
+batch and a journal, see `resumable`; it is deleted once the index is complete.
 """
 
 import dataclasses
@@ -29,14 +29,15 @@ _THUMBNAIL_QUALITY = 80
 
 @dataclasses.dataclass(frozen=True)
 class IndexedImage:
-    """An image to be indexed.
+    """An image to index.
 
     Attributes:
-        id: Its name; no two share one.
-        read: Gives the bytes of the file; an OSError is told and passed over.
-        label: See `labels`, or `index.UNKNOWN`.
-        source: Where it is, for a person.
-        group: What it belongs to, or "".
+        id: Name, unique among the images.
+        read: Returns the bytes of the file; if it raises an OSError, the image is
+            reported and skipped.
+        label: Label of `labels`, or `index.UNKNOWN`.
+        source: Where the image is, for display.
+        group: Name of its group, or "".
     """
 
     id: str
@@ -59,23 +60,23 @@ def build(
     target_recall: float | None = None,
     older: Index | None = None,
 ) -> Index:
-    """Embeds images and saves an index of them, or goes on where a run has ended.
+    """Embeds images and saves an index of them, resuming an interrupted run.
 
     Args:
-        images: In the same order in each run.
-        total: How many they are.
-        origin: What they are, as JSON can hold it; another run must have the same.
-        embedder: What embeds them.
-        output: The folder of the index; an older index stays until this one stands.
+        images: The images, in the same order in each run.
+        total: Number of images.
+        origin: JSON description of the images; a resumed run must have the same.
+        embedder: Embeds the images.
+        output: Folder of the index; an older index stays until this one is complete.
         say: Prints a line.
-        batch_size: Images at once.
+        batch_size: Images per batch.
         thumbnail_side: Longest side of the thumbnails in pixels; 0 for none.
         searcher: See `Index`.
         target_recall: See `Index`.
-        older: An index to be added to. Of its entries stay those whose ids are new.
+        older: Index to extend; entries with the ids of new ones are replaced.
 
     Raises:
-        ValueError: No image could be embedded, or `older` is of another model.
+        ValueError: No image could be embedded, or `older` has another model.
         OSError: See `storage.save` and `resumable.Output`.
     """
     output = os.path.abspath(output)
@@ -96,7 +97,7 @@ def build(
         if older is not None:
             rows, entries = _joined(older, rows, entries)
         if not entries:
-            raise ValueError("no image could be embedded: there is no index.")
+            raise ValueError("no image could be embedded, so that no index is written.")
         index = Index(
             rows,
             entries,
@@ -111,12 +112,12 @@ def build(
 
 
 def thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
-    """A small JPEG of a part of an image; b"" for a side of 0.
+    """Encodes a part of an image as a small JPEG; b"" if `side` is 0.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
-        box: In the format of `dfdetect.boxes`.
-        side: The most pixels of a side.
+        box: `[4]` in the format of `dfdetect.boxes`.
+        side: Longest side of the thumbnail in pixels.
     """
     if not side:
         return b""
@@ -225,7 +226,7 @@ def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[E
 def _joined(
     older: Index, rows: np.ndarray, entries: list[Entry]
 ) -> tuple[np.ndarray, list[Entry]]:
-    """The entries of an older index that have no new ones of their ids, and these."""
+    """Joins the rows of an older index, without those of new ids, and the new ones."""
     searcher, known = older.snapshot()
     if searcher is None:
         return rows, entries

@@ -1,4 +1,4 @@
-"""What is known that is like the heads of an image, for the verdict on it."""
+"""Looks up the known heads nearest to the heads of an image."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ _DIGITS = 4
 
 
 class Lookup:
-    """Looks heads up in an index.
+    """Looks up heads in an index.
 
     Args:
-        index: Of the metric "cosine".
-        described: Its manifest.
-        model: The graph that finds the heads, see `embedding.Embedder`.
-        given_crops: Whether each image is one head, cut as those of the index are.
+        index: Index with the metric "cosine".
+        described: Manifest of the index.
+        model: Pipeline that embeds the heads, see `embedding.Embedder`.
+        given_crops: Whether each image is one head, cropped as those of the index.
 
     Raises:
-        ValueError: The index was made with another model, or of another metric.
+        ValueError: The index has another model or another metric.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Lookup:
         self._labels = {entry.label for entry in entries}
 
     def __call__(self, image: np.ndarray, boxes: np.ndarray) -> list[dict[str, Any]]:
-        """What is known for each head.
+        """Looks up each head of an image.
 
         Args:
             image: `[height, width, 3]` uint8 RGB, upright.
             boxes: `[K, 4]` in the format of `dfdetect.boxes`.
 
         Returns:
-            For each head `nearest_real` and `nearest_fake`, each with `id`, `source`
-            and `similarity`, or None where the index has none of them; `familiarity`,
-            see `familiarity.familiarity`, None where the index cannot tell; and
-            `unfamiliar`, whether it is unlike anything in the index.
+            For each head: `nearest_real` and `nearest_fake`, each with `id`, `source`
+            and `similarity`, or None if the index has no such entry; `familiarity`, see
+            `familiarity.familiarity`, or None if the index has no quantiles; and
+            `unfamiliar`, whether the head is unlike anything in the index.
         """
         queries = self._embedder.of_boxes(image, boxes)
         nearest = self._index.search(queries, 1)
@@ -93,7 +93,7 @@ class Lookup:
 
 
 def described(neighbour: Neighbour) -> dict[str, Any]:
-    """An entry that was found, as JSON has it."""
+    """Converts a neighbour to JSON."""
     entry = neighbour.entry
     known = 0 <= entry.label < len(labels.NAMES)
     return {

@@ -1,4 +1,4 @@
-"""An index as a part of an exported graph."""
+"""Nearest-neighbour search as part of an exported graph."""
 
 import math
 from typing import Any
@@ -14,21 +14,21 @@ _QUERIES_AT_ONCE = 64
 
 
 class Neighbours(tf.Module):
-    """The nearest entries of an index, by operations in a graph.
+    """Finds the nearest entries of an index by TensorFlow ops.
 
     Args:
-        index: Of the metric "cosine", not empty.
-        top_k: Entries for each query; of a smaller index all.
-        exact: Compare with all rows, by operations of stock TensorFlow. Else ScaNN
-            searches, which a server must know; `dfdetect serve` does.
+        index: Index with the metric "cosine", not empty.
+        top_k: Number of entries per query; at most all of the index.
+        exact: Whether to compare with all rows, by ops of stock TensorFlow. Otherwise
+            ScaNN searches, whose ops a server must load, as `dfdetect serve` does.
 
     Raises:
-        ImportError: ScaNN is missing.
-        ValueError: The index is empty, of another metric, or of another dimension than
-            its embedding.
+        ImportError: ScaNN is not installed.
+        ValueError: The index is empty, has another metric, or its dimension differs
+            from that of its embedding model.
     """
 
-    # What stands where there is no neighbour.
+    # Values of missing neighbours.
     NOTHING = {
         "neighbour_ids": b"",
         "neighbour_similarities": math.nan,
@@ -45,7 +45,7 @@ class Neighbours(tf.Module):
             )
         if index.dimension != index.embedding.get("dimension"):
             raise ValueError(
-                "the index of a graph must have embeddings as it says, "
+                "the index of a graph must have embeddings of the stated dimension, "
                 f"[N, {index.embedding.get('dimension')}], got "
                 f"[{len(index)}, {index.dimension}]."
             )
@@ -53,7 +53,7 @@ class Neighbours(tf.Module):
         self.exact = exact
         self.embedding = dict(index.embedding)
         self._dimension = index.dimension
-        # Variables, not constants: a graph holds at most 2 GB.
+        # Variables, because the constants of a graph are limited to 2 GB.
         self._ids = tf.Variable(
             np.array([entry.id.encode(errors="surrogateescape") for entry in entries]),
             trainable=False,
@@ -74,7 +74,7 @@ class Neighbours(tf.Module):
             ).serialize_to_module()
 
     def describe(self) -> dict[str, Any]:
-        """What the manifest of a graph keeps of it."""
+        """Returns its part of the manifest of a graph."""
         return {
             "count": int(self._labels.shape[0]),
             "top_k": self.top_k,
@@ -84,7 +84,7 @@ class Neighbours(tf.Module):
 
     @property
     def specs(self) -> dict[str, tf.TensorSpec]:
-        """What `search` returns."""
+        """Specs of the outputs of `search`."""
         shape = [None, self.top_k]
         return {
             "neighbour_ids": tf.TensorSpec(shape, tf.string),
@@ -93,16 +93,16 @@ class Neighbours(tf.Module):
         }
 
     def search(self, queries: tf.Tensor) -> chunking.Outputs:
-        """The nearest entries.
+        """Finds the nearest entries.
 
         Args:
             queries: float32 `[Q, D]` of unit length; Q may be 0.
 
         Returns:
-            With K, `top_k`, nearest first: `neighbour_ids` string `[Q, K]`;
+            With K = `top_k`, nearest first: `neighbour_ids` string `[Q, K]`;
             `neighbour_similarities` float32 `[Q, K]`, cosines; `neighbour_labels` int32
-            `[Q, K]`, -1 of what nobody has labelled. Where ScaNN finds fewer, "", NaN
-            and -1 stand for the rest.
+            `[Q, K]`, -1 for unlabeled entries. If ScaNN finds fewer, the rest are "",
+            NaN and -1.
         """
         queries = tf.ensure_shape(queries, [None, self._dimension])
         find = self._exactly if self.exact else self._by_scann
@@ -121,7 +121,7 @@ class Neighbours(tf.Module):
             leaves_to_search=self._settings.leaves_searched,
             pre_reorder_num_neighbors=max(self._settings.reordered, self.top_k),
         )
-        # As many columns as the query that found most.
+        # ScaNN returns as many columns as the query with most results has.
         missing = [[0, 0], [0, self.top_k - tf.shape(positions)[1]]]
         positions = tf.pad(tf.cast(positions, tf.int32), missing, constant_values=-1)
         values = tf.pad(values, missing, constant_values=math.nan)
@@ -132,7 +132,7 @@ class Neighbours(tf.Module):
 
     def _named(self, positions: tf.Tensor, values: tf.Tensor) -> chunking.Outputs:
         count = tf.shape(self._labels)[0]
-        # What ScaNN did not find has no place and no number.
+        # Results that ScaNN did not find have an invalid position or value.
         found = (positions >= 0) & (positions < count) & tf.math.is_finite(values)
         positions = tf.where(found, positions, 0)
         named = {
@@ -147,12 +147,12 @@ class Neighbours(tf.Module):
 
 
 def operations() -> Any:
-    """ScaNN's module for graphs; a graph that has its operations needs it to be loaded.
+    """Imports ScaNN's TensorFlow ops; a graph with them can be loaded only after that.
 
     Raises:
-        ImportError: ScaNN is missing.
+        ImportError: ScaNN is not installed.
     """
-    searchers.import_scann()  # Says what is missing.
+    searchers.import_scann()  # Raises a helpful error.
     from scann.scann_ops.py import scann_ops
 
     return scann_ops

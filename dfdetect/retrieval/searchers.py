@@ -1,9 +1,8 @@
-"""The nearest rows of a matrix: by comparing with all of them, or by ScaNN.
+"""Searches the nearest rows of a matrix, by brute force or by ScaNN.
 
-Rows and queries are float32, and of unit length where the metric is "cosine". Both
-searchers answer with positions of rows, int64 `[Q, K]`, nearest first, and values,
-float32 `[Q, K]`: cosine similarities, or Euclidean distances. K is at most the number
-of rows.
+Rows and queries are float32, and of unit length if the metric is "cosine". Searchers
+return positions of rows, int64 `[Q, K]`, nearest first, and values, float32 `[Q, K]`:
+cosine similarities or Euclidean distances. K is at most the number of rows.
 """
 
 import abc
@@ -17,13 +16,13 @@ METRICS = ("cosine", "euclidean")
 
 Nearest = tuple[np.ndarray, np.ndarray]
 
-_BLOCK = 2**24  # Values of one product of queries and rows: 64 MiB.
-_SAMPLE = 256  # Rows that recall is tuned on.
-_LEAST_TREE = 16  # Rows without which ScaNN cannot be trained.
+_BLOCK = 2**24  # Values in one product of queries and rows: 64 MiB.
+_SAMPLE = 256  # Rows that measure recall when tuning.
+_MIN_TREE_ROWS = 16  # ScaNN cannot train a tree on fewer.
 
 
 class Searcher(abc.ABC):
-    """Finds rows.
+    """Finds the nearest rows of queries.
 
     Attributes:
         rows: float32 `[N, D]`.
@@ -36,23 +35,26 @@ class Searcher(abc.ABC):
 
     @abc.abstractmethod
     def search(self, queries: np.ndarray, k: int) -> Nearest:
-        """The nearest rows of each query.
+        """Finds the nearest rows of each query.
 
         Args:
             queries: float32 `[Q, D]`.
-            k: From 1 to N.
+            k: Number of rows per query, 1 to N.
+
+        Returns:
+            Positions int64 `[Q, K]` and values float32 `[Q, K]`, nearest first.
         """
 
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Its name and settings, as JSON can hold them."""
+        """Returns name and settings for JSON."""
 
     def save(self, directory: str) -> None:  # noqa: B027
-        """Writes into a new folder what is costly to make again, if anything is."""
+        """Saves to a new folder what is expensive to rebuild, if anything is."""
 
 
 class BruteForce(Searcher):
-    """Compares each query with all rows; of rows that are as near, the first wins."""
+    """Compares each query with all rows; the first of equally near rows wins."""
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
         at_once = max(1, _BLOCK // len(self.rows))
@@ -71,9 +73,9 @@ class BruteForce(Searcher):
     def _of_block(self, queries: np.ndarray, k: int) -> Nearest:
         closeness = queries @ self.rows.T
         if self.metric == "euclidean":
-            # |q - r|^2 less |q|^2, which is the same for all rows, and negated.
+            # -(|q - r|^2 - |q|^2); the last term is the same for all rows.
             closeness = 2 * closeness - np.einsum("nd,nd->n", self.rows, self.rows)
-        # All that are as near as the k-th, so that ties do not fall at random.
+        # All that are as near as the k-th, so that ties are broken by position.
         least = np.partition(closeness, -k, axis=1)[:, -k]
         positions = np.empty((len(queries), k), np.int64)
         for query, values in enumerate(closeness):
@@ -82,19 +84,19 @@ class BruteForce(Searcher):
             positions[query] = candidates[order[:k]]
         if self.metric == "cosine":
             return positions, np.take_along_axis(closeness, positions, 1)
-        # Of the few that are left, without the loss of digits of the product.
+        # Recomputed for the few rows left, without the rounding error of the product.
         differences = queries[:, None] - self.rows[positions]
         return positions, np.linalg.norm(differences, axis=-1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How ScaNN searches.
+    """Settings of a ScaNN search.
 
     Attributes:
-        leaves: Parts that the rows are divided into.
-        leaves_searched: Parts that a query looks into.
-        reordered: Candidates whose values are computed exactly.
+        leaves: Number of partitions of the rows.
+        leaves_searched: Number of partitions searched per query.
+        reordered: Number of candidates whose values are computed exactly.
     """
 
     leaves: int
@@ -103,11 +105,11 @@ class Settings:
 
 
 def settings_for(num_rows: int) -> Settings:
-    """Settings by the number of rows.
+    """Returns settings for a number of rows.
 
-    About the root of it in leaves, as the authors advise; a tenth of them searched and
-    100 candidates find .99 of the nearest ten of 20,000 to 100,000 of our embeddings,
-    see `train/benchmark_retrieval.py`.
+    The number of leaves is its square root, as ScaNN's authors advise. Searching a
+    tenth of them and reordering 100 candidates finds .99 of the nearest ten of 20,000
+    to 100,000 of our embeddings, see `train/benchmark_retrieval.py`.
 
     Source: google-research/scann, docs/algorithms.md, "Rules of thumb".
     """
@@ -116,7 +118,7 @@ def settings_for(num_rows: int) -> Settings:
 
 
 class ScaNN(Searcher):
-    """A tree of partitions, quantised values within, exact values of the best.
+    """ScaNN: a tree of partitions, quantized search within, exact reordering.
 
     Source: Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector
     Quantization, ICML 2020.
@@ -125,11 +127,11 @@ class ScaNN(Searcher):
         rows: float32 `[N, D]`.
         metric: One of `METRICS`.
         settings: By default `settings_for` the number of rows.
-        directory: What `save` wrote for these rows, to be read instead of building.
+        directory: Folder written by `save` for these rows, loaded instead of building.
 
     Raises:
-        ImportError: ScaNN is missing.
-        ValueError: `directory` does not hold what fits.
+        ImportError: ScaNN is not installed.
+        ValueError: `directory` cannot be loaded.
     """
 
     def __init__(
@@ -147,15 +149,15 @@ class ScaNN(Searcher):
             return
         try:
             self._searcher = library.load_searcher(directory)
-        # Whatever its parser meets.
+        # Its parser raises many types.
         except Exception as error:
             raise ValueError(
-                f"{directory} is no searcher of ScaNN: {error}."
+                f"{directory} is not a ScaNN searcher: {error}."
             ) from error
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
         positions, values = self.approximate(queries, k)
-        # Of few leaves there may be fewer than k rows.
+        # The leaves searched may have fewer than k rows.
         short = np.flatnonzero((positions < 0).any(axis=1))
         if len(short):
             exact = BruteForce(self.rows, self.metric).search(queries[short], k)
@@ -163,7 +165,7 @@ class ScaNN(Searcher):
         return positions, values
 
     def approximate(self, queries: np.ndarray, k: int) -> Nearest:
-        """As `search`, but with -1 and NaN where ScaNN finds fewer than `k`."""
+        """Like `search`, with -1 and NaN where ScaNN finds fewer than `k` rows."""
         if not len(queries):
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         options = {
@@ -193,23 +195,23 @@ class ScaNN(Searcher):
 
 
 def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) -> Any:
-    """Builds a searcher of ScaNN.
+    """Builds a ScaNN searcher.
 
     Args:
-        make_builder: `builder` of either of ScaNN's modules, for Python or for graphs.
+        make_builder: `builder` of ScaNN's module for Python or for TensorFlow.
         rows: float32 `[N, D]`.
         metric: One of `METRICS`.
-        settings: Of the search; each call of it may have others.
+        settings: Defaults of the search; each call may override them.
     """
     distance = {"cosine": "dot_product", "euclidean": "squared_l2"}[metric]
     builder = make_builder(rows, min(10, len(rows)), distance)
-    if len(rows) < _LEAST_TREE:
+    if len(rows) < _MIN_TREE_ROWS:
         return builder.score_brute_force().build()
     builder = builder.tree(
         settings.leaves,
         settings.leaves_searched,
         training_sample_size=min(len(rows), 100_000),
-        # Without it, recall on unit vectors of classifiers is .65 to .77.
+        # Otherwise recall on unit vectors of classifiers is only .65 to .77.
         spherical=metric == "cosine",
     )
     threshold = 0.2 if metric == "cosine" else math.nan
@@ -218,22 +220,22 @@ def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) 
 
 
 def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
-    """The same searcher with the least work that reaches a recall.
+    """Tunes the settings of a searcher, in place, to the fastest that reach a recall.
 
     Args:
-        searcher: With any settings.
-        target_recall: In (0, 1], of the nearest `k` others of rows drawn at random.
-        k: Neighbours that count.
+        searcher: Searcher with any settings.
+        target_recall: Recall in (0, 1] of the `k` nearest other rows of random rows.
+        k: Number of neighbours.
 
     Raises:
-        ValueError: No setting reaches it.
+        ValueError: No settings reach it.
     """
     rows, k = searcher.rows, min(k, len(searcher.rows) - 1)
     if k < 1:
-        return searcher  # The only row is found whatever the settings.
+        return searcher  # A single row is always found.
     generator = np.random.default_rng(0)
     chosen = generator.choice(len(rows), min(_SAMPLE, len(rows)), replace=False)
-    # A row finds itself too easily; it is left out.
+    # Each row also finds itself, which is left out.
     expected, _ = BruteForce(rows, searcher.metric).search(rows[chosen], k + 1)
     best = 0.0
     leaves = searcher.settings.leaves
@@ -247,15 +249,15 @@ def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
             if recall >= target_recall:
                 return searcher
     raise ValueError(
-        f"target_recall must be within reach, {best:.3f} at most, got {target_recall}."
+        f"target_recall must be at most {best:.3f}, the best here, got {target_recall}."
     )
 
 
 def import_scann() -> Any:
-    """ScaNN's module for use in Python.
+    """Imports ScaNN's module for use in Python.
 
     Raises:
-        ImportError: It is missing.
+        ImportError: ScaNN is not installed.
     """
     try:
         from scann.scann_ops.py import scann_ops_pybind

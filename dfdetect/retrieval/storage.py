@@ -1,9 +1,9 @@
-"""An index on disk: a folder that is written aside and renamed, and checked when read.
+"""Saves and loads an index as a folder, written atomically and verified when read.
 
-It holds `manifest.json` (of kind "index": counts, searcher, what made the embeddings,
-and size and SHA-256 of each other file), `embeddings.npy` (float32 `[N, D]`),
-`entries.jsonl` (a line of JSON for each row), `thumbnails.bin` (their JPEGs, one after
-the other) and, of ScaNN, `scann/`.
+It contains `manifest.json` (of kind "index": counts, searcher, the embedding model, and
+size and SHA-256 of each other file), `embeddings.npy` (float32 `[N, D]`),
+`entries.jsonl` (a JSON line for each row), `thumbnails.bin` (concatenated JPEGs) and,
+for ScaNN, `scann/`.
 """
 
 import dataclasses
@@ -29,14 +29,14 @@ _FIELDS = [
 
 
 def save(index: Index, directory: str) -> None:
-    """Writes an index, in place of an older one.
+    """Writes an index, replacing an older one.
 
     Args:
-        index: Not empty.
-        directory: New, or an index, which stays until the new one is complete.
+        index: The index, not empty.
+        directory: A new folder, or an index, which stays until this one is complete.
 
     Raises:
-        FileExistsError: The folder is there and is no index.
+        FileExistsError: The folder exists and is not an index.
         ValueError: The index is empty.
     """
     directory = os.path.abspath(directory)
@@ -76,31 +76,31 @@ def save(index: Index, directory: str) -> None:
 
 
 def check_place(directory: str) -> None:
-    """Refuses to write where something else is.
+    """Checks that an index can be written to a folder.
 
     Raises:
-        FileExistsError: The folder is there and is no index.
+        FileExistsError: The folder exists and is not an index.
     """
     if os.path.lexists(directory):
         try:
             manifest.read(directory, "index")
         except (OSError, ValueError) as error:
             raise FileExistsError(
-                f"{directory} is there and is no index; name a new folder."
+                f"{directory} exists and is not an index; name a new folder."
             ) from error
 
 
 def describe(directory: str) -> dict[str, Any]:
-    """The manifest of an index.
+    """Reads the manifest of an index.
 
     Raises:
-        ValueError: The folder is no index, or of another format.
+        ValueError: The folder is not an index, or has another format.
     """
     try:
         described = manifest.read(directory, "index")
     except OSError as error:
         raise ValueError(
-            f"{directory} is no index of dfdetect: {error.strerror}: {error.filename}."
+            f"{directory} is not a dfdetect index: {error.strerror}: {error.filename}."
         ) from error
     if described["format"] != FORMAT:
         raise ValueError(
@@ -117,15 +117,15 @@ def load(
     """Reads an index.
 
     Args:
-        directory: What `save` wrote.
-        thumbnails: Whether the entries shall have theirs.
-        say: Told what the user should know, such as that ScaNN is missing.
+        directory: Folder written by `save`.
+        thumbnails: Whether to load the thumbnails.
+        say: Called with messages for the user, such as that ScaNN is not installed.
 
     Returns:
-        The index, and its manifest.
+        The index and its manifest.
 
     Raises:
-        ValueError: It is no index, of another format, or damaged.
+        ValueError: The folder is not an index, has another format, or is damaged.
     """
     described = describe(directory)
     for name, wanted in described["files"].items():
@@ -173,7 +173,7 @@ def _write_entries(directory: str, entries: tuple[Entry, ...]) -> None:
         for entry in entries:
             fields = {name: getattr(entry, name) for name in _FIELDS}
             fields["thumbnail_bytes"] = len(entry.thumbnail)
-            # In ASCII: names of files need not be UTF-8.
+            # ASCII, because file names need not be UTF-8.
             file.write(json.dumps(fields) + "\n")
             small.write(entry.thumbnail)
 
@@ -193,7 +193,7 @@ def _read_entries(directory: str, thumbnails: bool) -> list[Entry]:
 
 
 def _account(directory: str) -> dict[str, dict[str, Any]]:
-    """Size and digest of each file below a folder, by its name from there on."""
+    """Returns size and SHA-256 of each file in a folder, by relative path."""
     found = {}
     for folder, _, names in os.walk(directory):
         for name in names:
@@ -221,7 +221,7 @@ def _check_file(path: str, wanted: dict[str, Any]) -> None:
 
 
 def _take_place(aside: str, directory: str) -> None:
-    """Renames; an older index gives way, and comes back should that fail."""
+    """Renames `aside` to `directory`; restores an older index if that fails."""
     if not os.path.lexists(directory):
         os.rename(aside, directory)
         return

@@ -110,7 +110,7 @@ def test_scann_is_tuned_to_a_recall_or_says_what_it_reaches():
     found, _ = searcher.approximate(searcher.rows[:100], 10)
     shares = [np.isin(a, b).mean() for a, b in zip(expected, found, strict=True)]
     assert np.mean(shares) >= 0.97
-    with pytest.raises(ValueError, match="must be within reach, .* got 1.5"):
+    with pytest.raises(ValueError, match="must be at most .* got 1.5"):
         searchers.tuned(searcher, 1.5)
 
 
@@ -285,7 +285,7 @@ def _saved(tmp_path, count=30, seed=0):
         ),
         (
             lambda folder: (folder / "manifest.json").unlink(),
-            "is no index of dfdetect",
+            "is not a dfdetect index",
         ),
     ],
 )
@@ -317,7 +317,7 @@ def test_a_new_index_takes_the_old_ones_place_or_leaves_it(tmp_path, monkeypatch
 def test_what_is_no_index_is_never_overwritten(tmp_path):
     (tmp_path / "index").mkdir()
     (tmp_path / "index/thesis.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match="is there and is no index"):
+    with pytest.raises(FileExistsError, match="exists and is not an index"):
         _saved(tmp_path)
     assert (tmp_path / "index/thesis.txt").read_text() == "mine"
 

@@ -239,8 +239,8 @@ def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
         Index(np.eye(3), ["a", "b", "c"], embedding=small), str(tmp_path / "s")
     )
     for index, model, message in (
-        (tmp_path / "none", graph, "is no index of dfdetect"),
-        (graph, graph, "is no index of dfdetect"),
+        (tmp_path / "none", graph, "is not a dfdetect index"),
+        (graph, graph, "is not a dfdetect index"),
         (tmp_path / "strange", graph, "fingerprint must be"),
         (tmp_path / "s", graph, "dimension must be"),
         (scripted / "index", tmp_path, "--model must be a folder"),
