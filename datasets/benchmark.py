@@ -50,7 +50,7 @@ _SOURCES = {
 
 def by_pass(path: str, indices: list[int]) -> int:
     """Frames read in one pass."""
-    return sum(1 for _ in video.frames(path, indices))
+    return sum(1 for _ in video.read_frames(path, indices))
 
 
 def by_building(path: str, indices: list[int]) -> int:
@@ -73,7 +73,7 @@ def by_seeking(path: str, indices: list[int]) -> int:
 def decoding(folder: str) -> None:
     """Prints frames a second of the ways to read the clips of a folder."""
     wanted = {
-        str(clip): video.bin_centres(video.num_frames(clip), _FRAMES.value)
+        str(clip): video.bin_centers(video.count_frames(clip), _FRAMES.value)
         for clip in sorted(pathlib.Path(folder).rglob("*.mp4"))
     }
     rates = {}
@@ -227,4 +227,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

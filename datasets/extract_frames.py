@@ -73,7 +73,9 @@ def folders_of(
         root: The folder.
         passed_over: To it, the files that are no clips are added by kind.
     """
-    sources, _ = source_files.find([str(root)], clips=True, passed_over=passed_over)
+    sources, _ = source_files.find_sources(
+        [str(root)], clips=True, passed_over=passed_over
+    )
     passed_over.update({"image": sum(not source.is_clip for source in sources)})
     found = sorted(pathlib.Path(source.path) for source in sources if source.is_clip)
     relative = [path.relative_to(root) for path in found]
@@ -155,7 +157,7 @@ def main(argv: list[str]) -> None:
     output = pathlib.Path(_OUTPUT.value).expanduser()
     kinds: collections.Counter[str] = collections.Counter()
     wanted = folders_of(root, kinds)
-    passed_over = file_kinds.count(+kinds)
+    passed_over = file_kinds.describe_passed_over(+kinds)
     if not wanted:
         told = f" ({passed_over})" if passed_over else ""
         raise app.UsageError(f"there is no clip in {root}{told}.")
@@ -193,4 +195,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

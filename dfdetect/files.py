@@ -41,7 +41,7 @@ def name_errors(path: str | os.PathLike) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def replacing(path: str) -> Iterator[io.BufferedWriter]:
+def open_atomic(path: str) -> Iterator[io.BufferedWriter]:
     """Opens a temporary file for writing, and renames it to `path` when complete.
 
     Raises:
@@ -70,7 +70,7 @@ def write(path: str, content: bytes) -> None:
     Raises:
         OSError: The file cannot be written; names `path`, and nothing is left behind.
     """
-    with replacing(path) as file:
+    with open_atomic(path) as file:
         file.write(content)
 
 

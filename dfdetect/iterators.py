@@ -14,7 +14,7 @@ _END = object()
 _STOP_TIMEOUT = 5  # Seconds, for a thread that may hang while reading a file.
 
 
-def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
+def prefetch(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
     """Yields items in order, while a thread computes the next ones.
 
     The thread starts with the first request, and ends when the generator is closed.
@@ -60,7 +60,7 @@ def ahead(items: Iterable[_T], depth: int) -> Generator[_T, None, None]:
         thread.join(_STOP_TIMEOUT)
 
 
-def mapped(
+def parallel_map(
     function: Callable[[_T], _Result], items: Iterable[_T], at_once: int
 ) -> Generator[_Result, None, None]:
     """Yields the results of a function in the order of its items, in parallel.

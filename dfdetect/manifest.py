@@ -61,7 +61,7 @@ _REQUIRED = {
 }
 
 
-def versions() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Returns versions of dfdetect, Python and the libraries that affect a model."""
     found = {"dfdetect": dfdetect.__version__, "python": platform.python_version()}
     for package in _PACKAGES:

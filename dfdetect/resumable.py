@@ -46,7 +46,7 @@ class Output:
         self.finished = os.path.exists(self._summary)
         if self.finished:
             with open(self._summary, encoding="utf-8") as file:
-                compare(folder, json.load(file), self._settings)
+                check_settings(folder, json.load(file), self._settings)
             # An earlier run may have been killed before it deleted the journal.
             with contextlib.suppress(FileNotFoundError):
                 os.remove(os.path.join(folder, _JOURNAL))
@@ -116,7 +116,7 @@ class Output:
         self.finished = True
 
 
-def table(file: IO[str]) -> Any:
+def make_csv_writer(file: IO[str]) -> Any:
     """Returns a CSV writer that preserves any text, including line breaks."""
     # "\n" and "\r" in a text are quoted only if both are in the line terminator.
     return csv.writer(file, lineterminator="\r\n")
@@ -156,7 +156,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 if number == 0:
-                    compare(path, content, json.loads(json.dumps(settings)))
+                    check_settings(path, content, json.loads(json.dumps(settings)))
                 end += len(line)
             self._file.truncate(end)
             if end == 0:
@@ -211,7 +211,7 @@ class Journal:
         self._file.close()
 
 
-def compare(where: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
+def check_settings(where: str, found: dict[str, Any], settings: dict[str, Any]) -> None:
     """Checks that earlier output has the same settings.
 
     Args:

@@ -19,7 +19,7 @@ _VERBOSE = flags.DEFINE_bool(
 )
 
 
-def run(main: Callable[[list[str]], None]) -> NoReturn:
+def run_main(main: Callable[[list[str]], None]) -> NoReturn:
     """Parses the flags, calls `main` with the remaining arguments, and exits.
 
     Output of libraries to standard error is captured, see `console`; a script that

@@ -311,7 +311,7 @@ def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # What the graph's loader says of its own making is not for this person.
     logging.set_verbosity(logging.ERROR)
-    sources, _ = source_files.find([_IMAGES.value])
+    sources, _ = source_files.find_sources([_IMAGES.value])
     images = [files.read(source.path) for source in sources]
     if not images:
         raise ValueError(f"--images must hold images: {_IMAGES.value}")
@@ -364,4 +364,4 @@ def _print(line: str) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

@@ -42,7 +42,7 @@ def drawn() -> Iterator[np.ndarray]:
     """BGR frames of a portrait that moves to and fro before noise, for two seconds."""
     noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     ground = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
-    portrait = cv2.resize(cv2.imread(source_files.sample()), (205, 240))
+    portrait = cv2.resize(cv2.imread(source_files.find_sample()), (205, 240))
     for index in range(2 * _RATE):
         left = round(217 + 150 * np.sin(np.pi * index / _RATE))
         frame = ground.copy()
@@ -97,7 +97,7 @@ def measure_one(path: str) -> dict[str, float]:
         "seconds": time.monotonic() - loaded,
         "judged": len(result["frames"]),
         "tracks found": len(result["tracks"]),
-        "frames": video.num_frames(path),
+        "frames": video.count_frames(path),
         "MiB": peak / (2**20 if sys.platform == "darwin" else 2**10),
     }
 
@@ -139,4 +139,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

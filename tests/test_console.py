@@ -23,7 +23,7 @@ def main(argv):
     script.say("told")
     os.write(2, b"second note\\n")
     {end}
-script.run(main)
+script.run_main(main)
 """
 
 

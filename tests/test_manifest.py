@@ -72,4 +72,4 @@ def test_unknown_kind_is_not_written(tmp_path):
 
 
 def test_versions_name_the_libraries():
-    assert {"dfdetect", "tensorflow", "keras"} <= manifest.versions().keys()
+    assert {"dfdetect", "tensorflow", "keras"} <= manifest.collect_versions().keys()

@@ -32,7 +32,9 @@ TESTED_BY = {
     "evaluation.classifiers evaluation.maker_evaluation reports.source_tables",
     "export/test_publish.py": "export.inspection export.warmup",
     "media/test_clip_decoding.py": "media.clip_frame",
-    "media/test_decode.py": "media.header_fields media.image_status media.webp_headers",
+    "media/test_decode.py": (
+        "media.header_fields media.image_status media.jpeg_headers media.webp_headers"
+    ),
     "media/test_jpeg.py": "media.exif",
     "models/test_conformance.py": "models.efficientnet_lite models.mesonet",
     "models/test_efficientdet.py": "models.bifpn models.efficientnet",

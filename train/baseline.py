@@ -131,4 +131,4 @@ def _tell(
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

@@ -237,4 +237,4 @@ def _bare_steps(
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

@@ -79,7 +79,7 @@ def scann(rows: np.ndarray) -> Search:
 
 
 def tuned_scann(rows: np.ndarray) -> Search:
-    searcher = searchers.tuned(searchers.ScaNN(rows, "cosine"), _TARGET_RECALL.value)
+    searcher = searchers.tune(searchers.ScaNN(rows, "cosine"), _TARGET_RECALL.value)
     return lambda queries: searcher.search(queries, _K)[0]
 
 
@@ -94,7 +94,7 @@ def faiss_flat(rows: np.ndarray) -> Search:
 def faiss_ivf(rows: np.ndarray) -> Search:
     import faiss
 
-    settings = searchers.settings_for(len(rows))
+    settings = searchers.default_settings(len(rows))
     coarse = faiss.IndexFlatIP(rows.shape[1])
     index = faiss.IndexIVFFlat(
         coarse, rows.shape[1], settings.leaves, faiss.METRIC_INNER_PRODUCT
@@ -187,4 +187,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

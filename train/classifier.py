@@ -254,10 +254,12 @@ def main(argv: list[str]) -> None:
             for name, crops in validation.items()
         }
         latest[:] = map(np.concatenate, zip(*found.values(), strict=True))
-        tensorboard.classification(latest[1], calibration.probability(latest[0]))
+        tensorboard.classification(latest[1], calibration.calibrate_logits(latest[0]))
         return _means(
             {
-                name: classification.summary(truths, calibration.probability(logits))
+                name: classification.compute_metrics(
+                    truths, calibration.calibrate_logits(logits)
+                )
                 for name, (logits, truths) in found.items()
                 if len(np.unique(truths)) == len(labels.NAMES)
             }
@@ -265,7 +267,7 @@ def main(argv: list[str]) -> None:
 
     def describe(figures: dict[str, float]) -> dict:
         if latest:
-            calibrated = calibration.fit(
+            calibrated = calibration.fit_calibration(
                 *latest,
                 _MAX_FALSE_POSITIVE_RATE.value,
                 _MAX_FALSE_NEGATIVE_RATE.value,
@@ -273,7 +275,7 @@ def main(argv: list[str]) -> None:
                 _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
             )
         else:
-            calibrated = calibration.uncalibrated()
+            calibrated = calibration.default_calibration()
         return {
             "kind": "classifier",
             "model": _MODEL.value,
@@ -286,7 +288,7 @@ def main(argv: list[str]) -> None:
             "origins": origins,
             "validation_split": held_out.describe_validation(),
             "metrics": {"validation": figures},
-            "versions": manifest.versions(),
+            "versions": manifest.collect_versions(),
         }
 
     def keep_best(figures: dict[str, float]) -> dict:

@@ -60,16 +60,16 @@ def main(argv: list[str]) -> None:
         "model": _MODEL.value,
         "image_size": _IMAGE_SIZE.value,
         "crop_margin": _CROP_MARGIN.value,
-        **calibration.uncalibrated(),
+        **calibration.default_calibration(),
         "labels": list(labels.NAMES),
         # What it was trained on is not known.
         "data": [],
         "converted_from": os.path.basename(_SNAPSHOT.value),
         "metrics": {},
-        "versions": manifest.versions(),
+        "versions": manifest.collect_versions(),
     }
     manifest.write(_MODEL_DIR.value, described)
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

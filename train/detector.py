@@ -227,7 +227,7 @@ def main(argv: list[str]) -> None:
             "data": [prepared.describe(builder) for builder in builders],
             "validation_split": held_out.describe_validation(),
             "metrics": {"validation": figures},
-            "versions": manifest.versions(),
+            "versions": manifest.collect_versions(),
         }
 
     def keep_best(figures: dict[str, float]) -> dict:

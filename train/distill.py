@@ -52,7 +52,7 @@ def main(argv: list[str]) -> None:
     kinds: collections.Counter[str] = collections.Counter()
     paths = source_files.find_images(_IMAGES.value, kinds)
     if kinds:
-        print(file_kinds.count(kinds))
+        print(file_kinds.describe_passed_over(kinds))
     if len(paths) < 2 * _HELD_OUT.value:
         raise app.UsageError(f"{len(paths)} images are too few to hold some out.")
     # Sorted names come by source; every n-th is a fair sample of all.

@@ -433,8 +433,8 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     )
     measured = detectors.detections(detect, batches)
     found["metrics"] = {
-        **detection_protocol.summary(*measured),
-        "coco": coco.summary(*measured),
+        **detection_protocol.compute_metrics(*measured),
+        "coco": coco.compute_metrics(*measured),
     }
     if folder:
         images = functools.partial(detector_input.images, builder, _SPLIT.value)
@@ -525,4 +525,4 @@ def _sampling() -> video.Sampling:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

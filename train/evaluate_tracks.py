@@ -118,7 +118,7 @@ def _rules() -> list[deciding_tracks.Rule]:
 
 
 def _find_clips(folder: str) -> list[str]:
-    sources, _ = source_files.find([folder], clips=True)
+    sources, _ = source_files.find_sources([folder], clips=True)
     paths = [source.path for source in sources if source.is_clip]
     if not paths:
         raise ValueError(f"{folder}: there are no clips.")
@@ -148,7 +148,7 @@ def _find_faces(path: str, indices: list[int]) -> dict[int, list[Any]]:
     """The head around the largest face of each frame that has one."""
     truths: dict[int, list[Any]] = {}
     finder = cv2.FaceDetectorYN.create(_FACES.value, "", (1, 1), _LEAST_FACE_SCORE)
-    for frame in video.frames(path, indices):
+    for frame in video.read_frames(path, indices):
         height, width = frame.image.shape[:2]
         finder.setInputSize((width, height))
         _, faces = finder.detect(cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR))
@@ -210,4 +210,4 @@ def _print_table(measured: list[tuple[deciding_tracks.Rule, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

@@ -128,9 +128,9 @@ def found_files() -> list[source_files.Source]:
         else:
             names.append(name)
     kinds: collections.Counter[str] = collections.Counter()
-    sources, barren = source_files.find(names, passed_over=kinds)
+    sources, barren = source_files.find_sources(names, passed_over=kinds)
     if kinds:
-        script.say(file_kinds.count(kinds))
+        script.say(file_kinds.describe_passed_over(kinds))
     for name in barren:
         script.say(f"no images in {name}")
     if not sources:
@@ -170,7 +170,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
     output = os.path.expanduser(_OUTPUT.value)
     # Whatever cannot be done is told before minutes have gone by.
-    storage.check_place(output)
+    storage.check_destination(output)
     found, total, origin = images()
     older = None
     if _ADD.value:
@@ -179,7 +179,7 @@ def main(argv: list[str]) -> None:
         saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
     )
     embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
-    index = index_building.build(
+    index = index_building.build_index(
         found,
         total,
         origin,
@@ -198,4 +198,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

@@ -224,7 +224,7 @@ def _calibrated(
             origins = np.full(len(found[-1][0]), prepared.full_name(builder))
         sources.append(origins)
     logits, truths = map(np.concatenate, zip(*found, strict=True))
-    calibrated = calibration.fit(
+    calibrated = calibration.fit_calibration(
         logits,
         truths,
         _MAX_FALSE_POSITIVE_RATE.value,
@@ -233,8 +233,8 @@ def _calibrated(
         _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
     )
     figures = {
-        prepared.full_name(builder): classification.summary(
-            truths, calibration.probability(logits, calibrated["temperature"])
+        prepared.full_name(builder): classification.compute_metrics(
+            truths, calibration.calibrate_logits(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)
         if "label" in builder.info.features
@@ -254,7 +254,7 @@ def _verdicts_of_reals(
         size, margin = described["image_size"], described["crop_margin"]
         heads = classifier_input.real_heads(builder, split, size, 16, margin)
         logits, _ = classifiers.classifier_logits(logits_function, heads)
-        judged = calibration.probability(logits, described["temperature"])
+        judged = calibration.calibrate_logits(logits, described["temperature"])
         thresholds = described["thresholds"]
         shares[split] = {
             "num_heads": len(judged),
@@ -265,4 +265,4 @@ def _verdicts_of_reals(
 
 
 if __name__ == "__main__":
-    script.run(main)
+    script.run_main(main)

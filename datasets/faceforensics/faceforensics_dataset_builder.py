@@ -308,7 +308,7 @@ def _masks(clip: _Clip, wanted: list[int], account: Account) -> Iterator[bytes]:
     """The encoded masks of these frames, then nothing without end."""
     if clip.mask_path:
         try:
-            for frame in video.frames(clip.mask_path, wanted):
+            for frame in video.read_frames(clip.mask_path, wanted):
                 yield clips.encode(frame.image[..., 0], "png")
         except ValueError:
             account.skip(f"mask of {clip.name}", "no clip that can be decoded")

@@ -109,7 +109,7 @@ class Builder(base.Builder):
         passed_over: collections.Counter[str] = collections.Counter()
         rows = self._rows(root, passed_over)
         if passed_over:
-            base.warn(file_kinds.count(passed_over))
+            base.warn(file_kinds.describe_passed_over(passed_over))
         if not self._leaky_random_split:
             _check_grouped(rows)
         named = _named_splits(rows)
@@ -269,9 +269,9 @@ def _rows_of_folders(
     rows = []
     strange = []
     for path in archives.members(root):
-        kind = file_kinds.of_bytes(archives.read_head(root, path))
-        if not (file_kinds.is_image(kind) or source_files.has_suffix_of_image(path)):
-            passed_over[file_kinds.label(path, kind)] += 1
+        kind = file_kinds.identify_bytes(archives.read_head(root, path))
+        if not (file_kinds.is_image(kind) or source_files.has_image_suffix(path)):
+            passed_over[file_kinds.name_passed_over(path, kind)] += 1
             continue
         *folders, _ = path.split("/")
         split = label_table.split_of(folders[0]) if folders else None

@@ -37,7 +37,7 @@ def run(
     Args:
         judge: Its batches should be of one frame.
         source: Number of a camera, or a URL or path of a stream.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         every: Seconds between two frames that are judged. By default `DEFAULT_EVERY` of
             a stream, and of a camera each frame that is new when the last is done.
 
@@ -76,13 +76,13 @@ def _of_camera(number: int, every: float) -> Iterator[video.Frame]:
         raise OSError(f"--camera: there is no camera {number}.")
 
     def read() -> Iterator[video.Frame]:
-        counted, start, index = shots.Shots(), time.monotonic(), 0
+        shot_counter, start, index = shots.ShotCounter(), time.monotonic(), 0
         try:
             while _grab_newest(capture):
                 image = _retrieve(capture)
                 moment = time.monotonic() - start
                 if image is not None:
-                    shot = counted.look(image)
+                    shot = shot_counter.add(image)
                     image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
                     yield video.Frame(index, moment, image, shot)
                     index += 1
@@ -132,7 +132,7 @@ def _line(
     """A frame as a result line."""
     judged = [x["fake_probability"] for x in heads if x["fake_probability"] is not None]
     is_unfamiliar = any(x.get("unfamiliar") for x in heads)
-    verdict = calibration.verdict(max(judged, default=float("nan")), thresholds)
+    verdict = calibration.decide_verdict(max(judged, default=float("nan")), thresholds)
     status = "ok" if judged else "head_too_small" if heads else "no_head"
     height, width = frame.image.shape[:2]
     return {
@@ -143,7 +143,7 @@ def _line(
         "height": height,
         **clips.frame_line(frame, heads),
         "fake_probability": max(judged, default=None),
-        "verdict": calibration.doubted(verdict, is_unfamiliar),
+        "verdict": calibration.doubt_unfamiliar(verdict, is_unfamiliar),
     }
 
 

@@ -149,7 +149,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
     if arguments.camera:
         detect_arguments.check_camera(arguments, parser)
     else:
-        paths = arguments.paths or [source_files.sample()]
+        paths = arguments.paths or [source_files.find_sample()]
         clips = not arguments.crops
         sources, passed_over = inputs.find_sources(paths, output, parser, clips)
     if arguments.report:
@@ -186,7 +186,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
     classifier = model.manifest["classifier"]
     thresholds = classifier["thresholds"]
     if arguments.threshold is not None:
-        thresholds = calibration.without_band(arguments.threshold)
+        thresholds = calibration.single_threshold(arguments.threshold)
     explainer = None
     if arguments.explain:
         margin = None if arguments.crops else classifier["crop_margin"]

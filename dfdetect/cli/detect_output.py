@@ -43,7 +43,7 @@ def run(
     Args:
         graph: The signature `serving_default`.
         sources: What to read.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         batch_size: Images that are judged at once.
         output: Folder of the copies with heads marked, or "" for none.
         as_csv: A table with a row for each head instead of JSON Lines.
@@ -215,10 +215,10 @@ def annotated(finding: findings.Finding, explainer: Explainer | None = None) -> 
     canvas = decode.decode_image(tf.constant(finding.content)).numpy()
     if explainer:
         judged = boxes[~np.isnan(probabilities)]
-        canvas = drawing.heat(canvas, *explainer(canvas, judged))
+        canvas = drawing.overlay_heat_maps(canvas, *explainer(canvas, judged))
     notes = [_note(head) for head in heads]
     canvas = drawing.annotate(canvas, boxes, probabilities.tolist(), notes)
-    return drawing.encode(canvas, os.path.splitext(finding.source.copy)[1])
+    return drawing.encode_image(canvas, os.path.splitext(finding.source.copy)[1])
 
 
 def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
@@ -232,7 +232,7 @@ def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
         boxes = np.array([head["box"] for head in judged], np.float32)
         for head, known in zip(judged, lookup(image, boxes), strict=True):
             head.update(known)
-        finding.result["verdict"] = calibration.doubted(
+        finding.result["verdict"] = calibration.doubt_unfamiliar(
             finding.result["verdict"], any(head["unfamiliar"] for head in judged)
         )
 

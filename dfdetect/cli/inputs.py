@@ -33,11 +33,11 @@ def find_sources(
     """
     kinds: Counter[str] = Counter()
     try:
-        sources, barren = source_files.find(paths, output, clips, kinds)
+        sources, barren = source_files.find_sources(paths, output, clips, kinds)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     wanted = "images or clips" if clips else "images"
-    passed_over = file_kinds.count(kinds)
+    passed_over = file_kinds.describe_passed_over(kinds)
     if not sources:
         told = f" ({passed_over})" if passed_over else ""
         parser.error(f"no {wanted} in {', '.join(barren)}{told}")

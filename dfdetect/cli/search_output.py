@@ -120,7 +120,7 @@ def neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> Found
 
 def result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:
     """What is said of one query: `neighbours`, or `heads` that each have them."""
-    answers = [[lookup.described(x) for x in row] for row in found]
+    answers = [[lookup.describe_neighbour(x) for x in row] for row in found]
     line: dict[str, Any] = {
         "path": query.source.path,
         "status": query.embedded.status,

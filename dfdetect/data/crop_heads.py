@@ -232,14 +232,14 @@ def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) ->
     counts: dict[str, Any] = {}
     reasons: Counter[str] = Counter()
     with folder.text(HEADS) as file:
-        rows = resumable.table(file)
+        rows = resumable.make_csv_writer(file)
         rows.writerow([*HEAD_COLUMNS, *field_columns(fields)])
         for split, image in _journal(folder):
             before = [image["label"], split, image["group"], image["filename"]]
             for path, *head in image["heads"]:
                 rows.writerow([path, *before, *head, margin, *image["fields"]])
     with folder.text(MISSES) as file:
-        rows = resumable.table(file)
+        rows = resumable.make_csv_writer(file)
         rows.writerow(MISS_COLUMNS)
         for split, image in _journal(folder):
             name, status = labels.NAMES[image["label"]], image["status"]
@@ -261,7 +261,7 @@ def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) ->
         {
             "counts": counts,
             "without_head": dict(sorted(reasons.items())),
-            "versions": manifest.versions(),
+            "versions": manifest.collect_versions(),
         }
     )
 

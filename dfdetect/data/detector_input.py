@@ -155,7 +155,7 @@ def evaluation(
     """
 
     def prepare(example: dict) -> dict[str, tf.Tensor]:
-        image, extent = decode.decode_for(example["image"], image_size)
+        image, extent = decode.decode_for_letterbox(example["image"], image_size)
         return {
             "images": resize.letterbox(image, image_size, extent),
             "image_bytes": example["image"],
@@ -224,7 +224,7 @@ def images(
 
 
 def _letterboxed(example: dict, image_size: int) -> tuple[tf.Tensor, Objects]:
-    image, extent = decode.decode_for(example["image"], image_size)
+    image, extent = decode.decode_for_letterbox(example["image"], image_size)
     heads = example["objects"]
     boxes = resize.letterbox_boxes(heads["bbox"], *tf.unstack(extent))
     return resize.letterbox(image, image_size, extent), heads | {"bbox": boxes}
@@ -246,7 +246,9 @@ def _jittered(
     scale = augment.draw_scale(seed, scales) if single else scales[1]
     # A large image that is to be small is not decoded at its full size.
     wanted = tf.cast(tf.math.ceil(size * scale), tf.int32)
-    decoded = [decode.decode_for(example["image"], wanted)[0] for example in examples]
+    decoded = [
+        decode.decode_for_letterbox(example["image"], wanted)[0] for example in examples
+    ]
     objects = [example["objects"] for example in examples]
     boxes = [heads["bbox"] for heads in objects]
     if single and canvas_seed is not None:
@@ -298,7 +300,7 @@ def _pasted(
     size = image.shape[0]
 
     def paste() -> tuple[tf.Tensor, Objects]:
-        small = decode.decode_for(pasted["image"], size)[0]
+        small = decode.decode_for_letterbox(pasted["image"], size)[0]
         joined, boxes = detector_augment.paste(
             image, small, pasted["objects"]["bbox"], seeds[0]
         )

@@ -212,7 +212,9 @@ def _measure_one(
     scores = _scores(models[best], values[-1])
     return {
         "accuracy": float(np.mean(called == test.labels)),
-        **classification.separation(test.labels, scores, called, test.groups, seed),
+        **classification.measure_separation(
+            test.labels, scores, called, test.groups, seed
+        ),
         "setting": settings[best],
     }
 

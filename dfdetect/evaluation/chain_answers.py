@@ -240,7 +240,7 @@ def _share(box: np.ndarray, extent: np.ndarray) -> float:
 def _verdicts(
     probabilities: np.ndarray, thresholds: calibration.Thresholds
 ) -> np.ndarray:
-    found = [calibration.verdict(x, thresholds) for x in probabilities.tolist()]
+    found = [calibration.decide_verdict(x, thresholds) for x in probabilities.tolist()]
     return np.array([verdict or "" for verdict in found])
 
 

@@ -103,8 +103,9 @@ def measure(
         `verdicts`: for `chain` and `crops`, and for each label, how many images have
         each of `VERDICTS`.
 
-        `chain`, `crops` and `gap`, the first less the second, see `paired.compare`;
-        `answered`: `num_images` with an answer, and the same three of those.
+        `chain`, `crops` and `gap`, the first less the second, see
+        `paired.compare_methods`; `answered`: `num_images` with an answer, and the same
+        three of those.
 
         `strata`: `dataset` and `source` where there are several, `head_size` by the
         share of the image's longer side that the deciding head has, and
@@ -248,7 +249,7 @@ def _measure_some(
 
 
 def _compare(answers: Answers, num_resamples: int) -> dict[str, dict[str, Any]]:
-    chain, crops, gap = paired.compare(
+    chain, crops, gap = paired.compare_methods(
         answers.labels,
         answers.probabilities,
         answers.crop_probabilities,
@@ -271,7 +272,7 @@ def _measure_heads(answers: Answers, num_resamples: int) -> dict[str, Any]:
     }
     for name, flags in found.items():
         chosen = flags[hold_one].astype(np.int64)
-        ends = bootstrap.intervals(
+        ends = bootstrap.compute_intervals(
             chosen, chosen, answers.groups[hold_one], ["prevalence"], num_resamples
         )
         figures[name] = float(chosen.mean()) if len(chosen) else np.nan

@@ -49,9 +49,9 @@ def measure(
         if (truths == label).any():
             figures[name] = float(called[truths == label].mean())
     if len(np.unique(truths)) == 2:
-        figures |= classification.summary(truths, probabilities)
+        figures |= classification.compute_metrics(truths, probabilities)
     given = [name for name in names if not np.isnan(figures[name])]
-    ends = bootstrap.intervals(
+    ends = bootstrap.compute_intervals(
         truths, probabilities, predictions.groups, given, num_resamples
     )
     return {

@@ -174,7 +174,7 @@ def predict(
     )
     logits, truths = classifier_logits(logits_function(model, precision), crops, count)
     assert np.array_equal(truths, survey.truths), "Not the images of the survey."
-    probabilities = calibration.probability(logits, manifest["temperature"])
+    probabilities = calibration.calibrate_logits(logits, manifest["temperature"])
     found = predictions.of_survey(survey, probabilities)
     return dataclasses.replace(found, logits=logits)
 

@@ -146,7 +146,9 @@ def compose(
             box = _paste(canvas, part, portrait, motion)
             truths.append(Truth(box, number, part.counts))
         noisy = canvas + random.normal(0, 3, canvas.shape)
-        content = drawing.encode(noisy.clip(0, 255).astype(np.uint8), ".jpg", _QUALITY)
+        content = drawing.encode_image(
+            noisy.clip(0, 255).astype(np.uint8), ".jpg", _QUALITY
+        )
         coded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
         assert coded is not None  # It was encoded here.
         image = cv2.cvtColor(coded, cv2.COLOR_BGR2RGB)

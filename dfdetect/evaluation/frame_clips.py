@@ -87,7 +87,7 @@ class FrameReader:
 
     def frames(self, clip: FrameClip) -> Iterator[video.Frame]:
         """Yields the frames of a clip in their order; those damaged are left out."""
-        counted = shots.Shots()
+        shot_counter = shots.ShotCounter()
         for i in self._wanted(clip):
             record = self._index.read(clip.places[i])
             features = tf.train.Example.FromString(record).features.feature
@@ -96,12 +96,12 @@ class FrameReader:
             except tf.errors.InvalidArgumentError:
                 continue
             pixels = image.numpy()
-            shot = counted.look(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+            shot = shot_counter.add(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
             yield video.Frame(clip.numbers[i], clip.times[i], pixels, shot)
 
     def _wanted(self, clip: FrameClip) -> list[int]:
         if self._sampling.every is None:
-            return video.bin_centres(len(clip.places), self._sampling.count)
+            return video.bin_centers(len(clip.places), self._sampling.count)
         wanted, next_time = [], clip.times[0]
         for i, time in enumerate(clip.times):
             if time >= next_time:

@@ -88,8 +88,8 @@ def measure(
         )
 
     def figures(variant: Variant) -> dict[str, Any]:
-        fakes = calibration.probability(logits[variant], manifest["temperature"])
-        return classification.separation(
+        fakes = calibration.calibrate_logits(logits[variant], manifest["temperature"])
+        return classification.measure_separation(
             truths, fakes, fakes >= threshold, groups, seed
         )
 

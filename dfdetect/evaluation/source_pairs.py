@@ -184,5 +184,7 @@ def measure(
 def _area(
     truths: np.ndarray, scores: np.ndarray, groups: np.ndarray, num_resamples: int
 ) -> dict[str, Any]:
-    auc, interval = classification.auc_interval(truths, scores, groups, num_resamples)
+    auc, interval = classification.compute_auc_interval(
+        truths, scores, groups, num_resamples
+    )
     return {"auc": auc, "auc_interval": list(interval)}

@@ -74,9 +74,9 @@ def check(
         ValueError: It drifts further, another head or status came, or a number is
             missing.
     """
-    images = [*samples.encoded(_NUM_DRAWN), samples.portrait(), *_BROKEN]
+    images = [*samples.draw_samples(_NUM_DRAWN), samples.read_portrait(), *_BROKEN]
     batch = np.array(images, object)
-    frame = decode.decode_image(tf.constant(samples.portrait())).numpy()[None]
+    frame = decode.decode_image(tf.constant(samples.read_portrait())).numpy()[None]
     outputs = {
         "serving_default": reference.detect(batch),
         "frames": reference.detect_frames(frame),
@@ -150,7 +150,7 @@ def _judged(
     decoded = [resize.resize(decode.decode_image(crop), size) for crop in crops]
     judge = tf.function(lambda crops: classifier(crops, training=False)[:, 0])
     logits = judge(tf.stack(decoded))
-    return calibration.probability(logits, described["temperature"])
+    return calibration.calibrate_logits(logits, described["temperature"])
 
 
 def _check_status(

@@ -50,7 +50,7 @@ def load(directory: str) -> LoadedPipeline:
         ) from error
     interfaces.check(description)
     if description.get("index", {}).get("exact") is False:
-        neighbours.operations()
+        neighbours.import_scann_ops()
     return LoadedPipeline(tf.saved_model.load(directory), description)
 
 

@@ -34,7 +34,7 @@ def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
         ImportError: tensorflow-serving-api is missing.
     """
     predict_pb2, prediction_log_pb2 = messages()
-    images = np.array(samples.encoded(max(batch_sizes)), object)
+    images = np.array(samples.draw_samples(max(batch_sizes)), object)
     frame = tf.io.decode_image(images[0], 3, expand_animations=False).numpy()
     batches = [("serving_default", images[:size]) for size in batch_sizes]
     others = ["classify_crops", "embed", "embed_content", "explain"]

@@ -215,8 +215,8 @@ def _system_error(error: Exception) -> str:
 
 def _other_kind(name: str) -> str:
     """Describes the kind of a file that is not a clip; "" if unknown."""
-    kind = file_kinds.of_file(name)
-    return "" if file_kinds.is_clip(kind) else file_kinds.describe(kind)
+    kind = file_kinds.identify_file(name)
+    return "" if file_kinds.is_clip(kind) else file_kinds.describe_kind(kind)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:

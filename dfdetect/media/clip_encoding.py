@@ -24,7 +24,7 @@ _MAX_DENOMINATOR = 1001  # Of the frame rate; MPEG-4 stores 16 bits.
 
 
 class ClipWriter:
-    """Encodes frames into an open file; see `replacing_clip`.
+    """Encodes frames into an open file; see `open_clip_writer`.
 
     Args:
         container: PyAV container, open for writing.
@@ -86,7 +86,7 @@ class _Unbuffered:
 
 
 @contextlib.contextmanager
-def replacing_clip(
+def open_clip_writer(
     path: str, rate: float, size: tuple[int, int]
 ) -> Iterator[ClipWriter]:
     """Opens a clip for writing to a temporary file, which is renamed when complete.
@@ -100,7 +100,7 @@ def replacing_clip(
         OSError: The file cannot be written; names `path`, and nothing is left behind.
     """
     try:
-        with files.replacing(path) as file:
+        with files.open_atomic(path) as file:
             container = av.open(_Unbuffered(file.raw), "w", format="mp4")
             try:
                 writer = ClipWriter(container, rate, size)

@@ -116,7 +116,7 @@ def may_leap(clip: clip_decoding.OpenClip) -> bool:
     return bool(int(clip.container.format.flags) & _HAS_DISCONTINUITIES)
 
 
-def promise(clip: clip_decoding.OpenClip) -> float:
+def read_duration(clip: clip_decoding.OpenClip) -> float:
     """Returns the duration in seconds that the header of a clip states, or 0."""
     formats = set(clip.container.format.name.split(","))
     if not _FORMATS_WITH_DURATION & formats:
@@ -130,7 +130,7 @@ def promise(clip: clip_decoding.OpenClip) -> float:
     return max((clip.container.duration or 0) / av.time_base, 0.0)
 
 
-def measure(clip: clip_decoding.OpenClip) -> Timing:
+def measure_timing(clip: clip_decoding.OpenClip) -> Timing:
     """Measures the timing of a clip from its packets, decoding only if necessary.
 
     A stream can be read only once; for it the values of the header are returned.
@@ -138,7 +138,7 @@ def measure(clip: clip_decoding.OpenClip) -> Timing:
     Args:
         clip: An open clip; its file is opened a second time for the measurement.
     """
-    promised = promise(clip)
+    promised = read_duration(clip)
     interval = clip.interval or DEFAULT_INTERVAL
     if not os.path.isfile(clip.name):
         return Timing(None, 0.0, promised, 0.0, promised, interval, interval)

@@ -35,11 +35,13 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
         header[headers.HEIGHT] * header[headers.WIDTH],
         "The bytes are no JPEG, PNG, BMP, GIF or WebP, or are cut short.",
     )
-    image = _raw_pixels(headers.first_frame(image_bytes, header))
+    image = _raw_pixels(headers.extract_first_frame(image_bytes, header))
     return _finish(image, image_bytes, header)
 
 
-def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def decode_for_letterbox(
+    image_bytes: tf.Tensor, size: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes one file for `letterbox`, a large JPEG at a reduced scale.
 
     Args:
@@ -54,7 +56,7 @@ def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
         tf.errors.InvalidArgumentError: See `decode_image`.
     """
     header = headers.read(image_bytes)
-    times = jpeg.halvings(image_bytes, header, size)
+    steps = jpeg.downscale_steps(image_bytes, header, size)
     turned = header[headers.ORIENTATION]
 
     def whole() -> tuple[tf.Tensor, tf.Tensor]:
@@ -62,9 +64,9 @@ def decode_for(image_bytes: tf.Tensor, size: int) -> tuple[tf.Tensor, tf.Tensor]
         return image, tf.shape(image)[:2]
 
     return tf.cond(
-        times > 0,
+        steps > 0,
         lambda: (
-            exif.turn(jpeg.reduced(image_bytes, header, times), turned),
+            exif.turn_upright(jpeg.decode_reduced(image_bytes, header, steps), turned),
             exif.upright_extent(header),
         ),
         whole,
@@ -91,13 +93,13 @@ def decode(
         empty string.
     """
     header = headers.read_batch(image_bytes)
-    return decode_by_header(image_bytes, header, None, max_pixels)
+    return decode_with_headers(image_bytes, header, None, max_pixels)
 
 
-def decode_by_header(
+def decode_with_headers(
     image_bytes: tf.Tensor,
     header: tf.Tensor,
-    halvings: tf.Tensor | None,
+    downscale_steps: tf.Tensor | None,
     max_pixels: int = image_status.MAX_PIXELS,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes a batch, like `decode`, given the headers of the files.
@@ -105,8 +107,9 @@ def decode_by_header(
     Args:
         image_bytes: string `[B]`.
         header: Result of `headers.read_batch`.
-        halvings: int32 `[B]`, result of `jpeg.halvings`; where it is above 0 the pixels
-            equal those of `decode_for`. None decodes all images at full scale.
+        downscale_steps: int32 `[B]`, see `jpeg.downscale_steps`; where above 0 the
+            pixels equal those of `decode_for_letterbox`. None decodes all at full
+            scale.
         max_pixels: See `decode`.
     """
     pixels = header[:, headers.HEIGHT] * header[:, headers.WIDTH]
@@ -115,7 +118,7 @@ def decode_by_header(
     packed, which = _decode_good(
         tf.gather(image_bytes, good),
         tf.gather(header, good),
-        None if halvings is None else tf.gather(halvings, good),
+        None if downscale_steps is None else tf.gather(downscale_steps, good),
     )
     places = tf.gather(good, which)[:, None]
     nothing = tf.fill(tf.shape(image_bytes), "")
@@ -145,29 +148,29 @@ def _raw_pixels(image_bytes: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_good(
-    image_bytes: tf.Tensor, header: tf.Tensor, halvings: tf.Tensor | None
+    image_bytes: tf.Tensor, header: tf.Tensor, downscale_steps: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes files with valid headers: packed images, and their positions."""
     count = tf.shape(image_bytes, tf.int64)[0]
     frames = tf.map_fn(
-        lambda pair: headers.first_frame(*pair),
+        lambda pair: headers.extract_first_frame(*pair),
         (image_bytes, header),
         fn_output_signature=tf.TensorSpec([], tf.string),
     )
 
     elements = [tf.range(count), frames]
-    if halvings is not None:
-        elements += [header, halvings]
+    if downscale_steps is not None:
+        elements += [header, downscale_steps]
 
     def decode_one(
         index: tf.Tensor, frame: tf.Tensor, *known: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
         if not known:
             return index, pack(_raw_pixels(frame))
-        header, times = known
+        header, steps = known
         image = tf.cond(
-            times > 0,
-            lambda: jpeg.reduced(frame, header, times),
+            steps > 0,
+            lambda: jpeg.decode_reduced(frame, header, steps),
             lambda: _raw_pixels(frame),
         )
         return index, pack(image)
@@ -231,5 +234,5 @@ def _finish(image: tf.Tensor, image_bytes: tf.Tensor, header: tf.Tensor) -> tf.T
         lambda: webp_headers.place_frame(image, header),
         lambda: image,
     )
-    image = exif.turn(image, header[headers.ORIENTATION])
+    image = exif.turn_upright(image, header[headers.ORIENTATION])
     return tf.ensure_shape(image, [None, None, 3])

@@ -19,7 +19,7 @@ _MAX_OPACITY = 0.6  # Of a heat map.
 TRUE, PREDICTED = (0, 220, 0), (255, 140, 0)
 
 
-def colour(fake_probability: float) -> tuple[int, int, int]:
+def probability_color(fake_probability: float) -> tuple[int, int, int]:
     """Maps a probability to RGB: green (0, real) to red (1, fake), gray for NaN."""
     if math.isnan(fake_probability):
         return _GRAY
@@ -68,7 +68,7 @@ def annotate(
             int
         )
         probability = float(fake_probabilities[i])
-        ink = _GRAY if muted and muted[i] else colour(probability)
+        ink = _GRAY if muted and muted[i] else probability_color(probability)
         cv2.rectangle(canvas, (left, top), (right, bottom), ink, thickness=line)
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
         if notes and notes[i]:
@@ -77,7 +77,9 @@ def annotate(
     return canvas
 
 
-def heat(image: np.ndarray, regions: np.ndarray, maps: np.ndarray) -> np.ndarray:
+def overlay_heat_maps(
+    image: np.ndarray, regions: np.ndarray, maps: np.ndarray
+) -> np.ndarray:
     """Overlays heat maps on regions of an image.
 
     Args:
@@ -100,7 +102,7 @@ def heat(image: np.ndarray, regions: np.ndarray, maps: np.ndarray) -> np.ndarray
     return np.round(canvas).astype(np.uint8)
 
 
-def rectangle(
+def draw_box(
     canvas: np.ndarray,
     box: np.ndarray,
     color: tuple[int, int, int],
@@ -114,7 +116,7 @@ def rectangle(
     cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
 
 
-def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
+def encode_image(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
     """Encodes an RGB image in the format of a suffix (".jpg", ".png").
 
     Raises:
@@ -135,7 +137,7 @@ def encode(image: np.ndarray, suffix: str, quality: int = 95) -> bytes:
     return content.tobytes()
 
 
-def png(figure: "matplotlib.figure.Figure") -> bytes:
+def encode_figure(figure: "matplotlib.figure.Figure") -> bytes:
     """Renders a matplotlib figure to a PNG file."""
     # Imported here, because detection should not wait for matplotlib.
     from matplotlib.backends import backend_agg

@@ -10,7 +10,7 @@ _MIRRORED_ROWS = (3, 4, 7, 8)
 _MIRRORED_COLUMNS = (2, 3, 6, 7)
 
 
-def turn(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+def turn_upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turns stored pixels `[height, width, 3]`, or a part of them, upright."""
     # Not with a slice of step -1: Grappler's remapper skips a graph that has one.
     image = tf.cond(
@@ -43,7 +43,9 @@ def upright_extent(header: tf.Tensor) -> tf.Tensor:
 
 
 def stored_window(window: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """Converts a window of the upright image to the stored image; inverse of `turn`.
+    """Converts a window of the upright image to the stored image.
+
+    `turn_upright` of the pixels there gives those of the window.
 
     Args:
         window: int32 `[4]`: top, left, height and width.

@@ -81,7 +81,7 @@ _NON_TEXT = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 _BMP_DEPTHS = (8, 24, 32)
 
 
-def of_bytes(head: bytes) -> str:
+def identify_bytes(head: bytes) -> str:
     """Returns the name of the kind of a file, `EMPTY`, `TEXT` or `UNKNOWN`.
 
     Args:
@@ -96,11 +96,11 @@ def of_bytes(head: bytes) -> str:
     return UNKNOWN if head.translate(None, _NON_TEXT) != head else TEXT
 
 
-def count(kinds: Counter[str]) -> str:
+def describe_passed_over(kinds: Counter[str]) -> str:
     """Describes how many files of which kind were passed over; "" if none.
 
     Args:
-        kinds: Number of files by `label`.
+        kinds: Number of files by `name_passed_over`.
     """
     number = sum(kinds.values())
     if not number:
@@ -109,25 +109,25 @@ def count(kinds: Counter[str]) -> str:
     return f"passed over {number} file{'s' if number > 1 else ''}: {listed}"
 
 
-def label(path: str, kind: str) -> str:
+def name_passed_over(path: str, kind: str) -> str:
     """Returns the name under which a skipped file is counted: its kind or suffix."""
     if kind not in (TEXT, UNKNOWN):
         return kind
     return os.path.splitext(path)[1].lower() or "without ending"
 
 
-def of_file(path: str | os.PathLike) -> str:
-    """Like `of_bytes`, for a path; `UNKNOWN` if it is not a file or unreadable."""
+def identify_file(path: str | os.PathLike) -> str:
+    """Like `identify_bytes`, for a path; `UNKNOWN` unless it is a readable file."""
     if not os.path.isfile(path):  # Reading a pipe would block.
         return UNKNOWN
     try:
         with open(path, "rb") as file:
-            return of_bytes(file.read(HEAD_BYTES))
+            return identify_bytes(file.read(HEAD_BYTES))
     except OSError:
         return UNKNOWN
 
 
-def describe(kind: str) -> str:
+def describe_kind(kind: str) -> str:
     """Describes a kind for messages; "" for `UNKNOWN`."""
     return {EMPTY: "an empty file", TEXT: "a text"}.get(kind, kind)
 
@@ -144,7 +144,7 @@ def is_clip(kind: str) -> bool:
 
 def is_animated(content: bytes) -> bool:
     """Whether an image has more than one frame."""
-    kind = of_bytes(content)
+    kind = identify_bytes(content)
     if kind == "GIF":
         return _has_two_frames(content)
     if kind == "WebP":
@@ -176,7 +176,7 @@ def _has_two_frames(gif: bytes) -> bool:
     return False
 
 
-def unreadable(content: bytes) -> str:
+def describe_unreadable(content: bytes) -> str:
     """Returns the message for bytes that could not be decoded as an image."""
     return f"no image that can be decoded: {_describe(content)}"
 
@@ -187,7 +187,7 @@ def _describe(content: bytes) -> str:
     Args:
         content: The file, or its beginning.
     """
-    kind = of_bytes(content)
+    kind = identify_bytes(content)
     if kind == "BMP":
         depth = int.from_bytes(content[28:30], "little")
         if depth not in _BMP_DEPTHS:
@@ -196,4 +196,4 @@ def _describe(content: bytes) -> str:
             return "a BMP with compressed pixels"
     if is_image(kind):
         return f"{kind}, cut short or damaged"
-    return f"{describe(kind) or 'of an unknown kind'}; wanted is {WANTED_IMAGES}"
+    return f"{describe_kind(kind) or 'of an unknown kind'}; wanted is {WANTED_IMAGES}"

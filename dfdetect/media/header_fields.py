@@ -16,7 +16,7 @@ _EXIF_TYPES_OF_TWO_BYTES = (3, 8)
 _EXIF_TYPES_OF_FOUR_BYTES = (4, 9)
 
 
-def pack(
+def pack_fields(
     height: tf.Tensor | int,
     width: tf.Tensor | int,
     orientation: tf.Tensor | int = 1,
@@ -31,7 +31,7 @@ def pack(
     return tf.stack([tf.cast(field, tf.int64) for field in fields])
 
 
-def uint(
+def read_uint(
     data: tf.Tensor,
     at: tf.Tensor | int,
     num_bytes: int,
@@ -45,17 +45,17 @@ def uint(
     return tf.reduce_sum(tf.cast(tf.gather(data, index), tf.int64) * weights, -1)
 
 
-def exif_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
+def read_orientation(data: tf.Tensor, tiff: tf.Tensor) -> tf.Tensor:
     """Reads the orientation, 1 to 8, of the TIFF structure at `tiff`; 1 if absent."""
-    little = uint(data, tiff, 2) == int.from_bytes(b"II", "big")
-    directory = tiff + uint(data, tiff + 4, 4, little)
-    entries = directory + 2 + 12 * tf.range(uint(data, directory, 2, little))
-    tags = uint(data, entries, 2, little)
-    types = uint(data, entries + 2, 2, little)
-    short, long = (uint(data, entries + 8, size, little) for size in (2, 4))
+    little = read_uint(data, tiff, 2) == int.from_bytes(b"II", "big")
+    directory = tiff + read_uint(data, tiff + 4, 4, little)
+    entries = directory + 2 + 12 * tf.range(read_uint(data, directory, 2, little))
+    tags = read_uint(data, entries, 2, little)
+    types = read_uint(data, entries + 2, 2, little)
+    short, long = (read_uint(data, entries + 8, size, little) for size in (2, 4))
     is_long = _is_one_of(types, _EXIF_TYPES_OF_FOUR_BYTES)
     values = tf.where(is_long, long, short)
-    valid = (tags == _EXIF_ORIENTATION) & (uint(data, entries + 4, 4, little) == 1)
+    valid = (tags == _EXIF_ORIENTATION) & (read_uint(data, entries + 4, 4, little) == 1)
     valid &= is_long | _is_one_of(types, _EXIF_TYPES_OF_TWO_BYTES)
     valid &= (values >= 1) & (values <= 8)
     # The first valid value, or 1 if there is none.

@@ -21,7 +21,7 @@ _MAX_STEPS = 3
 _BORDER = 8
 
 
-def halvings(image_bytes: tf.Tensor, header: tf.Tensor, size: int) -> tf.Tensor:
+def downscale_steps(image_bytes: tf.Tensor, header: tf.Tensor, size: int) -> tf.Tensor:
     """Returns how often libjpeg can halve images before they are letterboxed.
 
     Args:
@@ -39,28 +39,31 @@ def halvings(image_bytes: tf.Tensor, header: tf.Tensor, size: int) -> tf.Tensor:
     return tf.where(is_jpeg, count, 0)
 
 
-def reduced(image_bytes: tf.Tensor, header: tf.Tensor, times: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG at half its scale, `times` over, by libjpeg's smaller DCTs.
+def decode_reduced(
+    image_bytes: tf.Tensor, header: tf.Tensor, steps: tf.Tensor
+) -> tf.Tensor:
+    """Decodes a JPEG at half its scale, `steps` times over, by libjpeg's smaller DCTs.
 
     Args:
         image_bytes: Scalar string.
         header: `[headers.NUM_FIELDS]`, header of the file.
-        times: int32 scalar, 1 or more; see `halvings`.
+        steps: int32 scalar, 1 or more; see `downscale_steps`.
 
     Returns:
-        uint8 `[height, width, 3]` as stored, sides divided by `2**times`, rounded up.
+        uint8 `[height, width, 3]` as stored, sides divided by `2**steps`, rounded up.
 
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not a JPEG, are truncated, or have
-            another size than the header states, so that a `window` could not be cut.
+            another size than the header states, so that `decode_window`
+            would fail.
     """
     decoders = [
         functools.partial(tf.io.decode_jpeg, image_bytes, channels=3, ratio=2**n)
         for n in range(1, 1 + _MAX_STEPS)
     ]
-    image = tf.switch_case(times - 1, decoders)
+    image = tf.switch_case(steps - 1, decoders)
     stored = tf.gather(header, [headers.HEIGHT, headers.WIDTH])
-    divisor = tf.cast(tf.bitwise.left_shift(1, times), tf.int64)
+    divisor = tf.cast(tf.bitwise.left_shift(1, steps), tf.int64)
     tf.debugging.assert_equal(
         tf.shape(image, tf.int64)[:2],
         (stored + divisor - 1) // divisor,
@@ -69,11 +72,13 @@ def reduced(image_bytes: tf.Tensor, header: tf.Tensor, times: tf.Tensor) -> tf.T
     return image
 
 
-def window(image_bytes: tf.Tensor, header: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
+def decode_window(
+    image_bytes: tf.Tensor, header: tf.Tensor, wanted: tf.Tensor
+) -> tf.Tensor:
     """Decodes a window of a JPEG: the same pixels as by `decode.decode_image`.
 
     Args:
-        image_bytes: Scalar string that `reduced` can decode.
+        image_bytes: Scalar string that `decode_reduced` can decode.
         header: `[headers.NUM_FIELDS]`, header of the file.
         wanted: int32 `[4]`: top, left, height and width, at least 1, inside the upright
             image.
@@ -88,6 +93,6 @@ def window(image_bytes: tf.Tensor, header: tf.Tensor, wanted: tf.Tensor) -> tf.T
     pixels = tf.image.decode_and_crop_jpeg(
         image_bytes, exif.stored_window(around, header), channels=3
     )
-    pixels = exif.turn(pixels, header[headers.ORIENTATION])
+    pixels = exif.turn_upright(pixels, header[headers.ORIENTATION])
     top, left = tf.unstack(wanted[:2] - first)
     return pixels[top : top + wanted[2], left : left + wanted[3]]

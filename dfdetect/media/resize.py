@@ -134,10 +134,10 @@ def crop_heads(
         raise ValueError(f"boxes must be [num_heads, 4], got {boxes.shape}.")
     extent = tf.shape(image)
     squares = box_format.square_crops(boxes, extent[0], extent[1], margin)
-    return cut(image, squares, size)
+    return crop_squares(image, squares, size)
 
 
-def cut(image: tf.Tensor, squares: tf.Tensor, size: int) -> tf.Tensor:
+def crop_squares(image: tf.Tensor, squares: tf.Tensor, size: int) -> tf.Tensor:
     """Cuts squares out of an image and resizes them; the last step of `crop_heads`.
 
     Args:

@@ -13,7 +13,7 @@ MOST_HEADS = max(_GRIDS)
 _ASPECT = 4 / 3
 
 
-def encoded(count: int, seed: int = 0) -> list[bytes]:
+def draw_samples(count: int, seed: int = 0) -> list[bytes]:
     """Draws images of various sizes with one to three heads, JPEG and PNG in turn.
 
     Args:
@@ -30,9 +30,9 @@ def encoded(count: int, seed: int = 0) -> list[bytes]:
     return images
 
 
-def portrait() -> bytes:
+def read_portrait() -> bytes:
     """Reads the portrait that matplotlib installs."""
-    return files.read(source_files.sample())
+    return files.read(source_files.find_sample())
 
 
 def _draw(
@@ -70,7 +70,9 @@ def _draw_head(image: np.ndarray, x: float, y: float, size: float) -> None:
     ellipse(0, 0.55, 0.25, 0.06, (90, 90, 180))
 
 
-def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[bytes]:
+def draw_portraits(
+    count: int, num_heads: int, width: int = 640, seed: int = 0
+) -> list[bytes]:
     """Draws JPEGs with copies of matplotlib's portrait on a background of noise.
 
     Args:
@@ -85,7 +87,7 @@ def drawn(count: int, num_heads: int, width: int = 640, seed: int = 0) -> list[b
     if not 0 <= num_heads <= MOST_HEADS:
         raise ValueError(f"num_heads must be 0 to {MOST_HEADS}, got {num_heads}.")
     random = np.random.default_rng(seed)
-    portrait = cv2.imread(source_files.sample())
+    portrait = cv2.imread(source_files.find_sample())
     assert portrait is not None
     height = round(width / _ASPECT)
     columns, rows = next(grid for most, grid in _GRIDS.items() if most >= num_heads)

@@ -11,7 +11,7 @@ _VIEW_SIZE = (64, 36)
 _HISTOGRAM_BINS = (8, 4, 8)  # Hue, saturation, value.
 
 
-class Shots:
+class ShotCounter:
     """Numbers the shots of a clip, from 0, given views of it in order.
 
     A hard cut changes the colors from one view to the next. A slow dissolve may be
@@ -22,7 +22,7 @@ class Shots:
         self._shot = 0
         self._histogram: np.ndarray | None = None
 
-    def look(self, image: np.ndarray) -> int:
+    def add(self, image: np.ndarray) -> int:
         """Returns the number of the shot of the next view.
 
         Args:

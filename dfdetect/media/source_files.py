@@ -53,7 +53,7 @@ class Source:
         return self.copy + _CHART_SUFFIX
 
 
-def find(
+def find_sources(
     paths: Sequence[str],
     output: str = "",
     clips: bool = False,
@@ -66,7 +66,7 @@ def find(
         output: Folder for copies of the inputs, which is not searched, or "".
         clips: Whether clips are wanted besides images.
         passed_over: Counter to which the other files in folders are added, by
-            `file_kinds.label`.
+            `file_kinds.name_passed_over`.
 
     Returns:
         The inputs, and those of `paths` without any input.
@@ -83,15 +83,19 @@ def find(
         folder = os.path.realpath(output) if output else ""
         is_barren = True
         for one in _expand(path, folder):
-            kind = file_kinds.UNKNOWN if one.problem else file_kinds.of_file(one.path)
+            kind = (
+                file_kinds.UNKNOWN
+                if one.problem
+                else file_kinds.identify_file(one.path)
+            )
             is_clip = _is_clip(one.path, kind)
             is_image = not is_clip and _is_image(one.path, kind)
             # A clip with the suffix of an image is reported instead of skipped.
-            is_wanted = is_image or (clips and is_clip) or has_suffix_of_image(one.path)
+            is_wanted = is_image or (clips and is_clip) or has_image_suffix(one.path)
             key = os.path.abspath(one.path)
             if not (is_wanted or one.is_named or one.problem):
                 if key not in seen:
-                    others[key] = file_kinds.label(one.path, kind)
+                    others[key] = file_kinds.name_passed_over(one.path, kind)
                 continue
             is_barren = False
             if output and _is_below(one.path, output):
@@ -109,13 +113,13 @@ def find(
     return _name_copies(sources, output), barren
 
 
-def has_suffix_of_image(path: str) -> bool:
+def has_image_suffix(path: str) -> bool:
     """Whether a file name has the suffix of an image."""
     return path.lower().endswith(IMAGE_SUFFIXES)
 
 
 def _is_image(path: str, kind: str) -> bool:
-    return file_kinds.is_image(kind) or has_suffix_of_image(path)
+    return file_kinds.is_image(kind) or has_image_suffix(path)
 
 
 def _is_clip(path: str, kind: str) -> bool:
@@ -124,7 +128,7 @@ def _is_clip(path: str, kind: str) -> bool:
     return not file_kinds.is_image(kind) and path.lower().endswith(CLIP_SUFFIXES)
 
 
-def sample() -> str:
+def find_sample() -> str:
     """Returns the path of matplotlib's portrait of Grace Hopper, in the public domain.
 
     Raises:
@@ -218,7 +222,7 @@ def describe_unread(status: str, content: bytes) -> str:
         content: The bytes of the file.
     """
     if status == "unreadable":
-        return file_kinds.unreadable(content)
+        return file_kinds.describe_unreadable(content)
     if status == "too_large":
         return f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
     return ""
@@ -278,7 +282,8 @@ def find_images(
 
     Args:
         patterns: Folders, globs and .txt files.
-        passed_over: Counter to which the other files are added, by `file_kinds.label`.
+        passed_over: Counter to which the other files are added, by
+            `file_kinds.name_passed_over`.
 
     Raises:
         FileNotFoundError: A pattern finds no image.
@@ -294,12 +299,14 @@ def find_images(
         else:
             candidates = glob.glob(pattern, recursive=True)
         files = [candidate for candidate in candidates if os.path.isfile(candidate)]
-        kinds = {file: file_kinds.of_file(file) for file in files}
+        kinds = {file: file_kinds.identify_file(file) for file in files}
         images_here = {file for file in files if file_kinds.is_image(kinds[file])}
         if not images_here:
             raise FileNotFoundError(f"No image was found at {pattern}.")
         found |= images_here
         others |= {file: kinds[file] for file in files if file not in images_here}
     if passed_over is not None:
-        passed_over.update(file_kinds.label(*pair) for pair in others.items())
+        passed_over.update(
+            file_kinds.name_passed_over(*pair) for pair in others.items()
+        )
     return sorted(found)

@@ -84,7 +84,7 @@ class Reader:
     ) -> None:
         self._sampling = sampling or Sampling()
         self._clip = clip_decoding.OpenClip(path)
-        self._timing = clip_timing.measure(self._clip)
+        self._timing = clip_timing.measure_timing(self._clip)
         self.size = self._clip.size
         self._decoded: Iterator[clip_frame.DecodedFrame] = iter(())
         # The decoder would reject larger frames without giving the reason.
@@ -112,7 +112,7 @@ class Reader:
         clock = clip_timing.Clock(
             self.interval, clip_timing.may_leap(self._clip), self._timing.start
         )
-        counted = shots.Shots()
+        shot_counter = shots.ShotCounter()
         time, hdr = -self.interval, ""
         next_wanted, next_view = self._first_wanted_after(-1.0), 0.0
         for decoded in self._all_decoded():
@@ -130,7 +130,7 @@ class Reader:
                 self._clip.num_damaged += 1
                 continue
             hdr = hdr or decoded.hdr
-            shot = counted.look(image)
+            shot = shot_counter.add(image)
             next_view = time + _SECONDS_BETWEEN_VIEWS
             if is_wanted:
                 next_wanted = self._first_wanted_after(shown_until)
@@ -168,7 +168,7 @@ class Reader:
         self.warning = "; ".join(problems)
 
 
-def bin_centres(num_frames: int, count: int) -> list[int]:
+def bin_centers(num_frames: int, count: int) -> list[int]:
     """Returns the middle frames of `count` equal parts of a clip, or all frames.
 
     Args:
@@ -180,7 +180,7 @@ def bin_centres(num_frames: int, count: int) -> list[int]:
     return [(2 * part + 1) * num_frames // (2 * count) for part in range(count)]
 
 
-def num_frames(path: str | os.PathLike) -> int:
+def count_frames(path: str | os.PathLike) -> int:
     """Counts the frames of a clip that can be decoded, by decoding all of it.
 
     Raises:
@@ -190,7 +190,7 @@ def num_frames(path: str | os.PathLike) -> int:
         return sum(1 for _ in clip.frames())
 
 
-def frames(path: str | os.PathLike, indices: Sequence[int]) -> Iterator[Frame]:
+def read_frames(path: str | os.PathLike, indices: Sequence[int]) -> Iterator[Frame]:
     """Yields frames of a clip, in one pass that ends with the last of `indices`.
 
     Ends early if the clip is shorter, or if a frame cannot be converted.
@@ -203,7 +203,7 @@ def frames(path: str | os.PathLike, indices: Sequence[int]) -> Iterator[Frame]:
         clip_decoding.UnreadableClipError: The file cannot be decoded as a clip.
     """
     with clip_decoding.OpenClip(path) as clip:
-        timing = clip_timing.measure(clip)
+        timing = clip_timing.measure_timing(clip)
         clock = clip_timing.Clock(
             timing.interval, clip_timing.may_leap(clip), timing.start
         )

@@ -7,7 +7,7 @@ the pixels alone.
 import tensorflow as tf
 
 from dfdetect.media import header_fields
-from dfdetect.media.header_fields import uint
+from dfdetect.media.header_fields import read_uint
 
 _HAS_EXIF, _HAS_ALPHA, _IS_ANIMATED = 0x08, 0x10, 0x02
 
@@ -28,7 +28,7 @@ _PLACE = (
 def read(data: tf.Tensor) -> tf.Tensor:
     """Reads the header of a WebP file: uint8 `[N]` -> int64 `[NUM_FIELDS]`."""
     sides = _sides(data, tf.constant(12, tf.int64))
-    is_extended = uint(data, 12, 4) == int.from_bytes(b"VP8X", "big")
+    is_extended = read_uint(data, 12, 4) == int.from_bytes(b"VP8X", "big")
     return tf.cond(
         is_extended,
         lambda: _extended(data, sides),
@@ -38,11 +38,13 @@ def read(data: tf.Tensor) -> tf.Tensor:
 
 def _sides(data: tf.Tensor, at: tf.Tensor) -> tf.Tensor:
     """Reads height and width from the chunk at an offset; zeros for other chunks."""
-    chunk = uint(data, at, 4)
-    lossy = uint(data, at + tf.constant([16, 14], tf.int64), 2, little=True) % 2**14
-    bits = uint(data, at + 9, 4, little=True)
+    chunk = read_uint(data, at, 4)
+    lossy = (
+        read_uint(data, at + tf.constant([16, 14], tf.int64), 2, little=True) % 2**14
+    )
+    bits = read_uint(data, at + 9, 4, little=True)
     lossless = tf.stack([bits // 2**14, bits]) % 2**14 + 1
-    extended = uint(data, at + tf.constant([15, 12], tf.int64), 3, little=True) + 1
+    extended = read_uint(data, at + tf.constant([15, 12], tf.int64), 3, little=True) + 1
     sides = tf.zeros([2], tf.int64)
     for name, value in ((b"VP8 ", lossy), (b"VP8L", lossless), (b"VP8X", extended)):
         sides = tf.where(chunk == int.from_bytes(name, "big"), value, sides)
@@ -61,13 +63,13 @@ def _extended(data: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
     def step(
         pos: tf.Tensor, frame: tf.Tensor, exif: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        name = uint(data, pos, 4)
+        name = read_uint(data, pos, 4)
         is_frame = tf.reduce_any(name == pixels_names)
         frame = tf.where(is_frame & (frame == 0), pos, frame)
         exif = tf.where((name == exif_name) & (exif == 0), pos, exif)
         return _next_chunk(data, pos), frame, exif
 
-    flags = uint(data, 20, 1)
+    flags = read_uint(data, 20, 1)
     has_exif = tf.bitwise.bitwise_and(flags, _HAS_EXIF) > 0
     is_animated = tf.bitwise.bitwise_and(flags, _IS_ANIMATED) > 0
     zero = tf.constant(0, tf.int64)
@@ -84,7 +86,7 @@ def _extended(data: tf.Tensor, sides: tf.Tensor) -> tf.Tensor:
     tiff = exif + 8 + tf.where(has_prefix, zero + 6, zero)
     orientation = tf.cond(
         has_exif & (exif > 0),
-        lambda: header_fields.exif_orientation(data, tiff),
+        lambda: header_fields.read_orientation(data, tiff),
         lambda: tf.constant(1, tf.int64),
     )
     return tf.cond(
@@ -108,13 +110,13 @@ def _still(
     orientation: tf.Tensor | int,
 ) -> tf.Tensor:
     """Builds the header from the first chunk of pixels or transparency."""
-    is_alpha = uint(data, frame, 4) == _ALPHA
+    is_alpha = read_uint(data, frame, 4) == _ALPHA
     pixels = tf.where(is_alpha, _next_chunk(data, frame), frame)
-    bits = uint(data, pixels + _LOSSLESS_ALPHA_BYTE, 1)
-    is_transparent = (uint(data, pixels, 4) == _LOSSLESS) & (
+    bits = read_uint(data, pixels + _LOSSLESS_ALPHA_BYTE, 1)
+    is_transparent = (read_uint(data, pixels, 4) == _LOSSLESS) & (
         tf.bitwise.bitwise_and(bits, _LOSSLESS_ALPHA_BIT) > 0
     )
-    length = 8 + uint(data, pixels + 4, 4, little=True)
+    length = 8 + read_uint(data, pixels + 4, 4, little=True)
     # The decoder's result must have the size that the header states.
     is_valid = (frame > 0) & (pixels + length <= tf.size(data, tf.int64) - 16)
     is_valid &= tf.reduce_all(_sides(data, pixels) == sides)
@@ -122,7 +124,9 @@ def _still(
     start, end = (
         tf.where(alone, x, tf.zeros_like(x)) for x in (pixels, pixels + length)
     )
-    return header_fields.pack(sides[0], sides[1], orientation, start=start, end=end)
+    return header_fields.pack_fields(
+        sides[0], sides[1], orientation, start=start, end=end
+    )
 
 
 def _animated(
@@ -130,27 +134,29 @@ def _animated(
 ) -> tf.Tensor:
     """Builds the header from the chunk of the first frame; size 0 if it is invalid."""
     at = frame + 8 + tf.constant([3, 0, 9, 6], tf.int64)
-    top, left, height, width = tf.unstack(uint(data, at, 3, little=True))
+    top, left, height, width = tf.unstack(read_uint(data, at, 3, little=True))
     top, left, height, width = 2 * top, 2 * left, height + 1, width + 1
     pixels = frame + 24
     # A chunk of transparency may precede them.
-    is_alpha = uint(data, pixels, 4) == _ALPHA
+    is_alpha = read_uint(data, pixels, 4) == _ALPHA
     pixels = tf.where(is_alpha, _next_chunk(data, pixels), pixels)
-    end = pixels + 8 + uint(data, pixels + 4, 4, little=True)
+    end = pixels + 8 + read_uint(data, pixels + 4, 4, little=True)
     # The decoder's result must have the size that the header states.
     is_valid = (frame > 0) & (end <= tf.size(data, tf.int64) - 16)
     is_valid &= tf.reduce_all(_sides(data, pixels) == tf.stack([height, width]))
     is_valid &= (top + height <= canvas[0]) & (left + width <= canvas[1])
     rows = canvas[0] * tf.cast(is_valid, tf.int64)
-    return header_fields.pack(rows, canvas[1], orientation, end, 0, pixels, top, left)
+    return header_fields.pack_fields(
+        rows, canvas[1], orientation, end, 0, pixels, top, left
+    )
 
 
 def _next_chunk(data: tf.Tensor, pos: tf.Tensor) -> tf.Tensor:
-    length = uint(data, pos + 4, 4, little=True)
+    length = read_uint(data, pos + 4, 4, little=True)
     return pos + 8 + length + length % 2
 
 
-def still(chunk: tf.Tensor) -> tf.Tensor:
+def build_still(chunk: tf.Tensor) -> tf.Tensor:
     """Builds a WebP file of one chunk of pixels, without transparency."""
     octets = tf.constant([bytes([value]) for value in range(256)])
     at = _LOSSLESS_ALPHA_BYTE

@@ -23,7 +23,7 @@ _BLOCK_ENTRIES = 1_000_000  # Weights in a block of resamples; 8 MB per array.
 Interval = tuple[float, float]
 
 
-def intervals(
+def compute_intervals(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
@@ -38,7 +38,7 @@ def intervals(
         scores: `[N]`, higher for fakes; fake probabilities in [0, 1], except for "auc",
             which takes any score.
         groups: `[N]`, group of each image, such as its video.
-        names: Keys of `FIGURES`.
+        names: Keys of `METRICS`.
         num_resamples: Number of resamples; those that lack a class that a metric needs
             are left out for it.
         seed: Seed of the resampling.
@@ -48,14 +48,14 @@ def intervals(
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for weights in resampled_weights(groups, num_resamples, seed):
-        block = Weighted(labels, scores, weights)
+    for weights in resample_weights(groups, num_resamples, seed):
+        block = WeightedScores(labels, scores, weights)
         for name in names:
-            drawn[name].append(FIGURES[name](block))
-    return {name: interval_of(values) for name, values in drawn.items()}
+            drawn[name].append(METRICS[name](block))
+    return {name: compute_interval(values) for name, values in drawn.items()}
 
 
-def resampled_weights(
+def resample_weights(
     groups: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Yields weights of images in resamples of whole groups; deterministic.
@@ -81,7 +81,7 @@ def resampled_weights(
         yield generator.multinomial(num_groups, shares, count)[:, member_of]
 
 
-def interval_of(values: Sequence[np.ndarray]) -> Interval:
+def compute_interval(values: Sequence[np.ndarray]) -> Interval:
     """Returns the 95 % interval of a metric, by percentiles.
 
     Args:
@@ -98,7 +98,7 @@ def interval_of(values: Sequence[np.ndarray]) -> Interval:
     return float(low), float(high)
 
 
-def observed_shares(
+def compute_calibration_intervals(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
@@ -106,11 +106,11 @@ def observed_shares(
     seed: int = 0,
 ) -> list[Interval]:
     """Computes 95 % intervals of the share of fakes in each calibration bin."""
-    in_bin = bins(scores)
+    in_bin = assign_bins(scores)
     found = []
     for index in range(NUM_BINS):
         members = in_bin == index
-        ends = intervals(
+        ends = compute_intervals(
             labels[members],
             scores[members],
             groups[members],
@@ -122,13 +122,13 @@ def observed_shares(
     return found
 
 
-def bins(scores: np.ndarray) -> np.ndarray:
+def assign_bins(scores: np.ndarray) -> np.ndarray:
     """Returns the bin of each probability: `(low, high]`, the first with 0."""
     edges = np.linspace(0.0, 1.0, NUM_BINS + 1)
     return np.clip(np.searchsorted(edges, scores, "left") - 1, 0, NUM_BINS - 1)
 
 
-class Weighted:
+class WeightedScores:
     """N scores with R sets of weights, and the cached sums that metrics share.
 
     Args:
@@ -175,14 +175,14 @@ class Weighted:
         return (self.scores >= 0.5).astype(np.float64)
 
 
-def _auc(block: Weighted) -> np.ndarray:
+def _auc(block: WeightedScores) -> np.ndarray:
     # Sum over fakes of the weight of the reals below them; ties count half.
     below = np.cumsum(block.reals, axis=1) - block.reals / 2
     product = block.fakes.sum(1) * block.reals.sum(1)
     return _divide((block.fakes * below).sum(1), product)
 
 
-def _average_precision(block: Weighted) -> np.ndarray:
+def _average_precision(block: WeightedScores) -> np.ndarray:
     fakes, reals = block.fakes[:, ::-1], block.reals[:, ::-1]
     true_positives = np.cumsum(fakes, axis=1)
     called = true_positives + np.cumsum(reals, axis=1)
@@ -194,7 +194,7 @@ def _average_precision(block: Weighted) -> np.ndarray:
     return np.where(has_both, average, np.nan)
 
 
-def _equal_error_rate(block: Weighted) -> np.ndarray:
+def _equal_error_rate(block: WeightedScores) -> np.ndarray:
     return equal_error_rates(*block.rates)
 
 
@@ -219,37 +219,37 @@ def equal_error_rates(
     return start - low / (high - low) * (end - start)
 
 
-def _tpr_at_fpr(block: Weighted) -> np.ndarray:
+def _tpr_at_fpr(block: WeightedScores) -> np.ndarray:
     false_positive_rates, true_positive_rates = block.rates
     allowed = false_positive_rates <= MAX_FALSE_POSITIVE_RATE + 1e-9
     best = np.where(allowed, true_positive_rates, 0).max(1)
     return np.where(np.isnan(false_positive_rates[:, 0]), np.nan, best)
 
 
-def _log_loss(block: Weighted) -> np.ndarray:
+def _log_loss(block: WeightedScores) -> np.ndarray:
     tiny = np.finfo(np.float64).eps
     clipped = np.clip(block.scores, tiny, 1 - tiny)
     is_fake = block.labels == label_names.FAKE
     return block.mean(-np.log(np.where(is_fake, clipped, 1 - clipped)))
 
 
-def _calibration_error(block: Weighted) -> np.ndarray:
-    in_bin = bins(block.scores)[:, None] == np.arange(NUM_BINS)
+def _calibration_error(block: WeightedScores) -> np.ndarray:
+    in_bin = assign_bins(block.scores)[:, None] == np.arange(NUM_BINS)
     gaps = block.weights @ ((block.scores - block.labels)[:, None] * in_bin)
     return _divide(np.abs(gaps).sum(1), block.weights.sum(1))
 
 
-def _rate(block: Weighted, label: int) -> np.ndarray:
+def _rate(block: WeightedScores, label: int) -> np.ndarray:
     return block.mean(block.predicted(), label)
 
 
-def _balanced_accuracy(block: Weighted) -> np.ndarray:
+def _balanced_accuracy(block: WeightedScores) -> np.ndarray:
     specificity = 1 - _rate(block, label_names.REAL)
     return (_rate(block, label_names.FAKE) + specificity) / 2
 
 
 # NaN for resamples that lack a class that the metric needs.
-FIGURES: dict[str, Callable[[Weighted], np.ndarray]] = {
+METRICS: dict[str, Callable[[WeightedScores], np.ndarray]] = {
     "auc": _auc,
     "ap": _average_precision,
     "accuracy": lambda block: block.mean(block.predicted() == block.labels),

@@ -22,7 +22,7 @@ UNCERTAIN = "uncertain"
 _BOUNDS = (-np.log(20.0), np.log(20.0))
 
 
-def probability(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+def calibrate_logits(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     """Returns `sigmoid(logits / temperature)`, as the graph computes it."""
     return scipy.special.expit(np.asarray(logits) / temperature)
 
@@ -57,7 +57,7 @@ def fit_temperature(
     return float(np.exp(found.x))
 
 
-def verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
+def decide_verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
     """Returns the name of a label, `UNCERTAIN`, or None if the probability is NaN.
 
     Fake is `fake_probability >= fake_from`, real is `fake_probability < real_below`.
@@ -71,14 +71,14 @@ def verdict(fake_probability: float, thresholds: Thresholds) -> str | None:
     return UNCERTAIN
 
 
-def doubted(known_verdict: str | None, is_unfamiliar: bool) -> str | None:
+def doubt_unfamiliar(known_verdict: str | None, is_unfamiliar: bool) -> str | None:
     """Returns `UNCERTAIN` instead of real for an unfamiliar head, else the verdict."""
     if is_unfamiliar and known_verdict == label_names.NAMES[label_names.REAL]:
         return UNCERTAIN
     return known_verdict
 
 
-def without_band(threshold: float) -> Thresholds:
+def single_threshold(threshold: float) -> Thresholds:
     """Returns thresholds without a band: fake from `threshold` on, else real."""
     return {"real_below": threshold, "fake_from": threshold}
 
@@ -161,7 +161,7 @@ def fit_thresholds(
     }
 
 
-def fit(
+def fit_calibration(
     logits: np.ndarray,
     labels: np.ndarray,
     max_false_positive_rate: float,
@@ -176,7 +176,7 @@ def fit(
     """
     temperature = fit_temperature(logits, labels, sources)
     thresholds = fit_thresholds(
-        probability(logits, temperature),
+        calibrate_logits(logits, temperature),
         labels,
         max_false_positive_rate,
         max_false_negative_rate,
@@ -186,9 +186,9 @@ def fit(
     return {"temperature": temperature, "thresholds": thresholds}
 
 
-def uncalibrated() -> dict[str, Any]:
-    """Returns a temperature of 1 and a threshold of .5, without data to `fit` to."""
-    return {"temperature": 1.0, "thresholds": dict(without_band(0.5))}
+def default_calibration() -> dict[str, Any]:
+    """Returns a temperature of 1 and a threshold of .5, without any fit."""
+    return {"temperature": 1.0, "thresholds": dict(single_threshold(0.5))}
 
 
 def _equal_weights(labels: np.ndarray, sources: np.ndarray | None) -> np.ndarray:

@@ -19,7 +19,9 @@ METRICS = (
 )
 
 
-def summary(labels: np.ndarray, fake_probabilities: np.ndarray) -> dict[str, float]:
+def compute_metrics(
+    labels: np.ndarray, fake_probabilities: np.ndarray
+) -> dict[str, float]:
     """Computes all of `METRICS`.
 
     Args:
@@ -99,7 +101,7 @@ def tpr_at_fpr(
     return float(true_positive_rates[allowed].max())
 
 
-def auc_interval(
+def compute_auc_interval(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
@@ -115,11 +117,13 @@ def auc_interval(
         num_resamples: Number of resamples.
         seed: Seed of the resampling.
     """
-    found = bootstrap.intervals(labels, scores, groups, ["auc"], num_resamples, seed)
+    found = bootstrap.compute_intervals(
+        labels, scores, groups, ["auc"], num_resamples, seed
+    )
     return float(sklearn.metrics.roc_auc_score(labels, scores)), found["auc"]
 
 
-def separation(
+def measure_separation(
     labels: np.ndarray,
     scores: np.ndarray,
     called: np.ndarray,
@@ -137,11 +141,13 @@ def separation(
 
     Returns:
         Values for JSON: `auc`, `balanced_accuracy`, and their 95 % intervals by group,
-        `auc_interval` and `balanced_accuracy_interval`.
+        `compute_auc_interval` and `balanced_accuracy_interval`.
     """
-    auc, interval = auc_interval(labels, scores, groups, seed=seed)
+    auc, interval = compute_auc_interval(labels, scores, groups, seed=seed)
     # The area under the ROC curve of binary decisions is their balanced accuracy.
-    balanced, balanced_interval = auc_interval(labels, called, groups, seed=seed)
+    balanced, balanced_interval = compute_auc_interval(
+        labels, called, groups, seed=seed
+    )
     return {
         "auc": auc,
         "auc_interval": list(interval),

@@ -37,7 +37,7 @@ def import_pycocotools() -> types.ModuleType:
     return pycocotools
 
 
-def summary(
+def compute_metrics(
     found: detection_protocol.Pairs,
     truth: detection_protocol.Pairs,
     extents: np.ndarray,
@@ -47,7 +47,7 @@ def summary(
     Difficult heads are COCO's crowds: detections inside one are not counted.
 
     Args:
-        found: Boxes and scores of each image; see `detection_protocol.summary`.
+        found: Boxes and scores of each image; see `detection_protocol.compute_metrics`.
         truth: Boxes and difficult flags of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
 

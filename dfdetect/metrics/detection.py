@@ -10,11 +10,11 @@ METHODS = {"all": None, "11": 11, "101": 101}
 
 METRICS = ("ap", "recall", "f1")  # Keys of `evaluate` that measure quality.
 
-# Results of `assign` for detections without a true box.
+# Results of `assign_detections` for detections without a true box.
 WRONG, IGNORED = -1, -2
 
 
-def assign(
+def assign_detections(
     boxes: np.ndarray,
     scores: np.ndarray,
     true_boxes: np.ndarray,
@@ -65,12 +65,12 @@ def match_detections(
     difficult: np.ndarray,
     iou_threshold: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Matches the detections of one image to true boxes; see `assign`.
+    """Matches the detections of one image to true boxes; see `assign_detections`.
 
     Returns:
         `correct` `[N]` bool and `ignored` `[N]` bool, in the order of `boxes`.
     """
-    found = assign(boxes, scores, true_boxes, difficult, iou_threshold)
+    found = assign_detections(boxes, scores, true_boxes, difficult, iou_threshold)
     return found >= 0, found == IGNORED
 
 
@@ -101,15 +101,15 @@ def average_precision(
     if num_true == 0:
         return float("nan")
     order = np.argsort(-scores[~ignored], kind="stable")
-    recall, precision = curve(correct[~ignored][order], num_true)
+    recall, precision = precision_recall_curve(correct[~ignored][order], num_true)
     levels = METHODS[method]
     if levels is None:
-        return area(recall, precision)
+        return area_under_curve(recall, precision)
     places = np.searchsorted(recall, np.linspace(0, 1, levels), "left")
     return float(np.append(precision, 0.0)[places].mean())
 
 
-def curve(
+def precision_recall_curve(
     correct: np.ndarray, num_true: float, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes recall and precision `[N]` along a list of detections.
@@ -129,8 +129,8 @@ def curve(
     return hits / num_true, np.maximum.accumulate(precision[::-1])[::-1]
 
 
-def area(recall: np.ndarray, precision: np.ndarray) -> float:
-    """Returns the area under a `curve`: all-point average precision."""
+def area_under_curve(recall: np.ndarray, precision: np.ndarray) -> float:
+    """Returns all-point average precision, the area under the curve."""
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 

@@ -51,7 +51,7 @@ class Matches:
     num_images: int
 
 
-def summary(found: Pairs, truth: Pairs, extents: np.ndarray) -> dict[str, Any]:
+def compute_metrics(found: Pairs, truth: Pairs, extents: np.ndarray) -> dict[str, Any]:
     """Computes all metrics of this module and of `detection.evaluate`.
 
     Args:
@@ -62,38 +62,39 @@ def summary(found: Pairs, truth: Pairs, extents: np.ndarray) -> dict[str, Any]:
 
     Returns:
         The values of `detection.evaluate`; `num_images`; `ap_interval`; `voc_ap` and
-        `voc_ap_interval`; `recall_at_fppi`; `by_size`.
+        `voc_ap_interval`; `recall_at_fppi`; `measure_by_size`.
     """
-    matches = match(found, truth, extents)
-    voc_matches = match(found, truth, extents, border=_VOC_BORDER)
+    matches = match_images(found, truth, extents)
+    voc_matches = match_images(found, truth, extents, border=_VOC_BORDER)
     return {
         **detection.evaluate(found, truth),
         "num_images": matches.num_images,
-        "ap_interval": interval(matches),
+        "ap_interval": average_precision_interval(matches),
         "voc_ap": average_precision(voc_matches),
-        "voc_ap_interval": interval(voc_matches),
+        "voc_ap_interval": average_precision_interval(voc_matches),
         "recall_at_fppi": {
-            f"{rate:g}": recall_at(matches, rate) for rate in FALSE_POSITIVES_PER_IMAGE
+            f"{rate:g}": recall_at_false_positives(matches, rate)
+            for rate in FALSE_POSITIVES_PER_IMAGE
         },
-        "by_size": by_size(matches),
+        "by_size": measure_by_size(matches),
     }
 
 
-def match(
+def match_images(
     found: Pairs,
     truth: Pairs,
     extents: np.ndarray,
     iou_threshold: float = 0.5,
     border: float = 0.0,
 ) -> Matches:
-    """Matches detections to heads of all images; arguments as for `summary`."""
+    """Matches detections to heads of all images; arguments as for `compute_metrics`."""
     detections, heads = [np.zeros((0, 4))], [np.zeros((0, 2))]
     for place, ((boxes, scores), (true_boxes, difficult), extent) in enumerate(
         zip(found, truth, extents, strict=True)
     ):
         pixels = np.tile(np.asarray(extent, np.float64), 2)
         boxes, true_boxes = boxes * pixels, true_boxes * pixels
-        places = detection.assign(
+        places = detection.assign_detections(
             boxes, scores, true_boxes, difficult, iou_threshold, border
         )
         true_sizes, sizes = _sizes(true_boxes), _sizes(boxes)
@@ -123,7 +124,9 @@ def average_precision(matches: Matches) -> float:
     return _average_precision(matches.correct, len(matches.true_sizes))
 
 
-def recall_at(matches: Matches, false_positives_per_image: float) -> float:
+def recall_at_false_positives(
+    matches: Matches, false_positives_per_image: float
+) -> float:
     """Recall at the lowest threshold within a number of false positives per image.
 
     Returns:
@@ -139,7 +142,7 @@ def recall_at(matches: Matches, false_positives_per_image: float) -> float:
     return float(matches.correct[kept].sum() / len(matches.true_sizes))
 
 
-def by_size(matches: Matches) -> dict[str, dict[str, float]]:
+def measure_by_size(matches: Matches) -> dict[str, dict[str, float]]:
     """Computes average precision and recall by size of the heads.
 
     A size is the square root of the area, in pixels of the original; ranges include
@@ -163,7 +166,7 @@ def by_size(matches: Matches) -> dict[str, dict[str, float]]:
     return figures
 
 
-def interval(
+def average_precision_interval(
     matches: Matches, num_resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % bootstrap interval of the average precision, by resampling images.
@@ -187,7 +190,11 @@ def interval(
             # An image drawn twice counts its detections twice.
             weights = counts[matches.images]
             drawn.append(
-                detection.area(*detection.curve(matches.correct, num_true, weights))
+                detection.area_under_curve(
+                    *detection.precision_recall_curve(
+                        matches.correct, num_true, weights
+                    )
+                )
             )
     low, high = np.quantile(drawn, (0.025, 0.975))
     return float(low), float(high)
@@ -196,7 +203,9 @@ def interval(
 def _average_precision(correct: np.ndarray, num_true: int) -> float:
     if not num_true:
         return math.nan
-    return detection.area(*detection.curve(correct, num_true))
+    return detection.area_under_curve(
+        *detection.precision_recall_curve(correct, num_true)
+    )
 
 
 def _sizes(boxes: np.ndarray) -> np.ndarray:

@@ -11,12 +11,12 @@ import numpy as np
 from dfdetect import labels as label_names
 from dfdetect.metrics import bootstrap
 
-FIGURES = ("auc", "balanced_accuracy", "accuracy")
+METRICS = ("auc", "balanced_accuracy", "accuracy")
 
 _GUESS = 0.5
 
 
-def compare(
+def compare_methods(
     labels: np.ndarray,
     first: np.ndarray,
     second: np.ndarray,
@@ -36,7 +36,7 @@ def compare(
         seed: Seed of the resampling.
 
     Returns:
-        For each method, and for their difference, each of `FIGURES` and its 95 %
+        For each method, and for their difference, each of `METRICS` and its 95 %
         interval by group, with the suffix `_interval`: `auc`; `balanced_accuracy` and
         `accuracy` at a threshold of .5. The interval of a difference is that of paired
         resamples. Metrics that need a missing class are NaN.
@@ -45,7 +45,7 @@ def compare(
     methods = [np.asarray(method, np.float64) for method in (first, second)]
     points = [_figures(labels, method, np.ones((1, len(labels)))) for method in methods]
     drawn: list[list[dict[str, np.ndarray]]] = [[], []]
-    for weights in bootstrap.resampled_weights(groups, num_resamples, seed):
+    for weights in bootstrap.resample_weights(groups, num_resamples, seed):
         for method, blocks in zip(methods, drawn, strict=True):
             blocks.append(_figures(labels, method, weights))
     first_figures, second_figures = (
@@ -60,20 +60,20 @@ def compare(
 def _figures(
     labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Computes each of `FIGURES`, `[R]`, with weights `[R, N]`."""
+    """Computes each of `METRICS`, `[R]`, with weights `[R, N]`."""
     answered = ~np.isnan(probabilities)
     if not len(labels):
-        return {name: np.full(len(weights), np.nan) for name in FIGURES}
+        return {name: np.full(len(weights), np.nan) for name in METRICS}
     guesses = np.where(answered, probabilities, _GUESS)
     # 1 is fake, 0 real, and .5 no answer.
     called = np.where(answered, guesses >= _GUESS, _GUESS)
-    decided = bootstrap.Weighted(labels, called, weights)
+    decided = bootstrap.WeightedScores(labels, called, weights)
     right = 1 - np.abs(decided.scores - decided.labels)
     real_accuracy = decided.mean(right, label_names.REAL)
     fake_accuracy = decided.mean(right, label_names.FAKE)
-    ranked = bootstrap.Weighted(labels, guesses, weights)
+    ranked = bootstrap.WeightedScores(labels, guesses, weights)
     return {
-        "auc": bootstrap.FIGURES["auc"](ranked),
+        "auc": bootstrap.METRICS["auc"](ranked),
         "balanced_accuracy": (real_accuracy + fake_accuracy) / 2,
         "accuracy": decided.mean(right),
     }
@@ -82,15 +82,15 @@ def _figures(
 def _subtract(
     first: dict[str, np.ndarray], second: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    return {name: first[name] - second[name] for name in FIGURES}
+    return {name: first[name] - second[name] for name in METRICS}
 
 
 def _with_intervals(
     point: dict[str, np.ndarray], drawn: list[dict[str, np.ndarray]]
 ) -> dict[str, Any]:
-    figures: dict[str, Any] = {name: float(point[name][0]) for name in FIGURES}
-    for name in FIGURES:
+    figures: dict[str, Any] = {name: float(point[name][0]) for name in METRICS}
+    for name in METRICS:
         # A metric that is undefined on all images has no interval.
         blocks = [] if np.isnan(figures[name]) else [block[name] for block in drawn]
-        figures[f"{name}_interval"] = list(bootstrap.interval_of(blocks))
+        figures[f"{name}_interval"] = list(bootstrap.compute_interval(blocks))
     return figures

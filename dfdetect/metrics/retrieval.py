@@ -44,5 +44,5 @@ def share_with_interval(
     hits = np.asarray(hits, int)
     if not len(hits):
         return math.nan, (math.nan, math.nan)
-    ends = bootstrap.intervals(hits, hits, groups, ["prevalence"], seed=seed)
+    ends = bootstrap.compute_intervals(hits, hits, groups, ["prevalence"], seed=seed)
     return float(hits.mean()), ends["prevalence"]

@@ -61,7 +61,7 @@ def chained(
         "max_detections": detector_manifest["max_detections"],
         "min_head_size": classifier_manifest["image_size"]
         // image_status.MOST_ENLARGED,
-        "versions": manifest.versions(),
+        "versions": manifest.collect_versions(),
     }
     return deepfake_pipeline.DeepfakePipeline(
         detector_model, classifier_model, description, index

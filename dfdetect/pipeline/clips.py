@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect.iterators import ahead
+from dfdetect.iterators import prefetch
 from dfdetect.media import clip_decoding, image_status, video
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import aggregation, deciding_tracks, embedding, tracking
@@ -37,7 +37,7 @@ class ClipJudge:
         model: A `deepfake_pipeline.DeepfakePipeline` or
             `saved_pipeline.LoadedPipeline`. Without content embeddings, as graphs of
             earlier versions, tracks go by overlap alone.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         sampling: Which frames are judged.
         aggregate: How a track's probability is made of its heads', one of
             `aggregation.METHODS`.
@@ -129,7 +129,7 @@ class ClipJudge:
             frames: Of one clip, in order; iterated over on a thread.
         """
         tracker = tracking.Tracker()
-        waiting = ahead(self._timed(frames), self._batch_size)
+        waiting = prefetch(self._timed(frames), self._batch_size)
         try:
             for batch in self._batches(waiting):
                 start = time.perf_counter()
@@ -241,7 +241,7 @@ def conclude(
     Args:
         line: With its `frames`; left as it is.
         aggregate: See `ClipJudge`.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         rule: Which tracks may decide.
 
     Returns:
@@ -266,8 +266,9 @@ def conclude(
             "last_time": heads[-1]["time"],
             "num_heads": summary.num_heads,
             "fake_probability": _number(probability),
-            "verdict": calibration.doubted(
-                calibration.verdict(probability, thresholds), _is_unfamiliar(heads)
+            "verdict": calibration.doubt_unfamiliar(
+                calibration.decide_verdict(probability, thresholds),
+                _is_unfamiliar(heads),
             ),
             "size": _number(summary.size),
             "score": _number(summary.score),

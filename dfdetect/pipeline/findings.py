@@ -53,7 +53,7 @@ def findings(
     Args:
         graph: The signature `serving_default`.
         sources: What to read.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         batch_size: Images that are judged at once.
         judge_clip: For sources that are clips.
     """
@@ -91,7 +91,7 @@ def _of_images(
     # TensorFlow optimises a graph in its first call: once is enough.
     for batch in itertools.islice(halves, 1):
         yield from judge(batch)
-    for found in iterators.mapped(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
+    for found in iterators.parallel_map(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
         yield from found
 
 

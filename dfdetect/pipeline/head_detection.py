@@ -187,7 +187,7 @@ def crops(
     # From the original, not the letterboxed image: a head of 40 px would be resized
     # twice.
     def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunking.Outputs:
-        return {"crops": resize.cut(pixels, squares, size)}
+        return {"crops": resize.crop_squares(pixels, squares, size)}
 
     specs = {"crops": tf.TensorSpec([None, size, size, 3])}
     return cut_each(cut, images, boxes, chosen, margin, specs)["crops"]

@@ -40,7 +40,7 @@ def read(
     """Decodes files for a detector.
 
     JPEGs that are far larger than its input are decoded at a reduced scale, unless it
-    looks at tiles; see `decode.decode_for`.
+    looks at tiles; see `decode.decode_for_letterbox`.
 
     Args:
         image_bytes: string `[B]`; see `decode.decode`.
@@ -53,8 +53,8 @@ def read(
         packed, status = decode.decode(image_bytes)
         return whole(packed), status
     header = headers.read_batch(image_bytes)
-    times = jpeg.halvings(image_bytes, header, described["image_size"])
-    packed, status = decode.decode_by_header(image_bytes, header, times)
+    times = jpeg.downscale_steps(image_bytes, header, described["image_size"])
+    packed, status = decode.decode_with_headers(image_bytes, header, times)
     return ImageBatch(packed, tf.where(times > 0, image_bytes, ""), header), status
 
 
@@ -112,7 +112,7 @@ def squares(
         last = tf.reduce_max(found[:, :2] + found[:, 2:], axis=0)
         covering = tf.concat([first, last - first], 0)
         moved = found - tf.concat([first, [0]], 0)
-        return jpeg.window(one.encoded, one.header, covering), moved
+        return jpeg.decode_window(one.encoded, one.header, covering), moved
 
     def all_of_it() -> tuple[tf.Tensor, tf.Tensor]:
         image = decode.unpack(one.packed)

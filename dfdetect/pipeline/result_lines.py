@@ -37,7 +37,7 @@ def result_line(
         path: Of the image.
         row: Its outputs of the graph and its upright `width` and `height`; empty when
             the file could not be read.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
     """
     status = image_status.STATUS_NAMES[
         row["status"] if row else image_status.UNREADABLE
@@ -60,7 +60,7 @@ def result_line(
             for i in range(row["num_heads"] if row else 0)
         ],
         "fake_probability": _number(probability),
-        "verdict": calibration.verdict(probability, thresholds),
+        "verdict": calibration.decide_verdict(probability, thresholds),
     }
 
 

@@ -78,8 +78,8 @@ def compare_roc(
 def reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
     """A PNG of the share of fakes among images of each predicted probability."""
     figure, axes = _square(title)
-    in_bin = bootstrap.bins(predictions.probabilities)
-    ends = bootstrap.observed_shares(
+    in_bin = bootstrap.assign_bins(predictions.probabilities)
+    ends = bootstrap.compute_calibration_intervals(
         predictions.labels, predictions.probabilities, predictions.groups, num_resamples
     )
     axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
@@ -141,4 +141,4 @@ def _square(title: str) -> tuple[matplotlib.figure.Figure, Axes]:
 
 def _png(figure: matplotlib.figure.Figure) -> bytes:
     figure.dpi = 130
-    return drawing.png(figure)
+    return drawing.encode_figure(figure)

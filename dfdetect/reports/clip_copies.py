@@ -58,7 +58,7 @@ def write_copy(path: str, result: Result, target: str) -> None:
             raise OSError(f"{path} has no frame that can be decoded.")
         rate = min(1 / reader.interval, _MOST_FRAMES_PER_SECOND)
         height, width = (side // 2 * 2 for side in first.image.shape[:2])
-        with clip_encoding.replacing_clip(target, rate, (width, height)) as writer:
+        with clip_encoding.open_clip_writer(target, rate, (width, height)) as writer:
             due_before = 0
             for frame in itertools.chain([first], frames):
                 due = round(frame.time * rate) + 1 - due_before
@@ -94,8 +94,8 @@ def key_frames(result: Result) -> list[tuple[float, bytes]]:
         if any(abs(frame["time"] - x) <= thumbnails.SAME_SECONDS for x in wanted)
     }
     return [
-        (chosen[frame.index], drawing.encode(frame.image, ".jpg"))
-        for frame in video.frames(result["path"], sorted(chosen))
+        (chosen[frame.index], drawing.encode_image(frame.image, ".jpg"))
+        for frame in video.read_frames(result["path"], sorted(chosen))
     ]
 
 
@@ -103,7 +103,7 @@ def write_chart(
     result: Result, thresholds: calibration.Thresholds, target: str
 ) -> None:
     """Writes a PNG of the fake probability over time, a line for each track."""
-    files.write(target, drawing.png(chart(result, thresholds)))
+    files.write(target, drawing.encode_figure(chart(result, thresholds)))
 
 
 def chart(

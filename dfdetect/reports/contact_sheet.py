@@ -43,13 +43,13 @@ class Sheets:
             name: What is written below it.
             found: Nearest first.
         """
-        query = _decoded(index_building.thumbnail(image, box, _SIDE))
+        query = _decoded(index_building.encode_thumbnail(image, box, _SIDE))
         tiles = [_tile(query, (name, "query"), _INK)]
         for neighbour in found[: self._top_k]:
             entry = neighbour.entry
             known = 0 <= entry.label < len(labels.NAMES)
             label = labels.NAMES[entry.label] if known else ""
-            colour = drawing.colour(float(entry.label)) if known else _INK
+            colour = drawing.probability_color(float(entry.label)) if known else _INK
             caption = (os.path.basename(entry.source), f"{neighbour.value:.3f} {label}")
             tiles.append(_tile(_decoded(entry.thumbnail), caption, colour))
         blank = np.full_like(tiles[0], _WHITE)
@@ -65,7 +65,7 @@ class Sheets:
         stem, suffix = os.path.splitext(self._path)
         number = f"-{self._written + 1}" if self._written else ""
         sheet = np.concatenate(self._rows)
-        files.write(f"{stem}{number}{suffix}", drawing.encode(sheet, suffix))
+        files.write(f"{stem}{number}{suffix}", drawing.encode_image(sheet, suffix))
         self._written += 1
         self._rows = []
 

@@ -54,14 +54,15 @@ def write(
     Args:
         folder: Where to; made when it is absent.
         figures: `model`, `split`, `data` (of `prepared.describe`), and `metrics`: those
-            of `detection_protocol.summary` and, as `coco`, of `coco.summary`.
-        found: Boxes and scores of each image, see `detection_protocol.summary`.
+            of `detection_protocol.compute_metrics` and, as `coco`, of
+            `coco.compute_metrics`.
+        found: Boxes and scores of each image, see `detection_protocol.compute_metrics`.
         truth: Boxes and difficult of each image.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
         images: Gives names and images by their places, see
             `detector_input.images`.
     """
-    matches = detection_protocol.match(found, truth, extents)
+    matches = detection_protocol.match_images(found, truth, extents)
     threshold = figures["metrics"]["f1_score_threshold"]
     missed, wrong, scores = errors(matches, threshold)
     # A missed head weighs as much as a false one that the detector is sure of.
@@ -84,7 +85,7 @@ def write(
     files.write(os.path.join(folder, "report.md"), "\n".join([*lines, ""]).encode())
     curve = precision_recall(matches)
     files.write(os.path.join(folder, "precision_recall.png"), curve)
-    sheet = drawing.encode(contact_sheet(tiles), ".jpg")
+    sheet = drawing.encode_image(contact_sheet(tiles), ".jpg")
     files.write(os.path.join(folder, "worst_images.jpg"), sheet)
 
 
@@ -161,7 +162,7 @@ def precision_recall(matches: detection_protocol.Matches) -> bytes:
     axes = figure.subplots()
     num_true = len(matches.true_sizes)
     if num_true:
-        recall, precision = detection.curve(matches.correct, num_true)
+        recall, precision = detection.precision_recall_curve(matches.correct, num_true)
         recall = np.concatenate([[0], recall, [recall.max(initial=0)]])
         precision = np.concatenate([[precision.max(initial=0)], precision, [0]])
         axes.step(recall, precision, where="pre")
@@ -169,7 +170,7 @@ def precision_recall(matches: detection_protocol.Matches) -> bytes:
     axes.set(xlabel="recall", ylabel="precision", title=f"AP {_text(average)}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
-    return drawing.png(figure)
+    return drawing.encode_figure(figure)
 
 
 def contact_sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:
@@ -211,10 +212,10 @@ def _tile(
     # Two pixels wide: a JPEG takes the colour out of finer lines.
     for box, difficult in zip(*truth, strict=True):
         colour = _DIFFICULT if difficult else drawing.TRUE
-        drawing.rectangle(small, box * pixels, colour, line=2)
+        drawing.draw_box(small, box * pixels, colour, line=2)
     for box, score in zip(*found, strict=True):
         if score >= threshold:
-            drawing.rectangle(small, box * pixels, drawing.PREDICTED, f"{score:.2f}", 2)
+            drawing.draw_box(small, box * pixels, drawing.PREDICTED, f"{score:.2f}", 2)
     tile = np.zeros((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)
     tile[:height, :width] = small
     place = (4, _TILE[0] + 14)

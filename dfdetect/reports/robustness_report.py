@@ -80,7 +80,7 @@ def plot(results: dict[str, Any]) -> bytes:
         axes.grid(alpha=0.3)
     for axes in grid[:, 0]:
         axes.set_ylabel("AUC")
-    return drawing.png(figure)
+    return drawing.encode_figure(figure)
 
 
 def _row(title: str, points: list[dict[str, Any]], figure: str) -> list[str]:

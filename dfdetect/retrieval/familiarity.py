@@ -17,7 +17,7 @@ _SAMPLE = 1000
 _QUANTILES = 201
 
 
-def quantiles(index: Index, seed: int = 0) -> list[float]:
+def compute_quantiles(index: Index, seed: int = 0) -> list[float]:
     """Computes quantiles of the entries' similarity to the nearest other group.
 
     Args:
@@ -43,12 +43,12 @@ def quantiles(index: Index, seed: int = 0) -> list[float]:
     return [float(value) for value in np.quantile(nearest, levels)]
 
 
-def familiarity(similarity: float, known: Sequence[float]) -> float:
+def measure_familiarity(similarity: float, known: Sequence[float]) -> float:
     """Returns the share of entries with at most this similarity to another, in [0, 1].
 
     Args:
         similarity: Cosine similarity of a query to its nearest entry.
-        known: Result of `quantiles`, not empty.
+        known: Result of `compute_quantiles`, not empty.
     """
     levels = np.linspace(0, 1, len(known))
     return float(np.interp(similarity, known, levels, left=0.0, right=1.0))

@@ -74,7 +74,7 @@ class Index:
         metric: One of `searchers.METRICS`.
         searcher: "brute_force", "scann", or "auto", which decides by the number of rows
             (see `BRUTE_FORCE_BELOW`) and whether ScaNN is installed.
-        target_recall: Recall to tune ScaNN to, see `searchers.tuned`; by default its
+        target_recall: Recall to tune ScaNN to, see `searchers.tune`; by default its
             settings depend on the number of rows.
         embedding: Description of the embedding model, see `storage`; kept as it is.
         say: Called with messages for the user.
@@ -113,7 +113,7 @@ class Index:
         self._state = _State(self._searcher(rows), rows, known)
 
     @classmethod
-    def restored(
+    def restore(
         cls,
         searcher: searchers.Searcher,
         entries: Sequence[Entry],
@@ -262,7 +262,7 @@ class Index:
         found = searchers.ScaNN(rows, self.metric)
         if self._target_recall is None:
             return found
-        return searchers.tuned(found, self._target_recall)
+        return searchers.tune(found, self._target_recall)
 
     def _queries(self, queries: np.ndarray) -> np.ndarray:
         queries = np.asarray(queries, np.float32)

@@ -47,7 +47,7 @@ class IndexedImage:
     group: str = ""
 
 
-def build(
+def build_index(
     images: Iterable[IndexedImage],
     total: int,
     origin: dict[str, Any],
@@ -80,7 +80,7 @@ def build(
         OSError: See `storage.save` and `resumable.Output`.
     """
     output = os.path.abspath(output)
-    storage.check_place(output)
+    storage.check_destination(output)
     if older is not None:
         embedding.check(older.embedding, embedder.describe())
     parent, name = os.path.split(output)
@@ -111,7 +111,7 @@ def build(
     return index
 
 
-def thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
+def encode_thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
     """Encodes a part of an image as a small JPEG; b"" if `side` is 0.
 
     Args:
@@ -129,7 +129,7 @@ def thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
     scale = min(1.0, side / max(part.shape[:2]))
     size = tuple(max(1, round(length * scale)) for length in part.shape[1::-1])
     small = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
-    return drawing.encode(small, ".jpg", _THUMBNAIL_QUALITY)
+    return drawing.encode_image(small, ".jpg", _THUMBNAIL_QUALITY)
 
 
 def _embed(
@@ -189,7 +189,7 @@ def _entries(
             group=indexed.group,
             digest=digest,
             box=tuple(float(x) for x in box) if embedder.of_heads else (),
-            thumbnail=thumbnail(image, box, thumbnail_side),
+            thumbnail=encode_thumbnail(image, box, thumbnail_side),
         )
 
 

@@ -57,8 +57,8 @@ class Lookup:
 
         Returns:
             For each head: `nearest_real` and `nearest_fake`, each with `id`, `source`
-            and `similarity`, or None if the index has no such entry; `familiarity`, see
-            `familiarity.familiarity`, or None if the index has no quantiles; and
+            and `similarity`, or None if the index has no such entry; `familiarity` of
+            `familiarity.measure_familiarity`, None if the index has no quantiles; and
             `unfamiliar`, whether the head is unlike anything in the index.
         """
         queries = self._embedder.of_boxes(image, boxes)
@@ -70,7 +70,9 @@ class Lookup:
         for any_label, real, fake in zip(nearest, *by_label, strict=True):
             share = None
             if self._familiar and any_label:
-                share = familiarity.familiarity(any_label[0].value, self._familiar)
+                share = familiarity.measure_familiarity(
+                    any_label[0].value, self._familiar
+                )
             found.append(
                 {
                     "nearest_real": _described(real),
@@ -92,7 +94,7 @@ class Lookup:
         return self._index.search(queries, 1, [is_other] * len(queries))
 
 
-def described(neighbour: Neighbour) -> dict[str, Any]:
+def describe_neighbour(neighbour: Neighbour) -> dict[str, Any]:
     """Converts a neighbour to JSON."""
     entry = neighbour.entry
     known = 0 <= entry.label < len(labels.NAMES)
@@ -107,4 +109,4 @@ def described(neighbour: Neighbour) -> dict[str, Any]:
 def _described(neighbours: list[Neighbour]) -> dict[str, Any] | None:
     if not neighbours:
         return None
-    return {k: v for k, v in described(neighbours[0]).items() if k != "label"}
+    return {k: v for k, v in describe_neighbour(neighbours[0]).items() if k != "label"}

@@ -67,10 +67,10 @@ class Neighbours(tf.Module):
             self._settings = (
                 searcher.settings
                 if isinstance(searcher, searchers.ScaNN)
-                else searchers.settings_for(len(entries))
+                else searchers.default_settings(len(entries))
             )
-            self._searcher = searchers.build(
-                operations().builder, searcher.rows, index.metric, self._settings
+            self._searcher = searchers.build_scann(
+                import_scann_ops().builder, searcher.rows, index.metric, self._settings
             ).serialize_to_module()
 
     def describe(self) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class Neighbours(tf.Module):
         return self._named(positions, values)
 
     def _by_scann(self, queries: tf.Tensor) -> chunking.Outputs:
-        searcher = operations().searcher_from_module(self._searcher)
+        searcher = import_scann_ops().searcher_from_module(self._searcher)
         positions, values = searcher.search_batched(
             queries,
             final_num_neighbors=self.top_k,
@@ -146,7 +146,7 @@ class Neighbours(tf.Module):
         }
 
 
-def operations() -> Any:
+def import_scann_ops() -> Any:
     """Imports ScaNN's TensorFlow ops; a graph with them can be loaded only after that.
 
     Raises:

@@ -90,7 +90,7 @@ class BruteForce(Searcher):
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class ScaNNSettings:
     """Settings of a ScaNN search.
 
     Attributes:
@@ -104,7 +104,7 @@ class Settings:
     reordered: int
 
 
-def settings_for(num_rows: int) -> Settings:
+def default_settings(num_rows: int) -> ScaNNSettings:
     """Returns settings for a number of rows.
 
     The number of leaves is its square root, as ScaNN's authors advise. Searching a
@@ -114,7 +114,7 @@ def settings_for(num_rows: int) -> Settings:
     Source: google-research/scann, docs/algorithms.md, "Rules of thumb".
     """
     leaves = max(1, round(math.sqrt(num_rows)))
-    return Settings(leaves, max(1, math.ceil(leaves / 10)), 100)
+    return ScaNNSettings(leaves, max(1, math.ceil(leaves / 10)), 100)
 
 
 class ScaNN(Searcher):
@@ -126,7 +126,7 @@ class ScaNN(Searcher):
     Args:
         rows: float32 `[N, D]`.
         metric: One of `METRICS`.
-        settings: By default `settings_for` the number of rows.
+        settings: By default `default_settings` the number of rows.
         directory: Folder written by `save` for these rows, loaded instead of building.
 
     Raises:
@@ -138,14 +138,14 @@ class ScaNN(Searcher):
         self,
         rows: np.ndarray,
         metric: str,
-        settings: Settings | None = None,
+        settings: ScaNNSettings | None = None,
         directory: str | None = None,
     ) -> None:
         super().__init__(rows, metric)
-        self.settings = settings or settings_for(len(rows))
+        self.settings = settings or default_settings(len(rows))
         library = import_scann()
         if directory is None:
-            self._searcher = build(library.builder, rows, metric, self.settings)
+            self._searcher = build_scann(library.builder, rows, metric, self.settings)
             return
         try:
             self._searcher = library.load_searcher(directory)
@@ -194,7 +194,9 @@ class ScaNN(Searcher):
         self._searcher.serialize(directory, relative_path=True)
 
 
-def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) -> Any:
+def build_scann(
+    make_builder: Any, rows: np.ndarray, metric: str, settings: ScaNNSettings
+) -> Any:
     """Builds a ScaNN searcher.
 
     Args:
@@ -219,7 +221,7 @@ def build(make_builder: Any, rows: np.ndarray, metric: str, settings: Settings) 
     return builder.reorder(settings.reordered).build()
 
 
-def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
+def tune(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
     """Tunes the settings of a searcher, in place, to the fastest that reach a recall.
 
     Args:
@@ -241,7 +243,7 @@ def tuned(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
     leaves = searcher.settings.leaves
     for searched in _doubling(max(1, leaves // 50), leaves):
         for reordered in (50, 100, 200, 400):
-            settings = Settings(leaves, searched, reordered)
+            settings = ScaNNSettings(leaves, searched, reordered)
             searcher.settings = settings
             found, _ = searcher.approximate(rows[chosen], k + 1)
             recall = _recall_of_others(expected, found, chosen)

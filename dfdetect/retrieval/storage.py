@@ -40,7 +40,7 @@ def save(index: Index, directory: str) -> None:
         ValueError: The index is empty.
     """
     directory = os.path.abspath(directory)
-    check_place(directory)
+    check_destination(directory)
     searcher, entries = index.snapshot()
     if searcher is None:
         raise ValueError("an index must have entries to be saved, got none.")
@@ -64,10 +64,10 @@ def save(index: Index, directory: str) -> None:
             "wanted_searcher": index.kind,
             "embedding": index.embedding,
             "familiarity": (
-                familiarity.quantiles(index) if index.metric == "cosine" else []
+                familiarity.compute_quantiles(index) if index.metric == "cosine" else []
             ),
             "files": _account(aside),
-            "versions": manifest.versions(),
+            "versions": manifest.collect_versions(),
         }
         manifest.write(aside, described)
         _take_place(aside, directory)
@@ -75,7 +75,7 @@ def save(index: Index, directory: str) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def check_place(directory: str) -> None:
+def check_destination(directory: str) -> None:
     """Checks that an index can be written to a folder.
 
     Raises:
@@ -90,7 +90,7 @@ def check_place(directory: str) -> None:
             ) from error
 
 
-def describe(directory: str) -> dict[str, Any]:
+def read_manifest(directory: str) -> dict[str, Any]:
     """Reads the manifest of an index.
 
     Raises:
@@ -127,7 +127,7 @@ def load(
     Raises:
         ValueError: The folder is not an index, has another format, or is damaged.
     """
-    described = describe(directory)
+    described = read_manifest(directory)
     for name, wanted in described["files"].items():
         if thumbnails or name != _THUMBNAILS:
             _check_file(os.path.join(directory, name), wanted)
@@ -141,7 +141,7 @@ def load(
     entries = _read_entries(directory, thumbnails)
     searcher = _searcher(directory, rows, described, say)
     kind = described["wanted_searcher"]
-    index = Index.restored(searcher, entries, described["embedding"], kind)
+    index = Index.restore(searcher, entries, described["embedding"], kind)
     return index, described
 
 
@@ -158,7 +158,7 @@ def _searcher(
             return searchers.ScaNN(
                 rows,
                 metric,
-                searchers.Settings(**settings),
+                searchers.ScaNNSettings(**settings),
                 os.path.join(directory, _SCANN),
             )
         except ImportError as error:

@@ -104,7 +104,7 @@ def _load(directory, tags, session_config):
         if os.path.exists(path) and scann in pathlib.Path(path).read_bytes():
             # Without it, TensorFlow says which operation is missing.
             with contextlib.suppress(ImportError):
-                neighbours.operations()
+                neighbours.import_scann_ops()
     return _load_once(directory, tags, session_config)
 
 

@@ -172,14 +172,14 @@ flags.DEFINE_list(
 
 
 def run(main: Callable[[list[str]], None]) -> None:
-    """Runs a script's `main` as `script.run` does.
+    """Runs a script's `main` as `script.run_main` does.
 
     A run that a signal ended gives 128 plus the signal's number, one that lost a worker
     138. With `--verbosity=1` the traceback of a mistake is shown as well.
     """
     # A shell lets what it starts in the background ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    script.run(functools.partial(_guarded, main))
+    script.run_main(functools.partial(_guarded, main))
 
 
 def start(

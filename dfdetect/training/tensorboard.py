@@ -185,7 +185,9 @@ def heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
         # Stretched, as no single place may be hot in all of them.
         heat = heat[None] / max(float(heat.max()), 1e-9)
         mean = np.clip(np.round(crop), 0, 255).astype(np.uint8)
-        covered = drawing.heat(mean, np.array([[0, 0, *mean.shape[:2]]]), heat)
+        covered = drawing.overlay_heat_maps(
+            mean, np.array([[0, 0, *mean.shape[:2]]]), heat
+        )
         write_images(
             f"validation/grad_cam_of_{labels.NAMES[label]}",
             np.stack([mean, covered]),
@@ -232,10 +234,10 @@ def detections(
     size = images.shape[1]
     for canvas, (boxes, scores), true_boxes in zip(canvases, found, truth, strict=True):
         for box in true_boxes:
-            drawing.rectangle(canvas, box * size, drawing.TRUE)
+            drawing.draw_box(canvas, box * size, drawing.TRUE)
         for box, score in zip(boxes, scores, strict=True):
             if score >= _CONFIDENT:
-                drawing.rectangle(canvas, box * size, drawing.PREDICTED, f"{score:.2f}")
+                drawing.draw_box(canvas, box * size, drawing.PREDICTED, f"{score:.2f}")
     write_images("validation/detections", canvases)
 
 

@@ -29,7 +29,7 @@ from dfdetect.pipeline import deepfake_pipeline, findings, interfaces, result_li
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
 SIZE = 64
-HALF = calibration.without_band(0.5)
+HALF = calibration.single_threshold(0.5)
 # Of the letterbox; an image of 160 x 120 fills its upper three quarters.
 ANCHORS = np.float32([[0.0, 0.0, 0.375, 0.5], [0.375, 0.5, 0.75, 1.0]])
 
@@ -107,7 +107,7 @@ def test_the_verdict_at_the_edges_of_the_band(probability, verdict):
 
 @pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
 def test_one_threshold_leaves_no_band(probability, verdict):
-    one = calibration.without_band(0.25)
+    one = calibration.single_threshold(0.25)
     line = result_lines.result_line("x", row(image_status.OK, 1, probability), one)
     assert line["verdict"] == verdict
 
@@ -264,7 +264,7 @@ sys.exit(main.main())
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, images, batch_size):
-    sources, barren = source_files.find(images)
+    sources, barren = source_files.find_sources(images)
     found = list(findings.findings(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
@@ -309,7 +309,7 @@ def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
     for name in ("a.gif", "a.webp", "a.png"):
         path = tmp_path / name
         bright.save(path, save_all=True, append_images=[dark] * 2)
-        sources, _ = source_files.find([str(path)])
+        sources, _ = source_files.find_sources([str(path)])
         (finding,) = findings.findings(loaded.detect, sources, HALF)
         assert finding.result["verdict"] == "fake", name
         told = "animated: only its first frame was judged"
@@ -325,7 +325,7 @@ def test_size_and_copy_are_those_of_the_upright_image(loaded, tmp_path):
     segment = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(content[:2] + segment + content[2:])
-    sources, _ = source_files.find([str(turned)])
+    sources, _ = source_files.find_sources([str(turned)])
     (finding,) = findings.findings(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
     marked = cv2.imdecode(np.frombuffer(detect_output.annotated(finding), np.uint8), 1)
@@ -335,7 +335,7 @@ def test_size_and_copy_are_those_of_the_upright_image(loaded, tmp_path):
 def test_run_prints_a_table_and_draws_copies(loaded, images, tmp_path, capsys):
     before = [files.read(path) for path in images[:4]]
     output = tmp_path / "new" / "out"
-    sources, _ = source_files.find([str(tmp_path)], str(output))
+    sources, _ = source_files.find_sources([str(tmp_path)], str(output))
     unread = detect_output.run(
         loaded.detect,
         sources,
@@ -408,7 +408,7 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
 ):
     before = [files.read(path) for path in images[:4]]
     plain, explained = tmp_path / "plain", tmp_path / "explained"
-    sources, _ = source_files.find([images[0], images[3]])
+    sources, _ = source_files.find_sources([images[0], images[3]])
     detect_output.run(loaded.detect, sources, HALF, output=str(plain))
     lines = capsys.readouterr().out
     arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
@@ -434,7 +434,7 @@ def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monke
     monkeypatch.setattr(saved_pipeline, "load", lambda directory: older)
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
-        main.main(["detect", source_files.sample(), *arguments])
+        main.main(["detect", source_files.find_sample(), *arguments])
     assert stop.value.code == console.USAGE
     said = capsys.readouterr().err
     assert f"--explain: the graph was exported without it: {graph}" in said

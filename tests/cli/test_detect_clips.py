@@ -206,9 +206,11 @@ def test_usage_errors_are_one_line(arguments, message, capsys):
 
 
 def test_a_clip_is_none_for_a_command_of_images(mixed):
-    sources, _ = source_files.find([str(mixed)])
+    sources, _ = source_files.find_sources([str(mixed)])
     assert [os.path.basename(x.path) for x in sources] == ["a.png"]
-    sources, _ = source_files.find([str(mixed), str(mixed / "notes.ts")], clips=True)
+    sources, _ = source_files.find_sources(
+        [str(mixed), str(mixed / "notes.ts")], clips=True
+    )
     # It is a program, not a transport stream.
     assert [x.is_clip for x in sources] == [False, True, True, True, True, False]
 
@@ -218,7 +220,7 @@ def test_copies_of_clips_never_share_a_name(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
     given = [str(tmp_path / "1"), str(tmp_path / "2")]
-    sources, _ = source_files.find(given, clips=True)
+    sources, _ = source_files.find_sources(given, clips=True)
     names = [x.copy for x in sources] + [x.chart for x in sources if x.is_clip]
     assert len({name.casefold() for name in names}) == len(names) == 7
 

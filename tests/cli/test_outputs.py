@@ -50,7 +50,7 @@ def full_disk(num_bytes):
 def draw(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     red = tiny_heads.frame((24, 24, tiny_heads.RED))
-    path.write_bytes(drawing.encode(red, ".png"))
+    path.write_bytes(drawing.encode_image(red, ".png"))
     return path
 
 
@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_no_half_of_a_copy_or_clip(graph, tmp_path, capsys):
     noise = np.random.default_rng(0).integers(0, 255, (6, 160, 160, 3), np.uint8)
     clip = tiny_heads.write_clip(tmp_path / "in/a.mp4", list(noise))
     draw(tmp_path / "in/b.png")
-    (tmp_path / "in/c.png").write_bytes(drawing.encode(noise[0], ".png"))
+    (tmp_path / "in/c.png").write_bytes(drawing.encode_image(noise[0], ".png"))
     draw(tmp_path / "in/d.png")
     output = tmp_path / "out"
     with full_disk(20_000):
@@ -115,7 +115,7 @@ def test_a_clip_that_is_cut_off_never_gets_its_name(tmp_path, room):
     noise = np.random.default_rng(0).integers(0, 255, (10, 120, 160, 3), np.uint8)
 
     def write():
-        with clip_encoding.replacing_clip(target, 25.0, (160, 120)) as writer:
+        with clip_encoding.open_clip_writer(target, 25.0, (160, 120)) as writer:
             for image in noise:
                 writer.write(image)
 

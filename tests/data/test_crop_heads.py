@@ -378,7 +378,7 @@ def test_a_mistake_is_told_in_one_line(run_script):
 
 @pytest.mark.slow
 def test_default_weights_cut_the_head_of_the_portrait(run_script, tmp_path):
-    portrait = files.read(source_files.sample())
+    portrait = files.read(source_files.find_sample())
     prepare(tmp_path / "data", {"train": [("grace hopper.jpg", 0, portrait)]})
     run_script(
         "train/crop_heads.py",

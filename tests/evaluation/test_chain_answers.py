@@ -64,7 +64,7 @@ def test_detect_says_the_same(by_name, tmp_path):
     paths = {name: tmp_path / f"{name}.png" for name in by_name}
     for name, _, _, _, heads in DRAWN:
         paths[name].write_bytes(drawn_faces.encode(heads))
-    sources, _ = source_files.find([str(path) for path in paths.values()])
+    sources, _ = source_files.find_sources([str(path) for path in paths.values()])
     for found in findings.findings(tiny_heads.build().detect, sources, BAND):
         row = by_name[found.source.path.split("/")[-1][0]]
         verdict = found.result["verdict"] or found.result["status"]

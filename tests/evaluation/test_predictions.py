@@ -34,7 +34,7 @@ def test_videos_of_two_frames():
     assert videos.probabilities == pytest.approx([0.925, 0.675, 0.4, 0.575, 0.25])
     assert videos.labels.tolist() == [1, 1, 1, 0, 0]
     assert videos.filenames.tolist() == [f"{i}.png" for i in (8, 6, 4, 2, 0)]
-    summary = classification.summary(videos.labels, videos.probabilities)
+    summary = classification.compute_metrics(videos.labels, videos.probabilities)
     assert summary["auc"] == pytest.approx(0.8333333, abs=1e-6)
 
 

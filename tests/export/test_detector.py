@@ -26,7 +26,7 @@ def _images():
     """The portrait of matplotlib, and test images of classrooms if they are there."""
     names = sorted((_SAMPLES / "heads" / "JPEGImages").glob("*"))[::600]
     return [tf.io.decode_jpeg(tf.io.read_file(str(p))) for p in names] or [
-        tf.io.decode_jpeg(tf.io.read_file(source_files.sample()))
+        tf.io.decode_jpeg(tf.io.read_file(source_files.find_sample()))
     ]
 
 

@@ -28,7 +28,7 @@ def made(monkeypatch, tmp_path):
 
 
 def _answers(model):
-    batch = tf.constant([*samples.encoded(2), b"no image"])
+    batch = tf.constant([*samples.draw_samples(2), b"no image"])
     return {name: value.numpy() for name, value in model.detect(batch).items()}
 
 
@@ -53,7 +53,7 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     _same(answers, _answers(second))
     assert made == [False] and len(said) == 3  # From disk.
 
-    crop = tf.constant([samples.portrait()])
+    crop = tf.constant([samples.read_portrait()])
     plain = tiny_pipeline.build(temperature=1.0)
     expected = plain.embed(crop)["embedding"]
     np.testing.assert_allclose(second.embed(crop)["embedding"], expected, atol=1e-6)

@@ -92,7 +92,7 @@ def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
     batches = classifier_input.evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
     logits_function = classifier_evaluation.logits_function(classifier)
     logits, _ = classifier_evaluation.classifier_logits(logits_function, batches)
-    scored = calibration.probability(logits, _TEMPERATURE)
+    scored = calibration.calibrate_logits(logits, _TEMPERATURE)
 
     detector = efficientdet.EfficientDet(image_size=128)
     graph = deepfake_pipeline.DeepfakePipeline(detector, classifier, _DESCRIPTION)

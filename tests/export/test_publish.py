@@ -57,7 +57,7 @@ def _lowered(graph, tmp_path_factory):
 
 
 def _batch():
-    return np.array([*samples.encoded(3), b"", samples.portrait()], object)
+    return np.array([*samples.draw_samples(3), b"", samples.read_portrait()], object)
 
 
 def test_a_version_is_complete(published):
@@ -278,8 +278,10 @@ def test_batching_parameters(published):
 
 
 def test_drawn_images_decode():
-    images = samples.encoded(4)
-    assert images == samples.encoded(4) and images != samples.encoded(4, seed=1)
+    images = samples.draw_samples(4)
+    assert images == samples.draw_samples(4) and images != samples.draw_samples(
+        4, seed=1
+    )
     shapes = {
         cv2.imdecode(np.frombuffer(x, np.uint8), cv2.IMREAD_COLOR).shape for x in images
     }
@@ -311,7 +313,7 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     done = run_script(*command, f"--output={tmp_path}", "--batch_sizes=1,2")
     assert done.stdout.splitlines()[-1] == str(tmp_path / "1")
     assert "largest drift from the models: fake_probability" in done.stderr
-    np.save(tmp_path / "images.npy", np.array(samples.encoded(2)))
+    np.save(tmp_path / "images.npy", np.array(samples.draw_samples(2)))
     done = run_script(
         *("-m", "tensorflow.python.tools.saved_model_cli", "run"),
         *("--dir", tmp_path / "1", "--tag_set", "serve"),
@@ -322,7 +324,7 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
     assert np.load(tmp_path / "out/status.npy").tolist() == [0, 0]
     assert np.load(tmp_path / "out/fake_probability.npy").shape == (2,)
     image = tmp_path / "image.png"
-    image.write_bytes(samples.encoded(2)[1])
+    image.write_bytes(samples.draw_samples(2)[1])
     done = run_script("-m", "dfdetect", "detect", image, "--model", tmp_path / "1")
     assert json.loads(done.stdout)["status"] in ("ok", "no_head", "head_too_small")
 
@@ -346,7 +348,7 @@ def test_the_script_exports_an_index(command, tmp_path, run_script):
         "embedding": wanted,
     }
     with inspection.signatures(version) as run:
-        found = run("neighbours", np.array([samples.portrait(), b""], object))
+        found = run("neighbours", np.array([samples.read_portrait(), b""], object))
     assert found["neighbour_ids"].shape[::2] == (2, 3)
     ids = found["neighbour_ids"][0][: found["num_heads"][0]].ravel()
     assert set(ids) <= {b"a", b"b", b"c", b"d"}

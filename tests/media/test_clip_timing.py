@@ -22,7 +22,7 @@ def test_a_recording_without_duration(tmp_path):
     convert(path, "-i", shown, "-c", "copy", "-live", "1")
     reader, frames = read(path)
     assert reader.duration == pytest.approx(2, abs=0.05) and reader.warning == ""
-    assert [frame.index for frame in frames] == video.bin_centres(50, 8)
+    assert [frame.index for frame in frames] == video.bin_centers(50, 8)
 
 
 @pytest.mark.parametrize("options", [(), ("-movflags", "frag_keyframe+empty_moov")])
@@ -30,7 +30,7 @@ def test_mp4_in_one_piece_and_in_fragments(tmp_path, options):
     path = draw(tmp_path / "a.mp4", *H264, "-g", "10", *options, seconds=2)
     reader, frames = read(path)
     assert reader.duration == pytest.approx(2) and reader.warning == ""
-    assert [frame.index for frame in frames] == video.bin_centres(50, 8)
+    assert [frame.index for frame in frames] == video.bin_centers(50, 8)
 
 
 def test_a_clip_trimmed_without_encoding(tmp_path):
@@ -153,5 +153,5 @@ def test_clock():
 
 def test_frames_by_index_have_the_same_times(tmp_path):
     clip(tmp_path / "a.avi", 12, rate=10)
-    found = list(video.frames(tmp_path / "a.avi", [2, 7]))
+    found = list(video.read_frames(tmp_path / "a.avi", [2, 7]))
     assert [frame.time for frame in found] == pytest.approx([0.2, 0.7])

@@ -19,7 +19,7 @@ RED, YELLOW, GREEN, GREY = (255, 0, 0), (255, 255, 0), (0, 255, 0), (128, 128, 1
     ],
 )
 def test_colour_goes_from_green_over_yellow_to_red(probability, expected):
-    assert drawing.colour(probability) == expected
+    assert drawing.probability_color(probability) == expected
 
 
 def test_box_lies_where_it_says_and_the_rest_stays():
@@ -65,9 +65,9 @@ def test_number_of_probabilities_must_fit():
 def test_encoded_colours_come_back_in_order():
     image = np.zeros((16, 16, 3), np.uint8)
     image[..., 0] = 200
-    png = cv2.imdecode(np.frombuffer(drawing.encode(image, ".PNG"), np.uint8), 1)
+    png = cv2.imdecode(np.frombuffer(drawing.encode_image(image, ".PNG"), np.uint8), 1)
     assert np.array_equal(png[..., ::-1], image)
-    content = drawing.encode(image, ".jpg")
+    content = drawing.encode_image(image, ".jpg")
     assert content.startswith(b"\xff\xd8")
     jpeg = cv2.imdecode(np.frombuffer(content, np.uint8), 1)[..., ::-1]
     assert np.abs(jpeg.astype(int) - image).max() < 10
@@ -77,7 +77,9 @@ def test_heat_covers_its_square_alone():
     image = np.full((6, 8, 3), 100, np.uint8)
     maps = np.zeros((2, 2, 2), np.float32)
     maps[1] = 1.0
-    shown = drawing.heat(image, np.array([[0, 0, 2, 2], [2, 4, 4, 4]]), maps)
+    shown = drawing.overlay_heat_maps(
+        image, np.array([[0, 0, 2, 2], [2, 4, 4, 4]]), maps
+    )
     assert (image == 100).all()
     # What is cold stays as it is.
     outside = np.ones((6, 8), bool)
@@ -86,5 +88,5 @@ def test_heat_covers_its_square_alone():
     red, green, blue = shown[3, 5].astype(int)
     assert red > 100 > green and blue < 60
     assert (shown[2:6, 4:8] == shown[3, 5]).all()
-    empty = drawing.heat(image, np.zeros((0, 4), int), np.zeros((0, 2, 2)))
+    empty = drawing.overlay_heat_maps(image, np.zeros((0, 4), int), np.zeros((0, 2, 2)))
     np.testing.assert_array_equal(empty, image)

@@ -42,13 +42,13 @@ def encoded(name, **options):
 def test_clips(tmp_path, kind):
     for name, options in CLIPS[kind].items():
         path = draw(tmp_path / name, *options, seconds=0.4)
-        assert file_kinds.of_file(path) == kind
+        assert file_kinds.identify_file(path) == kind
         assert file_kinds.is_clip(kind) and not file_kinds.is_image(kind)
 
 
 @pytest.mark.parametrize("kind", IMAGES)
 def test_images(kind):
-    assert file_kinds.of_bytes(encoded(kind.upper())) == kind
+    assert file_kinds.identify_bytes(encoded(kind.upper())) == kind
     assert file_kinds.is_image(kind) and not file_kinds.is_clip(kind)
 
 
@@ -74,13 +74,13 @@ def test_images(kind):
     ],
 )
 def test_what_neither_reads(content, kind):
-    assert file_kinds.of_bytes(content) == kind
+    assert file_kinds.identify_bytes(content) == kind
     assert not file_kinds.is_image(kind) and not file_kinds.is_clip(kind)
 
 
 def test_no_file_is_of_no_kind(tmp_path):
-    assert file_kinds.of_file(tmp_path) == file_kinds.UNKNOWN
-    assert file_kinds.of_file(tmp_path / "none") == file_kinds.UNKNOWN
+    assert file_kinds.identify_file(tmp_path) == file_kinds.UNKNOWN
+    assert file_kinds.identify_file(tmp_path / "none") == file_kinds.UNKNOWN
 
 
 def test_animated():
@@ -107,4 +107,4 @@ def test_what_came_is_said_with_what_is_wanted():
         one_bit.getvalue(): "a BMP of 1 bits a pixel; wanted are 8, 24 or 32",
     }.items():
         expected = f"no image that can be decoded: {reason}"
-        assert file_kinds.unreadable(content) == expected
+        assert file_kinds.describe_unreadable(content) == expected

@@ -37,21 +37,23 @@ def _jpeg(sampling="420", turned=1, progressive=False, height=_HEIGHT, width=_WI
 @pytest.mark.parametrize(
     ("longer", "times"), [(255, 0), (256, 1), (511, 1), (512, 2), (1024, 3), (3000, 3)]
 )
-def test_halvings_leave_twice_the_pixels_that_are_seen(longer, times):
+def test_downscale_steps_leave_twice_the_pixels_that_are_seen(longer, times):
     for extent in ((longer, 8), (8, longer)):
         image = np.zeros([*extent, 3], np.uint8)
         for suffix, expected in ((".jpg", times), (".png", 0)):
             encoded = tf.constant([cv2.imencode(suffix, image)[1].tobytes()])
             header = headers.read_batch(encoded)
-            np.testing.assert_array_equal(jpeg.halvings(encoded, header, 64), expected)
+            np.testing.assert_array_equal(
+                jpeg.downscale_steps(encoded, header, 64), expected
+            )
 
 
-def test_halvings_of_what_is_no_image():
+def test_downscale_steps_of_what_is_no_image():
     encoded = tf.constant([b"", b"\xff\xd8\xff", b"text"])
-    times = jpeg.halvings(encoded, headers.read_batch(encoded), 1)
+    times = jpeg.downscale_steps(encoded, headers.read_batch(encoded), 1)
     np.testing.assert_array_equal(times, [0, 0, 0])
     nothing = tf.constant([], tf.string)
-    times = jpeg.halvings(nothing, headers.read_batch(nothing), 1)
+    times = jpeg.downscale_steps(nothing, headers.read_batch(nothing), 1)
     assert times.shape == (0,)
 
 
@@ -60,19 +62,21 @@ def test_halvings_of_what_is_no_image():
 def test_reduced_is_the_mean_of_the_pixels(times, progressive):
     encoded = _jpeg("444", progressive=progressive, height=160, width=96)
     header = headers.read(encoded)
-    small = tf.function(jpeg.reduced)(encoded, header, tf.constant(times)).numpy()
+    small = tf.function(jpeg.decode_reduced)(
+        encoded, header, tf.constant(times)
+    ).numpy()
     side = 2**times
     assert small.shape == (160 // side, 96 // side, 3) and small.dtype == np.uint8
     full = decode.decode_image(encoded).numpy()
     blocks = full.reshape(160 // side, side, 96 // side, side, 3).mean((1, 3))
     assert np.abs(small - blocks).mean() < 3
-    again = jpeg.reduced(encoded, header, tf.constant(times))
+    again = jpeg.decode_reduced(encoded, header, tf.constant(times))
     np.testing.assert_array_equal(again, small)
 
 
 def test_reduced_sides_are_rounded_up():
     encoded = _jpeg()
-    small = jpeg.reduced(encoded, headers.read(encoded), tf.constant(3))
+    small = jpeg.decode_reduced(encoded, headers.read(encoded), tf.constant(3))
     assert small.shape == (11, 15, 3)
 
 
@@ -81,7 +85,7 @@ def test_a_header_of_another_size_is_refused():
     header = headers.read(encoded).numpy()
     header[headers.HEIGHT] += 8
     with pytest.raises(tf.errors.InvalidArgumentError, match="not that of its header"):
-        jpeg.reduced(encoded, tf.constant(header), tf.constant(3))
+        jpeg.decode_reduced(encoded, tf.constant(header), tf.constant(3))
 
 
 def _windows(height, width):
@@ -106,7 +110,7 @@ def _check_windows(encoded):
         )
 
 
-_window = tf.function(jpeg.window, reduce_retracing=True)
+_window = tf.function(jpeg.decode_window, reduce_retracing=True)
 
 
 @pytest.mark.parametrize("progressive", [False, True])
@@ -134,7 +138,7 @@ def test_a_damaged_file_that_is_reduced_has_windows():
         if not 0 < np.prod(exif.upright_extent(header)) < 10**6:
             continue
         try:
-            jpeg.reduced(damaged, header, tf.constant(1 + number % 3))
+            jpeg.decode_reduced(damaged, header, tf.constant(1 + number % 3))
         except tf.errors.InvalidArgumentError:
             with pytest.raises(tf.errors.InvalidArgumentError):
                 decode.decode_image(damaged)

@@ -22,7 +22,7 @@ def test_folder_gives_its_images_in_order_and_mirrors_their_names(tmp_path):
         touch(tmp_path / name)
     for hidden in (".x.jpg", ".git/y.jpg"):
         touch(tmp_path / hidden)
-    sources, barren = source_files.find([str(tmp_path)])
+    sources, barren = source_files.find_sources([str(tmp_path)])
     assert barren == []
     assert paths_and_copies(sources) == [
         (str(tmp_path / "a.png"), "a.png"),
@@ -36,7 +36,7 @@ def test_each_file_comes_once_and_copies_never_share_a_name(tmp_path):
     one, two = touch(tmp_path / "1/x.jpg"), touch(tmp_path / "2/x.jpg")
     gif, capital = touch(tmp_path / "2/x.png"), touch(tmp_path / "3/X.JPG")
     given = [one, two, str(tmp_path / "1/../1/x.jpg"), str(tmp_path / "2"), capital]
-    sources, _ = source_files.find(given)
+    sources, _ = source_files.find_sources(given)
     assert paths_and_copies(sources) == [
         (one, "x.jpg"),
         (two, "x-2.jpg"),
@@ -50,17 +50,17 @@ def test_patterns_are_expanded_unless_a_file_has_that_name(tmp_path):
     touch(tmp_path / "a1.jpg")
     touch(tmp_path / "a.txt")
     touch(tmp_path / "deep/er/a2.jpg")
-    assert [s.path for s in source_files.find([literal])[0]] == [literal]
-    found, _ = source_files.find([str(tmp_path / "a*")])
+    assert [s.path for s in source_files.find_sources([literal])[0]] == [literal]
+    found, _ = source_files.find_sources([str(tmp_path / "a*")])
     assert [s.path for s in found] == [str(tmp_path / "a1.jpg"), literal]
-    found, _ = source_files.find([str(tmp_path / "**/a?.jpg")])
+    found, _ = source_files.find_sources([str(tmp_path / "**/a?.jpg")])
     assert [os.path.basename(s.path) for s in found] == ["a1.jpg", "a2.jpg"]
 
 
 def test_what_names_nothing_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     given = [str(tmp_path / "empty"), str(tmp_path / "*.jpg")]
-    assert source_files.find(given) == ([], given)
+    assert source_files.find_sources(given) == ([], given)
 
 
 def test_content_decides_and_what_is_passed_over_is_counted(tmp_path):
@@ -87,26 +87,28 @@ def test_content_decides_and_what_is_passed_over_is_counted(tmp_path):
     }.items():
         touch(folder / name, content)
     kinds = Counter()
-    sources, _ = source_files.find([str(folder)], clips=True, passed_over=kinds)
+    sources, _ = source_files.find_sources([str(folder)], clips=True, passed_over=kinds)
     assert [source.path for source in sources] == taken
     assert [source.is_clip for source in sources] == [False] * 3 + [
         *(True, True, False, True)
     ]
     expected = {"HEIC": 2, "TIFF": 1, ".ts": 1, "without ending": 1, "MPEG-4 audio": 1}
     assert kinds == expected
-    assert file_kinds.count(kinds) == (
+    assert file_kinds.describe_passed_over(kinds) == (
         "passed over 6 files: 1 .ts, 2 HEIC, 1 MPEG-4 audio, 1 TIFF, 1 without ending"
     )
     # Without clips: what is called like an image is told, the others are counted.
-    sources, _ = source_files.find([str(folder)], passed_over=(kinds := Counter()))
+    sources, _ = source_files.find_sources(
+        [str(folder)], passed_over=(kinds := Counter())
+    )
     assert [source.path for source in sources] == [*taken[:3], *taken[4:6]]
     assert sources[3].problem == "a clip (MP4 or QuickTime); wanted is an image"
     assert kinds["MP4 or QuickTime"] == 1 and kinds[".mp4"] == 1
     # What is named outright is never passed over.
     outright = [str(folder / "c.tif"), taken[3]]
-    sources, _ = source_files.find(outright, passed_over=(kinds := Counter()))
+    sources, _ = source_files.find_sources(outright, passed_over=(kinds := Counter()))
     assert [source.path for source in sources] == outright and not kinds
-    sources, _ = source_files.find(
+    sources, _ = source_files.find_sources(
         [str(folder), outright[0]], passed_over=(kinds := Counter())
     )
     assert sources[-1].path == outright[0] and "TIFF" not in kinds
@@ -114,7 +116,7 @@ def test_content_decides_and_what_is_passed_over_is_counted(tmp_path):
 
 def test_named_outright_a_file_is_taken_whatever_it_is(tmp_path):
     given = [touch(tmp_path / "notes.txt"), str(tmp_path / "missing.jpg")]
-    sources, barren = source_files.find(given)
+    sources, barren = source_files.find_sources(given)
     assert [s.path for s in sources] == given and barren == []
     assert [s.copy for s in sources] == ["notes.png", "missing.jpg"]
 
@@ -122,7 +124,7 @@ def test_named_outright_a_file_is_taken_whatever_it_is(tmp_path):
 def test_broken_links_are_found_and_pipes_are_not(tmp_path):
     (tmp_path / "broken.jpg").symlink_to(tmp_path / "nowhere.jpg")
     os.mkfifo(tmp_path / "pipe.jpg")
-    sources, _ = source_files.find([str(tmp_path)])
+    sources, _ = source_files.find_sources([str(tmp_path)])
     assert [s.copy for s in sources] == ["broken.jpg"]
     with pytest.raises(FileNotFoundError):
         files.read(sources[0].path)
@@ -131,15 +133,17 @@ def test_broken_links_are_found_and_pipes_are_not(tmp_path):
 def test_output_folder_is_no_input(tmp_path):
     image = touch(tmp_path / "x.jpg")
     old_copy = touch(tmp_path / "out/x.jpg")
-    sources, _ = source_files.find([str(tmp_path)], output=str(tmp_path / "out"))
+    sources, _ = source_files.find_sources(
+        [str(tmp_path)], output=str(tmp_path / "out")
+    )
     assert [s.path for s in sources] == [image]
     link = tmp_path / "link.jpg"
     link.symlink_to(old_copy)
     for given in (old_copy, str(link), str(tmp_path / "out")):
         with pytest.raises(ValueError, match="lies in the output folder"):
-            source_files.find([given], output=str(tmp_path / "out"))
+            source_files.find_sources([given], output=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="lies in the output folder"):
-        source_files.find([image], output=str(tmp_path))
+        source_files.find_sources([image], output=str(tmp_path))
 
 
 def test_read_stops_at_devices(monkeypatch):
@@ -161,7 +165,7 @@ def test_write_leaves_nothing_aside(tmp_path):
 
 
 def test_sample_is_a_jpeg():
-    assert files.read(source_files.sample()).startswith(b"\xff\xd8\xff")
+    assert files.read(source_files.find_sample()).startswith(b"\xff\xd8\xff")
 
 
 def test_a_folder_called_like_a_clip_or_an_image_is_a_folder(tmp_path):
@@ -171,7 +175,7 @@ def test_a_folder_called_like_a_clip_or_an_image_is_a_folder(tmp_path):
     other = touch(tmp_path / "z.gif" / "a.png", png)
     gif = touch(tmp_path / "z.bmp", b"GIF89a")
     third = touch(tmp_path / "z.png" / "b.png", png)
-    sources, barren = source_files.find(
+    sources, barren = source_files.find_sources(
         [str(tmp_path)], str(tmp_path / "out"), clips=True
     )
     assert barren == []
@@ -183,5 +187,5 @@ def test_a_folder_called_like_a_clip_or_an_image_is_a_folder(tmp_path):
         (other, "z.gif/a.png"),
         (third, "z.png/b.png"),
     ]
-    outright, _ = source_files.find([str(tmp_path / "x.mp4")], clips=True)
+    outright, _ = source_files.find_sources([str(tmp_path / "x.mp4")], clips=True)
     assert paths_and_copies(outright) == [(inner, "y.mp4")]

@@ -11,17 +11,17 @@ from tiny_heads import write_clip
 
 def test_bin_centres():
     # Four parts of 10 frames are 2.5 long: 1.25, 3.75, 6.25, 8.75.
-    assert video.bin_centres(10, 4) == [1, 3, 6, 8]
-    assert video.bin_centres(1, 1) == [0]
-    assert video.bin_centres(300, 1) == [150]
-    assert video.bin_centres(3, 32) == [0, 1, 2]
-    assert video.bin_centres(3, -1) == [0, 1, 2]
-    assert video.bin_centres(0, 32) == []
+    assert video.bin_centers(10, 4) == [1, 3, 6, 8]
+    assert video.bin_centers(1, 1) == [0]
+    assert video.bin_centers(300, 1) == [150]
+    assert video.bin_centers(3, 32) == [0, 1, 2]
+    assert video.bin_centers(3, -1) == [0, 1, 2]
+    assert video.bin_centers(0, 32) == []
 
 
 def test_frames_have_their_index_time_and_pixels(tmp_path):
     clip(tmp_path / "a.mp4", 12, 48, 64, rate=10)
-    frames = list(video.frames(tmp_path / "a.mp4", [0, 5, 11]))
+    frames = list(video.read_frames(tmp_path / "a.mp4", [0, 5, 11]))
     assert [frame.index for frame in frames] == [0, 5, 11]
     assert [frame.time for frame in frames] == pytest.approx([0.0, 0.5, 1.1])
     for frame in frames:
@@ -32,9 +32,9 @@ def test_frames_have_their_index_time_and_pixels(tmp_path):
 def test_a_clip_cut_short_gives_the_frames_it_has(tmp_path):
     clip(tmp_path / "a.mp4", 100)
     cut(tmp_path / "a.mp4")
-    there = video.num_frames(tmp_path / "a.mp4")
+    there = video.count_frames(tmp_path / "a.mp4")
     assert 10 < there < 90
-    frames = list(video.frames(tmp_path / "a.mp4", [0, there - 1, there, 99]))
+    frames = list(video.read_frames(tmp_path / "a.mp4", [0, there - 1, there, 99]))
     assert [frame.index for frame in frames] == [0, there - 1]
 
 
@@ -42,9 +42,9 @@ def test_a_clip_cut_short_gives_the_frames_it_has(tmp_path):
 def test_what_is_no_clip_says_so(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
     with pytest.raises(ValueError, match="a.mp4 is no clip that can be decoded"):
-        video.num_frames(tmp_path / "a.mp4")
+        video.count_frames(tmp_path / "a.mp4")
     with pytest.raises(ValueError, match="a.mp4 is no clip that can be decoded"):
-        list(video.frames(tmp_path / "a.mp4", [0]))
+        list(video.read_frames(tmp_path / "a.mp4", [0]))
 
 
 def grey(index):
@@ -61,7 +61,7 @@ def test_a_reader_takes_the_bins_of_the_builders(tmp_path, count):
     reader = video.Reader(tmp_path / "a.mp4", video.Sampling(count))
     assert reader.size == (64, 48) and reader.duration == pytest.approx(1.2)
     frames = list(reader)
-    assert [frame.index for frame in frames] == video.bin_centres(12, count)
+    assert [frame.index for frame in frames] == video.bin_centers(12, count)
     assert reader.num_read == 12 and reader.warning == ""
     for frame in frames:
         assert frame.time == pytest.approx(frame.index / 10)

@@ -7,7 +7,7 @@ from dfdetect.metrics import calibration
 def test_temperature_undoes_a_known_stretch():
     random = np.random.default_rng(0)
     honest = random.normal(0, 2, 20_000)
-    labels = (random.random(20_000) < calibration.probability(honest)).astype(int)
+    labels = (random.random(20_000) < calibration.calibrate_logits(honest)).astype(int)
     assert calibration.fit_temperature(honest * 3, labels) == pytest.approx(3, rel=0.05)
     assert calibration.fit_temperature(honest / 2, labels) == pytest.approx(
         0.5, rel=0.05
@@ -73,7 +73,7 @@ def test_a_model_without_errors_needs_no_band():
 def test_saturated_probabilities_are_not_called():
     found = calibration.fit_thresholds(np.array([1.0, 0.0]), np.array([0, 1]), 0.0, 0.0)
     for probability in (0.0, 0.5, 1.0):
-        assert calibration.verdict(probability, found) == calibration.UNCERTAIN
+        assert calibration.decide_verdict(probability, found) == calibration.UNCERTAIN
 
 
 def test_rates_hold_on_random_scores():
@@ -84,7 +84,7 @@ def test_rates_hold_on_random_scores():
         scores = np.round(random.beta(2 + truths, 3 - truths), 2)
         for rates in ((0.05, 0.1), (0.2, 0.01), (0.29, 0.5)):
             found = calibration.fit_thresholds(scores, truths, *rates)
-            verdicts = np.array([calibration.verdict(x, found) for x in scores])
+            verdicts = np.array([calibration.decide_verdict(x, found) for x in scores])
             assert (verdicts[truths == 0] == "fake").mean() <= rates[0]
             assert (verdicts[truths == 1] == "real").mean() <= rates[1]
             assert found["real_below"] <= found["fake_from"]
@@ -111,17 +111,17 @@ def test_thresholds_want_rates_and_both_labels():
 )
 def test_verdict_at_the_edges(probability, verdict):
     band = {"real_below": 0.3, "fake_from": 0.6}
-    assert calibration.verdict(probability, band) == verdict
+    assert calibration.decide_verdict(probability, band) == verdict
 
 
 def test_a_single_threshold_knows_no_doubt():
-    one = calibration.without_band(0.6)
-    assert calibration.verdict(0.6, one) == "fake"
-    assert calibration.verdict(np.nextafter(0.6, 0), one) == "real"
+    one = calibration.single_threshold(0.6)
+    assert calibration.decide_verdict(0.6, one) == "fake"
+    assert calibration.decide_verdict(np.nextafter(0.6, 0), one) == "real"
 
 
 def test_probability_divides_before_the_sigmoid():
-    assert calibration.probability(np.array([2.0]), 2.0) == pytest.approx(
+    assert calibration.calibrate_logits(np.array([2.0]), 2.0) == pytest.approx(
         1 / (1 + np.exp(-1.0))
     )
 
@@ -130,9 +130,9 @@ def test_fit_gives_thresholds_for_calibrated_probabilities():
     random = np.random.default_rng(0)
     truths = random.integers(0, 2, 400)
     logits = 3 * (truths - 0.5 + random.normal(0, 1, 400))
-    found = calibration.fit(logits, truths, 0.05, 0.1)
+    found = calibration.fit_calibration(logits, truths, 0.05, 0.1)
     assert found["temperature"] == calibration.fit_temperature(logits, truths)
-    probabilities = calibration.probability(logits, found["temperature"])
+    probabilities = calibration.calibrate_logits(logits, found["temperature"])
     assert found["thresholds"] == calibration.fit_thresholds(
         probabilities, truths, 0.05, 0.1
     )
@@ -196,7 +196,7 @@ def test_no_maker_is_called_real_too_often():
     ],
 )
 def test_what_is_unfamiliar_is_never_real(known, unfamiliar, expected):
-    assert calibration.doubted(known, unfamiliar) == expected
+    assert calibration.doubt_unfamiliar(known, unfamiliar) == expected
 
 
 def test_a_large_source_does_not_decide_the_temperature():
@@ -205,6 +205,6 @@ def test_a_large_source_does_not_decide_the_temperature():
     sources = np.repeat(["large", "small"], [100, 10])
     alike = calibration.fit_temperature(logits, truths, sources)
     # .9 of one source and .5 of the other are told rightly: .7 on average.
-    assert calibration.probability(np.array([4.0]), alike) == pytest.approx(
+    assert calibration.calibrate_logits(np.array([4.0]), alike) == pytest.approx(
         0.7, abs=1e-3
     )

@@ -10,7 +10,7 @@ SCORES = np.array([0.1, 0.4, 0.35, 0.8, 0.3, 0.5, 0.65, 0.7, 0.9, 0.95])
 
 
 def test_summary_of_the_toy():
-    summary = classification.summary(LABELS, SCORES)
+    summary = classification.compute_metrics(LABELS, SCORES)
     assert summary["auc"] == pytest.approx(0.75)
     assert summary["ap"] == pytest.approx(0.8416667, abs=1e-6)
     assert summary["accuracy"] == pytest.approx(0.80)
@@ -24,7 +24,7 @@ def test_summary_of_the_toy():
 
 
 def test_a_constant_is_right_half_of_the_time():
-    summary = classification.summary(LABELS, np.full(10, 0.6))
+    summary = classification.compute_metrics(LABELS, np.full(10, 0.6))
     assert summary["auc"] == summary["eer"] == summary["balanced_accuracy"] == 0.5
     assert summary["ap"] == pytest.approx(0.6)
     assert summary["tpr_at_1_percent_fpr"] == 0 and summary["ece"] < 1e-9
@@ -91,4 +91,4 @@ def test_a_probability_of_zero_falls_into_the_first_bin():
 )
 def test_bad_input_says_what_was_wanted(labels, scores, message):
     with pytest.raises(ValueError, match=message):
-        classification.summary(np.array(labels), np.array(scores))
+        classification.compute_metrics(np.array(labels), np.array(scores))

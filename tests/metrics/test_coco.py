@@ -22,7 +22,7 @@ HEADS = [[0, 0, 20, 20], [0, 50, 50, 100], [0, 200, 150, 350]]  # 20, 50 and 150
 
 
 def test_perfect_detections_have_all_there_is(capsys):
-    figures = coco.summary(
+    figures = coco.compute_metrics(
         [_found(HEADS, [0.9, 0.8, 0.7]), NOTHING],
         [_heads(HEADS), _heads([])],
         [EXTENT, EXTENT],
@@ -34,7 +34,7 @@ def test_perfect_detections_have_all_there_is(capsys):
 def test_overlaps_and_sizes_are_told_apart():
     # The head of 50 px by its upper 40: an overlap of .8, right at 7 of 10 levels.
     # Those of 20 and 150 px are not found.
-    figures = coco.summary(
+    figures = coco.compute_metrics(
         [_found([[0, 50, 40, 100]], [0.9])], [_heads(HEADS)], [EXTENT]
     )
     # One head of three, precision 1 up to there: 34 of the 101 recalls 0 to .33.
@@ -47,15 +47,17 @@ def test_overlaps_and_sizes_are_told_apart():
 
 def test_difficult_heads_count_neither_way():
     found = [_found([HEADS[1], HEADS[0]], [0.9, 0.8])]
-    figures = coco.summary(found, [_heads(HEADS[:2], difficult=[1])], [EXTENT])
+    figures = coco.compute_metrics(found, [_heads(HEADS[:2], difficult=[1])], [EXTENT])
     assert figures["ap"] == pytest.approx(1) and np.isnan(figures["ap_medium"])
-    figures = coco.summary(found, [_heads(HEADS[:1])], [EXTENT])
+    figures = coco.compute_metrics(found, [_heads(HEADS[:1])], [EXTENT])
     assert figures["ap"] == pytest.approx(0.5)
 
 
 def test_nothing_found_and_nothing_to_find():
-    assert coco.summary([NOTHING], [_heads(HEADS)], [EXTENT])["ap"] == 0
-    empty = coco.summary([_found(HEADS, [0.9, 0.8, 0.7])], [_heads([])], [EXTENT])
+    assert coco.compute_metrics([NOTHING], [_heads(HEADS)], [EXTENT])["ap"] == 0
+    empty = coco.compute_metrics(
+        [_found(HEADS, [0.9, 0.8, 0.7])], [_heads([])], [EXTENT]
+    )
     assert np.isnan(list(empty.values())).all()
 
 
@@ -69,4 +71,4 @@ def test_without_the_package_it_names_the_extra(monkeypatch):
 
     monkeypatch.setattr(builtins, "__import__", lacking)
     with pytest.raises(ImportError, match=r"pip install dfdetect\[evaluate\]"):
-        coco.summary([NOTHING], [_heads(HEADS)], [EXTENT])
+        coco.compute_metrics([NOTHING], [_heads(HEADS)], [EXTENT])

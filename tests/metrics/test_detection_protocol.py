@@ -29,7 +29,7 @@ def _square(left, side):
 
 
 def _matches(found, truth, **more):
-    return detection_protocol.match(found, truth, [EXTENT] * len(found), **more)
+    return detection_protocol.match_images(found, truth, [EXTENT] * len(found), **more)
 
 
 # .9 right, .8 the same head again, .7 on a difficult head, .6 right, .5 on nothing.
@@ -40,7 +40,7 @@ TOY_FOUND = _found(
 
 
 def test_toy_is_measured_alike_by_all_conventions():
-    figures = detection_protocol.summary([TOY_FOUND], [TOY_TRUTH], [EXTENT])
+    figures = detection_protocol.compute_metrics([TOY_FOUND], [TOY_TRUTH], [EXTENT])
     for name in ("ap", "voc_ap"):
         assert figures[name] == pytest.approx(0.5555556, abs=1e-6)
     assert figures["recall"] == pytest.approx(2 / 3)
@@ -63,7 +63,7 @@ def test_voc_boxes_hold_their_last_pixels():
     for moved, side, ap, voc_ap in ((2, 3, 0, 0), (1, 2, 0, 1), (0, 2, 1, 1)):
         truth = [_heads(_square(40, side))]
         found = [_found(_square(40 + moved, side), scores=[0.9])]
-        figures = detection_protocol.summary(found, truth, [EXTENT])
+        figures = detection_protocol.compute_metrics(found, truth, [EXTENT])
         assert (figures["ap"], figures["voc_ap"]) == (ap, voc_ap)
 
 
@@ -71,9 +71,15 @@ def test_border_is_added_to_each_side():
     boxes = np.array([[0, 0, 2, 2]]), np.array([0.9]), np.array([[0, 1, 2, 3]])
     plain = np.array([False])
     for border, least, place in ((0, 1 / 3, 0), (0, 0.34, -1), (1, 0.5, 0)):
-        assert detection.assign(*boxes, plain, least, border).tolist() == [place]
-    assert detection.assign(*boxes, plain, 0.501, 1.0).tolist() == [detection.WRONG]
-    assert detection.assign(*boxes, ~plain, 0.5, 1.0).tolist() == [detection.IGNORED]
+        assert detection.assign_detections(*boxes, plain, least, border).tolist() == [
+            place
+        ]
+    assert detection.assign_detections(*boxes, plain, 0.501, 1.0).tolist() == [
+        detection.WRONG
+    ]
+    assert detection.assign_detections(*boxes, ~plain, 0.5, 1.0).tolist() == [
+        detection.IGNORED
+    ]
 
 
 def test_recall_at_false_positives_counts_them_over_all_images():
@@ -88,7 +94,9 @@ def test_recall_at_false_positives_counts_them_over_all_images():
     matches = _matches(found, truth)
     expected = {0.01: 1 / 4, 0.1: 2 / 4, 0.19: 2 / 4, 0.2: 3 / 4, 1.0: 3 / 4}
     for rate, recall in expected.items():
-        assert detection_protocol.recall_at(matches, rate) == pytest.approx(recall)
+        assert detection_protocol.recall_at_false_positives(
+            matches, rate
+        ) == pytest.approx(recall)
 
 
 def test_sizes_begin_their_range_and_are_of_the_true_head():
@@ -104,8 +112,8 @@ def test_sizes_begin_their_range_and_are_of_the_true_head():
         ),
         NOTHING,
     ]
-    sizes = detection_protocol.by_size(
-        detection_protocol.match(found, truth, [EXTENT, EXTENT])
+    sizes = detection_protocol.measure_by_size(
+        detection_protocol.match_images(found, truth, [EXTENT, EXTENT])
     )
     assert [sizes[name]["num_true"] for name in detection_protocol.SIZE_NAMES] == [
         1,
@@ -125,14 +133,16 @@ def test_sizes_begin_their_range_and_are_of_the_true_head():
 def test_wrong_boxes_lower_the_average_precision_of_their_size():
     truth = [_heads(_square(0, 20))]
     found = [_found(_square(60, 20), _square(0, 20), scores=[0.9, 0.8])]
-    sizes = detection_protocol.by_size(_matches(found, truth))
+    sizes = detection_protocol.measure_by_size(_matches(found, truth))
     assert sizes["16-32"] == {"num_true": 1, "ap": 0.5, "recall": 1.0}
 
 
 def test_interval_collapses_for_images_that_are_alike():
     matches = _matches([TOY_FOUND] * 5, [TOY_TRUTH] * 5)
     point = detection_protocol.average_precision(matches)
-    assert detection_protocol.interval(matches) == pytest.approx((point, point))
+    assert detection_protocol.average_precision_interval(matches) == pytest.approx(
+        (point, point)
+    )
 
 
 def _random_split(random, num_images=40):
@@ -149,10 +159,10 @@ def _random_split(random, num_images=40):
 
 def test_interval_holds_the_point_and_is_repeatable():
     matches = _matches(*_random_split(np.random.default_rng(0)))
-    low, high = detection_protocol.interval(matches)
+    low, high = detection_protocol.average_precision_interval(matches)
     assert low < detection_protocol.average_precision(matches) < high
-    assert detection_protocol.interval(matches) == (low, high)
-    assert detection_protocol.interval(matches, seed=1) != (low, high)
+    assert detection_protocol.average_precision_interval(matches) == (low, high)
+    assert detection_protocol.average_precision_interval(matches, seed=1) != (low, high)
 
 
 def test_weights_are_worth_images_drawn_anew():
@@ -161,17 +171,17 @@ def test_weights_are_worth_images_drawn_anew():
     counts = np.array([2, 0, 1, 3, 0, 1])
     places = np.repeat(np.arange(6), counts)
     again = _matches([found[i] for i in places], [truth[i] for i in places])
-    recall, precision = detection.curve(
+    recall, precision = detection.precision_recall_curve(
         matches.correct, len(again.true_sizes), counts[matches.images]
     )
-    assert detection.area(recall, precision) == pytest.approx(
+    assert detection.area_under_curve(recall, precision) == pytest.approx(
         detection_protocol.average_precision(again)
     )
 
 
 @pytest.mark.parametrize("found", [NOTHING, TOY_FOUND])
 def test_nothing_to_find_is_not_a_number(found):
-    figures = detection_protocol.summary([found], [NO_HEADS], [EXTENT])
+    figures = detection_protocol.compute_metrics([found], [NO_HEADS], [EXTENT])
     assert np.isnan(figures["ap"]) and np.isnan(figures["voc_ap"])
     assert np.isnan(figures["ap_interval"]).all()
     assert np.isnan(list(figures["recall_at_fppi"].values())).all()
@@ -179,7 +189,7 @@ def test_nothing_to_find_is_not_a_number(found):
 
 
 def test_nothing_found_is_zero():
-    figures = detection_protocol.summary([NOTHING], [TOY_TRUTH], [EXTENT])
+    figures = detection_protocol.compute_metrics([NOTHING], [TOY_TRUTH], [EXTENT])
     assert figures["ap"] == figures["voc_ap"] == 0
     assert figures["ap_interval"] == (0, 0)
     assert set(figures["recall_at_fppi"].values()) == {0}

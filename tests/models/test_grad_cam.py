@@ -181,7 +181,7 @@ def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
         return tf.cast(image, tf.float32), truth
 
     def evaluate():
-        return classification.summary(answers, _sigmoid(judged(held_out)[:, 0]))
+        return classification.compute_metrics(answers, _sigmoid(judged(held_out)[:, 0]))
 
     how = settings.Settings(
         str(tmp_path), 250, "auc", learning_rate=3e-3, eval_every=250

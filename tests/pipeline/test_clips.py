@@ -220,7 +220,7 @@ def test_the_clips_of_faceforensics_have_one_main_person_each():
         assert len(heads_of(result, main)) >= 6, path
         assert {frame["shot"] for frame in result["frames"]} == {0}
         assert not math.isnan(result["fake_probability"])
-        assert result["verdict"] == calibration.verdict(
+        assert result["verdict"] == calibration.decide_verdict(
             result["fake_probability"], thresholds
         )
         assert np.all(np.diff([frame["time"] for frame in result["frames"]]) > 0)

@@ -26,7 +26,7 @@ def encode_gray(portrait):
 
 
 def test_gray_and_color_of_one_image_give_the_same_head(detect):
-    color = files.read(source_files.sample())
+    color = files.read(source_files.find_sample())
     found = detect(tf.constant([color, encode_gray(color)]))
     statuses, counts = found["status"].numpy(), found["num_heads"].numpy()
     assert list(statuses) == [image_status.OK, image_status.OK]

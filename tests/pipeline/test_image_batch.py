@@ -64,7 +64,7 @@ def test_the_detector_sees_what_training_sees():
         extents, [[300, 400], [60, 80], [1100, 500], [300, 400]]
     )
     for file, one, extent in zip(_GOOD, seen, extents, strict=True):
-        image, in_training = decode.decode_for(tf.constant(file), _SIZE)
+        image, in_training = decode.decode_for_letterbox(tf.constant(file), _SIZE)
         np.testing.assert_array_equal(in_training, extent)
         np.testing.assert_allclose(
             one, resize.letterbox(image, _SIZE, extent), atol=1e-3
@@ -77,7 +77,7 @@ def test_the_detector_sees_what_training_sees():
 def test_proportions_are_those_of_the_original():
     # 1,023 x 130 at an eighth is 128 x 17: of 64 pixels, 8.1 and not 8.5 wide.
     file = _encoded(".jpg", 1032, 130)
-    image, extent = decode.decode_for(tf.constant(file), _SIZE)
+    image, extent = decode.decode_for_letterbox(tf.constant(file), _SIZE)
     assert image.shape == (129, 17, 3) and extent.numpy().tolist() == [1032, 130]
     boxed = resize.letterbox(image, _SIZE, extent).numpy()
     filled = (boxed != np.float32(resize.MEAN_PIXEL)).any(-1)

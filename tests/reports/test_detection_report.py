@@ -33,8 +33,8 @@ EXTENTS = [EXTENT] * 4
 @pytest.fixture(scope="module")
 def figures():
     metrics = {
-        **detection_protocol.summary(FOUND, TRUTH, EXTENTS),
-        "coco": coco.summary(FOUND, TRUTH, EXTENTS),
+        **detection_protocol.compute_metrics(FOUND, TRUTH, EXTENTS),
+        "coco": coco.compute_metrics(FOUND, TRUTH, EXTENTS),
     }
     metrics["f1_score_threshold"] = 0.5  # The three detections of high scores count.
     data = {"name": "heads", "config": "", "version": "1.0.0", "fingerprint": "abc"}
@@ -42,7 +42,7 @@ def figures():
 
 
 def test_errors_count_from_the_threshold_on():
-    matches = detection_protocol.match(FOUND, TRUTH, EXTENTS)
+    matches = detection_protocol.match_images(FOUND, TRUTH, EXTENTS)
     missed, wrong, scores = detection_report.errors(matches, 0.5)
     assert missed.tolist() == [0, 1, 0, 0]
     assert wrong.tolist() == [0, 1, 1, 0]
@@ -83,8 +83,8 @@ def test_without_errors_there_is_an_empty_sheet(figures, tmp_path):
 
 
 def test_curve_of_nothing_is_a_image():
-    matches = detection_protocol.match(FOUND[3:], TRUTH[3:], EXTENTS[3:])
+    matches = detection_protocol.match_images(FOUND[3:], TRUTH[3:], EXTENTS[3:])
     content = np.frombuffer(detection_report.precision_recall(matches), np.uint8)
     assert cv2.imdecode(content, 1) is not None
-    matches = detection_protocol.match(FOUND[3:], TRUTH[:1], EXTENTS[3:])
+    matches = detection_protocol.match_images(FOUND[3:], TRUTH[:1], EXTENTS[3:])
     assert detection_report.precision_recall(matches).startswith(b"\x89PNG")

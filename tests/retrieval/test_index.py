@@ -111,7 +111,7 @@ def test_scann_is_tuned_to_a_recall_or_says_what_it_reaches():
     shares = [np.isin(a, b).mean() for a, b in zip(expected, found, strict=True)]
     assert np.mean(shares) >= 0.97
     with pytest.raises(ValueError, match="must be at most .* got 1.5"):
-        searchers.tuned(searcher, 1.5)
+        searchers.tune(searcher, 1.5)
 
 
 @pytest.mark.parametrize("count", [1, 2])
@@ -125,7 +125,7 @@ def test_few_rows_are_found_by_a_tuned_scann(count):
 
 def test_a_query_that_scann_finds_too_little_for_is_compared_with_all():
     rows = _vectors(2000, dimension=32)
-    searcher = searchers.ScaNN(rows, "euclidean", searchers.Settings(200, 1, 400))
+    searcher = searchers.ScaNN(rows, "euclidean", searchers.ScaNNSettings(200, 1, 400))
     few, _ = searcher.approximate(rows[:20], 300)
     assert (few < 0).any()
     expected, _ = searchers.BruteForce(rows, "euclidean").search(rows[:20], 300)
@@ -327,9 +327,11 @@ def test_familiarity_is_a_share_of_the_index_and_knows_groups():
     # Frames of a clip are alike: they do not tell how far others are.
     entries = [Entry(f"n{i}", group=f"g{i // 2}") for i in range(400)]
     rows[1::2] = rows[::2]
-    known = familiarity.quantiles(Index(rows, entries))
+    known = familiarity.compute_quantiles(Index(rows, entries))
     assert len(known) == 201 and known == sorted(known) and known[-1] < 0.9999
-    assert familiarity.familiarity(1.0, known) == 1.0
-    assert familiarity.familiarity(-1.0, known) == 0.0
-    assert familiarity.familiarity(known[100], known) == pytest.approx(0.5, abs=0.01)
-    assert familiarity.quantiles(Index(rows[:2], entries[:2])) == []
+    assert familiarity.measure_familiarity(1.0, known) == 1.0
+    assert familiarity.measure_familiarity(-1.0, known) == 0.0
+    assert familiarity.measure_familiarity(known[100], known) == pytest.approx(
+        0.5, abs=0.01
+    )
+    assert familiarity.compute_quantiles(Index(rows[:2], entries[:2])) == []

@@ -66,7 +66,7 @@ def _given(folder):
 
 def _build(folder, output, model, said=None, of_heads=False, **options):
     given = _given(folder)
-    return index_building.build(
+    return index_building.build_index(
         given,
         len(given),
         {"folder": str(folder)},
@@ -143,7 +143,7 @@ def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
         )
     ]
     embedder = embedding.Embedder(loaded, "content")
-    index = index_building.build(
+    index = index_building.build_index(
         given, 1, {}, embedder, str(tmp_path / "index"), print, older=older
     )
     _, entries = index.snapshot()
@@ -151,7 +151,7 @@ def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
     assert [entry.id for entry in entries].count(first.id) == 1
     other = Index(older.snapshot()[0].rows, older.snapshot()[1], embedding={})
     with pytest.raises(ValueError, match="the index was made with another model"):
-        index_building.build(
+        index_building.build_index(
             given, 1, {}, embedder, str(tmp_path / "x"), print, older=other
         )
 
@@ -392,7 +392,7 @@ def test_the_script_tells_what_it_needs(run_script, scripted, graph):
     ):
         done = run_script("train/index.py", *arguments, check=False)
         assert done.returncode == code and message in done.stderr.splitlines()[-1]
-    assert source_files.find([str(scripted / "index")])[0] == []
+    assert source_files.find_sources([str(scripted / "index")])[0] == []
 
 
 @pytest.mark.slow

@@ -77,7 +77,7 @@ def _small():
 
 def _batch():
     """Images with heads, too small heads, and none at all."""
-    drawn = samples.encoded(3)
+    drawn = samples.draw_samples(3)
     return np.array([drawn[0], b"", _small(), *drawn[1:], b"no image"], object)
 
 
@@ -145,7 +145,7 @@ def test_no_pipeline_has_neighbours_without_an_index(plain):
 def test_no_head_at_all(plain, known):
     neighbours = graph.Neighbours(known, 3, exact=True)
     blind = _attached(plain, neighbours, score_threshold=0.99)
-    outputs = blind.neighbours(np.array(samples.encoded(2), object))
+    outputs = blind.neighbours(np.array(samples.draw_samples(2), object))
     assert outputs["num_heads"].numpy().tolist() == [0, 0]
     assert outputs["status"].numpy().tolist() == [1, 1]
     assert outputs["neighbour_ids"].shape == (2, 5, 3)
@@ -269,9 +269,9 @@ print(json.dumps({"neighbour_ids": ids, **numbers}))
 @pytest.fixture(name="models", scope="module")
 def _models(with_index, plain, known):
     searcher, entries = known.snapshot()
-    every = searchers.Settings(leaves=40, leaves_searched=40, reordered=_COUNT)
+    every = searchers.ScaNNSettings(leaves=40, leaves_searched=40, reordered=_COUNT)
     # Looking everywhere, it finds what is nearest, whatever the last digit of a query.
-    thorough = Index.restored(
+    thorough = Index.restore(
         searchers.ScaNN(searcher.rows, "cosine", every),
         entries,
         known.embedding,
@@ -395,7 +395,7 @@ def test_warm_up_looks_into_the_index_too(name, published):
 
 def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
     saved_pipeline.save(freezing.freeze(models["exact"]), str(tmp_path / "1"))
-    drawn = np.array(samples.encoded(1), object)
+    drawn = np.array(samples.draw_samples(1), object)
     loaded = saved_pipeline.load(str(tmp_path / "1"))
     found = loaded.neighbours(tf.constant(drawn))
     _check_same(found, models["exact"].neighbours(drawn))
@@ -404,7 +404,7 @@ def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_folded_graph_finds_the_same(models, precision):
-    drawn = np.array(samples.encoded(2), object)
+    drawn = np.array(samples.draw_samples(2), object)
     wanted = models["exact"].neighbours(drawn)
     found = freezing.freeze(models["exact"], precision).neighbours(drawn)
     if precision == "float32":

@@ -41,7 +41,7 @@ def test_no_query_finds_nothing():
 
 def test_only_those_that_found_too_few_are_compared_with_all():
     rows = _rows(300)
-    settings = searchers.Settings(leaves=60, leaves_searched=1, reordered=100)
+    settings = searchers.ScaNNSettings(leaves=60, leaves_searched=1, reordered=100)
     searcher = searchers.ScaNN(rows, "cosine", settings)
     found, values = searcher.approximate(rows, 10)
     short = (found < 0).any(axis=1)
@@ -55,8 +55,8 @@ def test_only_those_that_found_too_few_are_compared_with_all():
 def test_settings_are_tuned_by_what_scann_finds_itself():
     # A leaf holds fewer than are wanted: the rest must not count as found.
     rows = _rows(400)
-    settings = searchers.Settings(leaves=80, leaves_searched=1, reordered=100)
-    searcher = searchers.tuned(searchers.ScaNN(rows, "cosine", settings), 0.9)
+    settings = searchers.ScaNNSettings(leaves=80, leaves_searched=1, reordered=100)
+    searcher = searchers.tune(searchers.ScaNN(rows, "cosine", settings), 0.9)
     queries = _rows(100, seed=1)
     wanted, _ = searchers.BruteForce(rows, "cosine").search(queries, 10)
     found, _ = searcher.approximate(queries, 10)

@@ -21,7 +21,7 @@ def base(tmp_path_factory):
 def test_both_servers_are_loaded_and_compared(base, run_script, protocol):
     done = run_script(
         "serve/benchmark_serve.py",
-        *(f"--model_base_path={base}", f"--images={source_files.sample()}"),
+        *(f"--model_base_path={base}", f"--images={source_files.find_sample()}"),
         *("--seconds=1", "--clients=4", "--requests=600", f"--protocol={protocol}"),
     )
     rows = {

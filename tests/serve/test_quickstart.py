@@ -57,11 +57,12 @@ def test_it_judges_the_portrait_and_leaves_a_copy(environment, tmp_path):
     done = _run(environment, folder)
     assert done.returncode == 0, done.stderr
     (result,) = map(json.loads, done.stdout.splitlines())
-    assert result["path"] == source_files.sample()
+    assert result["path"] == source_files.find_sample()
     copy = os.path.join("dfdetect_quickstart-2", "grace_hopper.jpg")
     sentence = done.stderr.splitlines()[-1]
     assert sentence == (
-        f"dfdetect: {source_files.sample()!r}: {result_lines.describe_image(result)}; "
+        f"dfdetect: {source_files.find_sample()!r}: "
+        f"{result_lines.describe_image(result)}; "
         f"the copy to look at is {copy!r}"
     )
     assert cv2.imread(str(folder / copy)).shape == (600, 512, 3)

@@ -174,8 +174,8 @@ def test_a_portrait_shows_boxes_probabilities_and_heat_maps(
     browser, url, expected, size, tmp_path
 ):
     browser.resize(*SIZES[size])
-    found = shows(browser, source_files.sample())
-    check_same(found, expected(source_files.sample()))
+    found = shows(browser, source_files.find_sample())
+    check_same(found, expected(source_files.find_sample()))
     heads = found["heads"]
     assert heads and heads[0]["fake_probability"] is not None
     # Over the image, each box has its place and its probability.
@@ -220,7 +220,7 @@ def test_known_images_are_shown_for_each_head(
     chromium, known_url, with_index, size, tmp_path
 ):
     at_known(chromium, known_url, size)
-    content = samples.encoded(2)[1]
+    content = samples.draw_samples(2)[1]
     (tmp_path / "drawn.png").write_bytes(content)
     found = shows(chromium, tmp_path / "drawn.png")
     outputs = with_index.neighbours(np.array([content], object))
@@ -277,7 +277,7 @@ def test_small_heads_and_busy_servers_have_no_known_images(
     assert found["status"] == "head_too_small"
     assert chromium.evaluate("document.querySelector('.known')") is None
     # Of both requests, the second is for them.
-    (tmp_path / "drawn.png").write_bytes(samples.encoded(2)[1])
+    (tmp_path / "drawn.png").write_bytes(samples.draw_samples(2)[1])
     chromium.events.clear()
     chromium.call("Fetch.enable", patterns=[{"urlPattern": "*:predict"}])
     chromium.choose("#file", tmp_path / "drawn.png")
@@ -310,7 +310,7 @@ def test_the_keyboard_alone_is_enough(browser):
         browser.pump()
     node = browser.told("Page.fileChooserOpened")[0]["backendNodeId"]
     browser.call(
-        "DOM.setFileInputFiles", backendNodeId=node, files=[source_files.sample()]
+        "DOM.setFileInputFiles", backendNodeId=node, files=[source_files.find_sample()]
     )
     browser.call("Page.setInterceptFileChooserDialog", enabled=False)
     browser.until("!document.querySelector('#result').hidden")
@@ -401,7 +401,7 @@ def test_a_wrong_token_is_told_and_none_is_kept(chromium, url):
 def test_images_are_turned_as_the_graph_turns_them(browser, expected, tmp_path, name):
     exif = PIL.Image.Exif()
     exif[0x0112] = 6  # to be turned by a quarter
-    with PIL.Image.open(source_files.sample()) as portrait:
+    with PIL.Image.open(source_files.find_sample()) as portrait:
         portrait.save(tmp_path / name, exif=exif)
     check_same(shows(browser, tmp_path / name), expected(tmp_path / name))
     # What the classifier was given is what the map is of.
@@ -431,7 +431,8 @@ def test_squares_and_verdicts_are_those_of_the_package(browser):
         f"{json.dumps(thresholds)})))"
     )
     assert found == [
-        calibration.verdict(float(np.float32(value)), thresholds) for value in values
+        calibration.decide_verdict(float(np.float32(value)), thresholds)
+        for value in values
     ]
 
 

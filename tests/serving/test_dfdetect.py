@@ -43,7 +43,7 @@ def started(base, tmp_path_factory):
 @pytest.fixture(scope="module")
 def images():
     """A portrait, the same upside down, none, and what is no image."""
-    portrait = pathlib.Path(source_files.sample()).read_bytes()
+    portrait = pathlib.Path(source_files.find_sample()).read_bytes()
     turned = tf.io.encode_png(tf.io.decode_image(portrait)[::-1]).numpy()
     empty = tf.io.encode_png(tf.zeros([80, 80, 3], tf.uint8)).numpy()
     return [portrait, turned, empty, b"no image"]

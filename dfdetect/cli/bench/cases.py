@@ -154,7 +154,7 @@ class Bench:
     def _images(
         self, count: int, num_heads: int, width: int | None = None
     ) -> list[bytes]:
-        return samples.drawn(count, num_heads, width or self._width)
+        return samples.draw_portraits(count, num_heads, width or self._width)
 
 
 def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:

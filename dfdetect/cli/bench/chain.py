@@ -58,7 +58,7 @@ class Chain:
                 owners.append(place)
         judged = np.zeros(0)
         if crops:
-            judged = calibration.probability(
+            judged = calibration.calibrate_logits(
                 self._judge(np.stack(crops)), self._classifier["temperature"]
             )
         return [judged[np.equal(owners, place)] for place in range(len(images))]
@@ -67,7 +67,7 @@ class Chain:
         self, image: np.ndarray, logits: np.ndarray, offsets: np.ndarray
     ) -> list[np.ndarray]:
         """The heads of one image, resized."""
-        scores = calibration.probability(logits[:, 0])
+        scores = calibration.calibrate_logits(logits[:, 0])
         candidates = np.flatnonzero(scores > self._detector["score_threshold"])
         decoded = anchors.decode(offsets[candidates], self._anchors[candidates])
         chosen = tf.image.non_max_suppression(

@@ -126,7 +126,7 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
             logits = np.zeros(0, np.float32)
             if crops:
                 logits = classifier.predict(np.stack(crops), verbose=0)[:, 0]
-            found.append(calibration.probability(logits, described["temperature"]))
+            found.append(calibration.calibrate_logits(logits, described["temperature"]))
         return found
 
     return judge

@@ -73,7 +73,7 @@ def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         count = _BATCHES_TO_WARM * max(arguments.batch_size)
-        drawn = samples.drawn(count, 1, arguments.width[0])
+        drawn = samples.draw_portraits(count, 1, arguments.width[0])
         for place, content in enumerate(drawn):
             (folder / f"{place:05d}.jpg").write_bytes(content)
         start = processes.cold_start(str(folder / "00000.jpg"), arguments.start)

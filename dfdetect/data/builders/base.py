@@ -245,7 +245,7 @@ def image_extent(image_bytes: bytes) -> tuple[int, int]:
     try:
         height, width = _decoder()(image_bytes).shape[:2]
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(file_kinds.unreadable(image_bytes)) from error
+        raise ValueError(file_kinds.describe_unreadable(image_bytes)) from error
     return height, width
 
 

@@ -343,7 +343,7 @@ def _frame_row(
 
 def _is_image(path: str) -> bool:
     parts = path.split("/")[:-1]
-    return source_files.has_suffix_of_image(path) and "masks" not in parts
+    return source_files.has_image_suffix(path) and "masks" not in parts
 
 
 def _longest_end(path: str, known: set[str]) -> str | None:

@@ -47,7 +47,7 @@ def encoded_frames(
             collections.deque(reader, maxlen=0)
             wanted = list(range(reader.num_read))
             frames: Iterable[Encoded] = _encoded(
-                video.frames(path, wanted), frame_format
+                video.read_frames(path, wanted), frame_format
             )
         else:
             reader = video.Reader(path, video.Sampling(count))
@@ -59,7 +59,7 @@ def encoded_frames(
         raise ValueError(reader.warning or "no frame that can be decoded")
     if factors:
         by_index = {x: factor_of(place, factors) for place, x in enumerate(wanted)}
-        whole = video.frames(path, range(wanted[-1] + 1))
+        whole = video.read_frames(path, range(wanted[-1] + 1))
         frames = _encoded(rate_factors.compress(whole, by_index), frame_format)
     return wanted, frames
 

@@ -93,7 +93,9 @@ def baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
     if reason:
         return {"reason": reason}
     scores = predict_out_of_fold(values, truths, groups, seed)
-    auc, interval = classification.auc_interval(truths, scores, groups, seed=seed)
+    auc, interval = classification.compute_auc_interval(
+        truths, scores, groups, seed=seed
+    )
     share = float(np.mean(truths))
     single = {
         name: round(_auc_either_way(truths, values[:, i]), 4)

@@ -31,7 +31,7 @@ def opened(
     Args:
         path: Of the page, see `page.Report`.
         described: The graph's manifest, of kind "pipeline".
-        thresholds: Those of this run; see `calibration.verdict`.
+        thresholds: Those of this run; see `calibration.decide_verdict`.
         command: The arguments of `dfdetect`.
         num_files: How many will come.
         explainer: What makes heat maps of heads, or None for none.

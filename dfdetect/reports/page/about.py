@@ -41,7 +41,7 @@ def html(
 
     Args:
         described: The graph's manifest, of kind "pipeline".
-        thresholds: Those of this run; see `calibration.verdict`.
+        thresholds: Those of this run; see `calibration.decide_verdict`.
         command: The arguments of `dfdetect`.
         explained: Whether there are heat maps.
         index: The manifest of the index that heads were looked up in, or None.
@@ -65,7 +65,7 @@ def html(
     made = [
         *_rows({"command": shlex.join(["dfdetect", *command])}),
         ["date", datetime.datetime.now().astimezone().isoformat(" ", "seconds")],
-        *_rows(manifest.versions()),
+        *_rows(manifest.collect_versions()),
     ]
     parts.append(
         document.sections_html(

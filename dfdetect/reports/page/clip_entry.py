@@ -18,7 +18,7 @@ def parts(
     Args:
         result: See `page.Report.add`.
         thumbnails: What is shown of it; its key frames are small.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
     """
     found = [_decision(result), timeline.of(result, thresholds)]
     if result["tracks"]:

@@ -62,7 +62,7 @@ def article(
         result: See `page.Report.add`.
         thumbnails: What is shown of it.
         problem: Why there is no answer, or "".
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
     """
     parts = [
         f'<article id="f{number}" aria-labelledby="n{number}">',

@@ -19,7 +19,7 @@ def listed(
     Args:
         result: See `page.Report.add`; at least one head.
         images: Of heads, by their place in the result.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
     """
     reasons = {x["track"]: x.get("set_aside") for x in result.get("tracks", ())}
     found = list(enumerate(result["heads"]))
@@ -65,7 +65,9 @@ def _item(
         name = f"Track {head['track']:d} at {formatting.clock(head['time'])}"
     probability = head["fake_probability"]
     verdict = marks.verdict(probability, thresholds)
-    tag = formatting.tag(calibration.doubted(verdict, bool(head.get("unfamiliar"))))
+    tag = formatting.tag(
+        calibration.doubt_unfamiliar(verdict, bool(head.get("unfamiliar")))
+    )
     aside = f" · set aside: {formatting.set_aside(set_aside)}" if set_aside else ""
     images = "".join(
         f"<figure>{formatting.image(content, f'{name}, {about}')}"

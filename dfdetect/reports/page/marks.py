@@ -31,7 +31,7 @@ def shot(
         description: For who does not see it; not escaped yet.
         found: See `over`.
         names: See `over`.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         muted: See `over`.
     """
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
@@ -55,7 +55,7 @@ def over(
     Args:
         heads: Each with `box` and `fake_probability`, or None.
         names: Of each, such as its number; not escaped yet.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         muted: Of each, whether it is drawn faint, below the others; none by default.
     """
     drawn = []
@@ -89,7 +89,7 @@ def verdict(
     """That of one head; None without a probability."""
     if probability is None:
         return None
-    return calibration.verdict(probability, thresholds)
+    return calibration.decide_verdict(probability, thresholds)
 
 
 def _rectangle(x: float, y: float, width: float, height: float) -> str:

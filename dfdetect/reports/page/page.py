@@ -34,7 +34,7 @@ class Report:
 
     Args:
         path: Of the page; its folder is made.
-        thresholds: See `calibration.verdict`.
+        thresholds: See `calibration.decide_verdict`.
         crop_margin: That of the graph's classifier; None where each image is one head.
         about: HTML of the sections that follow the files, see `about.html`.
         num_files: How many will come, about; by it the size of images is chosen.
@@ -178,7 +178,7 @@ class Report:
         """Writes the page around what has been added."""
         template = (_FOLDER / "page.html").read_text("utf-8")
         before, between, after = template.split("<!-- spooled -->\n")
-        with files.replacing(str(self._path)) as page:
+        with files.open_atomic(str(self._path)) as page:
             page.write(self._filled(before))
             _append(self._rows, page)
             page.write(self._filled(between))

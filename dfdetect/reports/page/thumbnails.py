@@ -115,7 +115,11 @@ def of_image(
             jpeg(crop, _HEAD_SIDE, left),
             b""
             if maps is None
-            else jpeg(drawing.heat(crop, whole, maps[k : k + 1]), _HEAD_SIDE, left),
+            else jpeg(
+                drawing.overlay_heat_maps(crop, whole, maps[k : k + 1]),
+                _HEAD_SIDE,
+                left,
+            ),
             _nearest(heads[judged[k]], thumbnails or {}),
         )
         left -= head.size
@@ -228,7 +232,7 @@ def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
     while True:
         small = _shrunk(image, side)
         for quality in _QUALITIES:
-            content = drawing.encode(small, ".jpg", quality)
+            content = drawing.encode_image(small, ".jpg", quality)
             if len(content) <= most_bytes:
                 return content
         if side <= _SMALLEST_SIDE:

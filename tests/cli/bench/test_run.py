@@ -14,12 +14,12 @@ from dfdetect.media import samples
 
 
 def test_images_are_drawn_with_their_heads_again_and_again():
-    one, ten = (samples.drawn(2, heads, 320, seed=1) for heads in (1, 10))
-    assert one == samples.drawn(2, 1, 320, seed=1) and one[0] != one[1]
+    one, ten = (samples.draw_portraits(2, heads, 320, seed=1) for heads in (1, 10))
+    assert one == samples.draw_portraits(2, 1, 320, seed=1) and one[0] != one[1]
     decoded = cv2.imdecode(np.frombuffer(ten[0], np.uint8), cv2.IMREAD_COLOR)
     assert decoded.shape == (240, 320, 3)
     with pytest.raises(ValueError, match="num_heads must be 0 to 10, got 11"):
-        samples.drawn(1, 11)
+        samples.draw_portraits(1, 11)
 
 
 def test_cases_are_called_in_turns():
@@ -125,7 +125,7 @@ def test_peers_judge_as_the_graph_does():
     from dfdetect.pipeline import build
 
     graph = build.from_directories()
-    drawn = samples.drawn(2, 2)
+    drawn = samples.draw_portraits(2, 2)
     found = graph.detect(tf.constant(drawn))
     peer = peers.keras_predict(graph.detector, graph.classifier, graph.manifest)
     for judged, expected in zip(

@@ -19,7 +19,7 @@ def clip(tmp_path_factory):
 
 
 def _decoded(path):
-    return list(video.frames(path, range(12)))
+    return list(video.read_frames(path, range(12)))
 
 
 def test_all_frames_come_out_in_order_the_coarser_the_higher_the_factor(clip):

@@ -261,17 +261,17 @@ def test_interval_is_that_of_groups():
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 400)
     scores = np.round(labels + random.normal(0, 1.5, 400), 1)
-    auc, alone = classification.auc_interval(labels, scores, np.arange(400))
+    auc, alone = classification.compute_auc_interval(labels, scores, np.arange(400))
     assert auc == pytest.approx(sklearn.metrics.roc_auc_score(labels, scores))
     # Hanley and McNeil's standard error of this area is about .026.
     width = alone[1] - alone[0]
     assert alone[0] < auc < alone[1] and width == pytest.approx(4 * 0.026, abs=0.02)
     # Ten copies of each image are no more proof, if they are one group.
-    _, copied = classification.auc_interval(
+    _, copied = classification.compute_auc_interval(
         np.repeat(labels, 10), np.repeat(scores, 10), np.repeat(np.arange(400), 10)
     )
     assert copied[1] - copied[0] == pytest.approx(width, rel=0.1)
-    _, naive = classification.auc_interval(
+    _, naive = classification.compute_auc_interval(
         np.repeat(labels, 10), np.repeat(scores, 10), np.arange(4000)
     )
     assert naive[1] - naive[0] < width / 2
