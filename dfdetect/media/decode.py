@@ -30,10 +30,13 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: The bytes are not such an image, or truncated.
     """
-    header = headers.read(image_bytes)
+    return _decode_with_header(image_bytes, headers.read(image_bytes))
+
+
+def _decode_with_header(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
     tf.debugging.assert_positive(
         header[headers.HEIGHT] * header[headers.WIDTH],
-        "The bytes are no JPEG, PNG, BMP, GIF or WebP, or are cut short.",
+        "The bytes are not a JPEG, PNG, BMP, GIF or WebP, or are cut short.",
     )
     image = _raw_pixels(headers.extract_first_frame(image_bytes, header))
     return _finish(image, image_bytes, header)
@@ -60,7 +63,7 @@ def decode_for_letterbox(
     turned = header[headers.ORIENTATION]
 
     def whole() -> tuple[tf.Tensor, tf.Tensor]:
-        image = decode_image(image_bytes)
+        image = _decode_with_header(image_bytes, header)
         return image, tf.shape(image)[:2]
 
     return tf.cond(
