@@ -1,7 +1,6 @@
 """Identifies the kind of a file by its first bytes, because suffixes are often wrong.
 
-`serve/client_rest.py` and `serve/client_grpc.py`, which do not import this package,
-have a shorter list of their own.
+`serve/client.py`, which does not import this package, holds a shorter list of its own.
 """
 
 import os

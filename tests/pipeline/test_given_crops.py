@@ -263,12 +263,15 @@ def test_clients_say_the_same_of_a_served_graph(graph, crops, capsys):
         model_name="dfdetect", model_base_path=base
     ) as started:
         servers = {
-            "client_rest.py": f"--url=http://127.0.0.1:{started.rest_port}",
-            "client_grpc.py": f"--server=127.0.0.1:{started.port}",
+            "rest": f"--url=http://127.0.0.1:{started.rest_port}",
+            "grpc": f"--server=127.0.0.1:{started.port}",
         }
-        for client, server in servers.items():
+        for protocol, server in servers.items():
             done = subprocess.run(
-                [sys.executable, SERVE / client, server, "--crops", *paths],
+                [
+                    *(sys.executable, SERVE / "client.py", f"--protocol={protocol}"),
+                    *(server, "--crops", *paths),
+                ],
                 capture_output=True,
                 text=True,
             )

@@ -1,4 +1,4 @@
-"""Both clients against stand-ins that speak the protocol, as a user runs them."""
+"""The client against stand-ins that speak each protocol, as a user runs it."""
 
 import ast
 import base64
@@ -199,9 +199,12 @@ def _serve():
 
 
 def _run(kind, *arguments, **environment):
-    """Runs a client from elsewhere; gives its lines, its code and its complaints."""
+    """Runs the client from elsewhere; returns its lines, exit code and messages."""
     done = subprocess.run(
-        [sys.executable, "-I", _SERVE / f"client_{kind}.py", *map(str, arguments)],
+        [
+            *(sys.executable, "-I", _SERVE / "client.py", f"--protocol={kind}"),
+            *map(str, arguments),
+        ],
         capture_output=True,
         text=True,
         env={"PATH": "", **environment},
@@ -224,17 +227,55 @@ def _files(folder, *contents):
     return paths
 
 
-def test_they_import_nothing_of_ours():
-    allowed = {*sys.stdlib_module_names, "grpc", "google"}
-    for kind in _KINDS:
-        tree = ast.parse((_SERVE / f"client_{kind}.py").read_text())
-        for node in ast.walk(tree):
-            names = []
+def test_it_imports_nothing_of_ours_and_grpc_only_where_it_is_used():
+    tree = ast.parse((_SERVE / "client.py").read_text())
+
+    def imported(nodes):
+        for node in nodes:
             if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
+                yield from (alias.name.split(".")[0] for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                names = [node.module]
-            assert {name.split(".")[0] for name in names} <= allowed
+                yield node.module.split(".")[0]
+
+    assert set(imported(tree.body)) <= sys.stdlib_module_names
+    others = set(imported(ast.walk(tree))) - sys.stdlib_module_names
+    assert others == {"grpc", "google"}
+
+
+def test_a_copy_needs_the_standard_library_alone_for_rest(serve, tmp_path):
+    _, server = serve("rest")
+    (path,) = _files(tmp_path / "images", "good")
+    shutil.copy(_SERVE / "client.py", tmp_path)
+
+    def run(*arguments):
+        # Neither the folder's own modules nor those of site-packages.
+        return subprocess.run(
+            [sys.executable, "-I", "-S", tmp_path / "client.py", path, *arguments],
+            capture_output=True,
+            text=True,
+            cwd="/",
+        )
+
+    done = run(server)
+    assert done.returncode == 0 and json.loads(done.stdout)["status"] == "ok"
+    done = run("--protocol=grpc")
+    assert done.returncode == 2 and "pip install grpcio protobuf" in done.stderr
+
+
+def test_each_protocol_has_its_own_address(tmp_path):
+    (path,) = _files(tmp_path, "good")
+    for kind, flag in (
+        ("rest", "--server=a:1"),
+        ("rest", "--tls"),
+        ("grpc", "--url=a"),
+    ):
+        other = {"rest": "grpc", "grpc": "rest"}[kind]
+        lines, code, said = _run(kind, path, flag)
+        assert (
+            code == 2
+            and not lines
+            and f"need --protocol={other}" in said.replace("needs", "need")
+        )
 
 
 @pytest.mark.parametrize("kind", _KINDS)
