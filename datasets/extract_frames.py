@@ -168,7 +168,11 @@ def main(argv: list[str]) -> None:
     not_done = 0
     with (
         console.Progress(
-            len(wanted), script.say, "clip", len(wanted) - len(todo), passed_over
+            len(wanted),
+            script.say,
+            noun="clip",
+            done=len(wanted) - len(todo),
+            note=passed_over,
         ) as bar,
         concurrent.futures.ThreadPoolExecutor(_THREADS.value) as pool,
     ):

@@ -189,6 +189,7 @@ class Progress:
         self,
         total: int,
         say: Callable[[str], None],
+        *,
         noun: str = "file",
         done: int = 0,
         note: str = "",

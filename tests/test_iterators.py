@@ -71,7 +71,7 @@ def test_an_error_of_parallel_map_comes_in_its_place():
 
 
 def test_parallel_map_is_left_though_a_call_hangs(monkeypatch):
-    monkeypatch.setattr("dfdetect.iterators._SECONDS_TO_STOP", 0.1)
+    monkeypatch.setattr("dfdetect.iterators._STOP_TIMEOUT", 0.1)
     until, called = threading.Event(), []
 
     def hang(number):

@@ -77,7 +77,7 @@ def audit() -> dict[str, Any]:
     """Runs all three checks; see the module."""
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     total = sum(info.num_examples for info in builder.info.splits.values())
-    with console.Progress(total, script.say, "image") as bar:
+    with console.Progress(total, script.say, noun="image") as bar:
         survey = scan.scan(builder, bar.count)
     alike = _alike(builder, survey, total) if _EMBEDDINGS.value else None
     return {
@@ -105,7 +105,7 @@ def _alike(
     def embed(contents: Sequence[bytes]) -> np.ndarray:
         return model.embed_content(np.array(contents, object))["embedding"].numpy()
 
-    with console.Progress(total, script.say, "image") as bar:
+    with console.Progress(total, script.say, noun="image") as bar:
         return embedded_duplicates.pairs(
             builder, survey, embed, _MIN_SIMILARITY.value, bar.count
         )

@@ -76,7 +76,7 @@ def main(argv: list[str]) -> None:
         for split in splits.values()
         if split in builder.info.splits
     )
-    with console.Progress(total, script.say, "image") as bar:
+    with console.Progress(total, script.say, noun="image") as bar:
         surveys = {
             role: hand_crafted_features.survey(builder, split, features, bar.count)
             for role, split in splits.items()
@@ -97,7 +97,7 @@ def _look_up() -> None:
     records.check(builder)
     sizes = {x: info.num_examples for x, info in builder.info.splits.items()}
     total = sizes.get("train", 0) + sum(sizes.values())
-    with console.Progress(total, script.say, "image") as bar:
+    with console.Progress(total, script.say, noun="image") as bar:
         descriptions = {
             "harris": baselines.harris_words(builder, _SEED.value, bar.count),
             "perceptual_hash": near_duplicates.describe,

@@ -269,10 +269,10 @@ def main(argv: list[str]) -> None:
         if latest:
             calibrated = calibration.fit_calibration(
                 *latest,
-                _MAX_FALSE_POSITIVE_RATE.value,
-                _MAX_FALSE_NEGATIVE_RATE.value,
-                sources,
-                _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
+                max_false_positive_rate=_MAX_FALSE_POSITIVE_RATE.value,
+                max_false_negative_rate=_MAX_FALSE_NEGATIVE_RATE.value,
+                sources=sources,
+                max_source_false_negative_rate=_MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
             )
         else:
             calibrated = calibration.default_calibration()

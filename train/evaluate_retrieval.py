@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
         "perceptual_hash": near_duplicates.describe,
     }
     total = sum(info.num_examples for info in builder.info.splits.values())
-    with console.Progress(total, script.say, "image") as bar:
+    with console.Progress(total, script.say, noun="image") as bar:
         measured = retrieval_evaluation.measure(
             builder,
             _SPLIT.value,

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
     total = len(paths) + len(composed_clips.SCENES) * _REPEATS.value * bool(
         _PORTRAITS.value
     )
-    with console.Progress(total, script.say, "clip") as shown:
+    with console.Progress(total, script.say, noun="clip") as shown:
         for case in itertools.chain(_judge_clips(judge, paths), _judge_scenes(judge)):
             cases.append(case)
             shown.count(case.source)

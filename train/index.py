@@ -182,15 +182,15 @@ def main(argv: list[str]) -> None:
     index = index_building.build_index(
         found,
         total,
-        origin,
-        embedder,
-        output,
-        script.say,
-        _BATCH_SIZE.value,
-        _THUMBNAIL.value,
-        _SEARCHER.value,
-        _TARGET_RECALL.value,
-        older,
+        origin=origin,
+        embedder=embedder,
+        output=output,
+        say=script.say,
+        batch_size=_BATCH_SIZE.value,
+        thumbnail_side=_THUMBNAIL.value,
+        searcher=_SEARCHER.value,
+        target_recall=_TARGET_RECALL.value,
+        older=older,
     )
     searcher, _ = index.snapshot()
     assert searcher is not None

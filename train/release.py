@@ -227,10 +227,10 @@ def _calibrated(
     calibrated = calibration.fit_calibration(
         logits,
         truths,
-        _MAX_FALSE_POSITIVE_RATE.value,
-        _MAX_FALSE_NEGATIVE_RATE.value,
-        np.concatenate(sources),
-        _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
+        max_false_positive_rate=_MAX_FALSE_POSITIVE_RATE.value,
+        max_false_negative_rate=_MAX_FALSE_NEGATIVE_RATE.value,
+        sources=np.concatenate(sources),
+        max_source_false_negative_rate=_MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
     )
     figures = {
         prepared.full_name(builder): classification.compute_metrics(

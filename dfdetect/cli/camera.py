@@ -152,7 +152,7 @@ def _show(image: np.ndarray, heads: list[dict[str, Any]]) -> bool:
     boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
     probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
     notes = [f"#{head['track']}" for head in heads]
-    marked = drawing.annotate(image, boxes, probabilities.tolist(), notes)
+    marked = drawing.annotate(image, boxes, probabilities.tolist(), notes=notes)
     cv2.imshow(_WINDOW, cv2.cvtColor(marked, cv2.COLOR_RGB2BGR))
     return cv2.waitKey(1) not in _KEYS_TO_END
 

@@ -217,7 +217,7 @@ def annotated(finding: findings.Finding, explainer: Explainer | None = None) -> 
         judged = boxes[~np.isnan(probabilities)]
         canvas = drawing.overlay_heat_maps(canvas, *explainer(canvas, judged))
     notes = [_note(head) for head in heads]
-    canvas = drawing.annotate(canvas, boxes, probabilities.tolist(), notes)
+    canvas = drawing.annotate(canvas, boxes, probabilities.tolist(), notes=notes)
     return drawing.encode_image(canvas, os.path.splitext(finding.source.copy)[1])
 
 

@@ -49,7 +49,7 @@ def run(
     unread = 0
     sheets = contact_sheet.Sheets(sheet, top_k) if sheet else None
     with console.Progress(
-        len(sources), console.say, "image", note=passed_over
+        len(sources), console.say, noun="image", note=passed_over
     ) as shown:
         for query in queries(embedder, sources):
             found = neighbours(query, index, top_k, keep_self)

@@ -185,7 +185,7 @@ def _cut_all(
         done[step["split"]] += len(step["pictures"])
     splits = builder.info.splits
     total = sum(info.num_examples for info in splits.values())
-    with console.Progress(total, say, "image", done.total()) as shown:
+    with console.Progress(total, say, noun="image", done=done.total()) as shown:
         for split in splits:
             pending = records.read(builder, split, done[split])
             # Batches do not cross splits, so that a run that goes on makes the same.

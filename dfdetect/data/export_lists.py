@@ -82,7 +82,7 @@ def _write_images(
     done = {step["split"]: step["read"] for step in folder.steps()}
     splits = builder.info.splits
     total = sum(info.num_examples for info in splits.values())
-    with console.Progress(total, say, "image", sum(done.values())) as shown:
+    with console.Progress(total, say, noun="image", done=sum(done.values())) as shown:
         for split, info in splits.items():
             written = []
             for record in records.read(builder, split, done.get(split, 0)):

@@ -213,7 +213,7 @@ def _measure_one(
     return {
         "accuracy": float(np.mean(called == test.labels)),
         **classification.measure_separation(
-            test.labels, scores, called, test.groups, seed
+            test.labels, scores, called, test.groups, seed=seed
         ),
         "setting": settings[best],
     }

@@ -141,7 +141,7 @@ def judge(
     field = next((name for name in _SOURCE_FIELDS if name in survey.fields), None)
     same = np.full(len(survey.filenames), dataset)
     rows: list[dict[str, Any]] = []
-    with console.Progress(len(survey.filenames), say, "image") as shown:
+    with console.Progress(len(survey.filenames), say, noun="image") as shown:
         for batch in batched(_examples(judged), batch_size):
             found = _judge_batch(graph, batch)
             rows += found

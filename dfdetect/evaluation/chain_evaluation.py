@@ -254,7 +254,7 @@ def _compare(answers: Answers, num_resamples: int) -> dict[str, dict[str, Any]]:
         answers.probabilities,
         answers.crop_probabilities,
         answers.groups,
-        num_resamples,
+        num_resamples=num_resamples,
     )
     return {"chain": chain, "crops": crops, "gap": gap}
 
@@ -273,7 +273,11 @@ def _measure_heads(answers: Answers, num_resamples: int) -> dict[str, Any]:
     for name, flags in found.items():
         chosen = flags[hold_one].astype(np.int64)
         ends = bootstrap.compute_intervals(
-            chosen, chosen, answers.groups[hold_one], ["prevalence"], num_resamples
+            chosen,
+            chosen,
+            answers.groups[hold_one],
+            ["prevalence"],
+            num_resamples=num_resamples,
         )
         figures[name] = float(chosen.mean()) if len(chosen) else np.nan
         figures[f"{name}_interval"] = list(ends["prevalence"])

@@ -52,7 +52,7 @@ def measure(
         figures |= classification.compute_metrics(truths, probabilities)
     given = [name for name in names if not np.isnan(figures[name])]
     ends = bootstrap.compute_intervals(
-        truths, probabilities, predictions.groups, given, num_resamples
+        truths, probabilities, predictions.groups, given, num_resamples=num_resamples
     )
     return {
         "num_real": int((truths == label_names.REAL).sum()),

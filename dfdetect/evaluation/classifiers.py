@@ -77,7 +77,7 @@ def measure(
         precision: See `logits_function`.
     """
     classifier, manifest = model
-    with console.Progress(int(judged.wanted.sum()), say, "image") as bar:
+    with console.Progress(int(judged.wanted.sum()), say, noun="image") as bar:
         found = predict(
             classifier,
             manifest,

@@ -88,7 +88,7 @@ def judge_all(
         say: Prints a line.
     """
     lines = []
-    with console.Progress(len(clips), say, "clip") as shown:
+    with console.Progress(len(clips), say, noun="clip") as shown:
         for clip in clips:
             line, problem = judge(clip)
             problem = problem or line.get("warning", "")

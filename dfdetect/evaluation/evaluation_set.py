@@ -136,7 +136,7 @@ def look(
             f"got {split!r}."
         )
     total = sum(info.num_examples for info in sizes.values())
-    with console.Progress(total, say, "record") as bar:
+    with console.Progress(total, say, noun="record") as bar:
         survey = scan.scan(builder, bar.count, with_hashes=False)
     leaks = groups.leaks(survey)
     if leaks and not allow_leaky_split:

@@ -282,7 +282,7 @@ def _run_with(
         files = _files(judged, crop_margin, file_input)
         total = len(judged.survey.filenames)
         with (
-            console.Progress(total, say, "image") as bar,
+            console.Progress(total, say, noun="image") as bar,
             tempfile.TemporaryDirectory(prefix="dfdetect-") as folder,
         ):
             parts = []

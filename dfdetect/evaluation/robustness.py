@@ -78,7 +78,7 @@ def measure(
         for name in wanted
         for strength in range(1, 1 + len(corruptions.ALTERATIONS[name].values))
     ]
-    with console.Progress(len(places) * len(variants), say, "crop") as shown:
+    with console.Progress(len(places) * len(variants), say, noun="crop") as shown:
         logits = _logits(
             logits_function,
             iterators.batched(_decoded(images, places), batch_size),
@@ -90,7 +90,7 @@ def measure(
     def figures(variant: Variant) -> dict[str, Any]:
         fakes = calibration.calibrate_logits(logits[variant], manifest["temperature"])
         return classification.measure_separation(
-            truths, fakes, fakes >= threshold, groups, seed
+            truths, fakes, fakes >= threshold, groups, seed=seed
         )
 
     found = {variant: figures(variant) for variant in variants}

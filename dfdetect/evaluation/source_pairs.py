@@ -185,6 +185,6 @@ def _area(
     truths: np.ndarray, scores: np.ndarray, groups: np.ndarray, num_resamples: int
 ) -> dict[str, Any]:
     auc, interval = classification.compute_auc_interval(
-        truths, scores, groups, num_resamples
+        truths, scores, groups, num_resamples=num_resamples
     )
     return {"auc": auc, "auc_interval": list(interval)}

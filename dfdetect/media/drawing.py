@@ -32,6 +32,7 @@ def annotate(
     image: np.ndarray,
     boxes: np.ndarray,
     fake_probabilities: Sequence[float],
+    *,
     notes: Sequence[str] = (),
     muted: Sequence[bool] = (),
 ) -> np.ndarray:
@@ -73,7 +74,7 @@ def annotate(
         text = "?" if math.isnan(probability) else f"{probability:.2f}"
         if notes and notes[i]:
             text = f"{text} {notes[i]}"
-        _label(canvas, text, (left, top, right - left), ink, line)
+        _label(canvas, text, place=(left, top, right - left), background=ink, line=line)
     return canvas
 
 
@@ -106,6 +107,7 @@ def draw_box(
     canvas: np.ndarray,
     box: np.ndarray,
     color: tuple[int, int, int],
+    *,
     text: str = "",
     line: int = 1,
 ) -> None:
@@ -150,6 +152,7 @@ def encode_figure(figure: "matplotlib.figure.Figure") -> bytes:
 def _label(
     canvas: np.ndarray,
     text: str,
+    *,
     place: tuple[int, int, int],
     background: tuple[int, int, int],
     line: int,

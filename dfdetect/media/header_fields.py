@@ -20,6 +20,7 @@ def pack_fields(
     height: tf.Tensor | int,
     width: tf.Tensor | int,
     orientation: tf.Tensor | int = 1,
+    *,
     end: tf.Tensor | int = 0,
     palette: tf.Tensor | int = 0,
     start: tf.Tensor | int = 0,

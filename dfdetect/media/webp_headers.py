@@ -147,7 +147,13 @@ def _animated(
     is_valid &= (top + height <= canvas[0]) & (left + width <= canvas[1])
     rows = canvas[0] * tf.cast(is_valid, tf.int64)
     return header_fields.pack_fields(
-        rows, canvas[1], orientation, end, 0, pixels, top, left
+        rows,
+        canvas[1],
+        orientation,
+        end=end,
+        start=pixels,
+        top=top,
+        left=left,
     )
 
 

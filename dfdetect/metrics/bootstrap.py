@@ -28,6 +28,7 @@ def compute_intervals(
     scores: np.ndarray,
     groups: np.ndarray,
     names: Sequence[str],
+    *,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -48,7 +49,7 @@ def compute_intervals(
     """
     labels, scores = np.asarray(labels), np.asarray(scores, np.float64)
     drawn: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for weights in resample_weights(groups, num_resamples, seed):
+    for weights in resample_weights(groups, num_resamples=num_resamples, seed=seed):
         block = WeightedScores(labels, scores, weights)
         for name in names:
             drawn[name].append(METRICS[name](block))
@@ -56,7 +57,7 @@ def compute_intervals(
 
 
 def resample_weights(
-    groups: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+    groups: np.ndarray, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """Yields weights of images in resamples of whole groups; deterministic.
 
@@ -102,6 +103,7 @@ def compute_calibration_intervals(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
+    *,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Interval]:
@@ -115,8 +117,8 @@ def compute_calibration_intervals(
             scores[members],
             groups[members],
             ["prevalence"],
-            num_resamples,
-            seed,
+            num_resamples=num_resamples,
+            seed=seed,
         )
         found.append(ends["prevalence"])
     return found

@@ -86,6 +86,7 @@ def single_threshold(threshold: float) -> Thresholds:
 def fit_thresholds(
     fake_probabilities: np.ndarray,
     labels: np.ndarray,
+    *,
     max_false_positive_rate: float,
     max_false_negative_rate: float,
     sources: np.ndarray | None = None,
@@ -164,6 +165,7 @@ def fit_thresholds(
 def fit_calibration(
     logits: np.ndarray,
     labels: np.ndarray,
+    *,
     max_false_positive_rate: float,
     max_false_negative_rate: float,
     sources: np.ndarray | None = None,
@@ -178,10 +180,10 @@ def fit_calibration(
     thresholds = fit_thresholds(
         calibrate_logits(logits, temperature),
         labels,
-        max_false_positive_rate,
-        max_false_negative_rate,
-        sources,
-        max_source_false_negative_rate,
+        max_false_positive_rate=max_false_positive_rate,
+        max_false_negative_rate=max_false_negative_rate,
+        sources=sources,
+        max_source_false_negative_rate=max_source_false_negative_rate,
     )
     return {"temperature": temperature, "thresholds": thresholds}
 

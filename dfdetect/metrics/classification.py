@@ -105,6 +105,7 @@ def compute_auc_interval(
     labels: np.ndarray,
     scores: np.ndarray,
     groups: np.ndarray,
+    *,
     num_resamples: int = bootstrap.NUM_RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, tuple[float, float]]:
@@ -118,7 +119,7 @@ def compute_auc_interval(
         seed: Seed of the resampling.
     """
     found = bootstrap.compute_intervals(
-        labels, scores, groups, ["auc"], num_resamples, seed
+        labels, scores, groups, ["auc"], num_resamples=num_resamples, seed=seed
     )
     return float(sklearn.metrics.roc_auc_score(labels, scores)), found["auc"]
 
@@ -128,6 +129,7 @@ def measure_separation(
     scores: np.ndarray,
     called: np.ndarray,
     groups: np.ndarray,
+    *,
     seed: int = 0,
 ) -> dict[str, float | list[float]]:
     """Measures how well scores of any kind, and verdicts on them, separate the classes.

@@ -19,6 +19,7 @@ def assign_detections(
     scores: np.ndarray,
     true_boxes: np.ndarray,
     difficult: np.ndarray,
+    *,
     iou_threshold: float = 0.5,
     border: float = 0.0,
 ) -> np.ndarray:
@@ -63,6 +64,7 @@ def match_detections(
     scores: np.ndarray,
     true_boxes: np.ndarray,
     difficult: np.ndarray,
+    *,
     iou_threshold: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Matches the detections of one image to true boxes; see `assign_detections`.
@@ -70,7 +72,9 @@ def match_detections(
     Returns:
         `correct` `[N]` bool and `ignored` `[N]` bool, in the order of `boxes`.
     """
-    found = assign_detections(boxes, scores, true_boxes, difficult, iou_threshold)
+    found = assign_detections(
+        boxes, scores, true_boxes, difficult, iou_threshold=iou_threshold
+    )
     return found >= 0, found == IGNORED
 
 
@@ -79,6 +83,7 @@ def average_precision(
     correct: np.ndarray,
     ignored: np.ndarray,
     num_true: int,
+    *,
     method: str = "all",
 ) -> float:
     """Computes average precision over the detections of all images.
@@ -137,6 +142,7 @@ def area_under_curve(recall: np.ndarray, precision: np.ndarray) -> float:
 def evaluate(
     detections: Sequence[tuple[np.ndarray, np.ndarray]],
     ground_truth: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
     iou_threshold: float = 0.5,
 ) -> dict[str, float]:
     """Computes all-point average precision, recall and F1; ignores difficult boxes.
@@ -151,7 +157,7 @@ def evaluate(
         `f1_score_threshold` (see `best_f1`) and `num_true`.
     """
     scores, correct, ignored, num_true = match_all(
-        detections, ground_truth, iou_threshold
+        detections, ground_truth, iou_threshold=iou_threshold
     )
     f1, threshold = best_f1(scores, correct, ignored, num_true)
     return {
@@ -166,6 +172,7 @@ def evaluate(
 def match_all(
     detections: Sequence[tuple[np.ndarray, np.ndarray]],
     ground_truth: Sequence[tuple[np.ndarray, np.ndarray]],
+    *,
     iou_threshold: float = 0.5,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """Applies `match_detections` to many images; arguments as for `evaluate`.
@@ -179,7 +186,7 @@ def match_all(
         detections, ground_truth, strict=True
     ):
         right, left_out = match_detections(
-            boxes, image_scores, true_boxes, difficult, iou_threshold
+            boxes, image_scores, true_boxes, difficult, iou_threshold=iou_threshold
         )
         correct.append(right)
         ignored.append(left_out)

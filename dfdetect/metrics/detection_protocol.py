@@ -84,6 +84,7 @@ def match_images(
     found: Pairs,
     truth: Pairs,
     extents: np.ndarray,
+    *,
     iou_threshold: float = 0.5,
     border: float = 0.0,
 ) -> Matches:
@@ -95,7 +96,12 @@ def match_images(
         pixels = np.tile(np.asarray(extent, np.float64), 2)
         boxes, true_boxes = boxes * pixels, true_boxes * pixels
         places = detection.assign_detections(
-            boxes, scores, true_boxes, difficult, iou_threshold, border
+            boxes,
+            scores,
+            true_boxes,
+            difficult,
+            iou_threshold=iou_threshold,
+            border=border,
         )
         true_sizes, sizes = _sizes(true_boxes), _sizes(boxes)
         correct = places >= 0
@@ -167,7 +173,7 @@ def measure_by_size(matches: Matches) -> dict[str, dict[str, float]]:
 
 
 def average_precision_interval(
-    matches: Matches, num_resamples: int = 1000, seed: int = 0
+    matches: Matches, *, num_resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
     """95 % bootstrap interval of the average precision, by resampling images.
 

@@ -21,6 +21,7 @@ def compare_methods(
     first: np.ndarray,
     second: np.ndarray,
     groups: np.ndarray,
+    *,
     num_resamples: int = bootstrap.NUM_RESAMPLES,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -45,7 +46,9 @@ def compare_methods(
     methods = [np.asarray(method, np.float64) for method in (first, second)]
     points = [_figures(labels, method, np.ones((1, len(labels)))) for method in methods]
     drawn: list[list[dict[str, np.ndarray]]] = [[], []]
-    for weights in bootstrap.resample_weights(groups, num_resamples, seed):
+    for weights in bootstrap.resample_weights(
+        groups, num_resamples=num_resamples, seed=seed
+    ):
         for method, blocks in zip(methods, drawn, strict=True):
             blocks.append(_figures(labels, method, weights))
     first_figures, second_figures = (

@@ -80,7 +80,10 @@ def reliability(predictions: Predictions, num_resamples: int, title: str) -> byt
     figure, axes = _square(title)
     in_bin = bootstrap.assign_bins(predictions.probabilities)
     ends = bootstrap.compute_calibration_intervals(
-        predictions.labels, predictions.probabilities, predictions.groups, num_resamples
+        predictions.labels,
+        predictions.probabilities,
+        predictions.groups,
+        num_resamples=num_resamples,
     )
     axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
     for index in np.unique(in_bin):

@@ -204,7 +204,9 @@ def _marked(
         boxes.append(box)
         probabilities.append(probability)
     shown = np.array(boxes).reshape(-1, 4)
-    return drawing.annotate(frame.image, shown, probabilities, numbers, muted)
+    return drawing.annotate(
+        frame.image, shown, probabilities, notes=numbers, muted=muted
+    )
 
 
 def _shown(

@@ -215,7 +215,9 @@ def _tile(
         drawing.draw_box(small, box * pixels, colour, line=2)
     for box, score in zip(*found, strict=True):
         if score >= threshold:
-            drawing.draw_box(small, box * pixels, drawing.PREDICTED, f"{score:.2f}", 2)
+            drawing.draw_box(
+                small, box * pixels, drawing.PREDICTED, text=f"{score:.2f}", line=2
+            )
     tile = np.zeros((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)
     tile[:height, :width] = small
     place = (4, _TILE[0] + 14)

@@ -88,6 +88,7 @@ class Index:
         self,
         embeddings: np.ndarray,
         entries: Sequence[Entry | str],
+        *,
         metric: str = "cosine",
         searcher: str = "auto",
         target_recall: float | None = None,
@@ -128,7 +129,13 @@ class Index:
             embedding: See the constructor.
             kind: The constructor's `searcher`.
         """
-        index = cls(searcher.rows[:0], (), searcher.metric, kind, embedding=embedding)
+        index = cls(
+            searcher.rows[:0],
+            (),
+            metric=searcher.metric,
+            searcher=kind,
+            embedding=embedding,
+        )
         index._state = _State(searcher, searcher.rows, tuple(entries))
         return index
 

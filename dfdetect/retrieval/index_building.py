@@ -50,6 +50,7 @@ class IndexedImage:
 def build_index(
     images: Iterable[IndexedImage],
     total: int,
+    *,
     origin: dict[str, Any],
     embedder: embedding.Embedder,
     output: str,
@@ -92,7 +93,15 @@ def build_index(
         "adding": older is not None,
     }
     with resumable.Output(work, "summary.json", settings) as folder:
-        _embed(images, total, embedder, folder, say, batch_size, thumbnail_side)
+        _embed(
+            images,
+            total,
+            embedder=embedder,
+            folder=folder,
+            say=say,
+            batch_size=batch_size,
+            thumbnail_side=thumbnail_side,
+        )
         rows, entries = _parts(folder, embedder.dimension)
         if older is not None:
             rows, entries = _joined(older, rows, entries)
@@ -135,6 +144,7 @@ def encode_thumbnail(image: np.ndarray, box: np.ndarray, side: int) -> bytes:
 def _embed(
     images: Iterable[IndexedImage],
     total: int,
+    *,
     embedder: embedding.Embedder,
     folder: resumable.Output,
     say: Callable[[str], None],
@@ -143,7 +153,7 @@ def _embed(
 ) -> None:
     done = sum(step["pictures"] for step in folder.steps())
     number = sum(1 for _ in folder.steps())
-    with console.Progress(total, say, "image", done) as shown:
+    with console.Progress(total, say, noun="image", done=done) as shown:
         left = itertools.islice(images, done, None)
         for batch in iterators.batched(left, batch_size):
             contents, chosen = [], []

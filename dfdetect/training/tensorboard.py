@@ -237,7 +237,9 @@ def detections(
             drawing.draw_box(canvas, box * size, drawing.TRUE)
         for box, score in zip(boxes, scores, strict=True):
             if score >= _CONFIDENT:
-                drawing.draw_box(canvas, box * size, drawing.PREDICTED, f"{score:.2f}")
+                drawing.draw_box(
+                    canvas, box * size, drawing.PREDICTED, text=f"{score:.2f}"
+                )
     write_images("validation/detections", canvases)
 
 

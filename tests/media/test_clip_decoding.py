@@ -211,7 +211,8 @@ def test_high_dynamic_range_is_told(tmp_path):
     x265 = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
     path = draw(
         tmp_path / "a.mp4",
-        *("-c:v", "libx265", "-pix_fmt", "yuv420p10", "-x265-params", x265),
+        *"-c:v libx265 -pix_fmt yuv420p10 -x265-params".split(),
+        x265,
     )
     reader = video.Reader(path, video.Sampling(2))
     assert len(list(reader)) == 2

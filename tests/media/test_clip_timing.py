@@ -93,7 +93,7 @@ def test_transport_streams_that_were_joined(tmp_path):
 def test_a_clip_of_varying_rate_has_a_sound_header(tmp_path):
     path = draw(
         tmp_path / "a.mp4",
-        *("-vf", "select='not(mod(n,7))+lt(n,20)'", "-fps_mode", "vfr"),
+        *"-vf select='not(mod(n,7))+lt(n,20)' -fps_mode vfr".split(),
         *H264,
         seconds=4,
     )
@@ -127,13 +127,14 @@ def test_frames_may_begin_late(tmp_path, ending):
     assert reader.is_cut_short or ending == "asf"
 
 
-def test_a_image_beside_sound_is_no_clip(tmp_path):
+def test_an_image_beside_sound_is_no_clip(tmp_path):
     cover = draw(tmp_path / "cover.png", "-frames:v", "1")
     path = tmp_path / "a.m4a"
     convert(
         path,
-        *("-f", "lavfi", "-i", "sine=duration=1", "-i", cover, "-c:a", "aac"),
-        *("-c:v", "png", "-disposition:v", "attached_pic"),
+        *"-f lavfi -i sine=duration=1 -i".split(),
+        cover,
+        *"-c:a aac -c:v png -disposition:v attached_pic".split(),
     )
     with pytest.raises(ValueError, match="there are no moving images in it"):
         video.Reader(path)

@@ -22,13 +22,15 @@ _SAMPLINGS = {
 
 
 def _jpeg(sampling="420", turned=1, progressive=False, height=_HEIGHT, width=_WIDTH):
-    """Colours that change from pixel to pixel, so that each of them tells its place."""
+    """Encodes colors that differ between pixels, so that each shows its place."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (height // 4, width // 4, 3), np.uint8)
     image = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     parameters = [
-        *(cv2.IMWRITE_JPEG_SAMPLING_FACTOR, _SAMPLINGS[sampling]),
-        *(cv2.IMWRITE_JPEG_PROGRESSIVE, int(progressive)),
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
+        _SAMPLINGS[sampling],
+        cv2.IMWRITE_JPEG_PROGRESSIVE,
+        int(progressive),
     ]
     encoded = cv2.imencode(".jpg", image, parameters)[1].tobytes()
     return encoded[:2] + _EXIF % turned + encoded[2:]

@@ -89,9 +89,8 @@ def test_content_decides_and_what_is_passed_over_is_counted(tmp_path):
     kinds = Counter()
     sources, _ = source_files.find_sources([str(folder)], clips=True, passed_over=kinds)
     assert [source.path for source in sources] == taken
-    assert [source.is_clip for source in sources] == [False] * 3 + [
-        *(True, True, False, True)
-    ]
+    are_clips = [False, False, False, True, True, False, True]
+    assert [source.is_clip for source in sources] == are_clips
     expected = {"HEIC": 2, "TIFF": 1, ".ts": 1, "without ending": 1, "MPEG-4 audio": 1}
     assert kinds == expected
     assert file_kinds.describe_passed_over(kinds) == (

@@ -70,10 +70,14 @@ def test_intervals_hold_the_figure_and_repeat():
 
 def test_blocks_make_no_difference(monkeypatch):
     labels, scores = _examples(50)
-    whole = bootstrap.compute_intervals(labels, scores, np.arange(50), ["auc"], 100)
+    whole = bootstrap.compute_intervals(
+        labels, scores, np.arange(50), ["auc"], num_resamples=100
+    )
     monkeypatch.setattr(bootstrap, "_BLOCK_ENTRIES", 350)
     assert (
-        bootstrap.compute_intervals(labels, scores, np.arange(50), ["auc"], 100)
+        bootstrap.compute_intervals(
+            labels, scores, np.arange(50), ["auc"], num_resamples=100
+        )
         == whole
     )
 

@@ -40,7 +40,12 @@ _LABELS = np.array([0, 0, 0, 0, 1, 1, 1, 1])
     ],
 )
 def test_thresholds_by_hand(rates, band, reached):
-    found = calibration.fit_thresholds(_SCORES, _LABELS, *rates)
+    found = calibration.fit_thresholds(
+        _SCORES,
+        _LABELS,
+        max_false_positive_rate=rates[0],
+        max_false_negative_rate=rates[1],
+    )
     assert (found["real_below"], found["fake_from"]) == pytest.approx(band)
     assert found["false_positive_rate"] == reached[0]
     assert found["false_negative_rate"] == reached[1]
@@ -48,7 +53,9 @@ def test_thresholds_by_hand(rates, band, reached):
 
 def test_equal_probabilities_stand_on_one_side():
     scores = np.array([0.2, 0.6, 0.6, 0.6, 0.4, 0.4, 0.6, 0.8])
-    found = calibration.fit_thresholds(scores, _LABELS, 0.5, 0.25)
+    found = calibration.fit_thresholds(
+        scores, _LABELS, max_false_positive_rate=0.5, max_false_negative_rate=0.25
+    )
     # Two reals might be called fake, but three of them are .6.
     assert found["fake_from"] == pytest.approx(0.7)
     assert found["false_positive_rate"] == 0.0
@@ -58,20 +65,32 @@ def test_equal_probabilities_stand_on_one_side():
 
 
 def test_one_image_of_each_label():
-    found = calibration.fit_thresholds(np.array([0.9, 0.2]), np.array([0, 1]), 0.1, 0.1)
+    found = calibration.fit_thresholds(
+        np.array([0.9, 0.2]),
+        np.array([0, 1]),
+        max_false_positive_rate=0.1,
+        max_false_negative_rate=0.1,
+    )
     assert found["fake_from"] == pytest.approx(0.95)
     assert found["real_below"] == pytest.approx(0.1)
 
 
 def test_a_model_without_errors_needs_no_band():
     scores, truths = np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 0, 0, 1])
-    found = calibration.fit_thresholds(scores, truths, 0.0, 0.0)
+    found = calibration.fit_thresholds(
+        scores, truths, max_false_positive_rate=0.0, max_false_negative_rate=0.0
+    )
     # Both would be .6, halfway between .3 and .9.
     assert found["real_below"] == found["fake_from"] == pytest.approx(0.6)
 
 
 def test_saturated_probabilities_are_not_called():
-    found = calibration.fit_thresholds(np.array([1.0, 0.0]), np.array([0, 1]), 0.0, 0.0)
+    found = calibration.fit_thresholds(
+        np.array([1.0, 0.0]),
+        np.array([0, 1]),
+        max_false_positive_rate=0.0,
+        max_false_negative_rate=0.0,
+    )
     for probability in (0.0, 0.5, 1.0):
         assert calibration.decide_verdict(probability, found) == calibration.UNCERTAIN
 
@@ -83,7 +102,12 @@ def test_rates_hold_on_random_scores():
         # Few different values: many ties.
         scores = np.round(random.beta(2 + truths, 3 - truths), 2)
         for rates in ((0.05, 0.1), (0.2, 0.01), (0.29, 0.5)):
-            found = calibration.fit_thresholds(scores, truths, *rates)
+            found = calibration.fit_thresholds(
+                scores,
+                truths,
+                max_false_positive_rate=rates[0],
+                max_false_negative_rate=rates[1],
+            )
             verdicts = np.array([calibration.decide_verdict(x, found) for x in scores])
             assert (verdicts[truths == 0] == "fake").mean() <= rates[0]
             assert (verdicts[truths == 1] == "real").mean() <= rates[1]
@@ -92,9 +116,16 @@ def test_rates_hold_on_random_scores():
 
 def test_thresholds_want_rates_and_both_labels():
     with pytest.raises(ValueError, match=r"A rate must be in \[0, 1\), got 1.0"):
-        calibration.fit_thresholds(_SCORES, _LABELS, 1.0, 0.1)
+        calibration.fit_thresholds(
+            _SCORES, _LABELS, max_false_positive_rate=1.0, max_false_negative_rate=0.1
+        )
     with pytest.raises(ValueError, match="real and fake, got 8 real, 0 fake"):
-        calibration.fit_thresholds(_SCORES, 0 * _LABELS, 0.1, 0.1)
+        calibration.fit_thresholds(
+            _SCORES,
+            0 * _LABELS,
+            max_false_positive_rate=0.1,
+            max_false_negative_rate=0.1,
+        )
 
 
 @pytest.mark.parametrize(
@@ -130,11 +161,13 @@ def test_fit_gives_thresholds_for_calibrated_probabilities():
     random = np.random.default_rng(0)
     truths = random.integers(0, 2, 400)
     logits = 3 * (truths - 0.5 + random.normal(0, 1, 400))
-    found = calibration.fit_calibration(logits, truths, 0.05, 0.1)
+    found = calibration.fit_calibration(
+        logits, truths, max_false_positive_rate=0.05, max_false_negative_rate=0.1
+    )
     assert found["temperature"] == calibration.fit_temperature(logits, truths)
     probabilities = calibration.calibrate_logits(logits, found["temperature"])
     assert found["thresholds"] == calibration.fit_thresholds(
-        probabilities, truths, 0.05, 0.1
+        probabilities, truths, max_false_positive_rate=0.05, max_false_negative_rate=0.1
     )
     called = probabilities >= found["thresholds"]["fake_from"]
     assert 0.02 < called[truths == 0].mean() <= 0.05
@@ -148,8 +181,16 @@ def test_no_source_of_reals_is_called_fake_too_often():
     scores = np.concatenate([easy, odd, fakes])
     truths = np.repeat([0, 1], [2000, 500])
     sources = np.repeat(["easy", "odd", "maker"], [1900, 100, 500])
-    apart = calibration.fit_thresholds(scores, truths, 0.05, 0.1, sources)
-    together = calibration.fit_thresholds(scores, truths, 0.05, 0.1)
+    apart = calibration.fit_thresholds(
+        scores,
+        truths,
+        max_false_positive_rate=0.05,
+        max_false_negative_rate=0.1,
+        sources=sources,
+    )
+    together = calibration.fit_thresholds(
+        scores, truths, max_false_positive_rate=0.05, max_false_negative_rate=0.1
+    )
     assert (odd >= together["fake_from"]).mean() > 0.2
     assert (odd >= apart["fake_from"]).mean() == pytest.approx(0.05)
     assert apart["highest_false_positive_rate"] == pytest.approx(0.05)
@@ -161,8 +202,16 @@ def test_all_makers_of_fakes_count_the_same():
     scores = np.concatenate([[0.5], np.linspace(0.6, 0.9, 100), np.full(10, 0.2)])
     truths = np.repeat([0, 1], [1, 110])
     sources = np.repeat(["reals", "many", "few"], [1, 100, 10])
-    together = calibration.fit_thresholds(scores, truths, 0.0, 0.1)
-    apart = calibration.fit_thresholds(scores, truths, 0.0, 0.1, sources)
+    together = calibration.fit_thresholds(
+        scores, truths, max_false_positive_rate=0.0, max_false_negative_rate=0.1
+    )
+    apart = calibration.fit_thresholds(
+        scores,
+        truths,
+        max_false_positive_rate=0.0,
+        max_false_negative_rate=0.1,
+        sources=sources,
+    )
     assert apart["real_below"] == pytest.approx(
         0.1
     )  # Below the few: half of the weight.
@@ -176,9 +225,22 @@ def test_no_maker_is_called_real_too_often():
     scores = np.concatenate([[0.05, 0.5], np.linspace(0.6, 0.9, 900), few])
     truths = np.repeat([0, 1], [2, 910])
     sources = np.repeat(["reals", "many", "few"], [2, 900, 10])
-    mean = calibration.fit_thresholds(scores, truths, 0.0, 0.5, sources)
+    mean = calibration.fit_thresholds(
+        scores,
+        truths,
+        max_false_positive_rate=0.0,
+        max_false_negative_rate=0.5,
+        sources=sources,
+    )
     assert mean["real_below"] > 0.2 and mean["highest_false_negative_rate"] == 1.0
-    each = calibration.fit_thresholds(scores, truths, 0.0, 0.5, sources, 0.1)
+    each = calibration.fit_thresholds(
+        scores,
+        truths,
+        max_false_positive_rate=0.0,
+        max_false_negative_rate=0.5,
+        sources=sources,
+        max_source_false_negative_rate=0.1,
+    )
     assert each["real_below"] == pytest.approx(0.115)  # Between the first and second.
     assert each["highest_false_negative_rate"] == pytest.approx(0.1)
     assert each["false_negative_rate"] == pytest.approx(0.05)

@@ -16,7 +16,9 @@ DIFFICULT = np.array([False, False, False, True])
 def _average_precision(difficult, method):
     correct, ignored = detection.match_detections(BOXES, SCORES, HEADS, difficult)
     num_true = int((~difficult).sum())
-    return detection.average_precision(SCORES, correct, ignored, num_true, method)
+    return detection.average_precision(
+        SCORES, correct, ignored, num_true, method=method
+    )
 
 
 def test_one_right_detection_a_head_and_difficult_ones_left_out():
@@ -66,4 +68,4 @@ def test_nothing_to_find_is_not_a_number():
 def test_unknown_method_is_named():
     none = np.zeros(0)
     with pytest.raises(ValueError, match="'12'"):
-        detection.average_precision(none, none > 0, none > 0, 1, "12")
+        detection.average_precision(none, none > 0, none > 0, 1, method="12")

@@ -70,16 +70,17 @@ def test_voc_boxes_hold_their_last_pixels():
 def test_border_is_added_to_each_side():
     boxes = np.array([[0, 0, 2, 2]]), np.array([0.9]), np.array([[0, 1, 2, 3]])
     plain = np.array([False])
+
+    def assign(difficult, least, border):
+        found = detection.assign_detections(
+            *boxes, difficult, iou_threshold=least, border=border
+        )
+        return found.tolist()
+
     for border, least, place in ((0, 1 / 3, 0), (0, 0.34, -1), (1, 0.5, 0)):
-        assert detection.assign_detections(*boxes, plain, least, border).tolist() == [
-            place
-        ]
-    assert detection.assign_detections(*boxes, plain, 0.501, 1.0).tolist() == [
-        detection.WRONG
-    ]
-    assert detection.assign_detections(*boxes, ~plain, 0.5, 1.0).tolist() == [
-        detection.IGNORED
-    ]
+        assert assign(plain, least, border) == [place]
+    assert assign(plain, 0.501, 1.0) == [detection.WRONG]
+    assert assign(~plain, 0.5, 1.0) == [detection.IGNORED]
 
 
 def test_recall_at_false_positives_counts_them_over_all_images():

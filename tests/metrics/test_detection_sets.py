@@ -62,5 +62,5 @@ def test_nothing_found_and_nothing_to_find():
     assert (figures["ap"], figures["f1"], figures["f1_score_threshold"]) == (0, 0, 1)
     rooms = detection_sets.evaluate({"a": ROOMS, "b": ROOMS})
     assert np.isnan(rooms["ap"]) and rooms["a/false_boxes_per_image"] == 0
-    with pytest.raises(ValueError, match="no set"):
+    with pytest.raises(ValueError, match="sets must not be empty"):
         detection_sets.evaluate({})

@@ -31,7 +31,7 @@ def _names(count):
 @pytest.mark.parametrize("metric", searchers.METRICS)
 def test_neighbours_are_those_by_hand(metric):
     rows, queries = _vectors(300), _vectors(7, seed=1)
-    index = Index(rows, _names(300), metric)
+    index = Index(rows, _names(300), metric=metric)
     found = index.search(queries, 5)
     for query, neighbours in zip(queries, found, strict=True):
         if metric == "cosine":
@@ -82,8 +82,8 @@ def test_scann_finds_what_comparing_with_all_finds():
     rows, queries = _vectors(3000, dimension=32), _vectors(100, 1, 32)
     exact = Index(rows, _names(3000), searcher="brute_force")
     for metric, least in (("cosine", 0.95), ("euclidean", 0.9)):
-        exact = Index(rows, _names(3000), metric, "brute_force")
-        index = Index(rows, _names(3000), metric, "scann")
+        exact = Index(rows, _names(3000), metric=metric, searcher="brute_force")
+        index = Index(rows, _names(3000), metric=metric, searcher="scann")
         expected, found = (
             _ids(exact.search(queries, 10)),
             _ids(index.search(queries, 10)),
@@ -197,13 +197,14 @@ def test_a_change_that_fails_leaves_the_index_as_it_was():
         ((np.ones((2, 3)), ["a", "a"]), "ids must differ, got 'a' twice"),
         ((np.zeros((1, 3)), ["a"]), "must not be zero where the metric is cosine"),
         ((np.full((1, 3), np.nan), ["a"]), "must be finite"),
-        ((np.ones((1, 3)), ["a"], "manhattan"), "metric must be one of"),
-        ((np.ones((1, 3)), ["a"], "cosine", "tree"), "searcher must be"),
+        ((np.ones((1, 3)), ["a"], {"metric": "manhattan"}), "metric must be one of"),
+        ((np.ones((1, 3)), ["a"], {"searcher": "tree"}), "searcher must be"),
     ],
 )
 def test_wrong_arguments_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Index(*arguments)
+        embeddings, entries, *options = arguments
+        Index(embeddings, entries, **(options[0] if options else {}))
 
 
 def test_wrong_queries_are_named():

@@ -69,10 +69,10 @@ def _build(folder, output, model, said=None, of_heads=False, **options):
     return index_building.build_index(
         given,
         len(given),
-        {"folder": str(folder)},
-        embedding.Embedder(model, "content", of_heads),
-        str(output),
-        (said if said is not None else []).append,
+        origin={"folder": str(folder)},
+        embedder=embedding.Embedder(model, "content", of_heads),
+        output=str(output),
+        say=(said if said is not None else []).append,
         batch_size=4,
         **options,
     )
@@ -144,7 +144,13 @@ def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
     ]
     embedder = embedding.Embedder(loaded, "content")
     index = index_building.build_index(
-        given, 1, {}, embedder, str(tmp_path / "index"), print, older=older
+        given,
+        1,
+        origin={},
+        embedder=embedder,
+        output=str(tmp_path / "index"),
+        say=print,
+        older=older,
     )
     _, entries = index.snapshot()
     assert len(entries) == 11 and entries[-1].source == "new"
@@ -152,7 +158,13 @@ def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
     other = Index(older.snapshot()[0].rows, older.snapshot()[1], embedding={})
     with pytest.raises(ValueError, match="the index was made with another model"):
         index_building.build_index(
-            given, 1, {}, embedder, str(tmp_path / "x"), print, older=other
+            given,
+            1,
+            origin={},
+            embedder=embedder,
+            output=str(tmp_path / "x"),
+            say=print,
+            older=other,
         )
 
 
@@ -416,7 +428,10 @@ def test_the_script_measures_what_a_graph_finds(run_script, labelled, graph, tmp
 def test_the_benchmark_prints_a_row_for_each_searcher(run_script):
     done = run_script(
         "train/benchmark_retrieval.py",
-        *("--sizes=500", "--dimension=32", "--queries=100", "--target_recall=.9"),
+        "--sizes=500",
+        "--dimension=32",
+        "--queries=100",
+        "--target_recall=.9",
     )
     rows = [line for line in done.stdout.splitlines() if line.startswith("| 500 |")]
     names = [row.split(" | ")[1] for row in rows]

@@ -174,7 +174,8 @@ def test_scann_in_a_graph_finds_most_of_the_nearest(described):
     centres = _random(100, described["dimension"], seed=1)
     rows, queries = _near(centres, _COUNT, 2), _near(centres, 200, 3)
     built = Index(
-        *(rows, _entries()),
+        rows,
+        _entries(),
         searcher="scann",
         target_recall=0.99,
         embedding=described,
@@ -217,7 +218,9 @@ def test_other_indexes_are_refused(plain, described):
 
     def attached(rows, metric="cosine", **changes):
         index = Index(
-            *(rows, [str(i) for i in range(len(rows))], metric),
+            rows,
+            [str(i) for i in range(len(rows))],
+            metric=metric,
             embedding={**described, **changes},
         )
         return _attached(plain, graph.Neighbours(index, 3, exact=True))
@@ -303,8 +306,12 @@ def _server(published, tmp_path_factory):
     )
     ports = serving_support.free_port(), serving_support.free_port()
     process = serving_support.start_process(
-        *("--model_config_file", path),
-        *("--port", ports[0], "--rest_api_port", ports[1]),
+        "--model_config_file",
+        path,
+        "--port",
+        ports[0],
+        "--rest_api_port",
+        ports[1],
     )
     client = serving_support.Client(*ports)
     yield client

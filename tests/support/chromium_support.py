@@ -18,9 +18,14 @@ import time
 PATH = shutil.which("chromium") or shutil.which("google-chrome")
 
 _FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
-    *("--disable-background-networking", "--disable-dev-shm-usage"),
-    *("--disable-component-update", "--remote-debugging-pipe"),
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-dev-shm-usage",
+    "--disable-component-update",
+    "--remote-debugging-pipe",
 )
 # Chromium is slow to start where others work.
 _SECONDS = 180.0

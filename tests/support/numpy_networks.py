@@ -52,7 +52,9 @@ def _swish(x):
 
 # Of PyTorch's Xception: channels in and out, convolutions, stride, the first ReLU.
 _BLOCKS = (
-    *((64, 128, 2, 2, False), (128, 256, 2, 2, True), (256, 728, 2, 2, True)),
+    (64, 128, 2, 2, False),
+    (128, 256, 2, 2, True),
+    (256, 728, 2, 2, True),
     *[(728, 728, 3, 1, True)] * 8,
     (728, 1024, 2, 2, True),
 )
@@ -138,8 +140,13 @@ def xception(arrays, images, top="last_linear"):
 
 # Of EfficientNet-B0: kernel, repeats, channels out, expansion, stride.
 _STAGES = (
-    *((3, 1, 16, 1, 1), (3, 2, 24, 6, 2), (5, 2, 40, 6, 2), (3, 3, 80, 6, 2)),
-    *((5, 3, 112, 6, 1), (5, 4, 192, 6, 2), (3, 1, 320, 6, 1)),
+    (3, 1, 16, 1, 1),
+    (3, 2, 24, 6, 2),
+    (5, 2, 40, 6, 2),
+    (3, 3, 80, 6, 2),
+    (5, 3, 112, 6, 1),
+    (5, 4, 192, 6, 2),
+    (3, 1, 320, 6, 1),
 )
 _NODES = {  # Of a cell: inputs by the nodes and levels that they come from.
     0: ("p6", "p7^"),

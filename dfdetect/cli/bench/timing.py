@@ -34,7 +34,7 @@ def in_turns(
         warm_up: Rounds before them, which trace and fill caches.
     """
     took: dict[_Key, list[float]] = {key: [] for key in cases}
-    with console.Progress(warm_up + rounds, say, "round") as shown:
+    with console.Progress(warm_up + rounds, say, noun="round") as shown:
         for turn in range(warm_up + rounds):
             for key, call in cases.items():
                 start = time.perf_counter()
