@@ -109,6 +109,26 @@ def _write_faces(folder: pathlib.Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def sample_folder() -> pathlib.Path:
+    """The folder of real sample data, which may be absent."""
+    default = ROOT.parent / "shared" / "data"
+    return pathlib.Path(os.environ.get("DFDETECT_SAMPLE_DATA", default))
+
+
+@pytest.fixture(scope="session")
+def sample_data(sample_folder):
+    """The function `sample_data(name)`: the path of a sample; skips if it is absent."""
+
+    def find(name: str) -> pathlib.Path:
+        path = sample_folder / name
+        if not path.exists():
+            pytest.skip(f"no {path}; DFDETECT_SAMPLE_DATA names the folder of samples")
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def run_script():
     """The function `run_script(*arguments, check=True)`."""
     return _run_script

@@ -1,8 +1,5 @@
 """The exported detector alone finds what it finds inside the chain."""
 
-import os
-import pathlib
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -13,18 +10,11 @@ from dfdetect.media import resize, source_files
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build
 
-_SAMPLES = pathlib.Path(
-    os.environ.get(
-        "DFDETECT_SAMPLE_DATA",
-        pathlib.Path(__file__).resolve().parents[3] / "shared" / "data",
-    )
-)
-
 
 @pytest.fixture(name="images", scope="module")
-def _images():
-    """The portrait of matplotlib, and test images of classrooms if they are there."""
-    names = sorted((_SAMPLES / "heads" / "JPEGImages").glob("*"))[::600]
+def _images(sample_folder):
+    """Images of classrooms of the sample data, or else matplotlib's portrait."""
+    names = sorted((sample_folder / "heads" / "JPEGImages").glob("*"))[::600]
     return [tf.io.decode_jpeg(tf.io.read_file(str(p))) for p in names] or [
         tf.io.decode_jpeg(tf.io.read_file(source_files.find_sample()))
     ]

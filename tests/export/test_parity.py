@@ -1,8 +1,6 @@
 """Scoring through `data` and through the exported graph give the same probabilities."""
 
 import csv
-import os
-import pathlib
 
 import keras
 import numpy as np
@@ -17,10 +15,6 @@ from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet
 from dfdetect.pipeline import deepfake_pipeline
 
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
-_SAMPLES = pathlib.Path(
-    os.environ.get("DFDETECT_SAMPLE_DATA", _ROOT.parent / "shared" / "data")
-)
 _NUM_CROPS, _IMAGE_SIZE, _TEMPERATURE = 64, 96, 1.5
 
 _DESCRIPTION = {
@@ -53,11 +47,9 @@ _DESCRIPTION = {
 
 
 @pytest.fixture(name="builder", scope="module")
-def _builder(tmp_path_factory, run_script):
+def _builder(tmp_path_factory, run_script, sample_data):
     """64 real crops, in one split."""
-    faces = _SAMPLES / "faces_dfdc"
-    if not (faces / "labels.csv").is_file():
-        pytest.skip(f"no sample data in {_SAMPLES}; DFDETECT_SAMPLE_DATA names another")
+    faces = sample_data("faces_dfdc/labels.csv").parent
     folder = tmp_path_factory.mktemp("parity")
     with open(faces / "labels.csv", newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]

@@ -1,5 +1,4 @@
 import itertools
-import pathlib
 
 import numpy as np
 import pytest
@@ -27,11 +26,9 @@ def test_sizes_may_differ():
 
 
 @pytest.mark.slow
-def test_scenes_of_faceforensics_are_told_apart():
-    root = pathlib.Path(__file__).resolve().parents[3] / "shared/data/faceforensics"
-    paths = sorted((root / "original_sequences").rglob("*.mp4"))
-    if not paths:
-        pytest.skip("no clips of FaceForensics++ here")
+def test_scenes_of_faceforensics_are_told_apart(sample_data):
+    folder = sample_data("faceforensics/original_sequences")
+    paths = sorted(folder.rglob("*.mp4"))
     views = []
     for path in paths:
         frames = list(video.Reader(path, video.Sampling(every=0.5)))

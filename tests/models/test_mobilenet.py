@@ -1,19 +1,11 @@
 """MobileNetV2 as a teacher: its size and its published weights."""
 
-import os
-import pathlib
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dfdetect.models import classifier, mobilenet, moment_pooling
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-WEIGHTS = pathlib.Path(
-    os.environ.get("DFDETECT_SAMPLE_DATA", ROOT.parent / "shared" / "data")
-).parent.joinpath("weights", "tf2_mobilenet_v2_1.0_224_ptq.tflite")
 
 
 def test_it_has_the_published_size_and_pools_five_stages():
@@ -36,23 +28,26 @@ def test_moments_by_hand():
     np.testing.assert_allclose(found, [[3.0, np.sqrt(5.001)]], rtol=1e-6)
 
 
+@pytest.fixture(scope="module", name="published")
+def _published(sample_data):
+    return sample_data("../weights/tf2_mobilenet_v2_1.0_224_ptq.tflite")
+
+
 @pytest.fixture(scope="module", name="interpreter")
-def _interpreter():
-    if not WEIGHTS.is_file():
-        pytest.skip(f"There are no weights at {WEIGHTS}.")
+def _interpreter(published):
     interpreter = tf.lite.Interpreter(
-        str(WEIGHTS), experimental_preserve_all_tensors=True
+        str(published), experimental_preserve_all_tensors=True
     )
     interpreter.allocate_tensors()
     return interpreter
 
 
-def test_the_published_weights_give_the_published_maps(interpreter):
+def test_the_published_weights_give_the_published_maps(interpreter, published):
     rows, columns = np.mgrid[:224, :224] / 224
     image = np.stack([rows, columns, rows * columns], axis=-1) * 255
     image = np.round(image).astype(np.uint8)[None]
     model = classifier.build("mobilenet_v2", 224)
-    mobilenet.load_tflite(model, WEIGHTS, image.astype(np.float32))
+    mobilenet.load_tflite(model, published, image.astype(np.float32))
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
     adds = [

@@ -1,8 +1,6 @@
 """SqueezeNet: published weights, the order of channels, and whether features tell."""
 
 import csv
-import os
-import pathlib
 
 import keras
 import numpy as np
@@ -12,9 +10,6 @@ import tensorflow as tf
 from dfdetect.models import squeezenet
 
 h5py = pytest.importorskip("h5py")
-_SHARED = pathlib.Path(__file__).parents[3] / "shared"
-_DATA = pathlib.Path(os.environ.get("DFDETECT_SAMPLE_DATA", _SHARED / "data"))
-_PUBLIC = _SHARED / "weights" / "squeezenet1.1_imagenet_notop.h5"
 
 # Squeeze and expand channels of SqueezeNet 1.1.
 _FIRES = [(16, 64)] * 2 + [(32, 128)] * 2 + [(48, 192)] * 2 + [(64, 256)] * 2
@@ -100,13 +95,13 @@ def test_wrong_arguments():
 
 
 @pytest.mark.slow
-def test_public_weights_tell_fakes_from_reals():
+def test_public_weights_tell_fakes_from_reals(sample_data):
     """Linear probe of pooled fire5 features; 700 pairs of faces gave .74."""
-    if not _PUBLIC.exists() or not (_DATA / "faces_dfdc").exists():
-        pytest.skip(f"needs {_PUBLIC} and {_DATA / 'faces_dfdc'}")
+    weights = sample_data("../weights/squeezenet1.1_imagenet_notop.h5")
+    faces = sample_data("faces_dfdc")
     linear_model = pytest.importorskip("sklearn.linear_model")
     metrics = pytest.importorskip("sklearn.metrics")
-    model = squeezenet.build(_PUBLIC, ("fire5",))
+    model = squeezenet.build(weights, ("fire5",))
 
     @tf.function
     def pooled(images):
@@ -115,13 +110,13 @@ def test_public_weights_tell_fakes_from_reals():
         return tf.concat(parts, axis=-1)
 
     def load(split, num_groups):
-        with open(_DATA / "faces_dfdc" / "labels.csv", newline="") as file:
+        with open(faces / "labels.csv", newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["split"] == split]
         groups = sorted({row["group"] for row in rows})[:num_groups]
         rows = [row for row in rows if row["group"] in groups]
         features = []
         for row in rows:
-            encoded = tf.io.read_file(str(_DATA / "faces_dfdc" / row["path"]))
+            encoded = tf.io.read_file(str(faces / row["path"]))
             image = tf.cast(tf.io.decode_jpeg(encoded, channels=3), tf.float32)
             features.append(pooled(image[None])[0])
         return np.array(features), np.array([row["label"] == "fake" for row in rows])

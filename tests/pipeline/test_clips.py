@@ -1,5 +1,4 @@
 import math
-import pathlib
 
 import cv2
 import numpy as np
@@ -198,16 +197,9 @@ def test_what_is_known_is_added_to_judged_heads(model, tmp_path):
     assert all(head["familiarity"] == 0.5 for head in result["heads"])
 
 
-def _shared_clips():
-    root = pathlib.Path(__file__).resolve().parents[3] / "shared/data/faceforensics"
-    return sorted(root.rglob("*.mp4"))
-
-
 @pytest.mark.slow
-def test_the_clips_of_faceforensics_have_one_main_person_each():
-    paths = _shared_clips()
-    if not paths:
-        pytest.skip("no clips of FaceForensics++ here")
+def test_the_clips_of_faceforensics_have_one_main_person_each(sample_data):
+    paths = sorted(sample_data("faceforensics").rglob("*.mp4"))
     model = build.from_directories()
     thresholds = model.manifest["classifier"]["thresholds"]
     judge = clips.ClipJudge(model, thresholds, video.Sampling(8))

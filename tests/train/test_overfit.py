@@ -1,17 +1,12 @@
 """Training as a whole learns: a few real images by heart, from random weights."""
 
 import json
-import os
 import pathlib
 import shutil
 from xml.etree import ElementTree
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-SAMPLE = pathlib.Path(
-    os.environ.get("DFDETECT_SAMPLE_DATA", ROOT.parent / "shared" / "data")
-)
 IMAGE_SIZE = 256
 IMAGES = 16
 
@@ -33,11 +28,9 @@ def _smallest_head(annotation):
 
 
 @pytest.fixture(scope="module", name="same")
-def _same(run_script, tmp_path_factory):
+def _same(run_script, tmp_path_factory, sample_data):
     """16 images, prepared: the same ones in each split, under other names."""
-    heads = SAMPLE / "heads"
-    if not heads.is_dir():
-        pytest.skip(f"There are no images in {heads}.")
+    heads = sample_data("heads")
     folder = tmp_path_factory.mktemp("overfit")
     listed = (heads / "Splits" / "train.txt").read_text().split()
     chosen = [
@@ -94,11 +87,9 @@ def test_sixteen_images_are_learnt_by_heart(run_script, same, tmp_path, phi):
 
 
 @pytest.fixture(scope="module", name="same_faces")
-def _same_faces(run_script, tmp_path_factory):
+def _same_faces(run_script, tmp_path_factory, sample_data):
     """32 faces, half of them fake: the same ones to train and to validate on."""
-    faces = SAMPLE / "faces_dfdc"
-    if not faces.is_dir():
-        pytest.skip(f"There are no images in {faces}.")
+    faces = sample_data("faces_dfdc")
     folder = tmp_path_factory.mktemp("overfit_faces")
     lines = (faces / "labels.csv").read_text().splitlines()[1:]
     rows = [line.split(",") for line in lines]
