@@ -1,4 +1,4 @@
-"""Small drawn data sets, prepared once for the tests that read or train on them."""
+"""Shared fixtures: drawn data sets, real samples, scripts and a file server."""
 
 import csv
 import functools
@@ -34,12 +34,12 @@ _LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begins with the files that take longest."""
+    """Orders the test files that take longest first."""
     items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
 def _run_script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess:
-    """Runs Python in the checkout as a user would, and returns what it printed."""
+    """Runs Python in the checkout as a user would, and captures its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
@@ -55,7 +55,7 @@ def _run_script(*arguments: object, check: bool = True) -> subprocess.CompletedP
 
 
 def _draw_heads(random: np.random.Generator, height: int, width: int, count: int):
-    """A noisy image with bright ellipses, and their boxes (x1, y1, x2, y2)."""
+    """Draws noise with bright ellipses; returns it and their boxes in pixels."""
     image = random.integers(0, 60, (height, width, 3)).astype(np.uint8)
     boxes = []
     for _ in range(count):
@@ -68,7 +68,7 @@ def _draw_heads(random: np.random.Generator, height: int, width: int, count: int
 
 
 def _write_heads(folder: pathlib.Path) -> None:
-    """A folder like HollywoodHeads: 6 / 3 / 3 images of 0 to 2 heads."""
+    """Writes a folder like HollywoodHeads: 6 / 3 / 3 images of 0 to 2 heads."""
     random = np.random.default_rng(0)
     for name in ("JPEGImages", "Annotations", "Splits"):
         (folder / name).mkdir(parents=True)
@@ -91,7 +91,7 @@ def _write_heads(folder: pathlib.Path) -> None:
 
 
 def _write_faces(folder: pathlib.Path) -> None:
-    """A folder with labels.csv: 8 / 4 / 4 faces, the fakes smoother than the reals."""
+    """Writes a folder with labels.csv: 8 / 4 / 4 faces, the fakes blurred."""
     random = np.random.default_rng(1)
     folder.mkdir(parents=True)
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
@@ -136,7 +136,7 @@ def run_script():
 
 @pytest.fixture
 def serve_folder():
-    """The function `serve_folder(folder)`: serves it on this machine, gives the URL."""
+    """The function `serve_folder(folder)`: serves it locally and returns the URL."""
     servers = []
 
     def serve(folder: pathlib.Path) -> str:

@@ -1,4 +1,4 @@
-"""Boxes against FACTS 3.6 and values worked out by hand."""
+"""Geometry of boxes, against values worked out by hand."""
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ def test_clip():
     np.testing.assert_allclose(clipped, [[0.0, 0.2, 1.0, 0.9]])
 
 
-# Face x1, y1, x2, y2; width, height; expected x, y, side. From FACTS 3.6.
+# Face x1, y1, x2, y2; width, height; expected x, y, side.
 _FACEFORENSICS = [
     ((30, 40, 130, 160), (640, 480), (2, 22, 156)),
     ((0, 0, 100, 100), (200, 200), (0, 0, 130)),

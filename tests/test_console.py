@@ -1,4 +1,4 @@
-"""Standard error: a person sees our lines alone, and all of it when something dies."""
+"""Standard error: only our lines, and everything after a failure."""
 
 import os
 import pathlib

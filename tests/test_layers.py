@@ -1,4 +1,4 @@
-"""The package is built in layers: imports point down, and few modules lie flat."""
+"""The layers of the package: imports point down, and few modules are flat."""
 
 import ast
 import pathlib
@@ -23,7 +23,7 @@ MOST_FLAT = 10
 
 
 def _imports(path):
-    """The names of all modules, or what is in them, that a file imports anywhere."""
+    """Returns the names that a file imports anywhere."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

@@ -1,4 +1,4 @@
-"""Each module of the package has a file of tests, or is named with who tests it."""
+"""Each module of the package has a test file, or is listed with those that test it."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""README files: the length of the first one, and links that lead somewhere."""
+"""README files: the length of the first one, and that all links exist."""
 
 import pathlib
 import re
@@ -19,7 +19,7 @@ def _pages() -> list[pathlib.Path]:
 
 
 def _anchors(page: pathlib.Path) -> set[str]:
-    """Anchors as GitHub makes them of headings, and those that are written out."""
+    """Returns the anchors that GitHub makes of headings, and explicit ones."""
     text = page.read_text(encoding="utf-8")
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", x.lower()).replace(" ", "-") for x in headings}

@@ -1,4 +1,4 @@
-"""Clips whose headers are wrong, or tell nothing."""
+"""Clips whose headers are wrong or have no duration."""
 
 import struct
 

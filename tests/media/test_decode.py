@@ -16,7 +16,7 @@ _HEIGHT, _WIDTH = 24, 32
 
 
 def _image(mode="RGB"):
-    """Smooth, so that lossy formats stay close; no two corners alike."""
+    """Draws a smooth image, for lossy formats, whose corners differ."""
     y, x = np.mgrid[0:_HEIGHT, 0:_WIDTH]
     pixels = np.stack([x * 7, y * 9, 255 - x * 3 - y * 4], -1).clip(0, 255)
     return Image.fromarray(pixels.astype(np.uint8)).convert(mode)
@@ -36,12 +36,12 @@ def _encode(image, **options):
 
 
 def _sixteen_bit_png():
-    grey = np.asarray(_image("L"))
-    return _encode(Image.fromarray(grey.astype(np.uint16) * 257), format="PNG")
+    gray = np.asarray(_image("L"))
+    return _encode(Image.fromarray(gray.astype(np.uint16) * 257), format="PNG")
 
 
 def _animated_webp(alpha=False, **options):
-    """Of which the first frame does not fill the canvas, if `alpha`."""
+    """Encodes an animated WebP; with `alpha`, of a first frame below its size."""
     first = _image()
     if alpha:
         first = Image.new("RGBA", first.size)
@@ -57,16 +57,16 @@ def _animated_gif():
     )
 
 
-# Bytes and the largest mean difference from Pillow, in grey levels.
+# Bytes and the largest mean difference from Pillow, in gray levels.
 _READABLE = {
     "jpeg": (_encode(_image(), format="JPEG", quality=95), 2),
     "jpeg_progressive": (_encode(_image(), format="JPEG", progressive=True), 3),
-    "jpeg_grey": (_encode(_image("L"), format="JPEG", quality=95), 2),
+    "jpeg_gray": (_encode(_image("L"), format="JPEG", quality=95), 2),
     "jpeg_cmyk": (_encode(_image("CMYK"), format="JPEG", quality=95), 4),
     "png": (_encode(_image(), format="PNG"), 0),
     "png_palette": (_encode(_image("P"), format="PNG"), 0),
     "png_alpha": (_encode(_image("RGBA"), format="PNG"), 0),
-    "png_grey_alpha": (_encode(_image("LA"), format="PNG"), 0),
+    "png_gray_alpha": (_encode(_image("LA"), format="PNG"), 0),
     "png_one_bit": (_encode(_image("1"), format="PNG"), 0),
     "bmp": (_encode(_image(), format="BMP"), 0),
     "bmp_alpha": (_encode(_image("RGBA"), format="BMP"), 0),
@@ -172,7 +172,7 @@ def test_exif_orientation(orientation, byte_order):
 
 
 def _png_with(exif, behind=False):
-    """Its eXIf stands before the pixels or behind them, among other chunks."""
+    """Builds a PNG with eXIf before or after the pixels, among other chunks."""
     data = b"eXIf" + exif
     chunk = struct.pack(">I", len(exif)) + data + struct.pack(">I", zlib.crc32(data))
     text = b"tEXtComment\0an eXIf of Exif"
@@ -187,7 +187,7 @@ def _png_with(exif, behind=False):
 
 
 def _with_prefix(webp):
-    """Puts Exif and two zeros before the content of the last chunk, EXIF."""
+    """Inserts "Exif" and two zeros before the content of the last chunk, EXIF."""
     place = webp.index(b"EXIF")
     exif = b"Exif\0\0" + webp[place + 8 :]
     body = webp[8:place] + b"EXIF" + struct.pack("<I", len(exif)) + exif
@@ -342,7 +342,7 @@ def test_decode_in_a_data_set():
 
 
 def _promising(side):
-    """Tiny files whose headers promise images of `side` x `side`."""
+    """Builds tiny files whose headers state images of `side` x `side`."""
     gif = bytearray(_READABLE["gif"][0])
     image = gif.index(b"\x2c", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
     gif[image + 5 : image + 9] = struct.pack("<HH", side, side)
@@ -486,7 +486,7 @@ def test_crop_heads_cuts_the_square_of_faceforensics():
     boxes = np.float32([[40 / 480, 30 / 640, 160 / 480, 130 / 640], [0, 0, 1, 1]])
     crops = resize.crop_heads(tf.constant(image), tf.constant(boxes), 156, margin=1.3)
     assert crops.shape == (2, 156, 156, 3) and crops.dtype == tf.float32
-    # FACTS 3.6: x 2, y 22, side 156: at this size the pixels themselves.
+    # x 2, y 22, side 156: at this size the crop is the pixels themselves.
     np.testing.assert_array_equal(crops[0], image[22 : 22 + 156, 2 : 2 + 156])
     np.testing.assert_array_equal(crops[1], resize.resize(image[:480, :480], 156))
 

@@ -4,7 +4,7 @@ import pytest
 
 from dfdetect.media import drawing
 
-RED, YELLOW, GREEN, GREY = (255, 0, 0), (255, 255, 0), (0, 255, 0), (128, 128, 128)
+RED, YELLOW, GREEN, GRAY = (255, 0, 0), (255, 255, 0), (0, 255, 0), (128, 128, 128)
 
 
 @pytest.mark.parametrize(
@@ -15,10 +15,10 @@ RED, YELLOW, GREEN, GREY = (255, 0, 0), (255, 255, 0), (0, 255, 0), (128, 128, 1
         (0.5, YELLOW),
         (0.75, (255, 128, 0)),
         (1.0, RED),
-        (float("nan"), GREY),
+        (float("nan"), GRAY),
     ],
 )
-def test_colour_goes_from_green_over_yellow_to_red(probability, expected):
+def test_color_goes_from_green_over_yellow_to_red(probability, expected):
     assert drawing.probability_color(probability) == expected
 
 
@@ -62,7 +62,7 @@ def test_number_of_probabilities_must_fit():
         drawing.annotate(image, np.zeros((2, 4)), [0.5])
 
 
-def test_encoded_colours_come_back_in_order():
+def test_encoded_colors_come_back_in_order():
     image = np.zeros((16, 16, 3), np.uint8)
     image[..., 0] = 200
     png = cv2.imdecode(np.frombuffer(drawing.encode_image(image, ".PNG"), np.uint8), 1)

@@ -1,4 +1,4 @@
-"""Files of many kinds, written by Pillow and FFmpeg, told by their first bytes."""
+"""Kinds of files written by Pillow and FFmpeg, by their first bytes."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Files whose headers promise little and whose decoding would take for ever."""
+"""Small files that would take minutes to decode are rejected by their headers."""
 
 import io
 import struct
@@ -22,7 +22,7 @@ def jpeg(side=64, **options):
 
 
 def with_scans(encoded, count, before=b""):
-    """A file whose last scan is there so many times more, each behind some bytes."""
+    """Repeats the last scan of a JPEG, each time after some bytes."""
     scan = encoded[encoded.rindex(b"\xff\xda") : -2]
     return encoded[:-2] + (before + scan) * count + encoded[-2:]
 
@@ -78,7 +78,7 @@ def test_a_small_file_of_many_scans_takes_no_time():
 
 
 def png(*chunks, behind=False):
-    """A file with more chunks, before or behind its pixels."""
+    """Builds a PNG with additional chunks before or after its pixels."""
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, format="PNG")
     encoded = file.getvalue()

@@ -1,4 +1,4 @@
-"""Parts of JPEGs against all of their pixels."""
+"""Reduced JPEGs and windows against fully decoded ones."""
 
 import cv2
 import numpy as np

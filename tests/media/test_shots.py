@@ -6,7 +6,7 @@ import pytest
 from dfdetect.media import shots, video
 
 
-def test_a_change_of_colours_is_a_cut_and_motion_is_none():
+def test_a_change_of_colors_is_a_cut_and_motion_is_none():
     rng = np.random.default_rng(0)
     scenes = rng.integers(0, 256, (2, 90, 160, 3), np.uint8)
     scenes[0, ..., 0] //= 4

@@ -9,7 +9,7 @@ from dfdetect.media import video
 from tiny_heads import write_clip
 
 
-def test_bin_centres():
+def test_bin_centers():
     # Four parts of 10 frames are 2.5 long: 1.25, 3.75, 6.25, 8.75.
     assert video.bin_centers(10, 4) == [1, 3, 6, 8]
     assert video.bin_centers(1, 1) == [0]
@@ -47,7 +47,7 @@ def test_what_is_no_clip_says_so(tmp_path, content):
         list(video.read_frames(tmp_path / "a.mp4", [0]))
 
 
-def grey(index):
+def gray(index):
     return np.full((48, 64, 3), 20 * index % 256, np.uint8)
 
 
@@ -70,7 +70,7 @@ def test_a_reader_takes_the_bins_of_the_builders(tmp_path, count):
 
 def test_a_clip_that_does_not_say_how_long_it_is(tmp_path):
     # One JPEG behind the other, no header and no time stamps.
-    stream = b"".join(cv2.imencode(".jpg", grey(i))[1].tobytes() for i in range(20))
+    stream = b"".join(cv2.imencode(".jpg", gray(i))[1].tobytes() for i in range(20))
     (tmp_path / "a.mjpeg").write_bytes(stream)
     frames = list(video.Reader(tmp_path / "a.mjpeg", video.Sampling(4)))
     assert [frame.index for frame in frames] == [2, 7, 12, 17]
@@ -86,7 +86,7 @@ def test_a_reader_takes_one_frame_every_so_often(tmp_path):
 
 
 def slow_down(path, index, factor):
-    """Lets all frames of an MP4 file but the first `index` last so much longer."""
+    """Multiplies the duration of all frames of an MP4 after the first `index`."""
     content = bytearray(path.read_bytes())
     # So that no place of data within it changes.
     assert content.index(b"mdat") < content.index(b"moov")
@@ -109,7 +109,7 @@ def slow_down(path, index, factor):
 
 def test_time_stamps_decide_where_the_rate_varies(tmp_path):
     path = tmp_path / "a.mp4"
-    write_clip(path, [grey(i) for i in range(20)], rate=10)
+    write_clip(path, [gray(i) for i in range(20)], rate=10)
     slow_down(path, 10, 4)
     found = times(video.Reader(path, video.Sampling(-1)))
     expected = [*np.arange(10) / 10, *(1 + 0.4 * np.arange(10))]
@@ -164,8 +164,8 @@ def test_a_reader_numbers_the_shots(tmp_path):
     rng = np.random.default_rng(0)
     scenes = [rng.integers(0, 256, 3) for _ in range(3)]
     frames = [
-        np.broadcast_to(np.uint8(colour), (48, 64, 3))
-        for colour in scenes
+        np.broadcast_to(np.uint8(color), (48, 64, 3))
+        for color in scenes
         for _ in range(20)
     ]
     path = write_clip(tmp_path / "a.mp4", frames)

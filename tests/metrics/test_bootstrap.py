@@ -1,4 +1,4 @@
-"""Intervals, held against scikit-learn on what each resample stands for."""
+"""Bootstrap metrics against scikit-learn on each explicit resample."""
 
 import numpy as np
 import pytest

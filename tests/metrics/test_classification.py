@@ -1,4 +1,4 @@
-"""The toy of ten scores, worked out by hand."""
+"""Metrics of ten scores, worked out by hand."""
 
 import numpy as np
 import pytest
@@ -39,7 +39,7 @@ def test_rates_are_equal_between_corners_of_the_curve():
 
 
 def test_the_equal_error_rate_lies_on_the_lines_of_the_curve():
-    """Checked against the crossing that a root finder meets on the same lines."""
+    """Compares with a root finder on the same lines."""
     random = np.random.default_rng(5)
     for size in (7, 20, 61):
         truths = np.arange(size) % 3 // 2

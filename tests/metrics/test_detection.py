@@ -1,4 +1,4 @@
-"""The toy of five detections on four heads, one of them difficult."""
+"""Five detections on four heads, one of them difficult, worked out by hand."""
 
 import numpy as np
 import pytest

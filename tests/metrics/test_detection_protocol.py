@@ -1,4 +1,4 @@
-"""The figures of papers, on boxes small enough to count by hand."""
+"""Metrics of papers on boxes small enough to count by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ NO_HEADS = np.zeros((0, 4)), np.zeros(0, bool)
 
 
 def _relative(*boxes):
-    """Boxes in pixels of `EXTENT` -> relative ones."""
+    """Converts boxes in pixels of `EXTENT` to relative ones."""
     return np.array(boxes, np.float64).reshape(-1, 4) / np.tile(EXTENT, 2)
 
 

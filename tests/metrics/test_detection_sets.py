@@ -1,4 +1,4 @@
-"""Figures over several validation sets, worked out by hand."""
+"""Metrics over several validation sets, worked out by hand."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ _NONE = np.zeros((0, 4))
 
 
 def _image(*found, heads=_HEAD):
-    """One image: what was found as (box, score), and its heads."""
+    """One image: its detections (box, score) and its heads."""
     boxes = np.concatenate([box for box, _ in found]) if found else _NONE
     scores = np.array([score for _, score in found])
     return (boxes, scores), (heads, np.zeros(len(heads), bool))

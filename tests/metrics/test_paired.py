@@ -1,4 +1,4 @@
-"""Two ways to judge the same images, held against counting by hand."""
+"""Comparisons of two methods against counting by hand."""
 
 import numpy as np
 import pytest

@@ -13,10 +13,10 @@ _EMBEDDING = {"kind": "content", "fingerprint": "ab", "dimension": 16}
 
 
 def _vectors(count, seed=0, dimension=16):
-    """Clustered vectors, as embeddings are."""
-    centres = np.random.default_rng(7).normal(size=(50, dimension))
+    """Draws clustered vectors, like embeddings."""
+    centers = np.random.default_rng(7).normal(size=(50, dimension))
     random = np.random.default_rng(seed)
-    chosen = centres[random.integers(0, 50, count)]
+    chosen = centers[random.integers(0, 50, count)]
     return (chosen + 0.3 * random.normal(size=(count, dimension))).astype(np.float32)
 
 

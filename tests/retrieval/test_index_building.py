@@ -1,4 +1,4 @@
-"""From images to an index, and what is found in it by search, detect and audit."""
+"""Building an index, and what search, detect and audit find in it."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ from dfdetect.retrieval.index import Entry, Index
 
 
 def _image(seed, height=96, width=128):
-    """Coarse colours, so that each image differs from all others."""
+    """Draws coarse colors, so that all images differ."""
     random = np.random.default_rng(seed)
     coarse = random.integers(0, 256, (5, 6, 3)).astype(np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -79,7 +79,7 @@ def _build(folder, output, model, said=None, of_heads=False, **options):
 
 
 def _same(one, other):
-    """Whether two indexes hold the same."""
+    """Whether two indexes have equal contents."""
     (one, entries), (other, others) = one.snapshot(), other.snapshot()
     return entries == others and np.array_equal(one.rows, other.rows)
 
@@ -177,7 +177,7 @@ def test_nothing_to_index_is_said(loaded, tmp_path):
 
 @pytest.fixture(scope="module")
 def scripted(graph, tmp_path_factory, run_script):
-    """What train/index.py makes of a folder, and the folder."""
+    """An index that train/index.py built, and the folder of its images."""
     folder = tmp_path_factory.mktemp("scripted")
     for seed in range(8):
         name = folder / "images" / f"{seed:02d}.png"
@@ -272,12 +272,12 @@ def test_detect_tells_the_nearest_known_and_what_is_unfamiliar(
 ):
     index = _build(images, tmp_path / "heads", loaded, of_heads=True)
     searcher, entries = index.snapshot()
-    labelled = [
+    labeled = [
         Entry(x.id, i // 3 % 2, x.source, f"image {i // 3}", x.digest, x.box)
         for i, x in enumerate(entries)
     ]
     storage.save(
-        Index(searcher.rows, labelled, embedding=index.embedding),
+        Index(searcher.rows, labeled, embedding=index.embedding),
         str(tmp_path / "index"),
     )
     strange = tmp_path / "strange.png"
@@ -318,7 +318,7 @@ def test_an_index_of_one_class_has_no_nearest_of_the_other(loaded, images, tmp_p
 
 
 def _cells(images):
-    """A description that anyone can check: colours of 4 x 4 cells, and their mirror."""
+    """Describes an image by the colors of 4 x 4 cells, and of its mirror image."""
     small = [cv2.resize(x, (4, 4), interpolation=cv2.INTER_AREA) for x in images]
     small = np.stack(small).astype(np.float32)
     small -= small.mean(axis=(1, 2, 3), keepdims=True)
@@ -326,8 +326,8 @@ def _cells(images):
 
 
 @pytest.fixture(scope="module")
-def labelled(tmp_path_factory):
-    """Reals, and fakes made from them by a blot; each pair is a group."""
+def labeled(tmp_path_factory):
+    """Real images and fakes made from them by a blot; each pair is a group."""
 
     class Pairs(labelled_images.LabelledImages, skip_registration=True):
         def _generate_examples(self, split, examples):
@@ -352,12 +352,12 @@ def labelled(tmp_path_factory):
     return labelled_images.prepare(tmp_path_factory.mktemp("pairs"), images, Pairs)
 
 
-def test_what_finds_copies_and_sources_is_measured(labelled):
+def test_what_finds_copies_and_sources_is_measured(labeled):
     def blind(images):
         return np.ones((len(images), 4), np.float32)
 
     measured = retrieval_evaluation.measure(
-        labelled, "test", {"cells": _cells, "blind": blind}, num_copies=10
+        labeled, "test", {"cells": _cells, "blind": blind}, num_copies=10
     )
     assert measured["num_pool"] == 25 and measured["num_copies"] == 10
     assert measured["num_fakes"] == 12 and measured["num_reals"] == 33
@@ -372,17 +372,17 @@ def test_what_finds_copies_and_sources_is_measured(labelled):
     assert lines[0] == "| | cells (48) | blind (4) |"
     assert lines[-2].startswith("| a fake: a real of its group first | 1.000 [1.000")
     with pytest.raises(ValueError, match="has no split 'nowhere', only"):
-        retrieval_evaluation.measure(labelled, "nowhere", {"cells": _cells})
+        retrieval_evaluation.measure(labeled, "nowhere", {"cells": _cells})
 
 
-def test_copies_across_splits_are_found_by_embedding(labelled):
-    survey = scan.scan(labelled, lambda split: None)
+def test_copies_across_splits_are_found_by_embedding(labeled):
+    survey = scan.scan(labeled, lambda split: None)
 
     def embed(contents):
         decoded = [cv2.imdecode(np.frombuffer(x, np.uint8), 1) for x in contents]
         return _cells(decoded)
 
-    found = embedded_duplicates.pairs(labelled, survey, embed, 0.999)
+    found = embedded_duplicates.pairs(labeled, survey, embed, 0.999)
     assert [sorted(pair["filename"]) for pair in found] == [["3/real.png"] * 2]
     assert sorted(found[0]["split"]) == ["test", "train"]
     assert found[0]["similarity"] > 0.999 and found[0]["label"] == [0, 0]
@@ -408,12 +408,12 @@ def test_the_script_tells_what_it_needs(run_script, scripted, graph):
 
 
 @pytest.mark.slow
-def test_the_script_measures_what_a_graph_finds(run_script, labelled, graph, tmp_path):
-    folder = pathlib.Path(labelled.data_dir).parents[1]
+def test_the_script_measures_what_a_graph_finds(run_script, labeled, graph, tmp_path):
+    folder = pathlib.Path(labeled.data_dir).parents[1]
     done = run_script(
         "train/evaluate_retrieval.py",
         f"--data_dir={folder}",
-        f"--dataset={labelled.info.name}",
+        f"--dataset={labeled.info.name}",
         f"--model={graph}",
         "--num_copies=5",
         f"--output={tmp_path / 'found.json'}",
@@ -440,11 +440,11 @@ def test_the_benchmark_prints_a_row_for_each_searcher(run_script):
 
 
 @pytest.mark.slow
-def test_the_audit_lists_what_is_alike(run_script, labelled, graph, tmp_path):
+def test_the_audit_lists_what_is_alike(run_script, labeled, graph, tmp_path):
     done = run_script(
         "train/audit.py",
-        f"--data_dir={pathlib.Path(labelled.data_dir).parents[1]}",
-        f"--dataset={labelled.info.name}",
+        f"--data_dir={pathlib.Path(labeled.data_dir).parents[1]}",
+        f"--dataset={labeled.info.name}",
         f"--model={graph}",
         "--embeddings",
         "--min_similarity=.99",

@@ -1,4 +1,4 @@
-"""An index in the graph: the signature `neighbours`, before and after it is saved."""
+"""The signature `neighbours` of a graph with an index, before and after saving."""
 
 import base64
 import json
@@ -28,7 +28,7 @@ def _plain():
 
 @pytest.fixture(name="described", scope="module")
 def _described(plain):
-    """The embedding of what heads show."""
+    """Description of the content embedding of heads."""
     margin = plain.manifest["classifier"]["crop_margin"]
     return embedding.description(plain.manifest, "content", margin)
 
@@ -51,38 +51,38 @@ def _random(count, dimension, seed=0):
 
 
 def _entries(count=_COUNT):
-    """Of all labels, with ids that are not ASCII, and one that is no UTF-8."""
+    """Entries of all labels, with ids that are not ASCII and one that is not UTF-8."""
     ids = [f"é{i}.jpg#{i % 3}" for i in range(count - 1)] + ["\udcff.png"]
     return [Entry(id, label=i % 3 - 1) for i, id in enumerate(ids)]
 
 
 def _attached(plain, neighbours, **detector):
-    """The same models with an index; `detector` changes its manifest."""
+    """Attaches an index to the same models; `detector` changes its manifest."""
     described = {**plain.manifest, "detector": plain.manifest["detector"] | detector}
     return deepfake_pipeline.DeepfakePipeline(*plain._models(), described, neighbours)
 
 
-def _near(centres, count, seed):
-    """`[count, D]` about the centres, of unit length."""
+def _near(centers, count, seed):
+    """Draws unit vectors `[count, D]` near the centers."""
     random = np.random.default_rng(seed)
-    rows = centres[random.integers(0, len(centres), count)]
+    rows = centers[random.integers(0, len(centers), count)]
     rows = rows + 0.3 * random.normal(size=rows.shape)
     return np.float32(rows / np.linalg.norm(rows, axis=1, keepdims=True))
 
 
 def _small():
-    """An image of which no head is large enough to be judged."""
+    """Draws an image without any head that is large enough to be judged."""
     return tf.io.encode_png(np.full([12, 12, 3], 90, np.uint8)).numpy()
 
 
 def _batch():
-    """Images with heads, too small heads, and none at all."""
+    """Images with heads, with heads that are too small, and without heads."""
     drawn = samples.draw_samples(3)
     return np.array([drawn[0], b"", _small(), *drawn[1:], b"no image"], object)
 
 
 def _check_found(model, known, batch, outputs):
-    """Checks ids, labels and similarities of all heads; gives how many were judged."""
+    """Checks ids, labels and similarities; returns the number of judged heads."""
     embedder = embedding.Embedder(model, "content", of_heads=True)
     detected = model.detect(batch)
     total = 0
@@ -171,8 +171,8 @@ def test_any_number_of_queries(known, exact):
 
 
 def test_scann_in_a_graph_finds_most_of_the_nearest(described):
-    centres = _random(100, described["dimension"], seed=1)
-    rows, queries = _near(centres, _COUNT, 2), _near(centres, 200, 3)
+    centers = _random(100, described["dimension"], seed=1)
+    rows, queries = _near(centers, _COUNT, 2), _near(centers, 200, 3)
     built = Index(
         rows,
         _entries(),
@@ -322,7 +322,7 @@ def _server(published, tmp_path_factory):
 
 
 def _check_same(found, wanted):
-    """Of the same weights, folded or not: the same ids, and numbers that are near."""
+    """Checks equal ids and close numbers of the same weights, folded or not."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         if value.dtype == tf.float32:

@@ -1,4 +1,4 @@
-"""What ScaNN answers where there is little to be found."""
+"""ScaNN on few rows."""
 
 import numpy as np
 import pytest

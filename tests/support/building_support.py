@@ -1,4 +1,4 @@
-"""Drawn source folders of the dataset builders, and what their tests do with them."""
+"""Draws source folders for the dataset builders, and prepares and reads them."""
 
 import importlib.util
 import pathlib
@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
 def builder_class(name):
-    """Loads a builder by its path, as `prepare.py` does, but keeps it to the test."""
+    """Loads a builder class by its path, without registering it."""
     module_name = f"{name}_dataset_builder"
     spec = importlib.util.spec_from_file_location(
         module_name, ROOT / "datasets" / name / f"{module_name}.py"
@@ -26,7 +26,7 @@ def builder_class(name):
 
 
 def prepare(builder, manual_dir, **download_config):
-    """Prepares, and opens again from the folder alone."""
+    """Prepares a data set, and opens it from its folder alone."""
     builder.download_and_prepare(
         download_config=tfds.download.DownloadConfig(
             manual_dir=manual_dir, **download_config
@@ -41,7 +41,7 @@ def prepare(builder, manual_dir, **download_config):
 
 
 def records(builder, split):
-    """By file name, the images encoded."""
+    """Returns the encoded images by file name."""
     examples = builder.as_dataset(
         split=split, decoders={"image": tfds.decode.SkipDecoding()}
     )
@@ -49,7 +49,7 @@ def records(builder, split):
 
 
 def snapshot(folder):
-    """Every file below a folder, with its time and content."""
+    """Returns time and content of all files in a folder."""
     return {
         path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
         for path in folder.rglob("*")
@@ -57,7 +57,7 @@ def snapshot(folder):
 
 
 def encoded(ending, height, width, seed=0):
-    """An image of noise as a file."""
+    """Encodes an image of noise."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3))
     return cv2.imencode(ending, pixels.astype(np.uint8))[1].tobytes()
 
@@ -67,22 +67,22 @@ def write(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
-def clip(path, num_frames=10, height=48, width=64, rate=25, grey=None):
-    """A clip whose frames tell their number: frame i is of brightness 20 * i % 256."""
+def clip(path, num_frames=10, height=48, width=64, rate=25, gray=None):
+    """Writes a clip whose frame i has the brightness 20 * i % 256."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # Frames that are each complete, in AVI: what is left of a cut file can be read.
     aside = path.with_name("aside.avi")
     codec = cv2.VideoWriter.fourcc(*"MJPG")
     writer = cv2.VideoWriter(str(aside), codec, rate, (width, height))
     for index in range(num_frames):
-        value = 20 * index % 256 if grey is None else grey
+        value = 20 * index % 256 if gray is None else gray
         writer.write(np.full((height, width, 3), value, np.uint8))
     writer.release()
     aside.rename(path)
 
 
 def cut(path, share=0.5):
-    """Leaves the first part of a file."""
+    """Truncates a file."""
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
 
@@ -123,7 +123,7 @@ DAMAGED_FILM_LABELS = {
 
 
 def draw_hollywood_heads(root):
-    """HollywoodHeads with every known defect: 3 / 1 / 1 usable frames."""
+    """Draws HollywoodHeads with every known defect: 3 / 1 / 1 usable frames."""
     train = [f"mov_001_{i:06d}" for i in (1, 2, 30, 40, 50, 60, 70)]
     film_frame(
         root,
@@ -163,7 +163,7 @@ def draw_hollywood_heads(root):
 
 
 def draw_labeled_heads(root):
-    """A VOC folder of every kind of image: 4 / 1 / 0 usable ones, four left out."""
+    """Draws a VOC folder with every kind of image: 4 / 1 / 0 usable, four left out."""
     person = head(1, 1, 9, 9).replace("head", "person")
     labels = {
         "a.jpg": [
@@ -204,7 +204,7 @@ def faces(root, lines, header="path,label,split,group"):
 
 
 def draw_labeled_faces(root):
-    """Every kind of row and file: 2 / 3 / 1 usable images, one broken."""
+    """Draws every kind of row and file: 2 / 3 / 1 usable images, one broken."""
     write(root / "real/large.jpg", encoded(".jpg", 50, 30))
     write(root / "broken.jpg", encoded(".jpg", 50, 30)[:-100])
     faces(
@@ -227,7 +227,7 @@ def draw_labeled_faces(root):
 
 
 def draw_deepfake_challenge(root):
-    """Two folders and a ZIP file; a broken image, macOS's dirt, a second spelling."""
+    """Draws two folders and a ZIP file, with a broken image and files of macOS."""
     import zipfile
 
     for i in range(20):
@@ -252,7 +252,7 @@ def method_folder(method, compression="c23"):
 
 
 def draw_faceforensics(root):
-    """Clips of all kinds of names, whole and damaged: 4 / 2 / 2 usable ones.
+    """Draws clips with all kinds of names, whole and damaged: 4 / 2 / 2 usable.
 
     The first pairs of the official split are 071_054 (train), 720_672 (validation) and
     953_974 (test).
@@ -261,7 +261,7 @@ def draw_faceforensics(root):
         clip(root / YOUTUBE / f"{name}.mp4", 10)
     clip(root / method_folder("Deepfakes") / "071_054.mp4", 10)
     clip(
-        root / "manipulated_sequences/Deepfakes/masks/videos/071_054.mp4", 10, grey=255
+        root / "manipulated_sequences/Deepfakes/masks/videos/071_054.mp4", 10, gray=255
     )
     clip(root / method_folder("FaceSwap") / "720_672.mp4", 3)
     clip(root / method_folder("FaceShifter") / "974_953.mp4", 10)

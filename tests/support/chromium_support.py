@@ -1,4 +1,4 @@
-"""A headless Chromium over its DevTools protocol, through a pair of pipes.
+"""Drives a headless Chromium by its DevTools protocol, over a pair of pipes.
 
 Needs no package and no second program: Chromium reads commands from file descriptor 3
 and writes answers and events to 4, each ended by a zero byte.
@@ -32,7 +32,7 @@ _SECONDS = 180.0
 
 
 class Browser:
-    """One page of a Chromium of its own.
+    """A Chromium process with one page.
 
     Args:
         profile: Folder of its profile, new.
@@ -67,7 +67,7 @@ class Browser:
             self.call(f"{domain}.enable")
 
     def call(self, method, **parameters):
-        """The result of a command."""
+        """Sends a command and returns its result."""
         self._count += 1
         message = {"id": self._count, "method": method, "params": parameters}
         if self._session:
@@ -83,7 +83,7 @@ class Browser:
                 return answer["result"]
 
     def pump(self, seconds=0.05):
-        """Takes what the page tells for some time."""
+        """Collects events for some time."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
@@ -96,7 +96,7 @@ class Browser:
         self.until("document.readyState === 'complete'")
 
     def evaluate(self, expression):
-        """The value of JavaScript, awaited."""
+        """Evaluates JavaScript, and awaits its value."""
         found = self.call(
             "Runtime.evaluate",
             expression=expression,
@@ -107,18 +107,18 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, expression, seconds=_SECONDS):
-        """Waits until JavaScript is true."""
+        """Waits until a JavaScript expression is true."""
         end = time.monotonic() + seconds
         while not self.evaluate(expression):
             assert time.monotonic() < end, f"it never came to be: {expression}"
             self.pump()
 
     def text(self, selector):
-        """What a person reads in an element."""
+        """Returns the visible text of an element."""
         return self.evaluate(f"document.querySelector({selector!r}).innerText")
 
     def choose(self, selector, path):
-        """Gives a file to an input."""
+        """Sets the file of an input element."""
         root = self.call("DOM.getDocument")["root"]["nodeId"]
         node = self.call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.call("DOM.setFileInputFiles", nodeId=node, files=[str(path)])
@@ -138,7 +138,7 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def resize(self, width, height, touch=False):
-        """Sets the size of the window, and whether fingers touch it."""
+        """Sets the size of the window, and whether it has a touch screen."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -154,7 +154,7 @@ class Browser:
         pathlib.Path(path).write_bytes(base64.b64decode(found["data"]))
 
     def told(self, name):
-        """The parameters of all events of a name."""
+        """Returns the parameters of all events of a name."""
         return [parameters for method, parameters in self.events if method == name]
 
     def close(self):
@@ -183,7 +183,7 @@ class Browser:
 
 
 def _pipe():
-    """Both ends of a pipe, with numbers from 10 on."""
+    """Opens a pipe with descriptors from 10 on."""
     ends = []
     for end in os.pipe():
         ends.append(fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10))

@@ -18,7 +18,7 @@ MANIFEST = {
 
 
 class Clips(labelled_images.LabelledImages, skip_registration=True):
-    """Each group has two frames of a clip of each method; fakes are brighter."""
+    """A data set with two frames of a clip per group and method; fakes are brighter."""
 
     def _generate_examples(self, split, examples):
         random = np.random.default_rng(len(split))
@@ -57,5 +57,5 @@ def prepare(data_dir, groups=None):
 
 
 def brightness(images, training=False):
-    """A classifier, `[B, S, S, 3]` to logits `[B, 1]`."""
+    """Classifies by brightness: `[B, S, S, 3]` to logits `[B, 1]`."""
     return (tf.reduce_mean(images, (1, 2, 3))[:, None] - 120) / 20

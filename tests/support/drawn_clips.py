@@ -1,4 +1,4 @@
-"""Clips that FFmpeg draws for tests, of kinds that OpenCV cannot write."""
+"""Draws clips with FFmpeg, of kinds that OpenCV cannot write."""
 
 import subprocess
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def draw(path, *options, rate=25, seconds=1, size="160x120", source="testsrc2"):
-    """Writes a test card that moves; returns the path."""
+    """Writes a clip of a moving test card; returns the path."""
     what = f"{source}=size={size}:rate={rate}:duration={seconds}"
     return convert(path, "-f", "lavfi", "-i", what, *options)
 
@@ -22,7 +22,7 @@ def convert(path, *options):
 
 
 def decode(path, height, width, *options):
-    """Frames of a clip as FFmpeg itself gives them, RGB."""
+    """Decodes the frames of a clip with FFmpeg's program, RGB."""
     program = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path)]
     raw = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run([*program, *options, *raw], check=True, capture_output=True)

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 
 
 class DrawnHeads(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """Noise with bright squares as heads, so many an image as the config says.
+    """A data set of noise with bright squares as heads, as many as the config states.
 
     Configs are named `<word>_<heads an image>`; splits are `{name: images}`.
     """
@@ -64,7 +64,7 @@ class DrawnHeads(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
 
 def prepare(data_dir, config, **splits):
-    """Prepares so many images a split, and returns the builder."""
+    """Prepares the data set, and returns the builder."""
     builder = DrawnHeads(splits, config, data_dir=str(data_dir))
     builder.download_and_prepare()
     return builder

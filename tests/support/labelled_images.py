@@ -1,4 +1,4 @@
-"""A TFDS builder for tests: any labelled images, with scalars of every kind."""
+"""A TFDS builder for tests: any labeled images, with scalars of every kind."""
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -68,7 +68,7 @@ def prepare(data_dir, images, builder_class=LabelledImages):
 
 
 def tree(folder):
-    """The bytes of all files of a folder, by their paths."""
+    """Returns the bytes of all files in a folder by path."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes()
         for path in folder.rglob("*")

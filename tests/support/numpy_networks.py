@@ -1,4 +1,4 @@
-"""Xception and EfficientDet in NumPy alone, by the names of public files.
+"""Xception and EfficientDet in NumPy, with the weight names of public files.
 
 Images and maps are `[B, H, W, C]`. Written from the papers and the public code's names,
 as what an independent reader of these files would compute.
@@ -61,7 +61,7 @@ _BLOCKS = (
 
 
 def xception_shapes(classes, top="last_linear"):
-    """The names and shapes of a state dict of PyTorch's Xception."""
+    """Returns names and shapes of a state dict of PyTorch's Xception."""
     shapes = {}
 
     def norm(name, channels):
@@ -99,7 +99,7 @@ def xception_shapes(classes, top="last_linear"):
 
 
 def xception(arrays, images, top="last_linear"):
-    """What PyTorch's Xception makes of RGB in [0, 255]: `[B, classes]`."""
+    """Computes PyTorch's Xception of RGB in [0, 255]: `[B, classes]`."""
 
     def norm(x, name):
         gamma, beta, mean, variance = (

@@ -1,4 +1,4 @@
-"""Results and a report to test with: images are drawn, clips are made up."""
+"""Results and a report for tests, of drawn images and made-up clips."""
 
 import html.parser
 
@@ -12,7 +12,7 @@ NASTY = "<script>document.title='run'</script>\"'><img src=x onerror=alert(1)>&a
 
 
 def drawn(height=300, width=400, seed=0):
-    """An image `[height, width, 3]` that is neither plain nor noise."""
+    """Draws an image `[height, width, 3]` that is neither plain nor noise."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (height // 20, width // 20, 3)).astype(np.uint8)
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -23,7 +23,7 @@ def jpeg(image):
 
 
 def image_result(path="a.jpg", probabilities=(0.9, None), verdict="fake", **more):
-    """The line of an image of 400 x 300 with a head for each probability."""
+    """Builds the line of an image of 400 x 300 with a head for each probability."""
     heads = [
         {
             "box": [0.1, 0.1 + 0.3 * i, 0.5, 0.3 + 0.3 * i],
@@ -51,7 +51,7 @@ def unreadable(path="broken.jpg"):
 
 
 def clip_result(path="clip.mp4"):
-    """Eight frames; track 2 is away in two of them, and has no probability in one."""
+    """Builds the line of a clip of eight frames; track 2 has no verdict in three."""
     frames = []
     for i in range(8):
         heads = [_clip_head(0.1, 0.8 + 0.02 * i, 1)]
@@ -99,13 +99,13 @@ def _clip_head(left, probability, track):
 
 
 def report(path, **more):
-    """A report with thresholds of its own, to be used as a context."""
+    """Opens a report with its own thresholds, as a context manager."""
     arguments = {"about": "<section><h2>About</h2></section>", **more}
     return page.Report(str(path), THRESHOLDS, 1.3, **arguments)
 
 
 class Page(html.parser.HTMLParser):
-    """What is in a page; checks that tags close in order.
+    """The tags and texts of a page; checks that tags close in order.
 
     Attributes:
         tags: All of them, as they open: name and attributes.
@@ -142,7 +142,7 @@ class Page(html.parser.HTMLParser):
         return " ".join(" ".join(self.texts).split())
 
     def all(self, name, **wanted):
-        """The attributes of all tags of a name that have these."""
+        """Returns the attributes of all tags with a name and attributes."""
         return [
             attributes
             for tag, attributes in self.tags

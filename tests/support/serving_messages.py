@@ -1,4 +1,4 @@
-"""Messages of TensorFlow Serving's configuration that its package does not bring.
+"""Configuration messages of TensorFlow Serving that its package lacks.
 
 Names and types are those of session_bundle_config.proto and monitoring_config.proto;
 the numbers do not matter to text.

@@ -1,4 +1,4 @@
-"""Tiny SavedModels, and servers for them, in this process or in one of their own."""
+"""Tiny SavedModels, and servers for them in this or another process."""
 
 import asyncio
 import contextlib
@@ -102,7 +102,7 @@ def adder():
 
 
 def strings():
-    """What strings become, by the name of the output."""
+    """Builds signatures of strings by the name of the output."""
     text = v1.placeholder(tf.string, [None], "text")
     return {
         "serving_default": (
@@ -140,7 +140,7 @@ TYPES = {
 
 
 def identities():
-    """A signature for each type that gives back its input."""
+    """Builds a signature for each dtype that returns its input."""
     found = {}
     for dtype in [*TYPES, tf.complex64]:
         x = v1.placeholder(dtype, None, f"x_{dtype.name}")
@@ -170,7 +170,7 @@ def no_heads():
 
 
 def free_port():
-    """A port that nobody listens at."""
+    """Returns a port that is not in use."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return found.getsockname()[1]
@@ -215,7 +215,7 @@ class Client:
         self.headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def rest(self, path, body=None, method=None, headers=None):
-        """The status and the document of an answer, its text when it is no JSON."""
+        """Returns status and JSON, or text, of a response."""
         if body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
         request = urllib.request.Request(
@@ -254,7 +254,7 @@ class Client:
 
 
 class InProcess:
-    """A server in a thread of this process, with a client."""
+    """A server in a thread of this process, and its client."""
 
     def __init__(self, token="", **flags):
         self.port, self.rest_port = free_port(), free_port()
@@ -302,7 +302,7 @@ def in_process(**flags):
 
 
 def start_process(*arguments, environment=None):
-    """`dfdetect serve` with these arguments, once it says that it serves."""
+    """Starts `dfdetect serve` with arguments, and waits until it serves."""
     process = subprocess.Popen(
         [sys.executable, "-m", "dfdetect", "serve", *map(str, arguments)],
         cwd=ROOT,
@@ -328,6 +328,6 @@ def eventually(condition, seconds=20.0):
 
 
 def resident_bytes():
-    """What this process holds in memory."""
+    """Returns the resident memory of this process."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")

@@ -11,7 +11,7 @@ SIDES = ("ymin", "xmin", "ymax", "xmax")
 
 
 class SourcedFaces(labelled_images.LabelledImages, skip_registration=True):
-    """Takes `{split: [fields of a record]}`."""
+    """A data set of `{split: [fields of a record]}`."""
 
     def _info(self):
         return tfds.core.DatasetInfo(
@@ -35,7 +35,7 @@ class SourcedFaces(labelled_images.LabelledImages, skip_registration=True):
 
 
 def face(name, label, source="", box=(0, 0, 0, 0), image=None, group=None):
-    """The fields of a record; without an image, one of noise by the name."""
+    """Builds the fields of a record; by default with noise seeded by the name."""
     if image is None:
         seed = sum(name.encode())
         image = np.random.default_rng(seed).integers(0, 256, (40, 60, 3), np.uint8)

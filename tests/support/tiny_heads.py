@@ -1,6 +1,6 @@
 """A chain of two small networks that finds drawn heads wherever they are.
 
-A head is a coloured square on black. The reddish are fake, the bluish real.
+A head is a colored square on black. The reddish are fake, the bluish real.
 """
 
 import functools
@@ -52,7 +52,7 @@ def _classifier():
 
 @functools.cache
 def build():
-    """The `DeepfakePipeline`; the same for all tests, as tracing it takes seconds."""
+    """Builds the `DeepfakePipeline`, once for all tests, as tracing is slow."""
     description = {
         "kind": "pipeline",
         "format": interfaces.FORMAT,
@@ -84,11 +84,11 @@ def build():
 
 
 def frame(*heads, ground=0):
-    """An image, RGB, with heads: (left, top, colour), in the detector's pixels."""
+    """Draws an RGB image with heads: (left, top, color) in the detector's pixels."""
     image = np.full((SIZE * SCALE, SIZE * SCALE, 3), ground, np.uint8)
-    for left, top, colour in heads:
+    for left, top, color in heads:
         y, x, side = top * SCALE, left * SCALE, HEAD * SCALE
-        image[y : y + side, x : x + side] = colour
+        image[y : y + side, x : x + side] = color
     return image
 
 
@@ -105,7 +105,7 @@ def write_clip(path, frames, rate=10):
 
 
 def crossing(path, num_frames=25):
-    """A red head goes to the right and a blue one to the left, in front of it."""
+    """Writes a clip of a red head moving right and a blue one moving left before it."""
     return write_clip(
         path,
         [frame((2 * i, 24, RED), (48 - 2 * i, 24, BLUE)) for i in range(num_frames)],

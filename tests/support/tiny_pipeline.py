@@ -16,7 +16,7 @@ _ANCHORS = np.float32(
 
 @keras.saving.register_keras_serializable(package="test")
 class _Split(keras.layers.Layer):
-    """Three logits and boxes, at most a little off their anchors."""
+    """A detector of three logits and boxes near their anchors."""
 
     def call(self, features):
         logits, offsets = features[:, :3], features[:, 3:]
@@ -43,7 +43,7 @@ def _network(size, num_outputs, name):
 
 
 def build(**changes):
-    """The `DeepfakePipeline`; `changes` are of the classifier's manifest."""
+    """Builds the `DeepfakePipeline`; `changes` apply to the classifier's manifest."""
     images, features = _network(DETECTOR_SIZE, 15, "features")
     detector = keras.Model(images, _Split()(features))
     detector.anchors = types.SimpleNamespace(boxes=_ANCHORS)
