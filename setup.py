@@ -45,8 +45,11 @@ _CORE = [
     "scipy",
     # Progress bars.
     "tqdm",
-    # The model card in a report; comes with tensorboard.
-    "markdown",
+    # HTML of reports; nothing from a file's name gets into it unescaped.
+    "jinja2>=3.1",
+    # HTML of Markdown documents, and of the model card in a report; comes with
+    # tensorboard. Older ones unescape what is escaped only after HTML is.
+    "markdown>=3.4.2",
 ]
 
 # Builds data sets on many machines; older ones lack the cloudpickle by which a builder
@@ -127,6 +130,7 @@ setup(
     package_data={
         "dfdetect": [
             *("default_weights/*/*", "default_weights/*.md"),
+            "reports/*.html",
             *("reports/page/*.css", "reports/page/*.html", "reports/page/*.js"),
             "schema/*.json",
             "serving/demo/*",

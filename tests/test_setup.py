@@ -59,10 +59,18 @@ def test_wheel_holds_the_page_to_try_a_model(wheel):
         assert str(file.relative_to(ROOT)) in names
 
 
-def test_wheel_holds_the_page_of_a_report(wheel):
+def test_wheel_holds_the_templates_of_reports(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for name in ("page.html", "page.js", "style.css"):
-        assert f"dfdetect/reports/page/{name}" in names
+    files = [
+        file
+        for kind in ("html", "css", "js")
+        for file in (ROOT / "dfdetect" / "reports").rglob(f"*.{kind}")
+    ]
+    assert {"document.html", "page.html", "page.js", "style.css"} <= {
+        file.name for file in files
+    }
+    for file in files:
+        assert str(file.relative_to(ROOT)) in names
 
 
 def test_wheel_brings_the_command_and_the_core(wheel):

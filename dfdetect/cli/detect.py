@@ -206,16 +206,16 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
     if arguments.report:
         from dfdetect.reports import page as report_page
 
-        page = report_page.opened(
+        page = report_page.open_page(
             arguments.report,
             model.manifest,
             thresholds,
-            arguments.command_line,
-            len(sources),
-            explainer,
-            described,
-            index,
-            arguments.crops,
+            command=arguments.command_line,
+            num_files=len(sources),
+            explainer=explainer,
+            index_manifest=described,
+            index=index,
+            given_crops=arguments.crops,
         )
     graph = model.detect
     if arguments.crops:

@@ -33,7 +33,7 @@ def run(
     lookup: Lookup | None = None,
     judge_clip: findings.ClipJudge | None = None,
     resumed: resumable.Journal | None = None,
-    page: report_page.Report | None = None,
+    page: report_page.ReportPage | None = None,
     passed_over: str = "",
 ) -> int:
     """Prints what is found in files, draws copies, and says how it went.
@@ -194,7 +194,7 @@ def _write_copy(
     clip_copies.write_chart(finding.result, thresholds, chart)
 
 
-def _add_to_page(page: report_page.Report, finding: findings.Finding) -> None:
+def _add_to_page(page: report_page.ReportPage, finding: findings.Finding) -> None:
     if not finding.source.is_clip:
         page.add_image(finding.content, finding.result, finding.problem)
         return

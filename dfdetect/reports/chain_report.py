@@ -79,7 +79,7 @@ def write(folder: str, together: ChainResult, results: Sequence[ChainResult]) ->
         "report.html": document.to_html(title, sections).encode(),
         "predictions.csv": together.answers.to_csv(together.thresholds, leaky),
     }
-    for name, content in {**document.images(sections), **pages}.items():
+    for name, content in {**document.collect_images(sections), **pages}.items():
         files.write(os.path.join(folder, name), content)
 
 

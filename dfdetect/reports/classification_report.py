@@ -47,7 +47,7 @@ def write(
         "report.md": document.to_markdown(title, sections).encode(),
         "report.html": document.to_html(title, sections).encode(),
     }
-    for name, content in {**document.images(sections), **pages}.items():
+    for name, content in {**document.collect_images(sections), **pages}.items():
         files.write(os.path.join(folder, name), content)
 
 

@@ -87,7 +87,7 @@ def key_frames(result: Result) -> list[tuple[float, bytes]]:
     Args:
         result: Its result line.
     """
-    wanted = thumbnails.key_times(result)
+    wanted = thumbnails.choose_key_times(result)
     chosen = {
         frame["index"]: frame["time"]
         for frame in result["frames"]

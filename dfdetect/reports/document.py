@@ -1,37 +1,19 @@
-"""Pages that people send each other: one set of sections as Markdown and as HTML.
+"""Documents of sections, as Markdown and as one self-contained file of HTML.
 
-The HTML is one file that needs no other and no network: images are inside, there is
-no script, and it is readable on a phone, on paper and in the dark.
+The HTML needs no other file and no network: images are embedded and there is no
+script. It is readable on a phone, on paper and in the dark.
 """
 
-import base64
 import dataclasses
-import html
+import pathlib
 import re
 from collections.abc import Sequence
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #8882; --warn: #c33; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 0 auto;
-  padding: 1rem; }
-h1, h2, h3 { line-height: 1.2; }
-h2 { border-top: 1px solid var(--line); padding-top: 1rem; margin-top: 2.5rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .9rem; margin: .5rem 0 1rem; }
-caption { text-align: left; font-weight: bold; padding: .3rem 0; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid var(--line);
-  text-align: left; vertical-align: top; font-variant-numeric: tabular-nums; }
-.facts td { overflow-wrap: anywhere; }
-thead th { background: var(--soft); }
-.warning { border: 2px solid var(--warn); border-left-width: .6rem; padding: .6rem 1rem;
-  border-radius: .3rem; margin: .6rem 0; font-weight: bold; overflow-wrap: anywhere; }
-.plots { display: flex; flex-wrap: wrap; gap: 1rem; }
-figure { margin: 0; flex: 1 1 18rem; max-width: 26rem; }
-img { width: 100%; height: auto; background: #fff; border-radius: .3rem; }
-figcaption { font-size: .85rem; }
-@media print { body { max-width: none; font-size: 11px; }
-  figure, tr, .warning { break-inside: avoid; } .wide { overflow: visible; } }
-"""
+import markupsafe
+
+from dfdetect.reports import markdown_html, templates
+
+_TEMPLATES = templates.Templates(pathlib.Path(__file__).parent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +26,7 @@ class Text:
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """A table's cell that leads to a section of the same page, by its title."""
+    """A cell of a table that links to a section of the same document, by its title."""
 
     text: str
     title: str
@@ -61,7 +43,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """A PNG, and the name of the file that the Markdown shows."""
+    """A PNG, and the name of the file by which the Markdown refers to it."""
 
     file_name: str
     content: bytes
@@ -73,121 +55,88 @@ Block = Text | Table | Image
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it, in order."""
+    """A heading and the blocks below it, in order."""
 
     title: str
     blocks: Sequence[Block]
 
 
-def images(sections: Sequence[Section]) -> dict[str, bytes]:
-    """The files that the Markdown shows, by name."""
+def collect_images(sections: Sequence[Section]) -> dict[str, bytes]:
+    """Returns the files that the Markdown refers to, by name."""
     blocks = [block for section in sections for block in section.blocks]
     return {b.file_name: b.content for b in blocks if isinstance(b, Image)}
 
 
 def to_markdown(title: str, sections: Sequence[Section]) -> str:
-    """The page as Markdown; its images lie beside it, see `images`."""
-    lines = [f"# {_plain(title)}", ""]
+    """Returns the document as Markdown; `collect_images` gives its images."""
+    lines = [f"# {_escape(title)}", ""]
     for section in sections:
         lines += [f'<a id="{_anchor(section.title)}"></a>', ""]
-        lines += [f"## {_plain(section.title)}", ""]
-        for block in section.blocks:
-            lines += [*_markdown(block), ""]
+        lines += _section_lines(section)
     return "\n".join(lines)
 
 
 def to_html(title: str, sections: Sequence[Section]) -> str:
-    """The page as one file of HTML."""
-    return "\n".join(
-        [
-            '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-            '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{html.escape(title)}</title>",
-            f"<style>{_STYLE}</style>\n</head>\n<body>",
-            f"<h1>{html.escape(title)}</h1>",
-            sections_html(sections),
-            "</body>\n</html>\n",
-        ]
+    """Returns the document as one file of HTML, converted from its Markdown."""
+    return _TEMPLATES.render(
+        "document.html",
+        title=title,
+        sections=render_sections(sections),
     )
 
 
-def sections_html(sections: Sequence[Section]) -> str:
-    """The sections as HTML, for a page of one's own."""
-    parts = []
-    for section in sections:
-        parts.append(f'<section id="{_anchor(section.title)}">')
-        parts.append(f"<h2>{html.escape(section.title)}</h2>")
-        inside = False
-        for block in section.blocks:
-            if isinstance(block, Image) != inside:
-                parts.append("</div>" if inside else '<div class="plots">')
-                inside = not inside
-            parts += _html(block)
-        parts += ["</div>"] * inside + ["</section>"]
-    return "\n".join(parts)
+def render_sections(sections: Sequence[Section]) -> markupsafe.Markup:
+    """Returns the sections as HTML, as a part of another page."""
+    images = collect_images(sections)
+    converted = [
+        (
+            _anchor(section.title),
+            markdown_html.convert("\n".join(_section_lines(section)), images),
+        )
+        for section in sections
+    ]
+    return _TEMPLATES.render("sections.html", sections=converted)
 
 
-def _markdown(block: Block) -> list[str]:
+def _section_lines(section: Section) -> list[str]:
+    lines = [f"## {_escape(section.title)}", ""]
+    for block in section.blocks:
+        lines += [*_block_lines(block), ""]
+    return lines
+
+
+def _block_lines(block: Block) -> list[str]:
     if isinstance(block, Text):
-        text = _plain(block.text)
-        return [f"> **Warning:** {text}" if block.is_warning else text]
+        text = _escape(block.text)
+        if block.is_warning:
+            return [f"> **Warning:** {text}"]
+        # Else the paragraph could be a heading or an item of a list.
+        return [re.sub(r"^(\d*)([#+=.)-])", r"\1\\\2", text)]
     if isinstance(block, Image):
-        return [f"![{_plain(block.caption)}]({block.file_name})"]
+        return [f"![{_escape(block.caption)}]({block.file_name})"]
     width = len(block.columns or block.rows[0])
-    lines = [f"**{_plain(block.caption)}**", ""] if block.caption else []
-    lines.append(_row(block.columns or [""] * width))
+    lines = [f"**{_escape(block.caption)}**", ""] if block.caption else []
+    lines.append(_table_row(block.columns or [""] * width))
     lines.append("|" + "---|" * width)
-    return lines + [_row(row) for row in block.rows]
+    return lines + [_table_row(row) for row in block.rows]
 
 
-def _row(cells: Sequence[str | Link]) -> str:
+def _table_row(cells: Sequence[str | Link]) -> str:
     texts = [
-        f"[{_plain(cell.text)}](#{_anchor(cell.title)})"
+        f"[{_escape(cell.text)}](#{_anchor(cell.title)})"
         if isinstance(cell, Link)
-        else _plain(cell)
+        else _escape(cell)
         for cell in cells
     ]
     return f"| {' | '.join(texts)} |"
-
-
-def _html(block: Block) -> list[str]:
-    if isinstance(block, Text):
-        kind = ' class="warning" role="alert"' if block.is_warning else ""
-        return [f"<p{kind}>{html.escape(block.text)}</p>"]
-    if isinstance(block, Image):
-        content = base64.b64encode(block.content).decode()
-        caption = html.escape(block.caption)
-        return [
-            f'<figure><img alt="{caption}" src="data:image/png;base64,{content}">',
-            f"<figcaption>{caption}</figcaption></figure>",
-        ]
-    kind = "" if block.columns else ' class="facts"'
-    lines = [f'<div class="wide"><table{kind}>']
-    if block.caption:
-        lines.append(f"<caption>{html.escape(block.caption)}</caption>")
-    if block.columns:
-        cells = "".join(f'<th scope="col">{html.escape(c)}</th>' for c in block.columns)
-        lines.append(f"<thead><tr>{cells}</tr></thead>")
-    lines.append("<tbody>")
-    for first, *others in block.rows:
-        cells = "".join(f"<td>{_cell(cell)}</td>" for cell in others)
-        lines.append(f'<tr><th scope="row">{_cell(first)}</th>{cells}</tr>')
-    return [*lines, "</tbody></table></div>"]
-
-
-def _cell(cell: str | Link) -> str:
-    if isinstance(cell, Link):
-        return f'<a href="#{_anchor(cell.title)}">{html.escape(cell.text)}</a>'
-    return html.escape(cell)
 
 
 def _anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
 
 
-def _plain(text: str) -> str:
-    """On one line, with nothing that Markdown would take for its own."""
-    # Underlines within words, and brackets before no other, are plain as they are.
-    return re.sub(
-        r"([\\`*<>|]|(?<!\w)_|_(?!\w)|\](?=[(\[:]))", r"\\\1", " ".join(text.split())
-    )
+def _escape(text: str) -> str:
+    """Puts text on one line and escapes what Markdown would interpret."""
+    text = re.sub(r"&(?=#?\w+;)", "&amp;", " ".join(text.split()))
+    # Underscores within words, and brackets before no other, stay as they are.
+    return re.sub(r"([\\`*<>|]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:]))", r"\\\1", text)

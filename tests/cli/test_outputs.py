@@ -156,7 +156,9 @@ def test_names_of_copies_are_cut_to_what_the_file_system_takes(graph, tmp_path, 
 
 def test_a_file_that_a_report_has_no_room_for_is_left_out_alone(tmp_path):
     path = tmp_path / "report.html"
-    with report_page.Report(str(path), support.THRESHOLDS, 1.3, "", 3) as page:
+    with report_page.ReportPage(
+        str(path), support.THRESHOLDS, crop_margin=1.3, about="", num_files=3
+    ) as page:
         page.add(support.image_result("first.png"))
         size = os.fstat(page._entries.fileno()).st_size
         with full_disk(size + 100), pytest.raises(OSError) as stop:

@@ -217,7 +217,7 @@ def test_a_crop_in_a_report_is_what_the_classifier_saw():
     image = np.zeros((50, 100, 3), np.uint8)
     image[:, :10] = (250, 40, 40)
     head = {"box": WHOLE, "fake_probability": 0.5}
-    found = thumbnails.of_image(image, [head], None, 10**5)
+    found = thumbnails.make_thumbnails(image, [head], margin=None, max_bytes=10**5)
     crop = cv2.imdecode(np.frombuffer(found.heads[0].crop, np.uint8), 1)
     assert crop.shape == (50, 100, 3)
     assert crop[:, :8, 2].min() > 150 > crop[:, 20:].max()

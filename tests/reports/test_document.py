@@ -76,7 +76,7 @@ def test_markdown_escapes_and_links():
     assert '<a id="2-b-c"></a>' in lines
     assert r"| a_b \*c\* | x y |" in lines
     assert '![A "plot"](1.png)' in lines
-    assert document.images(SECTIONS) == {"1.png": PNG, "2.png": PNG}
+    assert document.collect_images(SECTIONS) == {"1.png": PNG, "2.png": PNG}
 
 
 @pytest.mark.parametrize("write", [document.to_markdown, document.to_html])

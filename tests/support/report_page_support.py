@@ -101,7 +101,7 @@ def _clip_head(left, probability, track):
 def report(path, **more):
     """Opens a report with its own thresholds, as a context manager."""
     arguments = {"about": "<section><h2>About</h2></section>", **more}
-    return page.Report(str(path), THRESHOLDS, 1.3, **arguments)
+    return page.ReportPage(str(path), THRESHOLDS, crop_margin=1.3, **arguments)
 
 
 class Page(html.parser.HTMLParser):

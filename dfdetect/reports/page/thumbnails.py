@@ -1,7 +1,7 @@
 """The small JPEGs of a report, and how large they may be.
 
-The fewer files, the larger: together the images of a report have at most 68 MB,
-which base64 makes 91 MB, so that a page of 1,000 files stays below 100 MB.
+The fewer the files, the larger their images: together they have at most 68 MB, or
+91 MB as base64, so that a page of 1,000 files stays below 100 MB.
 """
 
 import dataclasses
@@ -14,12 +14,12 @@ from dfdetect import boxes as box_format
 from dfdetect import labels
 from dfdetect.media import drawing
 
-# `explainer.Explainer`: an image and its boxes, to regions and heat maps.
+# `explainer.Explainer`: maps an image and its boxes to regions and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
-MOST_BYTES = 68 * 10**6  # of all images of a report, up to `_MOST_FILES`
-_MOST_FILES = 4000  # With more, what is left for each would show nothing.
-_MOST_OF_A_FILE = 400_000
+MAX_BYTES = 68 * 10**6  # of all images of a report, up to `_MAX_FILES`
+_MAX_FILES = 4000  # With more, what is left for each would show nothing.
+_MAX_BYTES_OF_FILE = 400_000
 
 _SIDE, _LARGE_SIDE = 640, 1024  # pixels, of the longer side
 _LARGE_FROM = 150_000  # bytes of a file
@@ -28,7 +28,7 @@ _FRAME_SIDE = 320
 _FRAMES = 12  # of a clip
 _EXPLAINED_TRACKS = 4  # of a clip
 
-# Key frames and frames of a result are the same where their times are so near.
+# Key frames and frames of a result are the same if their times differ by no more.
 SAME_SECONDS = 0.02
 
 _QUALITIES = (82, 70, 58)
@@ -36,13 +36,13 @@ _SMALLEST_SIDE = 80
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
+class HeadImages:
     """JPEGs of one head; b"" for none.
 
     Attributes:
         crop: What the classifier saw.
         heat: The same below its heat map.
-        nearest: Of the known images that are most like it, by the label's name.
+        nearest: The known images that are most like it, by the label's name.
     """
 
     crop: bytes = b""
@@ -51,51 +51,52 @@ class Head:
 
     @property
     def size(self) -> int:
-        """Bytes of all of them."""
+        """Bytes of all of them together."""
         return len(self.crop) + len(self.heat) + sum(map(len, self.nearest.values()))
 
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnails:
-    """What a report shows of one file.
+    """The images of one file in a report.
 
     Attributes:
         image: A JPEG of an image, without marks, or b"".
-        heads: Of heads of an image, by their place in the result line.
-        key_frames: Of a clip: seconds and a JPEG of any size, without marks.
+        heads: Images of heads, by their places in the result line.
+        key_frames: Frames of a clip: seconds and a JPEG of any size, without marks.
     """
 
     image: bytes = b""
-    heads: Mapping[int, Head] = dataclasses.field(default_factory=dict)
+    heads: Mapping[int, HeadImages] = dataclasses.field(default_factory=dict)
     key_frames: Sequence[tuple[float, bytes]] = ()
 
 
-def bytes_of_a_file(num_files: int) -> int:
-    """Most bytes of the images of one of so many files."""
-    return min(_MOST_OF_A_FILE, MOST_BYTES // min(max(num_files, 1), _MOST_FILES))
+def compute_max_bytes(num_files: int) -> int:
+    """Returns how many bytes the images of each of so many files may have."""
+    return min(_MAX_BYTES_OF_FILE, MAX_BYTES // min(max(num_files, 1), _MAX_FILES))
 
 
-def of_image(
+def make_thumbnails(
     image: np.ndarray,
     heads: Sequence[Mapping],
+    *,
     margin: float | None,
-    most_bytes: int,
+    max_bytes: int,
     explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
 ) -> Thumbnails:
-    """The image, and its most suspicious heads while there is room.
+    """Makes JPEGs of an image, and of its most suspicious heads while there is room.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
-        heads: Of the result line; those that were judged have a `fake_probability`.
-        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
-        most_bytes: Of all JPEGs together.
-        explainer: What makes the heat maps, or None for none.
+        heads: Heads of the result line; `fake_probability` is None where not judged.
+        margin: Crop margin of the graph's classifier; see `boxes.crop_regions`.
+        max_bytes: Limit for all JPEGs together.
+        explainer: Makes the heat maps; None for none.
         thumbnails: JPEGs of the known images, by the id of their entry.
     """
-    side = _LARGE_SIDE if most_bytes >= _LARGE_FROM else _SIDE
-    whole_image = jpeg(image, side, most_bytes * 3 // 5)
-    left = most_bytes - len(whole_image)
+    side = _LARGE_SIDE if max_bytes >= _LARGE_FROM else _SIDE
+    whole_image = encode_jpeg(image, side, max_bytes * 3 // 5)
+    left = max_bytes - len(whole_image)
     judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
     boxes = np.array([heads[i]["box"] for i in judged], np.float32).reshape(-1, 4)
     if explainer and judged:
@@ -104,23 +105,23 @@ def of_image(
         height, width = image.shape[:2]
         regions = np.asarray(box_format.crop_regions(boxes, height, width, margin))
         maps = None
-    shown: dict[int, Head] = {}
+    shown: dict[int, HeadImages] = {}
     for k in sorted(
         range(len(judged)), key=lambda k: -heads[judged[k]]["fake_probability"]
     ):
         y, x, height, width = (int(value) for value in regions[k])
-        crop = _shrunk(image[y : y + height, x : x + width], 2 * _HEAD_SIDE)
+        crop = _shrink(image[y : y + height, x : x + width], 2 * _HEAD_SIDE)
         whole = np.array([[0, 0, *crop.shape[:2]]], np.int32)
-        head = Head(
-            jpeg(crop, _HEAD_SIDE, left),
+        head = HeadImages(
+            encode_jpeg(crop, _HEAD_SIDE, left),
             b""
             if maps is None
-            else jpeg(
+            else encode_jpeg(
                 drawing.overlay_heat_maps(crop, whole, maps[k : k + 1]),
                 _HEAD_SIDE,
                 left,
             ),
-            _nearest(heads[judged[k]], thumbnails or {}),
+            _find_nearest(heads[judged[k]], thumbnails or {}),
         )
         left -= head.size
         if left < 0:
@@ -129,16 +130,16 @@ def of_image(
     return Thumbnails(whole_image, shown)
 
 
-def key_times(result: Mapping) -> list[float]:
-    """Of which frames of a clip a report shall show images, by their seconds.
+def choose_key_times(result: Mapping) -> list[float]:
+    """Chooses the frames of a clip that a report shows, at most 12, by their seconds.
 
-    At most 12: those of the most suspicious head of each track, first the tracks that
-    matter, the most suspicious before others; and then more in even steps.
+    Those of the most suspicious head of each track come first, beginning with the
+    tracks that matter and the most suspicious ones; the rest is spread evenly.
 
     Args:
-        result: Of a video; see `page.Report.add`.
+        result: Result of a video; see `page.ReportPage.add`.
     """
-    aside = set_aside(result)
+    aside = find_set_aside(result)
     suspicious = sorted(
         result["heads"],
         key=lambda head: (head.get("track") in aside, -(head["fake_probability"] or 0)),
@@ -146,114 +147,124 @@ def key_times(result: Mapping) -> list[float]:
     times = list(dict.fromkeys(head["time"] for head in suspicious))[:_FRAMES]
     others = [x["time"] for x in result["frames"] if x["time"] not in times]
     count = min(_FRAMES - len(times), len(others))
-    # In the middle of so many parts.
+    # The middles of as many equal parts.
     places = (np.arange(count) + 0.5) * len(others) / max(count, 1)
     return sorted(times + [others[int(place)] for place in places])
 
 
-def set_aside(result: Mapping) -> set[int]:
-    """The numbers of a clip's tracks that do not matter; none of earlier lines."""
+def find_set_aside(result: Mapping) -> set[int]:
+    """Returns the numbers of a clip's tracks that do not matter.
+
+    It is empty for result lines of earlier versions, which do not tell.
+    """
     return {x["track"] for x in result["tracks"] if not x.get("matters", True)}
 
 
-def of_tracks(
+def crop_tracks(
     heads: Sequence[Mapping],
     frames: Sequence[tuple[float, bytes]],
+    *,
     margin: float | None,
-    most_bytes: int,
+    max_bytes: int,
     explainer: Explainer | None = None,
     thumbnails: Mapping[str, bytes] | None = None,
     aside: Collection[int] = (),
-) -> dict[int, Head]:
-    """The most suspicious head of each track of a clip, while there is room.
+) -> dict[int, HeadImages]:
+    """Crops the most suspicious head of each track of a clip, while there is room.
 
     Args:
-        heads: Of the result line, with `time`.
+        heads: Heads of the result line, with `time`.
         frames: Seconds and a JPEG of any size; a head without its frame has no crop.
-        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
-        most_bytes: Of all together.
-        explainer: What makes the heat maps of the first four, or None.
+        margin: Crop margin of the graph's classifier; see `boxes.crop_regions`.
+        max_bytes: Limit for all JPEGs together.
+        explainer: Makes the heat maps of the first four; None for none.
         thumbnails: JPEGs of the known images, by the id of their entry.
         aside: Numbers of tracks that come after all others.
     """
-    shown: dict[int, Head] = {}
+    shown: dict[int, HeadImages] = {}
     judged = [i for i, head in enumerate(heads) if head["fake_probability"] is not None]
     for i in sorted(
         judged,
         key=lambda i: (heads[i].get("track") in aside, -heads[i]["fake_probability"]),
     ):
         explained = explainer if len(shown) < _EXPLAINED_TRACKS else None
-        head = Head()
+        head = HeadImages()
         for time, content in frames:
             if abs(time - heads[i]["time"]) > SAME_SECONDS:
                 continue
-            image = _decoded(content)
+            image = _decode(content)
             if image is not None:
-                found = of_image(image, [heads[i]], margin, MOST_BYTES, explained)
+                found = make_thumbnails(
+                    image,
+                    [heads[i]],
+                    margin=margin,
+                    max_bytes=MAX_BYTES,
+                    explainer=explained,
+                )
                 head = found.heads[0]
-        nearest = _nearest(heads[i], thumbnails or {})
+        nearest = _find_nearest(heads[i], thumbnails or {})
         head = dataclasses.replace(head, nearest=nearest)
-        most_bytes -= head.size
-        if most_bytes < 0:
+        max_bytes -= head.size
+        if max_bytes < 0:
             break
         if head.size:
             shown[i] = head
     return shown
 
 
-def key_frames(
-    frames: Sequence[tuple[float, bytes]], most_bytes: int
+def shrink_key_frames(
+    frames: Sequence[tuple[float, bytes]], max_bytes: int
 ) -> list[tuple[float, bytes]]:
-    """At most 12 of the frames, in even steps of their number, made small.
+    """Chooses at most 12 of the frames, evenly by their number, and shrinks them.
 
     Args:
         frames: Seconds and a JPEG of any size; what cannot be decoded is left out.
-        most_bytes: Of all together.
+        max_bytes: Limit for all JPEGs together.
     """
     count = min(len(frames), _FRAMES)
     chosen = np.unique(np.linspace(0, len(frames) - 1, count).round().astype(int))
     small = []
     for i in chosen:
         time, content = frames[i]
-        image = _decoded(content)
+        image = _decode(content)
         if image is not None:
-            small.append((time, jpeg(image, _FRAME_SIDE, most_bytes // count)))
+            small.append((time, encode_jpeg(image, _FRAME_SIDE, max_bytes // count)))
     return small
 
 
-def jpeg(image: np.ndarray, side: int, most_bytes: int) -> bytes:
-    """A JPEG of at most so many pixels a side, and smaller until it has few bytes.
+def encode_jpeg(image: np.ndarray, side: int, max_bytes: int) -> bytes:
+    """Encodes an image as JPEG, shrinking it until it has few enough bytes.
 
     Args:
         image: `[height, width, 3]` uint8 RGB.
-        side: Most pixels of the longer side; a smaller image stays as it is.
-        most_bytes: Of the file; below 80 pixels a side it may have more.
+        side: Limit of the longer side in pixels; a smaller image is not enlarged.
+        max_bytes: Limit of the file, not held by images of at most 80 pixels a side.
     """
     while True:
-        small = _shrunk(image, side)
+        small = _shrink(image, side)
         for quality in _QUALITIES:
             content = drawing.encode_image(small, ".jpg", quality)
-            if len(content) <= most_bytes:
+            if len(content) <= max_bytes:
                 return content
         if side <= _SMALLEST_SIDE:
             return content
         side = max(_SMALLEST_SIDE, min(side, max(small.shape[:2])) * 3 // 4)
 
 
-def _shrunk(image: np.ndarray, side: int) -> np.ndarray:
-    """The image with at most so many pixels on its longer side."""
+def _shrink(image: np.ndarray, side: int) -> np.ndarray:
+    """Shrinks an image to at most `side` pixels on its longer side."""
     scale = min(1.0, side / max(image.shape[:2]))
     size = tuple(max(1, round(length * scale)) for length in image.shape[1::-1])
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def _decoded(content: bytes) -> np.ndarray | None:
+def _decode(content: bytes) -> np.ndarray | None:
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _nearest(head: Mapping, thumbnails: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The thumbnails of the known images that are most like a head."""
+def _find_nearest(head: Mapping, thumbnails: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Finds the thumbnails of the known images that are most like a head."""
     known = {name: head.get(f"nearest_{name}") or {} for name in labels.NAMES}
     return {
         name: thumbnails[nearest["id"]]

@@ -3,80 +3,62 @@
 from collections.abc import Mapping
 from typing import Any
 
+import markupsafe
+
 from dfdetect.metrics import calibration
 from dfdetect.reports.page import formatting
 
-# The classes t0 to t5 of the style sheet: a colour and a dash each.
-NUM_STYLES = 6
-
-# The plot is stretched to the width of the page; what is written stays as it is.
+# The plot is stretched to the width of the page; text keeps its size.
 _WIDTH, _HEIGHT = 1000, 100
 _LABELS = 5  # on the time axis
 
+# Uninterrupted runs of (time, probability).
+_Runs = list[list[tuple[float, float]]]
 
-def of(result: Mapping[str, Any], thresholds: calibration.Thresholds) -> str:
-    """The time line of a clip's result, or "" when there is nothing to draw.
+
+def render(
+    result: Mapping[str, Any], thresholds: calibration.Thresholds
+) -> markupsafe.Markup:
+    """Renders the time line of a clip, empty where no head has a probability.
 
     Args:
-        result: Of a video; see `page.Report.add`.
+        result: Result of a video, see `page.ReportPage.add`.
         thresholds: Drawn as two lines.
     """
-    curves = _curves(result)
+    curves = _find_curves(result)
     if not curves:
-        return ""
+        return markupsafe.Markup("")
     end = result.get("duration") or max(
         [frame["time"] for frame in result["frames"]]
         + [track["last_time"] for track in result["tracks"]]
     )
     end = max(end, 1e-3)
-    drawn = [
-        f'<path class="track {style(track)}" d="{_path(runs, end)}"/>'
-        f'<path class="dots {style(track)}" d="{_dots(runs, end)}"/>'
-        for track, runs in curves.items()
-    ]
-    # Where both are the same, one word is enough.
+    # Where both are the same, one label is enough.
     limits = {thresholds["real_below"]: "real below"}
     limits |= {thresholds["fake_from"]: "fake from"}
-    lines = "".join(
-        f'<path class="limit" d="M0 {_y(limit):.1f}H{_WIDTH}"/>' for limit in limits
-    )
     names = " and ".join(str(track) for track in curves)
-    about = f"Fake probability from 0 to {formatting.clock(end)} of track {names}"
-    # What is written stands before the curves, so that it covers none.
-    field = f'<rect class="field" width="{_WIDTH}" height="{_HEIGHT}"/>{lines}'
-    return (
-        '<figure class="timeline"><svg role="img" '
-        f'aria-label="{formatting.text(about)}">'
-        f"{_stretched(field)}{_labels(end, limits)}{_stretched(''.join(drawn))}</svg>"
-        "<figcaption>Fake probability over time, 0 % below and 100 % above; the lines "
-        "across are the thresholds.</figcaption></figure>"
+    clock = formatting.format_clock(end)
+    return formatting.TEMPLATES.render(
+        "timeline.html",
+        description=f"Fake probability from 0 to {clock} of track {names}",
+        width=_WIDTH,
+        height=_HEIGHT,
+        times=_describe_times(end),
+        limits=[_describe_limit(limit, name) for limit, name in limits.items()],
+        curves=[
+            {
+                "style": formatting.choose_track_style(track),
+                "path": _draw_path(runs, end),
+                "dots": _draw_dots(runs, end),
+            }
+            for track, runs in curves.items()
+        ],
     )
 
 
-def style(track: int) -> str:
-    """The class of a track, in time line and legend."""
-    return f"t{track % NUM_STYLES}"
-
-
-def swatch(track: int) -> str:
-    """A piece of a track's line, for the legend."""
-    return (
-        '<svg class="swatch" aria-hidden="true">'
-        f'<path class="track {style(track)}" d="M0 6H36"/></svg>'
-    )
-
-
-def _stretched(drawn: str) -> str:
-    """Over the whole width, below an edge for labels."""
-    return (
-        '<svg x="0" y="8" width="100%" height="150" preserveAspectRatio="none" '
-        f'viewBox="0 0 {_WIDTH} {_HEIGHT}">{drawn}</svg>'
-    )
-
-
-def _curves(result: Mapping[str, Any]) -> dict[int, list[list[tuple[float, float]]]]:
-    """Of each track its runs of times and probabilities; a gap begins a new one."""
-    curves: dict[int, list[list[tuple[float, float]]]] = {}
+def _find_curves(result: Mapping[str, Any]) -> dict[int, _Runs]:
+    """Finds the runs of each track; where it is away, another one begins."""
+    curves: dict[int, _Runs] = {}
     before: set[Any] = set()
     for frame in result["frames"]:
         now = set()
@@ -93,15 +75,15 @@ def _curves(result: Mapping[str, Any]) -> dict[int, list[list[tuple[float, float
     return curves
 
 
-def _path(runs: list[list[tuple[float, float]]], end: float) -> str:
+def _draw_path(runs: _Runs, end: float) -> str:
     return "".join(
         "M" + "L".join(f"{_WIDTH * t / end:.1f} {_y(p):.1f}" for t, p in run)
         for run in runs
     )
 
 
-def _dots(runs: list[list[tuple[float, float]]], end: float) -> str:
-    """Lines without a length, which round ends make dots that are not stretched."""
+def _draw_dots(runs: _Runs, end: float) -> str:
+    """Draws lines without a length: round ends make them dots that do not stretch."""
     return "".join(
         f"M{_WIDTH * t / end:.1f} {_y(p):.1f}h0" for run in runs for t, p in run
     )
@@ -111,20 +93,23 @@ def _y(probability: float) -> float:
     return _HEIGHT * (1 - probability)
 
 
-def _labels(end: float, limits: dict[float, str]) -> str:
-    places = [
-        (i / (_LABELS - 1), "start" if i == 0 else "end" if i == _LABELS - 1 else "")
-        for i in range(_LABELS)
+def _describe_times(end: float) -> list[dict[str, str]]:
+    anchors = ["start", *["middle"] * (_LABELS - 2), "end"]
+    shares = [i / (_LABELS - 1) for i in range(_LABELS)]
+    return [
+        {
+            "x": f"{100 * share:.0f}%",
+            "anchor": anchor,
+            "label": formatting.format_clock(share * end),
+        }
+        for share, anchor in zip(shares, anchors, strict=True)
     ]
-    times = "".join(
-        f'<text x="{100 * x:.0f}%" y="174" text-anchor="{anchor or "middle"}">'
-        f"{formatting.clock(x * end)}</text>"
-        for x, anchor in places
-    )
-    # Above the line that it tells, of a plot that is 150 px high and 8 px down.
-    values = "".join(
-        f'<text class="value" x="4" y="{max(20, 5 + 150 * (1 - limit)):.0f}">'
-        f"{name} {formatting.percent(limit)}</text>"
-        for limit, name in limits.items()
-    )
-    return times + values
+
+
+def _describe_limit(limit: float, name: str) -> dict[str, str]:
+    return {
+        "y": f"{_y(limit):.1f}",
+        "label": f"{name} {formatting.format_percent(limit)}",
+        # Above its line, in a plot that is 150 px high and 8 px down.
+        "label_y": f"{max(20, 5 + 150 * (1 - limit)):.0f}",
+    }

@@ -1,4 +1,5 @@
 import base64
+import html
 import json
 import os
 import re
@@ -113,7 +114,7 @@ def test_names_do_no_harm(tmp_path, name):
         ("a\nb\t.jpg", "a\\nb\\t.jpg"),
         ("not\udcffutf8", "not\\udcffutf8"),
         ("photo\u202egpj.exe", "photo\\u202egpj.exe"),
-        ("${title} $about", "${title} $about"),
+        ("{{ title }} {% raw %}", "{{ title }} {% raw %}"),
     ],
 )
 def test_names_show_what_cannot_be_seen(tmp_path, name, shown):
@@ -123,7 +124,13 @@ def test_names_show_what_cannot_be_seen(tmp_path, name, shown):
 
 def test_nothing_is_fetched_and_nothing_else_may_run(tmp_path):
     described = tiny_pipeline.build().manifest
-    told = about.html(described, BAND, ["detect", "a.jpg"], True, {})
+    told = about.render(
+        described,
+        BAND,
+        command=["detect", "a.jpg"],
+        has_heat_maps=True,
+        index_manifest={},
+    )
     page = written(tmp_path / "r.html", support.clip_result(), about=told)
     for tag, attributes in page.tags:
         assert tag not in ("link", "iframe", "object", "embed", "base", "form")
@@ -169,7 +176,7 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
 
 @pytest.mark.parametrize("num_files, most", [(1, 400_000), (1000, 68_000)])
 def test_images_of_a_file_have_a_bound(num_files, most):
-    assert thumbnails.bytes_of_a_file(num_files) == most
+    assert thumbnails.compute_max_bytes(num_files) == most
     # Noise, of which no JPEG is small, with more heads than there is room for.
     image = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3)).astype(np.uint8)
     result = support.image_result(probabilities=np.linspace(0.1, 0.9, 40).tolist())
@@ -181,7 +188,9 @@ def test_images_of_a_file_have_a_bound(num_files, most):
         regions = [[0, 0, 200 + i, 200 + i] for i in range(len(boxes))]
         return np.int32(regions), np.full((len(boxes), 8, 8), 0.5, np.float32)
 
-    found = thumbnails.of_image(image, result["heads"], 1.3, most, explainer)
+    found = thumbnails.make_thumbnails(
+        image, result["heads"], margin=1.3, max_bytes=most, explainer=explainer
+    )
     heads = found.heads.values()
     total = sum(len(head.crop) + len(head.heat) for head in heads)
     assert len(found.image) + total <= most
@@ -192,7 +201,7 @@ def test_images_of_a_file_have_a_bound(num_files, most):
 
 
 def test_a_small_image_keeps_its_size():
-    content = thumbnails.jpeg(support.drawn(60, 80), 640, 10**6)
+    content = thumbnails.encode_jpeg(support.drawn(60, 80), 640, 10**6)
     assert cv2.imdecode(np.frombuffer(content, np.uint8), 1).shape == (60, 80, 3)
 
 
@@ -200,7 +209,7 @@ def test_crops_are_what_the_classifier_saw():
     image = np.zeros((300, 400, 3), np.uint8)
     image[80:160, 60:140] = (250, 40, 40)
     head = {"box": [80 / 300, 60 / 400, 160 / 300, 140 / 400], "fake_probability": 0.5}
-    found = thumbnails.of_image(image, [head], 1.0, 10**5)
+    found = thumbnails.make_thumbnails(image, [head], margin=1.0, max_bytes=10**5)
     crop = cv2.imdecode(np.frombuffer(found.heads[0].crop, np.uint8), 1)
     assert crop.shape == (80, 80, 3)
     np.testing.assert_allclose(crop[..., ::-1].mean((0, 1)), (250, 40, 40), atol=4)
@@ -235,8 +244,15 @@ def test_the_report_of_a_run_takes_thumbnails_from_the_index(tmp_path):
     nearest = {"id": "k1", "source": "k/1.png", "similarity": 0.5}
     result["heads"][0] |= {"nearest_real": None, "nearest_fake": nearest}
     path = tmp_path / "r.html"
-    arguments = (str(path), described, BAND, ["detect"], 1, None, {}, index)
-    with report_page.opened(*arguments) as report:
+    with report_page.open_page(
+        str(path),
+        described,
+        BAND,
+        command=["detect"],
+        num_files=1,
+        index_manifest={},
+        index=index,
+    ) as report:
         report.add_image(support.jpeg(support.drawn()), result)
     page = support.Page(path)
     assert data_of(*page.all("img", alt="Nearest known fake")) == known
@@ -272,7 +288,7 @@ def test_a_clip_shows_its_tracks_most_suspicious_heads(tmp_path):
     result = support.clip_result() | {"warning": "cut short <after> 8 s"}
     near = {"id": "k", "source": "k.png", "similarity": 0.5}
     result["heads"][1] |= {"nearest_real": near, "nearest_fake": None}
-    assert thumbnails.key_times(result) == [0.5 + i for i in range(8)]
+    assert thumbnails.choose_key_times(result) == [0.5 + i for i in range(8)]
     known = support.jpeg(support.drawn(96, 96, seed=2))
     frames = [(7.5, support.jpeg(support.drawn(360, 640)))]
     with support.report(tmp_path / "r.html", thumbnails={"k": known}) as report:
@@ -326,24 +342,24 @@ def test_what_is_set_aside_is_shown_last():
     ]
     # The two most suspicious.
     result["tracks"] = [{"track": i, "matters": i < 38} for i in range(40)]
-    assert thumbnails.key_times(result) == [1.0 * i for i in range(26, 38)]
+    assert thumbnails.choose_key_times(result) == [1.0 * i for i in range(26, 38)]
 
 
 def test_key_times_are_few_and_hold_the_most_suspicious():
     result = support.clip_result()
     result["frames"] = [{"time": 0.25 * i, "heads": []} for i in range(100)]
     result["heads"] = [{"time": 3.0, "fake_probability": 0.9}]
-    times = thumbnails.key_times(result)
+    times = thumbnails.choose_key_times(result)
     assert len(times) == 12 and 3.0 in times and times == sorted(set(times))
     assert max(np.diff(times)) <= 2.5
     result["heads"] = [
         {"time": 0.25 * i, "fake_probability": i / 40} for i in range(40)
     ]
-    assert thumbnails.key_times(result) == [0.25 * i for i in range(28, 40)]
+    assert thumbnails.choose_key_times(result) == [0.25 * i for i in range(28, 40)]
 
 
 def test_a_curve_breaks_where_a_track_is_away():
-    drawn = timeline.of(support.clip_result(), BAND)
+    drawn = timeline.render(support.clip_result(), BAND)
     first, second = re.findall('<path class="track t[12]" d="([^"]*)"', drawn)
     assert first.count("M") == 1 and first.startswith("M62.5 20.0L187.5 18.0L")
     # Three frames, away in two, two frames, and one without a probability.
@@ -355,7 +371,7 @@ def test_a_clip_without_heads_has_no_time_line(tmp_path):
     result = support.clip_result() | {"tracks": [], "status": "no_head"}
     result |= {"fake_probability": None, "verdict": None, "duration": None}
     result["frames"] = [{"index": 0, "time": 0.0, "heads": []}]
-    assert timeline.of(result, BAND) == ""
+    assert timeline.render(result, BAND) == ""
     page = written(tmp_path / "r.html", result)
     assert "status no_head" in page.text and not page.all("svg")
 
@@ -365,7 +381,7 @@ def test_boxes_are_in_per_cent_and_inside():
         {"box": [0.1, 0.2, 0.5, 0.6], "fake_probability": 0.9},
         {"box": [-0.1, 0.9, 0.3, 1.2], "fake_probability": None},
     ]
-    drawn = marks.over(heads, ["<1>", ""], BAND)
+    drawn = marks.render_boxes(heads, ["<1>", ""], BAND)
     assert 'x="20.00%" y="10.00%" width="40.00%" height="40.00%"' in drawn
     assert 'x="90.00%" y="0.00%" width="10.00%" height="30.00%"' in drawn
     assert "&lt;1&gt;: 90 %" in drawn and 'text-anchor="end">?<' in drawn
@@ -375,17 +391,24 @@ def test_boxes_are_in_per_cent_and_inside():
     "seconds, shown", [(0, "0:00.0"), (59.96, "1:00.0"), (62.5, "1:02.5")]
 )
 def test_clock(seconds, shown):
-    assert formatting.clock(seconds) == shown
+    assert formatting.format_clock(seconds) == shown
 
 
 def test_about_tells_thresholds_words_and_command():
     described = tiny_pipeline.build().manifest
-    told = about.html(described, BAND, ["detect", "my file.jpg", "--explain"], True)
-    assert "dfdetect detect &#x27;my file.jpg&#x27; --explain" in told
+    told = html.unescape(
+        about.render(
+            described,
+            BAND,
+            command=["detect", "my file.jpg", "--explain"],
+            has_heat_maps=True,
+        )
+    )
+    assert "dfdetect detect 'my file.jpg' --explain" in told
     assert "less than 25 % of the judged frames" in told
     for words in ("0.3", "0.7", "heat map", "uncertain", "no verdict (null)", "2: the"):
         assert words in told
-    assert "set by" in told and "model&#x27;s own are 0.5 and 0.5" in told
+    assert "set by" in told and "model's own are 0.5 and 0.5" in told
     for status in ("ok", "no_head", "unreadable", "too_large", "head_too_small"):
         assert f'<th scope="row">{status}</th>' in told
     assert "tensorflow" in told and "Model card" not in told
@@ -401,12 +424,13 @@ def test_the_default_weights_bring_their_card():
     }
     described = {**parts, "min_head_size": 56}
     own = parts["classifier"]["thresholds"]
-    told = about.html(described, own, [])
+    told = about.render(described, own, command=[])
     assert "Model card" in told and "What to expect" in told
     assert "<script" not in told and "http" not in told
     assert "of the reals were called fake" in told
     changed = parts["classifier"] | {"temperature": 3.0}
-    assert "Model card" not in about.html(described | {"classifier": changed}, own, [])
+    described |= {"classifier": changed}
+    assert "Model card" not in about.render(described, own, command=[])
 
 
 def test_the_command_writes_a_report(loaded, tmp_path, capsys):

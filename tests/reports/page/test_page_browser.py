@@ -35,8 +35,12 @@ def url(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     content = support.jpeg(support.drawn(480, 640))
     known = {"id": "k", "source": "known/" + support.NASTY, "similarity": 0.75}
-    told = about.html(
-        tiny_pipeline.build().manifest, support.THRESHOLDS, ["detect", "x"], True, {}
+    told = about.render(
+        tiny_pipeline.build().manifest,
+        support.THRESHOLDS,
+        command=["detect", "x"],
+        has_heat_maps=True,
+        index_manifest={},
     )
     frames = [(0.5 + i, support.jpeg(support.drawn(360, 640, i))) for i in range(8)]
     with support.report(path, about=told, thumbnails={"k": content}) as report:
