@@ -74,8 +74,8 @@ def repeated(minutes: float, target: pathlib.Path) -> None:
 
 def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
-    environment.prepare()
-    environment.share_memory()
+    environment.set_variables()
+    environment.use_single_malloc_arena()
     from dfdetect.export import freezing, graph_cache
     from dfdetect.pipeline import clips
 

@@ -355,7 +355,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
             script.say(line)
     if folder:
         sections = source_tables.make_sections(together)
-        classification_report.write(folder, results, sections)
+        classification_report.write_report(folder, results, sections)
     if len(results) == 1:
         return {**results[0].figures, **together}
     leaky = any(judged.leaks for judged in sets)
@@ -438,7 +438,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     }
     if folder:
         images = functools.partial(detector_input.images, builder, _SPLIT.value)
-        detection_report.write(folder, found, *measured, images)
+        detection_report.write_report(folder, found, *measured, images)
     return found
 
 
@@ -492,7 +492,7 @@ def _measure_chain(folder: str) -> dict[str, Any]:
     )
     _say_warnings(together.figures["warnings"])
     if folder:
-        chain_report.write(folder, together, results)
+        chain_report.write_report(folder, together, results)
     return together.figures
 
 

@@ -3,26 +3,26 @@
 import argparse
 
 
-def positive(text: str) -> int:
+def parse_positive(text: str) -> int:
     """Whole, from 1 on."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
     return int(text)
 
 
-def count(text: str) -> int:
+def parse_count(text: str) -> int:
     """Whole, from 0 on."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a whole number from 0 on, not {text!r}")
     return int(text)
 
 
-def frames(text: str) -> int:
+def parse_frames(text: str) -> int:
     """Frames of a clip; -1 for all of them."""
-    return -1 if text == "all" else positive(text)
+    return -1 if text == "all" else parse_positive(text)
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Above 0."""
     try:
         value = float(text)
@@ -33,7 +33,7 @@ def seconds(text: str) -> float:
     return value
 
 
-def probability(text: str) -> float:
+def parse_probability(text: str) -> float:
     """In [0, 1]."""
     try:
         value = float(text)

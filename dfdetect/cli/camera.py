@@ -24,7 +24,7 @@ _MOST_STALE = 8
 _FRESH = 0.005  # Seconds; a frame that was waited for longer is new.
 
 
-def run(
+def judge_camera(
     judge: clips.ClipJudge,
     source: str,
     thresholds: calibration.Thresholds,
@@ -44,12 +44,12 @@ def run(
     Raises:
         OSError: There is no such camera or stream.
     """
-    frames = _frames(source, every)
+    frames = _open_frames(source, every)
     window = _can_show()
     try:
         for frame, heads in judge.judged(frames):
             print(
-                result_lines.json_line(_line(source, frame, heads, thresholds)),
+                result_lines.json_line(_build_line(source, frame, heads, thresholds)),
                 flush=True,
             )
             if window and not _show(frame.image, heads):
@@ -59,9 +59,9 @@ def run(
             cv2.destroyAllWindows()
 
 
-def _frames(source: str, every: float | None) -> Iterator[video.Frame]:
+def _open_frames(source: str, every: float | None) -> Iterator[video.Frame]:
     if source.isdecimal():
-        return _of_camera(int(source), every or 0.0)
+        return _read_camera(int(source), every or 0.0)
     sampling = video.Sampling(every=every or DEFAULT_EVERY)
     try:
         return iter(video.Reader(source, sampling))
@@ -69,7 +69,7 @@ def _frames(source: str, every: float | None) -> Iterator[video.Frame]:
         raise OSError(f"--camera: {error}") from error
 
 
-def _of_camera(number: int, every: float) -> Iterator[video.Frame]:
+def _read_camera(number: int, every: float) -> Iterator[video.Frame]:
     """The newest frame of a camera, each time that one is asked for."""
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
@@ -123,7 +123,7 @@ def _grab_newest(capture: cv2.VideoCapture) -> bool:
     return True
 
 
-def _line(
+def _build_line(
     source: str,
     frame: video.Frame,
     heads: list[dict[str, Any]],

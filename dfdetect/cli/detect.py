@@ -27,7 +27,7 @@ def add_arguments(commands: Commands) -> Parser:
         epilog="Exit code: 0 every file was read, 3 some were not, or something about "
         "them could not be written, 2 usage error, 1 the command failed.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_command)
     parser.add_argument(
         "paths",
         nargs="*",
@@ -53,14 +53,14 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--batch_size",
         metavar="N",
-        type=argument_types.positive,
+        type=argument_types.parse_positive,
         default=8,
         help="images, or frames of a clip, judged at once (default 8)",
     )
     parser.add_argument(
         "--threshold",
         metavar="P",
-        type=argument_types.probability,
+        type=argument_types.parse_probability,
         help="fake from this fake probability on, else real; by default from the "
         "model's own, with a band of uncertain below",
     )
@@ -97,7 +97,7 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--frames",
         metavar="N",
-        type=argument_types.frames,
+        type=argument_types.parse_frames,
         default=32,
         help="frames of each clip that are judged, spread over its time, or 'all' "
         "(default 32)",
@@ -105,7 +105,7 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--every",
         metavar="SECONDS",
-        type=argument_types.seconds,
+        type=argument_types.parse_seconds,
         help="judge a frame of a clip every so many seconds instead",
     )
     parser.add_argument(
@@ -131,7 +131,7 @@ def add_arguments(commands: Commands) -> Parser:
     return parser
 
 
-def run(arguments: argparse.Namespace, parser: Parser) -> int:
+def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
     output = arguments.output
     if os.path.exists(output) and not os.path.isdir(output):
@@ -160,7 +160,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
             arguments.index, parser, bool(arguments.report)
         )
 
-    environment.share_memory()
+    environment.use_single_malloc_arena()
     try:
         model = inputs.load_graph(arguments.model, arguments.tile, arguments.classifier)
     except ValueError as error:
@@ -200,7 +200,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
         look_up,
     )
     if arguments.camera:
-        camera.run(judge_clip, arguments.camera, thresholds, arguments.every)
+        camera.judge_camera(judge_clip, arguments.camera, thresholds, arguments.every)
         return 0
     page: contextlib.AbstractContextManager = contextlib.nullcontext()
     if arguments.report:
@@ -225,7 +225,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
             page as report,
             _open_journal(arguments, thresholds, model, parser) as resumed,
         ):
-            unread = detect_output.run(
+            unread = detect_output.judge_files(
                 graph,
                 sources,
                 thresholds,

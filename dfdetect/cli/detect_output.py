@@ -22,7 +22,7 @@ Lookup = Callable[[np.ndarray, np.ndarray], list[findings.Result]]
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def run(
+def judge_files(
     graph: findings.Graph,
     sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
@@ -107,10 +107,10 @@ def run(
                     write = functools.partial(
                         _write_copy, finding, output, thresholds, explainer
                     )
-                    losses += _fails(source, "no copy is written", write)
+                    losses += _report_failure(source, "no copy is written", write)
                 if page:
                     write = functools.partial(_add_to_page, page, finding)
-                    losses += _fails(source, "left out of the report", write)
+                    losses += _report_failure(source, "left out of the report", write)
             if resumed:
                 # Last, so that what is noted is done; and shown once it is noted.
                 if not losses:
@@ -138,7 +138,9 @@ def _say_what_was_found(
     console.say(sentence)
 
 
-def _fails(source: source_files.Source, loss: str, write: Callable[[], None]) -> bool:
+def _report_failure(
+    source: source_files.Source, loss: str, write: Callable[[], None]
+) -> bool:
     """Tells what cannot be written for one file, so that the rest can go on.
 
     Args:
@@ -187,7 +189,7 @@ def _write_copy(
     if not os.path.basename(copy).startswith(stem):
         console.say(f"{finding.source.path!r}: its copy has a shorter name: {copy!r}")
     if not finding.source.is_clip:
-        files.write(copy, annotated(finding, explainer))
+        files.write(copy, draw_copy(finding, explainer))
         return
     clip_copies.write_copy(finding.source.path, finding.result, copy)
     chart = os.path.join(output, finding.source.chart)
@@ -198,11 +200,11 @@ def _add_to_page(page: report_page.ReportPage, finding: findings.Finding) -> Non
     if not finding.source.is_clip:
         page.add_image(finding.content, finding.result, finding.problem)
         return
-    frames = [] if finding.problem else clip_copies.key_frames(finding.result)
+    frames = [] if finding.problem else clip_copies.read_key_frames(finding.result)
     page.add_clip(finding.result, frames, finding.problem)
 
 
-def annotated(finding: findings.Finding, explainer: Explainer | None = None) -> bytes:
+def draw_copy(finding: findings.Finding, explainer: Explainer | None = None) -> bytes:
     """The image with its heads marked, as a file for `finding.source.copy`.
 
     Args:

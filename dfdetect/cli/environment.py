@@ -8,7 +8,7 @@ import platform
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
 
 
-def prepare() -> None:
+def set_variables() -> None:
     """Sets what a command of dfdetect wants, before either is imported.
 
     What the user has set stays, but for the backend of Keras.
@@ -25,7 +25,7 @@ def prepare() -> None:
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
-def share_memory() -> None:
+def use_single_malloc_arena() -> None:
     """Lets all threads take memory from one heap, for commands that run alone.
 
     By default glibc gives each thread heaps of its own, and what one has freed no other

@@ -15,7 +15,7 @@ def open_index(
     directory: str, parser: Parser, thumbnails: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """The index in a folder, and its manifest."""
-    environment.prepare()
+    environment.set_variables()
     from dfdetect.retrieval import storage
 
     try:
@@ -70,7 +70,7 @@ def load_graph(directory: str | None, tile: bool, classifier: str | None = None)
         FileNotFoundError: The package came without default weights.
         ValueError: The classifier's weights do not fit.
     """
-    environment.prepare()
+    environment.set_variables()
     from dfdetect.export import freezing, graph_cache
 
     if directory is None:

@@ -18,7 +18,7 @@ def add_arguments(commands: Commands) -> Parser:
         epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
         "1 the command failed.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_command)
     parser.add_argument(
         "paths", nargs="+", metavar="QUERY", help="image, folder or quoted pattern"
     )
@@ -28,7 +28,7 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--top_k",
         metavar="K",
-        type=argument_types.positive,
+        type=argument_types.parse_positive,
         default=10,
         help="neighbours of each query (default 10)",
     )
@@ -55,7 +55,7 @@ def add_arguments(commands: Commands) -> Parser:
     return parser
 
 
-def run(arguments: argparse.Namespace, parser: Parser) -> int:
+def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
     sheet = arguments.output
     if sheet and not sheet.lower().endswith((".jpg", ".jpeg", ".png")):
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
         embedding.check(index.embedding, embedder.describe())
     except ValueError as error:
         parser.error(f"--index: {error}")
-    unread = search_output.run(
+    unread = search_output.search_files(
         embedder,
         index,
         sources,

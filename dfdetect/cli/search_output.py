@@ -20,7 +20,7 @@ Found = list[list[Neighbour]]
 _BATCH = 8
 
 
-def run(
+def search_files(
     embedder: embedding.Embedder,
     index: Index,
     sources: Sequence[source_files.Source],
@@ -51,10 +51,10 @@ def run(
     with console.Progress(
         len(sources), console.say, noun="image", note=passed_over
     ) as shown:
-        for query in queries(embedder, sources):
-            found = neighbours(query, index, top_k, keep_self)
+        for query in embed_queries(embedder, sources):
+            found = find_neighbours(query, index, top_k, keep_self)
             with shown.paused():
-                line = result_line(query, found, embedder.of_heads)
+                line = build_result_line(query, found, embedder.of_heads)
                 with files.name_errors("standard output"):
                     print(result_lines.json_line(line), flush=True)
                 if query.problem:
@@ -93,7 +93,7 @@ class Query:
         )
 
 
-def queries(
+def embed_queries(
     embedder: embedding.Embedder, sources: Sequence[source_files.Source]
 ) -> Iterator[Query]:
     """Reads and embeds images, in their order."""
@@ -105,7 +105,7 @@ def queries(
             yield Query(source, content or b"", one, problem)
 
 
-def neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> Found:
+def find_neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> Found:
     """The nearest entries for each embedded part of a query."""
     embeddings = query.embedded.embeddings
     if keep_self:
@@ -118,7 +118,7 @@ def neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> Found
     return index.search(embeddings, top_k, [is_itself] * len(embeddings))
 
 
-def result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:
+def build_result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:
     """What is said of one query: `neighbours`, or `heads` that each have them."""
     answers = [[lookup.describe_neighbour(x) for x in row] for row in found]
     line: dict[str, Any] = {

@@ -23,12 +23,12 @@ def add_arguments(commands: Commands) -> Parser:
         epilog="SIGTERM and SIGINT end it once the requests in flight have been "
         "answered. Exit code: 0 it was stopped, 2 usage error, 1 it could not begin.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_command)
     options.add_arguments(parser)
     return parser
 
 
-def run(arguments: argparse.Namespace, parser: Parser) -> int:
+def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
     try:
         settings = options.of(arguments)
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace, parser: Parser) -> int:
     except OSError as error:
         _say(str(error))
         return console.FAILED
-    environment.prepare()
+    environment.set_variables()
     from dfdetect.serving import errors, server
 
     try:

@@ -10,7 +10,7 @@ from dfdetect import files
 from dfdetect import labels as label_names
 from dfdetect.evaluation.chain_evaluation import VERDICTS, ChainResult
 from dfdetect.reports import classification_plots, document
-from dfdetect.reports.classification_tables import text
+from dfdetect.reports.classification_tables import format_figure
 
 _COLUMNS = {
     "auc": "AUC",
@@ -52,7 +52,9 @@ _MEANINGS = {
 }
 
 
-def write(folder: str, together: ChainResult, results: Sequence[ChainResult]) -> None:
+def write_report(
+    folder: str, together: ChainResult, results: Sequence[ChainResult]
+) -> None:
     """Writes `report.md` with its plots, `report.html` and `predictions.csv`.
 
     Args:
@@ -148,7 +150,7 @@ def _tabulate_ways(figures: dict[str, Any]) -> document.Table:
     rows = []
     for of, suffix in ((figures, ""), (figures["answered"], ", answered")):
         for way, label in _WAYS.items():
-            cells = [text(of[way], name) for name in _COLUMNS]
+            cells = [format_figure(of[way], name) for name in _COLUMNS]
             rows.append([f"{label}{suffix}", f"{of['num_images']:,}", *cells])
     return document.Table(["", "images", *_COLUMNS.values()], rows, "Real or fake")
 
@@ -159,7 +161,7 @@ def _tabulate_heads(figures: dict[str, Any]) -> document.Table:
         [
             "images that hold one head",
             f"{heads['num_one_head']:,}",
-            *(text(heads, name) for name in _HEADS),
+            *(format_figure(heads, name) for name in _HEADS),
         ],
         [
             "all images",
@@ -199,9 +201,12 @@ def _tabulate_strata(strata: dict[str, Any], caption: str) -> document.Table:
                 value or "none",
                 f"{stratum['num_real']:,}{reals}",
                 f"{stratum['num_fake']:,}",
-                *(text(heads, name) for name in _HEADS),
-                *(text(stratum[way], "auc") for way in _WAYS),
-                *(text(stratum[way], "accuracy") for way in ("chain", "crops")),
+                *(format_figure(heads, name) for name in _HEADS),
+                *(format_figure(stratum[way], "auc") for way in _WAYS),
+                *(
+                    format_figure(stratum[way], "accuracy")
+                    for way in ("chain", "crops")
+                ),
             ]
         )
     columns = [

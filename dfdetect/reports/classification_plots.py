@@ -16,7 +16,7 @@ _REAL, _FAKE, _GREY = "#2a78b5", "#d1603d", "#888888"
 _SCORE_BINS = 20
 
 
-def roc(
+def draw_roc(
     predictions: Predictions,
     figures: dict[str, Any],
     no_pixel_probabilities: np.ndarray | None,
@@ -40,9 +40,9 @@ def roc(
         for name, labels, probabilities, colour, level in curves:
             low, high = figures[level]["auc_interval"]
             label = f"{name}: {figures[level]['auc']:.3f} [{low:.3f}, {high:.3f}]"
-            _draw_roc(axes, labels, probabilities, colour, label)
+            _draw_roc_curve(axes, labels, probabilities, colour, label)
         if no_pixel_probabilities is not None:
-            _draw_roc(
+            _draw_roc_curve(
                 axes,
                 predictions.labels,
                 no_pixel_probabilities,
@@ -71,11 +71,11 @@ def compare_roc(
             probabilities, figures = way
             low, high = figures["auc_interval"]
             label = f"{name}: {figures['auc']:.3f} [{low:.3f}, {high:.3f}]"
-            _draw_roc(axes, labels, probabilities, color, label)
+            _draw_roc_curve(axes, labels, probabilities, color, label)
     return _finish_roc(figure, axes)
 
 
-def reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
+def draw_reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
     """A PNG of the share of fakes among images of each predicted probability."""
     figure, axes = _square(title)
     in_bin = bootstrap.assign_bins(predictions.probabilities)
@@ -98,7 +98,7 @@ def reliability(predictions: Predictions, num_resamples: int, title: str) -> byt
     return _png(figure)
 
 
-def scores(predictions: Predictions, title: str) -> bytes:
+def draw_scores(predictions: Predictions, title: str) -> bytes:
     """A PNG of how the probabilities of reals and of fakes are spread."""
     figure, axes = _square(title)
     edges = np.linspace(0, 1, _SCORE_BINS + 1)
@@ -115,7 +115,7 @@ def scores(predictions: Predictions, title: str) -> bytes:
     return _png(figure)
 
 
-def _draw_roc(
+def _draw_roc_curve(
     axes: Axes, labels: np.ndarray, probabilities: np.ndarray, colour: str, name: str
 ) -> None:
     false_positives, true_positives, _ = sklearn.metrics.roc_curve(

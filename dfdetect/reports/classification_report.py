@@ -14,7 +14,7 @@ from dfdetect.reports import (
 )
 
 
-def write(
+def write_report(
     folder: str,
     results: Sequence[Result],
     leading: Sequence[document.Section] = (),
@@ -30,15 +30,18 @@ def write(
         leading: Sections about all of them, before those about each.
     """
     many = len(results) > 1
-    sections = [*leading, *([classification_tables.matrix(results)] if many else [])]
+    sections = [
+        *leading,
+        *([classification_tables.build_matrix(results)] if many else []),
+    ]
     for place, result in enumerate(results):
         prefix = f"{place + 1}_" if many else ""
         sections.append(
-            _section(result, classification_tables.title(results, place), prefix)
+            _section(result, classification_tables.format_title(results, place), prefix)
         )
         table = result.predictions.to_csv(result.figures["leaky_split"])
         files.write(os.path.join(folder, f"{prefix}predictions.csv"), table)
-    sections.append(classification_tables.meanings())
+    sections.append(classification_tables.explain_figures())
     names = sorted({result.figures["data"]["name"] for result in results})
     title = f"Deepfake classification: {', '.join(names)}"
     if any(result.figures["leaky_split"] for result in results):
@@ -58,19 +61,19 @@ def _section(result: Result, title: str, prefix: str) -> document.Section:
         of_plots += "\nLEAKY SPLIT"
     drawn = {
         "roc": (
-            classification_plots.roc(
+            classification_plots.draw_roc(
                 predictions, figures, result.no_pixel_probabilities, of_plots
             ),
             "ROC curve",
         ),
         "reliability": (
-            classification_plots.reliability(
+            classification_plots.draw_reliability(
                 predictions, figures["num_resamples"], of_plots
             ),
             "Reliability: predicted probability and share of fakes",
         ),
         "scores": (
-            classification_plots.scores(predictions, of_plots),
+            classification_plots.draw_scores(predictions, of_plots),
             "Spread of the probabilities",
         ),
     }
@@ -79,24 +82,24 @@ def _section(result: Result, title: str, prefix: str) -> document.Section:
         [
             *(document.Text(w, is_warning=True) for w in figures["warnings"]),
             document.Table([], _facts(figures)),
-            classification_tables.of_figures(
+            classification_tables.tabulate_figures(
                 figures, classification_tables.COLUMNS, "Figures"
             ),
             *(
                 document.Image(f"{prefix}{name}.png", content, caption)
                 for name, (content, caption) in drawn.items()
             ),
-            classification_tables.of_figures(
+            classification_tables.tabulate_figures(
                 figures,
                 classification_tables.FURTHER_COLUMNS,
                 "Further figures, at a threshold of .5",
             ),
             *(
-                classification_tables.of_strata(figures, field)
+                classification_tables.tabulate_strata(figures, field)
                 for field in figures["strata"]
             ),
             *(
-                robustness_report.blocks(figures["robustness"], prefix)
+                robustness_report.build_blocks(figures["robustness"], prefix)
                 if "robustness" in figures
                 else ()
             ),

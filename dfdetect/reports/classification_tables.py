@@ -68,7 +68,7 @@ _MEANINGS = {
 }
 
 
-def text(figures: dict[str, Any], name: str) -> str:
+def format_figure(figures: dict[str, Any], name: str) -> str:
     """A figure with its interval, `.791 [.752, .828]`; a dash where it has none."""
     value = figures[name]
     if math.isnan(value):
@@ -80,13 +80,13 @@ def text(figures: dict[str, Any], name: str) -> str:
     return f"{value:.3f} [{ends[0]:.3f},\N{NO-BREAK SPACE}{ends[1]:.3f}]"
 
 
-def title(results: Sequence[Result], place: int) -> str:
+def format_title(results: Sequence[Result], place: int) -> str:
     """The heading of a result; with its number where there are several."""
     named = f"{results[place].model} on {results[place].data}"
     return f"{place + 1}. {named}" if len(results) > 1 else named
 
 
-def matrix(results: Sequence[Result]) -> document.Section:
+def build_matrix(results: Sequence[Result]) -> document.Section:
     """AUC of each model on each set, every cell a link; by image and by video."""
     models = list(dict.fromkeys(result.model for result in results))
     sets = list(dict.fromkeys(result.data for result in results))
@@ -101,50 +101,53 @@ def matrix(results: Sequence[Result]) -> document.Section:
         rows: list[list[str | document.Link]] = []
         cells = {
             (result.model, result.data): document.Link(
-                text(result.figures[level], "auc"), title(results, place)
+                format_figure(result.figures[level], "auc"),
+                format_title(results, place),
             )
             for place, result in enumerate(results)
         }
         rows += [[model, *(cells[model, name] for name in sets)] for model in models]
         for baseline, label in BASELINES.items():
             found = {r.data: r.figures["baselines"][baseline] for r in results}
-            rows.append([label, *(_baseline_auc(found[n], level) for n in sets)])
+            rows.append([label, *(_format_baseline_auc(found[n], level) for n in sets)])
         caption = f"AUC of {noun}"
         blocks.append(document.Table(["model", *sets], rows, caption))
     return document.Section("All models on all sets", blocks)
 
 
-def _baseline_auc(baseline: dict[str, Any], level: str) -> str:
-    return text(baseline[level], "auc") if level in baseline else "–"
+def _format_baseline_auc(baseline: dict[str, Any], level: str) -> str:
+    return format_figure(baseline[level], "auc") if level in baseline else "–"
 
 
-def of_figures(
+def tabulate_figures(
     figures: dict[str, Any], columns: dict[str, str], caption: str
 ) -> document.Table:
     """Model and baselines, by image and by video."""
-    levels, rows = _levels(figures), []
+    levels, rows = _choose_levels(figures), []
     for level, noun in levels.items():
-        rows.append([f"model, {noun}", *(text(figures[level], c) for c in columns)])
+        rows.append(
+            [f"model, {noun}", *(format_figure(figures[level], c) for c in columns)]
+        )
     for name, label in BASELINES.items():
         of = figures["baselines"][name]
         rows += [
-            [f"{label}, {noun}", *(text(of[level], c) for c in columns)]
+            [f"{label}, {noun}", *(format_figure(of[level], c) for c in columns)]
             for level, noun in levels.items()
             if level in of
         ]
     return document.Table(["", *columns.values()], rows, caption)
 
 
-def _levels(figures: dict[str, Any]) -> dict[str, str]:
+def _choose_levels(figures: dict[str, Any]) -> dict[str, str]:
     """Names of the levels; only one where each image is a video by itself."""
     if figures["num_videos"] == figures["num_images"]:
         return {"metrics": "images = videos"}
     return _LEVELS
 
 
-def of_strata(figures: dict[str, Any], field: str) -> document.Table:
+def tabulate_strata(figures: dict[str, Any], field: str) -> document.Table:
     """The kinds of images that a field tells apart."""
-    levels, rows = _levels(figures), []
+    levels, rows = _choose_levels(figures), []
     for name, stratum in figures["strata"][field].items():
         reals = " (all)" if stratum["against"] == "all reals" else ""
         for level, noun in levels.items():
@@ -154,14 +157,14 @@ def of_strata(figures: dict[str, Any], field: str) -> document.Table:
                     f"{name or 'none'}, {noun}",
                     f"{of_level['num_real']:,}{reals}",
                     f"{of_level['num_fake']:,}",
-                    *(text(of_level, column) for column in _STRATUM_COLUMNS),
+                    *(format_figure(of_level, column) for column in _STRATUM_COLUMNS),
                 ]
             )
     columns = ["", "reals", "fakes", *_STRATUM_COLUMNS.values()]
     return document.Table(columns, rows, f"By {field.replace('_', ' ')}")
 
 
-def meanings() -> document.Section:
+def explain_figures() -> document.Section:
     """One line for each figure."""
     rows = [[name, meaning] for name, meaning in _MEANINGS.items()]
     return document.Section("What the figures mean", [document.Table([], rows)])

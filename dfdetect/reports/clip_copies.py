@@ -48,8 +48,8 @@ def write_copy(path: str, result: Result, target: str) -> None:
         OSError: It cannot be written, or the clip can be read no more; nothing is left
             behind.
     """
-    sightings = _sightings(result)
-    roles = _roles(result)
+    sightings = _collect_sightings(result)
+    roles = _describe_roles(result)
     try:
         reader = video.Reader(path, video.Sampling(count=-1))
         frames = iter(reader)
@@ -64,7 +64,7 @@ def write_copy(path: str, result: Result, target: str) -> None:
                 due = round(frame.time * rate) + 1 - due_before
                 if due < 1:
                     continue
-                marked = _fit(_marked(frame, sightings, roles), (width, height))
+                marked = _fit(_draw_marks(frame, sightings, roles), (width, height))
                 for _ in range(due if due <= _LONGEST_STILL * rate else 1):
                     writer.write(marked)
                 due_before += due
@@ -81,7 +81,7 @@ def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
-def key_frames(result: Result) -> list[tuple[float, bytes]]:
+def read_key_frames(result: Result) -> list[tuple[float, bytes]]:
     """Frames of a clip that a report shows: seconds, and a JPEG without marks.
 
     Args:
@@ -103,10 +103,10 @@ def write_chart(
     result: Result, thresholds: calibration.Thresholds, target: str
 ) -> None:
     """Writes a PNG of the fake probability over time, a line for each track."""
-    files.write(target, drawing.encode_figure(chart(result, thresholds)))
+    files.write(target, drawing.encode_figure(draw_chart(result, thresholds)))
 
 
-def chart(
+def draw_chart(
     result: Result, thresholds: calibration.Thresholds
 ) -> "matplotlib.figure.Figure":
     """The fake probability over time, a line for each track.
@@ -128,10 +128,12 @@ def chart(
         (x for x in result["tracks"] if x["fake_probability"] is not None),
         key=lambda track: (not track.get("matters", True), -track["fake_probability"]),
     )
-    roles = _roles(result)
+    roles = _describe_roles(result)
     is_mattering = {x["track"]: x.get("matters", True) for x in result["tracks"]}
     named = {x["track"]: x for x in by_suspicion[:_MOST_NAMED_TRACKS]}
-    for number, seen in sorted(_sightings(result).items(), key=lambda x: x[0] in named):
+    for number, seen in sorted(
+        _collect_sightings(result).items(), key=lambda x: x[0] in named
+    ):
         times = [time for time, _, _ in seen]
         values = [probability for _, _, probability in seen]
         track = named.get(number)
@@ -163,7 +165,7 @@ def chart(
 _Sightings = list[tuple[float, np.ndarray, float]]
 
 
-def _sightings(result: Result) -> dict[int, _Sightings]:
+def _collect_sightings(result: Result) -> dict[int, _Sightings]:
     """Where each track was seen."""
     found: dict[int, _Sightings] = {}
     for frame in result["frames"]:
@@ -175,7 +177,7 @@ def _sightings(result: Result) -> dict[int, _Sightings]:
     return found
 
 
-def _roles(result: Result) -> dict[int, str]:
+def _describe_roles(result: Result) -> dict[int, str]:
     """In a few words, which track decides, and why others do not."""
     roles = {
         track["track"]: ", ".join(track["set_aside"])
@@ -193,11 +195,11 @@ def _in_brackets(words: str) -> str:
     return f" ({words})" if words else ""
 
 
-def _marked(
+def _draw_marks(
     frame: video.Frame, sightings: dict[int, _Sightings], roles: dict[int, str]
 ) -> np.ndarray:
     numbers, boxes, probabilities, muted = [], [], [], []
-    for number, box, probability in _shown(frame.time, sightings):
+    for number, box, probability in _find_heads_at(frame.time, sightings):
         role = roles.get(number, "")
         numbers.append(f"#{number} {role}".strip())
         muted.append(role not in ("", "decides"))
@@ -209,7 +211,7 @@ def _marked(
     )
 
 
-def _shown(
+def _find_heads_at(
     time: float, sightings: dict[int, _Sightings]
 ) -> Iterator[tuple[int, np.ndarray, float]]:
     """Number, box and probability of each track that is to be seen at a time."""

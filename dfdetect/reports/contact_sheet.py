@@ -43,15 +43,15 @@ class Sheets:
             name: What is written below it.
             found: Nearest first.
         """
-        query = _decoded(index_building.encode_thumbnail(image, box, _SIDE))
-        tiles = [_tile(query, (name, "query"), _INK)]
+        query = _decode(index_building.encode_thumbnail(image, box, _SIDE))
+        tiles = [_draw_tile(query, (name, "query"), _INK)]
         for neighbour in found[: self._top_k]:
             entry = neighbour.entry
             known = 0 <= entry.label < len(labels.NAMES)
             label = labels.NAMES[entry.label] if known else ""
             colour = drawing.probability_color(float(entry.label)) if known else _INK
             caption = (os.path.basename(entry.source), f"{neighbour.value:.3f} {label}")
-            tiles.append(_tile(_decoded(entry.thumbnail), caption, colour))
+            tiles.append(_draw_tile(_decode(entry.thumbnail), caption, colour))
         blank = np.full_like(tiles[0], _WHITE)
         tiles += [blank] * (1 + self._top_k - len(tiles))
         self._rows.append(np.concatenate(tiles, axis=1))
@@ -70,14 +70,14 @@ class Sheets:
         self._rows = []
 
 
-def _decoded(content: bytes) -> np.ndarray | None:
+def _decode(content: bytes) -> np.ndarray | None:
     if not content:
         return None
     pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
     return None if pixels is None else cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
 
 
-def _tile(
+def _draw_tile(
     image: np.ndarray | None, caption: tuple[str, str], colour: tuple[int, int, int]
 ) -> np.ndarray:
     """An image in the middle of its place, a frame in a colour, and two lines."""

@@ -41,7 +41,7 @@ _MEANINGS = {
 Images = Mapping[int, tuple[str, np.ndarray]]
 
 
-def write(
+def write_report(
     folder: str,
     figures: dict[str, Any],
     found: detection_protocol.Pairs,
@@ -64,16 +64,16 @@ def write(
     """
     matches = detection_protocol.match_images(found, truth, extents)
     threshold = figures["metrics"]["f1_score_threshold"]
-    missed, wrong, scores = errors(matches, threshold)
+    missed, wrong, scores = count_errors(matches, threshold)
     # A missed head weighs as much as a false one that the detector is sure of.
     badness = missed + scores
     worst = [int(i) for i in np.argsort(-badness, kind="stable") if badness[i] > 0]
     worst = worst[:_NUM_WORST]
     shown = images(worst)
-    lines = table(figures)
+    lines = format_tables(figures)
     lines += [f"| {shown[i][0]} | {missed[i]} | {wrong[i]} |" for i in worst]
     tiles = [
-        _tile(
+        _draw_tile(
             shown[i][1],
             f"{shown[i][0]}: {missed[i]} missed, {wrong[i]} false",
             found[i],
@@ -83,13 +83,13 @@ def write(
         for i in worst
     ]
     files.write(os.path.join(folder, "report.md"), "\n".join([*lines, ""]).encode())
-    curve = precision_recall(matches)
+    curve = draw_precision_recall(matches)
     files.write(os.path.join(folder, "precision_recall.png"), curve)
-    sheet = drawing.encode_image(contact_sheet(tiles), ".jpg")
+    sheet = drawing.encode_image(arrange_tiles(tiles), ".jpg")
     files.write(os.path.join(folder, "worst_images.jpg"), sheet)
 
 
-def errors(
+def count_errors(
     matches: detection_protocol.Matches, score_threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What each image has wrong, where detections count from a score on.
@@ -113,7 +113,7 @@ def errors(
     )
 
 
-def table(figures: dict[str, Any]) -> list[str]:
+def format_tables(figures: dict[str, Any]) -> list[str]:
     """Lines of Markdown up to the head of the table of the worst images."""
     data, metrics = figures["data"], figures["metrics"]
     named = data["name"], data["config"], data["version"]
@@ -132,20 +132,20 @@ def table(figures: dict[str, Any]) -> list[str]:
         "",
         "| false positives an image | recall |",
         "|---|---|",
-        *(f"| {k} | {_text(v)} |" for k, v in metrics["recall_at_fppi"].items()),
+        *(f"| {k} | {_format(v)} |" for k, v in metrics["recall_at_fppi"].items()),
         "",
         "Sizes are roots of the area, in pixels of the original images.",
         "",
         "| size | heads | ap | recall |",
         "|---|---|---|---|",
         *(
-            f"| {k} | {v['num_true']} | {_text(v['ap'])} | {_text(v['recall'])} |"
+            f"| {k} | {v['num_true']} | {_format(v['ap'])} | {_format(v['recall'])} |"
             for k, v in metrics["by_size"].items()
         ),
         "",
         "![Precision and recall](precision_recall.png)",
         "",
-        f"The worst images where heads count from a score of {_text(threshold)} on: "
+        f"The worst images where heads count from a score of {_format(threshold)} on: "
         "those with the most missed heads and false ones of high scores. True boxes "
         "are green, dark where difficult, predicted ones orange.",
         "",
@@ -156,7 +156,7 @@ def table(figures: dict[str, Any]) -> list[str]:
     ]
 
 
-def precision_recall(matches: detection_protocol.Matches) -> bytes:
+def draw_precision_recall(matches: detection_protocol.Matches) -> bytes:
     """A PNG of the curve whose area is the average precision."""
     figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
@@ -167,13 +167,13 @@ def precision_recall(matches: detection_protocol.Matches) -> bytes:
         precision = np.concatenate([[precision.max(initial=0)], precision, [0]])
         axes.step(recall, precision, where="pre")
     average = detection_protocol.average_precision(matches)
-    axes.set(xlabel="recall", ylabel="precision", title=f"AP {_text(average)}")
+    axes.set(xlabel="recall", ylabel="precision", title=f"AP {_format(average)}")
     axes.set(xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     return drawing.encode_figure(figure)
 
 
-def contact_sheet(tiles: Sequence[np.ndarray]) -> np.ndarray:
+def arrange_tiles(tiles: Sequence[np.ndarray]) -> np.ndarray:
     """Tiles of one size in rows and columns; without any an empty one."""
     height, width = _TILE
     rows = max(1, math.ceil(len(tiles) / _COLUMNS))
@@ -191,12 +191,14 @@ def _figure_rows(metrics: dict[str, Any]) -> list[str]:
     lines = ["| figure | value | 95 % interval | |", "|---|---|---|---|"]
     for name, meaning in _MEANINGS.items():
         ends = everything.get(f"{name}_interval", ())
-        interval = " to ".join(map(_text, ends))
-        lines.append(f"| {name} | {_text(everything[name])} | {interval} | {meaning} |")
+        interval = " to ".join(map(_format, ends))
+        lines.append(
+            f"| {name} | {_format(everything[name])} | {interval} | {meaning} |"
+        )
     return lines
 
 
-def _tile(
+def _draw_tile(
     image: np.ndarray,
     caption: str,
     found: tuple[np.ndarray, np.ndarray],
@@ -225,5 +227,5 @@ def _tile(
     return tile
 
 
-def _text(value: float) -> str:
+def _format(value: float) -> str:
     return str(value) if isinstance(value, int) else f"{value:.4f}"

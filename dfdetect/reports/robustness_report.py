@@ -13,7 +13,7 @@ FILE_NAME = "robustness.png"
 _COLUMNS = 3
 
 
-def blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
+def build_blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
     """What a report says about the results of `robustness.measure`.
 
     Args:
@@ -27,7 +27,9 @@ def blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
             "groups, altered; in brackets what the strength stands for. The bands of "
             "the plot are 95 % intervals by group."
         ),
-        document.Image(prefix + FILE_NAME, plot(results), "AUC against strength"),
+        document.Image(
+            prefix + FILE_NAME, draw_curves(results), "AUC against strength"
+        ),
     ]
     for figure, title in (
         ("auc", "AUC of altered crops"),
@@ -50,7 +52,7 @@ def blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
     return found
 
 
-def plot(results: dict[str, Any]) -> bytes:
+def draw_curves(results: dict[str, Any]) -> bytes:
     """A PNG of small curves, one for each alteration: AUC against strength."""
     everything = results["alterations"]
     rows = max(1, -(-len(everything) // _COLUMNS))

@@ -49,7 +49,7 @@ def list_pairs(name: str, pairs: Sequence[Mapping[str, Any]]) -> document.Sectio
             pair["source"],
             f"{pair['num_fake']:,}",
             f"{pair['num_real']:,}",
-            classification_tables.text(dict(pair), "auc"),
+            classification_tables.format_figure(dict(pair), "auc"),
             *(_baseline(pair.get(key, {})) for key in _BASELINES),
         ]
         for pair in pairs
@@ -85,7 +85,7 @@ def summarize_left_out(measured: Mapping[str, Any]) -> list[str]:
     lines = []
     for kind in ("unseen", "seen"):
         for row in measured[kind]["rows"]:
-            least = classification_tables.text(row["least"], "auc")
+            least = classification_tables.format_figure(row["least"], "auc")
             lines.append(
                 f"{row['maker']} ({kind}) by {row['model']}: at least {least}, "
                 f"against {row['least']['source']}"
@@ -103,7 +103,7 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
             row["maker"],
             row["model"],
             *(
-                classification_tables.text(figures, "auc")
+                classification_tables.format_figure(figures, "auc")
                 for figures in row["against"].values()
             ),
             f"{row['least']['auc']:.3f}",
@@ -111,4 +111,8 @@ def _rows(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
 
 
 def _baseline(found: Mapping[str, Any]) -> str:
-    return classification_tables.text(dict(found), "auc") if "auc" in found else "–"
+    return (
+        classification_tables.format_figure(dict(found), "auc")
+        if "auc" in found
+        else "–"
+    )

@@ -328,7 +328,7 @@ def test_size_and_copy_are_those_of_the_upright_image(loaded, tmp_path):
     sources, _ = source_files.find_sources([str(turned)])
     (finding,) = findings.findings(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
-    marked = cv2.imdecode(np.frombuffer(detect_output.annotated(finding), np.uint8), 1)
+    marked = cv2.imdecode(np.frombuffer(detect_output.draw_copy(finding), np.uint8), 1)
     assert marked.shape == (150, 90, 3)
 
 
@@ -336,7 +336,7 @@ def test_run_prints_a_table_and_draws_copies(loaded, images, tmp_path, capsys):
     before = [files.read(path) for path in images[:4]]
     output = tmp_path / "new" / "out"
     sources, _ = source_files.find_sources([str(tmp_path)], str(output))
-    unread = detect_output.run(
+    unread = detect_output.judge_files(
         loaded.detect,
         sources,
         {"real_below": 0.2, "fake_from": 0.5},
@@ -409,7 +409,7 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
     before = [files.read(path) for path in images[:4]]
     plain, explained = tmp_path / "plain", tmp_path / "explained"
     sources, _ = source_files.find_sources([images[0], images[3]])
-    detect_output.run(loaded.detect, sources, HALF, output=str(plain))
+    detect_output.judge_files(loaded.detect, sources, HALF, output=str(plain))
     lines = capsys.readouterr().out
     arguments = ["--model", graph, "--threshold", "0.5", "--output", str(explained)]
     assert main.main(["detect", *arguments, "--explain", *images[0:4:3]]) == 0

@@ -154,11 +154,14 @@ def test_what_cannot_be_done_is_skipped_with_its_reason(builder, monkeypatch):
     found = _measure(builder, names=["h264", "mirror"])
     assert list(found["alterations"]) == ["mirror"]
     assert found["skipped"] == {"h264": "no ffmpeg"}
-    assert robustness_report.blocks(found)[-1].text == "Not measured: h264, no ffmpeg."
+    assert (
+        robustness_report.build_blocks(found)[-1].text
+        == "Not measured: h264, no ffmpeg."
+    )
 
 
 def test_the_report_has_a_row_for_each_alteration_and_a_plot(results):
-    text, plot, *tables = robustness_report.blocks(results, "1_")
+    text, plot, *tables = robustness_report.build_blocks(results, "1_")
     assert "20 crops of 10 groups" in text.text
     assert plot.file_name == "1_robustness.png"
     image = cv2.imdecode(np.frombuffer(plot.content, np.uint8), cv2.IMREAD_COLOR)

@@ -117,7 +117,7 @@ def test_unseen_makers_stand_apart_with_the_least_of_each_row(measured, tmp_path
     said = source_tables.summarize_left_out(found)
     assert any(line.startswith(told) for line in said)
     sections = source_tables.make_sections(figures)
-    classification_report.write(str(tmp_path), [result], sections)
+    classification_report.write_report(str(tmp_path), [result], sections)
     page = (tmp_path / "report.md").read_text()
     assert page.index("Leave one source out") < page.index("Makers against sources")
     assert "| hidden | runs/red | " in page and "low level" in page

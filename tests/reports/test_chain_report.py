@@ -30,7 +30,7 @@ def read(folder, name):
 
 
 def test_report_of_several_sets(results, tmp_path):
-    chain_report.write(str(tmp_path), results[0], results[1:])
+    chain_report.write_report(str(tmp_path), results[0], results[1:])
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == [*PLOTS, "predictions.csv", "report.html", "report.md"]
     for name in ("report.html", "report.md"):
@@ -52,7 +52,7 @@ def test_report_of_several_sets(results, tmp_path):
 
 
 def test_report_of_one_set(results, tmp_path):
-    chain_report.write(str(tmp_path), results[1], results[1:2])
+    chain_report.write_report(str(tmp_path), results[1], results[1:2])
     written = sorted(path.name for path in tmp_path.iterdir())
     assert written == ["predictions.csv", "report.html", "report.md", "roc.png"]
     lines = read(tmp_path, "report.md").splitlines()

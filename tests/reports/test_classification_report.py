@@ -43,7 +43,7 @@ PLOTS = ["reliability.png", "roc.png", "scores.png"]
 def test_report_of_one_model_on_one_set(judged, tmp_path):
     result = _result("default", judged[0])
     figures = result.figures
-    classification_report.write(str(tmp_path), [result])
+    classification_report.write_report(str(tmp_path), [result])
     assert _files(tmp_path) == sorted(
         [*PLOTS, "predictions.csv", "report.html", "report.md"]
     )
@@ -88,7 +88,7 @@ def test_robustness_is_part_of_the_report(judged, tmp_path):
     )
     clean = result.figures["robustness"]["clean"]
     assert clean["auc"] == result.figures["metrics"]["auc"]
-    classification_report.write(str(tmp_path), [result])
+    classification_report.write_report(str(tmp_path), [result])
     assert (tmp_path / "robustness.png").stat().st_size > 1000
     page = (tmp_path / "report.html").read_text()
     assert "AUC of altered crops" in page and "gamma" in page
@@ -97,14 +97,14 @@ def test_robustness_is_part_of_the_report(judged, tmp_path):
 def test_two_models_on_two_sets_make_a_matrix_and_leaks_are_told(judged, tmp_path):
     results = [_result(name, one) for name in ("default", "runs/b") for one in judged]
     titles = []
-    original = classification_plots.scores
+    original = classification_plots.draw_scores
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             classification_plots,
-            "scores",
+            "draw_scores",
             lambda p, t: titles.append(t) or original(p, t),
         )
-        classification_report.write(str(tmp_path), results)
+        classification_report.write_report(str(tmp_path), results)
     assert len(_files(tmp_path)) == 4 * 4 + 2
     for name in ("report.md", "report.html"):
         page = (tmp_path / name).read_text()
@@ -126,7 +126,7 @@ def test_one_class_has_a_report_too(judged, tmp_path):
     result = _result("default", reals)
     assert np.isnan(result.figures["metrics"]["auc"])
     assert result.figures["metrics"]["fpr"] >= 0
-    classification_report.write(str(tmp_path), [result])
+    classification_report.write_report(str(tmp_path), [result])
     text = (tmp_path / "report.md").read_text()
     assert "All images have one label" in text
     assert "no figures: all images have the same label" in text
@@ -142,11 +142,11 @@ def test_one_class_has_a_report_too(judged, tmp_path):
 )
 def test_a_figure_with_its_interval(value, ends, expected):
     figures = {"auc": value, "auc_interval": ends}
-    assert classification_tables.text(figures, "auc") == expected
+    assert classification_tables.format_figure(figures, "auc") == expected
 
 
 def test_every_column_has_a_meaning():
-    meanings = classification_tables.meanings().blocks[0].rows
+    meanings = classification_tables.explain_figures().blocks[0].rows
     named = {name for name, _ in meanings}
     columns = {
         *classification_tables.COLUMNS.values(),

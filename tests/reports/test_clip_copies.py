@@ -76,7 +76,7 @@ def test_what_was_set_aside_is_grey_and_says_why(tmp_path):
     green, grey = (image[44:60, x : x + 2].mean((0, 1)) for x in (0, 64))
     assert green[1] > 100 > green[0]
     assert np.ptp(grey) < 40 and grey.max() > 60, "not red"
-    figure = clip_copies.chart(result, BAND)
+    figure = clip_copies.draw_chart(result, BAND)
     labels = [x.get_text() for x in figure.axes[0].get_legend().get_texts()]
     assert labels == [
         "track 1: 0.10 uncertain (decides)",
@@ -110,7 +110,7 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path):
 def test_the_chart_has_a_line_for_each_track(tmp_path):
     result = result_of((0.0, 0.0, 0.2, 1), (1.0, 0.5, 0.8, 1), (1.9, 0.5, None, 2))
     result["tracks"][1]["fake_probability"] = None
-    figure = clip_copies.chart(result, BAND)
+    figure = clip_copies.draw_chart(result, BAND)
     (axes,) = figure.axes
     labels = [text.get_text() for text in axes.get_legend().get_texts()]
     assert labels == ["track 1: 0.50 uncertain"]

@@ -43,11 +43,11 @@ def figures():
 
 def test_errors_count_from_the_threshold_on():
     matches = detection_protocol.match_images(FOUND, TRUTH, EXTENTS)
-    missed, wrong, scores = detection_report.errors(matches, 0.5)
+    missed, wrong, scores = detection_report.count_errors(matches, 0.5)
     assert missed.tolist() == [0, 1, 0, 0]
     assert wrong.tolist() == [0, 1, 1, 0]
     assert scores == pytest.approx([0, 0.85, 0.8, 0])
-    missed, wrong, _ = detection_report.errors(matches, 0.95)
+    missed, wrong, _ = detection_report.count_errors(matches, 0.95)
     assert missed.tolist() == [1, 1, 0, 0] and wrong.tolist() == [0, 0, 0, 0]
 
 
@@ -58,7 +58,7 @@ def _images(places):
 
 def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):
     folder = tmp_path / "new"
-    detection_report.write(str(folder), figures, FOUND, TRUTH, EXTENTS, _images)
+    detection_report.write_report(str(folder), figures, FOUND, TRUTH, EXTENTS, _images)
     lines = (folder / "report.md").read_text().splitlines()
     assert "| fingerprint | abc |" in lines and "| data | heads 1.0.0 |" in lines
     assert lines[-2:] == ["| image1.png | 1 | 1 |", "| image2.png | 0 | 1 |"]
@@ -78,13 +78,13 @@ def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):
 
 def test_without_errors_there_is_an_empty_sheet(figures, tmp_path):
     right = [(_boxes(LEFT), np.array([0.9]))], [(_boxes(LEFT), PLAIN)]
-    detection_report.write(str(tmp_path), figures, *right, EXTENTS[:1], _images)
+    detection_report.write_report(str(tmp_path), figures, *right, EXTENTS[:1], _images)
     assert cv2.imread(str(tmp_path / "worst_images.jpg")).max() == 0
 
 
 def test_curve_of_nothing_is_a_image():
     matches = detection_protocol.match_images(FOUND[3:], TRUTH[3:], EXTENTS[3:])
-    content = np.frombuffer(detection_report.precision_recall(matches), np.uint8)
+    content = np.frombuffer(detection_report.draw_precision_recall(matches), np.uint8)
     assert cv2.imdecode(content, 1) is not None
     matches = detection_protocol.match_images(FOUND[3:], TRUTH[:1], EXTENTS[3:])
-    assert detection_report.precision_recall(matches).startswith(b"\x89PNG")
+    assert detection_report.draw_precision_recall(matches).startswith(b"\x89PNG")

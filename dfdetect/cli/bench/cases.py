@@ -68,7 +68,7 @@ class Bench:
                 functools.partial(model, training=False), autograph=False
             )
             pixels = tf.random.uniform([batch_size, *model.input_shape[1:]], 0, 255)
-            found[name] = (functools.partial(_run, call, pixels), batch_size)
+            found[name] = (functools.partial(_run_once, call, pixels), batch_size)
         return found
 
     def stages(self, precision: str, batch_size: int) -> dict[str, Case]:
@@ -105,11 +105,13 @@ class Bench:
 
         crops = cut(read, found["boxes"])
         calls: dict[str, Callable[[], Any]] = {
-            "decoding": lambda: _run(decode, encoded),
-            "letterboxing": lambda: _run(letterbox, read),
-            "detector and suppression": lambda: _run(functions.find_heads, letterboxes),
-            "crops": lambda: _run(cut, read, found["boxes"]),
-            "classifier": lambda: _run(functions.judge, crops),
+            "decoding": lambda: _run_once(decode, encoded),
+            "letterboxing": lambda: _run_once(letterbox, read),
+            "detector and suppression": lambda: _run_once(
+                functions.find_heads, letterboxes
+            ),
+            "crops": lambda: _run_once(cut, read, found["boxes"]),
+            "classifier": lambda: _run_once(functions.judge, crops),
         }
         return {name: (call, batch_size) for name, call in calls.items()}
 
@@ -126,19 +128,21 @@ class Bench:
         detector, classifier = self._models
         described = self._plain.manifest
         made: dict[str, Callable[[], peers_module.Peer]] = {
-            "Keras predict, NumPy between": lambda: peers_module.keras_predict(
+            "Keras predict, NumPy between": lambda: peers_module.build_keras_peer(
                 detector, classifier, described
             ),
-            "onnxruntime, NumPy between": lambda: peers_module.onnxruntime(
+            "onnxruntime, NumPy between": lambda: peers_module.build_onnxruntime_peer(
                 detector, classifier, described, folder
             ),
-            "OpenVINO f32, NumPy between": lambda: peers_module.openvino(
+            "OpenVINO f32, NumPy between": lambda: peers_module.build_openvino_peer(
                 detector, classifier, described, folder, "f32"
             ),
-            "OpenVINO bf16, NumPy between": lambda: peers_module.openvino(
+            "OpenVINO bf16, NumPy between": lambda: peers_module.build_openvino_peer(
                 detector, classifier, described, folder, "bf16"
             ),
-            "MTCNN, Keras predict": lambda: peers_module.mtcnn(classifier, described),
+            "MTCNN, Keras predict": lambda: peers_module.build_mtcnn_peer(
+                classifier, described
+            ),
         }
         batch = self._images(batch_size, 1)
         found: dict[str, Case] = {}
@@ -157,12 +161,12 @@ class Bench:
         return samples.draw_portraits(count, num_heads, width or self._width)
 
 
-def _run(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:
+def _run_once(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:
     """Calls, and waits for the first output."""
     return tf.nest.flatten(call(*tensors))[0].numpy()
 
 
-def random_classifier(name: str, image_size: int) -> model_directory.Loaded:
+def build_random_classifier(name: str, image_size: int) -> model_directory.Loaded:
     """A classifier of no training, which is as fast as a trained one."""
     _, described = model_directory.load_classifier()
     described |= {"model": name, "image_size": image_size}

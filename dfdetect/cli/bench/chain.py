@@ -48,7 +48,7 @@ class Chain:
 
     def __call__(self, images: list[bytes]) -> list[np.ndarray]:
         """The fake probabilities of the heads of each image, in no order."""
-        decoded = [decode(one) for one in images]
+        decoded = [decode_image(one) for one in images]
         size = self._detector["image_size"]
         logits, offsets = self._detect(np.stack([_letterbox(x, size) for x in decoded]))
         crops, owners = [], []
@@ -101,7 +101,7 @@ class Chain:
         ]
 
 
-def decode(image_bytes: bytes) -> np.ndarray:
+def decode_image(image_bytes: bytes) -> np.ndarray:
     """`[height, width, 3]` uint8 RGB of an encoded image that is sound."""
     image = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None

@@ -19,17 +19,17 @@ def add_arguments(commands: Commands) -> Parser:
         "`dfdetect detect`. Prints tables in Markdown.",
         epilog="Exit code: 0, 2 usage error, 1 it could not measure.",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run_command)
     options.add_arguments(parser)
     return parser
 
 
-def run(arguments: argparse.Namespace, parser: Parser) -> int:
+def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
     from dfdetect.cli.bench import run as measuring
 
     try:
-        measuring.run(arguments)
+        measuring.run_benchmark(arguments)
     except (RuntimeError, ValueError) as error:
         print(f"dfdetect bench: {error}", file=sys.stderr)
         return console.FAILED

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image_size",
         metavar="PIXELS",
-        type=argument_types.positive,
+        type=argument_types.parse_positive,
         default=299,
         help="side of the crops of a classifier with random weights (default 299)",
     )
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch_size",
         nargs="+",
         metavar="N",
-        type=argument_types.positive,
+        type=argument_types.parse_positive,
         default=[1, 4, 8, 16],
         help="images at once (default 1 4 8 16)",
     )
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--width",
         nargs="+",
         metavar="PIXELS",
-        type=argument_types.positive,
+        type=argument_types.parse_positive,
         default=[640],
         help="of the images, their height is 3/4 of it (default 640); further ones "
         "are measured at batch size 8",
@@ -62,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads",
         nargs="+",
         metavar="N",
-        type=argument_types.count,
+        type=argument_types.parse_count,
         default=[0],
         help="of TensorFlow, each in a process of its own; 0 is its own choice "
         "(default)",
@@ -70,14 +70,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rounds",
         metavar="N",
-        type=argument_types.positive,
+        type=argument_types.parse_positive,
         default=10,
         help="calls of each case; the median counts (default 10)",
     )
     parser.add_argument(
         "--start",
         metavar="N",
-        type=argument_types.count,
+        type=argument_types.parse_count,
         default=3,
         help="starts of `dfdetect detect` to time, 0 for none (default 3)",
     )

@@ -21,7 +21,7 @@ Peer = Callable[[list[bytes]], list[np.ndarray]]
 _INSTALL = "pip install dfdetect[bench]"
 
 
-def keras_predict(
+def build_keras_peer(
     detector: keras.Model, classifier: keras.Model, description: dict[str, Any]
 ) -> Peer:
     """`keras.Model.predict` of one model after the other."""
@@ -33,7 +33,7 @@ def keras_predict(
     )
 
 
-def onnxruntime(
+def build_onnxruntime_peer(
     detector: keras.Model,
     classifier: keras.Model,
     description: dict[str, Any],
@@ -57,10 +57,10 @@ def onnxruntime(
         (feed,) = opened.get_inputs()
         return lambda batch: opened.run(None, {feed.name: batch})
 
-    return _chain(session, detector, classifier, description)
+    return _build_chain(session, detector, classifier, description)
 
 
-def openvino(
+def build_openvino_peer(
     detector: keras.Model,
     classifier: keras.Model,
     description: dict[str, Any],
@@ -97,10 +97,10 @@ def openvino(
 
         return run
 
-    return _chain(session, detector, classifier, description)
+    return _build_chain(session, detector, classifier, description)
 
 
-def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
+def build_mtcnn_peer(classifier: keras.Model, description: dict[str, Any]) -> Peer:
     """The package mtcnn for faces, and `predict` of the classifier for them.
 
     Raises:
@@ -117,7 +117,7 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
     def judge(images: list[bytes]) -> list[np.ndarray]:
         found = []
         for one in images:
-            image = chain.decode(one)
+            image = chain.decode_image(one)
             crops = []
             for face in find.detect_faces(image):
                 x, y, width, height = (max(int(side), 0) for side in face["box"])
@@ -132,7 +132,7 @@ def mtcnn(classifier: keras.Model, description: dict[str, Any]) -> Peer:
     return judge
 
 
-def _chain(
+def _build_chain(
     session: Callable[[keras.Model, str], Callable[[np.ndarray], Any]],
     detector: keras.Model,
     classifier: keras.Model,

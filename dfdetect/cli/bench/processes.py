@@ -31,7 +31,7 @@ class Cost:
     lines: list[str]
 
 
-def run(command: Sequence[str]) -> Cost:
+def run_process(command: Sequence[str]) -> Cost:
     """Runs a command to its end.
 
     Raises:
@@ -63,7 +63,7 @@ def run(command: Sequence[str]) -> Cost:
     return Cost(first, seconds, usage.ru_maxrss / per_mib, lines)
 
 
-def cold_start(image: str, rounds: int) -> dict[str, float]:
+def time_cold_start(image: str, rounds: int) -> dict[str, float]:
     """Seconds of `import tensorflow`, and of `dfdetect detect` to its first verdict.
 
     The median of each of so many rounds in turns, and `ratio`, the median of those of
@@ -74,7 +74,7 @@ def cold_start(image: str, rounds: int) -> dict[str, float]:
     took: dict[str, list[float]] = {name: [] for name in commands}
     for turn in range(1 + rounds):
         for name, command in commands.items():
-            cost = run(command)
+            cost = run_process(command)
             if turn:
                 took[name].append(cost.first_line)
     ratios = [one / base for base, one in zip(*took.values(), strict=True)]
@@ -84,9 +84,9 @@ def cold_start(image: str, rounds: int) -> dict[str, float]:
     }
 
 
-def detect(folder: str, batch_size: int) -> dict[str, float]:
+def measure_detect(folder: str, batch_size: int) -> dict[str, float]:
     """`dfdetect detect` over a folder: images, heads, seconds and MiB."""
-    cost = run((*_DETECT, folder, f"--batch_size={batch_size}"))
+    cost = run_process((*_DETECT, folder, f"--batch_size={batch_size}"))
     answers = [json.loads(line) for line in cost.lines]
     return {
         "images": len(answers),

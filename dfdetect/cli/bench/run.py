@@ -18,7 +18,7 @@ _MAIN_BATCH = 8
 _BATCHES_TO_WARM = 4
 
 
-def run(arguments: argparse.Namespace) -> None:
+def run_benchmark(arguments: argparse.Namespace) -> None:
     """Measures what is asked for; prints each table as soon as it is known.
 
     Raises:
@@ -38,12 +38,14 @@ def run(arguments: argparse.Namespace) -> None:
     for threads in arguments.threads:
         if len(arguments.threads) > 1 or threads:
             print(f"TensorFlow with {threads or 'its own choice of'} threads:\n")
-        _show(tables.of_graph(_in_a_process(arguments, threads), _MAIN_BATCH))
+        _print_lines(
+            tables.format_graph(_measure_in_process(arguments, threads), _MAIN_BATCH)
+        )
     if arguments.start:
-        _show(_whole_processes(arguments))
+        _print_lines(_measure_processes(arguments))
 
 
-def _in_a_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
+def _measure_in_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
     """What `worker` measures with so many threads."""
     settings = {
         "threads": threads,
@@ -68,7 +70,7 @@ def _in_a_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
     return answer
 
 
-def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
+def _measure_processes(arguments: argparse.Namespace) -> Iterator[str]:
     """The tables of start and memory, with the default weights."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -76,11 +78,13 @@ def _whole_processes(arguments: argparse.Namespace) -> Iterator[str]:
         drawn = samples.draw_portraits(count, 1, arguments.width[0])
         for place, content in enumerate(drawn):
             (folder / f"{place:05d}.jpg").write_bytes(content)
-        start = processes.cold_start(str(folder / "00000.jpg"), arguments.start)
-        runs = {size: processes.detect(name, size) for size in arguments.batch_size}
-    return tables.of_processes(start, runs)
+        start = processes.time_cold_start(str(folder / "00000.jpg"), arguments.start)
+        runs = {
+            size: processes.measure_detect(name, size) for size in arguments.batch_size
+        }
+    return tables.format_processes(start, runs)
 
 
-def _show(lines: Iterable[str]) -> None:
+def _print_lines(lines: Iterable[str]) -> None:
     for line in lines:
         print(line, flush=True)

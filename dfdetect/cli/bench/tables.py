@@ -6,56 +6,56 @@ from typing import Any
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def of_graph(rows: Rows, main_batch: int) -> Iterator[str]:
+def format_graph(rows: Rows, main_batch: int) -> Iterator[str]:
     """Lines on one process of `worker`.
 
     Args:
         rows: What it measured.
         main_batch: The batch size of stages, sizes, heads and peers.
     """
-    yield from table(
+    yield from format_table(
         ["models alone, Keras tf.function", "batch", "ms an image", "at best"],
-        ([*row["key"], *_milliseconds(row)] for row in rows["alone"]),
+        ([*row["key"], *_format_milliseconds(row)] for row in rows["alone"]),
     )
-    yield from _chained(rows)
+    yield from _format_chained(rows)
     if "widths" in rows:
-        yield from table(
+        yield from format_table(
             ["images of one head", f"pixels wide, batch {main_batch}"]
             + ["ms an image", "at best"],
-            ([*row["key"], *_milliseconds(row)] for row in rows["widths"]),
+            ([*row["key"], *_format_milliseconds(row)] for row in rows["widths"]),
         )
-    yield from _stages(rows, main_batch)
+    yield from _format_stages(rows, main_batch)
     if "peers" in rows:
-        yield from _peers(rows, main_batch)
+        yield from _format_peers(rows, main_batch)
 
 
-def _chained(rows: Rows) -> Iterator[str]:
+def _format_chained(rows: Rows) -> Iterator[str]:
     alone: dict[int, float] = {}
     for row in rows["alone"]:
         _, batch = row["key"]
         alone[batch] = alone.get(batch, 0) + row["median"]
-    yield from table(
+    yield from format_table(
         ["bytes to verdicts", "batch", "heads", "ms an image", "at best"]
         + ["images/s", "times both models alone"],
         (
-            [*row["key"], *_milliseconds(row), f"{1 / row['median']:.1f}"]
+            [*row["key"], *_format_milliseconds(row), f"{1 / row['median']:.1f}"]
             # The models alone have one head an image.
-            + [_ratio(row["median"], alone.get(batch) if heads == 1 else None)]
+            + [_format_ratio(row["median"], alone.get(batch) if heads == 1 else None)]
             for row in rows["chained"]
             for _, batch, heads in [row["key"]]
         ),
     )
 
 
-def _stages(rows: Rows, main_batch: int) -> Iterator[str]:
+def _format_stages(rows: Rows, main_batch: int) -> Iterator[str]:
     sums: dict[str, float] = {}
     for row in rows["stages"]:
         precision, _ = row["key"]
         sums[precision] = sums.get(precision, 0) + row["median"]
-    yield from table(
+    yield from format_table(
         ["stage by itself", f"ms an image, batch {main_batch}", "at best", "share"],
         (
-            [f"{name}, {precision}", *_milliseconds(row)]
+            [f"{name}, {precision}", *_format_milliseconds(row)]
             + [f"{row['median'] / sums[precision]:.0%}"]
             for row in rows["stages"]
             for precision, name in [row["key"]]
@@ -63,30 +63,30 @@ def _stages(rows: Rows, main_batch: int) -> Iterator[str]:
     )
 
 
-def _peers(rows: Rows, main_batch: int) -> Iterator[str]:
+def _format_peers(rows: Rows, main_batch: int) -> Iterator[str]:
     ours = [row for row in rows["chained"] if row["key"][1:] == [main_batch, 1]]
     columns = [f"times dfdetect {row['key'][0]}" for row in ours]
-    yield from table(
+    yield from format_table(
         [f"instead, batch {main_batch}", "ms an image", "at best", *columns],
         (
-            [*row["key"], *_milliseconds(row)]
-            + [_ratio(row["median"], one["median"]) for one in ours]
+            [*row["key"], *_format_milliseconds(row)]
+            + [_format_ratio(row["median"], one["median"]) for one in ours]
             for row in rows["peers"]
         ),
     )
 
 
-def of_processes(
+def format_processes(
     start: Mapping[str, float], runs: Mapping[int, Mapping[str, float]]
 ) -> Iterator[str]:
     """Lines on whole processes.
 
     Args:
-        start: See `processes.cold_start`.
-        runs: What `processes.detect` gave for each batch size.
+        start: See `processes.time_cold_start`.
+        runs: What `processes.measure_detect` gave for each batch size.
     """
     base = start["import tensorflow"]
-    yield from table(
+    yield from format_table(
         ["to the first line", "seconds", "times import tensorflow"],
         [
             ["`python -c 'import tensorflow'`", f"{base:.1f}", "1.00"],
@@ -94,7 +94,7 @@ def of_processes(
             + [f"{start['ratio']:.2f}"],
         ],
     )
-    yield from table(
+    yield from format_table(
         ["`dfdetect detect FOLDER`, batch", "images", "heads", "seconds"]
         + ["images/s after the first line", "peak memory, MiB"],
         (
@@ -107,7 +107,7 @@ def of_processes(
     )
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
+def format_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     """The lines of one table, and an empty one."""
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
@@ -116,9 +116,9 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
     yield ""
 
 
-def _milliseconds(row: Mapping[str, Any]) -> list[str]:
+def _format_milliseconds(row: Mapping[str, Any]) -> list[str]:
     return [f"{1000 * row[name]:.1f}" for name in ("median", "best")]
 
 
-def _ratio(one: float, base: float | None) -> str:
+def _format_ratio(one: float, base: float | None) -> str:
     return f"{one / base:.2f}" if base else ""

@@ -19,7 +19,7 @@ class Timing:
     best: float
 
 
-def in_turns(
+def time_in_turns(
     cases: Mapping[_Key, Callable[[], object]],
     rounds: int,
     say: Callable[[str], None],

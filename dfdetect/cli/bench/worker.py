@@ -24,7 +24,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             else, each measured with the batch size `main_batch`, as are the stages and,
             with `compare`, the peers.
     """
-    environment.prepare()
+    environment.set_variables()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
@@ -35,7 +35,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
     classifier = settings["classifier"]
     if classifier in classifiers.NAMES:
-        loaded = cases.random_classifier(classifier, settings["image_size"])
+        loaded = cases.build_random_classifier(classifier, settings["image_size"])
     else:
         loaded = model_directory.load_classifier(classifier)
     detector = model_directory.load_detector(settings["detector"])
@@ -62,7 +62,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             for name, case in bench.peers(main, folder, _say).items():
                 wanted["peers", name] = case
         _say(f"{len(wanted)} cases, {settings['rounds']} rounds of them")
-        took = timing.in_turns(
+        took = timing.time_in_turns(
             {key: call for key, (call, _) in wanted.items()}, settings["rounds"], _say
         )
     rows: dict[str, list[dict[str, Any]]] = {}

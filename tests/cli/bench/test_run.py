@@ -25,7 +25,7 @@ def test_images_are_drawn_with_their_heads_again_and_again():
 def test_cases_are_called_in_turns():
     called, said = [], []
     cases = {name: lambda name=name: called.append(name) for name in "ab"}
-    took = timing.in_turns(cases, 3, said.append, warm_up=1)
+    took = timing.time_in_turns(cases, 3, said.append, warm_up=1)
     assert "".join(called) == "abababab"
     assert 0 < took["a"].best <= took["a"].median
     assert "1 warm-up, 3 timed" in said[-1]
@@ -37,7 +37,7 @@ def test_a_process_is_measured_alone():
 from dfdetect.cli.bench import processes
 code = "x = bytearray({} * 2**20); print(len(x)); print(1)"
 for size in (1, 200):
-    cost = processes.run([sys.executable, "-c", code.format(size)])
+    cost = processes.run_process([sys.executable, "-c", code.format(size)])
     assert cost.lines == [f"{size * 2**20}\\n", "1\\n"]
     assert 0 < cost.first_line <= cost.seconds
     print(cost.peak)
@@ -46,7 +46,7 @@ for size in (1, 200):
     small, large = map(float, done.stdout.split())
     assert 150 < large - small < 250
     with pytest.raises(RuntimeError, match="exit code 3: of the test"):
-        processes.run(
+        processes.run_process(
             [
                 sys.executable,
                 "-c",
@@ -65,7 +65,7 @@ def test_tables_set_each_beside_the_models_alone():
         "stages": [row(["float32", "decoding"], 0.01), row(["float32", "crops"], 0.03)],
         "peers": [row(["Keras"], 0.144)],
     }
-    lines = list(tables.of_graph(rows, 8))
+    lines = list(tables.format_graph(rows, 8))
     assert "| detector | 8 | 60.0 | 30.0 |" in lines
     assert "| float32 | 8 | 1 | 72.0 | 36.0 | 13.9 | 0.90 |" in lines
     assert "| float32 | 8 | 10 | 200.0 | 100.0 | 5.0 |  |" in lines
@@ -127,7 +127,7 @@ def test_peers_judge_as_the_graph_does():
     graph = build.from_directories()
     drawn = samples.draw_portraits(2, 2)
     found = graph.detect(tf.constant(drawn))
-    peer = peers.keras_predict(graph.detector, graph.classifier, graph.manifest)
+    peer = peers.build_keras_peer(graph.detector, graph.classifier, graph.manifest)
     for judged, expected in zip(
         peer(drawn), found["fake_probabilities"].numpy(), strict=True
     ):
