@@ -438,7 +438,10 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     }
     if folder:
         images = functools.partial(detector_input.images, builder, _SPLIT.value)
-        detection_report.write_report(folder, found, *measured, images)
+        boxes, truth, extents = measured
+        detection_report.write_report(
+            folder, found, boxes, truth, extents=extents, images=images
+        )
     return found
 
 

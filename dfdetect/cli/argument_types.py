@@ -1,29 +1,29 @@
-"""Numbers on a command line, as `argparse` takes them; imports nothing heavy."""
+"""Types of `argparse` for numbers; imports nothing heavy."""
 
 import argparse
 
 
 def parse_positive(text: str) -> int:
-    """Whole, from 1 on."""
+    """Parses an integer of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"a whole number from 1 on, not {text!r}")
     return int(text)
 
 
 def parse_count(text: str) -> int:
-    """Whole, from 0 on."""
+    """Parses an integer of at least 0."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"a whole number from 0 on, not {text!r}")
     return int(text)
 
 
 def parse_frames(text: str) -> int:
-    """Frames of a clip; -1 for all of them."""
+    """Parses a number of frames of a clip; "all" gives -1."""
     return -1 if text == "all" else parse_positive(text)
 
 
 def parse_seconds(text: str) -> float:
-    """Above 0."""
+    """Parses a number of seconds above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -34,7 +34,7 @@ def parse_seconds(text: str) -> float:
 
 
 def parse_probability(text: str) -> float:
-    """In [0, 1]."""
+    """Parses a number in [0, 1]."""
     try:
         value = float(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Judges a camera or a stream as its frames come."""
+"""Judges the frames of a camera or a stream as they arrive."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ DEFAULT_EVERY = 0.5  # Seconds between the frames of a stream that are judged.
 
 _WINDOW = "dfdetect"
 _KEYS_TO_END = (27, ord("q"))
-# A camera's driver keeps so many frames, at the most, while nobody reads.
+# Most frames that a camera's driver keeps while nobody reads.
 _MOST_STALE = 8
 _FRESH = 0.005  # Seconds; a frame that was waited for longer is new.
 
@@ -28,6 +28,7 @@ def judge_camera(
     judge: clips.ClipJudge,
     source: str,
     thresholds: calibration.Thresholds,
+    *,
     every: float | None = None,
 ) -> None:
     """Prints a line of JSON for each frame that is judged, until the stream ends.
@@ -35,11 +36,11 @@ def judge_camera(
     A window shows the frames where there is a display; Escape or q in it ends the run.
 
     Args:
-        judge: Its batches should be of one frame.
+        judge: Judges frames, best in batches of one.
         source: Number of a camera, or a URL or path of a stream.
         thresholds: See `calibration.decide_verdict`.
         every: Seconds between two frames that are judged. By default `DEFAULT_EVERY` of
-            a stream, and of a camera each frame that is new when the last is done.
+            a stream; of a camera, each frame that is new when the last one is judged.
 
     Raises:
         OSError: There is no such camera or stream.
@@ -70,7 +71,7 @@ def _open_frames(source: str, every: float | None) -> Iterator[video.Frame]:
 
 
 def _read_camera(number: int, every: float) -> Iterator[video.Frame]:
-    """The newest frame of a camera, each time that one is asked for."""
+    """Yields the newest frame of a camera each time that one is requested."""
     capture = cv2.VideoCapture(number)
     if not capture.isOpened():
         raise OSError(f"--camera: there is no camera {number}.")
@@ -94,9 +95,10 @@ def _read_camera(number: int, every: float) -> Iterator[video.Frame]:
 
 
 def _retrieve(capture: cv2.VideoCapture) -> np.ndarray | None:
-    """The grabbed frame, BGR, or None: OpenCV may call memory decoded that is not.
+    """Decodes the grabbed frame to BGR; None where that fails.
 
-    It is given memory of known content, which must have changed.
+    OpenCV may report success for memory that was never written. It is given memory of
+    known content, which must have changed.
     """
     decoded, image = capture.retrieve()
     if not decoded or image is None:
@@ -109,7 +111,7 @@ def _retrieve(capture: cv2.VideoCapture) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=1)
 def _canary(shape: tuple[int, ...]) -> np.ndarray:
-    """Noise that no camera sends."""
+    """Returns noise that no camera sends."""
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
@@ -129,7 +131,7 @@ def _build_line(
     heads: list[dict[str, Any]],
     thresholds: calibration.Thresholds,
 ) -> dict[str, Any]:
-    """A frame as a result line."""
+    """Builds the result line of a frame."""
     judged = [x["fake_probability"] for x in heads if x["fake_probability"] is not None]
     is_unfamiliar = any(x.get("unfamiliar") for x in heads)
     verdict = calibration.decide_verdict(max(judged, default=float("nan")), thresholds)
@@ -148,7 +150,7 @@ def _build_line(
 
 
 def _show(image: np.ndarray, heads: list[dict[str, Any]]) -> bool:
-    """Shows a frame; returns False when the person has seen enough."""
+    """Shows a frame; returns False when a key to end was pressed."""
     boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
     probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
     notes = [f"#{head['track']}" for head in heads]
@@ -158,11 +160,11 @@ def _show(image: np.ndarray, heads: list[dict[str, Any]]) -> bool:
 
 
 def _can_show() -> bool:
-    """Whether a window can be opened here."""
+    """Checks whether a window can be opened here."""
     displays = ("DISPLAY", "WAYLAND_DISPLAY")
     if sys.platform == "linux" and not any(map(os.environ.get, displays)):
         return False
-    # Tried by another process: where it cannot be done, Qt ends the one that asks.
+    # In another process, as Qt aborts the one that cannot open a window.
     asked = "import cv2; cv2.namedWindow('dfdetect'); cv2.waitKey(1)"
     tried = subprocess.run([sys.executable, "-c", asked], capture_output=True)
     return tried.returncode == 0

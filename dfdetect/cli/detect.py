@@ -17,7 +17,7 @@ _AGGREGATES = ("mean", "median", "max", "top_k", "confident")
 
 
 def add_arguments(commands: Commands) -> Parser:
-    """Adds the command to those of `dfdetect`, and returns its parser."""
+    """Adds the command to those of `dfdetect` and returns its parser."""
     parser = commands.add_parser(
         "detect",
         allow_abbrev=False,
@@ -28,6 +28,13 @@ def add_arguments(commands: Commands) -> Parser:
         "them could not be written, 2 usage error, 1 the command failed.",
     )
     parser.set_defaults(run=run_command)
+    _add_image_arguments(parser)
+    _add_clip_arguments(parser)
+    add_verbose(parser)
+    return parser
+
+
+def _add_image_arguments(parser: Parser) -> None:
     parser.add_argument(
         "paths",
         nargs="*",
@@ -36,13 +43,15 @@ def add_arguments(commands: Commands) -> Parser:
         "by default a portrait that ships with matplotlib",
     )
     parser.add_argument(
-        "--model", metavar="DIR", help="exported graph; by default our own weights"
+        "--model",
+        metavar="DIR",
+        help="exported graph; by default that of the included weights",
     )
     parser.add_argument(
         "--classifier",
         metavar="FILE",
-        help="judge by another classifier than our own: a file that train/release.py "
-        "packed, or the folder of a training",
+        help="judge with another classifier than the included one: a file packed by "
+        "train/release.py, or the folder of a training run",
     )
     parser.add_argument(
         "--output",
@@ -67,18 +76,18 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--tile",
         action="store_true",
-        help="look for small heads in overlapping tiles of large images, too: slower",
+        help="also search overlapping tiles of large images for small heads; slower",
     )
     parser.add_argument(
         "--crops",
         action="store_true",
-        help="each image is one head, cut out already: judge it whole, look for none",
+        help="each image is a crop of one head: judge it whole, without detection",
     )
     parser.add_argument(
         "--explain",
         action="store_true",
-        help="lay over each head of the copies, and show in the report, where it looks "
-        "fake; needs --output or --report",
+        help="show in the copies and in the report where each head looks fake; needs "
+        "--output or --report",
     )
     parser.add_argument(
         "--report",
@@ -92,14 +101,18 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--index",
         metavar="DIR",
-        help="of train/index.py: tell for each head the nearest known real and fake",
+        help="index made by train/index.py: report the nearest known real and fake of "
+        "each head",
     )
+
+
+def _add_clip_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--frames",
         metavar="N",
         type=argument_types.parse_frames,
         default=32,
-        help="frames of each clip that are judged, spread over its time, or 'all' "
+        help="frames of each clip to judge, spread over its duration, or 'all' "
         "(default 32)",
     )
     parser.add_argument(
@@ -112,14 +125,14 @@ def add_arguments(commands: Commands) -> Parser:
         "--aggregate",
         choices=_AGGREGATES,
         default=_AGGREGATES[0],
-        help="how the probability of a person in a clip is made of those of the "
-        "frames (default mean)",
+        help="how the probabilities of a person's frames in a clip are combined "
+        "(default mean)",
     )
     parser.add_argument(
         "--resume",
         metavar="FILE",
-        help="note each answer in FILE; started again after an interruption, the same "
-        "command passes over what is noted there",
+        help="record each result in FILE; if the same command is run again after an "
+        "interruption, it skips what is recorded there",
     )
     parser.add_argument(
         "--camera",
@@ -127,12 +140,85 @@ def add_arguments(commands: Commands) -> Parser:
         help="judge a camera, by its number, or a stream until it ends; a line of JSON "
         "for each frame, and a window where there is a display",
     )
-    add_verbose(parser)
-    return parser
 
 
 def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
+    sources, passed_over = _check(arguments, parser)
+    index = index_manifest = None
+    if arguments.index is not None:
+        index, index_manifest = inputs.open_index(
+            arguments.index, parser, thumbnails=bool(arguments.report)
+        )
+
+    environment.use_single_malloc_arena()
+    model = _load_model(arguments, parser)
+    from dfdetect.cli import camera
+    from dfdetect.media import video
+    from dfdetect.metrics import calibration
+    from dfdetect.pipeline import clips
+    from dfdetect.retrieval import lookup
+
+    look_up = None
+    if index is not None and index_manifest is not None:
+        try:
+            look_up = lookup.Lookup(index, index_manifest, model, arguments.crops)
+        except ValueError as error:
+            parser.error(f"--index: {error}")
+    thresholds = model.manifest["classifier"]["thresholds"]
+    if arguments.threshold is not None:
+        thresholds = calibration.single_threshold(arguments.threshold)
+    judge_clip = clips.ClipJudge(
+        model,
+        thresholds,
+        sampling=video.Sampling(arguments.frames, arguments.every),
+        aggregate=arguments.aggregate,
+        batch_size=1 if arguments.camera else arguments.batch_size,
+        lookup=look_up,
+    )
+    if arguments.camera:
+        camera.judge_camera(
+            judge_clip, arguments.camera, thresholds, every=arguments.every
+        )
+        return 0
+    explainer = _build_explainer(arguments, model)
+    page: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if arguments.report:
+        from dfdetect.reports import page as report_page
+
+        page = report_page.open_page(
+            arguments.report,
+            model.manifest,
+            thresholds,
+            command=arguments.command_line,
+            num_files=len(sources),
+            explainer=explainer,
+            index_manifest=index_manifest,
+            index=index,
+            given_crops=arguments.crops,
+        )
+    return _judge_sources(
+        arguments,
+        parser,
+        model=model,
+        thresholds=thresholds,
+        sources=sources,
+        passed_over=passed_over,
+        judge_clip=judge_clip,
+        explainer=explainer,
+        look_up=look_up,
+        page=page,
+    )
+
+
+def _check(
+    arguments: argparse.Namespace, parser: Parser
+) -> tuple[list[source_files.Source], str]:
+    """Refuses wrong arguments before the slow part, and finds the files.
+
+    Returns:
+        The files to judge, and the summary's note on files that were passed over.
+    """
     output = arguments.output
     if os.path.exists(output) and not os.path.isdir(output):
         parser.error(f"--output must be a folder: {output}")
@@ -149,18 +235,18 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     if arguments.camera:
         detect_arguments.check_camera(arguments, parser)
     else:
-        paths = arguments.paths or [source_files.find_sample()]
-        clips = not arguments.crops
-        sources, passed_over = inputs.find_sources(paths, output, parser, clips)
+        sources, passed_over = inputs.find_sources(
+            arguments.paths or [source_files.find_sample()],
+            output,
+            parser,
+            clips=not arguments.crops,
+        )
     if arguments.report:
         detect_arguments.check_report(arguments, sources, parser)
-    index = described = None
-    if arguments.index is not None:
-        index, described = inputs.open_index(
-            arguments.index, parser, bool(arguments.report)
-        )
+    return sources, passed_over
 
-    environment.use_single_malloc_arena()
+
+def _load_model(arguments: argparse.Namespace, parser: Parser) -> Any:
     try:
         model = inputs.load_graph(arguments.model, arguments.tile, arguments.classifier)
     except ValueError as error:
@@ -169,82 +255,64 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
         parser.error(f"--classifier: {error}")
     if arguments.explain and model.explain is None:
         parser.error(f"--explain: the graph was exported without it: {arguments.model}")
-    from dfdetect.cli import camera, detect_output
-    from dfdetect.media import video
-    from dfdetect.metrics import calibration
-    from dfdetect.pipeline import clips as clip_findings
-    from dfdetect.pipeline import explainer as explainer_module
+    return model
+
+
+def _build_explainer(arguments: argparse.Namespace, model: Any) -> Any:
+    """Builds what makes heat maps; None without `--explain`."""
+    if not arguments.explain:
+        return None
+    from dfdetect.pipeline import explainer
+
+    margin = None if arguments.crops else model.manifest["classifier"]["crop_margin"]
+    return explainer.Explainer(model.explain, margin)
+
+
+def _judge_sources(
+    arguments: argparse.Namespace,
+    parser: Parser,
+    *,
+    model: Any,
+    thresholds: Any,
+    sources: list[source_files.Source],
+    passed_over: str,
+    judge_clip: Any,
+    explainer: Any,
+    look_up: Any,
+    page: contextlib.AbstractContextManager,
+) -> int:
+    """Judges the files and writes what was asked for; returns the exit code."""
+    from dfdetect.cli import detect_output
     from dfdetect.pipeline import given_crops
-    from dfdetect.retrieval import lookup
 
-    look_up = None
-    if index is not None and described is not None:
-        try:
-            look_up = lookup.Lookup(index, described, model, arguments.crops)
-        except ValueError as error:
-            parser.error(f"--index: {error}")
-    classifier = model.manifest["classifier"]
-    thresholds = classifier["thresholds"]
-    if arguments.threshold is not None:
-        thresholds = calibration.single_threshold(arguments.threshold)
-    explainer = None
-    if arguments.explain:
-        margin = None if arguments.crops else classifier["crop_margin"]
-        explainer = explainer_module.Explainer(model.explain, margin)
-    judge_clip = clip_findings.ClipJudge(
-        model,
-        thresholds,
-        video.Sampling(arguments.frames, arguments.every),
-        arguments.aggregate,
-        1 if arguments.camera else arguments.batch_size,
-        look_up,
-    )
-    if arguments.camera:
-        camera.judge_camera(judge_clip, arguments.camera, thresholds, arguments.every)
-        return 0
-    page: contextlib.AbstractContextManager = contextlib.nullcontext()
-    if arguments.report:
-        from dfdetect.reports import page as report_page
-
-        page = report_page.open_page(
-            arguments.report,
-            model.manifest,
-            thresholds,
-            command=arguments.command_line,
-            num_files=len(sources),
-            explainer=explainer,
-            index_manifest=described,
-            index=index,
-            given_crops=arguments.crops,
-        )
     graph = model.detect
     if arguments.crops:
         graph = given_crops.as_detections(model.classify_crops)
     try:
         with (
             page as report,
-            _open_journal(arguments, thresholds, model, parser) as resumed,
+            _open_journal(arguments, thresholds, model, parser) as journal,
         ):
             unread = detect_output.judge_files(
                 graph,
                 sources,
                 thresholds,
-                arguments.batch_size,
-                output,
-                arguments.csv,
-                explainer,
-                look_up,
-                judge_clip,
-                resumed,
-                report,
-                passed_over,
+                batch_size=arguments.batch_size,
+                output=arguments.output,
+                as_csv=arguments.csv,
+                explainer=explainer,
+                lookup=look_up,
+                judge_clip=judge_clip,
+                journal=journal,
+                page=report,
+                passed_over=passed_over,
             )
     except OSError as error:
         if not arguments.report or error.filename != str(
             pathlib.Path(arguments.report)
         ):
             raise
-        # At its end: all lines have been printed.
+        # The page is written at the end: all lines have been printed.
         console.say(f"no report is written: {files.describe_error(error)}")
         return console.UNREAD
     return console.UNREAD if unread else 0
@@ -256,14 +324,14 @@ def _open_journal(
     model: Any,
     parser: Parser,
 ) -> contextlib.AbstractContextManager:
-    """The journal of `--resume`, opened; of None without one."""
+    """Opens the journal of `--resume`; yields None without one."""
     if arguments.resume is None:
         return contextlib.nullcontext()
     from dfdetect import resumable
 
     names = ("model", "output", "tile", "explain", "index", "frames", "every")
     settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
-    # Only where it is set, so that journals of before there was such a flag stay valid.
+    # Only where it is set, so that journals older than the flag stay valid.
     settings |= {"crops": True} if arguments.crops else {}
     if arguments.classifier is not None:
         settings["classifier"] = arguments.classifier

@@ -16,9 +16,9 @@ from dfdetect.pipeline import findings, result_lines
 from dfdetect.reports import clip_copies
 from dfdetect.reports import page as report_page
 
-# `retrieval.lookup.Lookup`: an image and its boxes, to what is known for each.
+# `retrieval.lookup.Lookup`: maps an image and its boxes to known images of each.
 Lookup = Callable[[np.ndarray, np.ndarray], list[findings.Result]]
-# `explainer.Explainer`: an image and its boxes, to squares and heat maps.
+# `explainer.Explainer`: maps an image and its boxes to squares and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
@@ -26,40 +26,41 @@ def judge_files(
     graph: findings.Graph,
     sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
+    *,
     batch_size: int = 8,
     output: str = "",
     as_csv: bool = False,
     explainer: Explainer | None = None,
     lookup: Lookup | None = None,
     judge_clip: findings.ClipJudge | None = None,
-    resumed: resumable.Journal | None = None,
+    journal: resumable.Journal | None = None,
     page: report_page.ReportPage | None = None,
     passed_over: str = "",
 ) -> int:
-    """Prints what is found in files, draws copies, and says how it went.
+    """Judges files, prints and writes the results, and summarizes the run.
 
-    Of a single image, a sentence says at the end what was found.
+    For a single image, a sentence describes at the end what was found.
 
     Args:
         graph: The signature `serving_default`.
-        sources: What to read.
+        sources: Files to read.
         thresholds: See `calibration.decide_verdict`.
-        batch_size: Images that are judged at once.
+        batch_size: Images judged at once.
         output: Folder of the copies with heads marked, or "" for none.
-        as_csv: A table with a row for each head instead of JSON Lines.
-        explainer: What lays heat maps over the copies.
-        lookup: What adds to each judged head what is known that is like it.
-        judge_clip: For sources that are clips.
-        resumed: Each result line is noted in it. Sources that have one already are not
-            read again; their line is printed in its place.
-        page: A report that is given each file as well.
-        passed_over: What the summary says of the files that were not looked at.
+        as_csv: Whether to print a table with a row for each head, not JSON Lines.
+        explainer: Makes heat maps for the copies.
+        lookup: Adds to each judged head the known images most like it.
+        judge_clip: Judges sources that are clips.
+        journal: Records each result line. Sources with a line in it are not read
+            again; that line is printed in their place.
+        page: A report to which each file is added as well.
+        passed_over: The summary's note on files that were passed over.
 
     Returns:
-        How many files could not be read, or have no copy or place in the report as it
+        Number of files that could not be read, or whose copy or part of the report
         could not be written.
     """
-    # The same bytes in every locale; names that are no UTF-8 pass as they are.
+    # The same bytes in every locale; names that are not UTF-8 pass unchanged.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     table = csv.writer(sys.stdout, lineterminator="\n")
@@ -76,7 +77,7 @@ def judge_files(
                 print(result_lines.json_line(result))
             sys.stdout.flush()
 
-    noted = _Noted(resumed)
+    noted = _NotedLines(journal)
     todo = [source for source in sources if source.path not in noted.places]
     found = findings.findings(graph, todo, thresholds, batch_size, judge_clip)
     unread = 0
@@ -97,7 +98,7 @@ def judge_files(
                 _look_up(finding, lookup)
             problem = finding.problem or finding.result.get("warning")
             with shown.paused():
-                if not resumed:
+                if not journal:
                     show(finding.result)
                 if problem:
                     console.say(f"{source.path!r}: {problem}")
@@ -107,14 +108,14 @@ def judge_files(
                     write = functools.partial(
                         _write_copy, finding, output, thresholds, explainer
                     )
-                    losses += _report_failure(source, "no copy is written", write)
+                    losses += _fails_to_write(source, "no copy is written", write)
                 if page:
                     write = functools.partial(_add_to_page, page, finding)
-                    losses += _report_failure(source, "left out of the report", write)
-            if resumed:
-                # Last, so that what is noted is done; and shown once it is noted.
+                    losses += _fails_to_write(source, "left out of the report", write)
+            if journal:
+                # Recorded once the file is done, and shown once it is recorded.
                 if not losses:
-                    resumed.append(finding.result)
+                    journal.append(finding.result)
                 with shown.paused():
                     show(finding.result)
             unread += bool(finding.problem or losses)
@@ -128,7 +129,7 @@ def judge_files(
 def _say_what_was_found(
     source: source_files.Source, result: findings.Result, output: str
 ) -> None:
-    """Says in one sentence what was found in an image, and where to see it."""
+    """Describes in one sentence what was found in an image, and where to see it."""
     sentence = f"{source.path!r}: {result_lines.describe_image(result)}"
     if output:
         copy = os.path.join(output, source.copy)
@@ -138,39 +139,39 @@ def _say_what_was_found(
     console.say(sentence)
 
 
-def _report_failure(
+def _fails_to_write(
     source: source_files.Source, loss: str, write: Callable[[], None]
 ) -> bool:
-    """Tells what cannot be written for one file, so that the rest can go on.
+    """Writes for one file; reports a failure, so that the others are still judged.
 
     Args:
         source: The file.
-        loss: What that means for it.
-        write: Writes it.
+        loss: What a failure means for it.
+        write: Writes.
 
     Returns:
-        Whether it could not be written.
+        Whether writing failed.
     """
     try:
         write()
     except OSError as error:
         console.say(f"{source.path!r}: {loss}: {files.describe_error(error)}")
-    except ValueError as error:  # A format that cannot hold it, a clip that has gone.
+    except ValueError as error:  # For example a format that cannot hold it.
         console.say(f"{source.path!r}: {loss}: {error}")
     else:
         return False
     return True
 
 
-class _Noted:
+class _NotedLines:
     """The result lines that an earlier run has left in a journal, by their paths."""
 
-    def __init__(self, resumed: resumable.Journal | None) -> None:
-        self._journal = resumed
+    def __init__(self, journal: resumable.Journal | None) -> None:
+        self._journal = journal
         self.places: dict[str, int] = {}
-        if resumed:
-            # Not the lines: those of clips are long.
-            self.places = {line["path"]: place for place, line in resumed.places()}
+        if journal:
+            # Not the lines themselves: those of clips are long.
+            self.places = {line["path"]: place for place, line in journal.places()}
 
     def read(self, path: str) -> findings.Result:
         assert self._journal is not None
@@ -183,7 +184,7 @@ def _write_copy(
     thresholds: calibration.Thresholds,
     explainer: Explainer | None,
 ) -> None:
-    """Writes what a person looks at into the folder `output`."""
+    """Writes the copy with marks, and the chart of a clip, into `output`."""
     copy = os.path.join(output, finding.source.copy)
     stem = os.path.splitext(os.path.basename(finding.source.path))[0]
     if not os.path.basename(copy).startswith(stem):
@@ -205,11 +206,11 @@ def _add_to_page(page: report_page.ReportPage, finding: findings.Finding) -> Non
 
 
 def draw_copy(finding: findings.Finding, explainer: Explainer | None = None) -> bytes:
-    """The image with its heads marked, as a file for `finding.source.copy`.
+    """Draws the marks of heads over an image; returns `finding.source.copy`'s content.
 
     Args:
-        finding: One without a problem.
-        explainer: What lays a heat map over each head that was judged.
+        finding: A finding without a problem.
+        explainer: Makes a heat map of each judged head.
     """
     heads = finding.result["heads"]
     boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
@@ -240,7 +241,7 @@ def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
 
 
 def _note(head: findings.Result) -> str:
-    """What is known that is like a head, in a few letters."""
+    """Summarizes what a lookup found for a head, in a few letters."""
     if head.get("unfamiliar"):
         return "unfamiliar"
     known = [

@@ -1,4 +1,4 @@
-"""Sets what TensorFlow and OpenCV read while they are imported; names the machine."""
+"""Environment variables of TensorFlow and OpenCV, memory, and the machine."""
 
 import ctypes
 import os
@@ -9,27 +9,28 @@ _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
 
 
 def set_variables() -> None:
-    """Sets what a command of dfdetect wants, before either is imported.
+    """Sets the variables that TensorFlow and OpenCV read while they are imported.
 
-    What the user has set stays, but for the backend of Keras.
+    What the user has set is kept, except for the backend of Keras.
     """
-    # What TensorFlow says of its own making is not for a person, nor is what FFmpeg and
-    # OpenCV say of each clip that is damaged.
+    # TensorFlow's notes on its build do not help a user, nor do those of FFmpeg and
+    # OpenCV on each damaged clip.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # TensorFlow leaves oneDNN off where a processor has no AVX512. Our graph takes half
-    # the time with it there, too.
+    # TensorFlow leaves oneDNN off where a processor has no AVX512, although the graph
+    # takes half the time with it there, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # The graph is TensorFlow whatever backend Keras is set to.
+    # The graph needs TensorFlow, whatever backend Keras is configured for.
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def use_single_malloc_arena() -> None:
-    """Lets all threads take memory from one heap, for commands that run alone.
+    """Makes all threads allocate from one heap, for commands that run alone.
 
-    By default glibc gives each thread heaps of its own, and what one has freed no other
-    can use: `dfdetect detect` takes a tenth more by that. Elsewhere nothing happens.
+    By default glibc gives each thread heaps of its own, and memory freed in one cannot
+    be used by another: `dfdetect detect` takes a tenth more. Without glibc nothing
+    happens.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
@@ -37,7 +38,7 @@ def use_single_malloc_arena() -> None:
 
 
 def describe_machine() -> str:
-    """Processor, cores, memory, system and Python, in one line."""
+    """Describes processor, cores, memory, system and Python in one line."""
     processor = platform.processor() or platform.machine()
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,4 +1,4 @@
-"""What several commands are given: files, an index, and a graph."""
+"""Opens what several commands take: files, an index, and a graph."""
 
 import os
 from collections import Counter
@@ -12,9 +12,9 @@ from dfdetect.media import file_kinds, source_files
 
 
 def open_index(
-    directory: str, parser: Parser, thumbnails: bool = False
+    directory: str, parser: Parser, *, thumbnails: bool = False
 ) -> tuple[Any, dict[str, Any]]:
-    """The index in a folder, and its manifest."""
+    """Loads the index in a folder, and its manifest."""
     environment.set_variables()
     from dfdetect.retrieval import storage
 
@@ -25,11 +25,12 @@ def open_index(
 
 
 def find_sources(
-    paths: Sequence[str], output: str, parser: Parser, clips: bool = False
+    paths: Sequence[str], output: str, parser: Parser, *, clips: bool = False
 ) -> tuple[list[source_files.Source], str]:
-    """The images, and clips if they are wanted, that are named; at least one.
+    """Finds the images, and clips if they are wanted, that are named; at least one.
 
-    The second is what is said of the files in folders that are neither, or "".
+    Returns:
+        The files, and a note on files in folders that were passed over, or "".
     """
     kinds: Counter[str] = Counter()
     try:
@@ -47,7 +48,7 @@ def find_sources(
 
 
 def check_graph(directory: str, tile: bool, parser: Parser) -> None:
-    """Refuses what is no graph of ours before TensorFlow is imported."""
+    """Refuses what is not a graph of dfdetect, before TensorFlow is imported."""
     if not os.path.isfile(os.path.join(directory, "saved_model.pb")):
         parser.error(f"--model must be a folder with a saved_model.pb: {directory}")
     try:
@@ -62,12 +63,12 @@ def load_graph(directory: str | None, tile: bool, classifier: str | None = None)
     """Loads an exported graph, or the one of the default weights.
 
     Args:
-        directory: Of the exported graph; None for the default weights.
+        directory: Folder of the exported graph; None for the default weights.
         tile: See `graph_cache.load`.
-        classifier: See there.
+        classifier: See `graph_cache.load`.
 
     Raises:
-        FileNotFoundError: The package came without default weights.
+        FileNotFoundError: The package has no default weights.
         ValueError: The classifier's weights do not fit.
     """
     environment.set_variables()

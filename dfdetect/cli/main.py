@@ -1,7 +1,7 @@
 """The console command `dfdetect`.
 
-TensorFlow is imported once a command needs it, so that help and mistakes are answered
-at once.
+TensorFlow is imported when a command needs it, so that help and usage errors are
+printed at once.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code.
 
     Args:
-        argv: The arguments; those of the process when absent.
+        argv: The arguments; by default those of the process.
     """
     parser, commands = build_parsers()
     arguments, rest = parser.parse_known_args(argv)
@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return console.USAGE
     command = commands[arguments.command]
-    # argparse gives back the paths behind an option that stands behind a path.
+    # argparse returns paths that follow an option after another path unparsed.
     takes_paths = hasattr(arguments, "paths")
     if any(word.startswith("-") or not takes_paths for word in rest):
         command.error(f"unknown arguments: {' '.join(rest)}")
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.paths += rest
     arguments.command_line = list(sys.argv[1:] if argv is None else argv)
     try:
-        # Commands without --verbose run long or start processes: what libraries say
-        # there is seen at once.
+        # Commands without --verbose run long or start processes: messages of libraries
+        # are shown there at once.
         has_log = hasattr(arguments, "verbose")
         log = (
             console.captured(arguments.verbose) if has_log else contextlib.nullcontext()
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parsers() -> tuple[Parser, dict[str, Parser]]:
-    """The parser of the command line, and those of its commands by their names."""
+    """Builds the parser of the command line; those of its commands are by name."""
     parser = Parser(prog="dfdetect", description=dfdetect.__doc__, allow_abbrev=False)
     parser.add_argument(
         "--version", action="version", version=f"dfdetect {dfdetect.__version__}"
@@ -80,5 +80,5 @@ def build_parsers() -> tuple[Parser, dict[str, Parser]]:
 
 
 def _give_up_output() -> None:
-    """Lets nothing fail again while Python closes standard output."""
+    """Replaces standard output, so that closing it does not fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

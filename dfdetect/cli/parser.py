@@ -1,16 +1,16 @@
-"""The parser that the commands share; imports nothing heavy."""
+"""The argument parser that the commands share; imports nothing heavy."""
 
 import argparse
 from typing import Any, NoReturn
 
 from dfdetect import console
 
-# What `add_subparsers` gives, which has no public name.
+# The result of `add_subparsers`, whose type has no public name.
 Commands = Any
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a mistake in one line."""
+    """Reports a usage error in one line."""
 
     def error(self, message: str) -> NoReturn:
         message = f"{self.prog}: {message} (see {self.prog} --help)"
@@ -23,6 +23,6 @@ def add_verbose(parser: Parser) -> None:
     parser.add_argument(
         "--verbose",
         action="store_true",
-        help="show what TensorFlow and others say, too; else it is shown only if the "
-        "command dies",
+        help="show the messages of TensorFlow and other libraries, which are otherwise "
+        "shown only if the command fails",
     )

@@ -8,13 +8,13 @@ from dfdetect.cli.parser import Commands, Parser, add_verbose
 
 
 def add_arguments(commands: Commands) -> Parser:
-    """Adds the command to those of `dfdetect`, and returns its parser."""
+    """Adds the command to those of `dfdetect` and returns its parser."""
     parser = commands.add_parser(
         "search",
         allow_abbrev=False,
-        help="find known images that are like the given ones",
-        description="Finds the entries of an index that are most like each image, or "
-        "each head in it. Prints one line of JSON for each image.",
+        help="find known images similar to the given ones",
+        description="Finds the entries of an index that are most similar to each "
+        "image, or to each head in it. Prints one line of JSON for each image.",
         epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
         "1 the command failed.",
     )
@@ -30,26 +30,28 @@ def add_arguments(commands: Commands) -> Parser:
         metavar="K",
         type=argument_types.parse_positive,
         default=10,
-        help="neighbours of each query (default 10)",
+        help="neighbors of each query (default 10)",
     )
     parser.add_argument(
         "--heads",
         action="store_true",
-        help="look for each head in an image rather than the whole of it",
+        help="search for each head in an image instead of the whole image",
     )
     parser.add_argument(
         "--keep_self",
         action="store_true",
-        help="let a query that is in the index itself count",
+        help="do not leave out a query that is itself in the index",
     )
     parser.add_argument(
         "--output",
         metavar="FILE",
         default="",
-        help=".jpg or .png: a contact sheet of the queries beside what was found",
+        help=".jpg or .png: a contact sheet of the queries beside their results",
     )
     parser.add_argument(
-        "--model", metavar="DIR", help="exported graph; by default our own weights"
+        "--model",
+        metavar="DIR",
+        help="exported graph; by default that of the included weights",
     )
     add_verbose(parser)
     return parser
@@ -79,9 +81,9 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
         embedder,
         index,
         sources,
-        arguments.top_k,
-        arguments.keep_self,
-        sheet,
-        passed_over,
+        top_k=arguments.top_k,
+        keep_self=arguments.keep_self,
+        sheet=sheet,
+        passed_over=passed_over,
     )
     return console.UNREAD if unread else 0

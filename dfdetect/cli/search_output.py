@@ -1,4 +1,4 @@
-"""The work behind `dfdetect search`: known images that are like the given ones."""
+"""The work behind `dfdetect search`: known images similar to the given ones."""
 
 import hashlib
 import os
@@ -24,6 +24,7 @@ def search_files(
     embedder: embedding.Embedder,
     index: Index,
     sources: Sequence[source_files.Source],
+    *,
     top_k: int = 10,
     keep_self: bool = False,
     sheet: str = "",
@@ -32,18 +33,18 @@ def search_files(
     """Prints a line of JSON for each query, and draws a contact sheet.
 
     Args:
-        embedder: Of whole images or of heads; it must fit the index.
-        index: With thumbnails, if there is to be a sheet.
+        embedder: Embeds whole images or heads; it must fit the index.
+        index: The index; with thumbnails if a sheet is wanted.
         sources: The queries.
-        top_k: Neighbours of each.
-        keep_self: Whether a query's own bytes, if they are indexed, count.
+        top_k: Number of neighbors of each query.
+        keep_self: Whether an entry with the query's own bytes is a result.
         sheet: File of the contact sheet, see `contact_sheet.Sheets`, or "" for none.
-        passed_over: What the summary says of the files that were not looked at.
+        passed_over: The summary's note on files that were passed over.
 
     Returns:
-        How many queries could not be read.
+        Number of queries that could not be read.
     """
-    # The same bytes in every locale; names that are no UTF-8 pass as they are.
+    # The same bytes in every locale; names that are not UTF-8 pass unchanged.
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     unread = 0
@@ -52,7 +53,7 @@ def search_files(
         len(sources), console.say, noun="image", note=passed_over
     ) as shown:
         for query in embed_queries(embedder, sources):
-            found = find_neighbours(query, index, top_k, keep_self)
+            found = find_neighbors(query, index, top_k, keep_self)
             with shown.paused():
                 line = build_result_line(query, found, embedder.of_heads)
                 with files.name_errors("standard output"):
@@ -69,12 +70,12 @@ def search_files(
 
 
 class Query:
-    """An image to be looked for.
+    """An image to search for.
 
     Attributes:
-        source: Where it came from.
+        source: The file.
         content: Its bytes; empty when they could not be read.
-        embedded: What the embedder made of it.
+        embedded: Its embeddings.
         problem: Why there is no answer, or "".
     """
 
@@ -96,7 +97,7 @@ class Query:
 def embed_queries(
     embedder: embedding.Embedder, sources: Sequence[source_files.Source]
 ) -> Iterator[Query]:
-    """Reads and embeds images, in their order."""
+    """Reads and embeds images in order."""
     for batch in iterators.batched(sources, _BATCH):
         contents, problems = zip(*(findings.read(x) for x in batch), strict=True)
         embedded = iter(embedder([x for x in contents if x is not None]))
@@ -105,8 +106,8 @@ def embed_queries(
             yield Query(source, content or b"", one, problem)
 
 
-def find_neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> Found:
-    """The nearest entries for each embedded part of a query."""
+def find_neighbors(query: Query, index: Index, top_k: int, keep_self: bool) -> Found:
+    """Finds the nearest entries for each embedded part of a query."""
     embeddings = query.embedded.embeddings
     if keep_self:
         return index.search(embeddings, top_k)
@@ -119,7 +120,7 @@ def find_neighbours(query: Query, index: Index, top_k: int, keep_self: bool) -> 
 
 
 def build_result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:
-    """What is said of one query: `neighbours`, or `heads` that each have them."""
+    """Builds a query's result line, with `neighbours`, or `heads` that have them."""
     answers = [[lookup.describe_neighbour(x) for x in row] for row in found]
     line: dict[str, Any] = {
         "path": query.source.path,

@@ -13,15 +13,15 @@ _NEEDED = "grpc grpc_health prometheus_client tensorflow_serving tornado".split(
 
 
 def add_arguments(commands: Commands) -> Parser:
-    """Adds the command to those of `dfdetect`, and returns its parser."""
+    """Adds the command to those of `dfdetect` and returns its parser."""
     parser = commands.add_parser(
         "serve",
         allow_abbrev=False,
-        help="answer for models over the network, as TensorFlow Serving does",
+        help="serve models over the network, as TensorFlow Serving does",
         description="Serves SavedModels over gRPC and REST, in TensorFlow Serving's "
         "protocols. Needs pip install 'dfdetect[serve]'.",
-        epilog="SIGTERM and SIGINT end it once the requests in flight have been "
-        "answered. Exit code: 0 it was stopped, 2 usage error, 1 it could not begin.",
+        epilog="SIGTERM and SIGINT stop it once the requests in flight are answered. "
+        "Exit code: 0 it was stopped, 2 usage error, 1 it could not start.",
     )
     parser.set_defaults(run=run_command)
     options.add_arguments(parser)

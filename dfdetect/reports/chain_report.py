@@ -1,4 +1,4 @@
-"""The evaluation of a whole chain for people: `report.md`, its plots, `report.html`."""
+"""Report of the evaluation of a whole chain: `report.md`, its plots, `report.html`."""
 
 import os
 from collections.abc import Sequence
@@ -31,24 +31,25 @@ _MEANINGS = {
     "given heads": "the same images and the same classifier, but the head is the one "
     "that the data set gives: its box, cut with the graph's margin, or the whole image "
     "where there is no box",
-    "gap": "whole images less given heads, over the same resamples: what is lost, or "
-    "won, by finding heads",
+    "gap": "whole images minus given heads, over the same resamples: what finding "
+    "heads costs or gains",
     "no answer": "an image without a judged head counts as a guess: a fake probability "
-    "of .5, and half right at the threshold; 'answered' leaves such images out",
+    "of .5, and half correct at the threshold; 'answered' leaves such images out",
     "interval": "95 %, in brackets: percentiles over resamples in which whole groups "
-    "(such as a video and the fakes made of it) are drawn anew; a dash where a figure "
-    "has no value",
+    "(such as a video and the fakes made of it) are drawn with replacement; a dash "
+    "where a figure is undefined",
     "AUC": "area under the ROC curve: how often a fake scores above a real",
-    "balanced accuracy": "mean of the shares of reals and of fakes told rightly at .5",
-    "accuracy": "share told rightly at .5",
-    "exactly one, none, several": "shares of the images that hold one head by the data "
-    "set in which so many are found",
+    "balanced accuracy": "mean of the shares of reals and of fakes classified "
+    "correctly at .5",
+    "accuracy": "share classified correctly at .5",
+    "exactly one, none, several": "shares of the images with one head, according to "
+    "the data set, in which so many are found",
     "verdict": "by the graph's thresholds: fake, uncertain or real, or why there is "
     "none",
-    "by source": "fakes of one source alone are told from all reals of their data set; "
-    "heads and numbers of images are the source's own",
-    "deciding head": "the most suspicious one of an image; where none is large enough "
-    "to be judged, the one of the best score",
+    "by source": "fakes of one source are compared with all reals of their data set; "
+    "heads and numbers of images are those of the source",
+    "deciding head": "the most suspicious head of an image; where none is large enough "
+    "to be judged, the one with the best score",
 }
 
 
@@ -58,9 +59,9 @@ def write_report(
     """Writes `report.md` with its plots, `report.html` and `predictions.csv`.
 
     Args:
-        folder: Where to; it exists.
-        together: Of all images; where there is one data set, its result.
-        results: Of each data set.
+        folder: Existing folder to write to.
+        together: Result on all images; for a single data set, its result.
+        results: Result on each data set.
     """
     shown = [together, *results] if len(results) > 1 else results
     sections = [
@@ -146,7 +147,7 @@ def _facts(figures: dict[str, Any]) -> list[list[str]]:
 
 
 def _tabulate_ways(figures: dict[str, Any]) -> document.Table:
-    """Whole images, given heads and the gap; of all images and of those answered."""
+    """Tabulates whole images, given heads and the gap, of all and answered images."""
     rows = []
     for of, suffix in ((figures, ""), (figures["answered"], ", answered")):
         for way, label in _WAYS.items():

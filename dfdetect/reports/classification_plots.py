@@ -12,8 +12,8 @@ from dfdetect.evaluation.predictions import Predictions
 from dfdetect.media import drawing
 from dfdetect.metrics import bootstrap
 
-_REAL, _FAKE, _GREY = "#2a78b5", "#d1603d", "#888888"
-_SCORE_BINS = 20
+_REAL, _FAKE, _GRAY = "#2a78b5", "#d1603d", "#888888"
+_NUM_SCORE_BINS = 20
 
 
 def draw_roc(
@@ -22,31 +22,31 @@ def draw_roc(
     no_pixel_probabilities: np.ndarray | None,
     title: str,
 ) -> bytes:
-    """A PNG of the curves of the images, of their videos and of no pixels.
+    """Draws the ROC curves of images, of videos and of the metadata baseline as PNG.
 
     Args:
-        predictions: Of the images.
+        predictions: Predictions on the images.
         figures: `metrics` and `video_metrics`, see `classification_protocol`.
-        no_pixel_probabilities: Of the same images; None where there are none.
+        no_pixel_probabilities: The baseline's for the same images, or None.
         title: What was measured.
     """
-    figure, axes = _square(title)
+    figure, axes = _make_axes(title)
     videos = predictions.by_video()
     curves = [
         ("images", predictions.labels, predictions.probabilities, _FAKE, "metrics"),
         ("videos", videos.labels, videos.probabilities, _REAL, "video_metrics"),
     ]
     if len(np.unique(predictions.labels)) == 2:
-        for name, labels, probabilities, colour, level in curves:
+        for name, labels, probabilities, color, level in curves:
             low, high = figures[level]["auc_interval"]
             label = f"{name}: {figures[level]['auc']:.3f} [{low:.3f}, {high:.3f}]"
-            _draw_roc_curve(axes, labels, probabilities, colour, label)
+            _draw_roc_curve(axes, labels, probabilities, color, label)
         if no_pixel_probabilities is not None:
             _draw_roc_curve(
                 axes,
                 predictions.labels,
                 no_pixel_probabilities,
-                _GREY,
+                _GRAY,
                 "without pixels",
             )
     return _finish_roc(figure, axes)
@@ -57,15 +57,15 @@ def compare_roc(
     ways: dict[str, tuple[np.ndarray, dict[str, Any]]],
     title: str,
 ) -> bytes:
-    """A PNG of the curves of two ways to judge the same images.
+    """Draws the ROC curves of two ways to judge the same images as PNG.
 
     Args:
-        labels: `[N]` of `dfdetect.labels`; no curve is drawn without both.
-        ways: By name, fake probabilities `[N]`, and figures with `auc` and
-            `auc_interval`.
+        labels: `[N]` of `dfdetect.labels`; without both classes no curve is drawn.
+        ways: Fake probabilities `[N]`, and figures with `auc` and `auc_interval`, by
+            the names of the ways.
         title: What was measured.
     """
-    figure, axes = _square(title)
+    figure, axes = _make_axes(title)
     if len(np.unique(labels)) == 2:
         for (name, way), color in zip(ways.items(), (_FAKE, _REAL), strict=True):
             probabilities, figures = way
@@ -76,8 +76,8 @@ def compare_roc(
 
 
 def draw_reliability(predictions: Predictions, num_resamples: int, title: str) -> bytes:
-    """A PNG of the share of fakes among images of each predicted probability."""
-    figure, axes = _square(title)
+    """Draws the share of fakes by predicted probability as PNG."""
+    figure, axes = _make_axes(title)
     in_bin = bootstrap.assign_bins(predictions.probabilities)
     ends = bootstrap.compute_calibration_intervals(
         predictions.labels,
@@ -85,56 +85,56 @@ def draw_reliability(predictions: Predictions, num_resamples: int, title: str) -
         predictions.groups,
         num_resamples=num_resamples,
     )
-    axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
+    axes.plot([0, 1], [0, 1], ":", color=_GRAY, linewidth=1)
     for index in np.unique(in_bin):
         members = in_bin == index
         at = predictions.probabilities[members].mean()
         share = predictions.labels[members].mean()
-        # Areas in proportion to the number of images.
+        # Areas are proportional to the number of images.
         axes.scatter(at, share, 20 + 500 * members.mean(), color=_FAKE, alpha=0.6)
         axes.plot([at, at], ends[index], color=_FAKE, linewidth=1)
     axes.set(xlabel="predicted probability", ylabel="share of fakes")
     axes.set(xlim=(0, 1), ylim=(-0.03, 1.03))
-    return _png(figure)
+    return _encode(figure)
 
 
 def draw_scores(predictions: Predictions, title: str) -> bytes:
-    """A PNG of how the probabilities of reals and of fakes are spread."""
-    figure, axes = _square(title)
-    edges = np.linspace(0, 1, _SCORE_BINS + 1)
-    for label, colour in ((label_names.REAL, _REAL), (label_names.FAKE, _FAKE)):
+    """Draws the distributions of the probabilities of reals and of fakes as PNG."""
+    figure, axes = _make_axes(title)
+    edges = np.linspace(0, 1, _NUM_SCORE_BINS + 1)
+    for label, color in ((label_names.REAL, _REAL), (label_names.FAKE, _FAKE)):
         chosen = predictions.probabilities[predictions.labels == label]
         name = f"{label_names.NAMES[label]} ({len(chosen):,})"
         shares = np.full(len(chosen), 1 / max(len(chosen), 1))
         axes.hist(
-            chosen, edges.tolist(), weights=shares, color=colour, alpha=0.55, label=name
+            chosen, edges.tolist(), weights=shares, color=color, alpha=0.55, label=name
         )
-    axes.axvline(0.5, color=_GREY, linewidth=0.6)
+    axes.axvline(0.5, color=_GRAY, linewidth=0.6)
     axes.set(xlabel="predicted probability", ylabel="share of the class", xlim=(0, 1))
     axes.legend(fontsize=8)
-    return _png(figure)
+    return _encode(figure)
 
 
 def _draw_roc_curve(
-    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, colour: str, name: str
+    axes: Axes, labels: np.ndarray, probabilities: np.ndarray, color: str, name: str
 ) -> None:
     false_positives, true_positives, _ = sklearn.metrics.roc_curve(
         labels, probabilities, pos_label=label_names.FAKE
     )
-    axes.plot(false_positives, true_positives, color=colour, label=name)
+    axes.plot(false_positives, true_positives, color=color, label=name)
 
 
 def _finish_roc(figure: matplotlib.figure.Figure, axes: Axes) -> bytes:
-    axes.plot([0, 1], [0, 1], ":", color=_GREY, linewidth=1)
-    axes.axvline(bootstrap.MAX_FALSE_POSITIVE_RATE, color=_GREY, linewidth=0.6)
+    axes.plot([0, 1], [0, 1], ":", color=_GRAY, linewidth=1)
+    axes.axvline(bootstrap.MAX_FALSE_POSITIVE_RATE, color=_GRAY, linewidth=0.6)
     axes.set(xlabel="false-positive rate", ylabel="true-positive rate")
     axes.set(xlim=(-0.01, 1), ylim=(0, 1.01))
     if axes.get_legend_handles_labels()[0]:
         axes.legend(title="area, 95 % interval", loc="lower right", fontsize=8)
-    return _png(figure)
+    return _encode(figure)
 
 
-def _square(title: str) -> tuple[matplotlib.figure.Figure, Axes]:
+def _make_axes(title: str) -> tuple[matplotlib.figure.Figure, Axes]:
     figure = matplotlib.figure.Figure(figsize=(4.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title, fontsize=9, wrap=True, parse_math=False)
@@ -142,6 +142,6 @@ def _square(title: str) -> tuple[matplotlib.figure.Figure, Axes]:
     return figure, axes
 
 
-def _png(figure: matplotlib.figure.Figure) -> bytes:
+def _encode(figure: matplotlib.figure.Figure) -> bytes:
     figure.dpi = 130
     return drawing.encode_figure(figure)

@@ -1,4 +1,4 @@
-"""A classifier's evaluation for people: `report.md`, its plots and `report.html`."""
+"""Report of a classifier's evaluation: `report.md`, its plots and `report.html`."""
 
 import os
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ def write_report(
 ) -> None:
     """Writes `report.md` with its images, `report.html` and `predictions.csv`.
 
-    Of several results, each has its own images and table of predictions, with its
-    number before the name.
+    Each of several results has its own images and table of predictions, whose names
+    begin with its number.
 
     Args:
-        folder: Where to; it exists.
-        results: One, or one for each model and set.
-        leading: Sections about all of them, before those about each.
+        folder: Existing folder to write to.
+        results: Results, one for each model and data set.
+        leading: Sections about all results, which come first.
     """
     many = len(results) > 1
     sections = [
@@ -74,7 +74,7 @@ def _section(result: Result, title: str, prefix: str) -> document.Section:
         ),
         "scores": (
             classification_plots.draw_scores(predictions, of_plots),
-            "Spread of the probabilities",
+            "Distribution of the probabilities",
         ),
     }
     return document.Section(

@@ -1,4 +1,4 @@
-"""Tables of a classifier's figures, each figure with its interval."""
+"""Tables of a classifier's figures with their intervals."""
 
 import math
 from collections.abc import Sequence
@@ -35,59 +35,61 @@ _LEVELS = {"metrics": "images", "video_metrics": "videos"}
 BASELINES = {"majority": "majority class", "no_pixels": "no pixels"}
 
 _MEANINGS = {
-    "video": "its probability is the mean of its images'; images are of one video "
-    "when a field says so, or when they share group, label, source and method",
+    "video": "its probability is the mean of those of its images; images belong to one "
+    "video if a field says so, or if they share group, label, source and method",
     "interval": "95 %, in brackets: percentiles over resamples in which whole groups "
-    "(such as a video and the fakes made of it) are drawn anew; a dash where a figure "
-    "has no value",
+    "(such as a video and the fakes made of it) are drawn with replacement; a dash "
+    "where a figure is undefined",
     "AUC": "area under the ROC curve: how often a fake scores above a real",
     "AP": "average precision of finding fakes; the share of fakes when guessing",
-    "balanced accuracy": "mean of the shares of reals and of fakes told rightly at .5",
-    "EER": "error rate where the shares of mistaken reals and fakes are equal, on the "
+    "balanced accuracy": "mean of the shares of reals and of fakes classified "
+    "correctly at .5",
+    "EER": "error rate where the shares of misjudged reals and fakes are equal, on the "
     "ROC curve with straight lines between thresholds (Fawcett 2006); papers that take "
     "the nearest threshold differ by up to half an example",
     "log-loss": "mean negative logarithm of the true label's probability; .693 for .5",
     "TPR at 1 % FPR": "share of the fakes found when at most 1 of 100 reals is called "
-    "fake; of fewer than 100 reals, none",
+    "fake; with fewer than 100 reals, when none is",
     "ECE": "expected calibration error: mean distance between the predicted "
-    "probability and the share of fakes, in 15 bins; noise adds to it, so that its "
-    "interval leans upwards",
-    "accuracy": "share told rightly at .5",
+    "probability and the share of fakes, in 15 bins; noise increases it, so that its "
+    "interval is shifted upwards",
+    "accuracy": "share classified correctly at .5",
     "Brier": "mean squared distance between probability and label",
     "TPR": "share of the fakes called fake at .5",
     "FPR": "share of the reals called fake at .5",
     "mean probability": "mean fake probability",
-    "majority class": "what knows only how frequent fakes are",
-    "no pixels": "trees on size, format and compression of the files: what the class "
-    "gives away without a look at any image",
+    "majority class": "a guess that knows only how frequent fakes are",
+    "no pixels": "trees on size, format and compression of the files: how well the "
+    "class can be told without any pixel",
     "by source, by method": "fakes of one source or method against all reals of the "
     "set; reals of one source alone have an FPR only",
     "head size": "root of the area in pixels of the original, before it is resized; "
-    "without the margin where the data tell it, and of the image where it is no crop",
-    "reliability": "a spot's area is its share of the images; lines are intervals",
+    "without the margin where the data give it, and of the image where it is not "
+    "cropped",
+    "reliability": "a dot's area is its share of the images; lines are intervals",
 }
 
 
 def format_figure(figures: dict[str, Any], name: str) -> str:
-    """A figure with its interval, `.791 [.752, .828]`; a dash where it has none."""
+    """Formats a figure with its interval, `0.791 [0.752, 0.828]`; NaN as a dash."""
     value = figures[name]
     if math.isnan(value):
         return "–"
     ends = figures[f"{name}_interval"]
     if any(math.isnan(end) for end in ends):
         return f"{value:.3f} [–]"
-    # No line may end within the brackets.
+    # A line must not break within the brackets.
     return f"{value:.3f} [{ends[0]:.3f},\N{NO-BREAK SPACE}{ends[1]:.3f}]"
 
 
 def format_title(results: Sequence[Result], place: int) -> str:
-    """The heading of a result; with its number where there are several."""
+    """Formats the heading of a result, with its number where there are several."""
     named = f"{results[place].model} on {results[place].data}"
     return f"{place + 1}. {named}" if len(results) > 1 else named
 
 
 def build_matrix(results: Sequence[Result]) -> document.Section:
-    """AUC of each model on each set, every cell a link; by image and by video."""
+    """Builds tables of AUC of each model on each set, by image and by video."""
     models = list(dict.fromkeys(result.model for result in results))
     sets = list(dict.fromkeys(result.data for result in results))
     blocks: list[document.Text | document.Table] = []
@@ -122,7 +124,7 @@ def _format_baseline_auc(baseline: dict[str, Any], level: str) -> str:
 def tabulate_figures(
     figures: dict[str, Any], columns: dict[str, str], caption: str
 ) -> document.Table:
-    """Model and baselines, by image and by video."""
+    """Tabulates the figures of model and baselines, by image and by video."""
     levels, rows = _choose_levels(figures), []
     for level, noun in levels.items():
         rows.append(
@@ -139,14 +141,14 @@ def tabulate_figures(
 
 
 def _choose_levels(figures: dict[str, Any]) -> dict[str, str]:
-    """Names of the levels; only one where each image is a video by itself."""
+    """Chooses the levels to show: a single one where each image is its own video."""
     if figures["num_videos"] == figures["num_images"]:
         return {"metrics": "images = videos"}
     return _LEVELS
 
 
 def tabulate_strata(figures: dict[str, Any], field: str) -> document.Table:
-    """The kinds of images that a field tells apart."""
+    """Tabulates the figures of each value of a field."""
     levels, rows = _choose_levels(figures), []
     for name, stratum in figures["strata"][field].items():
         reals = " (all)" if stratum["against"] == "all reals" else ""
@@ -165,6 +167,6 @@ def tabulate_strata(figures: dict[str, Any], field: str) -> document.Table:
 
 
 def explain_figures() -> document.Section:
-    """One line for each figure."""
+    """Builds the section that explains each figure in a line."""
     rows = [[name, meaning] for name, meaning in _MEANINGS.items()]
     return document.Section("What the figures mean", [document.Table([], rows)])

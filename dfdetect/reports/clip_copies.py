@@ -1,4 +1,4 @@
-"""What a person looks at of a clip: a copy with its heads marked, and a chart."""
+"""Writes a copy of a clip with its heads marked, and a chart."""
 
 import bisect
 import itertools
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 _MOST_FRAMES_PER_SECOND = 60.0
-_LONGEST_STILL = 10.0  # Seconds; a greater leap of the time stamps is an error.
+_LONGEST_STILL = 10.0  # Seconds; a greater jump of the time stamps is an error.
 
-# Between two sightings further apart a head may have been anywhere.
+# Seconds; between sightings further apart a head may have been anywhere.
 _FURTHEST_SIGHTINGS = 2.0
-_SECONDS_SHOWN = 0.25  # Around a sighting that stands alone.
+_SECONDS_SHOWN = 0.25  # Around a single sighting.
 
 _MOST_NAMED_TRACKS = 10
 
@@ -33,20 +33,18 @@ _MOST_NAMED_TRACKS = 10
 def write_copy(path: str, result: Result, target: str) -> None:
     """Writes a clip with its heads marked, as MPEG-4 without sound.
 
-    Boxes and probabilities between two judged frames that are near are interpolated.
-    Behind its number it says of a track that it decides, or why it was set aside; what
-    was set aside is grey.
-    The copy has a constant rate, at most 60 frames a second.
+    Boxes and probabilities between two nearby judged frames are interpolated. After a
+    track's number the copy shows that it decides, or why it was set aside; tracks that
+    were set aside are gray. The copy has a constant rate, at most 60 frames a second.
 
     Args:
-        path: Of the clip.
-        result: Its result line.
-        target: The file, which ends in .mp4; written aside and renamed once all of it
-            is there.
+        path: File of the clip.
+        result: Result line of the clip.
+        target: File to write, which ends in .mp4; it is renamed once it is complete.
 
     Raises:
-        OSError: It cannot be written, or the clip can be read no more; nothing is left
-            behind.
+        OSError: It cannot be written, or the clip can no longer be read; nothing is
+            left behind.
     """
     sightings = _collect_sightings(result)
     roles = _describe_roles(result)
@@ -68,12 +66,12 @@ def write_copy(path: str, result: Result, target: str) -> None:
                 for _ in range(due if due <= _LONGEST_STILL * rate else 1):
                     writer.write(marked)
                 due_before += due
-    except ValueError as error:  # It could be read a moment ago.
+    except ValueError as error:  # The clip could be read a moment ago.
         raise OSError(str(error)) from error
 
 
 def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The image in a size, of which an odd row or column is cut off."""
+    """Resizes an image, after an odd row or column has been cut off."""
     height, width = (side // 2 * 2 for side in image.shape[:2])
     image = image[:height, :width]
     if (width, height) == size:
@@ -82,10 +80,13 @@ def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def read_key_frames(result: Result) -> list[tuple[float, bytes]]:
-    """Frames of a clip that a report shows: seconds, and a JPEG without marks.
+    """Reads the frames of a clip that a report shows.
 
     Args:
-        result: Its result line.
+        result: Result line of the clip.
+
+    Returns:
+        Seconds of each frame, and a JPEG without marks.
     """
     wanted = thumbnails.choose_key_times(result)
     chosen = {
@@ -109,13 +110,13 @@ def write_chart(
 def draw_chart(
     result: Result, thresholds: calibration.Thresholds
 ) -> "matplotlib.figure.Figure":
-    """The fake probability over time, a line for each track.
+    """Draws the fake probability over time, a line for each track.
 
     Ten tracks are named, those that matter before those that were set aside, and the
-    most suspicious first; the others are grey. What was set aside is dashed. Cuts are
-    dotted lines, and the band of "uncertain" is shaded.
+    most suspicious first; the others are gray. Tracks that were set aside are dashed.
+    Cuts are dotted lines, and the band of "uncertain" is shaded.
     """
-    # Here, as whoever detects in images has no figure to wait for.
+    # Imported here, as images need no figure.
     from matplotlib import figure
 
     drawn = figure.Figure(figsize=(10, 4), layout="constrained")
@@ -161,12 +162,12 @@ def draw_chart(
     return drawn
 
 
-# Of one track: time, box and probability (NaN where it was not judged), rising.
+# Times, boxes and probabilities (NaN where not judged) of one track, by time.
 _Sightings = list[tuple[float, np.ndarray, float]]
 
 
 def _collect_sightings(result: Result) -> dict[int, _Sightings]:
-    """Where each track was seen."""
+    """Collects where each track was seen."""
     found: dict[int, _Sightings] = {}
     for frame in result["frames"]:
         for head in frame["heads"]:
@@ -178,14 +179,14 @@ def _collect_sightings(result: Result) -> dict[int, _Sightings]:
 
 
 def _describe_roles(result: Result) -> dict[int, str]:
-    """In a few words, which track decides, and why others do not."""
+    """Describes in a few words which track decides, and why others do not."""
     roles = {
         track["track"]: ", ".join(track["set_aside"])
         for track in result["tracks"]
         if track.get("set_aside")
     }
     deciding = result.get("deciding_track")
-    # Of a single track it need not be said.
+    # A single track always decides.
     if deciding is not None and len(result["tracks"]) > 1:
         roles[deciding] = "decides"
     return roles
@@ -214,7 +215,7 @@ def _draw_marks(
 def _find_heads_at(
     time: float, sightings: dict[int, _Sightings]
 ) -> Iterator[tuple[int, np.ndarray, float]]:
-    """Number, box and probability of each track that is to be seen at a time."""
+    """Yields number, box and probability of each track that is visible at a time."""
     for number, seen in sightings.items():
         # A time stamp of the result is rounded.
         after = bisect.bisect_right(seen, time + 1e-3, key=lambda sighting: sighting[0])

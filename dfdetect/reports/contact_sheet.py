@@ -1,4 +1,4 @@
-"""Images of queries beside what was found for them, a row each."""
+"""Contact sheets of queries beside their nearest known images, a row each."""
 
 import os
 
@@ -10,20 +10,20 @@ from dfdetect.media import drawing
 from dfdetect.retrieval import index_building
 from dfdetect.retrieval.index import Neighbour
 
-ROWS = 40  # Of one sheet.
+ROWS = 40  # in one sheet
 
 _SIDE, _CAPTION, _GAP = 112, 30, 6
 _WHITE, _INK, _EMPTY = 255, (40, 40, 40), (225, 225, 225)
-_LETTERS = 17  # That fit below a tile.
+_LETTERS = 17  # fit below a tile
 
 
 class Sheets:
-    """Contact sheets, written once they are full.
+    """Contact sheets, written when they are full.
 
     Args:
-        path: Of the first; ends in .jpg, .jpeg or .png. The next ones have numbers
-            before the ending.
-        top_k: Neighbours of a row.
+        path: File of the first, which ends in .jpg, .jpeg or .png. The next ones have
+            numbers before the ending.
+        top_k: Number of neighbors in a row.
     """
 
     def __init__(self, path: str, top_k: int) -> None:
@@ -35,13 +35,13 @@ class Sheets:
     def add(
         self, image: np.ndarray, box: np.ndarray, name: str, found: list[Neighbour]
     ) -> None:
-        """A row: a part of an image, and what is like it.
+        """Adds a row: a part of an image, and its neighbors.
 
         Args:
             image: `[height, width, 3]` uint8 RGB.
-            box: Of the part, in the format of `dfdetect.boxes`.
-            name: What is written below it.
-            found: Nearest first.
+            box: Box of the part, in the format of `dfdetect.boxes`.
+            name: Caption of the part.
+            found: Neighbors, nearest first.
         """
         query = _decode(index_building.encode_thumbnail(image, box, _SIDE))
         tiles = [_draw_tile(query, (name, "query"), _INK)]
@@ -49,9 +49,9 @@ class Sheets:
             entry = neighbour.entry
             known = 0 <= entry.label < len(labels.NAMES)
             label = labels.NAMES[entry.label] if known else ""
-            colour = drawing.probability_color(float(entry.label)) if known else _INK
+            color = drawing.probability_color(float(entry.label)) if known else _INK
             caption = (os.path.basename(entry.source), f"{neighbour.value:.3f} {label}")
-            tiles.append(_draw_tile(_decode(entry.thumbnail), caption, colour))
+            tiles.append(_draw_tile(_decode(entry.thumbnail), caption, color))
         blank = np.full_like(tiles[0], _WHITE)
         tiles += [blank] * (1 + self._top_k - len(tiles))
         self._rows.append(np.concatenate(tiles, axis=1))
@@ -78,9 +78,9 @@ def _decode(content: bytes) -> np.ndarray | None:
 
 
 def _draw_tile(
-    image: np.ndarray | None, caption: tuple[str, str], colour: tuple[int, int, int]
+    image: np.ndarray | None, caption: tuple[str, str], color: tuple[int, int, int]
 ) -> np.ndarray:
-    """An image in the middle of its place, a frame in a colour, and two lines."""
+    """Draws an image in the middle of its tile, a colored frame, and two lines."""
     tile = np.full((_SIDE + _CAPTION + _GAP, _SIDE + _GAP, 3), _WHITE, np.uint8)
     if image is None:
         image = np.full((_SIDE, _SIDE, 3), _EMPTY, np.uint8)
@@ -90,7 +90,7 @@ def _draw_tile(
     top, left = (_SIDE - height) // 2, (_SIDE - width) // 2
     tile[top : top + height, left : left + width] = image
     corner = (left + width - 1, top + height - 1)
-    cv2.rectangle(tile, (left, top), corner, colour, 2)
+    cv2.rectangle(tile, (left, top), corner, color, 2)
     for line, text in enumerate(caption):
         place = (2, _SIDE + 12 + 13 * line)
         text = text if len(text) <= _LETTERS else f"{text[: _LETTERS - 2]}.."

@@ -1,4 +1,4 @@
-"""A detector's evaluation for people: a table, a curve and the worst images."""
+"""Report of a detector's evaluation: tables, a curve and the worst images."""
 
 import math
 import os
@@ -19,7 +19,7 @@ _TILE = (480, 640)  # Height and width of an image's place on the sheet, in pixe
 _CAPTION = 20  # Height of the line below it.
 _DIFFICULT = (0, 130, 0)
 
-# What the figures mean; those of COCO are told apart by their prefix.
+# What the figures mean; those of COCO have a prefix.
 _MEANINGS = {
     "ap": "all-point average precision, IoU .5, boxes from edge to edge",
     "voc_ap": "the same with VOC's pixels, each side longer by 1 "
@@ -46,21 +46,20 @@ def write_report(
     figures: dict[str, Any],
     found: detection_protocol.Pairs,
     truth: detection_protocol.Pairs,
+    *,
     extents: np.ndarray,
     images: Callable[[Sequence[int]], Images],
 ) -> None:
     """Writes `report.md`, `precision_recall.png` and `worst_images.jpg`.
 
     Args:
-        folder: Where to; made when it is absent.
+        folder: Folder to write to; created if absent.
         figures: `model`, `split`, `data` (of `prepared.describe`), and `metrics`: those
-            of `detection_protocol.compute_metrics` and, as `coco`, of
-            `coco.compute_metrics`.
+            of `detection_protocol.compute_metrics` and, as `coco`, of `coco.compute_metrics`.
         found: Boxes and scores of each image, see `detection_protocol.compute_metrics`.
-        truth: Boxes and difficult of each image.
+        truth: True boxes of each image, and whether each is difficult.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
-        images: Gives names and images by their places, see
-            `detector_input.images`.
+        images: Maps places to names and images, see `detector_input.images`.
     """
     matches = detection_protocol.match_images(found, truth, extents)
     threshold = figures["metrics"]["f1_score_threshold"]
@@ -92,11 +91,11 @@ def write_report(
 def count_errors(
     matches: detection_protocol.Matches, score_threshold: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What each image has wrong, where detections count from a score on.
+    """Counts the errors of each image among detections from a score on.
 
     Returns:
-        Missed heads, int `[num_images]`; false positives, int `[num_images]`; the sums
-        of their scores.
+        Missed heads, int `[num_images]`; false positives, int `[num_images]`; sums of
+        the scores of false positives.
     """
 
     def per_image(images: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
@@ -114,7 +113,7 @@ def count_errors(
 
 
 def format_tables(figures: dict[str, Any]) -> list[str]:
-    """Lines of Markdown up to the head of the table of the worst images."""
+    """Formats the report in Markdown up to the head of the last table, a line each."""
     data, metrics = figures["data"], figures["metrics"]
     named = data["name"], data["config"], data["version"]
     threshold = metrics["f1_score_threshold"]
@@ -157,7 +156,7 @@ def format_tables(figures: dict[str, Any]) -> list[str]:
 
 
 def draw_precision_recall(matches: detection_protocol.Matches) -> bytes:
-    """A PNG of the curve whose area is the average precision."""
+    """Draws the curve whose area is the average precision as PNG."""
     figure = matplotlib.figure.Figure(figsize=(5, 5), layout="constrained")
     axes = figure.subplots()
     num_true = len(matches.true_sizes)
@@ -174,7 +173,7 @@ def draw_precision_recall(matches: detection_protocol.Matches) -> bytes:
 
 
 def arrange_tiles(tiles: Sequence[np.ndarray]) -> np.ndarray:
-    """Tiles of one size in rows and columns; without any an empty one."""
+    """Arranges tiles of one size in rows and columns; without any, an empty one."""
     height, width = _TILE
     rows = max(1, math.ceil(len(tiles) / _COLUMNS))
     sheet = np.zeros((rows, _COLUMNS, height + _CAPTION, width, 3), np.uint8)
@@ -185,7 +184,7 @@ def arrange_tiles(tiles: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _figure_rows(metrics: dict[str, Any]) -> list[str]:
-    """The table of single figures and what they mean."""
+    """Formats the table of single figures and what they mean."""
     coco = {f"coco {name}": value for name, value in metrics["coco"].items()}
     everything = {**metrics, **coco}
     lines = ["| figure | value | 95 % interval | |", "|---|---|---|---|"]
@@ -205,16 +204,16 @@ def _draw_tile(
     truth: tuple[np.ndarray, np.ndarray],
     threshold: float,
 ) -> np.ndarray:
-    """An image at the upper left of its place, with its boxes, and a line below."""
+    """Draws an image with its boxes at the upper left of its tile, and a line below."""
     scale = min(_TILE[0] / image.shape[0], _TILE[1] / image.shape[1])
     height, width = (max(1, int(side * scale)) for side in image.shape[:2])
     kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     small = cv2.resize(image, (width, height), interpolation=kind)
     pixels = np.array([height, width, height, width])
-    # Two pixels wide: a JPEG takes the colour out of finer lines.
+    # Two pixels wide: a JPEG takes the color out of finer lines.
     for box, difficult in zip(*truth, strict=True):
-        colour = _DIFFICULT if difficult else drawing.TRUE
-        drawing.draw_box(small, box * pixels, colour, line=2)
+        color = _DIFFICULT if difficult else drawing.TRUE
+        drawing.draw_box(small, box * pixels, color, line=2)
     for box, score in zip(*found, strict=True):
         if score >= threshold:
             drawing.draw_box(

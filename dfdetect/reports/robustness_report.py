@@ -1,4 +1,4 @@
-"""What a person sees of `robustness.measure`: small curves and two tables."""
+"""Small curves and two tables of the results of `robustness.measure`."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ _COLUMNS = 3
 
 
 def build_blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
-    """What a report says about the results of `robustness.measure`.
+    """Builds the blocks of a report about the results of `robustness.measure`.
 
     Args:
-        results: Of `robustness.measure`.
-        prefix: Before the name of the plot's file.
+        results: Results of `robustness.measure`.
+        prefix: Prefix of the name of the plot's file.
     """
     threshold = f"{results['threshold']:g}"
     found: list[document.Block] = [
         document.Text(
             f"Robustness: {results['num_crops']} crops of {results['num_groups']} "
-            "groups, altered; in brackets what the strength stands for. The bands of "
+            "groups, altered; what each strength means is in brackets. The bands of "
             "the plot are 95 % intervals by group."
         ),
         document.Image(
@@ -53,7 +53,7 @@ def build_blocks(results: dict[str, Any], prefix: str = "") -> list[document.Blo
 
 
 def draw_curves(results: dict[str, Any]) -> bytes:
-    """A PNG of small curves, one for each alteration: AUC against strength."""
+    """Draws AUC against strength of each corruption as a PNG of small curves."""
     everything = results["alterations"]
     rows = max(1, -(-len(everything) // _COLUMNS))
     figure = matplotlib.figure.Figure(
@@ -70,7 +70,7 @@ def draw_curves(results: dict[str, Any]) -> bytes:
         axes.fill_between(strengths, low, high, alpha=0.25, linewidth=0)
         axes.plot(strengths, [point["auc"] for point in points], marker="o")
         axes.axhline(clean, color="black", linewidth=0.8, linestyle="--")
-        axes.axhline(0.5, color="grey", linewidth=0.8, linestyle=":")
+        axes.axhline(0.5, color="gray", linewidth=0.8, linestyle=":")
         axes.set_xticks(
             range(corruptions.STRENGTHS + 1),
             ["clean"]

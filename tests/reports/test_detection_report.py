@@ -58,7 +58,9 @@ def _images(places):
 
 def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):
     folder = tmp_path / "new"
-    detection_report.write_report(str(folder), figures, FOUND, TRUTH, EXTENTS, _images)
+    detection_report.write_report(
+        str(folder), figures, FOUND, TRUTH, extents=EXTENTS, images=_images
+    )
     lines = (folder / "report.md").read_text().splitlines()
     assert "| fingerprint | abc |" in lines and "| data | heads 1.0.0 |" in lines
     assert lines[-2:] == ["| image1.png | 1 | 1 |", "| image2.png | 0 | 1 |"]
@@ -78,7 +80,9 @@ def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):
 
 def test_without_errors_there_is_an_empty_sheet(figures, tmp_path):
     right = [(_boxes(LEFT), np.array([0.9]))], [(_boxes(LEFT), PLAIN)]
-    detection_report.write_report(str(tmp_path), figures, *right, EXTENTS[:1], _images)
+    detection_report.write_report(
+        str(tmp_path), figures, *right, extents=EXTENTS[:1], images=_images
+    )
     assert cv2.imread(str(tmp_path / "worst_images.jpg")).max() == 0
 
 

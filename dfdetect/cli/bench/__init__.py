@@ -1,6 +1,5 @@
-"""`dfdetect bench`: how fast the chained graph is, beside what else one might take.
+"""`dfdetect bench`: speed of the chained graph, compared with alternatives.
 
-What is compared is measured in turns in one process, so that a slow minute of the
-machine strikes all of it; what cannot be (threads, start, memory) in processes of its
-own.
+Cases are measured in turns in one process, so that a slow minute of the machine affects
+all of them; what cannot be (threads, start, memory) is measured in separate processes.
 """

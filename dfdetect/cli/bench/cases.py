@@ -1,4 +1,4 @@
-"""What the benchmark calls: the chained graph, its stages, both models, the peers."""
+"""Cases of the benchmark: the chained graph, its stages, both models, the peers."""
 
 import functools
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from dfdetect.models import classifier as classifiers
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build, deepfake_pipeline, head_detection, image_batch
 
-# A call, and how many images it judges.
+# A call, and the number of images that it judges.
 Case = tuple[Callable[[], object], int]
 
 
 class Bench:
-    """The models that are measured, and the images.
+    """Builds the cases from the models to measure and drawn images.
 
     Args:
         detector: The detector and its manifest.
-        classifier: Alike.
-        width: Of the drawn images, in pixels, unless another is asked for.
+        classifier: The classifier and its manifest.
+        width: Default width of the drawn images in pixels.
     """
 
     def __init__(
@@ -38,19 +38,20 @@ class Bench:
         self._width = width
 
     @functools.cache  # noqa: B019 - it lives as long as the process.
-    def graph(self, precision: str) -> deepfake_pipeline.DeepfakePipeline:
-        """The graph as it is exported."""
+    def freeze_graph(self, precision: str) -> deepfake_pipeline.DeepfakePipeline:
+        """Freezes the graph as the export does."""
         return freezing.freeze(self._plain, precision)
 
-    def chained(
+    def build_chained(
         self,
         precision: str,
         batch_size: int,
+        *,
         num_heads: int,
         width: int | None = None,
     ) -> Case:
-        """From encoded bytes to verdicts."""
-        graph = self.graph(precision)
+        """Builds the case of the graph, from encoded bytes to verdicts."""
+        graph = self.freeze_graph(precision)
         batch = tf.constant(self._images(batch_size, num_heads, width))
         found = graph.detect(batch)["num_heads"].numpy()
         if (found < num_heads).any():
@@ -60,8 +61,8 @@ class Bench:
             )
         return lambda: graph.detect(batch)["status"].numpy(), batch_size
 
-    def alone(self, batch_size: int) -> dict[str, Case]:
-        """Both models as plain Keras `tf.function`s of pixels, one head an image."""
+    def build_models_alone(self, batch_size: int) -> dict[str, Case]:
+        """Builds cases of both models alone, called on the pixels of one head each."""
         found: dict[str, Case] = {}
         for name, model in zip(("detector", "classifier"), self._models, strict=True):
             call = tf.function(
@@ -71,9 +72,9 @@ class Bench:
             found[name] = (functools.partial(_run_once, call, pixels), batch_size)
         return found
 
-    def stages(self, precision: str, batch_size: int) -> dict[str, Case]:
-        """The parts of the chain one by one, one head an image."""
-        graph = self.graph(precision)
+    def build_stages(self, precision: str, batch_size: int) -> dict[str, Case]:
+        """Builds a case for each stage of the chain, one head an image."""
+        graph = self.freeze_graph(precision)
         functions, described = graph.functions, graph.manifest
         size = described["detector"]["image_size"]
         encoded = tf.constant(self._images(batch_size, 1))
@@ -115,14 +116,14 @@ class Bench:
         }
         return {name: (call, batch_size) for name, call in calls.items()}
 
-    def peers(
+    def build_peers(
         self, batch_size: int, folder: str, say: Callable[[str], None]
     ) -> dict[str, Case]:
-        """What else runs these models, of what is installed; says what is missing.
+        """Builds cases of other runtimes that are installed; reports missing ones.
 
         Args:
-            batch_size: Images of one head each.
-            folder: For exports.
+            batch_size: Number of images of one head each.
+            folder: Folder for exports.
             say: Prints a line.
         """
         detector, classifier = self._models
@@ -162,12 +163,12 @@ class Bench:
 
 
 def _run_once(call: Callable[..., Any], *tensors: tf.Tensor) -> np.ndarray:
-    """Calls, and waits for the first output."""
+    """Calls and waits for the first output."""
     return tf.nest.flatten(call(*tensors))[0].numpy()
 
 
 def build_random_classifier(name: str, image_size: int) -> model_directory.Loaded:
-    """A classifier of no training, which is as fast as a trained one."""
+    """Builds an untrained classifier, which is as fast as a trained one."""
     _, described = model_directory.load_classifier()
     described |= {"model": name, "image_size": image_size}
     return classifiers.build(name, image_size), described

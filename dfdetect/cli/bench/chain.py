@@ -1,7 +1,7 @@
-"""The two models chained by hand in NumPy, as one would without our graph.
+"""The two models chained by hand in NumPy, as one would without the graph.
 
-Decoding and resizing are OpenCV's, suppression TensorFlow's, crops slices of arrays. It
-is what the peers of the benchmark have in common: they differ in what runs the models.
+OpenCV decodes and resizes, TensorFlow suppresses, crops are slices of arrays. The peers
+of the benchmark share this and differ in what runs the models.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from dfdetect.media import resize
 from dfdetect.metrics import calibration
 from dfdetect.models import anchors
 
-# Letterboxed images, float32 `[B, S, S, 3]`, to class logits and box offsets.
+# Maps letterboxed images, float32 `[B, S, S, 3]`, to class logits and box offsets.
 Detect = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
-# Crops, float32 `[K, S, S, 3]`, to logits `[K]`.
+# Maps crops, float32 `[K, S, S, 3]`, to logits `[K]`.
 Judge = Callable[[np.ndarray], np.ndarray]
 
 
 class Chain:
-    """Encoded images to the fake probabilities of their heads.
+    """Maps encoded images to the fake probabilities of their heads.
 
     Args:
         detect: The detector.
         judge: The classifier.
-        anchor_boxes: `[num_anchors, 4]`, those of the detector.
+        anchor_boxes: The detector's anchors, `[num_anchors, 4]`.
         description: Manifest of kind "pipeline".
     """
 
@@ -44,16 +44,16 @@ class Chain:
         self._anchors = np.asarray(anchor_boxes, np.float32)
         self._detector = description["detector"]
         self._classifier = description["classifier"]
-        self._least_side = description["min_head_size"]
+        self._min_side = description["min_head_size"]
 
     def __call__(self, images: list[bytes]) -> list[np.ndarray]:
-        """The fake probabilities of the heads of each image, in no order."""
+        """Returns the fake probabilities of the heads of each image, in no order."""
         decoded = [decode_image(one) for one in images]
         size = self._detector["image_size"]
         logits, offsets = self._detect(np.stack([_letterbox(x, size) for x in decoded]))
         crops, owners = [], []
         for place, image in enumerate(decoded):
-            for crop in self._crops(image, logits[place], offsets[place]):
+            for crop in self._cut_heads(image, logits[place], offsets[place]):
                 crops.append(crop)
                 owners.append(place)
         judged = np.zeros(0)
@@ -63,10 +63,10 @@ class Chain:
             )
         return [judged[np.equal(owners, place)] for place in range(len(images))]
 
-    def _crops(
+    def _cut_heads(
         self, image: np.ndarray, logits: np.ndarray, offsets: np.ndarray
     ) -> list[np.ndarray]:
-        """The heads of one image, resized."""
+        """Cuts the heads out of one image and resizes them."""
         scores = calibration.calibrate_logits(logits[:, 0])
         candidates = np.flatnonzero(scores > self._detector["score_threshold"])
         decoded = anchors.decode(offsets[candidates], self._anchors[candidates])
@@ -83,7 +83,7 @@ class Chain:
         sides = ((boxes[:, 2:] - boxes[:, :2]) * [height, width]).max(1, initial=0)
         squares = np.asarray(
             box_format.square_crops(
-                boxes[sides >= self._least_side],
+                boxes[sides >= self._min_side],
                 height,
                 width,
                 self._classifier["crop_margin"],
@@ -94,7 +94,7 @@ class Chain:
             cv2.resize(
                 image[y : y + side, x : x + side].astype(np.float32),
                 (size, size),
-                # To enlarge, the mean of areas is no interpolation.
+                # INTER_AREA does not interpolate when it enlarges.
                 interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
             )
             for y, x, side in squares
@@ -102,7 +102,7 @@ class Chain:
 
 
 def decode_image(image_bytes: bytes) -> np.ndarray:
-    """`[height, width, 3]` uint8 RGB of an encoded image that is sound."""
+    """Decodes an intact image to `[height, width, 3]` uint8 RGB."""
     image = cv2.imdecode(np.frombuffer(image_bytes, np.uint8), cv2.IMREAD_COLOR)
     assert image is not None
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

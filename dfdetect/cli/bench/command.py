@@ -9,7 +9,7 @@ from dfdetect.cli.parser import Commands, Parser
 
 
 def add_arguments(commands: Commands) -> Parser:
-    """Adds the command to those of `dfdetect`, and returns its parser."""
+    """Adds the command to those of `dfdetect` and returns its parser."""
     parser = commands.add_parser(
         "bench",
         allow_abbrev=False,
@@ -17,7 +17,7 @@ def add_arguments(commands: Commands) -> Parser:
         description="Times the chained graph from encoded bytes to verdicts, its "
         "stages, and both models alone, in turns; then the start and the memory of "
         "`dfdetect detect`. Prints tables in Markdown.",
-        epilog="Exit code: 0, 2 usage error, 1 it could not measure.",
+        epilog="Exit code: 0 success, 2 usage error, 1 the measurement failed.",
     )
     parser.set_defaults(run=run_command)
     options.add_arguments(parser)

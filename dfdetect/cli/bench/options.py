@@ -8,16 +8,17 @@ _MOST_HEADS = 10  # `samples.MOST_HEADS`, whose module is imported later.
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds them to the parser of the command."""
+    """Adds the flags to the parser of the command."""
     parser.add_argument(
         "--detector",
         metavar="DIR",
-        help="model directory or packed file; by default our own weights",
+        help="model directory or packed file; by default the included weights",
     )
     parser.add_argument(
         "--classifier",
         metavar="FILE|NAME",
-        help="alike; or the name of a classifier (xception, ...) with random weights",
+        help="model directory or packed file, or the name of a classifier (xception, "
+        "...) with random weights; by default the included weights",
     )
     parser.add_argument(
         "--image_size",
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=("float32", "bfloat16"),
         default=["float32", "bfloat16"],
-        help="of the exported graph (default both)",
+        help="precision of the exported graph (default both)",
     )
     parser.add_argument(
         "--batch_size",
@@ -55,8 +56,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         type=argument_types.parse_positive,
         default=[640],
-        help="of the images, their height is 3/4 of it (default 640); further ones "
-        "are measured at batch size 8",
+        help="width of the images, whose height is 3/4 of it (default 640); further "
+        "ones are measured at batch size 8",
     )
     parser.add_argument(
         "--threads",
@@ -64,8 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         type=argument_types.parse_count,
         default=[0],
-        help="of TensorFlow, each in a process of its own; 0 is its own choice "
-        "(default)",
+        help="threads of TensorFlow, each number in a separate process; 0 lets it "
+        "choose (default)",
     )
     parser.add_argument(
         "--rounds",

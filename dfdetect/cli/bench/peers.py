@@ -1,7 +1,7 @@
-"""What runs the same two models instead: Keras, onnxruntime, OpenVINO; and MTCNN.
+"""Other runtimes for the same two models: Keras, onnxruntime, OpenVINO; and MTCNN.
 
-Each is a `chain.Chain` of what it makes of the models, but for MTCNN, a face detector
-of its own before the same classifier.
+Each is a `chain.Chain` of the models in its own form, except for MTCNN, which is a face
+detector of its own before the same classifier.
 """
 
 import os
@@ -15,7 +15,7 @@ import numpy as np
 from dfdetect.cli.bench import chain
 from dfdetect.metrics import calibration
 
-# Encoded images to the fake probabilities of the heads of each.
+# Maps encoded images to the fake probabilities of the heads of each.
 Peer = Callable[[list[bytes]], list[np.ndarray]]
 
 _INSTALL = "pip install dfdetect[bench]"
@@ -24,7 +24,7 @@ _INSTALL = "pip install dfdetect[bench]"
 def build_keras_peer(
     detector: keras.Model, classifier: keras.Model, description: dict[str, Any]
 ) -> Peer:
-    """`keras.Model.predict` of one model after the other."""
+    """Builds the peer that calls `keras.Model.predict` of one model after the other."""
     return chain.Chain(
         lambda batch: detector.predict(batch, verbose=0),
         lambda crops: classifier.predict(crops, verbose=0)[:, 0],
@@ -39,14 +39,14 @@ def build_onnxruntime_peer(
     description: dict[str, Any],
     folder: str,
 ) -> Peer:
-    """Both models exported to ONNX, by onnxruntime's sessions.
+    """Builds the peer that runs both models, exported to ONNX, in onnxruntime.
 
     Raises:
         ImportError: onnxruntime or tf2onnx is missing.
     """
     try:
         import onnxruntime as runtime
-        import tf2onnx  # noqa: F401 - Keras exports by it.
+        import tf2onnx  # noqa: F401 - Keras exports with it.
     except ImportError as error:
         raise ImportError(f"{error.name} is missing: {_INSTALL}") from error
 
@@ -67,7 +67,7 @@ def build_openvino_peer(
     folder: str,
     precision: str,
 ) -> Peer:
-    """Both models exported and compiled by OpenVINO.
+    """Builds the peer that runs both models, exported and compiled, in OpenVINO.
 
     Args:
         precision: "f32", or "bf16" where the processor computes in it.
@@ -101,7 +101,7 @@ def build_openvino_peer(
 
 
 def build_mtcnn_peer(classifier: keras.Model, description: dict[str, Any]) -> Peer:
-    """The package mtcnn for faces, and `predict` of the classifier for them.
+    """Builds the peer that finds faces by mtcnn and classifies them by `predict`.
 
     Raises:
         ImportError: mtcnn is missing.

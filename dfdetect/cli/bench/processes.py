@@ -1,4 +1,4 @@
-"""What a whole process costs: its start, and the most memory that it takes."""
+"""Costs of whole processes: start and peak memory."""
 
 import dataclasses
 import json
@@ -16,13 +16,13 @@ _IMPORT = (sys.executable, "-c", "import tensorflow; print(0)")
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What a process took.
+    """Time, memory and output of a process.
 
     Attributes:
-        first_line: Seconds until it printed its first line.
-        seconds: Until it ended.
-        peak: The most memory, in MiB.
-        lines: What it printed.
+        first_line: Seconds until its first line was printed.
+        seconds: Seconds until it ended.
+        peak: Peak memory in MiB.
+        lines: Lines that it printed.
     """
 
     first_line: float
@@ -47,8 +47,8 @@ def run_process(command: Sequence[str]) -> Cost:
         for line in process.stdout:
             first = first or time.monotonic() - start
             lines.append(line)
-        # Of that process alone; `resource` knows the most of all children. But Linux
-        # counts what this one had when it started it, and that should be little.
+        # Usage of that process alone; `resource` gives the peak of all children. Linux
+        # counts what this process had when it forked, which should be little.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - start
@@ -64,11 +64,16 @@ def run_process(command: Sequence[str]) -> Cost:
 
 
 def time_cold_start(image: str, rounds: int) -> dict[str, float]:
-    """Seconds of `import tensorflow`, and of `dfdetect detect` to its first verdict.
+    """Times `import tensorflow`, and `dfdetect detect` until its first verdict.
 
-    The median of each of so many rounds in turns, and `ratio`, the median of those of
-    the rounds. Once before them, without a clock, files come into the memory, and the
-    graph of the default weights into its cache.
+    An untimed round fills the file cache and the cache of the default weights' graph.
+
+    Args:
+        image: File to judge.
+        rounds: Number of timed rounds, each of both in turn.
+
+    Returns:
+        Median seconds of both, and as `ratio` the median of the rounds' ratios.
     """
     commands = {"import tensorflow": _IMPORT, "dfdetect detect": (*_DETECT, image)}
     took: dict[str, list[float]] = {name: [] for name in commands}
@@ -85,7 +90,7 @@ def time_cold_start(image: str, rounds: int) -> dict[str, float]:
 
 
 def measure_detect(folder: str, batch_size: int) -> dict[str, float]:
-    """`dfdetect detect` over a folder: images, heads, seconds and MiB."""
+    """Measures `dfdetect detect` on a folder: images, heads, seconds and MiB."""
     cost = run_process((*_DETECT, folder, f"--batch_size={batch_size}"))
     answers = [json.loads(line) for line in cost.lines]
     return {

@@ -1,4 +1,4 @@
-"""The command `dfdetect bench`: measures, and prints the tables."""
+"""The work behind `dfdetect bench`: measures and prints the tables."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ _BATCHES_TO_WARM = 4
 
 
 def run_benchmark(arguments: argparse.Namespace) -> None:
-    """Measures what is asked for; prints each table as soon as it is known.
+    """Measures what is requested and prints each table as soon as it is known.
 
     Raises:
         RuntimeError: A process that is measured failed.
@@ -46,7 +46,7 @@ def run_benchmark(arguments: argparse.Namespace) -> None:
 
 
 def _measure_in_process(arguments: argparse.Namespace, threads: int) -> tables.Rows:
-    """What `worker` measures with so many threads."""
+    """Measures the rows of `worker` with the given number of threads."""
     settings = {
         "threads": threads,
         "main_batch": _MAIN_BATCH,
@@ -71,7 +71,7 @@ def _measure_in_process(arguments: argparse.Namespace, threads: int) -> tables.R
 
 
 def _measure_processes(arguments: argparse.Namespace) -> Iterator[str]:
-    """The tables of start and memory, with the default weights."""
+    """Measures start and memory with the default weights; returns the tables."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         count = _BATCHES_TO_WARM * max(arguments.batch_size)

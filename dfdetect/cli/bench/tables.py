@@ -1,4 +1,4 @@
-"""The figures of the benchmark as tables in Markdown."""
+"""Formats the figures of the benchmark as tables in Markdown."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -7,11 +7,11 @@ Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def format_graph(rows: Rows, main_batch: int) -> Iterator[str]:
-    """Lines on one process of `worker`.
+    """Formats the measurements of one process of `worker`.
 
     Args:
-        rows: What it measured.
-        main_batch: The batch size of stages, sizes, heads and peers.
+        rows: Measured rows by table.
+        main_batch: Batch size of stages, sizes, heads and peers.
     """
     yield from format_table(
         ["models alone, Keras tf.function", "batch", "ms an image", "at best"],
@@ -79,11 +79,11 @@ def _format_peers(rows: Rows, main_batch: int) -> Iterator[str]:
 def format_processes(
     start: Mapping[str, float], runs: Mapping[int, Mapping[str, float]]
 ) -> Iterator[str]:
-    """Lines on whole processes.
+    """Formats the measurements of whole processes.
 
     Args:
         start: See `processes.time_cold_start`.
-        runs: What `processes.measure_detect` gave for each batch size.
+        runs: Results of `processes.measure_detect` by batch size.
     """
     base = start["import tensorflow"]
     yield from format_table(
@@ -99,7 +99,7 @@ def format_processes(
         + ["images/s after the first line", "peak memory, MiB"],
         (
             [batch, run["images"], run["heads"], f"{run['seconds']:.1f}"]
-            # Lines come in batches; the first also pays for the start.
+            # Lines come in batches; the first one includes the start.
             + [f"{(run['images'] - batch) / (run['seconds'] - run['first']):.1f}"]
             + [f"{run['peak']:.0f}"]
             for batch, run in runs.items()
@@ -108,7 +108,7 @@ def format_processes(
 
 
 def format_table(heads: Sequence[str], rows: Iterable[Sequence[Any]]) -> Iterator[str]:
-    """The lines of one table, and an empty one."""
+    """Formats the lines of one table, followed by an empty one."""
     yield f"| {' | '.join(heads)} |"
     yield f"|{'---|' * len(heads)}"
     for row in rows:

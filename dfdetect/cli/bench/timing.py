@@ -13,7 +13,7 @@ _Key = TypeVar("_Key", bound=Hashable)
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-    """Seconds that a call took: the median of all rounds, and the least."""
+    """Seconds that a call took: the median and the least of all rounds."""
 
     median: float
     best: float
@@ -22,16 +22,17 @@ class Timing:
 def time_in_turns(
     cases: Mapping[_Key, Callable[[], object]],
     rounds: int,
+    *,
     say: Callable[[str], None],
     warm_up: int = 2,
 ) -> dict[_Key, Timing]:
-    """Calls each case once a round, so that all share what else the machine does.
+    """Calls each case once a round, so that other load on the machine affects all.
 
     Args:
-        cases: What to call, by name; returns once its result is there.
-        rounds: Calls of each that are timed.
+        cases: Calls by name; each returns when its result is computed.
+        rounds: Number of timed rounds.
         say: Prints a line.
-        warm_up: Rounds before them, which trace and fill caches.
+        warm_up: Number of untimed rounds before them, which trace and fill caches.
     """
     took: dict[_Key, list[float]] = {key: [] for key in cases}
     with console.Progress(warm_up + rounds, say, noun="round") as shown:

@@ -1,9 +1,9 @@
-"""Measures in one process what has to be measured in one.
+"""Measures the cases that share one process.
 
     python -m dfdetect.cli.bench.worker '{"threads": 2, ...}'
 
 Prints one line of JSON: the seconds an image, median and best, of each case; or
-`error`. It is a process of its own, because TensorFlow's threads are chosen once.
+`error`. It is a separate process because TensorFlow's threads can be set only once.
 """
 
 import json
@@ -15,14 +15,14 @@ from dfdetect.cli import environment
 
 
 def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each table.
+    """Measures the rows of each table.
 
     Args:
         settings: `threads`, 0 for TensorFlow's choice; `detector`, `classifier` and
             `image_size`, see `dfdetect bench`; `rounds`; `precisions`; `batch_sizes`;
-            `heads` and the `widths` of the images, of which the first is that of all
-            else, each measured with the batch size `main_batch`, as are the stages and,
-            with `compare`, the peers.
+            `heads` and the `widths` of the images, of which the first is used for
+            everything else, each measured with the batch size `main_batch`, as are the
+            stages and, with `compare`, the peers.
     """
     environment.set_variables()
     import tensorflow as tf
@@ -43,27 +43,29 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     main = settings["main_batch"]
     wanted: dict[tuple, cases.Case] = {}
     for batch in settings["batch_sizes"]:
-        for name, case in bench.alone(batch).items():
+        for name, case in bench.build_models_alone(batch).items():
             wanted["alone", name, batch] = case
         for precision in settings["precisions"]:
-            case = bench.chained(precision, batch, 1)
+            case = bench.build_chained(precision, batch, num_heads=1)
             wanted["chained", precision, batch, 1] = case
     for precision in settings["precisions"]:
         for heads in settings["heads"]:
-            case = bench.chained(precision, main, heads)
+            case = bench.build_chained(precision, main, num_heads=heads)
             wanted.setdefault(("chained", precision, main, heads), case)
         for width in settings["widths"][1:]:
-            case = bench.chained(precision, main, 1, width)
+            case = bench.build_chained(precision, main, num_heads=1, width=width)
             wanted["widths", precision, width] = case
-        for name, case in bench.stages(precision, main).items():
+        for name, case in bench.build_stages(precision, main).items():
             wanted["stages", precision, name] = case
     with tempfile.TemporaryDirectory() as folder:
         if settings["compare"]:
-            for name, case in bench.peers(main, folder, _say).items():
+            for name, case in bench.build_peers(main, folder, _say).items():
                 wanted["peers", name] = case
-        _say(f"{len(wanted)} cases, {settings['rounds']} rounds of them")
+        _say(f"{len(wanted)} cases, {settings['rounds']} rounds")
         took = timing.time_in_turns(
-            {key: call for key, (call, _) in wanted.items()}, settings["rounds"], _say
+            {key: call for key, (call, _) in wanted.items()},
+            settings["rounds"],
+            say=_say,
         )
     rows: dict[str, list[dict[str, Any]]] = {}
     for key, (_, images) in wanted.items():
@@ -79,7 +81,7 @@ def _say(message: str) -> None:
 
 
 def main() -> None:
-    """Prints the rows, or `error`, what the user can mend."""
+    """Prints the rows, or `error` with what the user can fix."""
     try:
         answer: dict[str, Any] = measure(json.loads(sys.argv[1]))
     except (ValueError, OSError) as error:

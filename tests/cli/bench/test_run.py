@@ -25,7 +25,7 @@ def test_images_are_drawn_with_their_heads_again_and_again():
 def test_cases_are_called_in_turns():
     called, said = [], []
     cases = {name: lambda name=name: called.append(name) for name in "ab"}
-    took = timing.time_in_turns(cases, 3, said.append, warm_up=1)
+    took = timing.time_in_turns(cases, 3, say=said.append, warm_up=1)
     assert "".join(called) == "abababab"
     assert 0 < took["a"].best <= took["a"].median
     assert "1 warm-up, 3 timed" in said[-1]
