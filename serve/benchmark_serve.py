@@ -336,7 +336,7 @@ def main(argv: list[str]) -> None:
         path = pathlib.Path(folder) / "batching.config"
         path.write_text(parameters, encoding="utf-8")
         batching = ("--enable_batching", f"--batching_parameters_file={path}")
-        speeds = []
+        speeds: list[float] = []
         for name, arguments in (("off", ()), ("on", batching)):
             row = measure(images, *arguments)
             if not speeds:

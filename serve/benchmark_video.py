@@ -42,7 +42,9 @@ def drawn() -> Iterator[np.ndarray]:
     """BGR frames of a portrait that moves to and fro before noise, for two seconds."""
     noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
     ground = cv2.resize(noise, (640, 480), interpolation=cv2.INTER_CUBIC)
-    portrait = cv2.resize(cv2.imread(source_files.find_sample()), (205, 240))
+    sample = cv2.imread(source_files.find_sample())
+    assert sample is not None
+    portrait = cv2.resize(sample, (205, 240))
     for index in range(2 * _RATE):
         left = round(217 + 150 * np.sin(np.pi * index / _RATE))
         frame = ground.copy()

@@ -69,7 +69,8 @@ TESTED_BY = {
     "serving.listening serving.metrics serving.options serving.ports serving.rest "
     "serving.security serving.service serving.web",
     "train/test_folds.py": "data.conditions training.held_out",
-    "train/test_run_safety.py": "training.evaluation_log training.run_checks "
+    "train/test_run_safety.py": "evaluation.classifier_validation "
+    "training.evaluation_log training.label_counts training.run_checks "
     "training.run_flags training.stop_signals",
     "training/test_checkpoints.py": "models.kept_steps",
     "training/test_fused_batch_norm.py": "training.train_step",

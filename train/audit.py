@@ -79,7 +79,7 @@ def audit() -> dict[str, Any]:
     total = sum(info.num_examples for info in builder.info.splits.values())
     with console.Progress(total, script.say, noun="image") as bar:
         survey = scan.scan(builder, bar.count)
-    alike = _alike(builder, survey, total) if _EMBEDDINGS.value else None
+    alike = _find_duplicates(builder, survey, total) if _EMBEDDINGS.value else None
     return {
         "data": prepared.describe(builder),
         "num_flat": int((~survey.comparable).sum()),
@@ -91,14 +91,14 @@ def audit() -> dict[str, Any]:
     }
 
 
-def _alike(
+def _find_duplicates(
     builder: tfds.core.DatasetBuilder, survey: Survey, total: int
 ) -> list[dict[str, Any]]:
-    # A graph takes a while to build; whoever does not ask shall not wait.
+    # Imported late: a graph takes a while to build.
     from dfdetect.export import saved_pipeline
     from dfdetect.pipeline import build
 
-    model = (
+    model: Any = (
         saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
     )
 
@@ -149,10 +149,10 @@ def show(found: dict[str, Any]) -> None:
     )
     _show_baseline(found["no_pixel_baseline"])
     if found["embedded_duplicates"] is not None:
-        _show_alike(found["embedded_duplicates"])
+        _show_find_duplicates(found["embedded_duplicates"])
 
 
-def _show_alike(pairs: list[dict[str, Any]]) -> None:
+def _show_find_duplicates(pairs: list[dict[str, Any]]) -> None:
     print(
         f"## (d) Alike by embedding in two splits: {len(pairs):,} pairs of a cosine of "
         f"{_MIN_SIMILARITY.value} or more; look at them\n"

@@ -32,8 +32,7 @@ from dfdetect.data import classifier_input, detector_input, prepared
 from dfdetect.data.batches import Batches
 from dfdetect.media import decode, resize
 from dfdetect.models import anchors, classifier, efficientdet
-from dfdetect.training import loop as training
-from dfdetect.training import objectives, train_step
+from dfdetect.training import loop, objectives, train_step
 from dfdetect.training.settings import Settings
 
 _DATA_DIR = flags.DEFINE_string(
@@ -170,8 +169,10 @@ def _measure(
     precision: str,
 ) -> tuple[float, float, float]:
     """Images per second of the loop, share of waiting, and overhead."""
-    loop: dict[str, list[float]] = {"training/images_per_second": []}
-    loop["training/input_wait_share"] = []
+    logged: dict[str, list[float]] = {
+        "training/images_per_second": [],
+        "training/input_wait_share": [],
+    }
     with tempfile.TemporaryDirectory() as model_dir:
         settings = Settings(
             model_dir,
@@ -182,27 +183,27 @@ def _measure(
             checkpoint_every=10**6,
             log_every=1,
         )
-        model, judged = build(), build()
-        training.train(
+        model = build()
+        loop.Run(
             model,
-            judged,
-            loss,
-            batches,
-            lambda: {"none": 0.0},
-            lambda figures: figures,
-            settings,
-        )
+            build(),
+            loss=loss,
+            batches=batches,
+            evaluate=lambda: {"none": 0.0},
+            keep_best=lambda figures: figures,
+            settings=settings,
+        ).train()
         for path in tf.io.gfile.glob(f"{model_dir}/*tfevents*"):
             for event in tf.compat.v1.train.summary_iterator(path):
                 for value in event.summary.value:
-                    if value.tag in loop:
-                        loop[value.tag].append(float(tf.make_ndarray(value.tensor)))
+                    if value.tag in logged:
+                        logged[value.tag].append(float(tf.make_ndarray(value.tensor)))
     # The first steps trace, and fill the buffers.
-    seconds = [_BATCH_SIZE.value / s for s in loop["training/images_per_second"][3:]]
+    seconds = [_BATCH_SIZE.value / s for s in logged["training/images_per_second"][3:]]
     waited = [
         share * took
         for share, took in zip(
-            loop["training/input_wait_share"][3:], seconds, strict=True
+            logged["training/input_wait_share"][3:], seconds, strict=True
         )
     ]
     computed = statistics.median(
@@ -225,7 +226,7 @@ def _bare_steps(
     """Seconds of each step of a loop that does nothing else."""
     strategy = tf.distribute.get_strategy()
     state = train_step.State(model, settings)
-    take_step = train_step.make(strategy, state, loss, settings)
+    take_step = train_step.build_train_step(strategy, state, loss, settings)
     batch = next(iter(batches.from_step(0)))
     took = []
     for step in range(3 + _STEPS.value):

@@ -79,7 +79,9 @@ def scann(rows: np.ndarray) -> Search:
 
 
 def tuned_scann(rows: np.ndarray) -> Search:
-    searcher = searchers.tune(searchers.ScaNN(rows, "cosine"), _TARGET_RECALL.value)
+    recall = _TARGET_RECALL.value
+    assert recall is not None
+    searcher = searchers.tune(searchers.ScaNN(rows, "cosine"), recall)
     return lambda queries: searcher.search(queries, _K)[0]
 
 

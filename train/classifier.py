@@ -6,7 +6,7 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 if __name__ == "__main__":
@@ -27,22 +27,20 @@ from dfdetect.data import (
     conditions,
     prepared,
     record_fields,
-    records,
     sampling,
     self_blending,
 )
 from dfdetect.data.batches import Batches
-from dfdetect.evaluation import classifiers, detectors
+from dfdetect.evaluation import classifier_validation, classifiers
 from dfdetect.metrics import calibration, classification
 from dfdetect.models import classifier, grad_cam, mobilenet, model_directory, weights
 from dfdetect.training import (
     distillation,
     held_out,
+    label_counts,
     loop,
     objectives,
-    run_checks,
     run_flags,
-    tensorboard,
     train_step,
 )
 
@@ -219,63 +217,57 @@ def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start(argv, classification.METRICS)
+    settings, strategy = run_flags.start_run(argv, classification.METRICS)
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
-    trained_on = [*_WHERE.value, *held_out.train_where()]
+
+    trained_on = [*_WHERE.value, *held_out.training_conditions()]
     where = [conditions.parse(text) for text in trained_on]
+    split = held_out.validation_split()
     validated_on = [conditions.parse(text) for text in _WHERE.value]
-    validated_on += held_out.validation_where()
-    splits = {"train", held_out.validation_split()} - {"none"}
-    record_fields.check_values(builders, sorted(splits), where)
-    _check_training(builders, where)
-    validated = _validated(builders, validated_on)
-    batches = _batches(builders, where)
-    training_size = _TRAINING_SIZE.value or _IMAGE_SIZE.value
+    validated_on += held_out.validation_conditions()
+    record_fields.check_values(builders, sorted({"train", split} - {"none"}), where)
+    natural = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
+    makes_fakes = bool(_SELF_BLENDED.value) and not natural
+    label_counts.check_labels(builders, where, makes_fakes)
+    validation = None
+    if split != "none":
+        validation = classifier_validation.ClassifierValidation(
+            classifier_validation.select_labeled_sets(builders, split, validated_on),
+            split,
+            validated_on,
+            image_size=_IMAGE_SIZE.value,
+            batch_size=FLAGS.batch_size,
+            crop_margin=_CROP_MARGIN.value,
+        )
+    batches = _build_batches(builders, where)
+
     with strategy.scope():
-        student, model = _build(training_size)
+        student, model = _build_models(_TRAINING_SIZE.value or _IMAGE_SIZE.value)
     print(_load_snapshot(student, batches))
     freeze_through = "pool" if FLAGS.freeze_backbone else _FREEZE_THROUGH.value
     if freeze_through:
         _freeze(student, freeze_through)
-    run_flags.adapt(student, strategy)
-    judged_student, judged = _build(_IMAGE_SIZE.value)
-    logits_function = classifiers.logits_function(judged_student)
-    embed = tf.function(classifier.embedding_model(judged_student))
-    heat_maps = grad_cam.heat_maps(judged_student)
-    validation, sources = _validation(validated, validated_on)
+    run_flags.adapt_batch_norms(student, strategy)
+
+    evaluated_student, evaluation_model = _build_models(_IMAGE_SIZE.value)
+    logits_function = classifiers.logits_function(evaluated_student)
+    embed = tf.function(classifier.build_embedding_model(evaluated_student))
+    heat_maps = grad_cam.build_heat_maps_function(evaluated_student)
     origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
 
-    latest: list[np.ndarray] = []  # Logits and labels of the latest evaluation.
+    def evaluate() -> Mapping[str, float]:
+        assert validation is not None
+        return validation.measure(logits_function)
 
-    def evaluate() -> dict[str, float]:
-        found = {
-            name: classifiers.classifier_logits(logits_function, crops)
-            for name, crops in validation.items()
-        }
-        latest[:] = map(np.concatenate, zip(*found.values(), strict=True))
-        tensorboard.classification(latest[1], calibration.calibrate_logits(latest[0]))
-        return _means(
-            {
-                name: classification.compute_metrics(
-                    truths, calibration.calibrate_logits(logits)
-                )
-                for name, (logits, truths) in found.items()
-                if len(np.unique(truths)) == len(labels.NAMES)
-            }
-        )
-
-    def describe(figures: dict[str, float]) -> dict:
-        if latest:
-            calibrated = calibration.fit_calibration(
-                *latest,
-                max_false_positive_rate=_MAX_FALSE_POSITIVE_RATE.value,
-                max_false_negative_rate=_MAX_FALSE_NEGATIVE_RATE.value,
-                sources=sources,
-                max_source_false_negative_rate=_MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
+    def describe(figures: Mapping[str, float]) -> dict[str, Any]:
+        calibrated = calibration.default_calibration()
+        if validation is not None:
+            calibrated = validation.calibrate(
+                _MAX_FALSE_POSITIVE_RATE.value,
+                _MAX_FALSE_NEGATIVE_RATE.value,
+                _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
             )
-        else:
-            calibrated = calibration.default_calibration()
         return {
             "kind": "classifier",
             "model": _MODEL.value,
@@ -291,131 +283,30 @@ def main(argv: list[str]) -> None:
             "versions": manifest.collect_versions(),
         }
 
-    def keep_best(figures: dict[str, float]) -> dict:
+    def keep_best(figures: Mapping[str, float]) -> dict[str, Any]:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
-        weights.save(judged_student, path)
+        weights.save(evaluated_student, path)
         described = describe(figures)
         manifest.write(FLAGS.model_dir, described)
-        for shown in list(validation.values())[:1]:
-            _project(embed, shown)
-            _explain(heat_maps, shown)
+        if validation is not None:
+            validation.write_embeddings(embed, FLAGS.model_dir, _PROJECTED.value)
+            validation.write_heat_maps(heat_maps, _EXPLAINED.value)
         return described
 
-    loop.train(
+    loop.Run(
         model,
-        judged,
-        _loss(builders, where),
-        batches,
-        evaluate if validation else None,
-        keep_best,
-        settings,
-        strategy,
-        describe,
-    )
+        evaluation_model,
+        loss=_build_loss(builders, where),
+        batches=batches,
+        evaluate=None if validation is None else evaluate,
+        keep_best=keep_best,
+        settings=settings,
+        strategy=strategy,
+        describe=describe,
+    ).train()
 
 
-def _name_origins(
-    builders: Sequence[tfds.core.DatasetBuilder],
-    where: Sequence[conditions.Condition],
-    field: str,
-) -> dict[str, list[str]]:
-    """The makers of fakes and sources of reals that are trained on, by label."""
-    of_each = [record_fields.name_origins(b, "train", where, field) for b in builders]
-    return {
-        name: sorted({origin for origins in of_each for origin in origins[name]})
-        for name in labels.NAMES
-    }
-
-
-def _validation(
-    builders: Sequence[tfds.core.DatasetBuilder],
-    where: Sequence[conditions.Condition],
-) -> tuple[dict[str, tf.data.Dataset], np.ndarray]:
-    """Validation batches of each data set, and the sources of all of their records."""
-    batches: dict[str, tf.data.Dataset] = {}
-    sources: list[np.ndarray] = []
-    split = held_out.validation_split()
-    for builder in builders:
-        wanted = record_fields.choose(builder, split, where)
-        if not wanted.any():
-            print(
-                f"--where leaves no validation record of {prepared.full_name(builder)}."
-            )
-            continue
-        batches[prepared.full_name(builder)] = classifier_input.evaluation(
-            builder,
-            split,
-            _IMAGE_SIZE.value,
-            FLAGS.batch_size,
-            wanted,
-            _CROP_MARGIN.value,
-        )
-        sources.append(record_fields.read_origins(builder, split)[wanted])
-    if builders and not batches:
-        raise ValueError(f"--where leaves no validation record, got {_WHERE.value}.")
-    return batches, np.concatenate(sources) if sources else np.array([], str)
-
-
-def _check_training(
-    builders: Sequence[tfds.core.DatasetBuilder],
-    where: Sequence[conditions.Condition],
-) -> None:
-    """Refuses data sets that hold no reals, or no fakes and none are made.
-
-    Raises:
-        ValueError: They do; how many there are.
-    """
-    counts = np.zeros(len(labels.NAMES), int)
-    for builder in builders:
-        if "label" in builder.info.features:
-            counts += classifier_input.count_labels(builder, "train", where)
-        else:
-            counts[labels.REAL] += builder.info.splits["train"].num_examples
-    as_they_come = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
-    makes_fakes = _SELF_BLENDED.value and not as_they_come
-    if not counts[labels.REAL] or not (counts[labels.FAKE] or makes_fakes):
-        raise ValueError(
-            f"{', '.join(_DATASET.value)} must have real and fake examples to train "
-            f"on, got {dict(zip(labels.NAMES, counts.tolist(), strict=True))}. "
-            "--sampling=balanced with --self_blended makes fakes of reals."
-        )
-
-
-def _validated(
-    builders: Sequence[tfds.core.DatasetBuilder],
-    where: Sequence[conditions.Condition],
-) -> list[tfds.core.DatasetBuilder]:
-    """The data sets to validate on; none with `--validation_split=none`.
-
-    Raises:
-        ValueError: None has labels, or none has both of them in its split.
-    """
-    split = held_out.validation_split()
-    if split == "none":
-        return []
-    labelled = [b for b in builders if "label" in b.info.features]
-    if not labelled:
-        raise ValueError(
-            f"--dataset wants one with labels to validate on, got {_DATASET.value}."
-        )
-    run_checks.check_split(labelled, split)
-    found = {}
-    for builder in labelled:
-        records.check_files(builder, split)
-        counts = classifier_input.count_labels(builder, split, where)
-        found[prepared.full_name(builder)] = dict(
-            zip(labels.NAMES, counts, strict=True)
-        )
-    if not any(all(counts.values()) for counts in found.values()):
-        told = "; ".join(f"{name} {counts}" for name, counts in found.items())
-        raise ValueError(
-            f"--dataset must have real and fake examples in a split {split} to "
-            f"validate on, got {told}."
-        )
-    return labelled
-
-
-def _batches(
+def _build_batches(
     builders: Sequence[tfds.core.DatasetBuilder],
     where: Sequence[conditions.Condition],
 ) -> Batches:
@@ -443,8 +334,8 @@ def _batches(
     )
 
 
-def _build(image_size: int) -> tuple[keras.Model, keras.Model]:
-    """The classifier, and what is trained: itself, or beside it its teacher."""
+def _build_models(image_size: int) -> tuple[keras.Model, keras.Model]:
+    """Builds the classifier, and the model to train: it alone or with its teacher."""
     student = classifier.build(
         _MODEL.value,
         image_size,
@@ -455,14 +346,14 @@ def _build(image_size: int) -> tuple[keras.Model, keras.Model]:
     if not _TEACHER.value:
         return student, student
     teacher, described = model_directory.load_classifier(_TEACHER.value, image_size)
-    return student, distillation.with_teacher(
+    return student, distillation.build_with_teacher(
         _MODEL.value, student, described["model"], teacher
     )
 
 
-def _load_snapshot(student: keras.Model, batches: Batches) -> weights.Report:
+def _load_snapshot(student: keras.Model, batches: Batches) -> weights.LoadReport:
     if not FLAGS.snapshot.endswith(".tflite"):
-        start = run_flags.starting_weights(FLAGS.snapshot)
+        start = run_flags.find_starting_weights(FLAGS.snapshot)
         return weights.load_snapshot(student, start)
     if _MODEL.value not in classifier.TEACHERS:
         raise app.UsageError(f"--snapshot: {_MODEL.value} has no weights in .tflite.")
@@ -470,15 +361,29 @@ def _load_snapshot(student: keras.Model, batches: Batches) -> weights.Report:
     crops = np.concatenate([crops for crops, _ in first])
     mobilenet.load_tflite(student, FLAGS.snapshot, crops)
     keys = tuple(weights.variables(student))
-    return weights.Report(loaded=tuple(k for k in keys if not k.startswith("logits")))
+    loaded = tuple(key for key in keys if not key.startswith("logits"))
+    return weights.LoadReport(loaded=loaded)
 
 
-def _loss(
+def _freeze(model: keras.Model, last: str) -> None:
+    """Freezes the layers from the input through the one named `last`."""
+    layers = train_step.flatten_layers(model)
+    names = [layer.name for layer in layers]
+    if last not in names:
+        raise app.UsageError(f"--freeze_through: no layer {last!r} in {names}")
+    for layer in layers[: names.index(last) + 1]:
+        layer.trainable = False
+
+
+def _build_loss(
     builders: Sequence[tfds.core.DatasetBuilder],
     where: Sequence[conditions.Condition],
 ) -> train_step.LossFunction:
+    class_weights = [1.0, 1.0]
+    if _BALANCE.value:
+        class_weights = label_counts.balanced_class_weights(builders, where)
     options: dict[str, Any] = {
-        "class_weights": _class_weights(builders, where),
+        "class_weights": class_weights,
         "label_smoothing": _LABEL_SMOOTHING.value,
     }
     if not _TEACHER.value:
@@ -490,65 +395,18 @@ def _loss(
     )
 
 
-def _means(figures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Each figure's mean over the data sets, and of several the area of each one.
-
-    Raises:
-        ValueError: There is none.
-    """
-    if not figures:
-        raise ValueError("No validation split has both reals and fakes.")
-    means = {
-        metric: float(np.mean([values[metric] for values in figures.values()]))
-        for metric in classification.METRICS
-    }
-    if len(figures) > 1:
-        means |= {f"auc_{name}": values["auc"] for name, values in figures.items()}
-    return means
-
-
-def _class_weights(
+def _name_origins(
     builders: Sequence[tfds.core.DatasetBuilder],
     where: Sequence[conditions.Condition],
-) -> list[float]:
-    """By label; their mean over the training crops is 1."""
-    if not _BALANCE.value:
-        return [1.0, 1.0]
-    counts = np.sum(
-        [classifier_input.count_labels(b, "train", where) for b in builders], axis=0
-    )
-    if not all(counts):
-        raise ValueError(f"--balance wants real and fake crops, got {counts}.")
-    return [float(sum(counts) / (2 * count)) for count in counts]
-
-
-def _freeze(model: keras.Model, last: str) -> None:
-    """Freezes the layers from the input through the one named `last`."""
-    layers = train_step.flat_layers(model)
-    names = [layer.name for layer in layers]
-    if last not in names:
-        raise app.UsageError(f"--freeze_through: no layer {last!r} in {names}")
-    for layer in layers[: names.index(last) + 1]:
-        layer.trainable = False
-
-
-def _project(embed: detectors.Function, validation: tf.data.Dataset) -> None:
-    """Shows the embeddings of the first validation crops in TensorBoard."""
-    shown = -(-_PROJECTED.value // FLAGS.batch_size)
-    if shown:
-        batches = [(x.numpy(), embed(x), y) for x, y in validation.take(shown)]
-        crops, vectors, truths = map(np.concatenate, zip(*batches, strict=True))
-        names = [labels.NAMES[truth] for truth in truths]
-        tensorboard.embeddings(FLAGS.model_dir, vectors, crops, names)
-
-
-def _explain(heat_maps: detectors.Function, validation: tf.data.Dataset) -> None:
-    """Shows in TensorBoard where fakes are seen in the first validation crops."""
-    shown = -(-_EXPLAINED.value // FLAGS.batch_size)
-    if shown:
-        batches = [(x, heat_maps(x)["heat_map"], y) for x, y in validation.take(shown)]
-        tensorboard.heat_maps(*map(np.concatenate, zip(*batches, strict=True)))
+    field: str,
+) -> dict[str, list[str]]:
+    """Names the makers of fakes and sources of reals that are trained on, by label."""
+    found = [record_fields.name_origins(b, "train", where, field) for b in builders]
+    return {
+        name: sorted({origin for origins in found for origin in origins[name]})
+        for name in labels.NAMES
+    }
 
 
 if __name__ == "__main__":
-    run_flags.run(main)
+    run_flags.run_script(main)

@@ -178,7 +178,7 @@ def _numbers(kind: type, texts: list[str]) -> list:
 
 def main(argv: list[str]) -> None:
     losses = detectors.DETECTOR_LOSSES if _COMPUTE_VAL_LOSS.value else ()
-    settings, strategy = run_flags.start(argv, (*detection.METRICS, *losses))
+    settings, strategy = run_flags.start_run(argv, (*detection.METRICS, *losses))
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
     # Two models of one set of weights: windows to train on, whole images to judge.
@@ -186,12 +186,12 @@ def main(argv: list[str]) -> None:
     with strategy.scope():
         model = _build(_WINDOW_SIZE.value or judged.image_size)
     if _INIT_FROM.value:
-        print(weights.load(model, run_flags.starting_weights(_INIT_FROM.value)))
+        print(weights.load(model, run_flags.find_starting_weights(_INIT_FROM.value)))
     else:
-        start = run_flags.starting_weights(FLAGS.snapshot)
+        start = run_flags.find_starting_weights(FLAGS.snapshot)
         print(weights.load_snapshot(model, start))
     model.backbone.trainable = not FLAGS.freeze_backbone
-    run_flags.adapt(model, strategy)
+    run_flags.adapt_batch_norms(model, strategy)
     low, high = (float(s) * judged.image_size / model.image_size for s in _SCALES.value)
     jpeg_quality = None
     if _JPEG_QUALITY.value:
@@ -210,7 +210,7 @@ def main(argv: list[str]) -> None:
         figures = detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
         return figures | _losses(loss_function, judged.anchors, builders)
 
-    def describe(figures: dict[str, float]) -> dict:
+    def describe(figures: Mapping[str, float]) -> dict[str, Any]:
         return {
             "kind": "detector",
             "phi": judged.phi,
@@ -230,17 +230,17 @@ def main(argv: list[str]) -> None:
             "versions": manifest.collect_versions(),
         }
 
-    def keep_best(figures: dict[str, float]) -> dict:
+    def keep_best(figures: Mapping[str, float]) -> dict[str, Any]:
         weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
         described = describe(figures)
         manifest.write(FLAGS.model_dir, described)
         return described
 
-    loop.train(
+    loop.Run(
         model,
         judged,
-        functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
-        detector_input.training(
+        loss=functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
+        batches=detector_input.training(
             builders,
             "train",
             model.anchors,
@@ -252,14 +252,14 @@ def main(argv: list[str]) -> None:
             _MOSAIC.value,
             jpeg_quality,
             _numbers(float, _WEIGHTS.value) or None,
-            [conditions.parse(text) for text in held_out.train_where()],
+            [conditions.parse(text) for text in held_out.training_conditions()],
         ),
-        evaluate if validation else None,
-        keep_best,
-        settings,
-        strategy,
-        describe,
-    )
+        evaluate=evaluate if validation else None,
+        keep_best=keep_best,
+        settings=settings,
+        strategy=strategy,
+        describe=describe,
+    ).train()
 
 
 def _losses(
@@ -278,7 +278,7 @@ def _losses(
             grid,
             grid.image_size,
             FLAGS.batch_size,
-            held_out.validation_where(),
+            held_out.validation_conditions(),
         )
         for builder in builders
         if wanted in builder.info.splits
@@ -308,7 +308,7 @@ def _validation(
     """Validation batches of each data set that has some, by its full name."""
     found: dict[str, tf.data.Dataset] = {}
     wanted = held_out.validation_split()
-    where = held_out.validation_where()
+    where = held_out.validation_conditions()
     if wanted == "none":
         return found
     for builder in builders:
@@ -341,7 +341,7 @@ def _show(
         for pairs in zip(*findings.values(), strict=True)
     )
     scores, correct, ignored, num_true = detection.match_all(every_found, every_truth)
-    tensorboard.detection_curve(scores[~ignored], correct[~ignored], num_true)
+    tensorboard.write_detection_curve(scores[~ignored], correct[~ignored], num_true)
     shown, squared, true_boxes = [], [], []
     for name, first in firsts.items():
         found, truth = findings[name]
@@ -356,8 +356,8 @@ def _show(
             resize.letterbox_boxes(boxes, *extent).numpy()
             for (boxes, _), extent in zip(truth, extents, strict=False)
         ]
-    tensorboard.detections(np.concatenate(shown), squared, true_boxes)
+    tensorboard.write_detections(np.concatenate(shown), squared, true_boxes)
 
 
 if __name__ == "__main__":
-    run_flags.run(main)
+    run_flags.run_script(main)

@@ -9,6 +9,7 @@ See `dfdetect.training.distillation`. `--snapshot=MODEL_DIR` then starts a train
 import collections
 import functools
 import os
+from collections.abc import Mapping
 
 if __name__ == "__main__":
     from dfdetect import console
@@ -48,7 +49,7 @@ flags.mark_flags_as_required(["model_dir"])
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start(argv, ["explained"])
+    settings, strategy = run_flags.start_run(argv, ["explained"])
     kinds: collections.Counter[str] = collections.Counter()
     paths = source_files.find_images(_IMAGES.value, kinds)
     if kinds:
@@ -65,8 +66,10 @@ def main(argv: list[str]) -> None:
     )
     with strategy.scope():
         student, pair = _build()
-    print(weights.load_snapshot(student, run_flags.starting_weights(FLAGS.snapshot)))
-    run_flags.adapt(pair, strategy)
+    print(
+        weights.load_snapshot(student, run_flags.find_starting_weights(FLAGS.snapshot))
+    )
+    run_flags.adapt_batch_norms(pair, strategy)
     judged_student, judged = _build()
     guess = tf.function(lambda batch: loss(judged, batch, training=False))
 
@@ -78,21 +81,21 @@ def main(argv: list[str]) -> None:
         errors = [float(sums["loss"] / weight) for sums, weight in guesses]
         return {"explained": 1.0 - sum(errors) / len(errors)}
 
-    def keep_best(figures: dict[str, float]) -> dict[str, float]:
+    def keep_best(figures: Mapping[str, float]) -> Mapping[str, float]:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
         weights.save(judged_student, path)
         return figures
 
-    loop.train(
+    loop.Run(
         pair,
         judged,
-        loss,
-        batches(kept, seed=FLAGS.seed),
-        evaluate,
-        keep_best,
-        settings,
-        strategy,
-    )
+        loss=loss,
+        batches=batches(kept, seed=FLAGS.seed),
+        evaluate=evaluate,
+        keep_best=keep_best,
+        settings=settings,
+        strategy=strategy,
+    ).train()
 
 
 def loss(
@@ -102,7 +105,7 @@ def loss(
 
     An error is a mean square; 1 is what a constant would reach.
     """
-    errors = distillation.errors(*pair(list(batch), training=training))
+    errors = distillation.map_errors(*pair(list(batch), training=training))
     losses = [tf.reduce_sum(error) for error in errors]
     sums = {"loss": tf.add_n(losses) / len(losses)} | {
         f"map{index}": loss for index, loss in enumerate(losses)
@@ -126,9 +129,9 @@ def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
     """
     images = keras.Input(taps.input_shape[1:], name="student_images")
     teacher_images = keras.Input(teacher.input_shape[1:], name="teacher_images")
-    guesses, targets = distillation.matched(taps(images), teacher(teacher_images))
+    guesses, targets = distillation.match_maps(taps(images), teacher(teacher_images))
     return keras.Model([images, teacher_images], [guesses, targets])
 
 
 if __name__ == "__main__":
-    run_flags.run(main)
+    run_flags.run_script(main)

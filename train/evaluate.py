@@ -59,10 +59,10 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import files, manifest, script
-from dfdetect.data import classifier_input, detector_input, prepared, records
+from dfdetect.data import detector_input, prepared, records
 from dfdetect.evaluation import (
     chain_evaluation,
-    classifiers,
+    classifier_comparison,
     clip_evaluation,
     detectors,
     evaluation_set,
@@ -70,7 +70,6 @@ from dfdetect.evaluation import (
     frame_clips,
     maker_evaluation,
     peer_detectors,
-    robustness,
 )
 from dfdetect.export import graph_cache
 from dfdetect.media import video
@@ -251,6 +250,25 @@ def _is_step_of_task(values: dict[str, Any]) -> bool:
 
 
 def main(argv: list[str]) -> None:
+    _check_flags()
+    output = _OUTPUT.value or ""
+    folder = "" if output.endswith(".json") else output
+    if folder:
+        os.makedirs(folder, exist_ok=True)
+        output = os.path.join(folder, "metrics.json")
+    measure = {
+        "detect": _measure_detector,
+        "classify": _measure_classifiers,
+        "video": _measure_clips,
+        "chain": _measure_chain,
+    }
+    text = figures.to_json(measure[_TASK.value](folder))
+    print(text)
+    if output:
+        files.write(output, f"{text}\n".encode())
+
+
+def _check_flags() -> None:
     of_folder = _TASK.value == "video" and _CLIPS.value is not None
     for name in () if of_folder else ("data_dir", "dataset"):
         if FLAGS[name].value is None:
@@ -269,98 +287,66 @@ def main(argv: list[str]) -> None:
     output = _OUTPUT.value or ""
     if _RECIPE.value and (not output or output.endswith(".json")):
         raise app.UsageError("--recipe needs a folder as --output")
-    folder = "" if output.endswith(".json") else output
-    if folder:
-        os.makedirs(folder, exist_ok=True)
-        output = os.path.join(folder, "metrics.json")
-    measure = {
-        "detect": _measure_detector,
-        "classify": _measure_classifiers,
-        "video": _measure_clips,
-        "chain": _measure_chain,
-    }
-    text = figures.to_json(measure[_TASK.value](folder))
-    print(text)
-    if output:
-        files.write(output, f"{text}\n".encode())
 
 
 def _measure_classifiers(folder: str) -> dict[str, Any]:
     """The figures of one model on one set, or `results` of each on each."""
     others = _RECIPE.value or _has_peers()
-    folders = _listed(_MODEL_DIR.value or ("" if others else "default"))
+    folders = _split_list(_MODEL_DIR.value or ("" if others else "default"))
     peers = _open_peers()
     if _RECIPE.value:
-        folders += maker_evaluation.train_without_each(
-            [
-                prepared.open_builder(_DATA_DIR.value, n)
-                for n in _listed(_DATASET.value)
-            ],
-            _LEAVE_OUT.value,
-            folder,
-            [
-                sys.executable,
-                os.path.join(
-                    os.path.dirname(os.path.abspath(__file__)), "classifier.py"
-                ),
-                f"--flagfile={_RECIPE.value}",
-                f"--data_dir={_DATA_DIR.value}",
-                f"--dataset={_DATASET.value}",
-                *(f"--where={condition}" for condition in _WHERE.value),
-            ],
-            script.say,
-        )
-    steps = [int(step) for step in _STEP.value] or [None]
-    # Whatever cannot be measured is told before minutes have gone by.
-    models = [
-        model_directory.load_classifier(
-            None if folder == "default" else folder, step=step
-        )
-        for folder in folders
-        for step in steps
-    ]
-    names = [
-        folder if step is None else f"{folder} step {step}"
-        for folder in folders
-        for step in steps
-    ]
-    sets = _evaluated_sets()
-    results = [
-        classifiers.measure(
-            name, model, judged, script.say, _BATCH_SIZE.value, _PRECISION.value
-        )
-        for name, model in zip(names, models, strict=True)
-        for judged in sets
-    ]
-    if _ROBUSTNESS.value:
-        pairs = [(model, judged) for model in models for judged in sets]
-        for result, pair in zip(results, pairs, strict=True):
-            result.figures["robustness"] = _robustness(*pair)
-    results += [
-        classifiers.measure_peer(peer, judged, _GUESS_MISSING.value)
-        for peer in peers
-        for judged in sets
-    ]
+        folders += _train_without_each(folder)
+    # All are opened before any is measured: whatever fails, fails before the slow part.
+    steps = [int(step) for step in _STEP.value]
+    models = classifier_comparison.load_each(folders, steps)
+    sets = _load_sets()
+    results = classifier_comparison.measure_each(
+        models,
+        peers,
+        sets,
+        say=script.say,
+        batch_size=_BATCH_SIZE.value,
+        precision=_PRECISION.value,
+        with_robustness=_ROBUSTNESS.value,
+        robustness_crops=_ROBUSTNESS_CROPS.value,
+        guess_missing=_GUESS_MISSING.value,
+    )
     _say_warnings(w for r in results for w in r.figures["warnings"])
-    together = maker_evaluation.measure(
-        [described for _, described in models] + [peer.manifest for peer in peers],
+    by_makers = classifier_comparison.measure_makers(
+        models,
+        peers,
         sets,
         results,
-        _LEAVE_OUT.value,
-        script.say,
-        _RESAMPLES.value,
+        leave_out=_LEAVE_OUT.value,
+        say=script.say,
+        num_resamples=_RESAMPLES.value,
     )
-    if "leave_one_out" in together:
-        for line in source_tables.summarize_left_out(together["leave_one_out"]):
+    if "leave_one_out" in by_makers:
+        for line in source_tables.summarize_left_out(by_makers["leave_one_out"]):
             script.say(line)
     if folder:
-        sections = source_tables.make_sections(together)
+        sections = source_tables.make_sections(by_makers)
         classification_report.write_report(folder, results, sections)
-    if len(results) == 1:
-        return {**results[0].figures, **together}
-    leaky = any(judged.leaks for judged in sets)
-    every = [result.figures for result in results]
-    return {"task": "classify", "leaky_split": leaky, "results": every, **together}
+    return classifier_comparison.join_figures(results, sets, by_makers)
+
+
+def _train_without_each(folder: str) -> list[str]:
+    """Trains by --recipe without each maker; returns the model folders."""
+    trainer = os.path.join(os.path.dirname(os.path.abspath(__file__)), "classifier.py")
+    return maker_evaluation.train_without_each(
+        [_open_set(name) for name in _split_list(FLAGS.dataset)],
+        FLAGS.leave_out,
+        folder,
+        [
+            sys.executable,
+            trainer,
+            f"--flagfile={_RECIPE.value}",
+            f"--data_dir={_DATA_DIR.value}",
+            f"--dataset={_DATASET.value}",
+            *(f"--where={condition}" for condition in _WHERE.value),
+        ],
+        script.say,
+    )
 
 
 def _has_peers() -> bool:
@@ -378,63 +364,31 @@ def _open_peers() -> list[peer_detectors.Peer]:
     )
 
 
-def _robustness(
-    model: model_directory.Loaded, judged: evaluation_set.EvaluatedSet
-) -> dict[str, Any]:
-    return robustness.measure(
-        classifiers.logits_function(model[0]),
-        model[1],
-        classifier_input.encoded_files(
-            judged.builder, judged.split, judged.wanted, model[1]["crop_margin"]
-        ),
-        judged.survey.truths,
-        judged.survey.groups,
-        batch_size=_BATCH_SIZE.value,
-        max_crops=_ROBUSTNESS_CROPS.value,
-        say=script.say,
-    )
-
-
-def _listed(names: str) -> list[str]:
-    """What stands between commas, each once."""
+def _split_list(names: str) -> list[str]:
+    """Splits at commas; each name once."""
     return list(dict.fromkeys(filter(None, map(str.strip, names.split(",")))))
 
 
 def _measure_detector(folder: str) -> dict[str, Any]:
-    builder = prepared.open_builder(_DATA_DIR.value, _DATASET.value)
-    step = int(_STEP.value[0]) if _STEP.value else None
-    found = {
-        "task": "detect",
-        "model": _MODEL_DIR.value or "default weights",
-        "step": step,
-        "split": _SPLIT.value,
-        "precision": _PRECISION.value,
-        "data": prepared.describe(builder),
-    }
+    builder = _open_set(FLAGS.dataset)
     coco.import_pycocotools()  # Before minutes have gone by.
-    if _TFLITE.value:
-        described = manifest.read(_TFLITE.value, "detector")
-        path = os.path.join(_TFLITE.value, "detector.tflite")
-        detect = detectors.tflite_function(path)
-        found["model"] = path
-    else:
-        model, described = model_directory.load_detector(_MODEL_DIR.value, step=step)
-        if described.get("validation_split") == _SPLIT.value != "validation":
-            script.say(f"WARNING: the weights were chosen on the split {_SPLIT.value}")
-        contained = _CONTAINMENT_THRESHOLD.value
-        if contained is None:
-            contained = described.get("containment_threshold", 1.0)
-        detect = detectors.detect_function(
-            model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value, contained
-        )
+    detect, described, name = _load_detector()
     records.check_files(builder, _SPLIT.value)
     batches = detector_input.evaluation(
         builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
     )
     measured = detectors.detections(detect, batches)
-    found["metrics"] = {
-        **detection_protocol.compute_metrics(*measured),
-        "coco": coco.compute_metrics(*measured),
+    found = {
+        "task": "detect",
+        "model": name,
+        "step": int(_STEP.value[0]) if _STEP.value else None,
+        "split": _SPLIT.value,
+        "precision": _PRECISION.value,
+        "data": prepared.describe(builder),
+        "metrics": {
+            **detection_protocol.compute_metrics(*measured),
+            "coco": coco.compute_metrics(*measured),
+        },
     }
     if folder:
         images = functools.partial(detector_input.images, builder, _SPLIT.value)
@@ -445,8 +399,27 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     return found
 
 
+def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
+    """Loads the function that detects, its manifest and its name."""
+    if _TFLITE.value:
+        path = os.path.join(_TFLITE.value, "detector.tflite")
+        described = manifest.read(_TFLITE.value, "detector")
+        return detectors.tflite_function(path), described, path
+    step = int(_STEP.value[0]) if _STEP.value else None
+    model, described = model_directory.load_detector(_MODEL_DIR.value, step=step)
+    if described.get("validation_split") == _SPLIT.value != "validation":
+        script.say(f"WARNING: the weights were chosen on the split {_SPLIT.value}")
+    contained = _CONTAINMENT_THRESHOLD.value
+    if contained is None:
+        contained = described.get("containment_threshold", 1.0)
+    detect = detectors.detect_function(
+        model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value, contained
+    )
+    return detect, described, _MODEL_DIR.value or "default weights"
+
+
 def _measure_clips(folder: str) -> dict[str, Any]:
-    clips, described, judge_frames = _clips()
+    clips, described, judge_frames = _open_clips()
     model = graph_cache.load(_GRAPH.value, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
     judge = clip_findings.ClipJudge(
@@ -471,12 +444,14 @@ def _measure_clips(folder: str) -> dict[str, Any]:
     }
 
 
-def _clips() -> tuple[Sequence[clip_evaluation.LabelledClip], dict[str, Any], Callable]:
+def _open_clips() -> tuple[
+    Sequence[clip_evaluation.LabelledClip], dict[str, Any], Callable
+]:
     """The clips, what the figures say of them, and how a judge judges one."""
     if _CLIPS.value is not None:
         clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
         return clips, {"clips": _CLIPS.value}, lambda judge, clip: judge(clip.path)
-    judged = _look(prepared.open_builder(_DATA_DIR.value, _DATASET.value))
+    judged = _load_set(_open_set(FLAGS.dataset))
     warnings = judged.warnings({})
     _say_warnings(warnings)
     reader = frame_clips.FrameReader(judged, _sampling())
@@ -491,7 +466,7 @@ def _measure_chain(folder: str) -> dict[str, Any]:
     graph = graph_cache.load(_GRAPH.value, script.say)
     name = _GRAPH.value or "default weights"
     together, results = chain_evaluation.evaluate(
-        name, graph, _evaluated_sets(), script.say, _BATCH_SIZE.value
+        name, graph, _load_sets(), script.say, _BATCH_SIZE.value
     )
     _say_warnings(together.figures["warnings"])
     if folder:
@@ -499,15 +474,17 @@ def _measure_chain(folder: str) -> dict[str, Any]:
     return together.figures
 
 
-def _evaluated_sets() -> list[evaluation_set.EvaluatedSet]:
-    names = _listed(_DATASET.value)
+def _load_sets() -> list[evaluation_set.EvaluatedSet]:
     # All are opened before any is read: one may not be there.
-    return [
-        _look(x) for x in [prepared.open_builder(_DATA_DIR.value, n) for n in names]
-    ]
+    builders = [_open_set(name) for name in _split_list(FLAGS.dataset)]
+    return [_load_set(builder) for builder in builders]
 
 
-def _look(builder: tfds.core.DatasetBuilder) -> evaluation_set.EvaluatedSet:
+def _open_set(name: str) -> tfds.core.DatasetBuilder:
+    return prepared.open_builder(FLAGS.data_dir, name)
+
+
+def _load_set(builder: tfds.core.DatasetBuilder) -> evaluation_set.EvaluatedSet:
     return evaluation_set.look(
         builder,
         _SPLIT.value,

@@ -11,6 +11,7 @@ Harris corners.
 
 import json
 import os
+from typing import Any
 
 if __name__ == "__main__":
     from dfdetect import console
@@ -53,7 +54,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file with the figures.")
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
-    model = (
+    model: Any = (
         saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
     )
     descriptions = {

@@ -61,8 +61,12 @@ _LEAST_FACE_SCORE = 0.7
 _ABOVE, _BELOW, _BESIDE = 0.4, 0.07, 0.26
 
 _COLUMNS = (
-    *("clips", "answered", "main_person", "other_may_decide"),
-    *("people", "people_decide"),
+    "clips",
+    "answered",
+    "main_person",
+    "other_may_decide",
+    "people",
+    "people_decide",
 )
 
 
@@ -147,7 +151,7 @@ def _judge_clips(
 def _find_faces(path: str, indices: list[int]) -> dict[int, list[Any]]:
     """The head around the largest face of each frame that has one."""
     truths: dict[int, list[Any]] = {}
-    finder = cv2.FaceDetectorYN.create(_FACES.value, "", (1, 1), _LEAST_FACE_SCORE)
+    finder = cv2.FaceDetectorYN.create(str(_FACES.value), "", (1, 1), _LEAST_FACE_SCORE)
     for frame in video.read_frames(path, indices):
         height, width = frame.image.shape[:2]
         finder.setInputSize((width, height))
@@ -166,7 +170,7 @@ def _find_faces(path: str, indices: list[int]) -> dict[int, list[Any]]:
 def _judge_scenes(
     judge: clips.ClipJudge,
 ) -> Iterator[track_evaluation.Case]:
-    if not _PORTRAITS.value:
+    if not (_PORTRAITS.value and _ROOMS.value):
         return
     portraits = composed_clips.read_images(_PORTRAITS.value, _SPLIT.value)
     # One whose head lies on an edge cannot be cut out.

@@ -1,16 +1,17 @@
-"""Makes an index of known images, in which `dfdetect search` finds what is alike.
+"""Builds an index of known images, in which `dfdetect search` finds similar ones.
 
     python train/index.py --images=FOLDER --output=INDEX
     python train/index.py --data_dir=DATA --dataset=labeled_faces --output=INDEX \
         [--heads] [--embedding=forgery] [--target_recall=.99]
 
-A run that was stopped, however, goes on with the same command; an older index at
---output stays until the new one is complete. With --add it is added to. Prints the
-number of entries and the searcher. The exit code is 2 for a usage error, and 1 where
+An interrupted run resumes with the same command; an older index at --output stays until
+the new one is complete. --add adds to it. Prints the number of entries and the
+searcher. The exit code is 2 for a usage error, and 1 where
 nothing could be indexed.
 """
 
 import collections
+import functools
 import hashlib
 import json
 import os
@@ -44,7 +45,7 @@ _IMAGES = flags.DEFINE_multi_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
 _DATASET = flags.DEFINE_string(
-    "dataset", None, "A prepared data set of labelled images; NAME or NAME/CONFIG."
+    "dataset", None, "A prepared data set of labeled images; NAME or NAME/CONFIG."
 )
 _SPLIT = flags.DEFINE_list(
     "split", [], "Splits of it, with commas between; by default all."
@@ -76,7 +77,7 @@ _SEARCHER = flags.DEFINE_enum(
 _TARGET_RECALL = flags.DEFINE_float(
     "target_recall",
     None,
-    "Of the nearest ten, which ScaNN is tuned to reach.",
+    "Recall of the nearest ten that ScaNN is tuned to.",
     0.0,
     1.0,
 )
@@ -86,41 +87,40 @@ _THUMBNAIL = flags.DEFINE_integer(
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images at once.", lower_bound=1)
 
 
-def of_files(
+def iterate_files(
     sources: list[source_files.Source],
 ) -> Iterator[index_building.IndexedImage]:
-    """Image files, of which nobody has said whether they are real."""
+    """Yields image files, whose labels are unknown."""
     for source in sources:
         path = os.path.abspath(source.path)
         yield index_building.IndexedImage(
-            path, lambda p=path: files.read(p), source=path
+            path, functools.partial(files.read, path), source=path
         )
 
 
-def of_records(
+def iterate_records(
     builder: tfds.core.DatasetBuilder, splits: list[str]
 ) -> Iterator[index_building.IndexedImage]:
-    """The records of a data set."""
+    """Yields the records of a data set."""
     name = builder.info.full_name
     for split in splits:
         for record in records.read(builder, split):
-            content = record.image_bytes
             yield index_building.IndexedImage(
                 f"{name}/{split}/{record.index}",
-                lambda content=content: content,
+                functools.partial(bytes, record.image_bytes),
                 record.label,
                 f"{name}/{split}: {record.filename}",
                 record.group,
             )
 
 
-def found_files() -> list[source_files.Source]:
-    """What --images names.
+def find_sources() -> list[source_files.Source]:
+    """Finds the files that --images names.
 
     Raises:
-        app.UsageError: A name stands for nothing.
+        app.UsageError: A name matches nothing.
     """
-    names = []
+    names: list[str] = []
     for name in _IMAGES.value:
         if name.endswith(".txt"):
             with open(name, encoding="utf-8", errors="surrogateescape") as file:
@@ -138,8 +138,13 @@ def found_files() -> list[source_files.Source]:
     return sources
 
 
-def images() -> tuple[Iterator[index_building.IndexedImage], int, dict[str, Any]]:
-    """What is to be indexed, how many it is, and what tells it from other images.
+def select_images() -> tuple[
+    Iterator[index_building.IndexedImage], int, dict[str, Any]
+]:
+    """Selects the images to index.
+
+    Returns:
+        The images, their number, and what identifies them among others.
 
     Raises:
         app.UsageError: The flags name neither files nor a data set, or both.
@@ -147,13 +152,15 @@ def images() -> tuple[Iterator[index_building.IndexedImage], int, dict[str, Any]
     if bool(_IMAGES.value) == bool(_DATASET.value):
         raise app.UsageError("either --images or --dataset must be given.")
     if _IMAGES.value:
-        sources = found_files()
+        sources = find_sources()
         listed = json.dumps([os.path.abspath(source.path) for source in sources])
         digest = hashlib.sha256(listed.encode()).hexdigest()
-        return of_files(sources), len(sources), {"files_sha256": digest}
+        return iterate_files(sources), len(sources), {"files_sha256": digest}
     if not _DATA_DIR.value:
         raise app.UsageError("--dataset needs --data_dir.")
-    builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
+    builder = prepared.open_builder(
+        os.path.expanduser(_DATA_DIR.value), str(_DATASET.value)
+    )
     records.check(builder)
     there = list(builder.info.splits)
     splits = _SPLIT.value or there
@@ -163,15 +170,15 @@ def images() -> tuple[Iterator[index_building.IndexedImage], int, dict[str, Any]
         )
     total = sum(builder.info.splits[split].num_examples for split in splits)
     origin = {"dataset": prepared.describe(builder), "splits": splits}
-    return of_records(builder, splits), total, origin
+    return iterate_records(builder, splits), total, origin
 
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
     output = os.path.expanduser(_OUTPUT.value)
-    # Whatever cannot be done is told before minutes have gone by.
+    # Fail before the slow part.
     storage.check_destination(output)
-    found, total, origin = images()
+    found, total, origin = select_images()
     older = None
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)

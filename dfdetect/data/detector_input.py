@@ -67,7 +67,7 @@ def training(
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255], `class_targets` `[B, A]`
-        int32 and `box_targets` `[B, A, 4]`, see `matching.match`.
+        int32 and `box_targets` `[B, A, 4]`, see `matching.match_anchors`.
 
     Raises:
         ValueError: A data set has no such split or no boxes, or an argument is out of

@@ -38,9 +38,9 @@ def detect_function(
         model: A detector.
         tile: Whether to look also at tiles of images that are larger than its input,
             see `tiling`.
-        soft_nms_sigma: See `postprocess.class_detections`.
+        soft_nms_sigma: See `postprocess.select_class_detections`.
         precision: See `logits_function`.
-        containment_threshold: See `postprocess.class_detections`.
+        containment_threshold: See `postprocess.select_class_detections`.
 
     Returns:
         A function from a batch of `detector_input.evaluation` to `boxes` `[B, N, 4]` of

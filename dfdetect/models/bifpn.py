@@ -41,14 +41,14 @@ class FastFusion(keras.layers.Layer):
         return input_shape[0]
 
 
-def batch_norm(name: str, momentum: float) -> keras.layers.Layer:
+def build_batch_norm(name: str, momentum: float) -> keras.layers.Layer:
     """Batch normalisation as the whole detector uses it."""
     return keras.layers.BatchNormalization(
         momentum=momentum, epsilon=BN_EPSILON, name=name
     )
 
 
-def pyramid(
+def build_pyramid(
     features: Sequence[Any],
     num_filters: int,
     num_cells: int,
@@ -76,7 +76,7 @@ def pyramid(
 
     def project(x: Any, name: str) -> Any:
         x = keras.layers.Conv2D(num_filters, 1, padding="same", name=f"{name}_conv")(x)
-        return batch_norm(f"{name}_bn", bn_momentum)(x)
+        return build_batch_norm(f"{name}_bn", bn_momentum)(x)
 
     def fuse(inputs: list[Any], name: str) -> Any:
         if weighted:
@@ -87,7 +87,7 @@ def pyramid(
         x = keras.layers.SeparableConv2D(
             num_filters, 3, padding="same", name=f"{name}_conv"
         )(x)
-        return batch_norm(f"{name}_bn", bn_momentum)(x)
+        return build_batch_norm(f"{name}_bn", bn_momentum)(x)
 
     def cell(down: list[Any], up: list[Any], name: str) -> list[Any]:
         """`down` and `up` are what the two paths read: they differ in cell 0 only."""

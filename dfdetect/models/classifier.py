@@ -67,7 +67,7 @@ def build(
     return xception.Xception(image_size, name=name, **options, **xception.PRESETS[name])
 
 
-def embedding_model(model: keras.Model) -> keras.Model:
+def build_embedding_model(model: keras.Model) -> keras.Model:
     """A model that shares the classifier's weights and gives its pooled features.
 
     Returns:
@@ -174,7 +174,7 @@ class EfficientNet(keras.Model):
         backbone = efficientnet.build(
             variant, bn_momentum=bn_momentum, drop_connect_rate=drop_connect_rate
         )
-        x = backbone(efficientnet.normalization("normalise")(images))[-1]
+        x = backbone(efficientnet.build_normalization("normalise")(images))[-1]
         x = keras.layers.Conv2D(
             _TOP_CHANNELS[variant], 1, use_bias=False, name="top_conv"
         )(x)

@@ -19,7 +19,9 @@ from dfdetect.models import classifier as classifiers
 _GRIDS = (3, 2)
 
 
-def embedder(classifier: keras.Model) -> tuple[Callable[[tf.Tensor], tf.Tensor], int]:
+def build_embedder(
+    classifier: keras.Model,
+) -> tuple[Callable[[tf.Tensor], tf.Tensor], int]:
     """Makes the function that describes crops.
 
     Args:

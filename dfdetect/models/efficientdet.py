@@ -97,8 +97,8 @@ class EfficientDet(keras.Model):
         backbone = family.build(
             preset["backbone"], image_size, drop_connect_rate, bn_momentum
         )
-        features = backbone(family.normalization()(images))
-        features = bifpn.pyramid(
+        features = backbone(family.build_normalization()(images))
+        features = bifpn.build_pyramid(
             features,
             preset["filters"],
             preset["cells"],
@@ -227,7 +227,7 @@ def _head(
     for level, x in zip(bifpn.LEVELS, features, strict=True):
         for i, shared in enumerate(convs):
             x = shared(x)
-            x = bifpn.batch_norm(f"{name}_bn{i}_p{level}", bn_momentum)(x)
+            x = bifpn.build_batch_norm(f"{name}_bn{i}_p{level}", bn_momentum)(x)
             x = keras.layers.Activation(
                 activation, name=f"{name}_{activation}{i}_p{level}"
             )(x)

@@ -37,7 +37,7 @@ def is_published(layers: Layers) -> bool:
     return "fpn_cells/cell_0/fnode0/op_after_combine5/conv" in layers
 
 
-def from_layers(
+def convert_layers(
     model: keras.Model, layers: Layers
 ) -> dict[tuple[str, str], np.ndarray]:
     """Finds the weights of a detector.
@@ -55,7 +55,7 @@ def from_layers(
             way.
     """
     _check_pyramid(model, layers)
-    found = efficientnet.from_applications(model.backbone, layers)
+    found = efficientnet.convert_applications(model.backbone, layers)
     for theirs, ours in _pyramid_names(layers):
         name = next((x for x in layers if re.fullmatch(theirs, x)), None)
         if name is None or ours not in {layer.name for layer in model.layers}:

@@ -31,7 +31,7 @@ _MEAN = (123.675, 116.28, 103.53)  # ImageNet, RGB in [0, 255].
 _STDDEV = (58.395, 57.12, 57.375)
 
 
-def normalization(name: str = "normalization") -> keras.layers.Layer:
+def build_normalization(name: str = "normalization") -> keras.layers.Layer:
     """Layer from RGB in [0, 255] to ImageNet's zero mean and unit deviation.
 
     It stays in float32 under mixed precision: bfloat16 cannot tell grey levels apart.
@@ -107,13 +107,13 @@ def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> Non
 
     Raises:
         ValueError: The two differ in size, or the source normalises its images in
-            another way than `normalization` (as with `weights=None`).
+            another way than `build_normalization` (as with `weights=None`).
     """
     preprocessing = keras.Model(source.input, source.get_layer("stem_conv_pad").input)
     side = source.input_shape[1] or 32
     probe = np.zeros((2, side, side, 3), "float32")
     probe[1] = 255.0
-    if not np.allclose(preprocessing(probe), normalization()(probe), atol=1e-3):
+    if not np.allclose(preprocessing(probe), build_normalization()(probe), atol=1e-3):
         raise ValueError("source must normalise by the mean and deviation of ImageNet.")
     for layer in backbone.layers:
         if not layer.weights:
@@ -126,7 +126,7 @@ def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> Non
         layer.set_weights(weights)
 
 
-def from_applications(
+def convert_applications(
     backbone: keras.Model, layers: Mapping[str, Sequence[np.ndarray]]
 ) -> dict[tuple[str, str], np.ndarray]:
     """Finds the weights of a backbone in a file of a `keras.applications` EfficientNet.
@@ -141,7 +141,7 @@ def from_applications(
 
     Raises:
         ValueError: The file is not of an EfficientNet, or normalizes its images in
-            another way than `normalization`.
+            another way than `build_normalization`.
     """
     if "block7a_project_conv" not in layers:
         raise ValueError(

@@ -65,12 +65,12 @@ class EfficientNetLite(keras.Model):
                 f"variant must be one of {list(PRESETS)}, got {variant!r}."
             )
         images = keras.Input((image_size, image_size, 3), name="images")
-        x = normalization("normalise")(images)
+        x = build_normalization("normalise")(images)
         backbone = build(
             variant, image_size, drop_connect_rate, bn_momentum, stages=STAGES
         )
         maps = dict(zip(STAGES, backbone(x), strict=True))
-        x = moment_pooling.pool(maps, bn_momentum)
+        x = moment_pooling.pool_moments(maps, bn_momentum)
         x = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(x)
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)
@@ -169,7 +169,7 @@ def copy_weights(backbone: keras.Model, arrays: Mapping[str, np.ndarray]) -> Non
         layer.set_weights([arrays[f"{norm}.{part}"] for part in parts])
 
 
-def normalization(name: str = "normalization") -> keras.layers.Layer:
+def build_normalization(name: str = "normalization") -> keras.layers.Layer:
     """Layer from RGB in [0, 255] to [-1, 1], as Lite's weights were trained.
 
     It stays in float32 under mixed precision: bfloat16 cannot tell gray levels apart.

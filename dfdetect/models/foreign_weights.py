@@ -101,7 +101,7 @@ def read(
 
 def _read_xception(model: xception.Xception, path: str) -> Arrays:
     try:
-        arrays = xception_weights.from_pytorch(
+        arrays = xception_weights.convert_pytorch(
             pytorch_weights.read(path), model.num_outputs or 0
         )
     except ValueError as error:
@@ -122,17 +122,17 @@ def _from_keras(
     if isinstance(model, xception.Xception):
         if model.pool_padding != "same" or model.spatial != "depthwise":
             raise ValueError("files of Keras are for xception and lightxception")
-        return xception_weights.from_applications(model, layers)
+        return xception_weights.convert_applications(model, layers)
     if isinstance(model, efficientdet.EfficientDet) and not model.lite:
         if efficientdet_weights.is_published(layers):
-            found = efficientdet_weights.from_layers(model, layers)
+            found = efficientdet_weights.convert_layers(model, layers)
         else:
-            found = efficientnet.from_applications(model.backbone, layers)
+            found = efficientnet.convert_applications(model.backbone, layers)
         owners = [model, model.backbone]
         return _by_key(found, owners, keys) | _rest(found, layers)
     if isinstance(model, EfficientNet):
         backbone = model.get_layer("backbone")
-        found = efficientnet.from_applications(backbone, layers)
+        found = efficientnet.convert_applications(backbone, layers)
         for name in ("top_conv", "top_bn"):
             weights = model.get_layer(name).weights
             pairs = zip(weights, layers.get(name, ()), strict=False)

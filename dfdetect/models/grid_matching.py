@@ -1,4 +1,4 @@
-"""Matching on the grids of anchors: what `matching.match` gives, far cheaper.
+"""Matching on the grids of anchors: what `matching.match_anchors` gives, far cheaper.
 
 A head matters to few anchors: those that overlap it by half, or as much as any does.
 They lie in a small window of each grid that follows from the head's box alone, so that
@@ -21,10 +21,10 @@ _SLACK = 1e-3
 
 
 class GridMatcher:
-    """Gives every anchor of a grid its class and its box, see `matching.match`.
+    """Gives every anchor of a grid its class and its box, see `matching.match_anchors`.
 
     TensorFlow ops for the host, as in `tf.data`: their number of values depends on the
-    heads. On other devices take `matching.match`.
+    heads. On other devices take `matching.match_anchors`.
 
     Args:
         grid: The anchors of a model.
@@ -50,12 +50,12 @@ class GridMatcher:
         """Matches one image.
 
         Args:
-            gt_boxes: `[max_heads, 4]`, see `matching.match`, as for the others.
+            gt_boxes: `[max_heads, 4]`, see `matching.match_anchors`, as for the others.
             gt_classes: `[max_heads]` integer.
             gt_ignored: `[max_heads]` bool.
 
         Returns:
-            Those of `matching.match`.
+            Those of `matching.match_anchors`.
         """
         boxes = tf.cast(gt_boxes, tf.float32)
         classes = tf.cast(gt_classes, tf.int32)

@@ -46,7 +46,7 @@ def huber_box(box_offsets: Any, box_targets: Any, delta: float = _HUBER_DELTA) -
 
     Args:
         box_offsets: `[..., 4]`, as the model gives them.
-        box_targets: `[..., 4]`, as `matching.match` gives them.
+        box_targets: `[..., 4]`, as `matching.match_anchors` gives them.
         delta: Error where the loss turns from quadratic to linear.
 
     Returns:
@@ -60,11 +60,7 @@ def huber_box(box_offsets: Any, box_targets: Any, delta: float = _HUBER_DELTA) -
 
 
 def detection_loss(
-    class_logits: Any,
-    box_offsets: Any,
-    class_targets: Any,
-    box_targets: Any,
-    num_positives: Any = None,
+    class_logits: Any, box_offsets: Any, class_targets: Any, box_targets: Any
 ) -> tuple[Any, Any, Any]:
     """Loss of a batch, each part divided by one more than its positive anchors.
 
@@ -74,24 +70,40 @@ def detection_loss(
         class_targets: `[batch, num_anchors]` class ids, `matching.BACKGROUND` or
             `matching.IGNORED`.
         box_targets: `[batch, num_anchors, 4]`.
-        num_positives: Positive anchors to divide by; counted here by default. Give the
-            count of the global batch, divided by the replicas, when training on many.
 
     Returns:
         The scalars `(total, class_loss, box_loss)` in float32; the total is the sum.
 
     Source: google/automl efficientdet, `det_model_fn.py`.
     """
+    class_sum, box_sum, num_positives = detection_loss_sums(
+        class_logits, box_offsets, class_targets, box_targets
+    )
+    class_loss = class_sum / (num_positives + 1.0)
+    box_loss = box_sum / (num_positives + 1.0)
+    return class_loss + box_loss, class_loss, box_loss
+
+
+def detection_loss_sums(
+    class_logits: Any, box_offsets: Any, class_targets: Any, box_targets: Any
+) -> tuple[Any, Any, Any]:
+    """Sums of the losses of all anchors, for a batch that is cut into parts.
+
+    Args:
+        class_logits: See `detection_loss`.
+        box_offsets: See `detection_loss`.
+        class_targets: See `detection_loss`.
+        box_targets: See `detection_loss`.
+
+    Returns:
+        The scalars `(class_sum, box_sum, num_positives)` in float32; the last is the
+        number of positive anchors.
+    """
     class_targets = ops.cast(class_targets, "int32")
     positive = ops.cast(class_targets >= 0, "float32")
     counted = ops.cast(class_targets != matching.IGNORED, "float32")
-    if num_positives is None:
-        num_positives = ops.sum(positive)
-    normalizer = ops.cast(num_positives, "float32") + 1.0
-
     class_ids = ops.arange(ops.shape(class_logits)[-1], dtype="int32")
     labels = class_targets[..., None] == class_ids
-    class_loss = ops.sum(focal(class_logits, labels) * counted[..., None]) / normalizer
-    box_loss = huber_box(box_offsets, box_targets) * positive[..., None]
-    box_loss = ops.sum(box_loss) / normalizer
-    return class_loss + box_loss, class_loss, box_loss
+    class_sum = ops.sum(focal(class_logits, labels) * counted[..., None])
+    box_sum = ops.sum(huber_box(box_offsets, box_targets) * positive[..., None])
+    return class_sum, box_sum, ops.sum(positive)

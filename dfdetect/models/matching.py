@@ -13,7 +13,7 @@ IGNORED = -2
 POSITIVE_IOU = 0.5  # google/automl: below is background, nothing is ignored between.
 
 
-def match(
+def match_anchors(
     gt_boxes: Any,
     gt_classes: Any,
     anchor_boxes: Any,

@@ -67,7 +67,7 @@ class MobileNetV2(keras.Model):
             weights=None,
         )
         maps = {stage: backbone.get_layer(stage).output for stage in STAGES}
-        x = moment_pooling.pool(maps, bn_momentum)
+        x = moment_pooling.pool_moments(maps, bn_momentum)
         x = keras.layers.Dropout(dropout, dtype="float32", name="dropout")(x)
         x = keras.layers.Dense(num_outputs, dtype="float32", name="logits")(x)
         super().__init__(inputs=images, outputs=x, name=name, **kwargs)
@@ -107,7 +107,7 @@ def load_tflite(
     Raises:
         ValueError: The file holds another network.
     """
-    arrays = iter(_dequantised(path))
+    arrays = iter(_read_dequantized(path))
     norms = []
     bias = None
     for layer in model.layers:
@@ -133,7 +133,7 @@ def load_tflite(
     _restore_statistics(model, norms, images)
 
 
-def _dequantised(path: str | os.PathLike[str]) -> list[np.ndarray]:
+def _read_dequantized(path: str | os.PathLike[str]) -> list[np.ndarray]:
     """Kernels and biases of the convolutions in order, float32."""
     import tensorflow as tf
 

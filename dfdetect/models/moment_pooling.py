@@ -24,7 +24,7 @@ class Moments(keras.layers.Layer):
         return input_shape[0], 2 * input_shape[-1]
 
 
-def pool(maps: Mapping[str, Any], bn_momentum: float) -> Any:
+def pool_moments(maps: Mapping[str, Any], bn_momentum: float) -> Any:
     """The moments of some stages, standardised by the layer `pool`.
 
     Args:

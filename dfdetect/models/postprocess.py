@@ -17,7 +17,7 @@ _FEW_CANDIDATES = 512
 _Weight = Callable[[Any, Any, Any], Any]  # See `_suppress`.
 
 
-def detections(
+def select_detections(
     class_logits: Any,
     box_offsets: Any,
     anchor_boxes: Any,
@@ -28,13 +28,13 @@ def detections(
     soft_nms_sigma: float = 0.0,
     containment_threshold: float = 1.0,
 ) -> tuple[Any, Any, Any]:
-    """Like `class_detections`, without the classes.
+    """Like `select_class_detections`, without the classes.
 
     Returns:
         Boxes `[batch, max_detections, 4]` float32, scores `[batch, max_detections]`
         float32 and how many of them are real, `[batch]` int32.
     """
-    found, scores, _, num = class_detections(
+    found, scores, _, num = select_class_detections(
         class_logits,
         box_offsets,
         anchor_boxes,
@@ -48,7 +48,7 @@ def detections(
     return found, scores, num
 
 
-def class_detections(
+def select_class_detections(
     class_logits: Any,
     box_offsets: Any,
     anchor_boxes: Any,
@@ -135,7 +135,7 @@ def _pick(
     weight: _Weight,
     score_threshold: float,
 ) -> tuple[Any, Any, Any, Any]:
-    """What `class_detections` returns, of candidates; arguments as of `_suppress`."""
+    """Picks among decoded candidates; returns what `select_class_detections` does."""
     scores, picked = _suppress(
         decoded, classes, scores, max_detections, weight, score_threshold
     )

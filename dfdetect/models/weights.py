@@ -22,7 +22,7 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class LoadReport:
     """What became of each weight, by its key.
 
     Attributes:
@@ -119,7 +119,7 @@ def save(
         aside.unlink(missing_ok=True)
 
 
-def load(model: keras.Model, path: str | os.PathLike[str]) -> Report:
+def load(model: keras.Model, path: str | os.PathLike[str]) -> LoadReport:
     """Loads every weight of a model from a file that `save` wrote.
 
     Args:
@@ -147,7 +147,7 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> Report:
     return report
 
 
-def load_snapshot(model: keras.Model, snapshot: str) -> Report:
+def load_snapshot(model: keras.Model, snapshot: str) -> LoadReport:
     """Gives a model the weights to start training from.
 
     Args:
@@ -166,7 +166,7 @@ def load_snapshot(model: keras.Model, snapshot: str) -> Report:
     """
     keys = tuple(variables(model))
     if snapshot == "none":
-        return Report(missing=keys)
+        return LoadReport(missing=keys)
     if snapshot == "imagenet":
         return _load_imagenet(model)
     arrays = _read_any(model, snapshot)
@@ -191,7 +191,7 @@ def _read_any(model: keras.Model, path: str) -> dict[str, np.ndarray] | None:
     return _read(path)
 
 
-def _load_imagenet(model: keras.Model) -> Report:
+def _load_imagenet(model: keras.Model) -> LoadReport:
     if not hasattr(model, "load_imagenet"):
         raise ValueError(f"There are no ImageNet weights for {model.name}.")
 
@@ -209,13 +209,13 @@ def _load_imagenet(model: keras.Model) -> Report:
     return _load_with(model, load)
 
 
-def _load_with(model: keras.Model, load: Callable[[], None]) -> Report:
+def _load_with(model: keras.Model, load: Callable[[], None]) -> LoadReport:
     """What a function that changes the weights of a model has loaded."""
     before = _values(model)
     load()
     after = _values(model)
     loaded = [key for key in before if not np.array_equal(before[key], after[key])]
-    return Report(tuple(loaded), tuple(key for key in before if key not in loaded))
+    return LoadReport(tuple(loaded), tuple(key for key in before if key not in loaded))
 
 
 def _values(model: keras.Model) -> dict[str, np.ndarray]:
@@ -262,10 +262,10 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(message) from error
 
 
-def _compare(model: keras.Model, arrays: dict[str, np.ndarray]) -> Report:
+def _compare(model: keras.Model, arrays: dict[str, np.ndarray]) -> LoadReport:
     wanted = {key: tuple(value.shape) for key, value in variables(model).items()}
     common = [key for key in wanted if key in arrays]
-    return Report(
+    return LoadReport(
         loaded=tuple(key for key in common if arrays[key].shape == wanted[key]),
         missing=tuple(key for key in wanted if key not in arrays),
         unexpected=tuple(key for key in arrays if key not in wanted),
@@ -273,7 +273,9 @@ def _compare(model: keras.Model, arrays: dict[str, np.ndarray]) -> Report:
     )
 
 
-def _assign(model: keras.Model, arrays: dict[str, np.ndarray], report: Report) -> None:
+def _assign(
+    model: keras.Model, arrays: dict[str, np.ndarray], report: LoadReport
+) -> None:
     for key, variable in variables(model).items():
         if key in report.loaded:
             variable.assign(arrays[key].astype(np.float32))

@@ -31,7 +31,7 @@ _STAGES = {
 Arrays = dict[str, np.ndarray]
 
 
-def from_pytorch(arrays: Mapping[str, np.ndarray], num_outputs: int) -> Arrays:
+def convert_pytorch(arrays: Mapping[str, np.ndarray], num_outputs: int) -> Arrays:
     """Renames and turns the arrays of a state dict.
 
     Args:
@@ -129,7 +129,7 @@ def copy_applications(model: keras.Model, source: keras.Model) -> None:
         target.set_weights(origins[name].get_weights())
 
 
-def from_applications(
+def convert_applications(
     model: keras.Model, layers: Mapping[str, Sequence[np.ndarray]]
 ) -> Arrays:
     """Renames the arrays of a file of `keras.applications.Xception`.

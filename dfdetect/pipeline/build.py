@@ -22,7 +22,7 @@ def from_directories(
         classifier: Model directory of the classifier; None for the default weights.
         tile: Whether to look also at tiles of images that are larger than the
             detector's input, see `tiling`.
-        soft_nms_sigma: See `postprocess.class_detections`.
+        soft_nms_sigma: See `postprocess.select_class_detections`.
         index: See `deepfake_pipeline.DeepfakePipeline`.
         detector_step: See `model_directory.load_detector`.
         classifier_step: See there.

@@ -179,8 +179,9 @@ class DeepfakePipeline(tf.Module):
 
         Returns:
             `heat_map` float32 `[B, S, S]`, over the whole of each image, S the side
-            of the classifier's crops, see `grad_cam.heat_maps`; zeros where `status`
-            is not `image_status.OK`. The rest as `classify_crops`.
+            of the classifier's crops, see
+            `grad_cam.build_heat_maps_function`; zeros where `status` is not
+            `image_status.OK`. The rest as `classify_crops`.
         """
         size = self.manifest["classifier"]["image_size"]
         specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}

@@ -61,7 +61,7 @@ def detector_function(
         detector: An `EfficientDet`.
         described: Its manifest, or of it `image_size`, `max_detections`,
             `iou_threshold`, and where they are not the defaults of
-            `postprocess.class_detections`, `soft_nms_sigma` and
+            `postprocess.select_class_detections`, `soft_nms_sigma` and
             `containment_threshold`.
         score_threshold: Heads score above it.
 
@@ -73,7 +73,7 @@ def detector_function(
 
     def detect(letterboxed: tf.Tensor) -> chunking.Outputs:
         class_logits, box_offsets = detector(letterboxed, training=False)
-        boxes, scores, num_heads = postprocess.detections(
+        boxes, scores, num_heads = postprocess.select_detections(
             class_logits,
             box_offsets,
             detector.anchors.boxes,

@@ -47,9 +47,9 @@ def of(
     """
     described = description["classifier"]
     size = described["image_size"]
-    forgery = classifiers.embedding_model(classifier)
-    content_of, content_size = content_embedding.embedder(classifier)
-    heat_maps = grad_cam.heat_maps(classifier)
+    forgery = classifiers.build_embedding_model(classifier)
+    content_of, content_size = content_embedding.build_embedder(classifier)
+    heat_maps = grad_cam.build_heat_maps_function(classifier)
 
     def probability(logits: tf.Tensor) -> tf.Tensor:
         return tf.sigmoid(logits / described["temperature"])

@@ -84,7 +84,7 @@ class Checkpoints:
             reason = (reason or str(failure)).splitlines()[0]
             raise OSError(
                 f"A checkpoint cannot be written to {self._folder}: {reason}. "
-                f"{self._kept()}"
+                f"{self._describe_kept()}"
             ) from failure
 
     def restore(
@@ -115,7 +115,7 @@ class Checkpoints:
                 further = [name for name in optional if name in found]
                 self._check_shapes(path, wanted, found, optional)
                 arrays = kept_steps.read(path, [*wanted, *further])
-            except _Other:
+            except _OtherRunError:
                 raise
             except ValueError as error:
                 damage.append((step, str(error)))
@@ -142,7 +142,7 @@ class Checkpoints:
         differing = sorted(n for n in names if wanted.get(n) != found.get(n))
         if differing:
             name = differing[0]
-            raise _Other(
+            raise _OtherRunError(
                 f"{path} is not a checkpoint of this run: {len(differing)} of "
                 f"{len(wanted)} entries differ, such as {name}: wanted "
                 f"{wanted.get(name, 'none')}, got {found.get(name, 'none')}. Choose "
@@ -152,7 +152,7 @@ class Checkpoints:
     def _path(self, step: int) -> str:
         return kept_steps.bundle_path(self._folder, step)
 
-    def _kept(self) -> str:
+    def _describe_kept(self) -> str:
         steps = self.steps()
         kept = f"step {steps[-1]} is kept" if steps else "no step is kept"
         return f"{kept.capitalize()}; mend that and start the same command again"
@@ -167,7 +167,8 @@ class Checkpoints:
         if free < size:
             raise OSError(
                 f"A checkpoint cannot be written to {self._folder}: it takes "
-                f"{size / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free. {self._kept()}"
+                f"{size / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free. "
+                f"{self._describe_kept()}"
             )
 
     def _remove_leftovers(self) -> None:
@@ -214,5 +215,5 @@ class Checkpoints:
                 _log.debug("", exc_info=True)
 
 
-class _Other(ValueError):
+class _OtherRunError(ValueError):
     """A checkpoint is sound, but of something else."""

@@ -25,7 +25,9 @@ STAGES = {
 }
 
 
-def matched(taps: Sequence[Any], targets: Sequence[Any]) -> tuple[list[Any], list[Any]]:
+def match_maps(
+    taps: Sequence[Any], targets: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
     """Pairs of maps `[B, H, W, C]`, or vectors `[B, C]`, to be made equal.
 
     Args:
@@ -51,7 +53,7 @@ def matched(taps: Sequence[Any], targets: Sequence[Any]) -> tuple[list[Any], lis
     return guesses, standards
 
 
-def errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
+def map_errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
     """Mean square errors of each pair, `[B]`; 1 is what a constant would reach.
 
     The teacher's maps are brought to the size of the student's.
@@ -66,7 +68,7 @@ def errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
     return found
 
 
-def with_teacher(
+def build_with_teacher(
     name: str, student: keras.Model, teacher_name: str, teacher: keras.Model
 ) -> keras.Model:
     """A model of the crops that both networks see.
@@ -79,7 +81,7 @@ def with_teacher(
 
     Returns:
         A model from crops to a dict: `logits` of the student, and the lists `guesses`
-        and `targets` of `matched`, maps and then what both pool.
+        and `targets` of `match_maps`, maps and then what both pool.
 
     Raises:
         ValueError: It is not known which maps of a network are to be taken.
@@ -93,6 +95,6 @@ def with_teacher(
     *maps, pooled, logits = taps(images)
     stages = STAGES[teacher_name][: len(maps)]
     targets = classifier.feature_maps(teacher, [*stages, "pool"])(images)
-    guesses, targets = matched([*maps[: len(stages)], pooled], targets)
+    guesses, targets = match_maps([*maps[: len(stages)], pooled], targets)
     outputs = {"logits": logits, "guesses": guesses, "targets": targets}
     return keras.Model(images, outputs)

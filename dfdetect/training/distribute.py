@@ -24,7 +24,7 @@ _EXAMPLE = (
 )
 
 
-def make(
+def build_strategy(
     name: str,
     devices: int | None = None,
     start_timeout: float = 600.0,
@@ -61,7 +61,7 @@ def make(
         check_tf_config(tf_config)
         rendezvous.wait_for_workers(tf_config, start_timeout, say)
     if devices is not None:
-        _take(devices)
+        _select_devices(devices)
     if name == "mirrored":
         kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
         return tf.distribute.MirroredStrategy(
@@ -75,7 +75,7 @@ def make(
     return tf.distribute.get_strategy()
 
 
-def _take(count: int) -> None:
+def _select_devices(count: int) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     if count > len(gpus) > 0:
         raise ValueError(f"devices: {count} are wanted, there are {len(gpus)} GPUs.")
@@ -167,7 +167,7 @@ def share(
     if num_workers(strategy) == 1:
         return list(values)
 
-    shared = _first(strategy)([tf.constant(value) for value in values])
+    shared = _build_broadcast(strategy)([tf.constant(value) for value in values])
     return [strategy.experimental_local_results(value)[0].numpy() for value in shared]
 
 
@@ -186,12 +186,12 @@ def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
     if num_workers(strategy) == 1:
         return int(failed)
     local = strategy.num_replicas_in_sync // num_workers(strategy)
-    total = _sum(strategy)(tf.constant(float(failed) / local))
+    total = _build_sum(strategy)(tf.constant(float(failed) / local))
     return round(float(strategy.experimental_local_results(total)[0]))
 
 
 @functools.cache
-def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+def _build_sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     """A function that gives all replicas the sum of their tensors."""
     return tf.function(
         lambda tensor: strategy.run(lambda x: all_reduce(tf.identity(x)), (tensor,))
@@ -199,7 +199,7 @@ def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
 
 
 @functools.cache
-def _first(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+def _build_broadcast(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     """A function that gives all replicas the tensors of the first one."""
 
     def sum_of_one(tensors: list[tf.Tensor]) -> Any:

@@ -50,7 +50,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         return normalized
 
 
-def fuse(model: keras.Model) -> int:
+def fuse_batch_norms(model: keras.Model) -> int:
     """Lets the batch norms of a model normalize by the fused operation, in place.
 
     Those that are scaled and shifted over the last axis, as all of our models' are;
@@ -60,7 +60,7 @@ def fuse(model: keras.Model) -> int:
         How many batch norms were changed.
     """
     changed = 0
-    for layer in train_step.batch_norms(model):
+    for layer in train_step.find_batch_norms(model):
         if type(layer) is not keras.layers.BatchNormalization:
             continue
         if layer.scale and layer.center and layer.axis in (-1, 3):

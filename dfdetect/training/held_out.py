@@ -39,12 +39,12 @@ def _is_one_way(values: dict[str, Any]) -> bool:
     return fold < folds and share is None
 
 
-def train_where() -> list[str]:
+def training_conditions() -> list[str]:
     """Conditions in words that leave the held-out groups out; none if all train."""
     return [f"group!@{part}"] if (part := _part()) else []
 
 
-def validation_where() -> list[conditions.Condition]:
+def validation_conditions() -> list[conditions.Condition]:
     """Conditions that choose the held-out groups; none if there are none."""
     return [conditions.parse(f"group@{part}")] if (part := _part()) else []
 

@@ -1,8 +1,8 @@
-"""The one training loop: the same on one device, many devices and many machines.
+"""The training loop: the same on one device, on many devices and on many machines.
 
-The chief evaluates, writes checkpoints and draws; the other workers wait for it. Data
-and random numbers are functions of seed and step, so that a checkpoint is all that a
-run needs to go on as if it had never been stopped.
+The chief evaluates, writes checkpoints and TensorBoard events; the other workers wait
+for it. Data and random numbers depend only on seed and step, so that a run that resumes
+from a checkpoint ends with the weights of a run that was never stopped.
 """
 
 import collections
@@ -21,13 +21,13 @@ from dfdetect.data.batches import Batches
 from dfdetect.models import kept_steps
 from dfdetect.training import checkpoints, distribute, tensorboard, train_step
 from dfdetect.training.evaluation_log import EvaluationLog
-from dfdetect.training.progress_bar import Progress, line
+from dfdetect.training.progress_bar import TrainingProgress, format_figures
 from dfdetect.training.settings import Settings
 from dfdetect.training.stop_signals import StopSignals
 
 _log = logging.getLogger(__name__)
 
-# What a worker gets when another one dies.
+# Errors that a worker gets when another one dies.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -36,19 +36,21 @@ LOST = (
     tf.errors.InternalError,
 )
 
-# Name of the examples seen, in checkpoints.
+# Name of the number of examples seen, in checkpoints.
 _POSITION = "position"
 
 
 class Interrupted(Exception):
-    """The run left after a checkpoint, as a signal asked.
+    """The run ended after a checkpoint, as a signal asked.
 
     Attributes:
         signal: Number of the signal; that of SIGTERM where another worker got it.
     """
 
     def __init__(self, step: int, signal_number: int) -> None:
-        super().__init__(f"interrupted; step {step} is kept, the same command goes on")
+        super().__init__(
+            f"interrupted; step {step} is kept, the same command continues from it"
+        )
         self.signal = signal_number
 
 
@@ -56,194 +58,240 @@ class WorkerLost(Exception):
     """Another worker is gone, and all have to start again."""
 
 
-def train(
-    model: keras.Model,
-    judged: keras.Model,
-    loss: train_step.LossFunction,
-    batches: Batches,
-    evaluate: Callable[[], Mapping[str, float]] | None,
-    keep_best: Callable[[Mapping[str, float]], Mapping[str, Any]],
-    settings: Settings,
-    strategy: tf.distribute.Strategy | None = None,
-    describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
-) -> dict[str, float]:
-    """Trains to `settings.steps`, going on from the newest checkpoint if there is one.
+class Run:
+    """Trains a model to `settings.steps`, from the newest checkpoint if there is one.
+
+    The constructor restores that checkpoint; `train` does the rest.
 
     Args:
-        model: Made within the strategy's scope; trained in place.
-        judged: Another model with the same weights, made outside of the scope. Before
-            each evaluation it gets those of `model`, averaged if so set.
+        model: Built within the strategy's scope; trained in place.
+        evaluation_model: Another model with the same weights, built outside of the
+            scope. Before each evaluation it gets the weights of `model`, averaged if
+            the settings say so.
         loss: See `train_step.LossFunction`.
-        batches: What to train on.
-        evaluate: Returns validation figures of `judged`. What it writes with
-            `tf.summary` goes to the run's events. None: there is nothing to evaluate
-            on, and the weights of the last step are kept.
+        batches: Training batches.
+        evaluate: Returns the validation figures of `evaluation_model`. Whatever it
+            writes with `tf.summary` goes to the run's events. None without validation
+            data: the weights of the last step are kept.
         keep_best: Called with the figures, after `evaluate`, whenever they are the best
-            so far. Keeps `judged`, and returns what is to be told of it.
+            so far. Saves `evaluation_model`, and returns its manifest for TensorBoard.
         settings: How to train.
         strategy: Where to train; on one device by default.
         describe: Called with the figures of every evaluation. Returns the manifest of
-            `judged`, which is kept beside the step's checkpoint.
-
-    Returns:
-        The figures of the best evaluation; without `evaluate`, the last step.
+            `evaluation_model`, which is kept beside the step's checkpoint.
 
     Raises:
-        FloatingPointError: The loss or the gradient is no longer finite.
-        ValueError: A record cannot be read, the checkpoint is of another run, or there
-            is no such metric.
-        OSError: A checkpoint cannot be written, such as on a full disk.
-        Interrupted: SIGTERM or SIGINT came, and a checkpoint was written.
-        WorkerLost: Another worker died.
+        ValueError: The checkpoint is of another run.
     """
-    strategy = strategy or tf.distribute.get_strategy()
-    chief = distribute.is_chief(strategy)
-    began = time.monotonic()
-    with strategy.scope():
-        state = train_step.State(model, settings)
-    take_step = train_step.make(strategy, state, loss, settings)
-    saved = checkpoints.Checkpoints(
-        os.path.join(settings.model_dir, kept_steps.FOLDER), settings.keep
-    )
-    step, batches = _restore(state, saved, batches, strategy)
-    if chief and step >= settings.steps:
-        _log.info("the run is done: step %d of %d", step, settings.steps)
-    elif chief and step:
-        _log.info("goes on from step %d", step)
-    evaluations = EvaluationLog(settings.model_dir, settings.best_metric, step)
-    board = tensorboard.Board(
-        settings.model_dir, settings.hparams, chief, settings.profile_steps
-    )
-    progress = Progress(step, settings.steps, batches.batch_size, chief)
 
-    def is_judged(step: int) -> bool:
-        if evaluate is None:
-            return step == settings.steps
-        return _due(step, settings.eval_every, settings)
+    def __init__(
+        self,
+        model: keras.Model,
+        evaluation_model: keras.Model,
+        *,
+        loss: train_step.LossFunction,
+        batches: Batches,
+        evaluate: Callable[[], Mapping[str, float]] | None,
+        keep_best: Callable[[Mapping[str, float]], Mapping[str, Any]],
+        settings: Settings,
+        strategy: tf.distribute.Strategy | None = None,
+        describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
+    ) -> None:
+        self._began = time.monotonic()
+        self._strategy = strategy or tf.distribute.get_strategy()
+        self._chief = distribute.is_chief(self._strategy)
+        self._evaluation_model = evaluation_model
+        self._evaluate, self._keep_best, self._describe = evaluate, keep_best, describe
+        self._settings = settings
+        with self._strategy.scope():
+            self._state = train_step.State(model, settings)
+        self._train_step = train_step.build_train_step(
+            self._strategy, self._state, loss, settings
+        )
+        model_dir = settings.model_dir
+        self._checkpoints = checkpoints.Checkpoints(
+            os.path.join(model_dir, kept_steps.FOLDER), settings.keep
+        )
+        self._step, self._batches = _restore(
+            self._state, self._checkpoints, batches, self._strategy
+        )
+        self._evaluations = EvaluationLog(model_dir, settings.best_metric, self._step)
+        self._events = tensorboard.EventWriter(
+            model_dir, settings.hparams, self._chief, settings.profile_steps
+        )
+        self._progress = TrainingProgress(
+            self._step, settings.steps, batches.batch_size, self._chief
+        )
+        # Scalars of the latest steps. Reading those of a step waits for it: those of
+        # the step before are read while a GPU computes this one.
+        self._unread: collections.deque = collections.deque()
+        self._figures: dict[str, float] = {}  # Of the latest step that was read.
+        self._stop = (
+            False  # Whether a worker was asked to stop in a step that was read.
+        )
 
-    def judge() -> None:
-        judged.set_weights(state.weights_to_judge())
-        with board.writing(step):
-            found = evaluate() if evaluate is not None else {}
-            board.scalars("validation", found)
-            progress.say("step %d validation %s", step, line(found))
-            figures = {**found, "step": step}
-            if describe is not None:
-                saved.describe(step, describe(figures))
-            if evaluate is None or evaluations.add(figures):
-                board.text("manifest", keep_best(figures))
-            if settings.histograms:
-                board.histograms(state.variables())
-        saved.wait()  # No evaluation is on record whose checkpoint is not.
-        if evaluate is not None:
-            evaluations.write()
+    def train(self) -> dict[str, float]:
+        """Trains, evaluates and keeps the best weights.
 
-    def verified(at: int, scalars: Mapping[str, tf.Tensor]) -> dict[str, float]:
-        """The scalars of a step, which may still be running."""
-        figures = {name: float(value) for name, value in scalars.items()}
-        # In float16 the gradient overflows now and then; such steps are passed over.
-        watched = ("loss",) if settings.loss_scaling else ("loss", "gradient_norm")
-        for name in watched:
-            if not np.isfinite(figures[name]):
-                kept = f"step {saved.steps()[-1]}" if saved.steps() else "no checkpoint"
-                raise FloatingPointError(
-                    f"{name} is {figures[name]} at step {at}; {kept} is kept"
-                )
-        return figures
+        Returns:
+            The figures of the best evaluation; without `evaluate`, the last step.
 
-    signals = StopSignals()
-    # Reading the scalars of a step waits for it. Those of the step before are read
-    # while a GPU computes this one.
-    unread: collections.deque = collections.deque()
-    figures: dict[str, float] = {}
-    stop = False
+        Raises:
+            FloatingPointError: The loss or the gradient is not finite.
+            ValueError: A record cannot be read, or the metric is unknown.
+            OSError: A checkpoint cannot be written, such as on a full disk.
+            Interrupted: SIGTERM or SIGINT came, and a checkpoint was written.
+            WorkerLost: Another worker died.
+        """
+        if self._chief and self._step >= self._settings.steps:
+            _log.info(
+                "the run is done: step %d of %d", self._step, self._settings.steps
+            )
+        elif self._chief and self._step:
+            _log.info("continues from step %d", self._step)
+        signals = StopSignals()
+        try:
+            self._run_loop(signals)
+        except LOST as error:
+            if distribute.num_workers(self._strategy) == 1:
+                raise
+            last = self._checkpoints.steps()[-1:] or [0]
+            raise WorkerLost(
+                f"another worker is lost at step {self._step + 1}; start all of them "
+                f"again, they continue from step {last[0]} "
+                f"({error.message.splitlines()[0][:200]})"
+            ) from error
+        finally:
+            signals.close()
+            self._progress.close()
+            self._checkpoints.wait()
+            self._events.close()
+        _share_number(self._strategy, 0)  # The others leave after the chief's writes.
+        return self._report_best()
 
-    def read(all_but: int) -> None:
-        nonlocal figures, stop
-        while len(unread) > all_but:
-            figures = verified(*unread.popleft())
-            stop = figures.pop("stop") > 0 or stop
-
-    try:
+    def _run_loop(self, signals: StopSignals) -> None:
+        first = self._step
         iterator = iter(
-            strategy.distribute_datasets_from_function(
-                lambda context: batches.from_step(step, context)
+            self._strategy.distribute_datasets_from_function(
+                lambda context: self._batches.from_step(first, context)
             )
         )
-        while True:
-            if step and is_judged(step):
-                with progress.paused():
-                    if chief and not evaluations.has(step):
-                        judge()
-                    stale = _shared(strategy, evaluations.since_best())
-                if settings.patience and stale >= settings.patience:
-                    progress.say("stops: no better one in %d evaluations", stale)
-                    break
-            if step >= settings.steps:
-                break
-            board.profile(step + 1)
-            with progress.waiting():
-                batch = _next(iterator, batches, step)
+        while not self._is_done():
+            self._events.update_profiler(self._step + 1)
+            with self._progress.waiting():
+                batch = _next_batch(iterator, self._batches, self._step)
             asked = tf.constant(0.0 if signals.number is None else 1.0)
-            scalars = take_step(batch, tf.constant(step, tf.int64), asked)
-            step += 1
-            progress.advance()
-            unread.append((step, scalars))
-            log = _due(step, settings.log_every, settings)
-            evaluation = is_judged(step)
-            save = evaluation or _due(step, settings.checkpoint_every, settings)
-            read(0 if log or save else 1)
-            if stop:
-                read(0)
-            if log:
-                with board.writing(step):
-                    board.scalars("training", figures | progress.report(step, figures))
-            if evaluation:
-                with board.writing(step):
-                    board.batch(strategy, batch)
-            saved.check()
-            if chief and (save or stop):
-                saved.save(step, _arrays(state, batches.position(step)))
-            if stop and step < settings.steps:
-                raise Interrupted(step, signals.number or signal.SIGTERM)
-    except LOST as error:
-        if distribute.num_workers(strategy) == 1:
-            raise
-        last = saved.steps()[-1:] or [0]
-        raise WorkerLost(
-            f"another worker is lost at step {step + 1}; start all of them again, they "
-            f"go on from step {last[0]} ({error.message.splitlines()[0][:200]})"
-        ) from error
-    finally:
-        signals.close()
-        progress.close()
-        saved.wait()
-        board.close()
-    _shared(strategy, 0)  # The others leave once the chief has written all.
-    best = evaluations.best() or {}
-    if evaluate is None:
-        best = {"step": step}
-    elif chief and not best:
-        progress.say("no evaluation gave a %s: no weights are kept", evaluations.metric)
-    if chief:
-        _log.info(
-            "at step %d after %.0f s; the best, in %s: %s",
-            *(step, time.monotonic() - began, settings.model_dir, line(best)),
-        )
-    return best
+            scalars = self._train_step(batch, tf.constant(self._step, tf.int64), asked)
+            self._step += 1
+            self._progress.advance()
+            self._unread.append((self._step, scalars))
+            self._record_step(batch)
+            if self._stop and self._step < self._settings.steps:
+                raise Interrupted(self._step, signals.number or signal.SIGTERM)
+
+    def _is_done(self) -> bool:
+        """Evaluates a step that is due; returns whether the run ends at it."""
+        if self._step and self._is_evaluated():
+            with self._progress.paused():
+                if self._chief and not self._evaluations.has(self._step):
+                    self._evaluate_step()
+                stale = _share_number(self._strategy, self._evaluations.since_best())
+            if self._settings.patience and stale >= self._settings.patience:
+                self._progress.say("stops: %d evaluations without a better one", stale)
+                return True
+        return self._step >= self._settings.steps
+
+    def _is_evaluated(self) -> bool:
+        if self._evaluate is None:
+            return self._step == self._settings.steps
+        return self._is_due(self._settings.eval_every)
+
+    def _is_due(self, every: int) -> bool:
+        return self._step % every == 0 or self._step == self._settings.steps
+
+    def _evaluate_step(self) -> None:
+        step = self._step
+        self._evaluation_model.set_weights(self._state.evaluation_weights())
+        with self._events.at_step(step):
+            measured = self._evaluate() if self._evaluate is not None else {}
+            self._events.write_scalars("validation", measured)
+            self._progress.say("step %d validation %s", step, format_figures(measured))
+            figures = {**measured, "step": step}
+            if self._describe is not None:
+                self._checkpoints.describe(step, self._describe(figures))
+            if self._evaluate is None or self._evaluations.add(figures):
+                self._events.write_text("manifest", self._keep_best(figures))
+            if self._settings.histograms:
+                self._events.write_histograms(self._state.variables())
+        # An evaluation is on record only after its checkpoint is written.
+        self._checkpoints.wait()
+        if self._evaluate is not None:
+            self._evaluations.write()
+
+    def _record_step(self, batch: Any) -> None:
+        """Logs the step that was just taken, and saves its checkpoint, if due."""
+        settings, step = self._settings, self._step
+        log, evaluated = self._is_due(settings.log_every), self._is_evaluated()
+        save = evaluated or self._is_due(settings.checkpoint_every)
+        self._read_figures(unread=0 if log or save else 1)
+        if self._stop:
+            self._read_figures(unread=0)
+        if log:
+            with self._events.at_step(step):
+                speed = self._progress.report(step, self._figures)
+                self._events.write_scalars("training", self._figures | speed)
+        if evaluated:
+            with self._events.at_step(step):
+                self._events.write_batch(self._strategy, batch)
+        self._checkpoints.check()
+        if self._chief and (save or self._stop):
+            position = self._batches.position(step)
+            self._checkpoints.save(step, _to_arrays(self._state, position))
+
+    def _read_figures(self, unread: int) -> None:
+        """Reads and checks the figures of all steps but the newest `unread` ones."""
+        while len(self._unread) > unread:
+            step, scalars = self._unread.popleft()
+            self._figures = {name: float(value) for name, value in scalars.items()}
+            self._check_finite(step)
+            self._stop = self._figures.pop("stop") > 0 or self._stop
+
+    def _check_finite(self, step: int) -> None:
+        # In float16 the gradient overflows now and then; such steps are skipped.
+        watched = ["loss"] if self._settings.loss_scaling else ["loss", "gradient_norm"]
+        for name in watched:
+            if not np.isfinite(self._figures[name]):
+                steps = self._checkpoints.steps()
+                kept = f"step {steps[-1]}" if steps else "no checkpoint"
+                raise FloatingPointError(
+                    f"{name} is {self._figures[name]} at step {step}; {kept} is kept"
+                )
+
+    def _report_best(self) -> dict[str, float]:
+        best = self._evaluations.best() or {}
+        if self._evaluate is None:
+            best = {"step": self._step}
+        elif self._chief and not best:
+            metric = self._evaluations.metric
+            self._progress.say("no evaluation has a %s: no weights are kept", metric)
+        if self._chief:
+            _log.info(
+                "at step %d after %.0f s; the best, in %s: %s",
+                self._step,
+                time.monotonic() - self._began,
+                self._settings.model_dir,
+                format_figures(best),
+            )
+        return best
 
 
-def _due(step: int, every: int, settings: Settings) -> bool:
-    return step % every == 0 or step == settings.steps
-
-
-def _arrays(state: train_step.State, position: int) -> dict[str, np.ndarray]:
+def _to_arrays(state: train_step.State, position: int) -> dict[str, np.ndarray]:
     arrays = {name: variable.numpy() for name, variable in state.variables().items()}
     return {**arrays, _POSITION: np.array(position, np.int64)}
 
 
-def _shared(strategy: tf.distribute.Strategy, number: int) -> int:
-    """The chief's number; every worker waits here for the others."""
+def _share_number(strategy: tf.distribute.Strategy, number: int) -> int:
+    """Returns the chief's number; every worker waits here for the others."""
     return int(distribute.share(strategy, [np.array(number, np.int64)])[0])
 
 
@@ -253,10 +301,10 @@ def _restore(
     batches: Batches,
     strategy: tf.distribute.Strategy,
 ) -> tuple[int, Batches]:
-    """Brings the chief's newest checkpoint, or its start, into all replicas.
+    """Brings the chief's newest checkpoint, or its initial values, into all replicas.
 
     Returns:
-        The step of the checkpoint, 0 without one, and the batches that go on where
+        The step of the checkpoint, 0 without one, and the batches that continue where
         those of the checkpoint ended, even if they were of another size.
     """
     variables = state.variables()
@@ -265,9 +313,9 @@ def _restore(
     if distribute.is_chief(strategy):
         shapes = {name: tuple(v.shape) for name, v in variables.items()}
         step, arrays = saved.restore(shapes, optional=(_POSITION,))
-    # Checkpoints of before do not tell.
+    # Checkpoints of older versions have no position.
     position = int(arrays.pop(_POSITION, batches.position(step)))
-    step, position = (_shared(strategy, number) for number in (step, position))
+    step, position = (_share_number(strategy, number) for number in (step, position))
     arrays = arrays or {name: v.numpy() for name, v in variables.items()}
     shared = distribute.share(strategy, [arrays[name] for name in variables])
     with strategy.scope():
@@ -276,7 +324,7 @@ def _restore(
     return step, batches.placed(step, position)
 
 
-def _next(iterator: Iterator, batches: Batches, step: int) -> Any:
+def _next_batch(iterator: Iterator, batches: Batches, step: int) -> Any:
     try:
         return next(iterator)
     except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:

@@ -50,7 +50,7 @@ def distilled_classification(
     """Cross-entropy, and what the maps of the student lack of the teacher's.
 
     Args:
-        model: Of `distillation.with_teacher`.
+        model: Of `distillation.build_with_teacher`.
         batch: See `classification`, as for the rest.
         teacher_weight: How much the mean of the maps' errors counts; a constant would
             have one of 1.
@@ -65,7 +65,7 @@ def distilled_classification(
     sums, weight = _cross_entropy(
         outputs["logits"], truths, class_weights, label_smoothing
     )
-    errors = distillation.errors(outputs["guesses"], outputs["targets"])
+    errors = distillation.map_errors(outputs["guesses"], outputs["targets"])
     counts = tf.gather(tf.constant(class_weights, tf.float32), truths)
     sums["teacher"] = tf.reduce_sum(counts * tf.add_n(errors) / len(errors))
     sums["loss"] += teacher_weight * sums["teacher"]
@@ -110,11 +110,13 @@ def detection(
     """
     images, class_targets, box_targets = batch
     class_logits, box_offsets = model(images, training=training)
-    # It divides by one more than it is told: these are sums.
-    total, class_loss, box_loss = losses.detection_loss(
-        class_logits, box_offsets, class_targets, box_targets, num_positives=0
+    class_loss, box_loss, positives = losses.detection_loss_sums(
+        class_logits, box_offsets, class_targets, box_targets
     )
-    positives = tf.reduce_sum(tf.cast(class_targets >= 0, tf.float32))
     share = tf.cast(tf.shape(images)[0], tf.float32) / batch_size
-    sums = {"loss": total, "class_loss": class_loss, "box_loss": box_loss}
+    sums = {
+        "loss": class_loss + box_loss,
+        "class_loss": class_loss,
+        "box_loss": box_loss,
+    }
     return sums, positives + share

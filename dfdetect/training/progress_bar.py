@@ -13,7 +13,7 @@ from dfdetect import console
 _log = logging.getLogger(__name__)
 
 
-class Progress:
+class TrainingProgress:
     """Counts steps and time; what is not training stops the clock.
 
     Args:
@@ -72,10 +72,10 @@ class Progress:
             "input_wait_share": self._waited / took,
         }
         left = took / max(step - self._from_step, 1) * (self._steps - step)
-        text = line({**figures, **speed})
+        text = format_figures({**figures, **speed})
         if self._bar is not None:
             brief = {"loss": figures["loss"], "images/s": speed["images_per_second"]}
-            self._bar.set_postfix_str(line(brief))
+            self._bar.set_postfix_str(format_figures(brief))
         elif self._shown:
             left_text = datetime.timedelta(seconds=round(left))
             _log.info("step %d/%d %s left %s", step, self._steps, text, left_text)
@@ -100,6 +100,6 @@ class Progress:
         self._since = time.perf_counter()
 
 
-def line(figures: Mapping[str, float]) -> str:
+def format_figures(figures: Mapping[str, float]) -> str:
     """The figures as "name value name value", four digits each."""
     return " ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -40,7 +40,7 @@ def check_flags(
     def compare() -> None:
         content = json.dumps(dict(lines), sort_keys=True).encode()
         chiefs = json.loads(distribute.share_bytes(strategy, content))
-        differing = run_record.differences(lines, chiefs)
+        differing = run_record.describe_differences(lines, chiefs)
         if differing:
             raise ValueError(
                 "All workers must have the flags of the chief: this one has "
@@ -52,8 +52,8 @@ def check_flags(
             for note in record.check_flags(lines, defaults, allowed):
                 say(note)
 
-    _agree(strategy, compare)
-    _agree(strategy, check)
+    _check_on_all(strategy, compare)
+    _check_on_all(strategy, check)
 
 
 def check_data(
@@ -91,7 +91,7 @@ def check_data(
         if distribute.is_chief(strategy):
             record.check_data(described)
 
-    _agree(strategy, check)
+    _check_on_all(strategy, check)
     total = sum(builder.info.splits["train"].num_examples for builder in builders)
     if distribute.is_chief(strategy) and total < batch_size:
         say(
@@ -120,7 +120,7 @@ def check_split(builders: Sequence[tfds.core.DatasetBuilder], split: str) -> Non
 _ADVICE = " --validation_split takes another split, or none."
 
 
-def _agree(strategy: tf.distribute.Strategy, check: Callable[[], None]) -> None:
+def _check_on_all(strategy: tf.distribute.Strategy, check: Callable[[], None]) -> None:
     """Calls a function; where it fails on one worker, it fails on all."""
     failure = None
     try:

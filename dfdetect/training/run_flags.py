@@ -171,7 +171,7 @@ flags.DEFINE_list(
 )
 
 
-def run(main: Callable[[list[str]], None]) -> None:
+def run_script(main: Callable[[list[str]], None]) -> None:
     """Runs a script's `main` as `script.run_main` does.
 
     A run that a signal ended gives 128 plus the signal's number, one that lost a worker
@@ -179,10 +179,10 @@ def run(main: Callable[[list[str]], None]) -> None:
     """
     # A shell lets what it starts in the background ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    script.run_main(functools.partial(_guarded, main))
+    script.run_main(functools.partial(_run_main, main))
 
 
-def start(
+def start_run(
     argv: Sequence[str], metrics: Sequence[str]
 ) -> tuple[Settings, tf.distribute.Strategy]:
     """Checks the flags, sets seed and precision, keeps the flags in `flags.txt`.
@@ -221,7 +221,7 @@ def start(
             # 2.20; between kernels only if Grappler is on and the machine is busy).
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
-        strategy = distribute.make(
+        strategy = distribute.build_strategy(
             FLAGS.strategy, FLAGS.devices, FLAGS.start_timeout, script.say
         )
         if FLAGS.batch_size % strategy.num_replicas_in_sync:
@@ -231,9 +231,9 @@ def start(
             )
         run_checks.check_flags(
             strategy,
-            _record(),
+            _open_record(),
             {name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
-            {name: _default(flag) for name, flag in _flags(argv[0]).items()},
+            {name: _default_line(flag) for name, flag in _find_flags(argv[0]).items()},
             FLAGS.allow_changed_flags,
             script.say,
         )
@@ -250,11 +250,11 @@ def check_data(
     builders: Sequence[tfds.core.DatasetBuilder], strategy: tf.distribute.Strategy
 ) -> None:
     """See `run_checks.check_data`."""
-    record, size = _record(), FLAGS.batch_size
+    record, size = _open_record(), FLAGS.batch_size
     run_checks.check_data(strategy, record, builders, size, script.say)
 
 
-def starting_weights(name: str) -> str:
+def find_starting_weights(name: str) -> str:
     """The path of the weights that `--snapshot` or `--init_from` name.
 
     Args:
@@ -268,17 +268,17 @@ def starting_weights(name: str) -> str:
     return kept_steps.find(name, FLAGS.snapshot_step)
 
 
-def adapt(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+def adapt_batch_norms(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Freezes, joins and fuses the batch norms of a model, as the flags say."""
     if FLAGS.freeze_bn:
         train_step.freeze_batch_norms(model)
     if FLAGS.synchronize_bn and strategy.num_replicas_in_sync > 1:
-        for layer in train_step.batch_norms(model):
+        for layer in train_step.find_batch_norms(model):
             layer.synchronized = True
-    fused_batch_norm.fuse(model)
+    fused_batch_norm.fuse_batch_norms(model)
 
 
-def _flags(script: str) -> dict[str, flags.Flag]:
+def _find_flags(script: str) -> dict[str, flags.Flag]:
     """The flags of a script and of this module that belong to a run."""
     return {
         flag.name: flag
@@ -290,11 +290,11 @@ def _flags(script: str) -> dict[str, flags.Flag]:
 
 def _flag_values(script: str) -> dict[str, Any]:
     """Those that have a value."""
-    found = _flags(script).items()
+    found = _find_flags(script).items()
     return {name: flag.value for name, flag in found if flag.value not in (None, [])}
 
 
-def _default(flag: flags.Flag) -> str:
+def _default_line(flag: flags.Flag) -> str:
     """The line of a flag that nobody gave; "" where it has no value."""
     if flag.default in (None, []):
         return ""
@@ -303,12 +303,12 @@ def _default(flag: flags.Flag) -> str:
     return untouched.serialize()
 
 
-def _record() -> run_record.RunRecord:
+def _open_record() -> run_record.RunRecord:
     steps = kept_steps.list_steps(os.path.join(FLAGS.model_dir, kept_steps.FOLDER))
     return run_record.RunRecord(FLAGS.model_dir, (steps or [0])[-1])
 
 
-def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:
+def _run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
     try:
         main(argv)
     except loop.Interrupted as interrupted:

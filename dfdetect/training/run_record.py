@@ -80,12 +80,13 @@ class RunRecord:
                 and (old := before.get(name, default))
                 != (new := lines.get(name, default))
             }
-        if "steps" in changed and _value(lines["steps"]) <= self._step:
+        if "steps" in changed and _read_number(lines["steps"]) <= self._step:
             # Nothing is left to do, and nothing changes.
             return []
         self._refuse(changed, allowed)
         notes = [
-            f"from step {self._step} on {_shown(new)} (before: {_shown(old)})"
+            f"from step {self._step} on {_format_line(new)} "
+            f"(before: {_format_line(old)})"
             for old, new in changed.values()
         ]
         text = [*comments, *(f"# {note}" for note in notes)]
@@ -124,7 +125,9 @@ class RunRecord:
         with open(self._path, encoding="utf-8") as file:
             lines = file.read().splitlines()
         comments = [line for line in lines if line.startswith("#")]
-        return parse([line for line in lines if line.startswith("--")]), comments
+        return parse_flag_lines(
+            [line for line in lines if line.startswith("--")]
+        ), comments
 
     def _refuse(self, changed: Mapping[str, tuple[str, str]], allowed: bool) -> None:
         for wanting, advice in (
@@ -140,7 +143,8 @@ class RunRecord:
         ):
             if wanting:
                 told = "; ".join(
-                    f"{_shown(changed[name][1])} now, {_shown(changed[name][0])} before"
+                    f"{_format_line(changed[name][1])} now, "
+                    f"{_format_line(changed[name][0])} before"
                     for name in sorted(wanting)
                 )
                 raise ValueError(
@@ -149,7 +153,7 @@ class RunRecord:
                 )
 
 
-def parse(lines: Sequence[str]) -> dict[str, str]:
+def parse_flag_lines(lines: Sequence[str]) -> dict[str, str]:
     """The lines of a flag file by the names of their flags.
 
     `--nodebug` goes by the name of "debug".
@@ -164,19 +168,19 @@ def parse(lines: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def differences(lines: Lines, chiefs: Lines) -> list[str]:
+def describe_differences(lines: Lines, chiefs: Lines) -> list[str]:
     """A text for each flag that differs from the chief's, naming both values."""
     return [
-        f"{_shown(lines.get(name, ''), name)}, the chief "
-        f"{_shown(chiefs.get(name, ''), name)}"
+        f"{_format_line(lines.get(name, ''), name)}, the chief "
+        f"{_format_line(chiefs.get(name, ''), name)}"
         for name in sorted({*lines} | {*chiefs})
         if lines.get(name, "") != chiefs.get(name, "") and name not in UNBOUND
     ]
 
 
-def _shown(line: str, name: str = "") -> str:
+def _format_line(line: str, name: str = "") -> str:
     return " ".join(line.split("\n")) or f"no {f'--{name}' if name else 'such flag'}"
 
 
-def _value(line: str) -> int:
+def _read_number(line: str) -> int:
     return int(line.partition("=")[2])

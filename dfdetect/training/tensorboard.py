@@ -1,7 +1,7 @@
 """What TensorBoard shows of a run.
 
-`Board` is the run's event file. The functions write to whatever event file is open, for
-the step that it is open for.
+`EventWriter` writes the run's event file. The functions write to the event file that is
+open, for the step that it is open for.
 """
 
 import html
@@ -31,7 +31,7 @@ _CONFIDENT = 0.3  # Detections below this are not drawn.
 _SPRITE_SIZE = 48
 
 
-class Board:
+class EventWriter:
     """The event file of a run.
 
     Args:
@@ -58,18 +58,18 @@ class Board:
             else tf.summary.create_noop_writer()
         )
         if active and hparams:
-            with self.writing(0):
+            with self.at_step(0):
                 hparams_api.hparams(dict(hparams))
-                self.text("flags", hparams)
+                self.write_text("flags", hparams)
 
     @contextmanager
-    def writing(self, step: int) -> Iterator[None]:
+    def at_step(self, step: int) -> Iterator[None]:
         """Opens the event file for a step."""
         with self._writer.as_default(step=step):
             yield
         self._writer.flush()
 
-    def text(self, tag: str, values: Mapping[str, Any]) -> None:
+    def write_text(self, tag: str, values: Mapping[str, Any]) -> None:
         """Writes a table of names and values."""
         rows = [
             f"| {name} | {html.escape(json.dumps(value, default=str))} |"
@@ -77,17 +77,17 @@ class Board:
         ]
         tf.summary.text(tag, "\n".join(["| name | value |", "|---|---|", *rows]))
 
-    def scalars(self, group: str, figures: Mapping[str, float]) -> None:
+    def write_scalars(self, group: str, figures: Mapping[str, float]) -> None:
         """Writes each figure as `group/name`."""
         for name, value in figures.items():
             tf.summary.scalar(f"{group}/{name}", value)
 
-    def histograms(self, variables: Mapping[str, tf.Variable]) -> None:
+    def write_histograms(self, variables: Mapping[str, tf.Variable]) -> None:
         """Writes a histogram of each variable."""
         for name, variable in variables.items():
             tf.summary.histogram(name, tf.convert_to_tensor(variable))
 
-    def batch(self, strategy: tf.distribute.Strategy, batch: Any) -> None:
+    def write_batch(self, strategy: tf.distribute.Strategy, batch: Any) -> None:
         """Shows the first images of a batch as the model sees them.
 
         They are the first of its tensors, if that is `[B, H, W, 3]`.
@@ -96,7 +96,7 @@ class Board:
         if self._active and first.shape.rank == 4:
             write_images("training/batch", first[:_MAX_IMAGES].numpy())
 
-    def profile(self, step: int) -> None:
+    def update_profiler(self, step: int) -> None:
         """Starts the profiler before its first step, stops it after its last one."""
         if not self._profile_steps:
             return
@@ -130,7 +130,7 @@ def write_images(tag: str, images: np.ndarray) -> None:
     tf.summary.image(tag, sheet.reshape(1, height, width, 3))
 
 
-def classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
+def write_classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
     """Shows how a classifier does: curves, confusion, calibration, scores.
 
     Args:
@@ -140,11 +140,11 @@ def classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
     precision, recall, _ = sklearn.metrics.precision_recall_curve(
         truths, fake_probabilities
     )
-    _plot("validation/pr_curve", "recall", "precision", recall, precision)
+    _write_plot("validation/pr_curve", "recall", "precision", recall, precision)
     false_positives, true_positives, _ = sklearn.metrics.roc_curve(
         truths, fake_probabilities
     )
-    _plot(
+    _write_plot(
         "validation/roc_curve",
         "real called fake",
         "fake called fake",
@@ -154,7 +154,7 @@ def classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
     )
     bins = np.clip((fake_probabilities * 10).astype(int), 0, 9)
     filled = np.unique(bins)
-    _plot(
+    _write_plot(
         "validation/calibration",
         "fake probability",
         "share of fakes",
@@ -162,21 +162,21 @@ def classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
         np.array([truths[bins == b].mean() for b in filled]),
         diagonal=True,
     )
-    _confusion("validation/confusion_matrix", truths, fake_probabilities >= 0.5)
+    _write_confusion("validation/confusion_matrix", truths, fake_probabilities >= 0.5)
     for label, name in enumerate(labels.NAMES):
         tf.summary.histogram(
             f"validation/fake_probability_of_{name}",
             fake_probabilities[truths == label],
         )
-    pr_curves("validation/pr_curves", truths == labels.FAKE, fake_probabilities)
+    write_pr_curves("validation/pr_curves", truths == labels.FAKE, fake_probabilities)
 
 
-def heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
+def write_heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
     """Shows where a classifier sees fakes: of each label, the mean crop and heat map.
 
     Args:
         crops: `[N, S, S, 3]` in [0, 255].
-        maps: `[N, S, S]` in [0, 1], see `grad_cam.heat_maps`.
+        maps: `[N, S, S]` in [0, 1], see `grad_cam.build_heat_maps_function`.
         truths: `[N]` of `dfdetect.labels`; a label that none has is left out.
     """
     for label in np.unique(truths):
@@ -194,7 +194,7 @@ def heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
         )
 
 
-def pr_curves(
+def write_pr_curves(
     tag: str, positive: np.ndarray, scores: np.ndarray, missed: int = 0
 ) -> None:
     """Writes what the PR Curves page shows.
@@ -218,7 +218,7 @@ def pr_curves(
     )
 
 
-def detections(
+def write_detections(
     images: np.ndarray,
     found: Sequence[tuple[np.ndarray, np.ndarray]],
     truth: Sequence[np.ndarray],
@@ -243,7 +243,9 @@ def detections(
     write_images("validation/detections", canvases)
 
 
-def detection_curve(scores: np.ndarray, correct: np.ndarray, num_true: int) -> None:
+def write_detection_curve(
+    scores: np.ndarray, correct: np.ndarray, num_true: int
+) -> None:
     """Shows precision and recall of detections.
 
     Args:
@@ -255,13 +257,15 @@ def detection_curve(scores: np.ndarray, correct: np.ndarray, num_true: int) -> N
     hits = np.cumsum(correct[order])
     precision = hits / np.arange(1, len(hits) + 1)
     recall = hits / max(num_true, 1)
-    _plot("validation/pr_curve", "recall", "precision", recall, precision)
-    pr_curves("validation/pr_curves", correct, scores, num_true - int(correct.sum()))
+    _write_plot("validation/pr_curve", "recall", "precision", recall, precision)
+    write_pr_curves(
+        "validation/pr_curves", correct, scores, num_true - int(correct.sum())
+    )
     tf.summary.histogram("validation/score_of_right", scores[correct])
     tf.summary.histogram("validation/score_of_wrong", scores[~correct])
 
 
-def embeddings(
+def write_embeddings(
     model_dir: str, vectors: np.ndarray, images: np.ndarray, names: Sequence[str]
 ) -> None:
     """Writes what the Projector page shows.
@@ -299,7 +303,7 @@ def embeddings(
     projector.visualize_embeddings(model_dir, config)
 
 
-def _confusion(tag: str, truths: np.ndarray, called_fake: np.ndarray) -> None:
+def _write_confusion(tag: str, truths: np.ndarray, called_fake: np.ndarray) -> None:
     counts = sklearn.metrics.confusion_matrix(truths, called_fake, labels=[0, 1])
     figure = matplotlib.figure.Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
@@ -313,7 +317,7 @@ def _confusion(tag: str, truths: np.ndarray, called_fake: np.ndarray) -> None:
     _write_figure(tag, figure)
 
 
-def _plot(
+def _write_plot(
     tag: str,
     x_name: str,
     y_name: str,

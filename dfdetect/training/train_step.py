@@ -67,7 +67,7 @@ class State:
             found["loss_scale/good_steps"] = self.loss_scale.good_steps
         return found
 
-    def weights_to_judge(self) -> list[np.ndarray]:
+    def evaluation_weights(self) -> list[np.ndarray]:
         """The averaged weights, or without an average the model's own."""
         if self.average is None:
             return self.model.get_weights()
@@ -76,25 +76,25 @@ class State:
 
 def freeze_batch_norms(model: keras.Model) -> None:
     """Keeps scale, offset and moving statistics of every batch norm as they are."""
-    for layer in batch_norms(model):
+    for layer in find_batch_norms(model):
         layer.trainable = False
 
 
-def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+def find_batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """All batch norms of a model, those of nested models too."""
     kind = keras.layers.BatchNormalization
-    return [layer for layer in flat_layers(model) if isinstance(layer, kind)]
+    return [layer for layer in flatten_layers(model) if isinstance(layer, kind)]
 
 
-def flat_layers(model: keras.Model) -> list[keras.layers.Layer]:
+def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
     """A model's layers in order, those of models within it one by one."""
     found = []
     for layer in model.layers:
-        found += flat_layers(layer) if isinstance(layer, keras.Model) else [layer]
+        found += flatten_layers(layer) if isinstance(layer, keras.Model) else [layer]
     return found
 
 
-def make(
+def build_train_step(
     strategy: tf.distribute.Strategy,
     state: State,
     loss: LossFunction,
@@ -128,11 +128,11 @@ def make(
         return more, {**sums, "weight": weight}
 
     def replica_step(batch: Any, step: tf.Tensor, stop: tf.Tensor) -> dict[str, Any]:
-        _seed(model, settings.seed, step)
+        _seed_random_layers(model, settings.seed, step)
         gradients: list[tf.Tensor] | None = None
         # The strategies add up tensors of the replicas only, not one that all share.
         totals: dict[str, tf.Tensor] = {"stop": tf.identity(stop)}
-        for part in _parts(batch, settings.accumulate):
+        for part in _split_batch(batch, settings.accumulate):
             # One part after the other, else the activations of all fill the memory.
             with tf.control_dependencies(gradients):
                 gradients, sums = add_gradients(part, gradients)
@@ -178,7 +178,7 @@ def make(
     return train_step
 
 
-def _parts(batch: Any, count: int) -> list[Any]:
+def _split_batch(batch: Any, count: int) -> list[Any]:
     """The batch cut into parts of equal size."""
     size = tf.nest.flatten(batch)[0].shape[0]
     if count > 1 and (size is None or size % count):
@@ -192,7 +192,7 @@ def _parts(batch: Any, count: int) -> list[Any]:
     ]
 
 
-def _seed(model: keras.Model, seed: int, step: tf.Tensor) -> None:
+def _seed_random_layers(model: keras.Model, seed: int, step: tf.Tensor) -> None:
     """Makes what dropout and its kind draw a function of seed, step and replica."""
     context = tf.distribute.get_replica_context()
     replica = tf.cast(context.replica_id_in_sync_group, tf.int64)

@@ -44,7 +44,7 @@ def test_batch_equals_single_eagerly_and_in_a_graph(name):
 def test_the_logit_is_linear_in_the_embedding(name, width):
     model = classifier.build(name, 75)
     kernel, bias = model.get_layer("logits").get_weights()
-    embeddings = np.array(classifier.embedding_model(model)(_images(3)))
+    embeddings = np.array(classifier.build_embedding_model(model)(_images(3)))
     assert embeddings.shape == (3, width)
     np.testing.assert_allclose(embeddings @ kernel + bias, model(_images(3)), atol=1e-5)
 
@@ -62,7 +62,9 @@ def test_stages_share_the_weights(name, stages, shapes):
     maps = classifier.feature_maps(model, [*stages, "pool"])
     *features, pooled = maps(_images(1))
     assert [tuple(feature.shape[1:]) for feature in features] == shapes
-    np.testing.assert_array_equal(pooled, classifier.embedding_model(model)(_images(1)))
+    np.testing.assert_array_equal(
+        pooled, classifier.build_embedding_model(model)(_images(1))
+    )
     with pytest.raises(ValueError, match="block9"):
         classifier.feature_maps(model, ["block9"])
 

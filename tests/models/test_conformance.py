@@ -98,5 +98,5 @@ def test_logits_stay_in_float32(name):
     finally:
         keras.config.set_dtype_policy("float32")
     assert model(_images(model)).dtype == "float32"
-    assert classifier.embedding_model(model)(_images(model)).dtype == "float32"
+    assert classifier.build_embedding_model(model)(_images(model)).dtype == "float32"
     assert model.get_layer("normalise").compute_dtype == "float32"

@@ -349,7 +349,7 @@ def test_backbone_taps(variant):
 
 def test_normalization_is_that_of_imagenet():
     pixel = np.array([123.675, 116.28 + 57.12, 103.53 - 57.375], np.float32)
-    normalized = efficientnet.normalization()(pixel.reshape(1, 1, 1, 3))
+    normalized = efficientnet.build_normalization()(pixel.reshape(1, 1, 1, 3))
     np.testing.assert_allclose(np.ravel(normalized), [0, 1, -1], atol=1e-5)
 
 
@@ -372,7 +372,7 @@ def test_weights_of_keras_applications_give_the_same_features():
     taps = ["block3b_add", "block5c_add", "block7a_project_bn"]
     reference = keras.Model(source.input, [source.get_layer(x).output for x in taps])
     images = _random_images(2, 64)
-    found = backbone(efficientnet.normalization()(images))
+    found = backbone(efficientnet.build_normalization()(images))
     for a, b in zip(found, reference(images), strict=True):
         assert np.std(b) > 0.1
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3 * np.std(b))

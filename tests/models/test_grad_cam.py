@@ -36,7 +36,9 @@ def _crops(count, size=4, seed=0):
 @pytest.mark.parametrize("by_place", [False, True])
 def test_averaged_maps_count_by_their_weight(by_place):
     crops = _crops(3)
-    found = explain.grad_cam(_linear([2.0, -1.0]), by_place=by_place)(crops)
+    found = explain.build_grad_cam_function(_linear([2.0, -1.0]), by_place=by_place)(
+        crops
+    )
     expected = np.maximum(2 * crops[..., 0] - crops[..., 1], 0)
     expected /= expected.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(found["heat_map"], expected, atol=1e-5)
@@ -48,7 +50,9 @@ def test_weights_of_places_are_averaged_or_not():
     kernel = np.random.default_rng(1).normal(size=(4, 4, 2))
     crops, model = _crops(2), _linear(kernel, flat=True)
     for by_place, weights in ((False, kernel.mean((0, 1))), (True, kernel)):
-        found = explain.grad_cam(model, "maps", by_place)(crops)["heat_map"]
+        found = explain.build_grad_cam_function(model, "maps", by_place)(crops)[
+            "heat_map"
+        ]
         expected = np.maximum((weights * crops[..., :2]).sum(-1), 0)
         highest = expected.max(axis=(1, 2), keepdims=True)
         expected = expected / np.where(highest > 0, highest, 1)
@@ -58,7 +62,9 @@ def test_weights_of_places_are_averaged_or_not():
 def test_smoothing_spreads_a_place_over_its_neighbours():
     kernel = np.zeros((4, 4, 2))
     kernel[2, 2, 0] = 1.0
-    found = explain.grad_cam(_linear(kernel, flat=True), "maps", True, smooth=True)
+    found = explain.build_grad_cam_function(
+        _linear(kernel, flat=True), "maps", True, smooth=True
+    )
     heat = found(_crops(1))["heat_map"][0].numpy()
     # Along one axis: a third at 1 and 2, and a half at 3, where the edge leaves a
     # window of two; then the mean over such windows once more.
@@ -68,13 +74,15 @@ def test_smoothing_spreads_a_place_over_its_neighbours():
 
 
 def test_where_nothing_speaks_for_a_fake_the_map_is_zero():
-    found = explain.grad_cam(_linear([-1.0, -2.0]))(_crops(2))["heat_map"]
+    found = explain.build_grad_cam_function(_linear([-1.0, -2.0]))(_crops(2))[
+        "heat_map"
+    ]
     np.testing.assert_array_equal(found, np.zeros((2, 4, 4)))
 
 
 def test_an_unknown_stage_is_named():
     with pytest.raises(ValueError, match="block9"):
-        explain.grad_cam(classifier.build("mesonet4", 32), "block9")
+        explain.build_grad_cam_function(classifier.build("mesonet4", 32), "block9")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,7 @@ def test_every_family_gives_maps_and_a_batch_equals_its_crops(name, size):
     keras.utils.set_random_seed(0)
     model = classifier.build(name, size)
     crops = _crops(3, size)
-    heat_maps = explain.heat_maps(model)
+    heat_maps = explain.build_heat_maps_function(model)
     found = heat_maps(crops)
     maps = found["heat_map"].numpy()
     assert maps.shape == (3, size, size) and maps.dtype == np.float32
@@ -186,18 +194,23 @@ def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
     how = settings.Settings(
         str(tmp_path), 250, "auc", learning_rate=3e-3, eval_every=250
     )
-    best = loop.train(
+    best = loop.Run(
         model,
         judged,
-        objectives.classification,
-        batches.Batches(batches.Shuffled(examples, seed=0), prepare, 16, seed=0),
-        evaluate,
-        lambda figures: figures,
-        how,
-    )
+        loss=objectives.classification,
+        batches=batches.Batches(
+            batches.Shuffled(examples, seed=0), prepare, 16, seed=0
+        ),
+        evaluate=evaluate,
+        keep_best=lambda figures: figures,
+        settings=how,
+    ).train()
     assert best["auc"] > 0.95
     fakes, forged = held_out[answers == 1], places[answers == 1]
-    grad_cam, heat_maps = explain.grad_cam(judged), explain.heat_maps(judged)
+    grad_cam, heat_maps = (
+        explain.build_grad_cam_function(judged),
+        explain.build_heat_maps_function(judged),
+    )
     for show, least in ((grad_cam, 0.9), (heat_maps, 0.8)):
         maps = show(fakes)["heat_map"].numpy()
         peaks = maps.reshape(len(maps), -1).argmax(axis=1)

@@ -16,7 +16,7 @@ _TINY = np.array([10, 10, 20, 20], np.float32) / 512
 def _match(heads, classes, **kwargs):
     heads = np.array(heads, np.float32).reshape(-1, 4)
     classes = np.array(classes, np.int32)
-    results = matching.match(heads, classes, _GRID, **kwargs)
+    results = matching.match_anchors(heads, classes, _GRID, **kwargs)
     results = [np.array(result) for result in results]
     on_grid = grid_matching.GridMatcher(_ANCHORS)(heads, classes, **kwargs)
     _check_same(on_grid, results)
@@ -125,9 +125,9 @@ def test_in_tf_data_and_vectorized_map_as_eagerly():
     expected = [np.stack(parts) for parts in zip(*singles, strict=True)]
 
     dataset = tf.data.Dataset.from_tensor_slices((heads, classes))
-    dataset = dataset.map(lambda h, c: matching.match(h, c, _GRID)).batch(2)
+    dataset = dataset.map(lambda h, c: matching.match_anchors(h, c, _GRID)).batch(2)
     at_once = tf.vectorized_map(
-        lambda image: matching.match(*image, _GRID), (heads, classes)
+        lambda image: matching.match_anchors(*image, _GRID), (heads, classes)
     )
     for batch in (next(iter(dataset)), at_once):
         for result, wanted in zip(batch, expected, strict=True):
@@ -162,7 +162,7 @@ def test_windows_of_the_grids_lose_nothing(size, scale):
         heads = heads.astype(np.float32)
         classes = random.integers(-1, 3, count).astype(np.int32)
         ignored = random.random(count) < 0.2
-        expected = matching.match(heads, classes, grid.boxes, ignored)
+        expected = matching.match_anchors(heads, classes, grid.boxes, ignored)
         _check_same(match(heads, classes, ignored), [np.array(e) for e in expected])
 
 

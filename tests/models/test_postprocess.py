@@ -34,7 +34,7 @@ def test_equals_tensorflow(wrap, max_candidates, score_threshold):
     logits, offsets = _random_outputs(3)
 
     def detect(logits, offsets):
-        return postprocess.detections(
+        return postprocess.select_detections(
             *(logits, offsets, _GRID, 20, 0.4, score_threshold),
             max_candidates=max_candidates,
         )
@@ -60,7 +60,7 @@ def test_equals_tensorflow(wrap, max_candidates, score_threshold):
 
 def test_soft_suppression_equals_tensorflow():
     logits, offsets = _random_outputs(2, seed=1)
-    found, scores, num = tf.function(postprocess.detections)(
+    found, scores, num = tf.function(postprocess.select_detections)(
         logits, offsets, _GRID, 50, score_threshold=0.1, soft_nms_sigma=0.5
     )
     decoded = np.array(anchors.decode(offsets, _GRID))
@@ -77,7 +77,7 @@ def test_soft_suppression_equals_tensorflow():
 
 
 def test_soft_suppression_by_hand():
-    _, scores, num = postprocess.detections(
+    _, scores, num = postprocess.select_detections(
         *_with_scores(0.6, 0.9, 0.3), 4, soft_nms_sigma=0.5
     )
     assert num == 3
@@ -87,14 +87,14 @@ def test_soft_suppression_by_hand():
 
 
 def test_the_better_of_two_overlapping_boxes_survives():
-    found, scores, num = postprocess.detections(*_with_scores(0.6, 0.9, 0.3), 4)
+    found, scores, num = postprocess.select_detections(*_with_scores(0.6, 0.9, 0.3), 4)
     assert num == 2
     np.testing.assert_allclose(found[0, :2], _SQUARES[[1, 2]], atol=1e-6)
     np.testing.assert_allclose(scores, [[0.9, 0.3, 0, 0]], atol=1e-6)
 
 
 def test_both_survive_a_looser_threshold():
-    _, scores, num = postprocess.detections(
+    _, scores, num = postprocess.select_detections(
         *_with_scores(0.6, 0.9, 0.3), 4, iou_threshold=0.61
     )
     assert num == 3
@@ -122,7 +122,7 @@ def test_a_box_within_a_better_one_goes(best, threshold, expected, soft_nms_sigm
     scores = np.array([0.5, 0.5, 0.4], np.float32)
     scores[best] = 0.9
     logits = np.log(scores / (1 - scores)).reshape(1, 3, 1)
-    found, _, num = postprocess.detections(
+    found, _, num = postprocess.select_detections(
         *(logits, np.zeros((1, 3, 4), np.float32), _NESTED, 4),
         soft_nms_sigma=soft_nms_sigma,
         containment_threshold=threshold,
@@ -132,14 +132,14 @@ def test_a_box_within_a_better_one_goes(best, threshold, expected, soft_nms_sigm
 
 
 def test_the_first_anchor_wins_a_tie():
-    found, _, num = postprocess.detections(*_with_scores(0.5, 0.5, 0.01), 4)
+    found, _, num = postprocess.select_detections(*_with_scores(0.5, 0.5, 0.01), 4)
     assert num == 1
     np.testing.assert_allclose(found[0, 0], _SQUARES[0], atol=1e-6)
 
 
 def test_classes_do_not_suppress_each_other():
     outputs = _with_scores([0.6, 0.01], [0.01, 0.9], [0.02, 0.3])
-    found, scores, classes, num = postprocess.class_detections(*outputs, 4)
+    found, scores, classes, num = postprocess.select_class_detections(*outputs, 4)
     assert num == 3
     np.testing.assert_array_equal(classes, [[1, 0, 1, 0]])
     np.testing.assert_allclose(scores, [[0.9, 0.6, 0.3, 0]], atol=1e-6)
@@ -148,7 +148,7 @@ def test_classes_do_not_suppress_each_other():
 
 def test_several_classes_equal_tensorflow_class_by_class():
     logits, offsets = _random_outputs(1, num_classes=3)
-    detect = tf.function(postprocess.class_detections)
+    detect = tf.function(postprocess.select_class_detections)
     _, scores, classes, num = detect(logits, offsets, _GRID, 300, 0.5, 0.5)
     num = int(num[0])
     assert 0 < num < 300
@@ -164,14 +164,16 @@ def test_several_classes_equal_tensorflow_class_by_class():
 
 
 def test_nothing_above_the_threshold():
-    found, scores, num = postprocess.detections(*_with_scores(0.04, 0.03, 0.02), 4)
+    found, scores, num = postprocess.select_detections(
+        *_with_scores(0.04, 0.03, 0.02), 4
+    )
     assert num == 0
     assert not np.any(found)
     assert not np.any(scores)
 
 
 def test_an_empty_batch():
-    found, scores, num = tf.function(postprocess.detections)(
+    found, scores, num = tf.function(postprocess.select_detections)(
         tf.zeros((0, len(_GRID), 1)), tf.zeros((0, len(_GRID), 4)), _GRID
     )
     assert found.shape == (0, 100, 4)
@@ -182,9 +184,9 @@ def test_an_empty_batch():
 def test_a_batch_equals_its_images():
     logits, offsets = _random_outputs(2)
     logits[1] -= 3  # Far fewer candidates than in the other image.
-    together = postprocess.detections(logits, offsets, _GRID, 30)
+    together = postprocess.select_detections(logits, offsets, _GRID, 30)
     for i in range(2):
-        alone = postprocess.detections(logits[[i]], offsets[[i]], _GRID, 30)
+        alone = postprocess.select_detections(logits[[i]], offsets[[i]], _GRID, 30)
         for a, b in zip(together, alone, strict=True):
             np.testing.assert_allclose(a[i], b[0], atol=1e-6)
 
@@ -192,7 +194,9 @@ def test_a_batch_equals_its_images():
 def test_in_a_saved_model_with_a_free_batch(tmp_path):
     module = tf.Module()
     module.detect = tf.function(
-        lambda logits, offsets: postprocess.detections(logits, offsets, _GRID, 10),
+        lambda logits, offsets: postprocess.select_detections(
+            logits, offsets, _GRID, 10
+        ),
         input_signature=[
             tf.TensorSpec((None, len(_GRID), 1)),
             tf.TensorSpec((None, len(_GRID), 4)),
@@ -202,6 +206,6 @@ def test_in_a_saved_model_with_a_free_batch(tmp_path):
     loaded = tf.saved_model.load(tmp_path)
     for num_images in (1, 3):
         outputs = _random_outputs(num_images)
-        expected = postprocess.detections(*outputs, _GRID, 10)
+        expected = postprocess.select_detections(*outputs, _GRID, 10)
         for a, b in zip(loaded.detect(*outputs), expected, strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)

@@ -60,7 +60,7 @@ def test_round_trip_into_a_second_model_of_the_process(tmp_path):
     weights.save(model, tmp_path / "weights.npz")
     assert list(np.load(tmp_path / "weights.npz")) == _KEYS
     report = weights.load(other, tmp_path)  # the folder will do
-    assert report == weights.Report(loaded=tuple(_KEYS))
+    assert report == weights.LoadReport(loaded=tuple(_KEYS))
     told = "weights: 8 loaded; 0 missing; 0 unexpected; 0 mismatched"
     assert str(report) == told
     for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
@@ -193,7 +193,7 @@ def test_snapshot_none_keeps_the_random_weights():
     model = _model()
     before = model.get_weights()
     report = weights.load_snapshot(model, "none")
-    assert report == weights.Report(missing=tuple(_KEYS))
+    assert report == weights.LoadReport(missing=tuple(_KEYS))
     for expected, found in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
 
@@ -216,7 +216,7 @@ def test_snapshot_imagenet(tmp_path, capsys):
     (tmp_path / "numbers").write_text("3\n5\n")
     model = Pretrained((tmp_path / "numbers").as_uri(), tmp_path)
     report = weights.load_snapshot(model, "imagenet")
-    assert report == weights.Report(loaded=("top/kernel",))
+    assert report == weights.LoadReport(loaded=("top/kernel",))
     np.testing.assert_array_equal(model.get_weights()[0], [[3.0], [5.0]])
 
 
@@ -225,7 +225,7 @@ def test_snapshot_imagenet_without_a_network_says_so(tmp_path, capsys):
     model = Pretrained("http://127.0.0.1:9/weights", tmp_path)
     before = model.get_weights()[0]
     report = weights.load_snapshot(model, "imagenet")
-    assert report == weights.Report(missing=("top/kernel",))
+    assert report == weights.LoadReport(missing=("top/kernel",))
     assert "pretrained starts from random weights" in capsys.readouterr().out
     np.testing.assert_array_equal(model.get_weights()[0], before)
 

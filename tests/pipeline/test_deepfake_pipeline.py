@@ -252,7 +252,7 @@ def test_heat_maps_of_crops(graph, parts):
         np.testing.assert_allclose(found[name], value, atol=1e-6)
     maps = found["heat_map"].numpy()
     assert not maps[1].any()
-    heat_maps = grad_cam.heat_maps(parts[1])
+    heat_maps = grad_cam.build_heat_maps_function(parts[1])
     for image, heat in zip(images, maps[[0, *range(2, 11)]], strict=True):
         crop = tf.image.resize(image, [_CROP_SIZE] * 2, antialias=True)
         np.testing.assert_allclose(
@@ -264,7 +264,7 @@ def test_heat_maps_of_crops(graph, parts):
 def test_embeddings_have_unit_length(graph, parts):
     image = _image(_NONE)
     found = graph.embed(tf.constant([_png(image), b"bad"]))["embedding"]
-    features = classifiers.embedding_model(parts[1])(
+    features = classifiers.build_embedding_model(parts[1])(
         tf.image.resize(image, [_CROP_SIZE] * 2, antialias=True)[None]
     )[0]
     np.testing.assert_allclose(
@@ -457,15 +457,15 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
 
     def train(steps):
         model, judged = (classifiers.build(name, 71) for _ in range(2))
-        loop.train(
+        loop.Run(
             model,
             judged,
-            objectives.classification,
-            batches.Batches(batches.Shuffled(examples, 0), prepare, 4, seed=0),
-            lambda: seen.append(steps) or {"steps": steps},
-            lambda figures: weights.save(judged, str(best)) or figures,
-            settings.Settings(str(tmp_path), steps, "steps", eval_every=1),
-        )
+            loss=objectives.classification,
+            batches=batches.Batches(batches.Shuffled(examples, 0), prepare, 4, seed=0),
+            evaluate=lambda: seen.append(steps) or {"steps": steps},
+            keep_best=lambda figures: weights.save(judged, str(best)) or figures,
+            settings=settings.Settings(str(tmp_path), steps, "steps", eval_every=1),
+        ).train()
         return judged
 
     seen, best = [], tmp_path / weights.FILE_NAME

@@ -19,10 +19,10 @@ _PAUSE = flags.DEFINE_float("pause", 0.0, "Seconds that a step takes at least.")
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start(argv, ["nearness"])
+    settings, strategy = run_flags.start_run(argv, ["nearness"])
     with strategy.scope():
         model = _build()
-    run_flags.adapt(model, strategy)
+    run_flags.adapt_batch_norms(model, strategy)
     judged = _build()
     random = np.random.default_rng(0)
     inputs = random.normal(size=(40, 8)).astype(np.float32)
@@ -37,11 +37,11 @@ def main(argv: list[str]) -> None:
         error = judged(inputs, training=False) - targets
         return {"nearness": -float(np.abs(error).mean())}
 
-    loop.train(
+    loop.Run(
         model,
         judged,
-        loss,
-        Batches(
+        loss=loss,
+        batches=Batches(
             Shuffled(
                 tf.data.Dataset.from_tensor_slices((inputs, targets)),
                 run_flags.FLAGS.seed,
@@ -50,11 +50,11 @@ def main(argv: list[str]) -> None:
             run_flags.FLAGS.batch_size,
             run_flags.FLAGS.seed,
         ),
-        evaluate,
-        lambda figures: figures,
-        settings,
-        strategy,
-    )
+        evaluate=evaluate,
+        keep_best=lambda figures: figures,
+        settings=settings,
+        strategy=strategy,
+    ).train()
 
 
 def _build() -> keras.Model:
@@ -70,4 +70,4 @@ def _build() -> keras.Model:
 
 
 if __name__ == "__main__":
-    run_flags.run(main)
+    run_flags.run_script(main)

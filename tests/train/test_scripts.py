@@ -95,7 +95,7 @@ def test_flags_of_a_run_repeat_it_and_training_goes_on(run_script, classifier):
         f"--flagfile={classifier / 'flags.txt'}",
         "--steps=3",
     )
-    assert "goes on from step 2" in done.stderr
+    assert "continues from step 2" in done.stderr
     assert "step 3/3" in done.stderr
 
 
@@ -470,7 +470,7 @@ def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tm
     )
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "wants one with labels to validate on, got ['hollywood_heads']" in last
+    assert "must name a set with labels to validate on, got ['hollywood_heads']" in last
     masks = ("--self_blending_masks=mouth,ear",)
     done = _train(
         run_script, "classifier", prepared, tmp_path / "x", masks, 1, check=False

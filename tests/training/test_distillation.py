@@ -12,7 +12,9 @@ from dfdetect.training import distillation, objectives
 def _pair(size=71):
     student = classifier.build("lightxception", size, dropout=0.0)
     teacher = classifier.build("mobilenet_v2", size)
-    return distillation.with_teacher("lightxception", student, "mobilenet_v2", teacher)
+    return distillation.build_with_teacher(
+        "lightxception", student, "mobilenet_v2", teacher
+    )
 
 
 def test_maps_are_matched_in_size_and_channels():
@@ -22,14 +24,14 @@ def test_maps_are_matched_in_size_and_channels():
     assert outputs["logits"].shape == (2, 1)
     channels = [guess.shape[-1] for guess in outputs["guesses"]]
     assert channels == [t.shape[-1] for t in outputs["targets"]] == [32, 96, 752]
-    errors = distillation.errors(outputs["guesses"], outputs["targets"])
+    errors = distillation.map_errors(outputs["guesses"], outputs["targets"])
     assert [error.shape for error in errors] == [(2,)] * 3
 
 
 def test_errors_by_hand():
     guess, target = tf.constant([[[[1.0]], [[2.0]]]]), tf.constant([[[[3.0]], [[2.0]]]])
     vector = tf.constant([[1.0, 2.0]]), tf.constant([[1.0, 5.0]])
-    errors = distillation.errors([guess, vector[0]], [target, vector[1]])
+    errors = distillation.map_errors([guess, vector[0]], [target, vector[1]])
     np.testing.assert_allclose(errors, [[2.0], [4.5]])
 
 
@@ -78,4 +80,4 @@ def test_networks_whose_maps_are_not_known_are_refused():
     student = classifier.build("mesonet4", 64)
     teacher = classifier.build("mobilenet_v2", 64)
     with pytest.raises(ValueError, match="distillation knows .*, got 'mesonet4'"):
-        distillation.with_teacher("mesonet4", student, "mobilenet_v2", teacher)
+        distillation.build_with_teacher("mesonet4", student, "mobilenet_v2", teacher)

@@ -219,10 +219,10 @@ def test_a_killed_worker_ends_both_and_they_go_on(line, runs):
         assert chief.wait(60) == 138
         last = workers.logs[0].read_text().strip().splitlines()[-1]
         assert last.startswith("line_training.py: another worker is lost at step 1")
-        assert "they go on from step 10" in last
+        assert "they continue from step 10" in last
     with _Workers([*arguments, f"--model_dir={parts}"], parts) as workers:
         workers.finish()
-        assert "goes on from step 10" in workers.logs[0].read_text()
+        assert "continues from step 10" in workers.logs[0].read_text()
     expected, found = _state(whole), _state(parts)
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
     assert _losses(parts) == _losses(whole)
@@ -309,7 +309,7 @@ def test_the_classifier_killed_goes_on_bit_for_bit(classifier, runs, prepared):
     process.kill()
     process.wait()
     _run(arguments, log)
-    assert re.search("goes on from step [369]", log.read_text())
+    assert re.search("continues from step [369]", log.read_text())
     expected, found = _state(classifier), _state(folder)
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
     assert _losses(folder) == _losses(classifier)
@@ -376,6 +376,6 @@ def test_a_wrong_tf_config_is_one_clear_line(text, message):
 
 def test_a_wrong_strategy_is_refused():
     with pytest.raises(ValueError, match="one of .*multi_worker.*got 'many'"):
-        distribute.make("many")
+        distribute.build_strategy("many")
     with pytest.raises(ValueError, match="devices must fit the strategy one, got 2"):
-        distribute.make("one", 2)
+        distribute.build_strategy("one", 2)

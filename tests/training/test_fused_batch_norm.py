@@ -78,9 +78,9 @@ def test_all_norms_of_a_detector_are_fused_and_nothing_else_changes():
     images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
     paths = [weight.path for weight in model.weights]
     before = model(images, training=False)
-    norms = train_step.batch_norms(model)
-    assert fused_batch_norm.fuse(model) == len(norms)
-    assert fused_batch_norm.fuse(model) == 0
+    norms = train_step.find_batch_norms(model)
+    assert fused_batch_norm.fuse_batch_norms(model) == len(norms)
+    assert fused_batch_norm.fuse_batch_norms(model) == 0
     assert [weight.path for weight in model.weights] == paths
     for a, b in zip(before, model(images, training=False), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -82,7 +82,7 @@ class _Run:
             "keep_best": self.keep_best,
             **changes,
         }
-        return loop.train(self.model, self.judged, settings=settings, **parts)
+        return loop.Run(self.model, self.judged, settings=settings, **parts).train()
 
 
 def _events(model_dir):

@@ -94,7 +94,7 @@ def test_other_data_are_another_run(tmp_path):
 
 def test_flag_files_are_parsed_by_name():
     lines = ["--nobalance", "--where=a", "--where=b", "--model=x=y", "--histograms"]
-    assert run_record.parse(lines) == {
+    assert run_record.parse_flag_lines(lines) == {
         "balance": "--nobalance",
         "where": "--where=a\n--where=b",
         "model": "--model=x=y",

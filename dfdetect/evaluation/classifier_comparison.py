@@ -1,0 +1,133 @@
+"""Measures several classifiers, and detectors of others, on several sets each."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from dfdetect.data import classifier_input
+from dfdetect.evaluation import (
+    classifiers,
+    evaluation_set,
+    maker_evaluation,
+    peer_detectors,
+    robustness,
+)
+from dfdetect.models import model_directory
+
+Named = tuple[str, model_directory.Loaded]
+
+
+def load_each(folders: Sequence[str], steps: Sequence[int]) -> list[Named]:
+    """Loads classifiers with their names, those of the first folder first.
+
+    Args:
+        folders: Model folders; "default" stands for the default weights.
+        steps: Kept steps to load of each folder; empty for its best weights.
+    """
+    loaded = []
+    for folder in folders:
+        directory = None if folder == "default" else folder
+        for step in steps or (None,):
+            name = folder if step is None else f"{folder} step {step}"
+            model = model_directory.load_classifier(directory, step=step)
+            loaded.append((name, model))
+    return loaded
+
+
+def measure_each(
+    models: Sequence[Named],
+    peers: Sequence[peer_detectors.Peer],
+    sets: Sequence[evaluation_set.EvaluatedSet],
+    *,
+    say: Callable[[str], None],
+    batch_size: int = 16,
+    precision: str | None = None,
+    with_robustness: bool = False,
+    robustness_crops: int | None = None,
+    guess_missing: bool = False,
+) -> list[classifiers.Result]:
+    """Measures each model on each set, models first, then detectors of others.
+
+    Args:
+        models: Classifiers with their names, see `load_each`.
+        peers: Detectors of others.
+        sets: The sets.
+        say: Prints a line.
+        batch_size: Images at once.
+        precision: See `classifiers.logits_function`.
+        with_robustness: Whether to measure classifiers on altered images, too.
+        robustness_crops: Most crops to alter; all by default.
+        guess_missing: See `peer_detectors.fill_gaps`.
+    """
+    results = [
+        classifiers.measure(name, model, judged, say, batch_size, precision)
+        for name, model in models
+        for judged in sets
+    ]
+    if with_robustness:
+        pairs = [(model, judged) for _, model in models for judged in sets]
+        for result, (model, judged) in zip(results, pairs, strict=True):
+            result.figures["robustness"] = robustness.measure(
+                classifiers.logits_function(model[0]),
+                model[1],
+                classifier_input.encoded_files(
+                    judged.builder, judged.split, judged.wanted, model[1]["crop_margin"]
+                ),
+                judged.survey.truths,
+                judged.survey.groups,
+                batch_size=batch_size,
+                max_crops=robustness_crops,
+                say=say,
+            )
+    results += [
+        classifiers.measure_peer(peer, judged, guess_missing)
+        for peer in peers
+        for judged in sets
+    ]
+    return results
+
+
+def measure_makers(
+    models: Sequence[Named],
+    peers: Sequence[peer_detectors.Peer],
+    sets: Sequence[evaluation_set.EvaluatedSet],
+    results: Sequence[classifiers.Result],
+    *,
+    leave_out: str | None,
+    say: Callable[[str], None],
+    num_resamples: int,
+) -> dict[str, Any]:
+    """Measures all models by makers of fakes and sources of reals of all sets.
+
+    Args:
+        models: See `measure_each`.
+        peers: See `measure_each`.
+        sets: See `measure_each`.
+        results: Those of `measure_each`.
+        leave_out: See `maker_evaluation.measure`.
+        say: Prints a line.
+        num_resamples: Resamples of the groups, for intervals.
+
+    Returns:
+        See `maker_evaluation.measure`.
+    """
+    manifests = [described for _, (_, described) in models]
+    manifests += [peer.manifest for peer in peers]
+    return maker_evaluation.measure(
+        manifests, sets, results, leave_out, say, num_resamples
+    )
+
+
+def join_figures(
+    results: Sequence[classifiers.Result],
+    sets: Sequence[evaluation_set.EvaluatedSet],
+    by_makers: dict[str, Any],
+) -> dict[str, Any]:
+    """Joins the figures for `metrics.json`: of one result, or `results` of several."""
+    if len(results) == 1:
+        return {**results[0].figures, **by_makers}
+    return {
+        "task": "classify",
+        "leaky_split": any(judged.leaks for judged in sets),
+        "results": [result.figures for result in results],
+        **by_makers,
+    }
