@@ -235,7 +235,8 @@ class RestClient:
             connection.getresponse()
         except http.client.BadStatusLine as error:
             # A SETTINGS frame: a length of three bytes, then its type.
-            return error.line[:1] == "\0" and error.line[3:4] == "\4"
+            line = error.args[0]
+            return line[:1] == "\0" and line[3:4] == "\4"
         except (OSError, http.client.HTTPException):
             return False
         finally:
@@ -472,7 +473,7 @@ def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
 
 def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
     """Builds the line of a file without outputs."""
-    empty = {"heads": [], "fake_probability": None}
+    empty: dict[str, Any] = {"heads": [], "fake_probability": None}
     return {"path": path, "status": status, **empty, "error": error}
 
 

@@ -12,7 +12,10 @@ prepare_environment "$root" test || exit 1
 cd "$root"
 "$python" -m ruff check .
 "$python" -m ruff format --check .
-"$python" -m mypy dfdetect
+# One call a folder: scripts of different folders may share a name.
+for folder in dfdetect train serve datasets; do
+  "$python" -m mypy "$folder"
+done
 # Two at a time, each file in one process, in the order of tests/conftest.py; a process
 # may take 4 GB.
 exec "$python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -186,12 +186,12 @@ def _find(root: tfds.core.Path, compression: str) -> list[tuple[str, tfds.core.P
         f"{method} {counts[method]:,} of {_METHODS[method][1]:,}" for method in counts
     )
     absent = ", ".join(method for method in _METHODS if method not in counts)
-    folders = "|".join(_FOLDERS[compression])
+    names = "|".join(_FOLDERS[compression])
     message = (
         f"{root} has clips of {compression}: {there or 'none'}; missing: "
         f"{absent or 'no method'}. Wanted: original_sequences/{{youtube,actors}}/"
-        f"{folders}/videos/*.mp4, manipulated_sequences/{{Deepfakes,Face2Face,FaceSwap,"
-        f"NeuralTextures,FaceShifter,DeepFakeDetection}}/{folders}/videos/*.mp4. "
+        f"{names}/videos/*.mp4, manipulated_sequences/{{Deepfakes,Face2Face,FaceSwap,"
+        f"NeuralTextures,FaceShifter,DeepFakeDetection}}/{names}/videos/*.mp4. "
         "Access: the form at https://github.com/ondyari/FaceForensics."
     )
     if not found:

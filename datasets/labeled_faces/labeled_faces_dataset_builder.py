@@ -211,6 +211,7 @@ def _images_of(
     clip, text = row.further.get("clip", ""), row.further.get("frame", "") or "-1"
     if not re.fullmatch(r"-?\d+", text):
         raise ValueError(f"{row.where}: frame must be a whole number, got {text!r}.")
+    texts: dict[str, Any] = {name: row.further.get(name, "") for name in _TEXTS}
     known = _Row(
         where=row.where,
         path=row.path,
@@ -220,7 +221,7 @@ def _images_of(
         box=_read_box(row.where, [row.further.get(side, "") for side in _SIDES]),
         frame=int(text),
         columns={name: row.further[name] for name in columns},
-        **{name: row.further.get(name, "") for name in _TEXTS},
+        **texts,
     )
     if (root / row.path).is_file():
         yield known
