@@ -1,4 +1,4 @@
-"""Measures what simple methods make of a prepared data set of labelled images.
+"""Measures what simple methods make of a prepared data set of labeled images.
 
     python train/baseline.py --data_dir=DATA --dataset=NAME [--output=measured]
 

@@ -56,8 +56,8 @@ def drawn(count: int, generator: np.random.Generator) -> np.ndarray:
         assert searcher is not None
         known = searcher.rows
     else:
-        centres = np.random.default_rng(_SEED.value)
-        known = centres.standard_normal((2000, _DIMENSION.value), np.float32)
+        centers = np.random.default_rng(_SEED.value)
+        known = centers.standard_normal((2000, _DIMENSION.value), np.float32)
         known /= np.linalg.norm(known, axis=1, keepdims=True)
     one, other = generator.integers(0, len(known), (2, count))
     share = generator.uniform(0, 0.5, (count, 1)).astype(np.float32)

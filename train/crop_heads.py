@@ -1,4 +1,4 @@
-"""Cuts every head out of a prepared data set of labelled images.
+"""Cuts every head out of a prepared data set of labeled images.
 
     python train/crop_heads.py --data_dir=DATA --dataset=NAME --output=CROPS
 

@@ -105,7 +105,7 @@ _ANCHOR_SCALE = flags.DEFINE_float(
     "anchor_scale", None, "Side of the smallest anchor in strides; 4, or 5 for D7."
 )
 _WEIGHTED_BIFPN = flags.DEFINE_bool(
-    "weighted_bifpn", None, "Learnt fusion weights; by default up to phi 5."
+    "weighted_bifpn", None, "Learned fusion weights; by default up to phi 5."
 )
 _DROP_CONNECT = flags.DEFINE_float(
     "drop_connect_rate", 0.2, "Chance to skip the last residual block of the backbone."

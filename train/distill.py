@@ -125,7 +125,7 @@ def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
     """A model of both networks' images that gives their maps, to be made equal.
 
     The student's have as many channels as the teacher's; the teacher's are
-    standardised by channel.
+    standardized by channel.
     """
     images = keras.Input(taps.input_shape[1:], name="student_images")
     teacher_images = keras.Input(teacher.input_shape[1:], name="teacher_images")

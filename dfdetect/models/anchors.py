@@ -22,8 +22,8 @@ class Anchors:
             a backbone's last features.
         anchor_scale: Side of the smallest anchor of a level in strides.
         min_level: First feature level. Each level has half the places of the one below
-            it, rounded up, from `image_size` at level 0; its stride is what that makes
-            of `image_size`: `2**level` pixels where nothing was rounded.
+            it, rounded up, from `image_size` at level 0; its stride is `image_size`
+            over its places: `2**level` pixels where nothing was rounded.
         max_level: Last feature level.
         num_octaves: Anchor sizes per octave.
         aspect_ratios: Width divided by height.
@@ -102,7 +102,7 @@ def encode(boxes: Any, anchor_boxes: Any) -> Any:
         anchor_boxes: `[..., 4]`, one for each box.
 
     Returns:
-        `[..., 4]` float32: shift of the centre (y, x) in anchor sizes, then logarithm
+        `[..., 4]` float32: shift of the center (y, x) in anchor sizes, then logarithm
         of the ratio of the sizes (height, width).
     """
     boxes = ops.cast(boxes, "float32")

@@ -14,7 +14,7 @@ _FUSION_EPSILON = 1e-4  # EfficientDet, section 3.3.
 
 @keras.saving.register_keras_serializable(package="dfdetect")
 class FastFusion(keras.layers.Layer):
-    """Weighted mean of equal-sized features; each weight is learnt and not negative.
+    """Weighted mean of equal-sized features; each weight is learned and not negative.
 
     Source: Tan et al., EfficientDet, 2020, section 3.3, "fast normalized fusion".
     """
@@ -42,7 +42,7 @@ class FastFusion(keras.layers.Layer):
 
 
 def build_batch_norm(name: str, momentum: float) -> keras.layers.Layer:
-    """Batch normalisation as the whole detector uses it."""
+    """Builds the batch normalization of the whole detector."""
     return keras.layers.BatchNormalization(
         momentum=momentum, epsilon=BN_EPSILON, name=name
     )
@@ -56,15 +56,15 @@ def build_pyramid(
     bn_momentum: float = 0.99,
     activation: str = "swish",
 ) -> list[Any]:
-    """Grows a backbone's features to five levels and mixes them up and down.
+    """Extends a backbone's features to five levels and fuses them down and up.
 
     Args:
         features: Symbolic features at strides 8, 16 and 32.
         num_filters: Channels of every level.
-        num_cells: How often the pyramid is passed down and up again.
-        weighted: Fuse with learnt weights; otherwise plain sums.
+        num_cells: Number of cells: passes down and up the pyramid.
+        weighted: Fuse with learned weights; otherwise plain sums.
         bn_momentum: Momentum of the batch norms' moving statistics.
-        activation: Keras' name of the activation after each sum.
+        activation: Keras name of the activation after each sum.
 
     Returns:
         Five features of `num_filters` channels at strides 8 to 128: the last nodes of
@@ -90,7 +90,7 @@ def build_pyramid(
         return build_batch_norm(f"{name}_bn", bn_momentum)(x)
 
     def cell(down: list[Any], up: list[Any], name: str) -> list[Any]:
-        """`down` and `up` are what the two paths read: they differ in cell 0 only."""
+        """Builds a cell; `down` and `up`, the paths' inputs, differ in cell 0 only."""
         p3, p4, p5, p6, p7 = down
         p6_td = fuse([p6, _upsample(p7, p6, f"{name}_p7_up")], f"{name}_p6_td")
         p5_td = fuse([p5, _upsample(p6_td, p5, f"{name}_p6_up")], f"{name}_p5_td")
@@ -119,10 +119,10 @@ def build_pyramid(
 
 
 def _upsample(x: Any, target: Any, name: str) -> Any:
-    """Doubles `x` to the extent of `target`, which may lack a last row and column."""
+    """Doubles `x` to the size of `target`, which may lack a last row and column."""
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=name)(x)
-    # A level of odd extent has half of it, rounded up, above. Without its last row the
-    # doubled level is what nearest-neighbor resizing makes of it, as in google/automl.
+    # The level above one of odd size has half of it, rounded up. Without its last row
+    # the doubled level equals nearest-neighbor resizing, as in google/automl.
     sides = zip(x.shape[1:3], target.shape[1:3], strict=True)
     extra = [have - want for have, want in sides]
     if any(extra):

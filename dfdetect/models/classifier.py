@@ -1,4 +1,4 @@
-"""Classifiers of one head: real or fake."""
+"""Classifiers of one head crop: real or fake."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ _TOP_CHANNELS = {"b0": 1280, "b1": 1280, "b2": 1408, "b3": 1536, "b4": 1792}
 _EFFICIENTNETS = {f"efficientnet_{variant}": variant for variant in _TOP_CHANNELS}
 _LITES = {f"efficientnet_{variant}": variant for variant in efficientnet_lite.PRESETS}
 NAMES = (*xception.PRESETS, *_MESONETS, *_EFFICIENTNETS, *_LITES)
-# Pretrained ones to learn from; no published model is one.
+# Pretrained networks to distill from; no published model is one.
 TEACHERS = ("mobilenet_v2",)
 _BACKBONE_STAGES = ("block3", "block5", "block7")
 
@@ -37,8 +37,9 @@ def build(
         name: One of `NAMES` or `TEACHERS`.
         image_size: Side of the crops in pixels.
         dropout: Share of the pooled features dropped in training.
-        bn_momentum: Of the batch norms; .9 for a short run from random weights.
-        drop_connect_rate: Of EfficientNets, see `efficientnet.build`.
+        bn_momentum: Momentum of the batch norms; .9 for a short run from random
+            weights.
+        drop_connect_rate: Rate for EfficientNets, see `efficientnet.build`.
 
     Returns:
         A model from RGB `[B, image_size, image_size, 3]` float32 in [0, 255] to the
@@ -46,7 +47,7 @@ def build(
         a CPU (oneDNN, 2.20) give an empty batch a wrong shape.
 
     Raises:
-        ValueError: There is no such classifier, or the size is too small for it.
+        ValueError: The name is unknown, or the size is too small.
     """
     if name not in (*NAMES, *TEACHERS):
         raise ValueError(f"name must be one of {NAMES + TEACHERS}, got {name!r}.")
@@ -68,25 +69,25 @@ def build(
 
 
 def build_embedding_model(model: keras.Model) -> keras.Model:
-    """A model that shares the classifier's weights and gives its pooled features.
+    """Builds a model of a classifier's pooled features that shares its weights.
 
     Returns:
         A model from the classifier's input to `[B, D]` float32, before dropout and not
-        normalised.
+        normalized.
     """
     pooled = feature_maps(model, ["pool"])
     return keras.Model(pooled.input, pooled.outputs[0])
 
 
 def explained_stage(model: keras.Model) -> str:
-    """The stage whose maps explain a classifier best, of stride 8.
+    """Name of the stage of stride 8 whose maps explain a classifier best.
 
     On drawn fakes with one forged spot, the peak of Grad-CAM on a lightxception was on
     the spot in all of them at this stage and in one of four at `exit`, where a map is
     a few pixels wide.
 
     Returns:
-        Of a model that is none of ours, its last layer that gives maps.
+        The name; of another model, that of its last layer that outputs maps.
     """
     if isinstance(model, xception.Xception):
         return "entry2"
@@ -96,11 +97,10 @@ def explained_stage(model: keras.Model) -> str:
 
 
 def content_stages(model: keras.Model) -> tuple[str, str]:
-    """The stages of stride 16 and 32 whose maps tell what is shown, see
-    `content_embedding`.
+    """Names of the stages of stride 16 and 32 that `content_embedding` describes.
 
     Returns:
-        Of a model that is none of ours, its last layer that gives maps, twice.
+        The names; of another model, twice that of its last layer that outputs maps.
     """
     if isinstance(model, xception.Xception):
         return "entry3", "exit1"
@@ -115,12 +115,12 @@ def content_stages(model: keras.Model) -> tuple[str, str]:
 
 
 def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
-    """A model that shares the classifier's weights and gives these stages, or `logits`.
+    """Builds a model of some stages, or `logits`, that shares a classifier's weights.
 
-    It gives a list, or of one name, as Keras does, the map itself.
+    Its output is a list, or with one name the map itself, as Keras does.
 
     Raises:
-        ValueError: The classifier has no stage of that name.
+        ValueError: The classifier lacks a stage of that name.
     """
     if isinstance(model, _NESTED):
         return model.feature_maps(names)
@@ -144,12 +144,12 @@ class EfficientNet(keras.Model):
         variant: "b0" to "b4".
         num_outputs: Number of logits.
         dropout: Share of the pooled features dropped in training.
-        bn_momentum: Of the moving statistics.
+        bn_momentum: Momentum of the batch norms' moving statistics.
         drop_connect_rate: See `efficientnet.build`.
-        name: Of the model.
+        name: Name of the model.
 
     Raises:
-        ValueError: The image is too small, or there is no such variant.
+        ValueError: The image is too small, or the variant is unknown.
     """
 
     def __init__(
@@ -209,10 +209,10 @@ class EfficientNet(keras.Model):
         """See the function `feature_maps`.
 
         Raises:
-            ValueError: There is no stage of that name.
+            ValueError: A name is not that of a stage.
         """
         images = keras.Input(self.input_shape[1:], name="images")
-        # The inner maps of a nested model are out of reach: call the layers anew.
+        # The inner maps of a nested model are out of reach: call the layers again.
         maps = self.get_layer("backbone")(self.get_layer("normalise")(images))
         stages = dict(zip(_BACKBONE_STAGES, maps, strict=True))
         x = maps[-1]
@@ -234,12 +234,12 @@ class EfficientNet(keras.Model):
         """Copies all but the logits from the same size in `keras.applications`.
 
         Raises:
-            ValueError: The layers are not the same.
+            ValueError: The layers differ.
         """
         efficientnet.copy_applications_weights(self.get_layer("backbone"), source)
         for name in ("top_conv", "top_bn"):
             self.get_layer(name).set_weights(source.get_layer(name).get_weights())
 
 
-# Their stages are inside of a model within them.
+# Classifiers whose stages are inside a nested model.
 _NESTED = (EfficientNet, efficientnet_lite.EfficientNetLite)

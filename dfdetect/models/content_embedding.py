@@ -1,8 +1,8 @@
-"""What an image shows and where, as numbers by which copies and sources are found.
+"""Describes the content of an image and its place, to find copies and sources.
 
 Maps of two stages of a classifier, averaged over the cells of a 3 x 3 and of a 2 x 2
-grid, each of unit length; the mean of an image's and its mirror image's. Nothing is
-trained for it, so any classifier has it.
+grid, each of unit length; the mean over an image and its mirror image. It needs no
+training, so any classifier provides it.
 """
 
 from collections.abc import Callable
@@ -12,24 +12,24 @@ import tensorflow as tf
 
 from dfdetect.models import classifier as classifiers
 
-# Of every stage of an EfficientNet-Lite0, as means, deviations, generalised means and
-# 2 x 2 to 4 x 4 grids, these two together do best on faces of DFDC: of altered copies
-# and of fakes the stage of stride 16 finds the source more often (.95 in the first ten,
-# the other .77), that of stride 32 an altered copy (1.00 and .97 first).
+# Among all stages of an EfficientNet-Lite0, as means, deviations, generalized means and
+# 2 x 2 to 4 x 4 grids, these two together did best on faces of DFDC: the stage of
+# stride 16 finds the source of altered copies and fakes more often (.95 in the first
+# ten, the other .77), the stage of stride 32 an altered copy (1.00 and .97 first).
 _GRIDS = (3, 2)
 
 
 def build_embedder(
     classifier: keras.Model,
 ) -> tuple[Callable[[tf.Tensor], tf.Tensor], int]:
-    """Makes the function that describes crops.
+    """Builds the function that embeds crops by content.
 
     Args:
         classifier: See `models.classifier`.
 
     Returns:
-        A function of crops `[B, S, S, 3]`, RGB in [0, 255], to float32 `[B, D]` of unit
-        length; and D.
+        A function from crops `[B, S, S, 3]`, RGB in [0, 255], to float32 `[B, D]` of
+        unit length; and D.
     """
     stages = classifiers.content_stages(classifier)
     maps = classifiers.feature_maps(classifier, stages)

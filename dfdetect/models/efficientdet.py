@@ -36,7 +36,7 @@ _CLASS_BIAS = -math.log((1 - 0.01) / 0.01)  # RetinaNet, section 4.1: prior .01.
 
 @keras.saving.register_keras_serializable(package="dfdetect")
 class EfficientDet(keras.Model):
-    """Finds heads: images in, a score and a box for each anchor out.
+    """Detects heads: from images to a score and a box for each anchor.
 
     Images are `[batch, image_size, image_size, 3]`, RGB in [0, 255]. The result is
     `(class_logits [batch, num_anchors, num_classes], box_offsets [batch, num_anchors,
@@ -49,7 +49,7 @@ class EfficientDet(keras.Model):
             `LITE_PRESETS` by default.
         anchor_scale: Side of the smallest anchor in strides; 4 by default, 5 for D7, 3
             for Lite0 to Lite2.
-        weighted_bifpn: Learnt fusion weights; by default up to D5 and not in Lite, as
+        weighted_bifpn: Learned fusion weights; by default up to D5 and not in Lite, as
             published.
         bn_momentum: Momentum of the batch norms' moving statistics.
         drop_connect_rate: Chance to skip the backbone's last residual block.
@@ -158,7 +158,7 @@ class EfficientDet(keras.Model):
         """Loads the backbone's ImageNet weights of Keras; needs the network.
 
         Raises:
-            ValueError: Keras has none of Lite.
+            ValueError: The model is Lite, for which Keras has no weights.
         """
         if self.lite:
             raise ValueError(
@@ -177,7 +177,7 @@ class EfficientDet(keras.Model):
             path: See `efficientnet_lite.load_pytorch`.
 
         Raises:
-            ValueError: This is not Lite, or the file holds another network.
+            ValueError: The model is not Lite, or the file holds another network.
         """
         if not self.lite:
             raise ValueError(f"Only EfficientDet-Lite takes a .pth file, got {path}.")

@@ -1,8 +1,9 @@
 """Weights of EfficientDet by the names of xuannianz/EfficientDet: D0 to D6 in .h5.
 
-Those that it publishes for COCO are google/automl's, and give what the graph of
-google/automl gives. That repository's own graph hands on P4 to P6 of the path down
-instead of the path up: a detector that was fine-tuned in it must be so here as well.
+The weights that it publishes for COCO are google/automl's and give the outputs of
+google/automl's graph. That repository's own graph passes on P4 to P6 of the top-down
+path instead of the bottom-up path: a detector that was fine-tuned in it must be
+fine-tuned here as well.
 
 Source: model.py, layers.py and efficientnet.py of xuannianz/EfficientDet.
 """
@@ -15,10 +16,17 @@ import numpy as np
 
 from dfdetect.models import bifpn, efficientnet
 
-_BN_EPSILON = 1e-4  # Outside of the backbone.
+_BN_EPSILON = 1e-4  # Outside the backbone.
 # Nodes of a cell in their order, and what else feeds those of the first cell.
 _NODES = (
-    *("p6_td", "p5_td", "p4_td", "p3_out", "p4_out", "p5_out", "p6_out", "p7_out"),
+    "p6_td",
+    "p5_td",
+    "p4_td",
+    "p3_out",
+    "p4_out",
+    "p5_out",
+    "p6_out",
+    "p7_out",
 )
 _LATERALS = {
     "resample_p6": "p6_lateral",
@@ -48,11 +56,10 @@ def convert_layers(
 
     Returns:
         The arrays of the file by the names of our layer and its weight. Batch norms
-        outside of the backbone are scaled, as ours add another number to variances.
+        outside the backbone are scaled, as ours have another epsilon.
 
     Raises:
-        ValueError: The file is of a pyramid of another depth, or that fuses in another
-            way.
+        ValueError: The pyramid of the file has another depth or fusion.
     """
     _check_pyramid(model, layers)
     found = efficientnet.convert_applications(model.backbone, layers)
@@ -78,7 +85,7 @@ def _check_pyramid(model: keras.Model, layers: Layers) -> None:
     own = model.get_layer("bifpn0_p7_out_conv").filters
     if (cells, filters) != (wanted, own):
         raise ValueError(
-            f"an EfficientDet with {wanted} cells of {own} channels is wanted, as "
+            f"it must be an EfficientDet with {wanted} cells of {own} channels, as "
             f"--phi={model.phi} has, got {cells} cells of {filters}"
         )
     weighted = "fpn_cells/cell_0/fnode0/add" in layers
@@ -92,7 +99,7 @@ def _check_pyramid(model: keras.Model, layers: Layers) -> None:
 
 
 def _pyramid_names(layers: Layers) -> Iterator[tuple[str, str]]:
-    """Patterns of the layers outside of the backbone, and ours."""
+    """Yields patterns of the layers outside the backbone, and our names."""
     for theirs, ours in _LATERALS.items():
         yield f"{theirs}/conv2d", f"{ours}_conv"
         yield f"{theirs}/bn", f"{ours}_bn"

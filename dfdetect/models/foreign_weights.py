@@ -1,4 +1,4 @@
-"""Weights that others trained: which files hold them, and what they are here.
+"""Weights that others trained: kinds of files, and conversion to our names.
 
 * PyTorch's Xception of FaceForensics++, DeepfakeBench or ImageNet: `xception_pytorch`.
 * PyTorch's EfficientNet-Lite of ImageNet: `efficientnet_lite*` and EfficientDet-Lite.
@@ -30,13 +30,13 @@ Arrays = dict[str, np.ndarray]
 
 
 def identify(path: str | os.PathLike[str]) -> str:
-    """Says what kind of file weights are in, by its first bytes and what is in it.
+    """Identifies the kind of a file of weights by its content.
 
     Returns:
         "ours", "pytorch" or "keras".
 
     Raises:
-        ValueError: It is a file of another kind; of which.
+        ValueError: It is a file of another kind; the message names the kind.
     """
     with open(path, "rb") as stream:
         start = stream.read(16)
@@ -46,7 +46,7 @@ def identify(path: str | os.PathLike[str]) -> str:
     if start[:1] == b"\x80" or any(n.split("/")[1:] == ["data.pkl"] for n in names):
         return "pytorch"
     if start[:2] == b"PK" or not start:
-        return "ours"  # Whether it is damaged, its reader says.
+        return "ours"  # Its reader says whether it is damaged.
     other = (
         ("a TensorFlow Lite model", start[4:8] == b"TFL3"),
         ("a safetensors file", start[8:9] == b"{"),
@@ -71,20 +71,20 @@ def _members(stream: BinaryIO) -> list[str]:
 def read(
     model: keras.Model, path: str, kind: str, keys: Mapping[int, str]
 ) -> Arrays | None:
-    """Reads a file of others as weights of a model.
+    """Reads a file that others wrote as weights of a model.
 
     Args:
         model: A built classifier or detector.
         path: The file.
         kind: "pytorch" or "keras", see `identify`.
-        keys: Names of the model's weights by the `id` of the variable.
+        keys: Keys of the model's weights by the `id` of the variable.
 
     Returns:
-        By our names, as far as they are the model's, and whatever else is in the file
-        by its own. None where the model's own method `load_pytorch` must read it.
+        Arrays by our names where they are the model's, and the rest of the file by its
+        own names. None where the model's own method `load_pytorch` must read it.
 
     Raises:
-        ValueError: The file is damaged, or of a network that the model is not.
+        ValueError: The file is damaged or of another network.
     """
     if kind == "pytorch":
         if isinstance(model, xception.Xception):
@@ -129,7 +129,7 @@ def _from_keras(
         else:
             found = efficientnet.convert_applications(model.backbone, layers)
         owners = [model, model.backbone]
-        return _by_key(found, owners, keys) | _rest(found, layers)
+        return _by_key(found, owners, keys) | _list_rest(found, layers)
     if isinstance(model, EfficientNet):
         backbone = model.get_layer("backbone")
         found = efficientnet.convert_applications(backbone, layers)
@@ -137,14 +137,14 @@ def _from_keras(
             weights = model.get_layer(name).weights
             pairs = zip(weights, layers.get(name, ()), strict=False)
             found |= {(name, weight.name): array for weight, array in pairs}
-        return _by_key(found, [model, backbone], keys) | _rest(found, layers)
+        return _by_key(found, [model, backbone], keys) | _list_rest(found, layers)
     raise ValueError("it takes no file of Keras")
 
 
-def _rest(
+def _list_rest(
     found: Mapping[tuple[str, str], np.ndarray], layers: keras_weights.Layers
 ) -> Arrays:
-    """What the file has of layers that were not taken, but how it normalizes."""
+    """Lists the arrays of layers that were not taken, except normalization."""
     taken = {id(array) for array in found.values()}
     return {
         f"{name}/{index}": array

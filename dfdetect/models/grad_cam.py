@@ -1,4 +1,4 @@
-"""Where a classifier sees a fake: Grad-CAM of its feature maps."""
+"""Heat maps of where a classifier sees a fake: Grad-CAM of its feature maps."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,13 @@ from dfdetect.models import classifier as classifiers
 def build_heat_maps_function(
     model: keras.Model,
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """What dfdetect shows: `build_grad_cam_function` by place, smoothed.
+    """Builds the heat maps that dfdetect shows: by place and smoothed.
 
-    Where the hottest tenth of 60 suspicious validation crops was blurred, the logit of
-    an Xception, 1.9 in the mean, fell by 1.0. It fell by .13 with plain Grad-CAM and by
+    When the hottest tenth of 60 suspicious validation crops was blurred, the logit of
+    an Xception, 1.9 on average, fell by 1.0. It fell by .13 with plain Grad-CAM and by
     .17 for a random tenth.
+
+    See `build_grad_cam_function` for the function that is returned.
     """
     return build_grad_cam_function(model, by_place=True, smooth=True)
 
@@ -26,7 +28,7 @@ def build_grad_cam_function(
     by_place: bool = False,
     smooth: bool = False,
 ) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """What explains the fake logit of a classifier by the maps of one of its stages.
+    """Builds a function that explains the fake logit by the maps of one stage.
 
     Each channel of the stage counts by the gradient of the logit: by its mean over the
     image (Grad-CAM), or by the gradient at each place (HiResCAM). Where the stage
@@ -39,18 +41,18 @@ def build_grad_cam_function(
 
     Args:
         model: A classifier, see `models.classifier`.
-        stage: The name of a stage; by default `models.classifier.explained_stage`.
-        by_place: HiResCAM.
-        smooth: Whether to average a map, as it comes from the stage, over the places
-            around each, twice 3 x 3: the gradient of a single place is a speckle.
+        stage: Name of a stage; by default `models.classifier.explained_stage`.
+        by_place: Whether to use the gradient at each place (HiResCAM).
+        smooth: Whether to average a map of the stage over 3 x 3 places, twice: the
+            gradient at a single place is noisy.
 
     Returns:
         A function, traced once, from crops `[B, S, S, 3]` to `heat_map` float32
         `[B, S, S]` and `fake_logit` `[B]`. A map is 1 at its highest place and 0 where
-        nothing speaks for a fake, which may be everywhere.
+        nothing indicates a fake, which may be everywhere.
 
     Raises:
-        ValueError: The classifier has no such stage.
+        ValueError: The classifier lacks the stage.
     """
     stage = stage or classifiers.explained_stage(model)
     stages = classifiers.feature_maps(model, [stage, model.layers[-1].name])
@@ -58,7 +60,7 @@ def build_grad_cam_function(
 
     def explain(crops: tf.Tensor) -> dict[str, tf.Tensor]:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
-            # So that the way to the stage is on the tape, and the stage with it.
+            # Puts the path to the stage, and the stage, on the tape.
             tape.watch(crops)
             features, logits = stages(crops, training=False)
         gradients = tf.cast(tape.gradient(logits, features), tf.float32)
@@ -76,6 +78,6 @@ def build_grad_cam_function(
             "fake_logit": logits[:, 0],
         }
 
-    # There is no Python control flow to convert, and looking for it takes seconds.
+    # Without Python control flow to convert, the search for it would take seconds.
     spec = tf.TensorSpec([None, size, size, 3], tf.float32)
     return tf.function(explain, input_signature=[spec], autograph=False)

@@ -1,8 +1,8 @@
-"""Matching on the grids of anchors: what `matching.match_anchors` gives, far cheaper.
+"""Matches heads on grids of anchors, as `matching.match_anchors` but far cheaper.
 
-A head matters to few anchors: those that overlap it by half, or as much as any does.
+A head concerns few anchors: those that overlap it by half, or more than all others.
 They lie in a small window of each grid that follows from the head's box alone, so that
-overlaps are computed there and nowhere else.
+overlaps are computed only there.
 """
 
 from typing import Any
@@ -15,16 +15,16 @@ from dfdetect.models import anchors, matching
 
 _NONE = np.iinfo(np.int32).max
 
-# Windows are this much larger than computed, against rounding; what is in them is then
-# judged by its exact overlap.
+# Windows are enlarged by this share, against rounding; their anchors are then compared
+# by exact overlap.
 _SLACK = 1e-3
 
 
 class GridMatcher:
-    """Gives every anchor of a grid its class and its box, see `matching.match_anchors`.
+    """Assigns every anchor of a grid its class and box, see `matching.match_anchors`.
 
     TensorFlow ops for the host, as in `tf.data`: their number of values depends on the
-    heads. On other devices take `matching.match_anchors`.
+    heads. On other devices use `matching.match_anchors`.
 
     Args:
         grid: The anchors of a model.
@@ -50,12 +50,12 @@ class GridMatcher:
         """Matches one image.
 
         Args:
-            gt_boxes: `[max_heads, 4]`, see `matching.match_anchors`, as for the others.
-            gt_classes: `[max_heads]` integer.
-            gt_ignored: `[max_heads]` bool.
+            gt_boxes: `[max_heads, 4]`, see `matching.match_anchors`.
+            gt_classes: `[max_heads]` integer, see there.
+            gt_ignored: `[max_heads]` bool, see there.
 
         Returns:
-            Those of `matching.match_anchors`.
+            The results of `matching.match_anchors`.
         """
         boxes = tf.cast(gt_boxes, tf.float32)
         classes = tf.cast(gt_classes, tf.int32)
@@ -71,8 +71,8 @@ class GridMatcher:
 
         assigned = tf.where(matched < _NONE)
         heads = tf.gather(matched, assigned[:, 0])
-        learnt = ~tf.gather(ignored, heads)
-        kinds = tf.where(learnt, tf.gather(classes, heads), matching.IGNORED)
+        learned = ~tf.gather(ignored, heads)
+        kinds = tf.where(learned, tf.gather(classes, heads), matching.IGNORED)
         offsets = anchors.encode(
             tf.gather(boxes, heads), tf.gather(self._boxes, assigned[:, 0])
         )
@@ -82,16 +82,16 @@ class GridMatcher:
         )
         box_targets = tf.scatter_nd(
             assigned,
-            tf.where(learnt[:, None], offsets, 0.0),
+            tf.where(learned[:, None], offsets, 0.0),
             tf.constant([count, 4], tf.int64),
         )
         return class_targets, box_targets, class_targets >= 0
 
     def _candidates(self, boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Pairs of heads and anchors that may matter, int32 `[N]` each.
+        """Finds pairs of heads and anchors that may match, int32 `[N]` each.
 
         Args:
-            boxes: `[M, 4]`, with areas.
+            boxes: `[M, 4]`, with areas above 0.
         """
         # [M, 1, 2] against the [S, 2] shapes of all levels.
         extents = (boxes[:, 2:] - boxes[:, :2])[:, None]
@@ -137,7 +137,7 @@ class GridMatcher:
     def _place(
         self, cells: tf.Tensor, firsts: tf.Tensor, sides: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Places of the anchors of rows and columns `[..., 2]` of their grids."""
+        """Computes indices of anchors from rows and columns `[..., 2]` of grids."""
         sides = self._sides if sides is None else sides
         return firsts + (cells[..., 0] * sides + cells[..., 1]) * self._stride
 
@@ -148,7 +148,7 @@ class GridMatcher:
         overlaps: tf.Tensor,
         ignored: tf.Tensor,
     ) -> tf.Tensor:
-        """The head of each anchor, int32 `[A]`; `_NONE` for background."""
+        """Assigns a head to each anchor, int32 `[A]`; `_NONE` for background."""
         num_heads = tf.size(ignored)
         most = tf.math.unsorted_segment_max(overlaps, heads, num_heads)
         is_most = tf.equal(overlaps, tf.gather(most, heads))
@@ -174,7 +174,7 @@ class GridMatcher:
 
 
 def _iou(boxes: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-    """`boxes.iou` of pairs `[..., 4]`, to the bit."""
+    """Computes `boxes.iou` of pairs `[..., 4]`, bit for bit."""
     corners = [
         tf.maximum(boxes[..., :2], others[..., :2]),
         tf.minimum(boxes[..., 2:], others[..., 2:]),

@@ -1,7 +1,7 @@
 """The steps that a run keeps: TensorFlow tensor bundles in a folder, by number.
 
-A bundle is `step_00000040.index` with `step_00000040.data-00000-of-00001`; beside one
-that was evaluated lies `step_00000040.json`, the manifest of its weights. Bundles hold
+A bundle is `step_00000040.index` with `step_00000040.data-00000-of-00001`; one that was
+evaluated also has `step_00000040.json`, the manifest of its weights. Bundles hold
 checksums, which are compared with every byte that is read.
 """
 
@@ -18,7 +18,7 @@ MANIFEST_ENDING = ".json"
 
 _PATTERN = re.compile(r"step_(\d+)\.index")
 
-# What TensorFlow raises on a damaged bundle, by where the damage is.
+# Errors that TensorFlow raises on a damaged bundle, by the place of the damage.
 _DAMAGE = (tf.errors.OpError, IndexError, RuntimeError, ValueError)
 
 
@@ -31,27 +31,27 @@ def list_steps(folder: str) -> list[int]:
 
 
 def bundle_path(folder: str, step: int) -> str:
-    """The path of a bundle without its endings."""
+    """Returns the path of a bundle without its endings."""
     return os.path.join(folder, f"step_{step:08d}")
 
 
 def find(model_dir: str, step: int) -> str:
-    """The path of the bundle that a run keeps of a step.
+    """Finds the bundle that a run keeps of a step; returns its path.
 
     Raises:
-        FileNotFoundError: It is not kept.
+        FileNotFoundError: The step is not kept.
     """
     folder = os.path.join(model_dir, FOLDER)
     steps = list_steps(folder)
     if step not in steps:
         raise FileNotFoundError(
-            f"step must be one that {folder} keeps ({join(steps)}), got {step}."
+            f"step must be one that {folder} keeps ({join_steps(steps)}), got {step}."
         )
     return bundle_path(folder, step)
 
 
-def join(steps: list[int]) -> str:
-    """The numbers as text, "none" without any."""
+def join_steps(steps: list[int]) -> str:
+    """Joins numbers by commas; "none" without any."""
     return ", ".join(map(str, steps)) or "none"
 
 
@@ -59,14 +59,14 @@ def read(path: str, names: list[str] | None = None) -> dict[str, np.ndarray]:
     """Reads a bundle.
 
     Args:
-        path: Without its endings.
-        names: What to read; all by default.
+        path: Path without its endings.
+        names: Names of arrays to read; all by default.
 
     Returns:
         Arrays by name.
 
     Raises:
-        ValueError: A part of it is missing or damaged.
+        ValueError: A part of the bundle is missing or damaged.
     """
     try:
         reader = tf.train.load_checkpoint(path)
@@ -77,10 +77,10 @@ def read(path: str, names: list[str] | None = None) -> dict[str, np.ndarray]:
 
 
 def read_shapes(path: str) -> dict[str, tuple[int, ...]]:
-    """The shapes of a bundle's arrays by name.
+    """Reads the shapes of a bundle's arrays by name.
 
     Raises:
-        ValueError: Its index is missing or damaged.
+        ValueError: The index is missing or damaged.
     """
     try:
         shapes = tf.train.load_checkpoint(path).get_variable_to_shape_map()
@@ -90,14 +90,14 @@ def read_shapes(path: str) -> dict[str, tuple[int, ...]]:
 
 
 def read_weights(path: str) -> dict[str, np.ndarray]:
-    """The weights in a bundle of a training, as they are evaluated.
+    """Reads the weights in a training's bundle, as they are evaluated.
 
     Returns:
         Arrays by the keys of `models.weights.variables`: the moving averages where the
-        run had them. Those of a teacher are among them.
+        run had them. A teacher's weights are among them.
 
     Raises:
-        ValueError: See `read`, or it is no bundle of a training.
+        ValueError: See `read`, or the bundle is not of a training.
     """
     names = list(read_shapes(path))
     for prefix in ("average/", "model/"):
@@ -105,7 +105,7 @@ def read_weights(path: str) -> dict[str, np.ndarray]:
         if kept:
             arrays = read(path, kept)
             return {name.removeprefix(prefix): arrays[name] for name in kept}
-    raise ValueError(f"{path} holds no weights of a training, but {names[:3]}.")
+    raise ValueError(f"{path} must hold weights of a training, got {names[:3]}.")
 
 
 def _first_line(error: Exception) -> str:

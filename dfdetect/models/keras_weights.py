@@ -1,6 +1,6 @@
-"""Layers' arrays out of a file that Keras wrote: .h5, .weights.h5 or .keras.
+"""Reads layers' arrays from a file that Keras wrote: .h5, .weights.h5 or .keras.
 
-Arrays are all that is read: no layer, function or configuration of the file is made.
+Only arrays are read: no layer, function or configuration of the file is built.
 
 Source: `save_model_to_hdf5` in keras/src/legacy/saving/legacy_h5_format.py and
 `_save_state` in keras/src/saving/saving_lib.py.
@@ -25,13 +25,13 @@ def read(path: str | os.PathLike[str]) -> Layers:
     """Reads the arrays of each layer that has some, by its name.
 
     Returns:
-        In the order of the file, those of a layer as `get_weights` gives them. Of a
-        model within the model the layers are listed by their own names.
+        Arrays in the order of the file, those of a layer as `get_weights` returns them.
+        Layers of a nested model are listed by their own names.
 
     Raises:
-        ValueError: The file is none of Keras', is damaged, or does not name its layers.
+        ValueError: The file is damaged, not of Keras, or does not name its layers.
     """
-    import h5py  # Of Keras, and slow to import.
+    import h5py  # A dependency of Keras that is slow to import.
 
     try:
         with h5py.File(_open(path), "r") as file:
@@ -44,12 +44,12 @@ def read(path: str | os.PathLike[str]) -> Layers:
         raise
     except _DAMAGE as error:
         raise ValueError(
-            f"{path} is damaged, or no file of Keras' weights: {error}."
+            f"{path} is damaged, or not a file of Keras weights: {error}."
         ) from error
     if not layers:
         raise ValueError(
             f"{path} must name the layers of its weights, got none; load it in Keras "
-            "and save it anew."
+            "and save it again."
         )
     return layers
 

@@ -1,4 +1,4 @@
-"""The detector's losses, normalised as google/automl does."""
+"""The detector's losses, normalized as google/automl does."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def focal(
     alpha: float = _FOCAL_ALPHA,
     gamma: float = _FOCAL_GAMMA,
 ) -> Any:
-    """Cross-entropy that fades where the model is already right.
+    """Focal loss: cross-entropy that fades where the model is already right.
 
     Args:
         logits: Any shape.
@@ -27,7 +27,7 @@ def focal(
         gamma: How fast easy examples fade.
 
     Returns:
-        The loss of each element in float32, not normalised.
+        The loss of each element in float32, not normalized.
 
     Source: Lin et al., Focal Loss for Dense Object Detection, 2017.
     """
@@ -50,7 +50,7 @@ def huber_box(box_offsets: Any, box_targets: Any, delta: float = _HUBER_DELTA) -
         delta: Error where the loss turns from quadratic to linear.
 
     Returns:
-        `[..., 4]` float32: the share of each coordinate, not normalised by positives.
+        `[..., 4]` float32: the share of each coordinate, not normalized by positives.
     """
     error = ops.cast(box_offsets, "float32") - ops.cast(box_targets, "float32")
     error = ops.abs(error)

@@ -1,4 +1,4 @@
-"""Which anchor learns which head."""
+"""Assigns heads to anchors: which anchor learns which head."""
 
 from typing import Any
 
@@ -19,12 +19,12 @@ def match_anchors(
     anchor_boxes: Any,
     gt_ignored: Any = None,
 ) -> tuple[Any, Any, Any]:
-    """Gives every anchor of one image its class and its box.
+    """Assigns every anchor of one image its class and its box.
 
     An anchor is positive when it overlaps a ground truth with an IoU of at least .5.
     Each ground truth also takes the anchor that it overlaps most, even below that,
-    so that heads smaller than every anchor are learnt as well. The first index wins
-    a tie. A ground truth that no anchor touches is left out. Works on one image, also
+    so that heads smaller than every anchor are learned as well. The first index wins
+    a tie. A ground truth that touches no anchor is left out. Works on one image, also
     inside `tf.data` and `tf.vectorized_map`.
 
     Args:

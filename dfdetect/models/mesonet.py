@@ -1,8 +1,8 @@
 """MesoNet: two classifiers of some 28,000 weights.
 
 Source: Afchar et al., MesoNet: a Compact Facial Video Forgery Detection Network, WIFS
-2018, figures 3 to 5. The paper's sigmoid says how real a face is; the logit here says
-how fake.
+2018, figures 3 to 5. The paper's sigmoid is the probability of a real face; the logit
+here is that of a fake.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ class MesoNet(keras.Model):
         image_size: Side of the input in pixels, at least 32; 256 in the paper.
         inception: Whether the first two blocks are inception modules.
         dropout: Share of the flattened maps and of the features dropped in training.
-        bn_momentum: Of the moving statistics.
-        name: Of the model.
+        bn_momentum: Momentum of the batch norms' moving statistics.
+        name: Name of the model.
 
     Raises:
         ValueError: The image is too small.

@@ -1,7 +1,7 @@
 """MobileNetV2 as a teacher: a small ImageNet network to learn features from.
 
-No published model of dfdetect holds it. Fine-tuned as a classifier it is also a
-yardstick: its middle layers alone tell fakes from reals better than random weights
+No published model of dfdetect contains it. Fine-tuned as a classifier it is also a
+reference: its middle layers alone separate fakes from reals better than random weights
 learn to within hours.
 
 Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks, 2018.
@@ -15,7 +15,7 @@ import numpy as np
 
 from dfdetect.models import moment_pooling
 
-# Residual sums, with channels and stride; their textures are what is pooled.
+# Residual sums, with channels and stride; moments of these are pooled.
 STAGES = {
     "block_2_add": (24, 4),
     "block_5_add": (32, 8),
@@ -32,14 +32,14 @@ class MobileNetV2(keras.Model):
 
     Input `[B, image_size, image_size, 3]`, output `[B, num_outputs]` float32. The
     logits are linear in `pool`: the mean and the standard deviation over space of each
-    of `STAGES`, standardised, 752 numbers.
+    of `STAGES`, standardized, 752 numbers.
 
     Args:
         image_size: Side of the input in pixels, at least 32.
         num_outputs: Number of logits.
         dropout: Share of the pooled features dropped in training.
-        bn_momentum: Of the moving statistics.
-        name: Of the model.
+        bn_momentum: Momentum of the batch norms' moving statistics.
+        name: Name of the model.
 
     Raises:
         ValueError: The image is too small.
@@ -95,9 +95,9 @@ def load_tflite(
 ) -> None:
     """Loads the public `tf2_mobilenet_v2_1.0_224_ptq.tflite`, int8 and without top.
 
-    Its batch norms are folded into the convolutions. They get the statistics of
-    `images`, and scales and offsets that undo these, so that training can begin from
-    the published features, to the 8 bits of the file.
+    Its batch norms are folded into the convolutions. Ours get the statistics of
+    `images`, and scales and offsets that undo these, so that training can start from
+    the published features, at the 8-bit precision of the file.
 
     Args:
         model: Gets the weights of all but its logits.
@@ -118,7 +118,7 @@ def load_tflite(
             found = None if kernel is None else kernel.transpose(1, 2, 3, 0)
             if found is None or bias is None or found.shape != shape:
                 raise ValueError(
-                    f"{layer.name} wants a kernel {shape}, {path} has "
+                    f"{layer.name} must have a kernel {shape}, {path} has "
                     f"{None if found is None else found.shape}."
                 )
             layer.set_weights([found])
@@ -134,20 +134,20 @@ def load_tflite(
 
 
 def _read_dequantized(path: str | os.PathLike[str]) -> list[np.ndarray]:
-    """Kernels and biases of the convolutions in order, float32."""
+    """Reads kernels and biases of the convolutions in order, float32."""
     import tensorflow as tf
 
     interpreter = tf.lite.Interpreter(os.fspath(path))
     interpreter.allocate_tensors()
     found = {}
     for tensor in interpreter.get_tensor_details():
-        quantised = tensor["quantization_parameters"]
-        scales = quantised["scales"]
+        quantized = tensor["quantization_parameters"]
+        scales = quantized["scales"]
         if len(scales) < 2:  # Activations have one for all channels.
             continue
         array = interpreter.get_tensor(tensor["index"]).astype(np.float32)
         shape = [1] * array.ndim
-        shape[quantised["quantized_dimension"]] = len(scales)
+        shape[quantized["quantized_dimension"]] = len(scales)
         found[tensor["index"]] = array * scales.reshape(shape)
     return [found[index] for index in sorted(found)]
 
@@ -157,7 +157,7 @@ def _restore_statistics(
     norms: list[keras.layers.BatchNormalization],
     images: np.ndarray,
 ) -> None:
-    """Sets the batch norms' statistics and leaves what they give as it is."""
+    """Sets the batch norms' statistics and keeps their outputs as they are."""
     probe = keras.Model(model.input, [norm.input for norm in norms])
     sums = [np.zeros((2, norm.gamma.shape[0])) for norm in norms]
     parts = np.array_split(images, max(1, len(images) // 16))

@@ -1,7 +1,7 @@
-"""Model directories: `manifest.json` and `weights.npz`, and the models they make.
+"""Loads models from model directories: `manifest.json` and `weights.npz`.
 
-Those of a training hold further steps, see `kept_steps`. A packed model is one file
-that holds both: the .npz file of the weights with the manifest in it.
+The directory of a training holds further steps, see `kept_steps`. A packed model is one
+file: the .npz file of the weights with the manifest in it.
 """
 
 import logging
@@ -15,7 +15,7 @@ import keras
 from dfdetect import labels, manifest
 from dfdetect.models import classifier, efficientdet, kept_steps, weights
 
-# What `dfdetect` takes when no model is named.
+# Weights that `dfdetect` uses by default.
 DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "default_weights")
 
 Loaded = tuple[keras.Model, dict[str, Any]]
@@ -28,7 +28,7 @@ def load_detector(
     image_size: int | None = None,
     step: int | None = None,
 ) -> Loaded:
-    """Builds the detector that a directory holds.
+    """Builds the detector of a model directory.
 
     Args:
         directory: Its model directory or packed model; None for the default weights.
@@ -51,7 +51,7 @@ def load_detector(
         image_size=described["image_size"],
         anchor_scale=described["anchor_scale"],
         weighted_bifpn=described.get("weighted_bifpn"),
-        # Manifests of before Lite do not tell.
+        # Manifests older than Lite lack it.
         lite=described.get("lite", False),
     )
     weights.load(model, path)
@@ -63,7 +63,7 @@ def load_classifier(
     image_size: int | None = None,
     step: int | None = None,
 ) -> Loaded:
-    """Builds the classifier that a directory holds.
+    """Builds the classifier of a model directory.
 
     Args:
         directory: Its model directory or packed model; None for the default weights.
@@ -90,7 +90,7 @@ def load_classifier(
 
 
 def list_files(directory: str) -> list[str]:
-    """The files that make a model: two of a folder, or the one of a packed model."""
+    """Lists the files of a model: two of a folder, or the packed model itself."""
     if os.path.isfile(directory):
         return [directory]
     names = (manifest.FILE_NAME, weights.FILE_NAME)
@@ -98,11 +98,11 @@ def list_files(directory: str) -> list[str]:
 
 
 def pack(directory: str, path: str) -> None:
-    """Packs a model directory into one file, aside and then renamed.
+    """Packs a model directory into one file, written aside and renamed.
 
     Args:
-        directory: With `manifest.json` and `weights.npz`; nothing else is packed.
-        path: The file; one that is there is replaced.
+        directory: Folder of `manifest.json` and `weights.npz`; nothing else is packed.
+        path: The packed file; an existing one is replaced.
 
     Raises:
         OSError: A file is missing, or the new one cannot be written.
@@ -123,12 +123,12 @@ def pack(directory: str, path: str) -> None:
 def _find(
     directory: str | None, kind: str, step: int | None
 ) -> tuple[dict[str, Any], str]:
-    """The manifest and the path of the weights."""
+    """Finds the manifest and the path of the weights."""
     if step is None:
         directory = directory or os.path.join(DEFAULT_WEIGHTS, kind)
         return manifest.read(directory, kind), directory
     if directory is None:
-        raise ValueError(f"step must be one of a training's folder, got {step} alone.")
+        raise ValueError(f"step needs the folder of its training, got {step} alone.")
     path = kept_steps.find(directory, step)
     beside = f"{path}{kept_steps.MANIFEST_ENDING}"
     if os.path.exists(beside):
@@ -137,6 +137,8 @@ def _find(
     figures = described.pop("metrics", {}).get("validation", {})
     _log.warning(
         "step %d of %s was not evaluated: its thresholds are those of step %s",
-        *(step, directory, figures.get("step", "another")),
+        step,
+        directory,
+        figures.get("step", "another"),
     )
     return {**described, "metrics": {}, "step": step}, path

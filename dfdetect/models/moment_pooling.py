@@ -1,8 +1,8 @@
-"""Texture as a classifier's features: mean and deviation of the maps of many stages.
+"""Pools texture: mean and deviation of the feature maps of many stages.
 
-Traces of a forgery lie in textures of every scale rather than in what is shown. Of an
-ImageNet network that never saw a fake, these numbers tell fakes from reals better than
-what it pools for its thousand classes.
+Traces of a forgery lie in textures of every scale rather than in the content. In an
+ImageNet network that never saw a fake, these numbers separate fakes from reals better
+than the features that it pools for its thousand classes.
 """
 
 from collections.abc import Mapping
@@ -25,11 +25,11 @@ class Moments(keras.layers.Layer):
 
 
 def pool_moments(maps: Mapping[str, Any], bn_momentum: float) -> Any:
-    """The moments of some stages, standardised by the layer `pool`.
+    """Pools the moments of some stages, standardized by the layer `pool`.
 
     Args:
-        maps: By the names of the stages, `[B, H, W, C]`.
-        bn_momentum: Of the moving statistics of the moments.
+        maps: Feature maps `[B, H, W, C]` by the names of the stages.
+        bn_momentum: Momentum of the batch norms' moving statistics.
 
     Returns:
         `[B, D]` float32, D twice the sum of the channels.

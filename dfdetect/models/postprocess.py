@@ -1,4 +1,4 @@
-"""From the detector's outputs to the boxes of an image."""
+"""Non-maximum suppression: from the detector's outputs to the boxes of an image."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +10,8 @@ from dfdetect.models import anchors
 
 _MAX_CANDIDATES = 5000  # google/automl, hparams_config.py: max_nms_inputs.
 
-# More score above the threshold in a crowd, or while a model learns, and hardly ever
-# else. Sorting and suppressing so few takes a tenth of the time and gives the same.
+# More candidates than that score above the threshold only in crowds or while a model
+# learns. Sorting and suppressing so few takes a tenth of the time for the same result.
 _FEW_CANDIDATES = 512
 
 _Weight = Callable[[Any, Any, Any], Any]  # See `_suppress`.
@@ -28,7 +28,7 @@ def select_detections(
     soft_nms_sigma: float = 0.0,
     containment_threshold: float = 1.0,
 ) -> tuple[Any, Any, Any]:
-    """Like `select_class_detections`, without the classes.
+    """Picks the best boxes as `select_class_detections` does, without the classes.
 
     Returns:
         Boxes `[batch, max_detections, 4]` float32, scores `[batch, max_detections]`
@@ -75,10 +75,11 @@ def select_class_detections(
         box_offsets: `[batch, num_anchors, 4]`.
         anchor_boxes: `[num_anchors, 4]` in the format of `dfdetect.boxes`.
         max_detections: Boxes in the result, padding included.
-        iou_threshold: In [0, 1]; of hard suppression.
-        score_threshold: A score must lie above it.
-        max_candidates: Best scores of an image that are looked at.
-        soft_nms_sigma: Of soft suppression, .5 in the paper; 0 for hard suppression.
+        iou_threshold: Threshold of hard suppression, in [0, 1].
+        score_threshold: Scores must be above it.
+        max_candidates: Number of best scores of an image that are considered.
+        soft_nms_sigma: Sigma of soft suppression, .5 in the paper; 0 for hard
+            suppression.
         containment_threshold: In (0, 1]; 1 lets every box within another one stay.
 
     Returns:
@@ -94,12 +95,12 @@ def select_class_detections(
     by_iou = _hard(iou_threshold) if soft_nms_sigma <= 0 else _soft(soft_nms_sigma)
     weight = _without_contained(by_iou, containment_threshold)
 
-    def pick_of(num_candidates: int) -> tuple[Any, Any, Any, Any]:
+    def pick_among(num_candidates: int) -> tuple[Any, Any, Any, Any]:
         best, candidates = ops.top_k(scores, num_candidates)
         candidates = ops.cast(candidates, "int32")
         anchor_ids = candidates // num_classes
         return _pick(
-            _decoded(box_offsets, anchor_boxes, anchor_ids),
+            _decode_candidates(box_offsets, anchor_boxes, anchor_ids),
             candidates % num_classes,
             best,
             max_detections,
@@ -109,17 +110,17 @@ def select_class_detections(
 
     most = min(max_candidates, num_anchors * num_classes)
     if most <= _FEW_CANDIDATES:
-        return pick_of(most)
+        return pick_among(most)
     likely = ops.max(ops.sum(ops.cast(scores > 0.0, "int32"), axis=1), initial=0)
     return ops.cond(
         likely <= _FEW_CANDIDATES,
-        lambda: pick_of(_FEW_CANDIDATES),
-        lambda: pick_of(most),
+        lambda: pick_among(_FEW_CANDIDATES),
+        lambda: pick_among(most),
     )
 
 
-def _decoded(box_offsets: Any, anchor_boxes: Any, anchor_ids: Any) -> Any:
-    """The boxes `[batch, num, 4]` of some anchors `[batch, num]` of each image."""
+def _decode_candidates(box_offsets: Any, anchor_boxes: Any, anchor_ids: Any) -> Any:
+    """Decodes the boxes `[batch, num, 4]` of anchors `[batch, num]` of each image."""
     offsets = ops.take_along_axis(box_offsets, anchor_ids[..., None], axis=1)
     # TFLite would keep a table of float32 in 8 bits; one of integers it leaves alone.
     anchor_bits = ops.view(ops.cast(anchor_boxes, "float32"), "int32")
@@ -187,10 +188,10 @@ def _suppress(
         classes: `[batch, num]` int32.
         scores: `[batch, num]`; 0 for those that cannot be picked.
         max_detections: Rounds at most.
-        weight: What a picked box leaves of the score of another one of its class, from
-            the areas of their intersection, of their union and of the smaller one.
-        score_threshold: Of those above it the highest score is picked next, the first
-            of equals.
+        weight: Factor by which a picked box multiplies the score of another one of its
+            class, from the areas of their intersection, union and smaller box.
+        score_threshold: The highest score above it is picked next, the first of
+            equals.
 
     Returns:
         Scores `[batch, max_detections]` when picked, then 0, and positions
@@ -211,16 +212,20 @@ def _suppress(
         best_score, best = ops.top_k(left, 1)
         best = ops.cast(best, "int32")
 
-        def of_best(values: Any) -> Any:
+        def gather_best(values: Any) -> Any:
             return ops.take_along_axis(values, best, axis=1)
 
-        height = ops.minimum(ymax, of_best(ymax)) - ops.maximum(ymin, of_best(ymin))
-        width = ops.minimum(xmax, of_best(xmax)) - ops.maximum(xmin, of_best(xmin))
+        height = ops.minimum(ymax, gather_best(ymax)) - ops.maximum(
+            ymin, gather_best(ymin)
+        )
+        width = ops.minimum(xmax, gather_best(xmax)) - ops.maximum(
+            xmin, gather_best(xmin)
+        )
         shared = ops.maximum(height, 0.0) * ops.maximum(width, 0.0)
-        union = areas + of_best(areas) - shared
-        smaller = ops.minimum(areas, of_best(areas))
+        union = areas + gather_best(areas) - shared
+        smaller = ops.minimum(areas, gather_best(areas))
         left_of = weight(shared, union, smaller)
-        kept = ops.where(classes == of_best(classes), left_of, 1.0)
+        kept = ops.where(classes == gather_best(classes), left_of, 1.0)
         kept = ops.where(positions == best, 0.0, kept)
         is_slot = ops.logical_and(slots == step, best_score > 0.0)
         picked_scores = ops.where(is_slot, best_score, picked_scores)

@@ -1,13 +1,13 @@
-"""Arrays out of a file that `torch.save` wrote, without PyTorch.
+"""Reads arrays from a file that `torch.save` wrote, without PyTorch.
 
 Before PyTorch 1.6 such a file is four pickles (a magic number, the version of the
 protocol, sizes of types, what was saved) and the keys of the storages, followed by
 their numbers. Since then it is a ZIP archive with one pickle and a file for each
-storage. Of what was saved, a dictionary of tensors is wanted; one in a checkpoint
-(`state_dict`) and a whole module, whose parameters are its dictionary, do as well.
+storage. What was saved must be a dictionary of tensors, a checkpoint that holds one
+(`state_dict`), or a whole module, whose parameters are its dictionary.
 
-No object of a file is ever made: each class is replaced by one that only keeps what the
-pickle says of it, so that a file cannot run anything.
+No object of a file is ever built: each class is replaced by one that only keeps the
+pickled state, so that a file cannot run code.
 
 Source: `_load` and `_legacy_load` in torch/serialization.py.
 """
@@ -39,8 +39,15 @@ _TYPES: dict[str, np.dtype] = {
 # Where training checkpoints keep the weights beside the step and the optimizer.
 _NESTED = ("state_dict", "model_state_dict", "model", "net", "weights")
 _DAMAGE = (
-    *(pickle.UnpicklingError, EOFError, KeyError, TypeError, AttributeError),
-    *(IndexError, zipfile.BadZipFile, zlib.error, NotImplementedError),
+    pickle.UnpicklingError,
+    EOFError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    IndexError,
+    zipfile.BadZipFile,
+    zlib.error,
+    NotImplementedError,
 )
 
 
@@ -48,10 +55,10 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Reads a dictionary of tensors.
 
     Returns:
-        By name, without the `module.` that `DataParallel` puts before all of them.
+        Arrays by name, without the prefix `module.` of `DataParallel`.
 
     Raises:
-        ValueError: The file is none of PyTorch's, is cut, or holds anything but
+        ValueError: The file is not of PyTorch, is truncated, or holds anything but
             tensors.
     """
     try:
@@ -109,38 +116,38 @@ def _read_archive(stream: BinaryIO) -> Any:
 
 
 def _find_tensors(found: Any) -> dict[str, "_Tensor"]:
-    """The tensors of a dictionary, of one within it, or of a module."""
-    if isinstance(found, _Stand) and "_modules" in found.state:
+    """Finds the tensors of a dictionary, of one within it, or of a module."""
+    if isinstance(found, _Placeholder) and "_modules" in found.state:
         return dict(_walk(found.state, ""))
     if not isinstance(found, dict):
-        raise TypeError(_name(found))
+        raise TypeError(_qualified_name(found))
     for key in _NESTED:
-        if isinstance(found.get(key), dict | _Stand):
+        if isinstance(found.get(key), dict | _Placeholder):
             return _find_tensors(found[key])
     others = [key for key, value in found.items() if not isinstance(value, _Tensor)]
     if others:
-        raise TypeError(f"{_name(found[others[0]])} for {others[0]!r}")
+        raise TypeError(f"{_qualified_name(found[others[0]])} for {others[0]!r}")
     return {str(key): tensor for key, tensor in found.items()}
 
 
 def _walk(state: dict[str, Any], prefix: str) -> Iterator[tuple[str, "_Tensor"]]:
-    """The parameters and buffers of a module, by the names of its `state_dict`."""
+    """Yields a module's parameters and buffers by the names of its `state_dict`."""
     for kind in ("_parameters", "_buffers"):
         for name, value in state.get(kind, {}).items():
             if isinstance(value, _Tensor):
                 yield f"{prefix}{name}", value
     for name, module in state["_modules"].items():
-        if isinstance(module, _Stand) and "_modules" in module.state:
+        if isinstance(module, _Placeholder) and "_modules" in module.state:
             yield from _walk(module.state, f"{prefix}{name}.")
 
 
-def _name(found: Any) -> str:
+def _qualified_name(found: Any) -> str:
     kind = found if isinstance(found, type) else type(found)
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
 class _Storage:
-    """Numbers that come later in the file."""
+    """Numbers that are read later from the file."""
 
     def __init__(self, kind: str, size: int) -> None:
         self.kind, self.size = kind, size
@@ -157,23 +164,23 @@ class _Storage:
 
 
 class _Tensor:
-    """A view of a storage: what `torch._utils._rebuild_tensor_v2` is told."""
+    """A view of a storage, from the arguments of `torch._utils._rebuild_tensor_v2`."""
 
     def __init__(
         self, storage: _Storage, offset: int, shape: Any, strides: Any, *_: Any
     ) -> None:
         if not isinstance(storage, _Storage):
-            raise TypeError(f"{_name(storage)} for a storage")
+            raise TypeError(f"{_qualified_name(storage)} for a storage")
         self.storage, self.offset = storage, offset
         self.shape, self.strides = tuple(shape), tuple(strides)
 
     def __setstate__(self, _: Any) -> None:
-        """What a pickle adds, such as hooks, does not matter."""
+        """Ignores further state, such as hooks."""
 
     def array(self) -> np.ndarray:
         values = self.storage.values
         pairs = list(zip(self.shape, self.strides, strict=True))
-        # As far as it reaches, also with strides that a file makes up.
+        # The last element that it reaches; strides of a file may be wrong.
         last = self.offset + sum((size - 1) * stride for size, stride in pairs)
         is_empty = not all(self.shape)
         if min((self.offset, *self.shape, *self.strides)) < 0 or (
@@ -189,10 +196,10 @@ class _Tensor:
         return np.array(view)
 
 
-class _Stand:
-    """Stands for an object of any class, and keeps its state."""
+class _Placeholder:
+    """A placeholder for an object of any class, which keeps its state."""
 
-    def __new__(cls, *_: Any, **__: Any) -> "_Stand":
+    def __new__(cls, *_: Any, **__: Any) -> "_Placeholder":
         made = super().__new__(cls)
         made.state = {}
         return made
@@ -205,14 +212,14 @@ class _Stand:
             self.state = state
 
     def append(self, _: Any) -> None:
-        """Of a class of lists."""
+        """Ignores the items of subclasses of lists."""
 
     def __setitem__(self, _: Any, __: Any) -> None:
-        """Of a class of dictionaries."""
+        """Ignores the items of subclasses of dictionaries."""
 
 
-def _parameter(tensor: Any, *_: Any) -> Any:
-    """For `torch._utils._rebuild_parameter`."""
+def _rebuild_parameter(tensor: Any, *_: Any) -> Any:
+    """Replaces `torch._utils._rebuild_parameter`."""
     return tensor
 
 
@@ -220,12 +227,12 @@ _KNOWN: dict[tuple[str, str], Callable] = {
     ("collections", "OrderedDict"): collections.OrderedDict,
     ("torch._utils", "_rebuild_tensor"): _Tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _Tensor,
-    ("torch._utils", "_rebuild_parameter"): _parameter,
+    ("torch._utils", "_rebuild_parameter"): _rebuild_parameter,
 }
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes dictionaries, tensors and storages, and a stand for all else."""
+    """Builds dictionaries, tensors and storages, and placeholders for all else."""
 
     def __init__(self, stream: Any) -> None:
         super().__init__(stream)
@@ -236,12 +243,12 @@ class _Unpickler(pickle.Unpickler):
             return _KNOWN[module, name]
         if module == "torch" and name in _TYPES:
             return name
-        return type(name, (_Stand,), {"__module__": module})
+        return type(name, (_Placeholder,), {"__module__": module})
 
     def persistent_load(self, pid: Any) -> Any:
         if pid[0] == "module":  # A class, with its source code.
             return pid[1]
         _, kind, key, _, size, *_ = pid
         if kind not in _TYPES:
-            raise pickle.UnpicklingError(f"storages of {_name(kind)}")
+            raise pickle.UnpicklingError(f"storages of {_qualified_name(kind)}")
         return self.storages.setdefault(key, _Storage(kind, size))

@@ -1,6 +1,6 @@
 """SqueezeNet 1.1 without its top: a small ImageNet network to learn features from.
 
-Only a teacher for distillation: no published model of dfdetect holds it.
+Only a teacher for distillation: no published model of dfdetect contains it.
 
 Source: Iandola et al., SqueezeNet: AlexNet-level accuracy with 50x fewer parameters and
 < 0.5 MB model size, 2016; version 1.1 of the authors' repository.
@@ -40,11 +40,11 @@ class SqueezeNet(keras.Model):
 
     Args:
         image_size: Side of the input in pixels, at least 32.
-        features: Names of the layers to give, in this order.
-        name: Of the model.
+        features: Names of the layers to output, in this order.
+        name: Name of the model.
 
     Raises:
-        ValueError: The image is too small or there is no layer of that name.
+        ValueError: The image is too small or a layer is unknown.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ def load_h5(model: SqueezeNet, path: str | os.PathLike[str]) -> None:
 
     Args:
         model: Gets the weights of all its layers.
-        path: The file; DeepCognition/keras-squeezenet on GitHub, MIT licence.
+        path: The file; DeepCognition/keras-squeezenet on GitHub, MIT license.
 
     Raises:
         ImportError: h5py is not installed.
@@ -130,10 +130,11 @@ def load_h5(model: SqueezeNet, path: str | os.PathLike[str]) -> None:
             array = found.get(variable.name)
             if array is None or array.shape != tuple(variable.shape):
                 raise ValueError(
-                    f"{layer.name} wants a {variable.name} {tuple(variable.shape)}, "
-                    f"{path} has {None if array is None else array.shape}."
+                    f"{layer.name} must have a {variable.name} "
+                    f"{tuple(variable.shape)}, {path} has "
+                    f"{None if array is None else array.shape}."
                 )
-            # The file wants BGR, as Caffe does.
+            # The file takes BGR, as Caffe does.
             is_first = layer.name == "conv1" and variable.name == "kernel"
             variable.assign(array[:, :, ::-1] if is_first else array)
 

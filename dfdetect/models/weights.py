@@ -1,7 +1,7 @@
 """Weights on disk: one .npz file, keyed by the paths of a model's variables.
 
-It is read without TensorFlow, into the same model on any Keras backend, and partly
-into a model that has another top.
+It is read without TensorFlow, into the same model on any Keras backend, or in part into
+a model with another top.
 """
 
 import dataclasses
@@ -17,19 +17,19 @@ import numpy as np
 
 FILE_NAME = "weights.npz"  # in a model directory
 
-# What NumPy raises on a file that is cut short or changed.
+# Errors that NumPy raises on a truncated or changed file.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError)
 
 
 @dataclasses.dataclass(frozen=True)
 class LoadReport:
-    """What became of each weight, by its key.
+    """Which weights were loaded from a file, by key.
 
     Attributes:
-        loaded: In the file and in the model.
-        missing: In the model only: these keep their values.
-        unexpected: In the file only.
-        mismatched: In both, with two shapes: the model's keep their values.
+        loaded: Weights in the file and in the model.
+        missing: Weights in the model only, which keep their values.
+        unexpected: Weights in the file only.
+        mismatched: Weights of different shapes; the model's keep their values.
     """
 
     loaded: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ class LoadReport:
 
 
 def variables(model: keras.Model) -> dict[str, keras.Variable]:
-    """The model's weights by keys that hold in another process, too.
+    """Returns a model's weights by keys that are the same in every process.
 
     A key is the variable's path without the name of the model itself.
 
@@ -70,9 +70,9 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def fingerprint(model: keras.Model) -> str:
-    """What tells a model from another with other weights: SHA-256, in hexadecimal.
+    """Computes a SHA-256 of a model's weights, in hexadecimal.
 
-    Of names, shapes and float32 values, wherever they were read from.
+    It covers names, shapes and float32 values, wherever they were read from.
 
     Raises:
         ValueError: See `variables`.
@@ -113,7 +113,7 @@ def save(
             np.savez(stream, allow_pickle=False, **arrays)
         os.replace(aside, target)
     except OSError as error:
-        # That of a full disk names no file.
+        # The error of a full disk names no file.
         raise OSError(error.errno, error.strerror, os.fspath(target)) from error
     finally:
         aside.unlink(missing_ok=True)
@@ -126,15 +126,15 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> LoadReport:
         model: The same built model.
         path: The .npz file, a packed model (see `model_directory.pack`), a folder with
             a `weights.npz`, or a step that a training keeps, such as
-            `RUN/checkpoints/step_00000040`. Of a step, weights that the model lacks are
-            those of a teacher and left out.
+            `RUN/checkpoints/step_00000040`. Weights of a step that the model lacks are
+            a teacher's and left out.
 
     Returns:
-        All keys as loaded, and no others.
+        A report with all keys as loaded.
 
     Raises:
         ValueError: The file is damaged, or a weight is missing, unexpected or of
-            another shape. The model then keeps all that it had.
+            another shape. The model then keeps its weights.
     """
     arrays = _read(path)
     if _is_step(path):
@@ -148,21 +148,21 @@ def load(model: keras.Model, path: str | os.PathLike[str]) -> LoadReport:
 
 
 def load_snapshot(model: keras.Model, snapshot: str) -> LoadReport:
-    """Gives a model the weights to start training from.
+    """Loads the weights to start training from.
 
     Args:
         model: A built model. For "imagenet" it must have a method `load_imagenet`.
         snapshot: "none" keeps the random weights. "imagenet" fetches those of
             `keras.applications`, or without a network says so and keeps the random
-            ones. All else is a path as for `load`, or of a file that others trained,
-            see `foreign_weights`; all weights with the right name and shape are taken.
+            ones. All else is a path as for `load`, or of a file that others wrote, see
+            `foreign_weights`; all weights with the right name and shape are loaded.
 
     Returns:
-        What was loaded and what was not.
+        A report of what was loaded.
 
     Raises:
-        ValueError: Nothing in the file fits, it is damaged or of a kind or a network
-            that the model does not take, or there are no ImageNet weights.
+        ValueError: Nothing in the file fits, it is damaged or of another kind or
+            network, or the model has no ImageNet weights.
     """
     keys = tuple(variables(model))
     if snapshot == "none":
@@ -180,9 +180,9 @@ def load_snapshot(model: keras.Model, snapshot: str) -> LoadReport:
 
 
 def _read_any(model: keras.Model, path: str) -> dict[str, np.ndarray] | None:
-    """The arrays of a file of whatever kind; None for the model's own reader."""
+    """Reads the arrays of a file of any kind; None for the model's own reader."""
     if not _is_step(path) and not os.path.isdir(path):
-        from dfdetect.models import foreign_weights  # It knows the models.
+        from dfdetect.models import foreign_weights  # Late: it imports the models.
 
         kind = foreign_weights.identify(path)
         if kind != "ours":
@@ -210,7 +210,7 @@ def _load_imagenet(model: keras.Model) -> LoadReport:
 
 
 def _load_with(model: keras.Model, load: Callable[[], None]) -> LoadReport:
-    """What a function that changes the weights of a model has loaded."""
+    """Reports the weights that a loading function changes."""
     before = _values(model)
     load()
     after = _values(model)
@@ -236,7 +236,7 @@ def _is_step(path: str | os.PathLike[str]) -> bool:
 
 def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     if _is_step(path):
-        # Only here: all else is read without TensorFlow.
+        # Imported late: all else is read without TensorFlow.
         from dfdetect.models import kept_steps
 
         return kept_steps.read_weights(os.fspath(path))
@@ -244,7 +244,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         # Every array has a checksum in the file, which is compared.
         with np.load(file, allow_pickle=False) as arrays:
-            # What else a packed model holds comes as bytes.
+            # The manifest of a packed model comes as bytes.
             return {
                 key: value
                 for key, value in arrays.items()

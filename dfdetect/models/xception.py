@@ -6,8 +6,8 @@ how far they take the spatial one apart: one filter a channel (`xception`,
 
 Source: Chollet, Xception: Deep Learning with Depthwise Separable Convolutions, 2017,
 figure 5; padding and batch norm as in `keras.applications.Xception`, so that its
-weights fit, or as in PyTorch's ports (`xception_pytorch`). `xception_weights` reads
-both kinds.
+weights fit, or as in PyTorch's ports (`xception_pytorch`). `xception_weights` converts
+both.
 """
 
 from collections.abc import Sequence
@@ -61,12 +61,12 @@ class Xception(keras.Model):
             channels.
         middle_blocks: Number of blocks in the middle flow.
         middle_skip: `"identity"`, or `"conv"` for a 1x1 convolution and batch norm.
-        bn_momentum: Of the moving statistics. .99 wants some hundred steps to settle;
-            take .9 for a short run from random weights.
+        bn_momentum: Momentum of the batch norms' moving statistics. .99 needs some
+            hundred steps to settle; take .9 for a short run from random weights.
         pool_padding: Where maps are padded before they are halved: `"same"`, as
-            TensorFlow does it, or `"both"` sides alike, as PyTorch does it.
-        bn_epsilon: Added to the variances of the batch norms.
-        name: Of the model.
+            TensorFlow does, or equally on `"both"` sides, as PyTorch does.
+        bn_epsilon: Number added to the variances of the batch norms.
+        name: Name of the model.
 
     Raises:
         ValueError: An argument is out of its range.
@@ -156,7 +156,7 @@ class Xception(keras.Model):
         """Loads the ImageNet weights of `keras.applications`; needs the network.
 
         Raises:
-            ValueError: The padding is PyTorch's.
+            ValueError: The padding is that of PyTorch.
         """
         if self.pool_padding != "same":
             raise ValueError(
@@ -171,7 +171,7 @@ class Xception(keras.Model):
 class PairConv2D(keras.layers.Layer):
     """A 3x3 convolution of each pair of channels: C channels to C, in C / 2 groups.
 
-    The same numbers, with the same kernel, as
+    It gives the same numbers, with the same kernel, as
     `Conv2D(C, 3, groups=C // 2, padding="same", use_bias=False)`, which on a CPU Keras
     has XLA compile: a gradient at 728 channels then takes 43 s instead of .02 s.
     """
@@ -210,14 +210,14 @@ class PairConv2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="dfdetect")
 class HalvingMaxPool(keras.layers.Layer):
-    """The maximum of 3x3 places, every second one, with a border on all sides.
+    """Max pooling of 3x3 at stride 2, with a border on all sides.
 
-    The same as PyTorch's `MaxPool2d(3, stride=2, padding=1)`; TensorFlow's "same" pads
+    It equals PyTorch's `MaxPool2d(3, stride=2, padding=1)`; TensorFlow's "same" pads
     maps of an even side at their end only.
     """
 
     def call(self, features: Any) -> Any:
-        # Rounded to bfloat16 it is infinite, which is as good.
+        # Rounded to bfloat16 it is infinite, which works as well.
         is_half = keras.backend.standardize_dtype(features.dtype) == "float16"
         lowest = float(np.finfo(np.float16 if is_half else np.float32).min)
         border = ((0, 0), (1, 1), (1, 1), (0, 0))
@@ -307,11 +307,11 @@ class _Builder:
 
 
 def feature_maps(model: Xception, names: Sequence[str]) -> keras.Model:
-    """A model of the same input and weights that gives these stages.
+    """Builds a model of some stages that shares the weights.
 
-    It gives a list, or of one name, as Keras does, the map itself.
+    Its output is a list, or with one name the map itself, as Keras does.
 
     Raises:
-        ValueError: There is no layer of that name.
+        ValueError: A name is not that of a layer.
     """
     return keras.Model(model.input, [model.get_layer(name).output for name in names])

@@ -1,6 +1,6 @@
-"""Published weights of Xception by the names of ours: of Keras and of PyTorch's ports.
+"""Converts published weights of Xception, of Keras and of PyTorch's ports.
 
-PyTorch's are those of FaceForensics++ (`model.conv1.weight`, ...,
+PyTorch's ports are those of FaceForensics++ (`model.conv1.weight`, ...,
 `model.last_linear.1.weight`), of DeepfakeBench (`backbone.conv1.weight`) and of
 ImageNet (`conv1.weight`, ..., `fc.weight`), all of one code.
 
@@ -32,36 +32,36 @@ Arrays = dict[str, np.ndarray]
 
 
 def convert_pytorch(arrays: Mapping[str, np.ndarray], num_outputs: int) -> Arrays:
-    """Renames and turns the arrays of a state dict.
+    """Renames and transposes the arrays of a state dict.
 
     Args:
-        arrays: By PyTorch's names.
-        num_outputs: Logits of the model that they are for. Where that is 1 and the file
-            has two classes, real and fake, the logit is the difference of theirs.
+        arrays: Arrays by PyTorch's names.
+        num_outputs: Number of logits of the model. Where it is 1 and the file has two
+            classes, real and fake, the logit is their difference.
 
     Returns:
-        By our names, see `weights.variables`; whatever is not of an Xception keeps its
-        name.
+        Arrays by our names, see `weights.variables`; arrays that are not of an Xception
+        keep their names.
 
     Raises:
-        ValueError: It is not of an Xception.
+        ValueError: The arrays are not of an Xception.
     """
     prefix = next((p for p in _PREFIXES if f"{p}conv1.weight" in arrays), "")
     rest = {name.removeprefix(prefix): array for name, array in arrays.items()}
     if "block12.rep.1.pointwise.weight" not in rest:
         shown = ", ".join(list(arrays)[:3])
         raise ValueError(
-            "an Xception is wanted, with the names conv1.weight to block12 and "
+            "it must be an Xception, with the names conv1.weight to block12 and "
             f"last_linear, got {len(arrays)} tensors ({shown}, ...)"
         )
     rest = {n: x for n, x in rest.items() if not n.endswith(".num_batches_tracked")}
     found: Arrays = {}
     for theirs, ours in _pytorch_layers():
         if f"{theirs}.conv1.weight" in rest:
-            found[f"{ours}/depthwise_kernel"] = _kernel(
+            found[f"{ours}/depthwise_kernel"] = _transpose_kernel(
                 rest.pop(f"{theirs}.conv1.weight"), (2, 3, 0, 1)
             )
-            found[f"{ours}/pointwise_kernel"] = _kernel(
+            found[f"{ours}/pointwise_kernel"] = _transpose_kernel(
                 rest.pop(f"{theirs}.pointwise.weight"), (2, 3, 1, 0)
             )
         elif ours.endswith("_bn"):
@@ -69,7 +69,7 @@ def convert_pytorch(arrays: Mapping[str, np.ndarray], num_outputs: int) -> Array
                 if f"{theirs}.{part}" in rest:
                     found[f"{ours}/{name}"] = rest.pop(f"{theirs}.{part}")
         elif f"{theirs}.weight" in rest:
-            found[f"{ours}/kernel"] = _kernel(
+            found[f"{ours}/kernel"] = _transpose_kernel(
                 rest.pop(f"{theirs}.weight"), (2, 3, 1, 0)
             )
     for theirs in _LOGITS:
@@ -81,13 +81,13 @@ def convert_pytorch(arrays: Mapping[str, np.ndarray], num_outputs: int) -> Array
     return found | rest
 
 
-def _kernel(array: np.ndarray, order: Sequence[int]) -> np.ndarray:
+def _transpose_kernel(array: np.ndarray, order: Sequence[int]) -> np.ndarray:
     # Before PyTorch 0.4 a 1x1 kernel was kept with two axes.
     return array.reshape(array.shape + (1,) * (4 - array.ndim)).transpose(order)
 
 
 def _pytorch_layers() -> Iterable[tuple[str, str]]:
-    """The layers of PyTorch's, and ours."""
+    """Yields names of layers in PyTorch, and ours."""
     for number, name in enumerate(("stem_conv1", "stem_conv2", "exit2", "exit3"), 1):
         yield f"conv{number}", name
         yield f"bn{number}", f"{name}_bn"
@@ -103,7 +103,7 @@ def copy_applications(model: keras.Model, source: keras.Model) -> None:
     """Copies a `keras.applications.Xception` into `model`, layer by layer.
 
     Args:
-        model: An `Xception` of the preset `xception`; its top stays as it is.
+        model: An `Xception` of the preset `xception`; its top is kept.
         source: `keras.applications.Xception(include_top=False)`, any input size.
 
     Raises:
@@ -135,18 +135,18 @@ def convert_applications(
     """Renames the arrays of a file of `keras.applications.Xception`.
 
     Args:
-        model: The `Xception` that they are for; its logits are not taken.
+        model: The target `Xception`; logits are not taken.
         layers: Arrays by layer, see `keras_weights`; layers of a top may follow.
 
     Returns:
-        By our names; what is not of an Xception keeps its own.
+        Arrays by our names; arrays that are not of an Xception keep their own.
 
     Raises:
-        ValueError: It is not of an Xception.
+        ValueError: The arrays are not of an Xception.
     """
     if "block14_sepconv2" not in layers:
         raise ValueError(
-            "an Xception of keras.applications is wanted, with layers from "
+            "it must be an Xception of keras.applications, with layers from "
             f"block1_conv1 to block14_sepconv2, got {', '.join(list(layers)[:3])}, ..."
         )
     found: Arrays = {}
@@ -163,9 +163,9 @@ def convert_applications(
 
 
 def _from_applications(names: Sequence[str]) -> list[str]:
-    """Our names of the layers of `keras.applications.Xception`; others stay.
+    """Renames layers of `keras.applications.Xception`; others keep their names.
 
-    The skips have automatic names there; only their order tells them apart.
+    The skips have automatic names there; only their order identifies them.
     """
     skips = ("entry1_skip", "entry2_skip", "entry3_skip", "exit1_skip")
     automatic: dict[str, str] = {}

@@ -36,7 +36,7 @@ def match_maps(
         targets: The teacher's, of the same strides.
 
     Returns:
-        The student's with the channels of the teacher's, and the teacher's standardised
+        The student's with the channels of the teacher's, and the teacher's standardized
         by channel; float32.
     """
     guesses, standards = [], []

@@ -1,6 +1,6 @@
 """From summed gradients to new weights: learning rate, update rules, averaged weights.
 
-Keras's optimisers clip the gradient of each replica before they sum it, which makes the
+Keras's optimizers clip the gradient of each replica before they sum it, which makes the
 same run another one on more devices. Here every replica does the same with the same
 sum, so that no replica waits for another again.
 """

@@ -47,7 +47,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer(
     "batch_size", 16, "Images a step, over all devices.", lower_bound=1
 )
-flags.DEFINE_integer("steps", 10_000, "Optimiser steps in all.", lower_bound=1)
+flags.DEFINE_integer("steps", 10_000, "Optimizer steps in all.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.", 0)
 flags.DEFINE_string(
     "snapshot",

@@ -13,7 +13,7 @@ class Settings:
 
     Attributes:
         model_dir: Where checkpoints, TensorBoard events and the best weights go.
-        steps: Optimiser steps in all.
+        steps: Optimizer steps in all.
         best_metric: Validation figure that says what is best; with a minus sign before
             it if less is better.
         seed: Of the random numbers within the model, such as dropout.
@@ -23,7 +23,7 @@ class Settings:
         warmup_steps: Steps of linear rise.
         decay_factor: Of the schedule "step".
         decay_every: Steps between the decays of the schedule "step".
-        momentum: Of the optimiser "sgd".
+        momentum: Of the optimizer "sgd".
         weight_decay: Decoupled; kernels only.
         clip_norm: Greatest global norm of the gradient; 0 for no limit.
         ema_decay: Of the averaged weights, which are then the ones that are evaluated

@@ -328,7 +328,7 @@ def _write_plot(
     figure = matplotlib.figure.Figure(figsize=(4, 4), layout="constrained")
     axes = figure.subplots()
     if diagonal:
-        axes.plot([0, 1], [0, 1], color="lightgrey")
+        axes.plot([0, 1], [0, 1], color="lightgray")
     axes.plot(x, y, marker="." if len(x) < 30 else None)
     axes.set(xlabel=x_name, ylabel=y_name, xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)

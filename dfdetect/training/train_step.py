@@ -30,7 +30,7 @@ class State:
 
     Attributes:
         model: The model.
-        optimizer: Its optimiser.
+        optimizer: Its optimizer.
         average: The moving average of its weights, or None.
         loss_scale: The scale of float16's losses, or None.
     """

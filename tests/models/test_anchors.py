@@ -67,8 +67,8 @@ def test_refuses_other_sizes(image_size):
 
 
 def test_encode_by_hand():
-    anchor = [0.2, 0.2, 0.4, 0.6]  # Centre (.3, .4), size (.2, .4).
-    box = [0.2, 0.4, 0.6, 0.6]  # Centre (.4, .5), size (.4, .2).
+    anchor = [0.2, 0.2, 0.4, 0.6]  # Center (.3, .4), size (.2, .4).
+    box = [0.2, 0.4, 0.6, 0.6]  # Center (.4, .5), size (.4, .2).
     offsets = np.array(anchors.encode(np.array([box]), np.array([anchor])))
     expected = [[0.5, 0.25, np.log(2), np.log(0.5)]]
     np.testing.assert_allclose(offsets, expected, rtol=1e-5)

@@ -80,7 +80,7 @@ def test_stages_share_the_weights(name, stages, shapes):
     ],
 )
 def test_an_efficientnet_has_the_published_size(name, size, width):
-    # keras.applications counts 7 more in its normalisation layer.
+    # keras.applications counts 7 more in its normalization layer.
     model = classifier.build(name, 224)
     assert model.count_params() == size - 7 + width + 1
 

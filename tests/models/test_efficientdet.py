@@ -393,7 +393,7 @@ def test_drop_rates_are_those_of_keras_applications():
 def test_refuses_a_source_of_another_size_or_normalization():
     backbone = efficientnet.build("b0")
     source = keras.applications.EfficientNetB0(weights=None, include_top=False)
-    with pytest.raises(ValueError, match="must normalise"):
+    with pytest.raises(ValueError, match="must normalize"):
         efficientnet.copy_applications_weights(backbone, source)
     source = keras.applications.EfficientNetB3(weights=None, include_top=False)
     _normalize_like_imagenet(source)

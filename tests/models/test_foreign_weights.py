@@ -144,7 +144,7 @@ def test_pytorch_weights_are_refused_where_they_would_give_other_outputs(
     other = pytorch_files.tensors({"layer1.0.conv1.weight": np.zeros((4, 4), "f4")})
     path = pytorch_files.write(tmp_path / "resnet.pth", other)
     with pytest.raises(
-        ValueError, match=r"does not fit.*an Xception is wanted.*layer1\.0\.conv1"
+        ValueError, match=r"does not fit.*must be an Xception.*layer1\.0\.conv1"
     ):
         weights.load_snapshot(classifier.build("xception_pytorch", 71), path)
 
@@ -357,5 +357,5 @@ def test_a_cut_file_of_keras_is_refused(share, published, tmp_path):
     path = tmp_path / "cut.h5"
     path.write_bytes(content[: int(share * len(content))])
     model = efficientdet.EfficientDet(0, image_size=64)
-    with pytest.raises(ValueError, match="is damaged, or no file of Keras' weights"):
+    with pytest.raises(ValueError, match="is damaged, or not a file of Keras weights"):
         weights.load_snapshot(model, str(path))

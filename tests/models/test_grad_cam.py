@@ -173,7 +173,7 @@ def _images(count, seed):
     return np.stack(images), truths, np.stack(places)
 
 
-def test_grad_cam_finds_a_checkerboard_that_was_learnt(tmp_path):
+def test_grad_cam_finds_a_checkerboard_that_was_learned(tmp_path):
     keras.utils.set_random_seed(0)
     model, judged = (
         classifier.build("mesonet4", _SIZE, dropout=0.0, bn_momentum=0.9)

@@ -70,5 +70,7 @@ def test_another_network_is_refused(interpreter, tmp_path):
     path = tmp_path / "small.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(small).convert())
     model = classifier.build("mobilenet_v2", 64)
-    with pytest.raises(ValueError, match="Conv1 wants a kernel .3, 3, 3, 32., .* None"):
+    with pytest.raises(
+        ValueError, match="Conv1 must have a kernel .3, 3, 3, 32., .* None"
+    ):
         mobilenet.load_tflite(model, path, np.zeros([2, 64, 64, 3], np.float32))

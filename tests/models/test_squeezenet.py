@@ -79,7 +79,7 @@ def test_fire_joins_its_two_expansions(tmp_path):
 
 def test_a_layer_that_the_file_lacks(tmp_path):
     _write_h5(tmp_path / "w.h5", leave_out="fire7/squeeze1x1")
-    with pytest.raises(ValueError, match="fire7_squeeze1x1 wants a kernel"):
+    with pytest.raises(ValueError, match="fire7_squeeze1x1 must have a kernel"):
         squeezenet.build(tmp_path / "w.h5", ("fire9",))
     early = squeezenet.build(tmp_path / "w.h5", ("fire5",))
     assert early.output_shape == (None, 27, 27, 256)

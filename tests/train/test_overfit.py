@@ -60,7 +60,7 @@ def _same(run_script, tmp_path_factory, sample_data):
 # Nine and ten minutes on two busy cores. At step 100 D2 is at .982, at 200 at 1.
 @pytest.mark.slow
 @pytest.mark.parametrize("phi", [0, 2])
-def test_sixteen_images_are_learnt_by_heart(run_script, same, tmp_path, phi):
+def test_sixteen_images_are_learned_by_heart(run_script, same, tmp_path, phi):
     run_script(
         "train/detector.py",
         "--dataset=hollywood_heads",
@@ -117,7 +117,7 @@ def _same_faces(run_script, tmp_path_factory, sample_data):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["xception", "efficientnet_b0"])
-def test_thirty_two_faces_are_learnt_by_heart(run_script, same_faces, tmp_path, model):
+def test_thirty_two_faces_are_learned_by_heart(run_script, same_faces, tmp_path, model):
     run_script(
         "train/classifier.py",
         f"--data_dir={same_faces}",
