@@ -1,4 +1,4 @@
-"""Trains a classifier of head crops and keeps the weights best on validation.
+"""Trains a classifier of head crops and keeps the weights that validate best.
 
     python train/classifier.py --data_dir=prepared --dataset=labeled_faces \
       --model_dir=runs/xception --model=xception --image_size=150 --steps=5000
@@ -48,7 +48,7 @@ FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
 flags.adopt_module_key_flags(held_out)
 
-_ORIGINS = ("source", "method")  # Fields that say where records come from.
+_ORIGINS = ("source", "method")  # Fields that name the origin of records.
 
 _DATASET = flags.DEFINE_list(
     "dataset",
@@ -57,28 +57,29 @@ _DATASET = flags.DEFINE_list(
     "hollywood_heads, count as reals; with --self_blended, fakes are made of them.",
 )
 _WEIGHTS = flags.DEFINE_list(
-    "dataset_weights", [], "How much each data set counts; by default its size."
+    "dataset_weights", [], "Weights of the data sets; by default their sizes."
 )
 _SAMPLING = flags.DEFINE_enum(
     "sampling",
     "natural",
     sampling.MODES,
-    "All crops alike, as many reals as fakes, or each real beside a fake made of it.",
+    "natural: all crops; balanced: as many reals as fakes; pairs: each real with a "
+    "fake made of it.",
 )
 _SAMPLE_BY = flags.DEFINE_enum(
     "sample_by",
     None,
     _ORIGINS,
-    "Field of which, in each class, all values are drawn equally often, whichever data "
-    "sets they are in. Records without one count as of a source that is called like "
-    "their data set.",
+    "Field whose values are drawn equally often in each class, whichever data sets "
+    "they are in. Records without one count as a source with the name of their data "
+    "set.",
 )
 _WHERE = flags.DEFINE_multi_string(
     "where",
     [],
     "Train and validate only on records that meet this, FIELD=VALUE|VALUE or "
-    "FIELD!=VALUE|VALUE, such as source!=STYLEGAN to leave a maker out. Given more "
-    "than once, on those that meet all. Records without the field meet what has a !.",
+    "FIELD!=VALUE|VALUE, such as source!=STYLEGAN to leave a maker out. If given more "
+    "than once, on those that meet all. Records without the field meet those with !.",
 )
 _SELF_BLENDED = flags.DEFINE_float(
     "self_blended",
@@ -97,24 +98,24 @@ _SELF_BLENDING_MASKS = flags.DEFINE_list(
 _SELF_BLENDING_MISMATCHES = flags.DEFINE_list(
     "self_blending_mismatches",
     [],
-    "What else tells the copies that --self_blended joins, besides color and "
-    "sharpness: resolution (one was generated at a small size and compressed), warp "
-    "(the face that is put in is turned, sheared and tilted).",
+    "Further differences between the copies that --self_blended joins, besides color "
+    "and sharpness: resolution (one was generated at a small size and compressed), "
+    "warp (the inserted face is rotated, sheared and tilted).",
 )
 _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
     "light",
     classifier_input.AUGMENTATIONS,
-    "How crops are changed at random. light: cut, mirrored and colored. forensic: cut "
-    "and then degraded as on the way through cameras, editors and platforms. makers: "
-    "brought to a random size and JPEG quality, those of fakes and of reals alike, so "
-    "that these do not tell who made them; then as light.",
+    "Random changes of crops. light: cropped, mirrored and colored. forensic: cropped, "
+    "then degraded as by cameras, editors and platforms. makers: brought to a random "
+    "size and JPEG quality, fakes and reals in the same way, so that these do not "
+    "reveal the maker; then as light.",
 )
 _CACHE_MEGABYTES = flags.DEFINE_integer(
     "cache_megabytes",
     0,
-    "Memory for decoded crops, each of which is then decoded once; 0 for none. Batches "
-    "are the same.",
+    "Memory for decoded crops, so that each is decoded once; 0 for none. Batches stay "
+    "the same.",
     lower_bound=0,
 )
 _MODEL = flags.DEFINE_enum(
@@ -125,8 +126,8 @@ _TRAINING_SIZE = flags.DEFINE_integer(
     "training_size",
     None,
     "Side of the crops in training, px; by default --image_size. Smaller ones cost "
-    "less, and as they are parts, the scale is that of whole ones later (Touvron et "
-    "al., Fixing the train-test resolution discrepancy, 2019).",
+    "less; as they are parts, their scale is that of whole ones (Touvron et al., "
+    "Fixing the train-test resolution discrepancy, 2019).",
 )
 _DROPOUT = flags.DEFINE_float("dropout", 0.5, "Share of pooled features dropped.")
 _DROP_CONNECT_RATE = flags.DEFINE_float(
@@ -136,16 +137,16 @@ _CROP_MARGIN = flags.DEFINE_float(
     "crop_margin",
     1.3,
     "Side of a crop over the longer side of its head box. Images with a head box are "
-    "cut so, as the graph will cut them; others must have been.",
+    "cropped so, as the graph will; others must be cropped already.",
 )
 
 _FREEZE_THROUGH = flags.DEFINE_string(
     "freeze_through",
     None,
-    "Layer up to which weights and batch-norm statistics stay as they start.",
+    "Layer through which weights and batch-norm statistics are frozen.",
 )
 _BALANCE = flags.DEFINE_bool(
-    "balance", False, "Let real and fake crops count the same in all, however many."
+    "balance", False, "Weight real and fake crops so that both classes count the same."
 )
 _LABEL_SMOOTHING = flags.DEFINE_float(
     "label_smoothing", 0.0, "Share of a label given to both; .1 makes a fake .95.", 0, 1
@@ -156,7 +157,7 @@ _TEACHER = flags.DEFINE_string(
     "Folder of a trained classifier whose feature maps are learned as well.",
 )
 _TEACHER_WEIGHT = flags.DEFINE_float(
-    "teacher_weight", 1.0, "How much the errors of the maps count beside the labels."
+    "teacher_weight", 1.0, "Weight of the errors of the feature maps beside the labels."
 )
 _PROJECTED = flags.DEFINE_integer(
     "projected", 256, "Validation crops in TensorBoard's projector.", lower_bound=0
@@ -165,21 +166,21 @@ _EXPLAINED = flags.DEFINE_integer(
     "explained", 64, "Validation crops in TensorBoard's heat maps.", lower_bound=0
 )
 _BN_MOMENTUM = flags.DEFINE_float(
-    "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
+    "bn_momentum", 0.99, "Momentum of the batch norms; lower for short runs."
 )
 _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
     "max_false_positive_rate",
     0.05,
-    "Most of the real validation crops of any source that the verdict may call fake, "
-    "in [0, 1).",
+    "Largest share of the real validation crops of any source that the verdict may "
+    "call fake, in [0, 1).",
     lower_bound=0.0,
     upper_bound=0.999,
 )
 _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     "max_false_negative_rate",
     0.1,
-    "Most of the fake validation crops that the verdict may call real, in [0, 1); the "
-    "mean over their sources.",
+    "Largest share of the fake validation crops that the verdict may call real, in [0, "
+    "1); the mean over their sources.",
     lower_bound=0.0,
     upper_bound=0.999,
 )
@@ -187,13 +188,13 @@ _MAX_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
 _MAX_SOURCE_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     "max_source_false_negative_rate",
     None,
-    "Most of the fake validation crops of any one maker that the verdict may call "
-    "real; by default only the mean counts.",
+    "Largest share of the fake validation crops of any one maker that the verdict may "
+    "call real; by default only the mean counts.",
     lower_bound=0.0,
     upper_bound=0.999,
 )
 
-_CALIBRATION_CROPS = 128  # That a .tflite snapshot's batch norms are fitted to.
+_CALIBRATION_CROPS = 128  # Crops that a .tflite snapshot's batch norms are fitted to.
 
 for _flag, _known in (
     (_SELF_BLENDING_MASKS, self_blending.MASKS),
@@ -209,7 +210,7 @@ flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 @flags.multi_flags_validator(
     [_SAMPLE_BY, _WEIGHTS, _SAMPLING],
-    "--sample_by leaves no place for --dataset_weights or --sampling=pairs.",
+    "--sample_by excludes --dataset_weights and --sampling=pairs.",
 )
 def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
     others = values[_WEIGHTS.name] or values[_SAMPLING.name] == "pairs"

@@ -1,4 +1,4 @@
-"""Trains a head detector and keeps the weights best on validation.
+"""Trains a head detector and keeps the weights that validate best.
 
     python train/detector.py --data_dir=prepared --dataset=hollywood_heads \
       --model_dir=runs/d0 --phi=0 --image_size=512 --steps=5000 --batch_size=8
@@ -50,30 +50,32 @@ _DATASET = flags.DEFINE_list(
 _WEIGHTS = flags.DEFINE_list(
     "dataset_weights",
     [],
-    "How much each data set counts in training; by default its size.",
+    "Weights of the data sets in training; by default their sizes.",
 )
 _MAX_FALSE_BOXES = flags.DEFINE_float(
     "max_false_boxes",
     0.05,
-    "Most boxes an image that the score threshold may let pass on validation images of "
-    "a data set without heads.",
+    "Most boxes per image that the score threshold may let pass on validation images "
+    "of a data set without heads.",
     lower_bound=0.0,
 )
 _PHI = flags.DEFINE_integer("phi", 0, "Compound coefficient, 0 to 7.", 0, 7)
 _LITE = flags.DEFINE_bool(
     "lite",
     False,
-    "EfficientDet-Lite of that phi, 0 to 4: no squeeze-and-excitation, ReLU6 for "
+    "Use EfficientDet-Lite of that phi, 0 to 4: no squeeze-and-excitation, ReLU6 for "
     "swish, plain sums.",
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Side of the input in px, a multiple of 32; that of phi."
+    "image_size",
+    None,
+    "Side of the input in px, a multiple of 32; by default that of --phi.",
 )
 _WINDOW_SIZE = flags.DEFINE_integer(
     "window_size",
     None,
     "Train on random windows of this side in px, a multiple of 32: heads are as large "
-    "as at image_size, but steps are cheaper. image_size by default.",
+    "as at --image_size, but steps are cheaper. By default --image_size.",
 )
 _RANDOM_TRANSFORM = flags.DEFINE_bool(
     "random_transform",
@@ -84,10 +86,9 @@ _AUGMENTATION = flags.DEFINE_enum(
     "augmentation",
     "light",
     ["light", "ordinary"],
-    "light scales, cuts, mirrors and colors training images at random. ordinary also "
-    "gives them borders, turns them by up to 15 degrees, takes the colors from one in "
-    "ten, blurs, adds noise, compresses as JPEG, and pastes closeups onto images "
-    "without heads.",
+    "light scales, crops, mirrors and colors training images at random. ordinary also "
+    "adds borders, rotates by up to 15 degrees, makes one in ten gray, blurs, adds "
+    "noise, compresses as JPEG, and pastes closeups onto images without heads.",
 )
 _SCALES = flags.DEFINE_list(
     "scales", ["0.1", "2.0"], "Bounds of the scale jitter; 1 fills image_size."
@@ -111,13 +112,13 @@ _DROP_CONNECT = flags.DEFINE_float(
     "drop_connect_rate", 0.2, "Chance to skip the last residual block of the backbone."
 )
 _BN_MOMENTUM = flags.DEFINE_float(
-    "bn_momentum", 0.99, "Of the batch norms' moving statistics; lower for short runs."
+    "bn_momentum", 0.99, "Momentum of the batch norms; lower for short runs."
 )
 _INIT_FROM = flags.DEFINE_string(
     "init_from",
     None,
-    "Model folder of an earlier run, to start from: every weight must be there, and "
-    "none may be left over. --snapshot is not read.",
+    "Model folder of an earlier run to start from: its weights must be those of the "
+    "model, none missing and none left over. --snapshot is not read.",
 )
 
 _COMPUTE_VAL_LOSS = flags.DEFINE_bool(
@@ -128,21 +129,21 @@ _COMPUTE_VAL_LOSS = flags.DEFINE_bool(
     "training. --best_metric=-val_loss then keeps the weights of the lowest.",
 )
 
-_SCORE_THRESHOLD = 0.3  # Of a detector without any validation.
-_SHOWN = 16  # Validation images in TensorBoard, of all data sets.
+_SCORE_THRESHOLD = 0.3  # For a detector without validation.
+_SHOWN = 16  # Number of validation images in TensorBoard, over all data sets.
 
 flags.mark_flags_as_required(["model_dir", "data_dir"])
 
 
 @flags.validator(_SCALES, "must be two numbers above 0 that ascend, as 0.1,2")
 def _are_scales(texts: list[str]) -> bool:
-    bounds = _numbers(float, texts)
+    bounds = _parse_numbers(float, texts)
     return len(bounds) == 2 and 0 < bounds[0] <= bounds[1] < math.inf
 
 
 @flags.validator(_JPEG_QUALITY, "must be two whole numbers that ascend within 0 to 100")
 def _are_qualities(texts: list[str]) -> bool:
-    bounds = _numbers(int, texts)
+    bounds = _parse_numbers(int, texts)
     return not texts or len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] <= 100
 
 
@@ -152,7 +153,7 @@ def _are_qualities(texts: list[str]) -> bool:
 )
 def _are_weights(values: dict[str, Any]) -> bool:
     names, texts = values[_DATASET.name], values[_WEIGHTS.name]
-    weights = _numbers(float, texts)
+    weights = _parse_numbers(float, texts)
     if not names or len({*names}) < len(names) or len(weights) < len(texts):
         return False
     return len(texts) in (0, len(names)) and all(0 < w < math.inf for w in weights)
@@ -160,7 +161,7 @@ def _are_weights(values: dict[str, Any]) -> bool:
 
 @flags.multi_flags_validator(
     [_RANDOM_TRANSFORM, _MOSAIC, _JPEG_QUALITY, _WINDOW_SIZE, _AUGMENTATION],
-    "--norandom_transform leaves no place for a mosaic, JPEG compression, windows or "
+    "--norandom_transform excludes --mosaic, --jpeg_quality, --window_size and "
     "--augmentation=ordinary.",
 )
 def _are_changes_wanted(values: dict[str, Any]) -> bool:
@@ -168,8 +169,8 @@ def _are_changes_wanted(values: dict[str, Any]) -> bool:
     return values.pop(_RANDOM_TRANSFORM.name) or not any(values.values())
 
 
-def _numbers(kind: type, texts: list[str]) -> list:
-    """What the texts say; nothing where one of them is no number."""
+def _parse_numbers(kind: type, texts: list[str]) -> list:
+    """Converts texts to numbers; nothing if one of them is not a number."""
     try:
         return [kind(text) for text in texts]
     except ValueError:
@@ -181,10 +182,10 @@ def main(argv: list[str]) -> None:
     settings, strategy = run_flags.start_run(argv, (*detection.METRICS, *losses))
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
     run_flags.check_data(builders, strategy)
-    # Two models of one set of weights: windows to train on, whole images to judge.
-    judged = _build(_IMAGE_SIZE.value)
+    # Two models of the same weights: for training windows, and for whole images.
+    evaluation_model = _build_model(_IMAGE_SIZE.value)
     with strategy.scope():
-        model = _build(_WINDOW_SIZE.value or judged.image_size)
+        model = _build_model(_WINDOW_SIZE.value or evaluation_model.image_size)
     if _INIT_FROM.value:
         print(weights.load(model, run_flags.find_starting_weights(_INIT_FROM.value)))
     else:
@@ -192,33 +193,39 @@ def main(argv: list[str]) -> None:
         print(weights.load_snapshot(model, start))
     model.backbone.trainable = not FLAGS.freeze_backbone
     run_flags.adapt_batch_norms(model, strategy)
-    low, high = (float(s) * judged.image_size / model.image_size for s in _SCALES.value)
+    low, high = (
+        float(s) * evaluation_model.image_size / model.image_size for s in _SCALES.value
+    )
     jpeg_quality = None
     if _JPEG_QUALITY.value:
         least, most = map(int, _JPEG_QUALITY.value)
         jpeg_quality = (least, most)
-    validation = _validation(builders, judged.image_size)
-    detect_function = detectors.detect_function(judged)
-    loss_function = detectors.loss_function(judged, FLAGS.batch_size)
+    validation = _load_validation(builders, evaluation_model.image_size)
+    detect_function = detectors.detect_function(evaluation_model)
+    loss_function = detectors.loss_function(evaluation_model, FLAGS.batch_size)
 
     def evaluate() -> dict[str, float]:
         findings = {
             name: detectors.detections(detect_function, batches)[:2]
             for name, batches in validation.items()
         }
-        _show(findings, {n: next(iter(batches)) for n, batches in validation.items()})
+        _show_detections(
+            findings, {n: next(iter(batches)) for n, batches in validation.items()}
+        )
         figures = detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
-        return figures | _losses(loss_function, judged.anchors, builders)
+        return figures | _measure_losses(
+            loss_function, evaluation_model.anchors, builders
+        )
 
     def describe(figures: Mapping[str, float]) -> dict[str, Any]:
         return {
             "kind": "detector",
-            "phi": judged.phi,
-            "lite": judged.lite,
-            "image_size": judged.image_size,
-            "anchor_scale": judged.anchor_scale,
-            "weighted_bifpn": judged.weighted_bifpn,
-            "num_classes": judged.num_classes,
+            "phi": evaluation_model.phi,
+            "lite": evaluation_model.lite,
+            "image_size": evaluation_model.image_size,
+            "anchor_scale": evaluation_model.anchor_scale,
+            "weighted_bifpn": evaluation_model.weighted_bifpn,
+            "num_classes": evaluation_model.num_classes,
             # The graph reports from here on; AP counts lower scores as well.
             "score_threshold": figures.get("f1_score_threshold", _SCORE_THRESHOLD),
             "iou_threshold": 0.5,
@@ -231,14 +238,14 @@ def main(argv: list[str]) -> None:
         }
 
     def keep_best(figures: Mapping[str, float]) -> dict[str, Any]:
-        weights.save(judged, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
+        weights.save(evaluation_model, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
         described = describe(figures)
         manifest.write(FLAGS.model_dir, described)
         return described
 
     loop.Run(
         model,
-        judged,
+        evaluation_model,
         loss=functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
         batches=detector_input.training(
             builders,
@@ -251,7 +258,7 @@ def main(argv: list[str]) -> None:
             _AUGMENTATION.value if _RANDOM_TRANSFORM.value else "none",
             _MOSAIC.value,
             jpeg_quality,
-            _numbers(float, _WEIGHTS.value) or None,
+            _parse_numbers(float, _WEIGHTS.value) or None,
             [conditions.parse(text) for text in held_out.training_conditions()],
         ),
         evaluate=evaluate if validation else None,
@@ -262,12 +269,12 @@ def main(argv: list[str]) -> None:
     ).train()
 
 
-def _losses(
+def _measure_losses(
     loss_function: Callable,
     grid: anchors.Anchors,
     builders: Sequence[tfds.core.DatasetBuilder],
 ) -> dict[str, float]:
-    """Of all validation images, if wanted; shows them beside those of training."""
+    """Computes and shows the validation losses if --compute_val_loss asks for them."""
     if not _COMPUTE_VAL_LOSS.value:
         return {}
     wanted = held_out.validation_split()
@@ -289,7 +296,7 @@ def _losses(
     return found
 
 
-def _build(image_size: int | None) -> efficientdet.EfficientDet:
+def _build_model(image_size: int | None) -> efficientdet.EfficientDet:
     return efficientdet.EfficientDet(
         phi=_PHI.value,
         num_classes=1,
@@ -302,10 +309,10 @@ def _build(image_size: int | None) -> efficientdet.EfficientDet:
     )
 
 
-def _validation(
+def _load_validation(
     builders: Sequence[tfds.core.DatasetBuilder], image_size: int
 ) -> dict[str, tf.data.Dataset]:
-    """Validation batches of each data set that has some, by its full name."""
+    """Loads validation batches of each data set that has some, by full name."""
     found: dict[str, tf.data.Dataset] = {}
     wanted = held_out.validation_split()
     where = held_out.validation_conditions()
@@ -331,11 +338,11 @@ def _validation(
     return found
 
 
-def _show(
+def _show_detections(
     findings: Mapping[str, detection_sets.Findings],
     firsts: Mapping[str, dict[str, tf.Tensor]],
 ) -> None:
-    """Shows precision and recall, and what was found in the first batch of each set."""
+    """Shows precision and recall, and detections in the first batch of each set."""
     every_found, every_truth = (
         list(itertools.chain.from_iterable(pairs))
         for pairs in zip(*findings.values(), strict=True)

@@ -1,4 +1,4 @@
-"""Teaches a network the mid-level features of a pretrained one; needs no labels.
+"""Distills the mid-level features of a pretrained network; needs no labels.
 
 See `dfdetect.training.distillation`. `--snapshot=MODEL_DIR` then starts a training.
 
@@ -43,7 +43,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", 150, "Side of the student's input, px."
 )
 _TEACHER_SIZE = flags.DEFINE_integer("teacher_size", 224, "Side of the teacher's, px.")
-_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Images to measure on.")
+_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Number of images to measure on.")
 
 flags.mark_flags_as_required(["model_dir"])
 
@@ -56,7 +56,7 @@ def main(argv: list[str]) -> None:
         print(file_kinds.describe_passed_over(kinds))
     if len(paths) < 2 * _HELD_OUT.value:
         raise app.UsageError(f"{len(paths)} images are too few to hold some out.")
-    # Sorted names come by source; every n-th is a fair sample of all.
+    # Sorted names are grouped by source; every n-th is a fair sample of all.
     every = len(paths) // _HELD_OUT.value
     held_out = paths[::every]
     kept = sorted(set(paths) - set(held_out))
@@ -65,30 +65,33 @@ def main(argv: list[str]) -> None:
         unlabelled.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
     with strategy.scope():
-        student, pair = _build()
+        student, pair = _build_models()
     print(
         weights.load_snapshot(student, run_flags.find_starting_weights(FLAGS.snapshot))
     )
     run_flags.adapt_batch_norms(pair, strategy)
-    judged_student, judged = _build()
-    guess = tf.function(lambda batch: loss(judged, batch, training=False))
+    evaluated_student, evaluation_model = _build_models()
+    measure_loss = tf.function(
+        lambda batch: loss(evaluation_model, batch, training=False)
+    )
 
     def evaluate() -> dict[str, float]:
         steps = max(len(held_out) // FLAGS.batch_size, 1)
         guesses = [
-            guess(batch) for batch in batches(held_out, seed=0).from_step(0).take(steps)
+            measure_loss(batch)
+            for batch in batches(held_out, seed=0).from_step(0).take(steps)
         ]
         errors = [float(sums["loss"] / weight) for sums, weight in guesses]
         return {"explained": 1.0 - sum(errors) / len(errors)}
 
     def keep_best(figures: Mapping[str, float]) -> Mapping[str, float]:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
-        weights.save(judged_student, path)
+        weights.save(evaluated_student, path)
         return figures
 
     loop.Run(
         pair,
-        judged,
+        evaluation_model,
         loss=loss,
         batches=batches(kept, seed=FLAGS.seed),
         evaluate=evaluate,
@@ -101,9 +104,9 @@ def main(argv: list[str]) -> None:
 def loss(
     pair: keras.Model, batch: tuple[tf.Tensor, tf.Tensor], training: bool = True
 ) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """Sums of the images' errors, in each map and over all, and their number.
+    """Sums the images' errors, of each map and over all; returns them and their number.
 
-    An error is a mean square; 1 is what a constant would reach.
+    An error is a mean square; that of a constant is 1.
     """
     errors = distillation.map_errors(*pair(list(batch), training=training))
     losses = [tf.reduce_sum(error) for error in errors]
@@ -113,19 +116,19 @@ def loss(
     return sums, tf.cast(tf.shape(batch[0])[0], tf.float32)
 
 
-def _build() -> tuple[keras.Model, keras.Model]:
-    """A student, and the pair of it and the teacher."""
+def _build_models() -> tuple[keras.Model, keras.Model]:
+    """Builds a student, and the pair of it and the teacher."""
     teacher = squeezenet.build(_TEACHER.value, _TEACHER_MAPS, _TEACHER_SIZE.value)
     student = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
     taps = classifier.feature_maps(student, distillation.STAGES[_MODEL.value])
-    return student, _pair(taps, teacher)
+    return student, _build_pair(taps, teacher)
 
 
-def _pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
-    """A model of both networks' images that gives their maps, to be made equal.
+def _build_pair(taps: keras.Model, teacher: keras.Model) -> keras.Model:
+    """Builds a model from both networks' images to their maps, to be made equal.
 
-    The student's have as many channels as the teacher's; the teacher's are
-    standardized by channel.
+    The student's maps have as many channels as the teacher's, which are standardized
+    by channel.
     """
     images = keras.Input(taps.input_shape[1:], name="student_images")
     teacher_images = keras.Input(teacher.input_shape[1:], name="teacher_images")

@@ -1,7 +1,9 @@
 """Checkpoints of a run: everything that the next step depends on, by name.
 
-They are written by a thread while training goes on. A bundle's index is renamed into
-place last, so that a process that is killed leaves whole checkpoints and no others.
+A thread writes them while training continues. A bundle's index is renamed into place
+last, so that a killed process leaves complete checkpoints only. Plain tensor bundles,
+not `tf.train.Checkpoint`: names and shapes are checked, and arrays read, before any
+variable is touched.
 """
 
 import json
@@ -20,19 +22,19 @@ from dfdetect.models import kept_steps
 
 _log = logging.getLogger(__name__)
 
-# What a save leaves that was killed: TensorFlow writes aside and renames.
+# Leftovers of a killed save: TensorFlow writes aside and renames.
 _LEFTOVER = re.compile(r"step_\d+\..*tempstate\d+")
 _DATA = re.compile(r"(step_\d+)\.data-\d+-of-\d+")
 
-_DAMAGED = "damaged_"  # Before the name of what is set aside.
+_DAMAGED = "damaged_"  # Prefix of damaged bundles that are set aside.
 
 
 class Checkpoints:
     """The newest checkpoints of a folder.
 
     Args:
-        folder: Where they lie.
-        keep: How many to keep.
+        folder: Folder of the checkpoints.
+        keep: Number of checkpoints to keep.
     """
 
     def __init__(self, folder: str, keep: int) -> None:
@@ -42,14 +44,14 @@ class Checkpoints:
         self._failure: Exception | None = None
 
     def steps(self) -> list[int]:
-        """The steps of the checkpoints there are, in order."""
+        """Lists the steps of the checkpoints in order."""
         return kept_steps.list_steps(self._folder)
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Starts to write a checkpoint, after the one before is written.
+        """Starts to write a checkpoint after the previous one is written.
 
         Raises:
-            OSError: The one before could not be written, or there is no space.
+            OSError: The previous one could not be written, or the disk is full.
         """
         self.wait()
         self._check_space(sum(array.nbytes for array in arrays.values()))
@@ -57,7 +59,7 @@ class Checkpoints:
         self._writer.start()
 
     def describe(self, step: int, manifest: Mapping[str, Any]) -> None:
-        """Keeps the manifest of a checkpoint's weights beside it."""
+        """Writes the manifest of a checkpoint's weights next to it."""
         path = self._path(step) + kept_steps.MANIFEST_ENDING
         files.write(path, (json.dumps(manifest, indent=2) + "\n").encode())
 
@@ -73,10 +75,10 @@ class Checkpoints:
         self.check()
 
     def check(self) -> None:
-        """Tells of a checkpoint that could not be written, without waiting for one.
+        """Raises if a checkpoint could not be written, without waiting for one.
 
         Raises:
-            OSError: The latest could not be written.
+            OSError: The latest one could not be written.
         """
         if self._failure is not None:
             failure, self._failure = self._failure, None
@@ -92,18 +94,18 @@ class Checkpoints:
     ) -> tuple[int, dict[str, np.ndarray]]:
         """Reads the newest checkpoint that is not damaged.
 
-        Newer ones that are damaged are renamed, so that they count no more, and what
-        killed saves have left is removed.
+        Newer, damaged ones are renamed, so that they no longer count, and leftovers of
+        killed saves are removed.
 
         Args:
             wanted: Shapes by name.
-            optional: Names beyond `wanted` that may be there.
+            optional: Names beyond `wanted` that may be present.
 
         Returns:
-            Its step and arrays by name; 0 and nothing when there is no checkpoint.
+            The step and arrays by name; 0 and no arrays without a checkpoint.
 
         Raises:
-            ValueError: It is one of another model or optimizer, or all are damaged.
+            ValueError: It is of another model or optimizer, or all are damaged.
         """
         self._remove_leftovers()
         steps = self.steps()
@@ -122,12 +124,12 @@ class Checkpoints:
                 continue
             for number, message in damage:
                 self._set_aside(number)
-                _log.warning("%s Goes on from step %d instead.", message, step)
+                _log.warning("%s Continues from step %d instead.", message, step)
             return step, arrays
         if damage:
             raise ValueError(
                 f"No checkpoint in {self._folder} can be read: {damage[0][1]} Remove "
-                "the folder to begin anew, or choose another model_dir."
+                "the folder to start again, or choose another model_dir."
             )
         return 0, {}
 
@@ -155,10 +157,10 @@ class Checkpoints:
     def _describe_kept(self) -> str:
         steps = self.steps()
         kept = f"step {steps[-1]} is kept" if steps else "no step is kept"
-        return f"{kept.capitalize()}; mend that and start the same command again"
+        return f"{kept.capitalize()}; fix that and start the same command again"
 
     def _check_space(self, size: int) -> None:
-        """Tells of a full disk before the write; not of one that cannot be asked."""
+        """Raises if the disk is full before the write; not if that is unknown."""
         try:
             tf.io.gfile.makedirs(self._folder)
             free = shutil.disk_usage(self._folder).free
@@ -191,7 +193,7 @@ class Checkpoints:
                 tf.io.gfile.rename(self._path(step) + ending, base + ending, True)
 
     def _remove(self, step: int) -> None:
-        # The index first: without it the rest is no checkpoint.
+        # The index first: without it the rest is not a checkpoint.
         for ending in (*kept_steps.ENDINGS, kept_steps.MANIFEST_ENDING):
             if tf.io.gfile.exists(self._path(step) + ending):
                 tf.io.gfile.remove(self._path(step) + ending)
@@ -216,4 +218,4 @@ class Checkpoints:
 
 
 class _OtherRunError(ValueError):
-    """A checkpoint is sound, but of something else."""
+    """A checkpoint is sound, but of another run."""

@@ -1,9 +1,9 @@
-"""A student that learns a frozen teacher's feature maps beside its own task.
+"""Distillation: a student learns a frozen teacher's feature maps and its own task.
 
-Traces of a forgery lie in features that random weights find slowly. Where ImageNet
-weights of the network itself cannot be had, a small teacher's feature maps are a cheap
-start: each tapped map of the student is brought by one 1x1 convolution to the
-teacher's map of the same stride. The convolutions are thrown away afterwards.
+Traces of a forgery lie in features that random weights learn slowly. Without ImageNet
+weights of the network itself, a small teacher's feature maps are a cheap start: one 1x1
+convolution projects each tapped map of the student to the teacher's map of the same
+stride. The convolutions are discarded afterwards.
 
 Source: Romero et al., FitNets: Hints for Thin Deep Nets, ICLR 2015.
 """
@@ -15,7 +15,7 @@ import keras
 
 from dfdetect.models import classifier
 
-# Maps of stride 8, 16 and perhaps 32, by the names of `classifier.feature_maps`.
+# Maps of stride 8, 16 and perhaps 32, by the stage names of `classifier.feature_maps`.
 STAGES = {
     "xception": ("entry2", "middle8"),
     "midwayxception": ("entry2", "middle8"),
@@ -28,20 +28,20 @@ STAGES = {
 def match_maps(
     taps: Sequence[Any], targets: Sequence[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Pairs of maps `[B, H, W, C]`, or vectors `[B, C]`, to be made equal.
+    """Pairs maps `[B, H, W, C]`, or vectors `[B, C]`, to be made equal.
 
     Args:
-        taps: The student's, in the order of `targets`; what one side has more than the
-            other is left out.
-        targets: The teacher's, of the same strides.
+        taps: The student's maps, in the order of `targets`; extra ones of either side
+            are left out.
+        targets: The teacher's maps, of the same strides.
 
     Returns:
-        The student's with the channels of the teacher's, and the teacher's standardized
-        by channel; float32.
+        The student's maps projected to the teacher's channels, and the teacher's
+        standardized by channel; float32.
     """
     guesses, standards = [], []
     for index, (tap, target) in enumerate(zip(taps, targets, strict=False)):
-        # Of each place by itself: a 1x1 convolution of a map.
+        # At each place: a 1x1 convolution of a map.
         project = keras.layers.Dense(
             target.shape[-1], dtype="float32", name=f"project{index}"
         )
@@ -54,9 +54,9 @@ def match_maps(
 
 
 def map_errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
-    """Mean square errors of each pair, `[B]`; 1 is what a constant would reach.
+    """Computes the mean square errors of each pair, `[B]`; those of a constant are 1.
 
-    The teacher's maps are brought to the size of the student's.
+    The teacher's maps are resized to the student's.
     """
     found = []
     for guess, target in zip(guesses, targets, strict=True):
@@ -71,20 +71,20 @@ def map_errors(guesses: Sequence[Any], targets: Sequence[Any]) -> list[Any]:
 def build_with_teacher(
     name: str, student: keras.Model, teacher_name: str, teacher: keras.Model
 ) -> keras.Model:
-    """A model of the crops that both networks see.
+    """Builds a model that joins a student and its teacher on the same crops.
 
     Args:
-        name: Of the student, one of `STAGES`.
+        name: Name of the student, one of `STAGES`.
         student: A classifier.
-        teacher_name: Of the teacher, one of `STAGES`.
+        teacher_name: Name of the teacher, one of `STAGES`.
         teacher: A classifier of the same input, frozen here.
 
     Returns:
         A model from crops to a dict: `logits` of the student, and the lists `guesses`
-        and `targets` of `match_maps`, maps and then what both pool.
+        and `targets` of `match_maps`, first maps, then pooled features.
 
     Raises:
-        ValueError: It is not known which maps of a network are to be taken.
+        ValueError: A network is not one of `STAGES`.
     """
     for each in (name, teacher_name):
         if each not in STAGES:

@@ -1,7 +1,7 @@
-"""On how many devices and machines a training runs: a `tf.distribute` strategy by name.
+"""Devices and machines of a training: a `tf.distribute` strategy by name.
 
-Several machines find each other through the environment variable `TF_CONFIG`. The first
-of them is the chief: it alone reads checkpoints, evaluates and writes.
+Several machines find each other by the environment variable `TF_CONFIG`. The first of
+them is the chief: only it reads checkpoints, evaluates and writes.
 """
 
 import functools
@@ -30,20 +30,20 @@ def build_strategy(
     start_timeout: float = 600.0,
     say: Callable[[str], None] = print,
 ) -> tf.distribute.Strategy:
-    """Makes a strategy; before any other use of TensorFlow.
+    """Builds a strategy; call it before any other use of TensorFlow.
 
     Args:
         name: "one" device; "mirrored", the devices of this machine; "multi_worker",
             those of every machine in `TF_CONFIG`; or "tpu", the one that `TPU_NAME`
             names.
-        devices: GPUs to take on each machine, or without any GPU, parts to divide its
-            processor into. By default all GPUs, or the whole processor.
-        start_timeout: Most seconds that workers wait for each other.
-        say: Called with lines that say for whom.
+        devices: Number of GPUs to use on each machine, or without a GPU, of parts to
+            divide its processor into. By default all GPUs, or the whole processor.
+        start_timeout: Longest time in seconds that workers wait for each other.
+        say: Called with lines that name the missing workers.
 
     Raises:
-        rendezvous.WorkerMissing: A worker did not come in time.
-        OSError: The port of this worker is taken.
+        rendezvous.WorkerMissing: A worker did not start in time.
+        OSError: The port of this worker is in use.
         ValueError: The name is unknown, there are fewer devices, or `TF_CONFIG` or
             `TPU_NAME` is missing or wrong.
     """
@@ -69,7 +69,7 @@ def build_strategy(
         )
     if name == "multi_worker":
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        # TensorFlow takes SIGTERM for a notice of preemption that nobody reads.
+        # TensorFlow handles SIGTERM as a notice of preemption that nothing reads.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return strategy
     return tf.distribute.get_strategy()
@@ -78,7 +78,7 @@ def build_strategy(
 def _select_devices(count: int) -> None:
     gpus = tf.config.list_physical_devices("GPU")
     if count > len(gpus) > 0:
-        raise ValueError(f"devices: {count} are wanted, there are {len(gpus)} GPUs.")
+        raise ValueError(f"devices must be at most {len(gpus)} GPUs, got {count}.")
     if gpus:
         tf.config.set_visible_devices(gpus[:count], "GPU")
     else:
@@ -89,14 +89,14 @@ def _select_devices(count: int) -> None:
 
 
 def check_tf_config(text: str) -> None:
-    """Checks what `TF_CONFIG` holds.
+    """Checks the content of `TF_CONFIG`.
 
     Raises:
-        ValueError: It is empty, no JSON, or no cluster of workers with a task in it.
+        ValueError: It is empty, not JSON, or not a cluster of workers with a task.
     """
     if not text:
         raise ValueError(
-            f"multi_worker wants TF_CONFIG, such as {_EXAMPLE}; none came."
+            f"multi_worker needs TF_CONFIG, such as {_EXAMPLE}; it is not set."
         )
     try:
         config = json.loads(text)
@@ -125,7 +125,7 @@ def check_tf_config(text: str) -> None:
 
 
 def num_workers(strategy: tf.distribute.Strategy) -> int:
-    """How many processes train together."""
+    """Returns how many processes train together."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return 1
@@ -135,7 +135,7 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that evaluates and writes."""
+    """Returns whether this process is the one that evaluates and writes."""
     if num_workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
@@ -144,7 +144,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def all_reduce(values: Any) -> Any:
-    """The sum over all replicas, within `strategy.run`, of each tensor of a nest."""
+    """Sums each tensor of a nest over all replicas, within `strategy.run`."""
     context = tf.distribute.get_replica_context()
     return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
@@ -152,14 +152,14 @@ def all_reduce(values: Any) -> Any:
 def share(
     strategy: tf.distribute.Strategy, values: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Gives every worker what the chief has, over the network.
+    """Gives every worker the chief's arrays, over the network.
 
     Every worker must call it at the same point, and it returns at the same time: it is
     a barrier as well.
 
     Args:
-        strategy: Of the training.
-        values: Float or int64 arrays; of the other workers, only their shapes count.
+        strategy: Strategy of the training.
+        values: Float or int64 arrays; only the shapes of the other workers' count.
 
     Returns:
         The chief's arrays.
@@ -172,7 +172,7 @@ def share(
 
 
 def share_bytes(strategy: tf.distribute.Strategy, content: bytes) -> bytes:
-    """Gives every worker the bytes that the chief has; see `share`."""
+    """Gives every worker the chief's bytes; see `share`."""
     if num_workers(strategy) == 1:
         return content
     length = int(share(strategy, [np.array(len(content), np.int64)])[0])
@@ -182,7 +182,7 @@ def share_bytes(strategy: tf.distribute.Strategy, content: bytes) -> bytes:
 
 
 def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
-    """How many workers have failed; every worker must call it at the same point."""
+    """Counts the workers that failed; every worker must call it at the same point."""
     if num_workers(strategy) == 1:
         return int(failed)
     local = strategy.num_replicas_in_sync // num_workers(strategy)
@@ -192,7 +192,7 @@ def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
 
 @functools.cache
 def _build_sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
-    """A function that gives all replicas the sum of their tensors."""
+    """Builds a function that gives all replicas the sum of their tensors."""
     return tf.function(
         lambda tensor: strategy.run(lambda x: all_reduce(tf.identity(x)), (tensor,))
     )
@@ -200,7 +200,7 @@ def _build_sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
 
 @functools.cache
 def _build_broadcast(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
-    """A function that gives all replicas the tensors of the first one."""
+    """Builds a function that gives all replicas the tensors of the first one."""
 
     def sum_of_one(tensors: list[tf.Tensor]) -> Any:
         context = tf.distribute.get_replica_context()

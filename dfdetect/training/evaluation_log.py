@@ -1,4 +1,4 @@
-"""The validation figures of a run, and which of them are the best."""
+"""A log of the validation figures of a run, which knows the best of them."""
 
 import csv
 import io
@@ -17,15 +17,16 @@ TABLE_NAME = "evaluations.csv"  # The same for spreadsheets.
 class EvaluationLog:
     """The validation figures of a run, in `evaluations.jsonl` of its folder.
 
-    `evaluations.csv` has the same: a row for each evaluation, a column for each figure.
+    `evaluations.csv` has them as well: a row for each evaluation, a column for each
+    figure.
 
     Attributes:
-        metric: The name of the figure that says what is best.
+        metric: Name of the figure that decides what is best.
 
     Args:
         model_dir: The folder.
-        metric: Which figure says what is best; with a minus sign if less is better.
-        step: Lines of later steps are dropped.
+        metric: Figure that decides what is best; with a minus sign if less is better.
+        step: Step of the run; lines of later steps are dropped.
     """
 
     def __init__(self, model_dir: str, metric: str, step: int) -> None:
@@ -39,22 +40,22 @@ class EvaluationLog:
         self._lines = [figures for figures in self._lines if figures["step"] <= step]
 
     def best(self) -> dict[str, float] | None:
-        """The figures of the best evaluation, the first of equals."""
-        # A line of before may lack the figure, as it may be chosen anew.
+        """Returns the figures of the best evaluation, the first of equals."""
+        # An old line may lack the figure, as another one may be chosen now.
         sound = [x for x in self._lines if not np.isnan(x.get(self.metric, np.nan))]
         return max(sound, key=lambda x: self._sign * x[self.metric], default=None)
 
     def has(self, step: int) -> bool:
-        """Whether the step has been evaluated."""
+        """Returns whether the step has been evaluated."""
         return any(figures["step"] == step for figures in self._lines)
 
-    def since_best(self) -> int:
-        """Evaluations after the best one."""
+    def count_since_best(self) -> int:
+        """Counts the evaluations after the best one."""
         best = self.best()
         return len(self._lines) - (1 + self._lines.index(best) if best else 0)
 
     def add(self, figures: Mapping[str, float]) -> bool:
-        """Takes the figures of a step; returns whether they are the best.
+        """Adds the figures of a step; returns whether they are the best.
 
         Raises:
             ValueError: The metric is not among them.

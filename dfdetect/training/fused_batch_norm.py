@@ -1,7 +1,7 @@
 """Batch normalization by TensorFlow's fused operation, for training.
 
 Keras 3 normalizes a batch by a dozen elementary operations, forward and backward, each
-of which reads and writes whole maps. One operation does the same: a training step of
+of which reads and writes whole maps. With one operation, a training step of
 EfficientDet-Lite0 at 256 px takes .7 of its processor time.
 """
 
@@ -16,8 +16,9 @@ from dfdetect.training import train_step
 class FusedBatchNormalization(keras.layers.BatchNormalization):
     """Equals `keras.layers.BatchNormalization` over the last of four axes.
 
-    Outputs, gradients and moving statistics are those of Keras up to rounding. What is
-    not trained, is synchronized over replicas or has another rank is left to Keras.
+    Outputs, gradients and moving statistics are those of Keras up to rounding. Layers
+    that are not trained, are synchronized over replicas or have another rank are left
+    to Keras.
     """
 
     def call(self, inputs: Any, training: Any = None, mask: Any = None) -> Any:
@@ -38,8 +39,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The operation divides by one less than the count for its variance, Keras by
-        # the count.
+        # The operation divides its variance by one less than the count, Keras by the
+        # count.
         count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
         variance *= (count - 1) / count
         for moving, value in (
@@ -51,13 +52,13 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def fuse_batch_norms(model: keras.Model) -> int:
-    """Lets the batch norms of a model normalize by the fused operation, in place.
+    """Makes the batch norms of a model use the fused operation, in place.
 
-    Those that are scaled and shifted over the last axis, as all of our models' are;
-    weights, names and what the model computes stay as they are.
+    It changes those that are scaled and shifted over the last axis, as in all of our
+    models; weights, names and outputs stay the same.
 
     Returns:
-        How many batch norms were changed.
+        The number of batch norms that were changed.
     """
     changed = 0
     for layer in train_step.find_batch_norms(model):

@@ -1,7 +1,7 @@
-"""Flags that hold out groups of the training split to validate on, in place of a split.
+"""Flags that hold out groups of the training split for validation, instead of a split.
 
-The groups are chosen by a hash of their names, see `dfdetect.data.conditions`: the same
-ones in each run, on each machine and in each data set.
+A hash of their names chooses the groups, see `dfdetect.data.conditions`: the same ones
+in each run, on each machine and in each data set.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ _FOLD = flags.DEFINE_integer(
 
 @flags.multi_flags_validator(
     [_SHARE, _FOLDS, _FOLD],
-    "--folds needs --fold below it, and leaves no place for --validation_share.",
+    "--folds needs --fold below it, and excludes --validation_share.",
 )
 def _is_one_way(values: dict[str, Any]) -> bool:
     share, folds, fold = values.values()
@@ -40,22 +40,22 @@ def _is_one_way(values: dict[str, Any]) -> bool:
 
 
 def training_conditions() -> list[str]:
-    """Conditions in words that leave the held-out groups out; none if all train."""
+    """Returns conditions as text that exclude held-out groups; none if all train."""
     return [f"group!@{part}"] if (part := _part()) else []
 
 
 def validation_conditions() -> list[conditions.Condition]:
-    """Conditions that choose the held-out groups; none if there are none."""
+    """Returns conditions that choose the held-out groups; none if all train."""
     return [conditions.parse(f"group@{part}")] if (part := _part()) else []
 
 
 def validation_split() -> str:
-    """The split that is validated on: "train" where groups of it are held out."""
+    """Returns the split to validate on: "train" where groups of it are held out."""
     return "train" if _part() else FLAGS.validation_split
 
 
 def describe_validation() -> str:
-    """What a manifest says of it, such as `test` or `train (group@0/5)`."""
+    """Describes the split for a manifest, such as `test` or `train (group@0/5)`."""
     part = _part()
     return f"train (group@{part})" if part else FLAGS.validation_split
 

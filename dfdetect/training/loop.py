@@ -195,7 +195,9 @@ class Run:
             with self._progress.paused():
                 if self._chief and not self._evaluations.has(self._step):
                     self._evaluate_step()
-                stale = _share_number(self._strategy, self._evaluations.since_best())
+                stale = _share_number(
+                    self._strategy, self._evaluations.count_since_best()
+                )
             if self._settings.patience and stale >= self._settings.patience:
                 self._progress.say("stops: %d evaluations without a better one", stale)
                 return True

@@ -1,7 +1,7 @@
-"""What the trainings lower, as sums over a part of a batch and the weight of the part.
+"""Losses of the trainings, as sums over a part of a batch and the weight of the part.
 
-See `train_step.LossFunction`: the sums of all parts are divided by the weights of all,
-so that it does not matter how a batch is cut up.
+See `train_step.LossFunction`: the sums of all parts are divided by the sum of their
+weights, so that the loss does not depend on how a batch is divided.
 """
 
 from collections.abc import Sequence
@@ -22,18 +22,18 @@ def classification(
     class_weights: Sequence[float] = (1.0, 1.0),
     label_smoothing: float = 0.0,
 ) -> Sums:
-    """Cross-entropy of head crops.
+    """Computes the cross-entropy of head crops.
 
     Args:
         model: A classifier.
-        batch: As `classifier_input.training` gives it.
-        class_weights: How much a crop of each label counts.
-        label_smoothing: How much of a label is shared out among both: .1 makes a fake
+        batch: Images and labels of `classifier_input.training`.
+        class_weights: Weight of a crop of each label.
+        label_smoothing: Share of a label that is divided among both: .1 makes a fake
             .95 (Szegedy et al., Rethinking the Inception Architecture, 2016, section
             7).
 
     Returns:
-        The sums `loss` and `accuracy`, and the weight of the crops.
+        The sums `loss` and `accuracy`, and the sum of the crops' weights.
     """
     images, truths = batch
     logits = model(images, training=True)
@@ -47,18 +47,17 @@ def distilled_classification(
     class_weights: Sequence[float] = (1.0, 1.0),
     label_smoothing: float = 0.0,
 ) -> Sums:
-    """Cross-entropy, and what the maps of the student lack of the teacher's.
+    """Computes the cross-entropy, and the errors of the student's feature maps.
 
     Args:
-        model: Of `distillation.build_with_teacher`.
-        batch: See `classification`, as for the rest.
-        teacher_weight: How much the mean of the maps' errors counts; a constant would
-            have one of 1.
-        class_weights: See above.
-        label_smoothing: See above.
+        model: See `distillation.build_with_teacher`.
+        batch: See `classification`.
+        teacher_weight: Weight of the mean error of the maps; that of a constant is 1.
+        class_weights: See `classification`.
+        label_smoothing: See `classification`.
 
     Returns:
-        Those of `classification`, with the sum `teacher`, the errors.
+        The results of `classification`, with `teacher`, the sum of the errors.
     """
     images, truths = batch
     outputs = model(images, training=True)
@@ -96,17 +95,17 @@ def detection(
     batch_size: int,
     training: bool = True,
 ) -> Sums:
-    """Focal and box loss of all anchors.
+    """Computes the focal and box loss of all anchors.
 
     Args:
         model: An `EfficientDet`.
-        batch: As `detector_input.training` gives it.
+        batch: Images and targets of `detector_input.training`.
         batch_size: Images of the whole batch.
-        training: Whether the model is to behave as in training.
+        training: Whether the model runs in training mode.
 
     Returns:
-        The sums `loss`, `class_loss` and `box_loss`, and the number of positive anchors
-        with this part's share of 1, which is added to that of the whole batch.
+        The sums `loss`, `class_loss` and `box_loss`, and the weight: the number of
+        positive anchors plus this part's share of the 1 that a whole batch adds.
     """
     images, class_targets, box_targets = batch
     class_logits, box_offsets = model(images, training=training)

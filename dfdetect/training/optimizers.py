@@ -1,8 +1,8 @@
 """From summed gradients to new weights: learning rate, update rules, averaged weights.
 
-Keras's optimizers clip the gradient of each replica before they sum it, which makes the
-same run another one on more devices. Here every replica does the same with the same
-sum, so that no replica waits for another again.
+`keras.optimizers` clip the gradient of each replica before they sum it, so that a run
+on more devices would be another run. Here every replica applies the same update to the
+same sum, without further communication.
 """
 
 import math
@@ -17,7 +17,7 @@ SCHEDULES = ("cosine", "step", "constant")
 # Batch-norm scales and offsets and biases are not decayed (He et al., Bag of Tricks
 # for Image Classification, CVPR 2019, section 3.1).
 _NOT_DECAYED = ("bias", "gamma", "beta", "fusion_weights")
-_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7  # As Keras.
+_BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-7  # As in Keras.
 
 _FIRST_LOSS_SCALE = 2.0**15
 _STEPS_TO_GROW = 2000  # Micikevicius et al., Mixed Precision Training, section 3.2.
@@ -32,18 +32,18 @@ def learning_rate(
     decay_factor: float = 0.1,
     decay_every: int = 1,
 ) -> tf.Tensor:
-    """A linear rise to the peak, then one of `SCHEDULES`.
+    """Computes the learning rate: a linear rise to the peak, then one of `SCHEDULES`.
 
     Args:
-        step: Scalar, 0 at first.
-        peak: The highest rate.
+        step: Scalar, 0 for the first.
+        peak: Highest learning rate.
         schedule: "cosine" falls to zero at `steps`; "step" multiplies by
-            `decay_factor` every `decay_every` steps, the warm-up counted; "constant"
-            stays.
-        steps: Steps in all.
-        warmup_steps: Steps of the rise; the first takes `peak / warmup_steps`.
-        decay_factor: Of "step".
-        decay_every: Of "step".
+            `decay_factor` every `decay_every` steps, the warm-up included; "constant"
+            keeps the peak.
+        steps: Number of steps in all.
+        warmup_steps: Steps of the rise; the rate of the first is `peak / warmup_steps`.
+        decay_factor: Factor of "step".
+        decay_every: Steps between decays of "step".
 
     Returns:
         Scalar float32.
@@ -61,17 +61,17 @@ def learning_rate(
 
 
 class Optimizer(tf.Module):
-    """SGD with momentum, Adam or AdamW, after Keras's formulas.
+    """SGD with momentum, Adam or AdamW by the formulas of `keras.optimizers`.
 
-    Make it within the strategy's scope, and call `apply` in every replica with the same
-    gradients. `slots` are its variables, by what they are and the weight's name.
+    Build it within the strategy's scope, and call `apply` in every replica with the
+    same gradients. `slots` are its variables by kind and name of the weight.
 
     Args:
         variables: Keras variables to train, by name.
         rule: One of `RULES`.
-        momentum: Of "sgd".
-        weight_decay: Share of a kernel taken off in a step, times the learning rate;
-            not of biases, batch norms and fusion weights.
+        momentum: Momentum of "sgd".
+        weight_decay: Share of a kernel that a step subtracts, times the learning rate;
+            biases, batch norms and fusion weights do not decay.
     """
 
     def __init__(
@@ -98,12 +98,12 @@ class Optimizer(tf.Module):
     def apply(
         self, gradients: Sequence[tf.Tensor], rate: tf.Tensor, step: tf.Tensor
     ) -> None:
-        """Changes the weights.
+        """Updates the weights.
 
         Args:
-            gradients: One for each weight, in order, equal in every replica.
+            gradients: Gradients of the weights in order, equal in every replica.
             rate: Learning rate, scalar.
-            step: Scalar, 0 at first.
+            step: Scalar, 0 for the first.
         """
         count = tf.cast(step, tf.float32) + 1.0
         corrected = rate * tf.sqrt(1.0 - _BETA2**count) / (1.0 - _BETA1**count)
@@ -111,7 +111,7 @@ class Optimizer(tf.Module):
             self._weights.items(), gradients, strict=True
         ):
             # Each variable is read once and written once: TensorFlow does not always
-            # keep the order of two changes, and their rounding depends on it.
+            # keep the order of two updates, and their rounding depends on it.
             value = tf.convert_to_tensor(weight.value)
             if self._weight_decay and not name.endswith(_NOT_DECAYED):
                 value -= value * self._weight_decay * rate
@@ -132,7 +132,7 @@ class Optimizer(tf.Module):
 
 
 class LossScale(tf.Module):
-    """Keeps gradients within float16: halves where they overflow, else slowly doubles.
+    """A loss scale for float16: halves where gradients overflow, else slowly doubles.
 
     Source: Micikevicius et al., Mixed Precision Training, ICLR 2018, section 3.2.
     """
@@ -143,7 +143,7 @@ class LossScale(tf.Module):
         self.good_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
 
     def update(self, finite: tf.Tensor) -> None:
-        """Takes note whether the gradients of a step were finite."""
+        """Updates the scale by whether the gradients of a step were finite."""
         good = tf.where(finite, self.good_steps + 1, 0)
         grown = tf.where(good >= _STEPS_TO_GROW, self.scale * 2.0, self.scale)
         self.scale.assign(tf.where(finite, grown, tf.maximum(self.scale / 2.0, 1.0)))
@@ -151,11 +151,11 @@ class LossScale(tf.Module):
 
 
 class MovingAverage(tf.Module):
-    """Exponential moving average of a model's weights, batch-norm statistics included.
+    """An exponential moving average of a model's weights, with batch-norm statistics.
 
     Args:
         variables: Keras variables.
-        decay: Weight of the past; lower in the first steps, as it starts from there.
+        decay: Weight of the past; lower in the first steps.
 
     Source: google/automl efficientdet, `det_model_fn.py`.
     """
@@ -169,7 +169,7 @@ class MovingAverage(tf.Module):
         ]
 
     def update(self, step: tf.Tensor) -> None:
-        """Takes the weights after a step into the average; `step` is 0 at first."""
+        """Adds the weights after a step to the average; `step` is 0 for the first."""
         step = tf.cast(step, tf.float32)
         decay = tf.minimum(self._decay, (1.0 + step) / (10.0 + step))
         for average, variable in zip(self.averages, self._variables, strict=True):

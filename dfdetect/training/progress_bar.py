@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar on a terminal, else lines in a log."""
+"""Progress of a training: a bar on a terminal, else lines in a log."""
 
 import datetime
 import logging
@@ -14,13 +14,13 @@ _log = logging.getLogger(__name__)
 
 
 class TrainingProgress:
-    """Counts steps and time; what is not training stops the clock.
+    """Counts and shows steps and time of a training, without its evaluations.
 
     Args:
         step: Steps done.
         steps: Steps in all.
-        batch_size: Images of a step.
-        shown: Whether this process shows anything.
+        batch_size: Images per step.
+        shown: Whether this process shows progress.
     """
 
     def __init__(self, step: int, steps: int, batch_size: int, shown: bool) -> None:
@@ -41,20 +41,20 @@ class TrainingProgress:
         self._begin(step)
 
     def advance(self) -> None:
-        """Notes that a step is done."""
+        """Counts a step that is done."""
         if self._bar is not None:
             self._bar.update(1)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Counts what happens within as waiting for input."""
+        """Counts the time of its block as waiting for input."""
         since = time.perf_counter()
         yield
         self._waited += time.perf_counter() - since
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Does not count what happens within as training."""
+        """Excludes the time of its block from training."""
         since = time.perf_counter()
         yield
         self._since += time.perf_counter() - since
@@ -63,8 +63,8 @@ class TrainingProgress:
         """Shows the figures of a step.
 
         Returns:
-            Speed since the report before: `images_per_second`, and
-            `input_wait_share`, the share of the time that went by waiting for input.
+            The speed since the previous report: `images_per_second`, and
+            `input_wait_share`, the share of time spent waiting for input.
         """
         took = max(time.perf_counter() - self._since, 1e-9)
         speed = {
@@ -83,14 +83,14 @@ class TrainingProgress:
         return speed
 
     def say(self, message: str, *values: object) -> None:
-        """Writes a line to the log, above the bar where there is one."""
+        """Writes a line to the log, above the bar if there is one."""
         if self._bar is not None:
             self._bar.write(message % values, file=console.stream())
         elif self._shown:
             _log.info(message, *values)
 
     def close(self) -> None:
-        """Leaves the bar as it stands."""
+        """Closes the bar as it is."""
         if self._bar is not None:
             self._bar.close()
 
@@ -101,5 +101,5 @@ class TrainingProgress:
 
 
 def format_figures(figures: Mapping[str, float]) -> str:
-    """The figures as "name value name value", four digits each."""
+    """Formats figures as "name value name value", four digits each."""
     return " ".join(f"{name} {value:.4g}" for name, value in figures.items())

@@ -1,6 +1,6 @@
-"""Waits until all workers of a training are there, before TensorFlow connects them.
+"""Waits until all workers of a training are up, before TensorFlow connects them.
 
-TensorFlow's own wait cannot be interrupted, has no limit and names nobody.
+TensorFlow's own wait cannot be interrupted, has no timeout and does not name workers.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from typing import Any
 
 _TRY_EVERY = 0.5  # Seconds.
 _SAY_EVERY = 30.0
-# Who does not say that it found us is in TensorFlow's own wait already, as after a
-# restart of this worker alone.
+# A worker that does not report that it found us is in TensorFlow's own wait already, as
+# after a restart of this worker alone.
 _GRACE = 5.0
 
 
 class WorkerMissing(Exception):
-    """A worker did not come in time."""
+    """A worker did not start in time."""
 
 
 def wait_for_workers(
@@ -28,13 +28,13 @@ def wait_for_workers(
     """Returns once every other worker listens on its port and has found this one.
 
     Args:
-        tf_config: What `TF_CONFIG` holds, see `distribute.check_tf_config`.
-        timeout: Most seconds to wait.
-        say: Called now and then with a line that names whoever is missing.
+        tf_config: Content of `TF_CONFIG`, see `distribute.check_tf_config`.
+        timeout: Longest time to wait in seconds.
+        say: Called now and then with a line that names the missing workers.
 
     Raises:
-        OSError: The port of this worker is taken.
-        WorkerMissing: Another one did not come.
+        OSError: The port of this worker is in use.
+        WorkerMissing: Another worker did not start in time.
     """
     config = json.loads(tf_config)
     own, hosts = _own_name(config), _other_hosts(config)
@@ -43,7 +43,7 @@ def wait_for_workers(
     others = {*hosts}
     with _Listener(_own_port(config)) as heard:
         while True:
-            # Who was there once may be on its way from this wait to TensorFlow's.
+            # A worker that answered once may have gone on to TensorFlow's wait.
             hosts = missing = {
                 name: host for name, host in hosts.items() if not _greet(host, own)
             }
@@ -63,7 +63,7 @@ def wait_for_workers(
 
 
 class _Listener:
-    """Collects the names that others send to a port, until it is left."""
+    """Collects the names that others send to a port, until its context ends."""
 
     def __init__(self, port: int) -> None:
         self._socket = socket.socket()
@@ -106,7 +106,7 @@ def _own_name(config: Mapping[str, Any]) -> str:
 
 
 def _other_hosts(config: Mapping[str, Any]) -> dict[str, str]:
-    """Hosts with ports by names such as "worker 1"."""
+    """Returns hosts with ports by names such as "worker 1"."""
     hosts = {
         f"{kind} {index}": host
         for kind, listed in config["cluster"].items()
@@ -122,7 +122,7 @@ def _own_port(config: Mapping[str, Any]) -> int:
 
 
 def _greet(host: str, own: str) -> bool:
-    """Tells a worker our name; returns whether somebody listens there."""
+    """Sends a worker our name; returns whether it listens."""
     name, _, port = host.rpartition(":")
     try:
         with socket.create_connection((name, int(port)), timeout=5) as connection:

@@ -1,6 +1,6 @@
-"""What can be known before the first step: whether flags and data fit the run.
+"""Checks before the first step: whether flags and data fit the run.
 
-Every worker calls each function at the same point. Where one of them fails, all do.
+Every worker calls each function at the same point. If one worker fails, all do.
 """
 
 import json
@@ -18,6 +18,7 @@ Say = Callable[[str], None]
 def check_flags(
     strategy: tf.distribute.Strategy,
     record: run_record.RunRecord,
+    *,
     lines: run_record.Lines,
     defaults: run_record.Lines,
     allowed: bool,
@@ -27,14 +28,14 @@ def check_flags(
 
     Args:
         strategy: Where to train.
-        record: Of the run.
-        lines: See `run_record.RunRecord.check_flags`, as for the two following.
+        record: Record of the run.
+        lines: See `run_record.RunRecord.check_flags`.
         defaults: See there.
         allowed: See there.
         say: Called with a line for each change.
 
     Raises:
-        ValueError: They differ from the chief's, or a change is not allowed.
+        ValueError: The flags differ from the chief's, or a change is not allowed.
     """
 
     def compare() -> None:
@@ -59,21 +60,22 @@ def check_flags(
 def check_data(
     strategy: tf.distribute.Strategy,
     record: run_record.RunRecord,
+    *,
     builders: Sequence[tfds.core.DatasetBuilder],
     batch_size: int,
     say: Say,
 ) -> None:
-    """Compares data sets with those that the run began with, and with the chief's.
+    """Compares data sets with those that the run started with, and with the chief's.
 
     Args:
         strategy: Where to train.
-        record: Of the run.
+        record: Record of the run.
         builders: Prepared data sets to train on.
-        batch_size: Examples of a step.
-        say: Called with a line where they are fewer.
+        batch_size: Examples per step.
+        say: Called with a line if the data sets have fewer examples than a batch.
 
     Raises:
-        ValueError: They are others, or one has no examples to train on.
+        ValueError: The data sets differ, or one has no examples to train on.
     """
     described = [prepared.describe(builder) for builder in builders]
 
@@ -101,10 +103,10 @@ def check_data(
 
 
 def check_split(builders: Sequence[tfds.core.DatasetBuilder], split: str) -> None:
-    """Refuses data sets that have no example in a split.
+    """Refuses data sets without examples in a split.
 
     Raises:
-        ValueError: One has none; its name and the splits that it has.
+        ValueError: A data set has none; the message names it and its splits.
     """
     for builder in builders:
         splits = {name: x.num_examples for name, x in builder.info.splits.items()}
@@ -121,7 +123,7 @@ _ADVICE = " --validation_split takes another split, or none."
 
 
 def _check_on_all(strategy: tf.distribute.Strategy, check: Callable[[], None]) -> None:
-    """Calls a function; where it fails on one worker, it fails on all."""
+    """Calls a function; if it fails on one worker, it fails on all."""
     failure = None
     try:
         check()

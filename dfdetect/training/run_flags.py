@@ -1,4 +1,4 @@
-"""The flags that every training script shares, and what a run makes of them."""
+"""Flags that every training script shares, and the start of a run from them."""
 
 import copy
 import dataclasses
@@ -33,8 +33,8 @@ FLAGS = flags.FLAGS
 
 _log = logging.getLogger(__name__)
 
-# Kubeflow's training operator starts again what ends with a code from 128 on; 138 is
-# left to programs.
+# Kubeflow's training operator restarts what ends with a code from 128 on; 138 is free
+# for programs.
 _LOST_WORKER_CODE = 138
 _HELD_OUT = "dfdetect.training.held_out"  # Its flags belong to runs that import it.
 
@@ -42,10 +42,10 @@ flags.DEFINE_string(
     "model_dir", None, "Folder for checkpoints, events, weights and manifest."
 )
 flags.DEFINE_string(
-    "data_dir", None, "Folder of prepared data sets, here or gs:// or the like."
+    "data_dir", None, "Folder of prepared data sets, local or remote as gs://."
 )
 flags.DEFINE_integer(
-    "batch_size", 16, "Images a step, over all devices.", lower_bound=1
+    "batch_size", 16, "Images per step, over all devices.", lower_bound=1
 )
 flags.DEFINE_integer("steps", 10_000, "Optimizer steps in all.", lower_bound=1)
 flags.DEFINE_integer("seed", 0, "Seed of weights, order and augmentation.", 0)
@@ -72,8 +72,8 @@ flags.DEFINE_string(
 flags.DEFINE_bool(
     "allow_changed_flags",
     False,
-    "Let a run go on with other flags than it began with, such as --learning_rate or "
-    "--batch_size; flags.txt notes them. Never with other data or another model.",
+    "Let a run resume with other flags than it started with, such as --learning_rate "
+    "or --batch_size; flags.txt notes them. Never with other data or another model.",
 )
 
 flags.DEFINE_enum(
@@ -86,7 +86,7 @@ flags.DEFINE_enum(
 flags.DEFINE_integer(
     "devices",
     None,
-    "GPUs to take on each machine; without a GPU, parts to divide the processor into.",
+    "GPUs to use on each machine; without a GPU, parts to divide the processor into.",
 )
 flags.DEFINE_float(
     "start_timeout",
@@ -97,7 +97,7 @@ flags.DEFINE_float(
 flags.DEFINE_bool(
     "deterministic",
     False,
-    "Take only operations that repeat, one after the other on one thread: the same "
+    "Use only repeatable operations, one after the other on one thread: the same "
     "command ends with the same weights, bit for bit. Slower.",
 )
 flags.DEFINE_enum(
@@ -120,7 +120,7 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_float("decay_factor", 0.1, "See --schedule.")
 flags.DEFINE_integer("decay_every", 1000, "See --schedule, in steps.", lower_bound=1)
-flags.DEFINE_float("momentum", 0.9, "Of --optimizer=sgd.")
+flags.DEFINE_float("momentum", 0.9, "Momentum of --optimizer=sgd.")
 flags.DEFINE_float("weight_decay", 1e-4, "Decoupled decay of kernels.")
 flags.DEFINE_float(
     "clip_norm", 10.0, "Greatest global norm of the gradient; 0 for no limit."
@@ -138,8 +138,10 @@ flags.DEFINE_integer(
     "each part by itself.",
     lower_bound=1,
 )
-flags.DEFINE_bool("freeze_backbone", False, "Train only what stands on the backbone.")
-flags.DEFINE_bool("freeze_bn", False, "Leave every batch norm as it starts.")
+flags.DEFINE_bool(
+    "freeze_backbone", False, "Train only the layers on top of the backbone."
+)
+flags.DEFINE_bool("freeze_bn", False, "Freeze every batch norm.")
 flags.DEFINE_bool(
     "synchronize_bn", True, "Let batch norms see the whole batch on many devices."
 )
@@ -174,8 +176,8 @@ flags.DEFINE_list(
 def run_script(main: Callable[[list[str]], None]) -> None:
     """Runs a script's `main` as `script.run_main` does.
 
-    A run that a signal ended gives 128 plus the signal's number, one that lost a worker
-    138. With `--verbosity=1` the traceback of a mistake is shown as well.
+    The exit code is 128 plus the signal's number after a signal, 138 after the loss of
+    a worker. With `--verbosity=1` errors are shown with their traceback.
     """
     # A shell lets what it starts in the background ignore SIGINT.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -185,19 +187,19 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 def start_run(
     argv: Sequence[str], metrics: Sequence[str]
 ) -> tuple[Settings, tf.distribute.Strategy]:
-    """Checks the flags, sets seed and precision, keeps the flags in `flags.txt`.
+    """Checks the flags, sets seed and precision, writes `flags.txt`.
 
     Args:
-        argv: What `main` got.
+        argv: Arguments of `main`.
         metrics: Names of the validation figures; the first is the default
             `--best_metric`.
 
     Returns:
-        What the training loop needs to know, and where it is to train.
+        The settings of the training loop, and the strategy.
 
     Raises:
-        app.UsageError: A value is out of range, differs from that of the chief, or from
-            that of the run that is to go on.
+        app.UsageError: A value is out of range, or differs from that of the chief or of
+            the run that resumes.
     """
     best_metric = FLAGS.best_metric or metrics[0]
     if best_metric.removeprefix("-") not in metrics:
@@ -216,9 +218,9 @@ def start_run(
         }
         settings = Settings(**values)
         if FLAGS.deterministic:
-            # With several threads, in a kernel or between kernels, sums differ now and
-            # then in the last bit, whatever enable_op_determinism says (TensorFlow
-            # 2.20; between kernels only if Grappler is on and the machine is busy).
+            # With several threads, in a kernel or between kernels, sums sometimes
+            # differ in the last bit despite enable_op_determinism (TensorFlow 2.20;
+            # between kernels only if Grappler is on and the machine is busy).
             tf.config.threading.set_intra_op_parallelism_threads(1)
             tf.config.threading.set_inter_op_parallelism_threads(1)
         strategy = distribute.build_strategy(
@@ -232,10 +234,12 @@ def start_run(
         run_checks.check_flags(
             strategy,
             _open_record(),
-            {name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
-            {name: _default_line(flag) for name, flag in _find_flags(argv[0]).items()},
-            FLAGS.allow_changed_flags,
-            script.say,
+            lines={name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
+            defaults={
+                n: _default_line(flag) for n, flag in _find_flags(argv[0]).items()
+            },
+            allowed=FLAGS.allow_changed_flags,
+            say=script.say,
         )
     except ValueError as error:
         raise app.UsageError(str(error)) from error
@@ -250,15 +254,20 @@ def check_data(
     builders: Sequence[tfds.core.DatasetBuilder], strategy: tf.distribute.Strategy
 ) -> None:
     """See `run_checks.check_data`."""
-    record, size = _open_record(), FLAGS.batch_size
-    run_checks.check_data(strategy, record, builders, size, script.say)
+    run_checks.check_data(
+        strategy,
+        _open_record(),
+        builders=builders,
+        batch_size=FLAGS.batch_size,
+        say=script.say,
+    )
 
 
 def find_starting_weights(name: str) -> str:
-    """The path of the weights that `--snapshot` or `--init_from` name.
+    """Finds the weights that `--snapshot` or `--init_from` name; returns the path.
 
     Args:
-        name: What the flag says.
+        name: Value of the flag.
 
     Raises:
         FileNotFoundError: `--snapshot_step` is not kept.
@@ -269,7 +278,7 @@ def find_starting_weights(name: str) -> str:
 
 
 def adapt_batch_norms(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Freezes, joins and fuses the batch norms of a model, as the flags say."""
+    """Freezes, synchronizes and fuses the batch norms of a model, by the flags."""
     if FLAGS.freeze_bn:
         train_step.freeze_batch_norms(model)
     if FLAGS.synchronize_bn and strategy.num_replicas_in_sync > 1:
@@ -279,7 +288,7 @@ def adapt_batch_norms(model: keras.Model, strategy: tf.distribute.Strategy) -> N
 
 
 def _find_flags(script: str) -> dict[str, flags.Flag]:
-    """The flags of a script and of this module that belong to a run."""
+    """Finds the flags of a script and of this module that belong to a run."""
     return {
         flag.name: flag
         for module in (script, __name__, _HELD_OUT)
@@ -289,13 +298,13 @@ def _find_flags(script: str) -> dict[str, flags.Flag]:
 
 
 def _flag_values(script: str) -> dict[str, Any]:
-    """Those that have a value."""
+    """Returns the values of those that have one."""
     found = _find_flags(script).items()
     return {name: flag.value for name, flag in found if flag.value not in (None, [])}
 
 
 def _default_line(flag: flags.Flag) -> str:
-    """The line of a flag that nobody gave; "" where it has no value."""
+    """Returns the line of a flag by default; "" where it has no value."""
     if flag.default in (None, []):
         return ""
     untouched = copy.deepcopy(flag)

@@ -1,7 +1,7 @@
-"""What a run began with, so that it does not go on as another one unnoticed.
+"""A record of flags and data, so that a run does not resume as another one unnoticed.
 
-`flags.txt` in its folder has the flags, of which a comment notes each change, and
-`data.json` what its data sets are.
+`flags.txt` in the folder of a run has its flags, with a comment for each change, and
+`data.json` describes its data sets.
 """
 
 import json
@@ -14,26 +14,48 @@ from dfdetect import files
 FLAGS_FILE = "flags.txt"
 DATA_FILE = "data.json"
 
-# Flags that say where and how often, not what: they may change without a word.
+# Flags of where and how often, not what: they may change without notice.
 UNBOUND = frozenset(
     (
-        *("model_dir", "data_dir", "strategy", "devices", "start_timeout"),
-        *("log_every", "checkpoint_every", "keep", "histograms", "profile_steps"),
-        *("cache_megabytes", "projected", "explained"),
-        # Where a run starts; of no consequence once it goes on.
-        *("snapshot", "snapshot_step", "init_from"),
+        "model_dir",
+        "data_dir",
+        "strategy",
+        "devices",
+        "start_timeout",
+        "log_every",
+        "checkpoint_every",
+        "keep",
+        "histograms",
+        "profile_steps",
+        "cache_megabytes",
+        "projected",
+        "explained",
+        # Where a run starts; without effect once it resumes.
+        "snapshot",
+        "snapshot_step",
+        "init_from",
     )
 )
 
-# These may change, and are noted.
+# Changes of these are allowed, and noted.
 _NOTED = frozenset(("steps", "patience", "eval_every"))
 
-# With another one of these it is another run.
+# A change of these makes another run.
 _FIXED = frozenset(
     (
-        *("dataset", "where", "validation_split", "model", "optimizer"),
-        *("validation_share", "folds", "fold"),
-        *("image_size", "phi", "lite", "anchor_scale", "weighted_bifpn"),
+        "dataset",
+        "where",
+        "validation_split",
+        "model",
+        "optimizer",
+        "validation_share",
+        "folds",
+        "fold",
+        "image_size",
+        "phi",
+        "lite",
+        "anchor_scale",
+        "weighted_bifpn",
         "crop_margin",
     )
 )
@@ -46,7 +68,7 @@ class RunRecord:
 
     Args:
         model_dir: The directory.
-        step: The newest step that it keeps; 0 for a run that has yet to begin, which
+        step: The newest step that it keeps; 0 for a run that has not started, which
             may have any flags and data.
     """
 
@@ -56,16 +78,16 @@ class RunRecord:
         self._path = os.path.join(model_dir, FLAGS_FILE)
 
     def check_flags(self, lines: Lines, defaults: Lines, allowed: bool) -> list[str]:
-        """Compares the flags with those of the run, and keeps them.
+        """Compares the flags with those of the run, and writes them.
 
         Args:
-            lines: Those of now.
-            defaults: What a flag has that is not given; "" for nothing. Flags that are
-                not among them are of another version and not compared.
-            allowed: Whether flags may change that change the course of the run.
+            lines: The flags of this command.
+            defaults: Lines of flags that are not given; "" for no value. Flags that
+                are not among them are of another version and not compared.
+            allowed: Whether flags that alter the course of the run may change.
 
         Returns:
-            What is to be said: a line for each change.
+            A message for each change.
 
         Raises:
             ValueError: A change is not allowed.
@@ -81,7 +103,7 @@ class RunRecord:
                 != (new := lines.get(name, default))
             }
         if "steps" in changed and _read_number(lines["steps"]) <= self._step:
-            # Nothing is left to do, and nothing changes.
+            # The run is done already, and nothing changes.
             return []
         self._refuse(changed, allowed)
         notes = [
@@ -95,13 +117,13 @@ class RunRecord:
         return notes
 
     def check_data(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Compares the data sets with those of the run, and keeps them.
+        """Compares the data sets with those of the run, and writes them.
 
         Args:
-            data: Each as `prepared.describe` gives it.
+            data: Descriptions of the data sets, see `prepared.describe`.
 
         Raises:
-            ValueError: They are others.
+            ValueError: The data sets differ.
         """
         path = os.path.join(self._model_dir, DATA_FILE)
         if self._step and os.path.exists(path):
@@ -112,14 +134,14 @@ class RunRecord:
                     if old.get(key) != new[key]:
                         raise ValueError(
                             f"{key} of the data set {new['name']} was {old.get(key)} "
-                            f"when {self._model_dir} began, it is {new[key]} now: that "
-                            "would be another run. Choose another --model_dir, or the "
-                            "data of before."
+                            f"when {self._model_dir} started, it is {new[key]} now: "
+                            "that would be another run. Choose another --model_dir, or "
+                            "the previous data."
                         )
         files.write(path, (json.dumps(list(data), indent=2) + "\n").encode())
 
     def _read(self) -> tuple[dict[str, str], list[str]]:
-        """Flags by name, and comments."""
+        """Reads flags by name, and comments."""
         if not self._step or not os.path.exists(self._path):
             return {}, []
         with open(self._path, encoding="utf-8") as file:
@@ -138,7 +160,7 @@ class RunRecord:
             ),
             (
                 () if allowed else changed.keys() - _NOTED,
-                "--allow_changed_flags goes on all the same, and notes it.",
+                "--allow_changed_flags continues anyway, and notes it.",
             ),
         ):
             if wanting:
@@ -154,9 +176,9 @@ class RunRecord:
 
 
 def parse_flag_lines(lines: Sequence[str]) -> dict[str, str]:
-    """The lines of a flag file by the names of their flags.
+    """Groups the lines of a flag file by the names of their flags.
 
-    `--nodebug` goes by the name of "debug".
+    The name of `--nodebug` is "debug".
     """
     found: dict[str, str] = {}
     for line in lines:
@@ -169,7 +191,7 @@ def parse_flag_lines(lines: Sequence[str]) -> dict[str, str]:
 
 
 def describe_differences(lines: Lines, chiefs: Lines) -> list[str]:
-    """A text for each flag that differs from the chief's, naming both values."""
+    """Describes each flag that differs from the chief's, with both values."""
     return [
         f"{_format_line(lines.get(name, ''), name)}, the chief "
         f"{_format_line(chiefs.get(name, ''), name)}"

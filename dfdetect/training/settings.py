@@ -1,4 +1,4 @@
-"""How to train: what the flags of every training script say, checked."""
+"""Settings of a training, from the flags of every training script, checked."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,35 +9,35 @@ from dfdetect.training import optimizers
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """Settings of a training.
 
     Attributes:
-        model_dir: Where checkpoints, TensorBoard events and the best weights go.
+        model_dir: Folder of checkpoints, TensorBoard events and the best weights.
         steps: Optimizer steps in all.
-        best_metric: Validation figure that says what is best; with a minus sign before
-            it if less is better.
-        seed: Of the random numbers within the model, such as dropout.
+        best_metric: Validation figure that decides what is best; with a minus sign
+            before it if less is better.
+        seed: Seed of the random numbers within the model, such as dropout.
         optimizer: One of `optimizers.RULES`.
         learning_rate: Peak, reached after the warm-up.
         schedule: One of `optimizers.SCHEDULES`, for the time after the warm-up.
         warmup_steps: Steps of linear rise.
-        decay_factor: Of the schedule "step".
+        decay_factor: Factor of the schedule "step".
         decay_every: Steps between the decays of the schedule "step".
-        momentum: Of the optimizer "sgd".
-        weight_decay: Decoupled; kernels only.
+        momentum: Momentum of the optimizer "sgd".
+        weight_decay: Decoupled weight decay of kernels.
         clip_norm: Greatest global norm of the gradient; 0 for no limit.
-        ema_decay: Of the averaged weights, which are then the ones that are evaluated
-            and kept; 0 for none.
-        accumulate: Parts of a batch that are computed one after the other.
-        loss_scaling: Scale losses so that gradients fit into float16.
+        ema_decay: Decay of the averaged weights, which are then evaluated and kept; 0
+            for no average.
+        accumulate: Number of parts of a batch that are computed one after the other.
+        loss_scaling: Whether to scale losses so that gradients fit into float16.
         eval_every: Steps between evaluations.
         checkpoint_every: Steps between checkpoints; each evaluation has one as well.
-        keep: Checkpoints to keep.
+        keep: Number of checkpoints to keep.
         log_every: Steps between log lines and scalars.
         patience: Evaluations without a better one after which to stop; 0 for never.
-        histograms: Write histograms of the weights at each evaluation.
+        histograms: Whether to write histograms of the weights at each evaluation.
         profile_steps: First and last step to profile; empty for none.
-        hparams: What TensorBoard shows as the settings of the run.
+        hparams: Settings of the run that TensorBoard shows.
 
     Raises:
         ValueError: A value is out of its range.
@@ -69,11 +69,17 @@ class Settings:
     hparams: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        above_zero = (
-            *("steps", "learning_rate", "decay_factor", "decay_every", "accumulate"),
-            *("eval_every", "checkpoint_every", "keep", "log_every"),
-        )
-        for name in above_zero:
+        for name in (
+            "steps",
+            "learning_rate",
+            "decay_factor",
+            "decay_every",
+            "accumulate",
+            "eval_every",
+            "checkpoint_every",
+            "keep",
+            "log_every",
+        ):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}.")
         for name in ("weight_decay", "clip_norm", "patience"):
@@ -99,7 +105,7 @@ class Settings:
             )
 
     def learning_rate_at(self, step: Any) -> Any:
-        """Scalar float32: the learning rate of a step, 0 the first."""
+        """Computes the learning rate of a step, 0 the first, a float32 scalar."""
         return optimizers.learning_rate(
             step,
             self.learning_rate,

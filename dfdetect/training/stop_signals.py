@@ -1,4 +1,4 @@
-"""Signals that ask a training to stop, noted until it is ready to leave."""
+"""Signals that ask a training to stop, noted until it can."""
 
 import signal
 import threading
@@ -20,7 +20,7 @@ class StopSignals:
                 self._before[number] = signal.signal(number, self._note)
 
     def close(self) -> None:
-        """Gives the signals back."""
+        """Restores the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a run.
+"""TensorBoard events of a run.
 
 `EventWriter` writes the run's event file. The functions write to the event file that is
 open, for the step that it is open for.
@@ -27,17 +27,17 @@ from dfdetect.media import drawing
 
 _MAX_IMAGES = 16
 _NUM_THRESHOLDS = 201
-_CONFIDENT = 0.3  # Detections below this are not drawn.
+_CONFIDENT = 0.3  # Lowest score of detections that are drawn.
 _SPRITE_SIZE = 48
 
 
 class EventWriter:
-    """The event file of a run.
+    """Writes the event file of a run.
 
     Args:
-        model_dir: Where it lies.
+        model_dir: Folder of the file.
         hparams: The settings of the run, by name.
-        active: Whether to write at all; the chief does.
+        active: Whether to write at all; only the chief does.
         profile_steps: First and last step to profile; empty for none.
     """
 
@@ -88,9 +88,9 @@ class EventWriter:
             tf.summary.histogram(name, tf.convert_to_tensor(variable))
 
     def write_batch(self, strategy: tf.distribute.Strategy, batch: Any) -> None:
-        """Shows the first images of a batch as the model sees them.
+        """Writes the first images of a batch as the model sees them.
 
-        They are the first of its tensors, if that is `[B, H, W, 3]`.
+        Images are the first tensor of a batch, if it is `[B, H, W, 3]`.
         """
         first = strategy.experimental_local_results(tf.nest.flatten(batch)[0])[0]
         if self._active and first.shape.rank == 4:
@@ -108,7 +108,7 @@ class EventWriter:
             self._stop_profiler()
 
     def close(self) -> None:
-        """Ends the event file, and the profile when there is one."""
+        """Closes the event file, and a profile that is open."""
         self._stop_profiler()
         self._writer.close()
 
@@ -131,7 +131,7 @@ def write_images(tag: str, images: np.ndarray) -> None:
 
 
 def write_classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> None:
-    """Shows how a classifier does: curves, confusion, calibration, scores.
+    """Writes curves, confusion matrix, calibration and scores of a classifier.
 
     Args:
         truths: `[N]` of `dfdetect.labels`, both of them present.
@@ -172,17 +172,17 @@ def write_classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> 
 
 
 def write_heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> None:
-    """Shows where a classifier sees fakes: of each label, the mean crop and heat map.
+    """Writes where a classifier sees fakes: mean crop and heat map of each label.
 
     Args:
         crops: `[N, S, S, 3]` in [0, 255].
         maps: `[N, S, S]` in [0, 1], see `grad_cam.build_heat_maps_function`.
-        truths: `[N]` of `dfdetect.labels`; a label that none has is left out.
+        truths: `[N]` of `dfdetect.labels`; a label without crops is left out.
     """
     for label in np.unique(truths):
         crop = crops[truths == label].mean(0)
         heat = maps[truths == label].mean(0)
-        # Stretched, as no single place may be hot in all of them.
+        # Stretched, as no place may be hot in all of them.
         heat = heat[None] / max(float(heat.max()), 1e-9)
         mean = np.clip(np.round(crop), 0, 255).astype(np.uint8)
         covered = drawing.overlay_heat_maps(
@@ -197,13 +197,13 @@ def write_heat_maps(crops: np.ndarray, maps: np.ndarray, truths: np.ndarray) -> 
 def write_pr_curves(
     tag: str, positive: np.ndarray, scores: np.ndarray, missed: int = 0
 ) -> None:
-    """Writes what the PR Curves page shows.
+    """Writes a curve for the page "PR Curves".
 
     Args:
-        tag: Its name.
-        positive: `[N]` bool, whether each is one to find.
+        tag: Name of the curve.
+        positive: `[N]` bool, whether each is to be found.
         scores: `[N]` in [0, 1].
-        missed: How many more there were to find, without any score.
+        missed: Number of further ones to find, without a score.
     """
     thresholds = np.linspace(0.0, 1.0, _NUM_THRESHOLDS)
     called = np.sort(scores[positive]), np.sort(scores[~positive])
@@ -223,12 +223,12 @@ def write_detections(
     found: Sequence[tuple[np.ndarray, np.ndarray]],
     truth: Sequence[np.ndarray],
 ) -> None:
-    """Shows images with their true boxes green and the predicted ones orange.
+    """Writes images with their true boxes green and the predicted ones orange.
 
     Args:
         images: `[N, S, S, 3]` in [0, 255], letterboxed.
-        found: Boxes `[M, 4]` and scores `[M]` of each, in [0, 1] of these images.
-        truth: Boxes `[M, 4]` of each.
+        found: Boxes `[M, 4]` and scores `[M]` of each image, in [0, 1] of it.
+        truth: True boxes `[M, 4]` of each image.
     """
     canvases = np.clip(np.round(images), 0, 255).astype(np.uint8)
     size = images.shape[1]
@@ -246,12 +246,12 @@ def write_detections(
 def write_detection_curve(
     scores: np.ndarray, correct: np.ndarray, num_true: int
 ) -> None:
-    """Shows precision and recall of detections.
+    """Writes precision and recall of detections.
 
     Args:
-        scores: `[N]` of all images' detections.
-        correct: `[N]` bool, whether each found a true box that no other had.
-        num_true: How many there are to find.
+        scores: `[N]`, detections of all images.
+        correct: `[N]` bool, whether each found a true box before all others.
+        num_true: Number of true boxes.
     """
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(correct[order])
@@ -268,13 +268,13 @@ def write_detection_curve(
 def write_embeddings(
     model_dir: str, vectors: np.ndarray, images: np.ndarray, names: Sequence[str]
 ) -> None:
-    """Writes what the Projector page shows.
+    """Writes embeddings for the page "Projector".
 
     Args:
         model_dir: Folder of the event file.
         vectors: `[N, D]`.
         images: `[N, S, S, 3]` in [0, 255], one for each vector.
-        names: One for each vector.
+        names: Labels of the vectors.
     """
     folder = os.path.join(model_dir, "projector")
     rows = ["\t".join(f"{x:.5g}" for x in vector) for vector in vectors]

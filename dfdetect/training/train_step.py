@@ -1,9 +1,9 @@
-"""One step of training, on every replica at once, and all that it changes.
+"""One step of training on every replica, and the state that it changes.
 
 Each replica sums losses and gradients over its part of the global batch. The sums are
 added up over the replicas and divided by the weight of the global batch; then every
-replica takes the same step by itself. The step depends on the state, the batch, the
-seed and its own number, and on nothing else.
+replica applies the same update. A step depends only on the state, the batch, the seed
+and its own number.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,18 +21,18 @@ from dfdetect.training.settings import Settings
 # "loss" the one to lower, and the weight that divides them once all parts are added up.
 LossFunction = Callable[[keras.Model, Any], tuple[dict[str, tf.Tensor], tf.Tensor]]
 
-# More random draws than that in one step would repeat those of the next one.
-_DRAWS_OF_A_STEP = 2**16
+# More random draws than this in one step would repeat those of the next one.
+_DRAWS_PER_STEP = 2**16
 
 
 class State:
-    """What a step changes; make it within the strategy's scope.
+    """The state that a step changes; build it within the strategy's scope.
 
     Attributes:
         model: The model.
         optimizer: Its optimizer.
-        average: The moving average of its weights, or None.
-        loss_scale: The scale of float16's losses, or None.
+        average: Moving average of its weights, or None.
+        loss_scale: Scale of losses in float16, or None.
     """
 
     def __init__(self, model: keras.Model, settings: Settings) -> None:
@@ -53,7 +53,7 @@ class State:
         self.loss_scale = optimizers.LossScale() if settings.loss_scaling else None
 
     def variables(self) -> dict[str, tf.Variable]:
-        """All variables by name, for checkpoints."""
+        """Returns all variables by name, for checkpoints."""
         values = [variable.value for variable in self.model.weights]
         found = {f"model/{n}": v for n, v in zip(self._names, values, strict=True)}
         found |= {f"optimizer/{n}": v for n, v in self.optimizer.slots.items()}
@@ -68,26 +68,26 @@ class State:
         return found
 
     def evaluation_weights(self) -> list[np.ndarray]:
-        """The averaged weights, or without an average the model's own."""
+        """Returns the averaged weights, or without an average the model's own."""
         if self.average is None:
             return self.model.get_weights()
         return [average.numpy() for average in self.average.averages]
 
 
 def freeze_batch_norms(model: keras.Model) -> None:
-    """Keeps scale, offset and moving statistics of every batch norm as they are."""
+    """Freezes scale, offset and moving statistics of every batch norm."""
     for layer in find_batch_norms(model):
         layer.trainable = False
 
 
 def find_batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """All batch norms of a model, those of nested models too."""
+    """Finds all batch norms of a model and its nested models."""
     kind = keras.layers.BatchNormalization
     return [layer for layer in flatten_layers(model) if isinstance(layer, kind)]
 
 
 def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """A model's layers in order, those of models within it one by one."""
+    """Lists a model's layers in order, with those of nested models in their place."""
     found = []
     for layer in model.layers:
         found += flatten_layers(layer) if isinstance(layer, keras.Model) else [layer]
@@ -100,15 +100,15 @@ def build_train_step(
     loss: LossFunction,
     settings: Settings,
 ) -> Callable[[Any, tf.Tensor, tf.Tensor], Mapping[str, tf.Tensor]]:
-    """Makes the function that takes a step.
+    """Builds the function that takes a step.
 
     Returns:
         A function of a distributed batch, the number of the step (int64 scalar, 0 the
         first) and whether this worker was asked to stop (float32 scalar, 0 or 1). It
         returns float32 scalars, the same for all replicas: the loss function's sums
         over the global batch, divided by its weight; `gradient_norm` before clipping;
-        `learning_rate`; `stop`, how many replicas were asked to; and in float16
-        `loss_scale`.
+        `learning_rate`; `stop`, the number of replicas that were asked to stop; and in
+        float16 `loss_scale`.
     """
     model, trained = state.model, state.model.trainable_variables
 
@@ -130,10 +130,10 @@ def build_train_step(
     def replica_step(batch: Any, step: tf.Tensor, stop: tf.Tensor) -> dict[str, Any]:
         _seed_random_layers(model, settings.seed, step)
         gradients: list[tf.Tensor] | None = None
-        # The strategies add up tensors of the replicas only, not one that all share.
+        # Strategies sum tensors of the replicas only, not one that all share.
         totals: dict[str, tf.Tensor] = {"stop": tf.identity(stop)}
         for part in _split_batch(batch, settings.accumulate):
-            # One part after the other, else the activations of all fill the memory.
+            # One part after the other: activations of all would fill the memory.
             with tf.control_dependencies(gradients):
                 gradients, sums = add_gradients(part, gradients)
             for name, value in sums.items():
@@ -179,7 +179,7 @@ def build_train_step(
 
 
 def _split_batch(batch: Any, count: int) -> list[Any]:
-    """The batch cut into parts of equal size."""
+    """Splits a batch into parts of equal size."""
     size = tf.nest.flatten(batch)[0].shape[0]
     if count > 1 and (size is None or size % count):
         raise ValueError(f"accumulate must divide {size} examples, got {count}.")
@@ -193,10 +193,10 @@ def _split_batch(batch: Any, count: int) -> list[Any]:
 
 
 def _seed_random_layers(model: keras.Model, seed: int, step: tf.Tensor) -> None:
-    """Makes what dropout and its kind draw a function of seed, step and replica."""
+    """Makes random draws, as of dropout, depend on seed, step and replica only."""
     context = tf.distribute.get_replica_context()
     replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
-    draws = (step * context.num_replicas_in_sync + replica) * _DRAWS_OF_A_STEP
+    draws = (step * context.num_replicas_in_sync + replica) * _DRAWS_PER_STEP
     states = [v for v in model.non_trainable_variables if "seed_generator" in v.path]
     for index, variable in enumerate(states):
         first = tf.constant(seed * len(states) + index, tf.int64)

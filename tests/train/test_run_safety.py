@@ -55,7 +55,7 @@ def _run(run_script, prepared, tmp_path_factory):
 def test_a_run_is_continued_as_itself_or_not_at_all(run_script, prepared, run):
     for changes, code, message in (
         (["--image_size=96"], 2, "--image_size=96 now, --image_size=64 before; that"),
-        (["--learning_rate=0.1"], 2, "--allow_changed_flags goes on all the same"),
+        (["--learning_rate=0.1"], 2, "--allow_changed_flags continues anyway"),
         (["--steps=2"], 0, "at step 3 after"),
     ):
         done = run_script(

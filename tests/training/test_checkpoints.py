@@ -53,7 +53,7 @@ def test_a_damaged_newest_one_is_passed_over(tmp_path, caplog, ending, spoil):
     assert step == 20 and arrays["model/b"] == 20
     np.testing.assert_array_equal(arrays["model/a"], ARRAYS["model/a"])
     assert f"{tmp_path}/step_00000030 is damaged: " in caplog.text
-    assert "Goes on from step 20 instead" in caplog.text
+    assert "Continues from step 20 instead" in caplog.text
     # It no longer counts, so that the sound ones are not removed in its favor.
     assert saved.steps() == [10, 20]
     saved.save(30, ARRAYS)

@@ -345,7 +345,7 @@ def test_the_detector_in_two_processes(detector, runs, prepared):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "multi_worker wants TF_CONFIG, such as .*none came"),
+        ("", "multi_worker needs TF_CONFIG, such as .*is not set"),
         ("{", "TF_CONFIG must be like"),
         ('{"cluster": {"worker": ["a:1"]}}', "TF_CONFIG must be like .*'task'"),
         (
