@@ -231,7 +231,10 @@ def test_other_indexes_are_refused(plain, described):
         ({"fingerprint": "another"}, "another model: fingerprint must be .*another"),
         ({"crop_margin": 1.0}, "another model: crop_margin must be 1.3, got 1.0"),
         ({"kind": "likeness"}, "kind must be one of .* got 'likeness'"),
-        ({"dimension": dimension + 1}, rf"says, \[N, {dimension + 1}\], got \[3, "),
+        (
+            {"dimension": dimension + 1},
+            rf"stated dimension, \[N, {dimension + 1}\], got \[3, ",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             attached(rows, **changes)
