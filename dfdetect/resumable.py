@@ -59,7 +59,7 @@ class Output:
         try:
             self._journal = Journal(path, self._settings)
         except BlockingIOError as error:
-            raise BlockingIOError(f"Another run is at work in {folder}.") from error
+            raise BlockingIOError(f"Another run is using {folder}.") from error
 
     def __enter__(self) -> "Output":
         return self
@@ -148,7 +148,7 @@ class Journal:
             for number, line in enumerate(self._lines()):
                 if number == 0 and not line.startswith(_BEGINNING[: len(line)]):
                     # Not a journal, so it must not be truncated.
-                    raise FileExistsError(f"{path} is no output of this command.")
+                    raise FileExistsError(f"{path} is not an output of this command.")
                 try:
                     content = json.loads(line)
                 except ValueError:
@@ -163,7 +163,7 @@ class Journal:
                 self.append({"settings": settings})
         except BlockingIOError as error:
             self.close()
-            raise BlockingIOError(f"Another run is at work in {path}.") from error
+            raise BlockingIOError(f"Another run is using {path}.") from error
         except BaseException:
             self.close()
             raise

@@ -46,7 +46,7 @@ def test_half_a_first_line_is_begun_again(tmp_path):
 def test_another_file_is_left_alone(tmp_path, content):
     path = tmp_path / "a.jsonl"
     path.write_bytes(content)
-    with pytest.raises(FileExistsError, match="is no output of this command"):
+    with pytest.raises(FileExistsError, match="is not an output of this command"):
         resumable.Journal(str(path), SETTINGS)
     assert path.read_bytes() == content
 
@@ -54,7 +54,7 @@ def test_another_file_is_left_alone(tmp_path, content):
 def test_other_settings_and_another_run_are_refused(tmp_path):
     path = str(tmp_path / "a.jsonl")
     with resumable.Journal(path, SETTINGS):
-        with pytest.raises(BlockingIOError, match="Another run is at work in"):
+        with pytest.raises(BlockingIOError, match="Another run is using"):
             resumable.Journal(path, SETTINGS)
     with pytest.raises(FileExistsError, match=r"frames \(there 32, here 8\)"):
         resumable.Journal(path, {**SETTINGS, "frames": 8})

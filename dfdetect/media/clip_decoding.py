@@ -55,7 +55,7 @@ class UnreadableClipError(ValueError):
 
     def __init__(self, name: str, detail: str = "") -> None:
         self.reason = "no clip that can be decoded" + (f": {detail}" if detail else "")
-        super().__init__(f"{name} is {self.reason}.")
+        super().__init__(f"{name}: {self.reason}.")
 
 
 class OpenClip:
@@ -87,7 +87,7 @@ class OpenClip:
             raise UnreadableClipError(self.name, detail) from error
         stream = self.container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or _is_cover(stream):
-            self._refuse("there are no moving images in it")
+            self._refuse("it has no moving images")
         self.stream = stream
         context = stream.codec_context
         if context is None:

@@ -372,7 +372,7 @@ def test_a_stream_gives_lines_as_they_come(
     assert [len(x["heads"]) for x in results] == [2, 2, 2]
     code, out, err = run(capsys, "--camera", f"{url}.gone", "--model", graph)
     assert (code, out) == (console.FAILED, "")
-    assert err.splitlines()[-1].endswith(".gone is no clip that can be decoded.")
+    assert err.splitlines()[-1].endswith(".gone: no clip that can be decoded.")
     code, out, err = run(capsys, "--camera", "87", "--model", graph)
     assert (code, out) == (console.FAILED, "") and "no camera 87" in err
 

@@ -316,7 +316,7 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_files(
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    with pytest.raises(BlockingIOError, match="Another run is at work"):
+    with pytest.raises(BlockingIOError, match="Another run is using"):
         run(builder, tmp_path, detector)
     process.send_signal(signal.SIGKILL)
     process.communicate()

@@ -136,7 +136,7 @@ def test_an_image_beside_sound_is_no_clip(tmp_path):
         cover,
         *"-c:a aac -c:v png -disposition:v attached_pic".split(),
     )
-    with pytest.raises(ValueError, match="there are no moving images in it"):
+    with pytest.raises(ValueError, match="it has no moving images"):
         video.Reader(path)
 
 

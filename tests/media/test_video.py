@@ -41,9 +41,9 @@ def test_a_clip_cut_short_gives_the_frames_it_has(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no clip", b"\0" * 1000])
 def test_what_is_no_clip_says_so(tmp_path, content):
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(ValueError, match="a.mp4 is no clip that can be decoded"):
+    with pytest.raises(ValueError, match="a.mp4: no clip that can be decoded"):
         video.count_frames(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match="a.mp4 is no clip that can be decoded"):
+    with pytest.raises(ValueError, match="a.mp4: no clip that can be decoded"):
         list(video.read_frames(tmp_path / "a.mp4", [0]))
 
 

@@ -102,7 +102,7 @@ def test_where_a_head_was_is_not_guessed_across_a_long_gap(tmp_path):
 
 
 def test_a_copy_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="is no clip that can be decoded"):
+    with pytest.raises(OSError, match="no clip that can be decoded"):
         clip_copies.write_copy("gone.mp4", result_of(), str(tmp_path / "copy.mp4"))
     assert list(tmp_path.iterdir()) == []
 
