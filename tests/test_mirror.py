@@ -65,9 +65,10 @@ TESTED_BY = {
     "serving/test_models.py": "serving.config serving.image_bounds "
     "serving.inference serving.model_state serving.model_store serving.saved_model "
     "serving.servable serving.versions",
-    "serving/test_server.py": "cli.serve serving.grpc_services serving.json_worker "
-    "serving.listening serving.metrics serving.options serving.ports serving.rest "
-    "serving.security serving.service serving.web",
+    "serving/test_server.py": "cli.serve serving.command_line serving.connections "
+    "serving.grpc_services serving.json_worker serving.listening serving.metrics "
+    "serving.options serving.ports serving.rest serving.security serving.service "
+    "serving.web",
     "train/test_folds.py": "data.conditions training.held_out",
     "train/test_run_safety.py": "evaluation.classifier_validation "
     "training.evaluation_log training.label_counts training.run_checks "

@@ -6,7 +6,7 @@ import importlib.util
 from dfdetect import console
 from dfdetect.cli import environment
 from dfdetect.cli.parser import Commands, Parser
-from dfdetect.serving import listening, options
+from dfdetect.serving import command_line, listening, options
 
 # The packages of the extra `serve`.
 _NEEDED = "grpc grpc_health prometheus_client tensorflow_serving tornado".split()
@@ -24,14 +24,14 @@ def add_arguments(commands: Commands) -> Parser:
         "Exit code: 0 it was stopped, 2 usage error, 1 it could not start.",
     )
     parser.set_defaults(run=run_command)
-    options.add_arguments(parser)
+    command_line.add_arguments(parser)
     return parser
 
 
 def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
     try:
-        settings = options.of(arguments)
+        settings = options.build_options(arguments)
     except ValueError as error:
         parser.error(str(error))
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]

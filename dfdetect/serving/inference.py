@@ -34,7 +34,7 @@ _Signature: TypeAlias = meta_graph_pb2.SignatureDef
 def predict(
     model: servable.Servable,
     request: predict_pb2.PredictRequest,
-    most_bytes: int,
+    max_bytes: int,
     deadline: float = servable.NEVER,
     api: str = "Predict",
 ) -> predict_pb2.PredictResponse:
@@ -43,7 +43,7 @@ def predict(
     Args:
         model: Of the request's `model_spec`.
         request: Of a client.
-        most_bytes: Bound of each tensor.
+        max_bytes: Bound of each tensor.
         deadline: See `servable.Servable.run`.
         api: See `servable.Servable.run`.
 
@@ -59,7 +59,7 @@ def predict(
     given = set(request.inputs)
     check_names(signature, given)
     arrays = {
-        alias: tensors.to_array(request.inputs[alias], most_bytes, alias)
+        alias: tensors.to_array(request.inputs[alias], max_bytes, alias)
         for alias in given
     }
     response = predict_pb2.PredictResponse()
@@ -244,12 +244,12 @@ def metadata(
 
 
 def warm_up(
-    model: servable.Servable, log: prediction_log_pb2.PredictionLog, most_bytes: int
+    model: servable.Servable, log: prediction_log_pb2.PredictionLog, max_bytes: int
 ) -> None:
     """Answers a record of requests, of no kind that is counted; see `predict`."""
     kind = log.WhichOneof("log_type")
     if kind == "predict_log":
-        predict(model, log.predict_log.request, most_bytes, api="")
+        predict(model, log.predict_log.request, max_bytes, api="")
     elif kind == "classify_log":
         classify(model, log.classify_log.request, api="")
     elif kind == "regress_log":

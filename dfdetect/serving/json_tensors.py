@@ -231,10 +231,10 @@ def _array(value: Any, dtype: str) -> np.ndarray:
                     f"{len(shape)} expected size: {size}"
                 )
         shape.append(size)
-        if len(shape) > options.MOST_DIMENSIONS:
+        if len(shape) > options.MAX_DIMENSIONS:
             raise errors.invalid(
                 f"Encountered list at unexpected level: {len(shape)} expected < "
-                f"{options.MOST_DIMENSIONS}"
+                f"{options.MAX_DIMENSIONS}"
             )
         level = list(itertools.chain.from_iterable(level))
     if list in set(map(type, level)):

@@ -1,34 +1,31 @@
-"""The flags of `dfdetect serve`; those of TensorFlow Serving have its names.
+"""The settings of `dfdetect serve`, checked before anything is loaded.
 
 Imports nothing heavy, so that help and mistakes are answered at once.
 """
 
 import argparse
 import dataclasses
-import importlib.metadata
 import os
-from typing import Any
 
-import dfdetect
 from dfdetect.media.image_status import MAX_PIXELS
 
 TOKEN_VARIABLE = "DFDETECT_SERVE_TOKEN"
 
-# By one of them TensorFlow knows the folder of a SavedModel.
+# TensorFlow takes a folder with one of these for a SavedModel.
 MODEL_FILES = frozenset({"saved_model.pb", "saved_model.pbtxt"})
 
-MOST_DIMENSIONS = 64  # Of a tensor: NumPy's.
+MAX_DIMENSIONS = 64  # Of a tensor: NumPy's limit.
 
 _MEBIBYTE = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The flags' values, see `add_arguments`.
+    """The values of the flags; `command_line` says what each means.
 
     Attributes:
-        token: "" without one.
-        ignored: Flags that were given and have no meaning here.
+        token: Bearer token that clients must send; "" if they need none.
+        ignored: Flags of TensorFlow Serving that were given and have no meaning here.
     """
 
     model_name: str = "default"
@@ -74,146 +71,28 @@ class Options:
 
     @property
     def allowed_host_names(self) -> tuple[str, ...]:
-        """Those of `allowed_hosts`."""
+        """The names in `allowed_hosts`."""
         names = (name.strip() for name in self.allowed_hosts.split(","))
         return tuple(name for name in names if name)
 
 
-_HELP = {
-    "model_name": "name of the model in --model_base_path",
-    "model_base_path": "folder of the versions of one model: base/1, base/2, ...",
-    "model_config_file": "text proto ModelServerConfig, for several models, labels "
-    "and version policies",
-    "model_config_file_poll_wait_seconds": "how often it is read again; 0: never",
-    "file_system_poll_wait_seconds": "how often new versions are looked for; 0: never",
-    "max_num_load_retries": "how often a version that does not load is tried again",
-    "load_retry_interval_micros": "how long after",
-    "allow_version_labels_for_unavailable_models": "let a label stand for a version "
-    "that is not loaded",
-    "saved_model_tags": "tags of the graph in a SavedModel, with commas",
-    "host": "address to listen at; others than this machine's own reach it only "
-    "when you name one",
-    "port": "of gRPC; 0: none",
-    "rest_api_port": "of REST and metrics; 0: none",
-    "rest_api_timeout_in_ms": "how long a REST request may wait before it is begun",
-    "enable_batching": "join requests into batches",
-    "batching_parameters_file": "text proto BatchingParameters; a version's own "
-    "batching_params.pbtxt goes before",
-    "monitoring_config_file": "text proto MonitoringConfig, of the path of the metrics",
-    "tls_certificate": "PEM file of the server's chain: both ports speak TLS only",
-    "tls_key": "PEM file of its key",
-    "tls_client_ca": "PEM file: clients need a certificate of this authority",
-    "token_file": "file of a token that clients must send as 'Authorization: Bearer "
-    f"TOKEN'; or set {TOKEN_VARIABLE}",
-    "max_request_bytes": "bound of a request, and of each tensor in it",
-    "max_run_seconds": "how long the graph may work on a request or a batch; 0: "
-    "without end",
-    "max_connections": "of REST clients at a time",
-    "num_request_threads": "requests that are worked on at a time",
-    "max_queued_requests": "requests that wait; more are answered UNAVAILABLE",
-    "allowed_hosts": "names, with commas, by which REST clients may ask; a server that "
-    "only this machine reaches is also asked by localhost, 127.0.0.1 and [::1]",
-    "rest_api_enable_cors_support": "let pages of other sites ask over REST",
-    "header_timeout_seconds": "how long a REST client may take to send its headers, "
-    "and a connection be idle",
-    "body_timeout_seconds": "how long it may take to send a body or to read an answer",
-    "drain_seconds": "how long a stopping server waits for requests in flight",
-    "tensorflow_intra_op_parallelism": "threads of an operation; 0: all cores",
-    "tensorflow_inter_op_parallelism": "operations at a time; 0: as many as cores",
-    "tensorflow_session_parallelism": "both of them",
-    "enable_model_warmup": "answer the warm-up requests of a version first",
-    "grpc_channel_arguments": "of gRPC's server, NAME=VALUE with commas, such as "
-    "grpc.max_connection_age_ms=60000",
-    "ssl_config_file": "text proto SSLConfig: TLS of the gRPC port alone, as with "
-    "TensorFlow Serving",
-    "max_pixels": "most pixels of an image for a model of dfdetect; larger ones are "
-    "answered too_large and not decoded",
-    "demo": "also a page to try a model of dfdetect with a browser, at the REST port",
-}
-# Of `tensorflow_model_server`, of what is done here in any case or cannot be.
-_IGNORED = (
-    *("enable_per_model_batching_parameters", "enable_grpc_healthcheck_service"),
-    *("rest_api_num_threads", "grpc_max_threads", "num_load_threads"),
-    *("num_unload_threads", "flush_filesystem_caches", "enable_profiler"),
-    *("enable_signature_method_name_check", "num_request_iterations_for_warmup"),
-    *("remove_unused_fields_from_bundle_metagraph", "skip_initialize_tpu"),
-    *("xla_cpu_compilation_enabled", "xla_gpu_compilation_enabled"),
-    *("num_tflite_pools", "num_tflite_interpreters_per_pool"),
-    "per_process_gpu_memory_fraction",
+# Fields that name files.
+_FILES = (
+    *("model_config_file", "batching_parameters_file", "monitoring_config_file"),
+    *("tls_certificate", "tls_key", "tls_client_ca", "ssl_config_file"),
 )
-# What must not be 0.
+# Fields that must not be 0.
 _POSITIVE = (
     *("max_pixels", "max_request_bytes", "max_connections", "num_request_threads"),
     *("header_timeout_seconds", "body_timeout_seconds", "rest_api_timeout_in_ms"),
 )
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds a flag for each field of `Options` but the token."""
-    for field in dataclasses.fields(Options):
-        if field.name not in _HELP:
-            continue
-        text = _HELP[field.name]
-        if isinstance(field.default, bool):
-            # As in TensorFlow Serving, with a value or without.
-            parser.add_argument(
-                f"--{field.name}",
-                nargs="?",
-                const=True,
-                default=field.default,
-                type=_boolean,
-                metavar="true|false",
-                help=text,
-            )
-            continue
-        kinds: dict[type, Any] = {str: str, int: _whole, float: _seconds}
-        kind = kinds[type(field.default)]
-        if field.name == "file_system_poll_wait_seconds":
-            kind = _poll_seconds
-        shown = f"{text} (default {field.default})" if field.default != "" else text
-        parser.add_argument(
-            f"--{field.name}",
-            default=field.default,
-            type=_port if field.name.endswith("port") else kind,
-            metavar=_metavar(field.name, field.default),
-            help=shown,
-        )
-    for name in _IGNORED:
-        parser.add_argument(
-            f"--{name}",
-            nargs="?",
-            dest="ignored",
-            action=_Ignored,
-            const="",
-            help=argparse.SUPPRESS,
-        )
-    parser.add_argument("--version", action=_Version, help="show versions, and end")
-
-
-class _Ignored(argparse.Action):
-    """Keeps the name of a flag that has no meaning here, whatever its value."""
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        given = getattr(namespace, self.dest, None) or ()
-        setattr(namespace, self.dest, (*given, option_string))
-
-
-class _Version(argparse.Action):
-    def __init__(self, option_strings, dest, help=None):
-        super().__init__(option_strings, dest, nargs=0, help=help)
-
-    def __call__(self, parser, namespace, values, option_string=None):
-        # TensorFlow's own would take seconds to say so.
-        library = importlib.metadata.version("tensorflow")
-        print(f"dfdetect: {dfdetect.__version__}\nTensorFlow Library: {library}")
-        parser.exit()
-
-
-def of(arguments: argparse.Namespace) -> Options:
-    """The options of parsed arguments, with the token.
+def build_options(arguments: argparse.Namespace) -> Options:
+    """Builds the options from parsed arguments, reads the token, and checks them.
 
     Raises:
-        ValueError: They contradict each other or name what is not there.
+        ValueError: They contradict each other or name a file that does not exist.
     """
     given = vars(arguments)
     values = {
@@ -221,7 +100,16 @@ def of(arguments: argparse.Namespace) -> Options:
         for field in dataclasses.fields(Options)
         if given.get(field.name) is not None
     }
-    options = Options(**values, token=_token(given["token_file"]))
+    options = Options(**values, token=_read_token(given["token_file"]))
+    _check_files(options)
+    _check_pairs(options)
+    for name in _POSITIVE:
+        if not getattr(options, name):
+            raise ValueError(f"--{name} must be more than 0")
+    return options
+
+
+def _check_files(options: Options) -> None:
     if bool(options.model_base_path) == bool(options.model_config_file):
         raise ValueError("name a model with --model_base_path or --model_config_file")
     if options.model_base_path and "://" not in options.model_base_path:
@@ -230,16 +118,18 @@ def of(arguments: argparse.Namespace) -> Options:
                 f"--model_base_path must be a folder: {options.model_base_path}"
             )
         _check_versions(options.model_base_path)
-    for name in ("model_config_file", "batching_parameters_file") + (
-        "monitoring_config_file",
-        "tls_certificate",
-        "tls_key",
-        "tls_client_ca",
-        "ssl_config_file",
-    ):
+    for name in _FILES:
         path = getattr(options, name)
         if path and not os.path.isfile(path):
             raise ValueError(f"--{name} must be a file: {path}")
+
+
+def _check_pairs(options: Options) -> None:
+    """Refuses flags that do not go together.
+
+    Raises:
+        ValueError: Two of them contradict each other.
+    """
     if bool(options.tls_certificate) != bool(options.tls_key):
         raise ValueError("--tls_certificate and --tls_key go together")
     if options.tls_client_ca and not options.tls_certificate:
@@ -254,7 +144,7 @@ def of(arguments: argparse.Namespace) -> Options:
             "--tensorflow_session_parallelism stands for both of "
             "--tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism"
         )
-    channel_arguments(options.grpc_channel_arguments)
+    parse_channel_arguments(options.grpc_channel_arguments)
     if options.batching_parameters_file and not options.enable_batching:
         raise ValueError("--batching_parameters_file needs --enable_batching")
     if not options.port and not options.rest_api_port:
@@ -263,14 +153,10 @@ def of(arguments: argparse.Namespace) -> Options:
         raise ValueError("--demo needs a --rest_api_port")
     if options.port == options.rest_api_port:
         raise ValueError(f"--port and --rest_api_port are both {options.port}")
-    for name in _POSITIVE:
-        if not getattr(options, name):
-            raise ValueError(f"--{name} must be more than 0")
-    return options
 
 
-def channel_arguments(text: str) -> list[tuple[str, int | str]]:
-    """Arguments of a gRPC server, of a flag's value.
+def parse_channel_arguments(text: str) -> list[tuple[str, int | str]]:
+    """Parses the arguments of a gRPC server from the flag's value.
 
     Raises:
         ValueError: It is no list of names and values.
@@ -288,10 +174,10 @@ def channel_arguments(text: str) -> list[tuple[str, int | str]]:
 
 
 def _check_versions(base_path: str) -> None:
-    """Refuses a model where a folder of numbered versions of it is wanted.
+    """Refuses a SavedModel where the folder of its numbered versions is wanted.
 
     Raises:
-        ValueError: It is one.
+        ValueError: `base_path` is a SavedModel itself.
     """
     base_path = os.path.abspath(base_path)
     names = os.listdir(base_path)
@@ -307,7 +193,7 @@ def _check_versions(base_path: str) -> None:
     )
 
 
-def _token(path: str) -> str:
+def _read_token(path: str) -> str:
     token = os.environ.get(TOKEN_VARIABLE, "")
     if path and token:
         raise ValueError(f"--token_file and {TOKEN_VARIABLE} are both given")
@@ -323,47 +209,3 @@ def _token(path: str) -> str:
     if any(not 33 <= ord(character) <= 126 for character in token):
         raise ValueError("the token must be printable ASCII without spaces")
     return token
-
-
-def _metavar(name: str, default: object) -> str:
-    if default == "":
-        for ending, shown in (("file", "FILE"), ("path", "DIR")):
-            if name.endswith(ending):
-                return shown
-        return "FILE" if name.startswith("tls") else "NAME"
-    if isinstance(default, str):
-        return {"host": "ADDRESS", "saved_model_tags": "TAGS"}.get(name, "NAME")
-    return "N"
-
-
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"true or false, not {text!r}")
-    return text.lower() == "true"
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"a whole number, not {text!r}")
-    return int(text)
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"a port from 0 to 65535, not {text!r}")
-    return int(text)
-
-
-def _poll_seconds(text: str) -> float:
-    # Below 0 TensorFlow Serving does not look at all.
-    return 0.0 if text.startswith("-") and _seconds(text[1:]) else _seconds(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0.0 <= value < 1e9:
-        raise argparse.ArgumentTypeError(f"seconds, not {text!r}")
-    return value

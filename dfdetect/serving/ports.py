@@ -9,7 +9,14 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
-from dfdetect.serving import grpc_services, listening, options, security, web
+from dfdetect.serving import (
+    connections,
+    grpc_services,
+    listening,
+    options,
+    security,
+    web,
+)
 
 # How long a port stays open behind the last request: one may be on its way.
 _QUIET_SECONDS = 0.3
@@ -39,9 +46,9 @@ class RestPort:
         self._held = held
         self._application = application
         self._scheme = "https" if tls else "http"
-        self._server = web.Server(
+        self._server = connections.BoundedServer(
             application,
-            most_connections=settings.max_connections,
+            max_connections=settings.max_connections,
             ssl_options=tls,
             # A body without a length is bounded here, any other by the application,
             # which says so.
@@ -131,7 +138,7 @@ class GrpcPort:
                 ("grpc.server_handshake_timeout_ms", handshake),
                 # Else a second server would share the port in silence.
                 ("grpc.so_reuseport", 0),
-                *options.channel_arguments(settings.grpc_channel_arguments),
+                *options.parse_channel_arguments(settings.grpc_channel_arguments),
             ],
         )
         for add, servicer in zip(

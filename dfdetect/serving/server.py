@@ -86,7 +86,7 @@ class Server:
                 inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism
                 or settings.tensorflow_session_parallelism,
             ),
-            functools.partial(inference.warm_up, most_bytes=settings.max_request_bytes)
+            functools.partial(inference.warm_up, max_bytes=settings.max_request_bytes)
             if settings.enable_model_warmup
             else None,
             settings.max_run_seconds,
@@ -120,7 +120,7 @@ class Server:
                 security.Hosts(settings.host, settings.allowed_host_names),
                 settings.rest_api_enable_cors_support,
             ),
-            demo_page.routes(self.store, token, settings.max_request_bytes)
+            demo_page.build_routes(self.store, token, settings.max_request_bytes)
             if settings.demo
             else (),
         )

@@ -45,7 +45,7 @@ class Service:
     Args:
         store: Of the models.
         counted: Takes the metrics.
-        most_bytes: Bound of a tensor.
+        max_bytes: Bound of a tensor.
         threads: Requests that are worked on at a time.
         most_queued: Requests that wait for a thread; more are refused.
     """
@@ -54,13 +54,13 @@ class Service:
         self,
         store: model_store.ModelStore,
         counted: metrics.Metrics,
-        most_bytes: int,
+        max_bytes: int,
         threads: int,
         most_queued: int,
     ) -> None:
         self.store = store
         self.metrics = counted
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._most = threads + most_queued
         self._lock = threading.Lock()
         self._begun = 0
@@ -119,7 +119,7 @@ class Service:
     def predict(self, request: Any, deadline: float) -> Any:
         """See `inference.predict`."""
         with self._use(request) as model:
-            return inference.predict(model, request, self._most_bytes, deadline)
+            return inference.predict(model, request, self._max_bytes, deadline)
 
     def classify(self, request: Any, deadline: float) -> Any:
         """See `inference.classify`."""

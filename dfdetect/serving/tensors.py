@@ -31,12 +31,12 @@ _BITS = ("half_val",)
 _PAIRS = ("scomplex_val", "dcomplex_val")
 
 
-def to_array(proto: tensor_pb2.TensorProto, most_bytes: int, name: str) -> np.ndarray:
+def to_array(proto: tensor_pb2.TensorProto, max_bytes: int, name: str) -> np.ndarray:
     """The array that a proto describes.
 
     Args:
         proto: Of a client.
-        most_bytes: Bound of its size: a proto of a few bytes may stand for a tensor of
+        max_bytes: Bound of its size: a proto of a few bytes may stand for a tensor of
             any, one value repeated.
         name: Of the input, for the message.
 
@@ -48,18 +48,18 @@ def to_array(proto: tensor_pb2.TensorProto, most_bytes: int, name: str) -> np.nd
     sizes = [dim.size for dim in shape.dim]
     if shape.unknown_rank or any(size < 0 for size in sizes):
         raise errors.invalid(f"Tensor {name} must have a known shape, got {sizes}.")
-    if len(sizes) > options.MOST_DIMENSIONS:
+    if len(sizes) > options.MAX_DIMENSIONS:
         raise errors.invalid(
-            f"Tensor {name} must have at most {options.MOST_DIMENSIONS} dimensions, "
+            f"Tensor {name} must have at most {options.MAX_DIMENSIONS} dimensions, "
             f"got {len(sizes)}."
         )
     count = math.prod(sizes)
     size = 8 if dtype == tf.string else dtype.size
     # Also of a tensor without elements: what multiplies its sizes must not overflow.
     bytes_needed = size * math.prod(max(size, 1) for size in sizes)
-    if bytes_needed > most_bytes:
+    if bytes_needed > max_bytes:
         raise errors.invalid(
-            f"Tensor {name} must have at most {most_bytes} bytes, "
+            f"Tensor {name} must have at most {max_bytes} bytes, "
             f"its shape {sizes} has {bytes_needed}."
         )
     if proto.tensor_content and dtype == tf.string:

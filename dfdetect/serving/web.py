@@ -1,4 +1,4 @@
-"""The web server: its connections, and what is wanted of each request."""
+"""The web server's handlers, and what is required of each request."""
 
 import contextlib
 import dataclasses
@@ -8,11 +8,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import tornado.httpserver
 import tornado.iostream
 import tornado.web
 
-from dfdetect.serving import errors, metrics, rest, security
+from dfdetect.serving import connections, errors, metrics, rest, security
 
 _API = re.compile(r"/v1/.*", re.I)
 _ABSOLUTE = re.compile(r"https?://([^/?#]*)", re.I)
@@ -22,91 +21,24 @@ _CORS: Mapping[str, str] = {
     "Access-Control-Allow-Headers": "Content-Type",
 }
 
-# Bodies of the largest size that are held at a time; small ones always find room.
+# Number of bodies of the largest size in memory; small ones always have room.
 _HELD_BODIES = 4
 _SMALL_BYTES = 2**20
-# How long a client whose request is refused may go on sending.
-_LINGER_SECONDS = 3.0
-# Kept at a stream: since when no request of it is being answered; None: one is.
-_IDLE_SINCE = "dfdetect_idle_since"
-
-_FULL_BODY = b'{"error": "The server has too many connections"}'
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-    b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(_FULL_BODY), _FULL_BODY)
-)
-
-
-class Server(tornado.httpserver.HTTPServer):
-    """A web server with so many connections and no more.
-
-    Where there is no room, the connection goes that has been idle for longest; where
-    none is idle, the new one is told so.
-    """
-
-    def initialize(  # type: ignore[override]
-        self, *args: Any, most_connections: int, **kwargs: Any
-    ) -> None:
-        super().initialize(*args, **kwargs)
-        self._most = most_connections
-        self._streams: dict[Any, float] = {}
-        self._writing: dict[Any, float] = {}
-
-    def handle_stream(self, stream: Any, address: Any) -> None:
-        if len(self._streams) >= self._most and not self._close_idlest():
-            answer = stream.write(_FULL)
-            answer.add_done_callback(lambda done: (done.exception(), stream.close()))
-            return
-        self._streams[stream] = time.monotonic()
-        super().handle_stream(stream, address)
-
-    def on_close(self, server_conn: Any) -> None:
-        self._streams.pop(server_conn.stream, None)
-        super().on_close(server_conn)
-
-    def writing(self) -> bool:
-        """Whether an answer is on its way to a client."""
-        return any(stream.writing() for stream in self._streams)
-
-    def close_stalled(self, seconds: float) -> None:
-        """Leaves clients that have not taken an answer; to be called now and then."""
-        now = time.monotonic()
-        self._writing = {
-            stream: self._writing.get(stream, now)
-            for stream in self._streams
-            if stream.writing()
-        }
-        for stream, since in list(self._writing.items()):
-            if now - since > seconds:
-                stream.close()
-
-    def _close_idlest(self) -> bool:
-        idle = {
-            stream: getattr(stream, _IDLE_SINCE, since)
-            for stream, since in self._streams.items()
-            if getattr(stream, _IDLE_SINCE, since) is not None and not stream.writing()
-        }
-        if not idle:
-            return False
-        idlest = min(idle, key=idle.__getitem__)
-        del self._streams[idlest]
-        idlest.close()
-        return True
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """What is wanted of each request.
+    """What is required of each request.
 
     Attributes:
-        token: Wanted of each request of the API; None: of none.
-        most_bytes: Bound of a body.
+        token: Required of each request of the API; None if none is.
+        max_bytes: Largest body in bytes.
         hosts: See `security.Hosts`.
-        cors: Whether pages of other sites may ask.
+        cors: Whether pages of other sites may send requests.
     """
 
     token: security.Token | None
-    most_bytes: int
+    max_bytes: int
     hosts: security.Hosts
     cors: bool = False
 
@@ -116,15 +48,15 @@ class Application(tornado.web.Application):
 
     Args:
         api: See `rest.Api`.
-        counted: Gives the metrics.
-        metrics_path: Where; None: nowhere.
+        counted: The metrics that are served.
+        metrics_path: Path of the metrics; None serves none.
         rules: See `Rules`.
-        routes: Others, such as static files; they come first and ask for no token.
+        routes: Other routes, such as static files; they come first and need no token.
 
     Attributes:
-        active: Requests whose answer is not yet written.
-        draining: Set it, and connections are closed behind their next answer.
-        held_bytes: Of bodies, in memory.
+        active: Number of requests whose answer is not yet written.
+        draining: If set, connections are closed after their next answer.
+        held_bytes: Bytes of request bodies in memory.
     """
 
     def __init__(
@@ -150,7 +82,7 @@ class Application(tornado.web.Application):
         )
 
     def find_handler(self, request: Any, **kwargs: Any) -> Any:
-        """As Tornado's, but for requests that no page may send."""
+        """Finds the handler as Tornado does, and refuses what no page may send."""
         host = request.headers.get("Host", "")
         # The absolute form, where the target's host counts: RFC 9112, 3.2.2.
         if found := _ABSOLUTE.match(request.uri):
@@ -174,7 +106,7 @@ class Application(tornado.web.Application):
 
 @tornado.web.stream_request_body
 class _Counted(tornado.web.RequestHandler):
-    """What the handlers have in common: they are counted, and refuse in time."""
+    """Common base of the handlers: they are counted, and refuse early."""
 
     application: Application
     _is_counted = False
@@ -199,12 +131,12 @@ class _Counted(tornado.web.RequestHandler):
         self._uncount()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Of what never reached us: an unknown method, a fault."""
+        """Writes errors that no handler saw: an unknown method, a fault."""
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps({"error": self._reason}))
 
     def data_received(self, chunk: bytes) -> None:
-        """Leaves what is refused; see `_refuse`."""
+        """Drops the body of a refused request; see `_refuse`."""
 
     def _count(self) -> None:
         self.application.active += 1
@@ -229,15 +161,15 @@ class _Counted(tornado.web.RequestHandler):
     def _mark_idle(self, since: float | None) -> None:
         stream = getattr(self.request.connection, "stream", None)
         if stream is not None:
-            setattr(stream, _IDLE_SINCE, since)
+            connections.mark_idle(stream, since)
 
     async def _refuse(
         self, error: errors.ServingError, status: int | None = None
     ) -> None:
-        """Answers before the body is there, and reads on for a little.
+        """Answers before the body is there, and reads on for a few seconds.
 
-        A client that is still sending would else lose the connection and never see the
-        answer.
+        Otherwise a client that is still sending would lose the connection and never see
+        the answer.
         """
         self._is_refused = True
         body = json.dumps({"error": error.message}).encode()
@@ -246,7 +178,7 @@ class _Counted(tornado.web.RequestHandler):
         self.set_header("Content-Length", str(len(body)))
         connection: Any = self.request.connection
         connection.set_max_body_size(2**62)
-        connection.set_body_timeout(_LINGER_SECONDS)
+        connection.set_body_timeout(connections.LINGER_SECONDS)
         self.write(body)
         with contextlib.suppress(tornado.iostream.StreamClosedError):
             await self.flush()
@@ -298,11 +230,11 @@ class _Handler(_Counted):
                 )
                 return
         length = self.request.headers.get("Content-Length", "0")
-        most = self._rules.most_bytes
-        if length.isdecimal() and int(length) > most:
+        max_bytes = self._rules.max_bytes
+        if length.isdecimal() and int(length) > max_bytes:
             await self._refuse(
                 errors.invalid(
-                    f"Request body must have at most {most} bytes, got {length}"
+                    f"Request body must have at most {max_bytes} bytes, got {length}"
                 ),
                 status=413,
             )
@@ -312,8 +244,8 @@ class _Handler(_Counted):
             return
         self._hold(len(chunk))
         self._chunks.append(chunk)
-        most = _HELD_BODIES * self._rules.most_bytes
-        if self._held > _SMALL_BYTES and self.application.held_bytes > most:
+        max_held = _HELD_BODIES * self._rules.max_bytes
+        if self._held > _SMALL_BYTES and self.application.held_bytes > max_held:
             self._chunks.clear()
             self._release()
             await self._refuse(
@@ -348,7 +280,7 @@ class _Handler(_Counted):
     get = post = put = patch = delete = options = head = _answer
 
     def _preflight(self) -> None:
-        """What a browser asks before it lets a page of another site ask."""
+        """Answers what a browser asks before a page of another site may."""
         if not re.search("https?://", self.request.headers.get("Origin", "")):
             message = "Origin header is missing in CORS preflight"
             raise errors.ServingError("FAILED_PRECONDITION", message)
