@@ -78,13 +78,11 @@ def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
     environment.set_variables()
     environment.use_single_malloc_arena()
-    from dfdetect.export import freezing, graph_cache
+    from dfdetect.export import graph_cache
     from dfdetect.pipeline import clips
 
     start = time.monotonic()
     model = graph_cache.load(_MODEL.value, script.say)
-    if not _MODEL.value:
-        freezing.take_graphs_as_they_are()
     thresholds = model.manifest["classifier"]["thresholds"]
     sampling = video.Sampling(_FRAMES.value, _EVERY.value)
     judge = clips.ClipJudge(model, thresholds, sampling)

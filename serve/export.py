@@ -116,14 +116,14 @@ def main(argv: list[str]) -> None:
     if _INDEX.value:
         index, _ = storage.load(_INDEX.value, say=script.say)
         neighbours = index_graph.Neighbours(index, _TOP_K.value, _EXACT.value)
-    graph = build.from_directories(
+    graph = build.build_from_directories(
         _DETECTOR.value,
         _CLASSIFIER.value,
-        _TILE.value,
-        _SOFT_NMS_SIGMA.value,
-        neighbours,
-        _DETECTOR_STEP.value,
-        _CLASSIFIER_STEP.value,
+        tile=_TILE.value,
+        soft_nms_sigma=_SOFT_NMS_SIGMA.value,
+        index=neighbours,
+        detector_step=_DETECTOR_STEP.value,
+        classifier_step=_CLASSIFIER_STEP.value,
     )
     try:
         found = publish.publish(

@@ -8,7 +8,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 TESTED_BY = {
     "cli/test_main.py": "cli.argument_types cli.parser script",
     "cli/test_detect.py": "cli.detect_arguments cli.detect_output cli.environment "
-    "cli.inputs pipeline.findings pipeline.result_lines",
+    "cli.inputs pipeline.findings pipeline.result_formats pipeline.result_lines",
     "cli/test_detect_clips.py": "cli.camera",
     "cli/test_outputs.py": "files media.clip_encoding",
     "cli/bench/test_run.py": "cli.bench.cases cli.bench.chain cli.bench.command "
@@ -45,7 +45,7 @@ TESTED_BY = {
     "models/test_matching.py": "models.grid_matching",
     "models/test_mobilenet.py": "models.moment_pooling",
     "pipeline/test_deepfake_pipeline.py": "export.saved_pipeline "
-    "pipeline.build pipeline.interfaces "
+    "pipeline.build pipeline.detector_settings pipeline.interfaces "
     "pipeline.model_functions",
     "pipeline/test_tiling.py": "pipeline.head_detection",
     "reports/test_classification_report.py": "reports.classification_plots "

@@ -99,7 +99,9 @@ def _find_duplicates(
     from dfdetect.pipeline import build
 
     model: Any = (
-        saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
+        saved_pipeline.load(_MODEL.value)
+        if _MODEL.value
+        else build.build_from_directories()
     )
 
     def embed(contents: Sequence[bytes]) -> np.ndarray:

@@ -458,7 +458,7 @@ def _open_clips() -> tuple[
     return (
         frame_clips.of(judged),
         {**judged.describe(), "warnings": warnings},
-        lambda judge, clip: judge.of_frames(clip.name, reader.frames(clip)),
+        lambda judge, clip: judge.judge_frames(clip.name, reader.frames(clip)),
     )
 
 

@@ -55,7 +55,9 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     model: Any = (
-        saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
+        saved_pipeline.load(_MODEL.value)
+        if _MODEL.value
+        else build.build_from_directories()
     )
     descriptions = {
         "content": retrieval_evaluation.of_graph(model.embed_content),

@@ -191,7 +191,7 @@ def _judge_scenes(
                 truths[frame.index] = heads
                 yield frame
 
-        line, _ = judge.of_frames(f"{scene} {repeat}", frames())
+        line, _ = judge.judge_frames(f"{scene} {repeat}", frames())
         yield track_evaluation.Case(scene, f"{scene} {repeat}", line, truths)
 
 

@@ -183,7 +183,9 @@ def main(argv: list[str]) -> None:
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)
     model = (
-        saved_pipeline.load(_MODEL.value) if _MODEL.value else build.from_directories()
+        saved_pipeline.load(_MODEL.value)
+        if _MODEL.value
+        else build.build_from_directories()
     )
     embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
     index = index_building.build_index(

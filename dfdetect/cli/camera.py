@@ -6,14 +6,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import cv2
 import numpy as np
 
 from dfdetect.media import drawing, shots, video
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import clips, result_lines
+from dfdetect.pipeline import clips, result_formats, result_lines
 
 DEFAULT_EVERY = 0.5  # Seconds between the frames of a stream that are judged.
 
@@ -48,11 +47,9 @@ def judge_camera(
     frames = _open_frames(source, every)
     window = _can_show()
     try:
-        for frame, heads in judge.judged(frames):
-            print(
-                result_lines.json_line(_build_line(source, frame, heads, thresholds)),
-                flush=True,
-            )
+        for frame, heads in judge.find_heads(frames):
+            line = result_lines.build_frame_line(source, frame, heads, thresholds)
+            print(result_formats.json_line(line), flush=True)
             if window and not _show(frame.image, heads):
                 break
     finally:
@@ -125,31 +122,7 @@ def _grab_newest(capture: cv2.VideoCapture) -> bool:
     return True
 
 
-def _build_line(
-    source: str,
-    frame: video.Frame,
-    heads: list[dict[str, Any]],
-    thresholds: calibration.Thresholds,
-) -> dict[str, Any]:
-    """Builds the result line of a frame."""
-    judged = [x["fake_probability"] for x in heads if x["fake_probability"] is not None]
-    is_unfamiliar = any(x.get("unfamiliar") for x in heads)
-    verdict = calibration.decide_verdict(max(judged, default=float("nan")), thresholds)
-    status = "ok" if judged else "head_too_small" if heads else "no_head"
-    height, width = frame.image.shape[:2]
-    return {
-        "path": source,
-        "kind": "frame",
-        "status": status,
-        "width": width,
-        "height": height,
-        **clips.frame_line(frame, heads),
-        "fake_probability": max(judged, default=None),
-        "verdict": calibration.doubt_unfamiliar(verdict, is_unfamiliar),
-    }
-
-
-def _show(image: np.ndarray, heads: list[dict[str, Any]]) -> bool:
+def _show(image: np.ndarray, heads: list[result_lines.Head]) -> bool:
     """Shows a frame; returns False when a key to end was pressed."""
     boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
     probabilities = np.array([head["fake_probability"] for head in heads], np.float64)

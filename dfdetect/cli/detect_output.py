@@ -7,23 +7,22 @@ import sys
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from dfdetect import console, files, labels, resumable
-from dfdetect.media import decode, drawing, source_files
+from dfdetect.media import drawing, source_files
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import findings, result_lines
+from dfdetect.pipeline import findings, interfaces, result_formats, result_lines
 from dfdetect.reports import clip_copies
 from dfdetect.reports import page as report_page
 
 # `retrieval.lookup.Lookup`: maps an image and its boxes to known images of each.
-Lookup = Callable[[np.ndarray, np.ndarray], list[findings.Result]]
+Lookup = Callable[[np.ndarray, np.ndarray], list[result_lines.KnownImages]]
 # `explainer.Explainer`: maps an image and its boxes to squares and heat maps.
 Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def judge_files(
-    graph: findings.Graph,
+    graph: interfaces.Signature,
     sources: Sequence[source_files.Source],
     thresholds: calibration.Thresholds,
     *,
@@ -66,20 +65,21 @@ def judge_files(
     table = csv.writer(sys.stdout, lineterminator="\n")
     if as_csv:
         table.writerow(
-            result_lines.CSV_COLUMNS + (result_lines.LOOKUP_COLUMNS if lookup else ())
+            result_formats.CSV_COLUMNS
+            + (result_formats.LOOKUP_COLUMNS if lookup else ())
         )
 
-    def show(result: findings.Result) -> None:
+    def show(result: result_lines.ResultLine) -> None:
         with files.name_errors("standard output"):
             if as_csv:
-                table.writerows(result_lines.csv_rows(result, bool(lookup)))
+                table.writerows(result_formats.csv_rows(result, bool(lookup)))
             else:
-                print(result_lines.json_line(result))
+                print(result_formats.json_line(result))
             sys.stdout.flush()
 
     noted = _NotedLines(journal)
     todo = [source for source in sources if source.path not in noted.places]
-    found = findings.findings(graph, todo, thresholds, batch_size, judge_clip)
+    found = findings.find_in_sources(graph, todo, thresholds, batch_size, judge_clip)
     unread = 0
     done = len(sources) - len(todo)
     with console.Progress(
@@ -127,10 +127,10 @@ def judge_files(
 
 
 def _say_what_was_found(
-    source: source_files.Source, result: findings.Result, output: str
+    source: source_files.Source, result: result_lines.ResultLine, output: str
 ) -> None:
     """Describes in one sentence what was found in an image, and where to see it."""
-    sentence = f"{source.path!r}: {result_lines.describe_image(result)}"
+    sentence = f"{source.path!r}: {result_formats.describe_image(result)}"
     if output:
         copy = os.path.join(output, source.copy)
         sentence += f"; the copy to look at is {copy!r}"
@@ -173,7 +173,7 @@ class _NotedLines:
             # Not the lines themselves: those of clips are long.
             self.places = {line["path"]: place for place, line in journal.places()}
 
-    def read(self, path: str) -> findings.Result:
+    def read(self, path: str) -> result_lines.ResultLine:
         assert self._journal is not None
         return self._journal.read(self.places[path])
 
@@ -215,7 +215,7 @@ def draw_copy(finding: findings.Finding, explainer: Explainer | None = None) -> 
     heads = finding.result["heads"]
     boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
     probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
-    canvas = decode.decode_image(tf.constant(finding.content)).numpy()
+    canvas = finding.image
     if explainer:
         judged = boxes[~np.isnan(probabilities)]
         canvas = drawing.overlay_heat_maps(canvas, *explainer(canvas, judged))
@@ -231,7 +231,7 @@ def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
     """
     judged = [x for x in finding.result["heads"] if x["fake_probability"] is not None]
     if judged:
-        image = decode.decode_image(tf.constant(finding.content)).numpy()
+        image = finding.image
         boxes = np.array([head["box"] for head in judged], np.float32)
         for head, known in zip(judged, lookup(image, boxes), strict=True):
             head.update(known)
@@ -240,14 +240,15 @@ def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
         )
 
 
-def _note(head: findings.Result) -> str:
+def _note(head: result_lines.Head) -> str:
     """Summarizes what a lookup found for a head, in a few letters."""
     if head.get("unfamiliar"):
         return "unfamiliar"
+    by_label = (head.get("nearest_real"), head.get("nearest_fake"))
     known = [
         (nearest["similarity"], name)
-        for name in labels.NAMES
-        if (nearest := head.get(f"nearest_{name}"))
+        for name, nearest in zip(labels.NAMES, by_label, strict=True)
+        if nearest
     ]
     if not known:
         return ""

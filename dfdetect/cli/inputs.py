@@ -72,10 +72,8 @@ def load_graph(directory: str | None, tile: bool, classifier: str | None = None)
         ValueError: The classifier's weights do not fit.
     """
     environment.set_variables()
-    from dfdetect.export import freezing, graph_cache
+    from dfdetect.export import graph_cache
 
-    if directory is None:
-        freezing.take_graphs_as_they_are()
     try:
         return graph_cache.load(directory, console.say, tile, classifier)
     except FileNotFoundError as error:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from dfdetect import console, files, iterators
 from dfdetect.media import decode, source_files
-from dfdetect.pipeline import embedding, findings, result_lines
+from dfdetect.pipeline import embedding, findings, result_formats
 from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import lookup
 from dfdetect.retrieval.index import Entry, Index, Neighbour
@@ -57,7 +57,7 @@ def search_files(
             with shown.paused():
                 line = build_result_line(query, found, embedder.of_heads)
                 with files.name_errors("standard output"):
-                    print(result_lines.json_line(line), flush=True)
+                    print(result_formats.json_line(line), flush=True)
                 if query.problem:
                     console.say(f"{query.source.path!r}: {query.problem}")
             if sheets:
@@ -102,7 +102,7 @@ def embed_queries(
         contents, problems = zip(*(findings.read(x) for x in batch), strict=True)
         embedded = iter(embedder([x for x in contents if x is not None]))
         for source, content, problem in zip(batch, contents, problems, strict=True):
-            one = embedder.unreadable() if content is None else next(embedded)
+            one = embedder.mark_unreadable() if content is None else next(embedded)
             yield Query(source, content or b"", one, problem)
 
 

@@ -42,7 +42,12 @@ from dfdetect import console, files, labels, manifest, resumable
 from dfdetect.data import prepared, records
 from dfdetect.media import image_status
 from dfdetect.models import model_directory, weights
-from dfdetect.pipeline import chunking, head_detection, image_batch
+from dfdetect.pipeline import (
+    chunking,
+    detector_settings,
+    head_detection,
+    image_batch,
+)
 
 HEADS, MISSES, SUMMARY = "heads.csv", "no_head.csv", "crops.json"
 HEAD_COLUMNS = (
@@ -88,8 +93,11 @@ def head_cutter(
         float32 `[R, N]`; `chosen` bool `[R, N]`, whether a head is cut; and `crops`
         string `[K]`, a PNG for each chosen head in order.
     """
-    detect = head_detection.detector_function(detector, description, score_threshold)
-    num_boxes = description["max_detections"]
+    settings = detector_settings.DetectorSettings.from_manifest(
+        description, score_threshold=score_threshold
+    )
+    detect = head_detection.build_detector_function(detector, settings)
+    num_boxes = settings.max_detections
 
     def cut(pixels: tf.Tensor, squares: tf.Tensor) -> chunking.Outputs:
         def encode(square: tf.Tensor) -> tf.Tensor:
@@ -101,14 +109,14 @@ def head_cutter(
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def find_and_cut(image_bytes: tf.Tensor) -> chunking.Outputs:
-        read, status = image_batch.read(image_bytes, description)
-        read = read.at(tf.where(status == image_status.OK))
-        found = head_detection.find(detect, read, description, batch_size)
+        read, status = image_batch.read(image_bytes, settings)
+        read = read.gather(tf.where(status == image_status.OK))
+        found = head_detection.find_heads(detect, read, settings, batch_size)
         is_head = tf.range(num_boxes) < found["num_heads"][:, None]
         chosen = is_head & (found.pop("sides") >= min_size)
         specs = {"crops": tf.TensorSpec([None], tf.string)}
         crops = head_detection.cut_each(
-            cut, read, found["boxes"], chosen, margin, specs
+            cut, read, found["boxes"], chosen, margin=margin, specs=specs
         )
         return {"status": status, "chosen": chosen, **found, **crops}
 

@@ -15,7 +15,7 @@ from dfdetect.evaluation.evaluation_set import EvaluatedSet
 from dfdetect.iterators import batched
 from dfdetect.media import decode, exif, headers, image_status
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import head_detection
+from dfdetect.pipeline import head_detection, interfaces
 
 _SOURCE_FIELDS = ("source", "method")  # In the order of preference.
 
@@ -118,7 +118,7 @@ def concatenate(parts: Sequence[Answers]) -> Answers:
 
 
 def judge(
-    graph: Any,
+    graph: interfaces.Pipeline,
     judged: EvaluatedSet,
     say: Callable[[str], None],
     batch_size: int = 16,
@@ -173,7 +173,7 @@ def _examples(
 
 
 def _judge_batch(
-    graph: Any, batch: Sequence[tuple[bytes, given_heads.GivenHeads]]
+    graph: interfaces.Pipeline, batch: Sequence[tuple[bytes, given_heads.GivenHeads]]
 ) -> list[dict[str, Any]]:
     """The columns of `Answers` that a graph has a say in, a row for each image."""
     contents = tf.constant([content for content, _ in batch], tf.string)
@@ -206,7 +206,7 @@ def _judge_batch(
 
 
 def _judge_given(
-    graph: Any, batch: Sequence[tuple[bytes, given_heads.GivenHeads]]
+    graph: interfaces.Pipeline, batch: Sequence[tuple[bytes, given_heads.GivenHeads]]
 ) -> list[np.ndarray]:
     """The fake probabilities of the given heads of each image, at least one."""
     margin = graph.manifest["classifier"]["crop_margin"]
@@ -216,7 +216,7 @@ def _judge_given(
         if len(given.boxes):
             try:
                 image = decode.decode_image(tf.constant(content)).numpy()
-                cut = head_detection.encoded_crops(image, given.boxes, margin)[1]
+                cut = head_detection.encode_crops(image, given.boxes, margin)[1]
             except tf.errors.InvalidArgumentError:
                 pass  # The graph tells of the file itself that it cannot be read.
         crops.append(cut)

@@ -22,6 +22,7 @@ from dfdetect.evaluation.chain_answers import Answers
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
 from dfdetect.media import image_status
 from dfdetect.metrics import bootstrap, calibration, paired
+from dfdetect.pipeline import interfaces
 
 SIZE_NAMES = ("<1/16", "1/16-1/8", "1/8-1/4", "1/4-1/2", "1/2-1", "none found")
 VERDICTS = (
@@ -61,7 +62,7 @@ class ChainResult:
 
 def evaluate(
     name: str,
-    graph: Any,
+    graph: interfaces.Pipeline,
     sets: Sequence[EvaluatedSet],
     say: Callable[[str], None],
     batch_size: int = 16,
@@ -160,7 +161,7 @@ def find_warnings(measured: dict[str, Any]) -> list[str]:
 
 def _evaluate_set(
     name: str,
-    graph: Any,
+    graph: interfaces.Pipeline,
     judged: EvaluatedSet,
     say: Callable[[str], None],
     batch_size: int,
@@ -328,7 +329,7 @@ def _about(name: str, thresholds: calibration.Thresholds) -> dict[str, Any]:
     }
 
 
-def _trained_on(graph: Any) -> list[dict[str, Any]]:
+def _trained_on(graph: interfaces.Pipeline) -> list[dict[str, Any]]:
     """The data sets that its two models were trained on, by their manifests."""
     found: list[dict[str, Any]] = []
     for part in ("detector", "classifier"):

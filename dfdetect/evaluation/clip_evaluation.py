@@ -10,7 +10,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from dfdetect import console, files, labels, script
 from dfdetect.data import label_table
 from dfdetect.evaluation import classification_protocol, predictions
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import aggregation
+from dfdetect.pipeline import aggregation, result_lines
 from dfdetect.pipeline import clips as clip_findings
 
 
@@ -77,9 +77,9 @@ def read(folder: str, split: str) -> list[LabelledClip]:
 
 def judge_all(
     clips: Sequence[_Clip],
-    judge: Callable[[_Clip], tuple[dict[str, Any], str]],
+    judge: Callable[[_Clip], tuple[result_lines.ResultLine, str]],
     say: Callable[[str], None],
-) -> list[dict[str, Any]]:
+) -> list[result_lines.ResultLine]:
     """The result line of each clip; says what is wrong with one.
 
     Args:
@@ -101,7 +101,7 @@ def judge_all(
 
 def measure(
     clips: Sequence[LabelledClip],
-    lines: Sequence[dict[str, Any]],
+    lines: Sequence[result_lines.ResultLine],
     aggregate: str,
     thresholds: calibration.Thresholds,
     num_resamples: int,
@@ -128,7 +128,7 @@ def measure(
         concluded = [clip_findings.conclude(x, method, thresholds) for x in judged]
         deciding = [line["fake_probability"] for line in concluded]
         # Where a track decides the main person was judged, too.
-        main = [line["main_person"]["fake_probability"] for line in concluded]
+        main = [_main_person(line)["fake_probability"] for line in concluded]
         by_aggregate[method], of_main_person[method] = (
             classification_protocol.measure(
                 _predictions(kept, np.array(probabilities, np.float64)), num_resamples
@@ -144,7 +144,7 @@ def measure(
         "by_aggregate": by_aggregate,
         "main_person": {
             "num_deciding": sum(
-                line["main_person"]["track"] == line["deciding_track"]
+                _main_person(line)["track"] == line["deciding_track"]
                 for line in concluded
             ),
             "metrics": of_main_person[aggregate],
@@ -153,8 +153,14 @@ def measure(
     }
 
 
+def _main_person(line: result_lines.ResultLine) -> result_lines.TrackVerdict:
+    main = line["main_person"]
+    assert main is not None  # Some track has a probability.
+    return main
+
+
 def write(
-    folder: str, clips: Sequence[LabelledClip], lines: Sequence[dict[str, Any]]
+    folder: str, clips: Sequence[LabelledClip], lines: Sequence[result_lines.ResultLine]
 ) -> None:
     """Writes `predictions.csv`, a row a clip, and `results.jsonl`, the result lines."""
     text = io.StringIO()
@@ -166,7 +172,7 @@ def write(
     for clip, line in zip(clips, lines, strict=True):
         said = [line[key] for key in ("fake_probability", "verdict", "status")]
         name = labels.NAMES[clip.label]
-        main = line["main_person"] or {}
+        main: Mapping[str, Any] = line["main_person"] or {}
         rows.writerow(
             [clip.name, name, *said, len(line["tracks"]), clip.group]
             + [line["deciding_track"], main.get("track"), main.get("fake_probability")]

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dfdetect.export import freezing
 from dfdetect.media import resize
-from dfdetect.pipeline import head_detection, image_batch
+from dfdetect.pipeline import detector_settings, head_detection, image_batch
 from dfdetect.training import objectives
 
 # Average precision wants the doubtful detections, too.
@@ -47,15 +47,16 @@ def detect_function(
         the originals, `scores` `[B, N]` and `num_heads` `[B]`.
     """
     size = model.input_shape[1]
-    described = {
-        "image_size": size,
-        "max_detections": _MAX_DETECTIONS,
-        "iou_threshold": 0.5,
-        "soft_nms_sigma": soft_nms_sigma,
-        "containment_threshold": containment_threshold,
-        "tile_size": size if tile else None,
-    }
-    detect = head_detection.detector_function(model, described, _SCORE_THRESHOLD)
+    settings = detector_settings.DetectorSettings(
+        image_size=size,
+        max_detections=_MAX_DETECTIONS,
+        iou_threshold=0.5,
+        score_threshold=_SCORE_THRESHOLD,
+        soft_nms_sigma=soft_nms_sigma,
+        containment_threshold=containment_threshold,
+        tile_size=size if tile else None,
+    )
+    detect = head_detection.build_detector_function(model, settings)
     if precision is not None:
         detect = freezing.fold(detect, precision)
 
@@ -64,8 +65,8 @@ def detect_function(
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def look_closely(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        read, _ = image_batch.read(image_bytes, described)
-        return head_detection.find(detect, read, described, _VIEWS_AT_ONCE)
+        read, _ = image_batch.read(image_bytes, settings)
+        return head_detection.find_heads(detect, read, settings, _VIEWS_AT_ONCE)
 
     return (lambda batch: look_closely(batch["image_bytes"])) if tile else look
 

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from dfdetect import manifest
-from dfdetect.pipeline import head_detection
+from dfdetect.pipeline import detector_settings, head_detection
 
 
 def save(detector: keras.Model, described: dict[str, Any], directory: str) -> None:
@@ -50,10 +50,9 @@ def tflite(
 def _module(
     detector: keras.Model, described: dict[str, Any], batch_size: int | None
 ) -> tf.Module:
-    detect = head_detection.detector_function(
-        detector, described, described["score_threshold"]
-    )
-    size = described["image_size"]
+    settings = detector_settings.DetectorSettings.from_manifest(described)
+    detect = head_detection.build_detector_function(detector, settings)
+    size = settings.image_size
     spec = tf.TensorSpec([batch_size, size, size, 3], tf.float32, "images")
     module = tf.Module()
     # The variables alone: see `DeepfakePipeline`.

@@ -1,19 +1,21 @@
 """Functions without variables: weights folded into constants, batch norms into kernels.
 
-What is folded needs nothing restored, and TensorFlow optimises it further than it does
-with variables.
+Folded functions need nothing restored, and TensorFlow optimizes them further than
+functions with variables.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-# There is no public way to either; both are what TFLite's converter uses.
+# None has a public name; the latter two are what TFLite's converter uses.
+from tensorflow.python.eager import context
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
@@ -37,19 +39,19 @@ def fold(
         function: A `tf.function` of one signature, tensors in and a dictionary of
             tensors out. Gradients that it takes are part of it.
         precision: One of `PRECISIONS`; see `bfloat16` for what it lowers.
-        for_this_machine: Whether to do what TensorFlow would do when the function is
-            called first, as far as it pays, see `take_graphs_as_they_are`.
-        spared: Of bfloat16, see `bfloat16.lower`.
+        for_this_machine: Whether to optimize for this processor, as TensorFlow would in
+            the first call of the function; see `grappler_disabled`.
+        spared: With bfloat16, see `bfloat16.lower`.
 
     Returns:
-        A function of the same inputs and outputs, whose gradients cannot be taken.
+        A function of the same inputs and outputs, without gradients.
 
     Raises:
         ValueError: The precision is unknown.
     """
     check_precision(precision)
     concrete = function.get_concrete_function()
-    # Loops stay functions: what follows looks at one level at a time.
+    # Loops stay functions, as the following steps see one level at a time.
     frozen = convert_to_constants.convert_variables_to_constants_v2(
         concrete, lower_control_flow=False
     )
@@ -128,13 +130,24 @@ def _when_called(
     return lambda images: made()(images)
 
 
-def take_graphs_as_they_are() -> None:
-    """Lets TensorFlow optimise no graph of this process that is traced from now on.
+@contextlib.contextmanager
+def grappler_disabled() -> Iterator[None]:
+    """Keeps TensorFlow from optimizing the functions that this thread calls within.
 
-    That takes it seconds and hundreds of MB in the first call, and is worth it but for
-    functions that were folded `for_this_machine`.
+    Optimizing takes seconds and hundreds of MB in the first call of a function, and
+    gains nothing for functions that were folded `for_this_machine`.
     """
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    current = context.context()
+    before = current.function_call_options
+    config = tf.compat.v1.ConfigProto.FromString(before.config_proto_serialized)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    current.function_call_options = context.FunctionCallOptions(
+        before.executor_type, config
+    )
+    try:
+        yield
+    finally:
+        current.function_call_options = before
 
 
 def check_precision(precision: str) -> None:

@@ -1,8 +1,8 @@
-"""The graph of model directories, kept on disk so that a command starts sooner.
+"""Caches the graph of model directories on disk, so that a command starts sooner.
 
-To build the models, trace and fold them takes longer than all else that a command does
-with a few images. The graph lies in the user's cache folder, not beside the weights:
-an installed package may be read-only, and is not ours to grow.
+Building, tracing and folding the models takes longer than judging a few images. The
+graph lies in the user's cache folder, not beside the weights: an installed package may
+be read-only, and must not grow.
 """
 
 import contextlib
@@ -19,38 +19,57 @@ from typing import Any
 
 import tensorflow as tf
 
+import dfdetect
 from dfdetect import manifest
 from dfdetect.export import freezing, frozen_function, saved_pipeline
 from dfdetect.models import model_directory
 from dfdetect.pipeline import build, deepfake_pipeline, interfaces
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
+# The sources that decide what the graph is.
+_SOURCES = (
+    "boxes.py",
+    "labels.py",
+    "manifest.py",
+    "media",
+    "models",
+    "pipeline",
+    "export",
+    "default_weights",
+)
 _EACH_TIME = (
     "each start takes as long as this one; XDG_CACHE_HOME can name another folder"
 )
-_KEPT = 4  # Graphs of other versions and settings; each takes up to 120 MB.
+_MOST_KEPT = 4  # Graphs of different versions and settings; each takes up to 120 MB.
 
 
 class CachedPipeline:
-    """Called like the `DeepfakePipeline` of the default detector.
+    """A `DeepfakePipeline` of the default detector whose signatures are cached.
 
-    Each signature is loaded when it is called first, and made then where it is not
-    kept yet.
+    Each signature is loaded when it is called first, or else built and kept.
 
     Args:
-        directory: Where it is kept; None where it cannot be.
-        tile: See `build.from_directories`.
-        say: Prints a line: what is being made, and why it cannot be kept.
+        directory: Folder that keeps the graph; None where none can.
+        tile: See `build.build_from_directories`.
+        say: Prints a line on what is being built, and why it cannot be kept.
         classifier: Its model directory or packed model; None for the default weights.
 
     Attributes:
-        manifest: Its manifest, of kind "pipeline".
-        neighbours: None; it has no index.
+        manifest: Manifest of the graph, of kind "pipeline".
+        detect: See `interfaces.Pipeline`, as for the other signatures.
+        neighbours: None, as there is no index.
 
     Raises:
         FileNotFoundError: The package came without default weights.
         ValueError: The classifier's weights do not fit.
     """
+
+    detect: interfaces.Signature
+    detect_frames: interfaces.Signature
+    classify_crops: interfaces.Signature
+    embed: interfaces.Signature
+    embed_content: interfaces.Signature
+    explain: interfaces.Signature
 
     def __init__(
         self,
@@ -64,7 +83,7 @@ class CachedPipeline:
         self._preparing = f"preparing {classifier or 'the default weights'}"
         self._say = say
         self._directory = directory
-        self._can_keep = True  # Until it is found out.
+        self._can_keep = True  # As long as nothing has failed.
         self.manifest = self._read_manifest()
         self.neighbours = None
         for name, method in interfaces.SIGNATURES.items():
@@ -74,8 +93,8 @@ class CachedPipeline:
         if self._directory:
             with contextlib.suppress(OSError, ValueError):
                 return manifest.read(self._directory, "pipeline")
-            self._try_to_keep(lambda directory: None)  # Told before the slow part.
-        described = self._made.manifest
+            self._try_to_keep(lambda directory: None)  # Fails before the slow part.
+        described = self._built.manifest
 
         def keep(directory: pathlib.Path) -> None:
             manifest.write(directory, described)
@@ -85,13 +104,13 @@ class CachedPipeline:
         return described
 
     def _try_to_keep(self, keep: Callable[[pathlib.Path], object]) -> bool:
-        """Keeps something, or says once why nothing can be kept.
+        """Writes something to the cache, or says once why that is impossible.
 
         Args:
-            keep: Writes it below a folder.
+            keep: Writes it to a folder.
 
         Returns:
-            Whether it is kept.
+            Whether it was written.
         """
         if not self._directory or not self._can_keep:
             return False
@@ -110,29 +129,31 @@ class CachedPipeline:
         return True
 
     @functools.cached_property
-    def _made(self) -> deepfake_pipeline.DeepfakePipeline:
-        """The graph, made of the models."""
+    def _built(self) -> deepfake_pipeline.DeepfakePipeline:
+        """The graph, built from the models."""
         self._say(f"{self._preparing}: building the networks")
-        made = build.from_directories(classifier=self._classifier, tile=self._tile)
-        return freezing.freeze(made, for_this_machine=True)
+        built = build.build_from_directories(
+            classifier=self._classifier, tile=self._tile
+        )
+        return freezing.freeze(built, for_this_machine=True)
 
     def _load(self, name: str) -> Callable[..., Any]:
-        """One signature, from disk or else made and kept."""
+        """Loads one signature from disk, or else builds and keeps it."""
         method = interfaces.SIGNATURES[name]
         if self._directory:
-            # Not there yet, or damaged, by a full disk say: it is made anew.
+            # It is absent, or damaged, as by a full disk: it is built again.
             with contextlib.suppress(OSError, ValueError):
                 function = frozen_function.load(self._directory / f"{name}.pb")
                 with contextlib.suppress(OSError):  # It may be read-only.
                     os.utime(self._directory)
                 return function
-        made = getattr(self._made, method)
+        built = getattr(self._built, method)
         self._say(f"{self._preparing}: making the graph of {name}")
         if self._try_to_keep(
-            lambda kept: frozen_function.save(made, kept / f"{name}.pb")
+            lambda kept: frozen_function.save(built, kept / f"{name}.pb")
         ):
             self._say("prepared; the next start will be faster")
-        return made
+        return built
 
 
 class _Signature:
@@ -146,7 +167,9 @@ class _Signature:
         return self._load()
 
     def __call__(self, batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        return self._function(batch)
+        function = self._function
+        with freezing.grappler_disabled():
+            return function(batch)
 
 
 def load(
@@ -155,52 +178,60 @@ def load(
     tile: bool = False,
     classifier: str | None = None,
 ) -> saved_pipeline.LoadedPipeline | CachedPipeline:
-    """An exported graph, or that of the default detector and a classifier.
+    """Loads an exported graph, or that of the default detector and a classifier.
 
     Args:
         exported: Its folder, see `saved_pipeline.load`; None for a `CachedPipeline`.
         say: Prints a line.
-        tile: See `build.from_directories`; not of an exported graph.
-        classifier: See `CachedPipeline`; not of an exported graph.
+        tile: See `build.build_from_directories`; ignored for an exported graph.
+        classifier: See `CachedPipeline`; ignored for an exported graph.
 
     Raises:
         FileNotFoundError: A file is missing.
-        ValueError: What was named is no graph or no classifier of ours.
+        ValueError: The path is not a graph or not a classifier of dfdetect.
     """
     if exported:
         return saved_pipeline.load(exported)
-    directory = folder() / _key(tile, classifier)
+    directory = find_folder() / _compute_key(tile, classifier)
     if not directory.is_absolute():
         say(f"the graph cannot be kept without a home folder: {_EACH_TIME}")
         return CachedPipeline(None, tile, say, classifier)
     return CachedPipeline(directory, tile, say, classifier)
 
 
-def folder() -> pathlib.Path:
-    """Where graphs are kept: `$XDG_CACHE_HOME/dfdetect`, by default below ~/.cache."""
+def find_folder() -> pathlib.Path:
+    """Returns the folder of graphs, `$XDG_CACHE_HOME/dfdetect`; else in ~/.cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
     return pathlib.Path(os.path.expanduser(base)) / "dfdetect"
 
 
-def _key(tile: bool, classifier: str | None) -> str:
-    """A name for the graph that this code makes of these weights."""
-    digest = hashlib.sha256()
-    files = [*_PACKAGE.rglob("*.py"), *(_PACKAGE / "default_weights").rglob("*.*")]
-    for file in sorted(files):
+def _compute_key(tile: bool, classifier: str | None) -> str:
+    """Names the graph by all that it depends on: code, weights, libraries, machine."""
+    digest = hashlib.sha256(f"dfdetect {dfdetect.__version__}\0".encode())
+    for file in _list_sources():
         digest.update(f"{file.relative_to(_PACKAGE)}\0".encode())
         digest.update(file.read_bytes())
     for path in model_directory.list_files(classifier) if classifier else ():
         digest.update(b"classifier\0" + pathlib.Path(path).read_bytes())
     for name in ("tensorflow", "keras", "keras-cv"):
         digest.update(f"{name} {importlib.metadata.version(name)}\0".encode())
-    # The home may be another machine's, too: not each has the operations of oneDNN.
+    # Machines may share a home, and not all have the operations of oneDNN.
     one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
     digest.update(f"{platform.machine()} {one_dnn}\0".encode())
     return f"graph-{digest.hexdigest()[:16]}{'-tile' if tile else ''}"
 
 
+def _list_sources() -> list[pathlib.Path]:
+    """Lists the files of `_SOURCES`: code and weights."""
+    files: set[pathlib.Path] = set()
+    for name in _SOURCES:
+        path = _PACKAGE / name
+        files.update([path] if path.is_file() else path.rglob("*.*"))
+    return sorted(file for file in files if file.suffix != ".pyc" and file.is_file())
+
+
 def _drop_oldest(parent: pathlib.Path) -> None:
-    """Removes all graphs but those that were used last."""
+    """Removes all graphs except those that were used last."""
     found = sorted(parent.glob("graph-*"), key=lambda x: x.stat().st_mtime)
-    for directory in found[:-_KEPT]:
+    for directory in found[:-_MOST_KEPT]:
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,12 +1,12 @@
-"""From the fake probabilities of one person's heads over time to one."""
+"""Aggregates the fake probabilities of one person over time to one."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Of `confident`. Half of the heads need not be fakes: a face is swapped only where it
-# is well seen.
+# Used by `_confident`. Fewer than half of the heads may be fakes: a face is swapped
+# only where it is clearly visible.
 _SURELY_FAKE, _SURELY_REAL = 0.8, 0.2
 _SHARE_OF_FAKES, _SHARE_OF_REALS = 0.4, 0.9
 _LEAST_FAKES = 11
@@ -15,15 +15,15 @@ _TOP_SHARE = 0.25
 
 
 def aggregate(probabilities: Sequence[float], method: str) -> float:
-    """One fake probability for many of the same person.
+    """Aggregates fake probabilities of one person.
 
     Args:
-        probabilities: In [0, 1]; NaN for heads that were not judged, which do not
-            count.
+        probabilities: Values in [0, 1]; NaN, for heads that were not judged, is
+            ignored.
         method: One of `METHODS`.
 
     Returns:
-        In [0, 1]; NaN where none was judged.
+        A value in [0, 1]; NaN where no head was judged.
 
     Raises:
         ValueError: There is no such method.
@@ -36,13 +36,13 @@ def aggregate(probabilities: Sequence[float], method: str) -> float:
 
 
 def _top_k(values: np.ndarray) -> float:
-    """The mean of the most suspicious quarter."""
+    """Returns the mean of the most suspicious quarter."""
     count = math.ceil(_TOP_SHARE * len(values))
     return np.sort(values)[-count:].mean()
 
 
 def _confident(values: np.ndarray) -> float:
-    """The mean of those that are sure, where many agree; else of all.
+    """Returns the mean of the confident values where many agree, else of all.
 
     Source: the idea is Seferbekov's, winner of the DeepFake Detection Challenge 2020
     (selimsef/dfdc_deepfake_challenge, `confident_strategy`).

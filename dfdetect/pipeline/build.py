@@ -1,4 +1,4 @@
-"""Makes the graph of dfdetect of two model directories."""
+"""Builds the graph of dfdetect from two model directories."""
 
 from dfdetect import manifest
 from dfdetect.media import image_status
@@ -6,9 +6,10 @@ from dfdetect.models import model_directory
 from dfdetect.pipeline import deepfake_pipeline, interfaces
 
 
-def from_directories(
+def build_from_directories(
     detector: str | None = None,
     classifier: str | None = None,
+    *,
     tile: bool = False,
     soft_nms_sigma: float = 0.0,
     index: interfaces.NeighbourIndex | None = None,
@@ -20,12 +21,12 @@ def from_directories(
     Args:
         detector: Model directory of the detector; None for the default weights.
         classifier: Model directory of the classifier; None for the default weights.
-        tile: Whether to look also at tiles of images that are larger than the
-            detector's input, see `tiling`.
+        tile: Whether to search tiles of images that are larger than the detector's
+            input as well, see `tiling`.
         soft_nms_sigma: See `postprocess.select_class_detections`.
         index: See `deepfake_pipeline.DeepfakePipeline`.
         detector_step: See `model_directory.load_detector`.
-        classifier_step: See there.
+        classifier_step: See `model_directory.load_classifier`.
 
     Raises:
         FileNotFoundError: A directory lacks a file.
@@ -38,19 +39,19 @@ def from_directories(
         "tile_size": described["image_size"] if tile else None,
         "soft_nms_sigma": soft_nms_sigma,
     }
-    return chained(
+    return chain_models(
         (detector_model, described),
         model_directory.load_classifier(classifier, step=classifier_step),
         index,
     )
 
 
-def chained(
+def chain_models(
     detector: model_directory.Loaded,
     classifier: model_directory.Loaded,
     index: interfaces.NeighbourIndex | None = None,
 ) -> deepfake_pipeline.DeepfakePipeline:
-    """Chains two models with their manifests; see `from_directories`."""
+    """Chains two models with their manifests; see `build_from_directories`."""
     detector_model, detector_manifest = detector
     classifier_model, classifier_manifest = classifier
     description = {

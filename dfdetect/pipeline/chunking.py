@@ -1,4 +1,4 @@
-"""Loops in a graph that bound its memory: over rows, or over chunks of rows."""
+"""Loops inside a graph that bound its memory: over rows, or over chunks of rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,34 +7,34 @@ import tensorflow as tf
 
 Outputs = dict[str, tf.Tensor]
 
-
-# Rows that are worked on at the same time, where a row is an image: what is done to it
-# takes one core, and memory for up to `image_status.MAX_PIXELS`.
+# Rows that are processed at the same time where a row is an image: each takes one core,
+# and memory for up to `image_status.MAX_PIXELS`.
 ROWS_AT_ONCE = 2
 
 
 def map_rows(function: Callable, elements: Any, specs: Any) -> Any:
-    """`tf.map_fn` that holds what `ROWS_AT_ONCE` take on the way, and no more."""
+    """Applies `tf.map_fn` with memory for `ROWS_AT_ONCE` rows at a time."""
     return tf.map_fn(
         function, elements, fn_output_signature=specs, parallel_iterations=ROWS_AT_ONCE
     )
 
 
-def by_chunks(
+def map_chunks(
     function: Callable[..., Outputs],
     tensors: list[tf.Tensor],
     chunk_size: int,
     specs: dict[str, tf.TensorSpec],
+    *,
     at_once: int = 1,
 ) -> Outputs:
-    """Calls `function` on slices of the tensors and joins what it returns, in a graph.
+    """Calls a function on slices of tensors and joins its outputs, inside a graph.
 
     Args:
         function: Takes a slice of each tensor; may return any number of rows.
-        tensors: Equal in their first dimension, which may be 0.
+        tensors: Tensors of one first dimension, which may be 0.
         chunk_size: Most rows of a slice.
-        specs: What the function returns, the first dimension unknown.
-        at_once: Slices that are worked on at the same time.
+        specs: Specs of the outputs of the function, with unknown first dimension.
+        at_once: Slices that are processed at the same time.
 
     Returns:
         The outputs of all calls, joined along the first dimension.

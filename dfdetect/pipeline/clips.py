@@ -1,12 +1,10 @@
-"""What is said of a clip: frames judged, heads joined to tracks, and one verdict."""
+"""Judges clips: frames to heads, heads to tracks, tracks to one verdict."""
 
 import collections
-import math
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,50 +12,52 @@ import tensorflow as tf
 from dfdetect.iterators import prefetch
 from dfdetect.media import clip_decoding, image_status, video
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import aggregation, deciding_tracks, embedding, tracking
+from dfdetect.pipeline import (
+    aggregation,
+    deciding_tracks,
+    embedding,
+    interfaces,
+    result_lines,
+    tracking,
+)
+from dfdetect.pipeline.result_lines import Head, ResultLine
 
-Result = dict[str, Any]
-
-# On the main person of the seven clips of FaceForensics++ that we have, all have the
-# same AUC (.67), and the mean has a log-loss of .97, the median of 1.00, top_k of 1.17,
-# max of 1.39, confident of .95: too few to choose by, so the simplest.
+# On the main person of seven clips of FaceForensics++, all methods have the same AUC
+# (.67); the log-loss is .97 for mean, 1.00 for median, 1.17 for top_k, 1.39 for max and
+# .95 for confident. Seven clips are too few to choose by, so it is the simplest.
 DEFAULT_AGGREGATE = "mean"
-
-_DIGITS = 6  # Of a float32.
-_TIME_DIGITS = 3
 
 
 class ClipJudge:
     """Judges clips, one after the other.
 
-    A thread reads ahead while the graph runs; memory holds some batches of frames
-    however long the clip.
+    A thread reads ahead while the graph runs; memory holds a few batches of frames,
+    whatever the length of the clip.
 
     Args:
-        model: A `deepfake_pipeline.DeepfakePipeline` or
-            `saved_pipeline.LoadedPipeline`. Without content embeddings, as graphs of
-            earlier versions, tracks go by overlap alone.
+        model: Finds and judges the heads. Without content embeddings, as in graphs of
+            earlier versions, heads are joined to tracks by overlap alone.
         thresholds: See `calibration.decide_verdict`.
         sampling: Which frames are judged.
-        aggregate: How a track's probability is made of its heads', one of
-            `aggregation.METHODS`.
+        aggregate: How the probability of a track follows from those of its heads, one
+            of `aggregation.METHODS`.
         batch_size: Frames in one call of the graph.
-        lookup: `retrieval.lookup.Lookup`, which adds to each judged head what is known
-            that is like it.
+        lookup: A `retrieval.lookup.Lookup`, which adds known images to judged heads.
 
     Attributes:
-        seconds: By stage, of all clips so far: `read` on the thread, `wait` for it,
-            `graph`, and `tracks` with the embeddings.
+        seconds: Seconds by stage, of all clips so far: `read` on the thread, `wait` for
+            it, `graph`, and `tracks` with the embeddings.
     """
 
     def __init__(
         self,
-        model: Any,
+        model: interfaces.Pipeline,
         thresholds: calibration.Thresholds,
         sampling: video.Sampling | None = None,
         aggregate: str = DEFAULT_AGGREGATE,
         batch_size: int = 8,
-        lookup: Callable[[np.ndarray, np.ndarray], list[Result]] | None = None,
+        lookup: Callable[[np.ndarray, np.ndarray], list[result_lines.KnownImages]]
+        | None = None,
     ) -> None:
         aggregation.aggregate([], aggregate)  # Refuses an unknown one.
         self._model = model  # Its functions alone do not keep it alive.
@@ -72,61 +72,72 @@ class ClipJudge:
             self._embedder = embedding.Embedder(model, "content", of_heads=True)
         self.seconds: dict[str, float] = collections.defaultdict(float)
 
-    def __call__(self, path: str) -> tuple[Result, str]:
+    def __call__(self, path: str) -> tuple[ResultLine, str]:
         """Judges one clip.
 
         Args:
-            path: Of the clip.
+            path: Path of the clip.
 
         Returns:
-            The result line, see README.md, with `warning` where something is wrong with
-            the clip; and why there is no answer, or "".
+            The result line, with `warning` where something is wrong with the clip; and
+            why there is no answer, or "".
         """
         try:
-            # Others, a pipe say, might be waited for without end.
+            # Others, such as a pipe, might never end.
             if not stat.S_ISREG(os.stat(path).st_mode):
-                return self._line(path, "unreadable"), "no file"
+                return result_lines.build_clip_line(path, "unreadable"), "no file"
             with open(path, "rb"):
                 pass
             reader = video.Reader(path, self._sampling)
         except OSError as error:
-            return self._line(path, "unreadable"), error.strerror or str(error)
+            return result_lines.build_clip_line(
+                path, "unreadable"
+            ), error.strerror or str(error)
         except clip_decoding.UnreadableClipError as error:
-            return self._line(path, "unreadable"), error.reason
+            return result_lines.build_clip_line(path, "unreadable"), error.reason
         width, height = reader.size
         if width * height > image_status.MAX_PIXELS:
             problem = f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
-            return self._line(path, "too_large", (width, height)), problem
-        line, problem = self.of_frames(path, reader)
+            return result_lines.build_clip_line(
+                path, "too_large", (width, height)
+            ), problem
+        line, problem = self.judge_frames(path, reader)
         if not problem:
-            line["duration"] = round(reader.duration, _TIME_DIGITS)
+            line["duration"] = result_lines.round_time(reader.duration)
             if reader.warning:
                 line["warning"] = reader.warning
         return line, problem
 
-    def of_frames(self, name: str, frames: Iterable[video.Frame]) -> tuple[Result, str]:
-        """Judges a clip by its frames; as `__call__`, with the time of the last one.
+    def judge_frames(
+        self, name: str, frames: Iterable[video.Frame]
+    ) -> tuple[ResultLine, str]:
+        """Judges a clip by its frames, with the time of the last one as duration.
 
         Args:
-            name: That the result line gets for a path.
-            frames: In order; iterated over on a thread.
+            name: The `path` of the result line.
+            frames: Frames in order; iterated over on a thread.
+
+        Returns:
+            See `__call__`.
         """
-        line = self._line(name, "no_head")
-        for frame, heads in self.judged(frames):
+        line = result_lines.build_clip_line(name, "no_head")
+        for frame, heads in self.find_heads(frames):
             line["height"], line["width"] = frame.image.shape[:2]
-            line["duration"] = round(frame.time, _TIME_DIGITS)
-            line["frames"].append(frame_line(frame, heads))
+            line["duration"] = result_lines.round_time(frame.time)
+            line["frames"].append(result_lines.build_frame(frame, heads))
         if not line["frames"]:
-            return self._line(name, "unreadable"), "no frame that can be decoded"
+            return result_lines.build_clip_line(
+                name, "unreadable"
+            ), "no frame that can be decoded"
         return conclude(line, self._aggregate, self._thresholds), ""
 
-    def judged(
+    def find_heads(
         self, frames: Iterable[video.Frame]
-    ) -> Iterator[tuple[video.Frame, list[Result]]]:
+    ) -> Iterator[tuple[video.Frame, list[Head]]]:
         """Yields each frame with its heads, as the result line has them.
 
         Args:
-            frames: Of one clip, in order; iterated over on a thread.
+            frames: Frames of one clip, in order; iterated over on a thread.
         """
         tracker = tracking.Tracker()
         waiting = prefetch(self._timed(frames), self._batch_size)
@@ -139,41 +150,33 @@ class ClipJudge:
                 for place, frame in enumerate(batch):
                     start = time.perf_counter()
                     row = {name: value[place] for name, value in found.items()}
-                    heads = self._heads(frame, row, tracker)
+                    heads = self._track_heads(frame, row, tracker)
                     self.seconds["tracks"] += time.perf_counter() - start
                     yield frame, heads
         finally:
             waiting.close()
 
-    def _heads(
+    def _track_heads(
         self, frame: video.Frame, row: dict[str, np.ndarray], tracker: tracking.Tracker
-    ) -> list[Result]:
+    ) -> list[Head]:
+        """Builds the heads of a frame, each with its track and known images."""
         boxes = row["boxes"][: row["num_heads"]]
         embeddings = None
         if self._embedder:
-            embeddings = self._embedder.of_boxes(frame.image, boxes)
+            embeddings = self._embedder.embed_boxes(frame.image, boxes)
         numbers = tracker.update(frame.time, frame.shot, boxes, embeddings)
-        heads: list[Result] = [
-            {
-                "box": [_number(x) for x in boxes[i]],
-                "score": _number(row["head_scores"][i]),
-                "fake_probability": _number(row["fake_probabilities"][i]),
-                "track": number,
-            }
-            for i, number in enumerate(numbers)
-        ]
-        if self._lookup:
-            judged = [
-                i for i, x in enumerate(heads) if x["fake_probability"] is not None
-            ]
-            if judged:
-                known = self._lookup(frame.image, boxes[judged])
-                for i, of_head in zip(judged, known, strict=True):
-                    heads[i].update(of_head)
+        heads = result_lines.build_heads(row)
+        for head, number in zip(heads, numbers, strict=True):
+            head["track"] = number
+        judged = [i for i, x in enumerate(heads) if x["fake_probability"] is not None]
+        if self._lookup and judged:
+            known = self._lookup(frame.image, boxes[judged])
+            for i, known_of_head in zip(judged, known, strict=True):
+                heads[i].update(known_of_head)
         return heads
 
     def _batches(self, frames: Iterator[video.Frame]) -> Iterator[list[video.Frame]]:
-        """Frames of one size each; that of a stream may change."""
+        """Batches frames of one size; the size of a stream may change."""
         batch: list[video.Frame] = []
         while True:
             start = time.perf_counter()
@@ -199,47 +202,17 @@ class ClipJudge:
                 return
             yield frame
 
-    def _line(
-        self, path: str, status: str, size: tuple[int, int] | None = None
-    ) -> Result:
-        """A result line of which nothing more is known."""
-        return {
-            "path": path,
-            "kind": "video",
-            "status": status,
-            "width": size[0] if size else None,
-            "height": size[1] if size else None,
-            "heads": [],
-            "fake_probability": None,
-            "verdict": None,
-            "duration": None,
-            "frames": [],
-            "tracks": [],
-            "deciding_track": None,
-            "main_person": None,
-        }
-
-
-def frame_line(frame: video.Frame, heads: list[Result]) -> Result:
-    """A frame as the result line has it."""
-    return {
-        "index": frame.index,
-        "time": round(frame.time, _TIME_DIGITS),
-        "shot": frame.shot,
-        "heads": heads,
-    }
-
 
 def conclude(
-    line: Result,
+    line: ResultLine,
     aggregate: str,
     thresholds: calibration.Thresholds,
     rule: deciding_tracks.Rule = deciding_tracks.DEFAULT_RULE,
-) -> Result:
-    """Completes the result line of a clip by what follows from its frames.
+) -> ResultLine:
+    """Completes the result line of a clip with what follows from its frames.
 
     Args:
-        line: With its `frames`; left as it is.
+        line: The line with its `frames`; it is not changed.
         aggregate: See `ClipJudge`.
         thresholds: See `calibration.decide_verdict`.
         rule: Which tracks may decide.
@@ -248,66 +221,81 @@ def conclude(
         The line with `status`, `heads`, `tracks`, `fake_probability`, `verdict`,
         `deciding_track` and `main_person`.
     """
-    seen: dict[int, list[Result]] = {}
+    heads_by_track: dict[int, list[Head]] = {}
     for frame in line["frames"]:
         for head in frame["heads"]:
-            seen.setdefault(head["track"], []).append({**head, "time": frame["time"]})
+            seen: Head = {**head, "time": frame["time"]}
+            heads_by_track.setdefault(head["track"], []).append(seen)
     summaries = deciding_tracks.summarize(line["frames"])
     reasons = deciding_tracks.set_aside(summaries, rule)
-    found = {}
-    for summary in summaries:
-        heads = seen[summary.number]
-        judged = [x["fake_probability"] for x in heads]
-        judged = [x for x in judged if x is not None]
-        probability = aggregation.aggregate(judged, aggregate)
-        found[summary.number] = {
-            "track": summary.number,
-            "first_time": heads[0]["time"],
-            "last_time": heads[-1]["time"],
-            "num_heads": summary.num_heads,
-            "fake_probability": _number(probability),
-            "verdict": calibration.doubt_unfamiliar(
-                calibration.decide_verdict(probability, thresholds),
-                _is_unfamiliar(heads),
-            ),
-            "size": _number(summary.size),
-            "score": _number(summary.score),
-            "matters": not reasons[summary.number],
-            "set_aside": reasons[summary.number],
-        }
-    mattering = [track for track in found.values() if track["matters"]]
+    tracks = {
+        summary.number: _build_track(
+            summary,
+            heads_by_track[summary.number],
+            reasons[summary.number],
+            aggregate,
+            thresholds,
+        )
+        for summary in summaries
+    }
+    mattering = [track for track in tracks.values() if track["matters"]]
     deciding = max(mattering, key=_suspicion, default=None)
     main = deciding_tracks.find_main_person(summaries)
     status = "no_head"
-    if seen:
+    if tracks:
         status = "ok" if deciding else "head_too_small"
     return {
         **line,
         "status": status,
-        "heads": [max(heads, key=_suspicion) for heads in seen.values()],
-        "tracks": list(found.values()),
+        "heads": [max(heads, key=_suspicion) for heads in heads_by_track.values()],
+        "tracks": list(tracks.values()),
         "fake_probability": deciding["fake_probability"] if deciding else None,
         "verdict": deciding["verdict"] if deciding else None,
         "deciding_track": deciding["track"] if deciding else None,
-        "main_person": main
-        and {
-            key: found[main.number][key]
-            for key in ("track", "fake_probability", "verdict")
-        },
+        "main_person": _verdict_of_track(tracks[main.number]) if main else None,
     }
 
 
-def _is_unfamiliar(heads: list[Result]) -> bool:
-    """Whether more than half of the judged heads of a track are like nothing known."""
+def _build_track(
+    summary: deciding_tracks.TrackSummary,
+    heads: list[Head],
+    reasons: list[str],
+    aggregate: str,
+    thresholds: calibration.Thresholds,
+) -> result_lines.Track:
+    """Builds one of the `tracks` of a clip from its heads and why it is set aside."""
+    judged = [x["fake_probability"] for x in heads if x["fake_probability"] is not None]
+    probability = aggregation.aggregate(judged, aggregate)
+    return {
+        "track": summary.number,
+        "first_time": heads[0]["time"],
+        "last_time": heads[-1]["time"],
+        "num_heads": summary.num_heads,
+        "fake_probability": result_lines.round_or_none(probability),
+        "verdict": calibration.doubt_unfamiliar(
+            calibration.decide_verdict(probability, thresholds), _is_unfamiliar(heads)
+        ),
+        "size": result_lines.round_or_none(summary.size),
+        "score": result_lines.round_or_none(summary.score),
+        "matters": not reasons,
+        "set_aside": reasons,
+    }
+
+
+def _verdict_of_track(track: result_lines.Track) -> result_lines.TrackVerdict:
+    return {
+        "track": track["track"],
+        "fake_probability": track["fake_probability"],
+        "verdict": track["verdict"],
+    }
+
+
+def _is_unfamiliar(heads: list[Head]) -> bool:
+    """Returns whether more than half of the judged heads are unlike anything known."""
     judged = [x for x in heads if x["fake_probability"] is not None]
     return 2 * sum(x.get("unfamiliar", False) for x in judged) > len(judged)
 
 
-def _suspicion(judged: Result) -> float:
+def _suspicion(judged: Head | result_lines.Track) -> float:
     probability = judged["fake_probability"]
     return -1.0 if probability is None else probability
-
-
-def _number(value: float) -> float | None:
-    value = round(float(value), _DIGITS)
-    return None if math.isnan(value) else value

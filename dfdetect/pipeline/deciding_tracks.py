@@ -1,8 +1,8 @@
 """Chooses the tracks of a clip that decide its verdict, and the main person.
 
-What lies in the background may be taken for a head in every frame, and judged a fake.
-So a track counts only if it was seen long enough, is large enough and the detector is
-sure enough of it, each compared with the main person.
+An object in the background may be detected as a head in every frame, and judged fake.
+So a track counts only if it is seen long enough, is large enough and is detected with
+enough confidence, each compared with the main person.
 """
 
 import dataclasses
@@ -11,10 +11,8 @@ from typing import Any
 
 import numpy as np
 
-Result = dict[str, Any]
-
-# A track of fewer judged heads does not decide, unless none has as many: what is taken
-# for a head in passing seldom is one.
+# A track of fewer judged heads does not decide, unless no track has as many: brief
+# detections are seldom heads.
 _LEAST_HEADS = 3
 
 # Why a track does not decide.
@@ -23,12 +21,12 @@ BRIEF, SMALL, DOUBTFUL, UNJUDGED = "brief", "small", "doubtful", "unjudged"
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-    """The least that a track must have to decide; measured in README.md, "Clips".
+    """Least values of a track that decides; see dfdetect/cli/README.md.
 
     Attributes:
-        share: Of the judged frames of its shot, in which it was seen.
-        size: Of the size of the most prominent track of its shot.
-        score: Of the score of the main person.
+        share: Share of the judged frames of its shot that show it.
+        size: Its size relative to that of the most prominent track of its shot.
+        score: Its score relative to that of the main person.
     """
 
     share: float = 0.25
@@ -41,12 +39,12 @@ DEFAULT_RULE = Rule()
 
 @dataclasses.dataclass(frozen=True)
 class TrackSummary:
-    """What is known of a track besides its probability.
+    """Properties of a track besides its probability.
 
     Attributes:
         number: Number of the track.
         shot: Number of its shot; a cut begins new tracks.
-        num_heads: Frames in which it was seen.
+        num_heads: Frames that show it.
         num_judged: Frames in which its head has a fake probability.
         share: `num_heads` as a share of the judged frames of the shot, in (0, 1].
         size: Median over the frames of `sqrt(height * width)` of the box, where the
@@ -64,7 +62,7 @@ class TrackSummary:
 
     @property
     def prominence(self) -> float:
-        """Largest times longest."""
+        """Size times number of frames."""
         return self.num_heads * self.size
 
 
@@ -72,8 +70,8 @@ def summarize(frames: Sequence[Mapping[str, Any]]) -> list[TrackSummary]:
     """Summarizes the tracks of a clip, in the order of their first heads.
 
     Args:
-        frames: Of the result line: each with `shot` and `heads`, which have `track`,
-            `box`, `score` and `fake_probability`.
+        frames: The `frames` of a result line, each with `shot` and `heads`, which have
+            `track`, `box`, `score` and `fake_probability`.
     """
     lengths: dict[int, int] = {}
     shots: dict[int, int] = {}
@@ -102,10 +100,10 @@ def summarize(frames: Sequence[Mapping[str, Any]]) -> list[TrackSummary]:
 
 
 def find_main_person(summaries: Sequence[TrackSummary]) -> TrackSummary | None:
-    """Finds the most prominent track, largest times longest; None without tracks.
+    """Finds the most prominent track; None without tracks.
 
-    Tracks without a judged head are passed over where others have some. Of equals the
-    first is taken.
+    Tracks without a judged head are skipped unless there are no others. Of equally
+    prominent tracks, it is the first.
     """
     judged = [track for track in summaries if track.num_judged]
     return max(judged or summaries, key=lambda track: track.prominence, default=None)
@@ -114,15 +112,16 @@ def find_main_person(summaries: Sequence[TrackSummary]) -> TrackSummary | None:
 def set_aside(
     summaries: Sequence[TrackSummary], rule: Rule = DEFAULT_RULE
 ) -> dict[int, list[str]]:
-    """Tells for each track why it does not decide.
+    """Finds out for each track why it does not decide.
 
     Args:
-        summaries: Of all tracks of a clip.
-        rule: The least that a track must have.
+        summaries: Summaries of all tracks of a clip.
+        rule: Least values of a track that decides.
 
     Returns:
-        By number the reasons, of `BRIEF`, `SMALL`, `DOUBTFUL` and `UNJUDGED`; empty for
-        a track that decides. That of the main person is empty if it was judged.
+        By number of the track the reasons, of `BRIEF`, `SMALL`, `DOUBTFUL` and
+        `UNJUDGED`; empty for a track that may decide, as the main person always may if
+        it was judged.
     """
     main = find_main_person(summaries)
     if main is None:

@@ -1,8 +1,8 @@
 """Embeddings of images, or of the heads in them, by a graph of dfdetect.
 
-There are two kinds. "content" says what is shown and where: copies that were cut,
-scaled, mirrored or compressed, and fakes and the images that they were made from, are
-near. "forgery" is what the classifier judges by: fakes of one make are near.
+There are two kinds. "content" describes what is shown and where: near are copies that
+were cropped, scaled, mirrored or compressed, and fakes and the images that they were
+made from. "forgery" is what the classifier judges by: near are fakes of one method.
 """
 
 import dataclasses
@@ -13,19 +13,19 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect.media import decode, image_status
-from dfdetect.pipeline import head_detection
+from dfdetect.pipeline import head_detection, interfaces
 
 KINDS = ("content", "forgery")
 
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
-    """What became of one image.
+    """The embeddings of one image.
 
     Attributes:
         status: One of `image_status.STATUS_NAMES`.
-        boxes: `[K, 4]` of the K embedded heads; `[1, 4]`, all of it, of a whole
-            image; `[0, 4]` where there is none.
+        boxes: `[K, 4]`, boxes of the K embedded heads; `[1, 4]`, the whole image,
+            where no heads are looked for; `[0, 4]` where there is none.
         embeddings: float32 `[K, D]` of unit length.
     """
 
@@ -38,13 +38,17 @@ class Embedder:
     """Embeds encoded images.
 
     Args:
-        model: A `deepfake_pipeline.DeepfakePipeline` or
-            `saved_pipeline.LoadedPipeline`.
+        model: Finds the heads and embeds them.
         kind: One of `KINDS`.
-        of_heads: Whether to embed each head that the graph judges, rather than the
-            whole of an image.
-        given_crops: Whether the boxes of `of_boxes` are crops already, see
+        of_heads: Whether to embed each head that the graph judges, rather than whole
+            images.
+        given_crops: Whether the boxes of `embed_boxes` are crops already, see
             `boxes.crop_regions`.
+
+    Attributes:
+        kind: As given.
+        of_heads: As given.
+        dimension: Numbers of an embedding.
 
     Raises:
         ValueError: There is no such kind, or the graph is too old to have it.
@@ -52,7 +56,7 @@ class Embedder:
 
     def __init__(
         self,
-        model: Any,
+        model: interfaces.Pipeline,
         kind: str = "content",
         of_heads: bool = False,
         given_crops: bool = False,
@@ -60,16 +64,18 @@ class Embedder:
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}, got {kind!r}.")
         margin = model.manifest["classifier"]["crop_margin"]
-        self._description = description(model.manifest, kind, margin)
+        self._description = describe(model.manifest, kind, margin)
         self.kind = kind
         self.of_heads = of_heads
         self._detect = model.detect
-        self._embed = {"content": model.embed_content, "forgery": model.embed}[kind]
+        embed = model.embed_content if kind == "content" else model.embed
+        assert embed is not None  # `describe` has refused graphs without it.
+        self._embed = embed
         self._margin = None if given_crops else margin
         self.dimension = self._description["dimension"]
 
     def describe(self) -> dict[str, Any]:
-        """What an index keeps of it: see `check`."""
+        """Returns what the manifest of an index says of its embeddings; see `check`."""
         return {**self._description, "unit": "heads" if self.of_heads else "pictures"}
 
     def __call__(self, contents: Sequence[bytes]) -> list[Embedded]:
@@ -81,16 +87,26 @@ class Embedder:
         if not contents:
             return []
         if self.of_heads:
-            return self._of_heads(contents)
-        embeddings = self._embed(tf.constant(list(contents), tf.string))["embedding"]
+            return self._embed_heads(contents)
         return [
             Embedded("ok", np.array([[0.0, 0.0, 1.0, 1.0]]), row[None])
             if row.any()
-            else self.unreadable()
-            for row in embeddings.numpy()
+            else self.mark_unreadable()
+            for row in self.embed_whole(contents)
         ]
 
-    def of_boxes(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    def embed_whole(self, contents: Sequence[bytes]) -> np.ndarray:
+        """Embeds whole images.
+
+        Args:
+            contents: Encoded images, at most a batch of them; any may be broken.
+
+        Returns:
+            float32 `[B, D]` of unit length; zeros for a broken image.
+        """
+        return self._embed(tf.constant(list(contents), tf.string))["embedding"].numpy()
+
+    def embed_boxes(self, image: np.ndarray, boxes: np.ndarray) -> np.ndarray:
         """Embeds heads of a decoded image.
 
         Args:
@@ -101,44 +117,42 @@ class Embedder:
             float32 `[K, D]` of unit length.
         """
         if not len(boxes):
-            return self._nothing()[1]
-        _, crops = head_detection.encoded_crops(image, boxes, self._margin)
+            return self._no_boxes()[1]
+        _, crops = head_detection.encode_crops(image, boxes, self._margin)
         return self._embed(tf.constant(crops, tf.string))["embedding"].numpy()
 
-    def unreadable(self) -> Embedded:
-        """What becomes of an image that cannot be read."""
-        return Embedded("unreadable", *self._nothing())
+    def mark_unreadable(self) -> Embedded:
+        """Returns what stands for an image that cannot be read."""
+        return Embedded("unreadable", *self._no_boxes())
 
-    def _of_heads(self, contents: Sequence[bytes]) -> list[Embedded]:
+    def _embed_heads(self, contents: Sequence[bytes]) -> list[Embedded]:
         outputs = self._detect(tf.constant(list(contents), tf.string))
         outputs = {name: value.numpy() for name, value in outputs.items()}
         found = []
         for i, content in enumerate(contents):
             status = image_status.STATUS_NAMES[outputs["status"][i]]
             if status != "ok":
-                found.append(Embedded(status, *self._nothing()))
+                found.append(Embedded(status, *self._no_boxes()))
                 continue
             boxes = outputs["boxes"][i][: outputs["num_heads"][i]]
-            # Those that are too small to be judged say as little of who they are.
+            # Heads that are too small to be judged are too small to tell who they are.
             judged = ~np.isnan(outputs["fake_probabilities"][i][: len(boxes)])
             image = decode.decode_image(tf.constant(content)).numpy()
-            embeddings = self.of_boxes(image, boxes[judged])
+            embeddings = self.embed_boxes(image, boxes[judged])
             found.append(Embedded(status, boxes[judged], embeddings))
         return found
 
-    def _nothing(self) -> tuple[np.ndarray, np.ndarray]:
+    def _no_boxes(self) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((0, 4)), np.zeros((0, self.dimension), np.float32)
 
 
-def description(
-    manifest: dict[str, Any], kind: str, crop_margin: float
-) -> dict[str, Any]:
-    """What tells an embedding from others that it must not be compared with.
+def describe(manifest: dict[str, Any], kind: str, crop_margin: float) -> dict[str, Any]:
+    """Describes an embedding, so that it is compared with none of another meaning.
 
     Args:
-        manifest: Of a graph, of kind "pipeline".
+        manifest: Manifest of a graph, of kind "pipeline".
         kind: One of `KINDS`.
-        crop_margin: Of heads.
+        crop_margin: Margin of the embedded heads.
 
     Raises:
         ValueError: There is no such kind, or the graph is too old to have it.
@@ -157,11 +171,11 @@ def check(described: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Refuses an index whose embeddings mean something else.
 
     Args:
-        described: The index's `embedding`.
-        wanted: See `description`.
+        described: The `embedding` of the index.
+        wanted: What `describe` returns.
 
     Raises:
-        ValueError: They are of another kind or another model.
+        ValueError: The embeddings are of another kind or another model.
     """
     for name in ("kind", "fingerprint", "dimension", "crop_margin"):
         if described.get(name) != wanted[name]:

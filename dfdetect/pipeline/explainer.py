@@ -1,4 +1,4 @@
-"""The heat maps of an image's heads."""
+"""Computes heat maps of the heads of an image."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from dfdetect.pipeline import chunking, head_detection
 
 
 class Explainer:
-    """The heat maps of heads of one image after the other.
+    """Computes heat maps of heads, one image after the other.
 
-    Those of the last call are kept: a copy and a report show the same.
+    The maps of the last call are kept, as a copy and a report show the same ones.
 
     Args:
         explain: The signature `explain` of a graph.
-        margin: That of the graph's classifier, or None; see `boxes.crop_regions`.
+        margin: Margin of the graph's classifier, or None; see `boxes.crop_regions`.
     """
 
     def __init__(
@@ -23,28 +23,28 @@ class Explainer:
     ) -> None:
         self._explain = explain
         self._margin = margin
-        # What was asked for last, and what was answered.
+        # The arguments of the last call, and what it returned.
         self._last: tuple[np.ndarray, np.ndarray] | None = None
         self._found: tuple[np.ndarray, np.ndarray]
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The heat maps of some heads.
+        """Computes the heat maps of some heads.
 
         Args:
             image: `[height, width, 3]` uint8 RGB.
             boxes: `[num_heads, 4]` in the format of `dfdetect.boxes`; empty is fine.
 
         Returns:
-            int32 `[num_heads, 4]`, the regions in pixels that the classifier saw: y,
-            x, height and width; float32 `[num_heads, S, S]`, the map of each.
+            The regions in pixels that the classifier sees, int32 `[num_heads, 4]`: y,
+            x, height and width; and the map of each, float32 `[num_heads, S, S]`.
         """
-        # One caller has read them from a result line, which has them as float64.
+        # Boxes of a result line are float64.
         boxes = np.asarray(boxes, np.float32)
         last = self._last
         if last is None or not all(map(np.array_equal, last, (image, boxes))):
-            regions, crops = head_detection.encoded_crops(image, boxes, self._margin)
+            regions, crops = head_detection.encode_crops(image, boxes, self._margin)
             maps = self._explain(tf.constant(crops, tf.string))["heat_map"].numpy()
             self._last, self._found = (image, boxes), (regions, maps)
         return self._found

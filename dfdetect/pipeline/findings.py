@@ -1,83 +1,101 @@
-"""Files to findings: one result line for each, in their order."""
+"""Judges files: one finding with a result line for each, in their order."""
 
 import concurrent.futures
 import dataclasses
+import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from dfdetect import files, iterators
 from dfdetect.iterators import batched
-from dfdetect.media import exif, file_kinds, headers, source_files
+from dfdetect.media import decode, exif, file_kinds, headers, source_files
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import result_lines
+from dfdetect.pipeline import interfaces, result_lines
 
-Result = result_lines.Result
-Graph = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 # `clips.ClipJudge`: a path, to its result line and why there is no answer.
-ClipJudge = Callable[[str], tuple[Result, str]]
-_CALLS_AT_ONCE = 2  # Of the graph.
-# Statuses of what could not be read.
+ClipJudge = Callable[[str], tuple[result_lines.ResultLine, str]]
+# Statuses of files that could not be read.
 UNREAD = ("unreadable", "too_large")
+
+_CALLS_AT_ONCE = 2  # Calls of the graph that run at the same time.
 
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What became of one source.
+    """What was found in one source.
 
     Attributes:
         source: Where it came from.
-        content: The bytes of the image; empty when it could not be read, and of a
-            clip.
+        content: The bytes of the image; empty for a clip, and where the image could
+            not be read.
         result: The result line.
         problem: Why there is no answer, or "".
     """
 
     source: source_files.Source
     content: bytes
-    result: Result
+    result: result_lines.ResultLine
     problem: str
 
+    @functools.cached_property
+    def image(self) -> np.ndarray:
+        """The decoded image, `[height, width, 3]` uint8 RGB, upright.
 
-def findings(
-    graph: Graph,
-    sources: Sequence[source_files.Source],
+        It is decoded when it is asked for first, so that a lookup, a copy and a report
+        share it.
+
+        Raises:
+            tf.errors.InvalidArgumentError: The source is a clip or could not be read.
+        """
+        return decode.decode_image(tf.constant(self.content)).numpy()
+
+
+def find_in_sources(
+    detect: interfaces.Signature,
+    sources: Iterable[source_files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int = 8,
     judge_clip: ClipJudge | None = None,
+    read_source: Callable[[source_files.Source], tuple[bytes | None, str]]
+    | None = None,
 ) -> Iterator[Finding]:
-    """Runs the graph over files, and yields what it found in their order.
+    """Runs the graph over files and yields what it finds, in their order.
 
     Args:
-        graph: The signature `serving_default`.
-        sources: What to read.
+        detect: The signature `serving_default`.
+        sources: The files; iterated over as they are judged.
         thresholds: See `calibration.decide_verdict`.
         batch_size: Images that are judged at once.
-        judge_clip: For sources that are clips.
+        judge_clip: Judges the sources that are clips.
+        read_source: Reads the sources that are images; `read` by default.
     """
-    for is_clip, alike in itertools.groupby(sources, lambda source: source.is_clip):
+    for is_clip, group in itertools.groupby(sources, lambda source: source.is_clip):
         if is_clip and judge_clip:
-            for source in alike:
+            for source in group:
                 yield Finding(source, b"", *judge_clip(source.path))
         else:
-            yield from _of_images(graph, list(alike), thresholds, batch_size)
+            yield from _find_in_images(
+                detect, group, thresholds, batch_size, read_source or read
+            )
 
 
-def _of_images(
-    graph: Graph,
-    sources: Sequence[source_files.Source],
+def _find_in_images(
+    detect: interfaces.Signature,
+    sources: Iterable[source_files.Source],
     thresholds: calibration.Thresholds,
     batch_size: int,
+    read_source: Callable[[source_files.Source], tuple[bytes | None, str]],
 ) -> Iterator[Finding]:
     def judge(batch: Sequence[source_files.Source]) -> list[Finding]:
-        contents, problems = zip(*(read(source) for source in batch), strict=True)
-        rows = iter(_rows(graph, [c for c in contents if c is not None]))
+        contents, problems = zip(*map(read_source, batch), strict=True)
+        rows = iter(_detect_rows(detect, [c for c in contents if c is not None]))
         found = []
         for source, content, problem in zip(batch, contents, problems, strict=True):
             row = {} if content is None else next(rows)
-            result = result_lines.result_line(source.path, row, thresholds)
+            result = result_lines.build_image_line(source.path, row, thresholds)
             problem = problem or source_files.describe_unread(
                 result["status"], content or b""
             )
@@ -86,17 +104,19 @@ def _of_images(
             found.append(Finding(source, content or b"", result, problem))
         return found
 
-    # In halves: while one is read, decoded and cut out, the models judge the other.
+    # Two halves: while one is read, decoded and cropped, the models judge the other.
     halves = batched(sources, max(batch_size // _CALLS_AT_ONCE, 1))
-    # TensorFlow optimises a graph in its first call: once is enough.
-    for batch in itertools.islice(halves, 1):
-        yield from judge(batch)
-    for found in iterators.parallel_map(judge, halves, min(batch_size, _CALLS_AT_ONCE)):
-        yield from found
+    # TensorFlow optimizes a graph in its first call: once is enough.
+    first = map(judge, itertools.islice(halves, 1))
+    others = iterators.parallel_map(judge, halves, min(batch_size, _CALLS_AT_ONCE))
+    for found in itertools.chain(first, others):
+        found.reverse()
+        while found:
+            yield found.pop()  # Not kept, as its decoded image may be large.
 
 
 def read(source: source_files.Source) -> tuple[bytes | None, str]:
-    """The bytes of a source and "", or None and why it cannot be read."""
+    """Returns the bytes of a source and "", or None and why it cannot be read."""
     if source.problem:
         return None, source.problem
     try:
@@ -105,15 +125,18 @@ def read(source: source_files.Source) -> tuple[bytes | None, str]:
         return None, error.strerror or str(error)
 
 
-def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
-    """The outputs and sizes of each image."""
+def _detect_rows(
+    detect: interfaces.Signature, contents: list[bytes]
+) -> list[dict[str, np.ndarray]]:
+    """Returns the outputs of the graph and the upright size of each image."""
     if not contents:
         return []
     image_bytes = tf.constant(contents, tf.string)
-    # To trace the small function takes a second, while TensorFlow optimises the graph.
+    # Tracing the small function takes a second: meanwhile, TensorFlow optimizes the
+    # graph.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         sizes = pool.submit(_upright_sizes, image_bytes)
-        outputs = {name: value.numpy() for name, value in graph(image_bytes).items()}
+        outputs = {name: value.numpy() for name, value in detect(image_bytes).items()}
     outputs["height"], outputs["width"] = sizes.result().numpy().T
     return [
         {name: value[i] for name, value in outputs.items()}
@@ -123,5 +146,5 @@ def _rows(graph: Graph, contents: list[bytes]) -> list[dict[str, np.ndarray]]:
 
 @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
 def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Heights and widths `[B, 2]` by the headers; 0 where there is none."""
+    """Reads heights and widths `[B, 2]` from the headers; 0 where there is none."""
     return exif.upright_extent(headers.read_batch(image_bytes))

@@ -1,4 +1,4 @@
-"""Images that are one head each, judged as they are: no head is looked for."""
+"""Images that show one head each: the detector is skipped."""
 
 from collections.abc import Callable
 
@@ -9,24 +9,24 @@ from dfdetect.pipeline import chunking
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)  # The box of the one head, see `boxes`.
 
-# They bound the memory that a call takes: images decoded, and crops in a model.
+# They bound the memory of a call: decoded images, and crops in a model.
 _IMAGES_AT_ONCE = 8
 _CROPS_AT_ONCE = 8
 
 
-def call(
+def map_crops(
     function: Callable[[tf.Tensor], chunking.Outputs],
     image_bytes: tf.Tensor,
     size: int,
     specs: dict[str, tf.TensorSpec],
 ) -> chunking.Outputs:
-    """Calls a model with encoded images of one head each.
+    """Applies a model to encoded images of one head each.
 
     Args:
-        function: Crops, float32 `[B, size, size, 3]`, to outputs `[B, ...]`.
+        function: From crops, float32 `[B, size, size, 3]`, to outputs `[B, ...]`.
         image_bytes: string `[B]`.
         size: Side of the crops in pixels.
-        specs: Of the outputs.
+        specs: Specs of the outputs.
 
     Returns:
         The outputs, zeros for an image that cannot be decoded; and `status` int32
@@ -41,7 +41,7 @@ def call(
             tf.gather_nd(packed, readable),
             tf.TensorSpec([size, size, 3]),
         )
-        found = chunking.by_chunks(function, [crops], _CROPS_AT_ONCE, specs)
+        found = chunking.map_chunks(function, [crops], _CROPS_AT_ONCE, specs)
         scattered = {
             name: tf.scatter_nd(
                 tf.cast(readable, tf.int32),
@@ -53,11 +53,11 @@ def call(
         return {**scattered, "status": status}
 
     all_specs = {**specs, "status": tf.TensorSpec([None], tf.int32)}
-    return chunking.by_chunks(call_group, [image_bytes], _IMAGES_AT_ONCE, all_specs)
+    return chunking.map_chunks(call_group, [image_bytes], _IMAGES_AT_ONCE, all_specs)
 
 
-def nan_unless_read(found: chunking.Outputs) -> chunking.Outputs:
-    """The same with NaN as `fake_probability` where the status is not `OK`."""
+def mask_unread(found: chunking.Outputs) -> chunking.Outputs:
+    """Sets `fake_probability` to NaN where the status is not `OK`."""
     probability = tf.where(
         found["status"] == image_status.OK, found["fake_probability"], float("nan")
     )
@@ -73,10 +73,10 @@ def as_detections(
         classify_crops: See `deepfake_pipeline.DeepfakePipeline.classify_crops`.
 
     Returns:
-        A function of encoded images, string `[B]`. It gives what
-        `deepfake_pipeline.DeepfakePipeline.detect` gives, N being 1: the head of a
-        readable image has the box `WHOLE`, the head score NaN, as no detector saw it,
-        and the `fake_probability` of the image, unchanged.
+        A function of encoded images, string `[B]`, with the outputs of
+        `deepfake_pipeline.DeepfakePipeline.detect` for N = 1. The head of a readable
+        image has the box `WHOLE`, the head score NaN, as no detector saw it, and the
+        `fake_probability` of the image.
     """
 
     def detect(image_bytes: tf.Tensor) -> chunking.Outputs:

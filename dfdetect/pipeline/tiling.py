@@ -1,31 +1,30 @@
-"""Finds small heads in large images: the detector looks at overlapping tiles, too."""
+"""Finds small heads in large images: the detector sees overlapping tiles as well."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
 from dfdetect.media import resize
-from dfdetect.pipeline import chunking
+from dfdetect.pipeline import chunking, detector_settings
 
-# Of a tile's side. A head that is cut by the edge of a tile lies whole in its
-# neighbour as long as it is no longer than the overlap, and else in the whole image.
+# Relative to the side of a tile. A head that the edge of a tile cuts lies whole in the
+# next tile if it is no longer than the overlap, and else in the whole image.
 OVERLAP = 0.25
 
-# Tiles along a side: beyond, they grow. It bounds the time that an image may take.
+# Most tiles along a side: beyond, tiles grow. It bounds the time that an image takes.
 MOST_ALONG = 8
 
 # A box within this many pixels of an inner edge of its view may have been cut there.
 _EDGE = 2.0
 
 
-def views(height: tf.Tensor, width: tf.Tensor, tile_size: int) -> tf.Tensor:
-    """The whole image, and the tiles that cover it if it is larger than one.
+def split_views(height: tf.Tensor, width: tf.Tensor, tile_size: int) -> tf.Tensor:
+    """Splits an image into views: the whole, and tiles where it is larger than one.
 
     Args:
-        height: Pixels, int32 scalar.
-        width: Alike.
+        height: Height of the image in pixels, int32 scalar.
+        width: Width of the image in pixels, int32 scalar.
         tile_size: Side of a tile in pixels; more where a side would need more than
             `MOST_ALONG` tiles. Tiles overlap by `OVERLAP` of their side or more.
 
@@ -52,33 +51,34 @@ def views(height: tf.Tensor, width: tf.Tensor, tile_size: int) -> tf.Tensor:
     return tf.concat([whole, tiles[: tf.where(is_larger, tf.shape(tiles)[0], 0)]], 0)
 
 
-def find(
+def find_in_views(
     detect: Callable[[tf.Tensor], chunking.Outputs],
     image: tf.Tensor,
-    described: dict[str, Any],
+    settings: detector_settings.DetectorSettings,
     at_once: int,
 ) -> chunking.Outputs:
     """Finds the heads of one image in all of its views.
 
-    Boxes that an inner edge of a view has cut are left out; of boxes that overlap by
-    more than the manifest's `iou_threshold`, or share more of the smaller one than its
-    `containment_threshold`, whatever view they are from, the best one stays.
+    Boxes that an inner edge of a view has cut are left out. Of boxes that overlap by
+    more than `iou_threshold`, or share more of the smaller one than
+    `containment_threshold`, from whatever views, only the best one stays.
 
     Args:
-        detect: Of `head_detection.detector_function`.
+        detect: See `head_detection.build_detector_function`.
         image: uint8 `[H, W, 3]`.
-        described: The detector's manifest, with `tile_size`.
+        settings: Settings of the detector, with `tile_size`.
         at_once: Views that the detector sees in one call.
 
     Returns:
         `boxes` `[N, 4]` of the image, `scores` `[N]` and `num_heads` int32, padded
         with zeros.
     """
-    size, num_boxes = described["image_size"], described["max_detections"]
+    assert settings.tile_size is not None
+    size, num_boxes = settings.image_size, settings.max_detections
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    all_views = views(height, width, described["tile_size"])
+    all_views = split_views(height, width, settings.tile_size)
 
-    def look(some: tf.Tensor) -> chunking.Outputs:
+    def detect_in(some: tf.Tensor) -> chunking.Outputs:
         def letterbox(view: tf.Tensor) -> tf.Tensor:
             cut = image[view[0] : view[2], view[1] : view[3]]
             return resize.letterbox(cut, size)
@@ -92,12 +92,12 @@ def find(
         "scores": tf.TensorSpec([None, num_boxes]),
         "num_heads": tf.TensorSpec([None], tf.int32),
     }
-    found = chunking.by_chunks(look, [all_views], at_once, specs)
-    boxes, whole = _in_the_image(found["boxes"], all_views, height, width)
+    found = chunking.map_chunks(detect_in, [all_views], at_once, specs)
+    boxes, whole = _move_into_image(found["boxes"], all_views, height, width)
     is_head = tf.range(num_boxes) < found["num_heads"][:, None]
     boxes = tf.boolean_mask(boxes, is_head & whole)
     scores = tf.boolean_mask(found["scores"], is_head & whole)
-    chosen = _suppress(boxes, scores, described)
+    chosen = _suppress(boxes, scores, settings)
     num_heads = tf.shape(chosen)[0]
     padding = [[0, num_boxes - num_heads]]
     return {
@@ -112,11 +112,13 @@ def find(
 
 
 def _suppress(
-    boxes: tf.Tensor, scores: tf.Tensor, described: dict[str, Any]
+    boxes: tf.Tensor,
+    scores: tf.Tensor,
+    settings: detector_settings.DetectorSettings,
 ) -> tf.Tensor:
-    """Which boxes `[M, 4]` of all views stay, int32 `[K]`, best first."""
-    num_boxes, iou_threshold = described["max_detections"], described["iou_threshold"]
-    containment_threshold = described.get("containment_threshold", 1.0)
+    """Selects the boxes `[M, 4]` of all views that stay, int32 `[K]`, best first."""
+    num_boxes, iou_threshold = settings.max_detections, settings.iou_threshold
+    containment_threshold = settings.containment_threshold
     if containment_threshold >= 1.0:
         return tf.image.non_max_suppression(boxes, scores, num_boxes, iou_threshold)
     areas = box_format.area(boxes)
@@ -131,13 +133,13 @@ def _suppress(
     return tf.image.non_max_suppression_overlaps(overlap, scores, num_boxes, 1.0)
 
 
-def _in_the_image(
+def _move_into_image(
     boxes: tf.Tensor, all_views: tf.Tensor, height: tf.Tensor, width: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Moves boxes `[V, N, 4]` of letterboxed views into the image.
 
     Returns:
-        The boxes relative to the image, and which of them no inner edge has cut.
+        The boxes relative to the image, and a mask of those that no inner edge cuts.
     """
     heights = (all_views[:, 2] - all_views[:, 0])[:, None]
     widths = (all_views[:, 3] - all_views[:, 1])[:, None]

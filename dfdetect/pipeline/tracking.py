@@ -1,4 +1,4 @@
-"""Joins the heads of a clip's frames to tracks: one for each person in each shot."""
+"""Joins the heads of a clip to tracks: one for each person in each shot."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,20 +8,20 @@ import scipy.optimize
 
 from dfdetect import boxes as box_format
 
-# Cosines of content embeddings. In the clips of FaceForensics++ that we have, heads of
-# one person seldom have less than .91 (worst .87), those of two have .78 (worst .89).
+# Cosines of content embeddings. In seven clips of FaceForensics++, two heads of one
+# person seldom have less than .91 (worst .87), heads of two persons .78 (worst .89).
 _STRANGER, _SAME = 0.8, 0.95
-# The least agreement, in [0, 1], of a head and a track.
+# Least agreement, in [0, 1], of a head and its track.
 _LEAST_AGREEMENT = 0.25
-# Where a head was says less and less of where it is: half of the agreement at once,
-# less by e for each of so many seconds.
+# Weight of the overlap in the agreement: half at first, and less by a factor of e after
+# each of so many seconds, as a head moves on.
 _PLACE_SHARE, _PLACE_SECONDS = 0.5, 1.0
-# Sides of its box that a head may move at once, and in a second.
+# How far a head may move at once and per second, in sides of its box.
 _REACH_AT_ONCE, _REACH_PER_SECOND = 1.0, 4.0
-# How long a head may be missing: the longer of both.
+# How long a head may be missing: the longer of the two.
 _GAP_SECONDS, _GAP_FRAMES = 3.0, 4
-_MOTION_SECONDS = 0.5  # For so long a head is taken to move on as it did.
-_MEMORY = 0.8  # Weight of what is known of a track when a head is added.
+_MOTION_SECONDS = 0.5  # For so long, the motion of a head is extrapolated.
+_MEMORY = 0.8  # Weight of the past in the mean embedding of a track.
 
 
 @dataclasses.dataclass
@@ -30,11 +30,11 @@ class _Track:
     box: np.ndarray
     time: float
     frame: int
-    velocity: np.ndarray  # Of the box, a second.
+    velocity: np.ndarray  # Change of the box per second.
     embedding: np.ndarray | None
 
-    def expected(self, time: float) -> np.ndarray:
-        """Where its box should be by now."""
+    def predict_box(self, time: float) -> np.ndarray:
+        """Extrapolates the box to a time in seconds."""
         return self.box + self.velocity * min(time - self.time, _MOTION_SECONDS)
 
     def add(
@@ -52,11 +52,12 @@ class _Track:
 
 
 class Tracker:
-    """Gives each head the number of its track, from 1, frame by frame.
+    """Assigns heads to tracks, numbered from 1, frame by frame.
 
-    A head continues the track that it agrees with best, over all heads of a frame at
-    once: by the overlap with where it should be and, the more so the longer ago that
-    was, by its looks. A track survives a few frames without its head, but no cut.
+    Heads of a frame and tracks are matched so that their agreement in all is highest.
+    It rests on the overlap with the predicted box and, the longer a head was missing
+    the more so, on the similarity of embeddings. A track survives a few frames without
+    its head, but no cut.
     """
 
     def __init__(self) -> None:
@@ -72,17 +73,20 @@ class Tracker:
         boxes: np.ndarray,
         embeddings: np.ndarray | None = None,
     ) -> list[int]:
-        """Takes the heads of the next frame.
+        """Assigns the heads of the next frame.
 
         Args:
-            time: In seconds, rising.
-            shot: Its number, see `shots`.
+            time: Time of the frame in seconds, rising.
+            shot: Number of its shot, see `shots`.
             boxes: `[K, 4]` in the format of `dfdetect.boxes`; K may be 0.
             embeddings: `[K, D]` of unit length, that tell persons apart; without them
                 overlap alone decides.
 
         Returns:
             The number of the track of each of the K heads.
+
+        Raises:
+            ValueError: There are not as many embeddings as boxes.
         """
         boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
         if embeddings is not None and len(embeddings) != len(boxes):
@@ -98,23 +102,29 @@ class Tracker:
             if time - track.time <= _GAP_SECONDS
             or self._num_frames - track.frame <= _GAP_FRAMES
         ]
-        of_heads: list[np.ndarray | None] = [None] * len(boxes)
+        head_embeddings: list[np.ndarray | None] = [None] * len(boxes)
         if embeddings is not None:
-            of_heads = list(embeddings)
-        agreement = _agreement(self._active, time, boxes, of_heads)
+            head_embeddings = list(embeddings)
+        agreement = _compute_agreement(self._active, time, boxes, head_embeddings)
         rows, columns = scipy.optimize.linear_sum_assignment(-agreement)
         owners: dict[int, _Track] = {}
         for row, column in zip(rows, columns, strict=True):
             if agreement[row, column] >= _LEAST_AGREEMENT:
                 owners[column] = self._active[row]
         numbers = []
-        for place, (box, embedding) in enumerate(zip(boxes, of_heads, strict=True)):
+        for place, (box, embedding) in enumerate(
+            zip(boxes, head_embeddings, strict=True)
+        ):
             track = owners.get(place)
             if track is None:
                 self._num_tracks += 1
                 track = _Track(
-                    *(self._num_tracks, box, time, self._num_frames),
-                    *(np.zeros(4), embedding),
+                    number=self._num_tracks,
+                    box=box,
+                    time=time,
+                    frame=self._num_frames,
+                    velocity=np.zeros(4),
+                    embedding=embedding,
                 )
                 self._active.append(track)
             else:
@@ -123,16 +133,16 @@ class Tracker:
         return numbers
 
 
-def _agreement(
+def _compute_agreement(
     tracks: Sequence[_Track],
     time: float,
     boxes: np.ndarray,
     embeddings: Sequence[np.ndarray | None],
 ) -> np.ndarray:
-    """`[num_tracks, K]` in [0, 1]; 0 for what cannot be."""
+    """Computes `[num_tracks, K]` in [0, 1]; 0 where a head is too far away."""
     if not tracks or not len(boxes):
         return np.zeros((len(tracks), len(boxes)))
-    expected = np.array([track.expected(time) for track in tracks])
+    expected = np.array([track.predict_box(time) for track in tracks])
     overlap = np.asarray(box_format.iou(expected, boxes), np.float64)
     elapsed = np.array([[time - track.time] for track in tracks])
     agreement = overlap.copy()
@@ -144,9 +154,9 @@ def _agreement(
             looks = np.clip((cosine - _STRANGER) / (_SAME - _STRANGER), 0, 1)
             share = _PLACE_SHARE * np.exp(-elapsed[row, 0] / _PLACE_SECONDS)
             agreement[row, column] += (1 - share) * (looks - overlap[row, column])
-    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    expected_centres = (expected[:, :2] + expected[:, 2:]) / 2
+    centers = (boxes[:, :2] + boxes[:, 2:]) / 2
+    expected_centers = (expected[:, :2] + expected[:, 2:]) / 2
     sides = (boxes[:, 2:] - boxes[:, :2]).clip(1e-9)
-    moved = np.abs(expected_centres[:, None] - centres) / sides
+    moved = np.abs(expected_centers[:, None] - centers) / sides
     is_near = moved.max(-1) <= _REACH_AT_ONCE + _REACH_PER_SECOND * elapsed
     return np.where(is_near, agreement, 0.0)

@@ -13,12 +13,13 @@ import numpy as np
 from dfdetect import files
 from dfdetect.media import clip_encoding, drawing, video
 from dfdetect.metrics import calibration
+from dfdetect.pipeline import result_lines
 from dfdetect.reports.page import thumbnails
 
 if TYPE_CHECKING:
     import matplotlib.figure
 
-Result = dict[str, Any]
+Result = result_lines.ResultLine
 
 _MOST_FRAMES_PER_SECOND = 60.0
 _LONGEST_STILL = 10.0  # Seconds; a greater jump of the time stamps is an error.
@@ -127,7 +128,10 @@ def draw_chart(
     axes.axhline(thresholds["fake_from"], color="0.6", linewidth=0.8, zorder=1)
     by_suspicion = sorted(
         (x for x in result["tracks"] if x["fake_probability"] is not None),
-        key=lambda track: (not track.get("matters", True), -track["fake_probability"]),
+        key=lambda track: (
+            not track.get("matters", True),
+            -(track["fake_probability"] or 0.0),
+        ),
     )
     roles = _describe_roles(result)
     is_mattering = {x["track"]: x.get("matters", True) for x in result["tracks"]}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from dfdetect import labels
-from dfdetect.pipeline import embedding
+from dfdetect.pipeline import embedding, interfaces, result_lines
 from dfdetect.retrieval import familiarity
 from dfdetect.retrieval.index import Entry, Index, Neighbour
 
@@ -29,7 +29,7 @@ class Lookup:
         self,
         index: Index,
         described: dict[str, Any],
-        model: Any,
+        model: interfaces.Pipeline,
         given_crops: bool = False,
     ) -> None:
         if index.metric != "cosine":
@@ -48,7 +48,9 @@ class Lookup:
         _, entries = index.snapshot()
         self._labels = {entry.label for entry in entries}
 
-    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> list[dict[str, Any]]:
+    def __call__(
+        self, image: np.ndarray, boxes: np.ndarray
+    ) -> list[result_lines.KnownImages]:
         """Looks up each head of an image.
 
         Args:
@@ -61,12 +63,12 @@ class Lookup:
             `familiarity.measure_familiarity`, None if the index has no quantiles; and
             `unfamiliar`, whether the head is unlike anything in the index.
         """
-        queries = self._embedder.of_boxes(image, boxes)
+        queries = self._embedder.embed_boxes(image, boxes)
         nearest = self._index.search(queries, 1)
         by_label = [
             self._of_label(queries, label) for label in (labels.REAL, labels.FAKE)
         ]
-        found = []
+        found: list[result_lines.KnownImages] = []
         for any_label, real, fake in zip(nearest, *by_label, strict=True):
             share = None
             if self._familiar and any_label:
@@ -106,7 +108,12 @@ def describe_neighbour(neighbour: Neighbour) -> dict[str, Any]:
     }
 
 
-def _described(neighbours: list[Neighbour]) -> dict[str, Any] | None:
+def _described(neighbours: list[Neighbour]) -> result_lines.Nearest | None:
     if not neighbours:
         return None
-    return {k: v for k, v in describe_neighbour(neighbours[0]).items() if k != "label"}
+    found = describe_neighbour(neighbours[0])
+    return {
+        "id": found["id"],
+        "similarity": found["similarity"],
+        "source": found["source"],
+    }

@@ -106,7 +106,7 @@ class Neighbours(tf.Module):
         """
         queries = tf.ensure_shape(queries, [None, self._dimension])
         find = self._exactly if self.exact else self._by_scann
-        return chunking.by_chunks(find, [queries], _QUERIES_AT_ONCE, self.specs)
+        return chunking.map_chunks(find, [queries], _QUERIES_AT_ONCE, self.specs)
 
     def _exactly(self, queries: tf.Tensor) -> chunking.Outputs:
         products = tf.matmul(queries, self._rows, transpose_b=True)

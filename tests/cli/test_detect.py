@@ -24,7 +24,13 @@ from dfdetect.export import saved_pipeline
 from dfdetect.media import image_status, source_files
 from dfdetect.metrics import calibration
 from dfdetect.models import model_directory
-from dfdetect.pipeline import deepfake_pipeline, findings, interfaces, result_lines
+from dfdetect.pipeline import (
+    deepfake_pipeline,
+    findings,
+    interfaces,
+    result_formats,
+    result_lines,
+)
 
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
@@ -49,7 +55,9 @@ def row(status, num_heads=0, fake_probability=math.nan):
 
 
 def test_result_of_a_image_with_heads():
-    assert result_lines.result_line("a b.jpg", row(image_status.OK, 2, 0.25), HALF) == {
+    assert result_lines.build_image_line(
+        "a b.jpg", row(image_status.OK, 2, 0.25), HALF
+    ) == {
         "path": "a b.jpg",
         "kind": "image",
         "status": "ok",
@@ -74,17 +82,17 @@ def test_result_of_a_image_with_heads():
     ],
 )
 def test_result_without_a_probability_has_no_verdict(status, name, size):
-    result = result_lines.result_line("x", row(status), HALF)
+    result = result_lines.build_image_line("x", row(status), HALF)
     assert (result["width"], result["height"]) == size
     assert result["status"] == name and result["heads"] == []
     assert result["fake_probability"] is None and result["verdict"] is None
 
 
 def test_result_of_a_file_that_was_not_read():
-    result = result_lines.result_line("x", {}, HALF)
+    result = result_lines.build_image_line("x", {}, HALF)
     assert result["status"] == "unreadable" and result["width"] is None
     assert set(result) == set(
-        result_lines.result_line("x", row(image_status.OK, 1), HALF)
+        result_lines.build_image_line("x", row(image_status.OK, 1), HALF)
     )
 
 
@@ -101,37 +109,39 @@ def test_result_of_a_file_that_was_not_read():
 )
 def test_the_verdict_at_the_edges_of_the_band(probability, verdict):
     band = {"real_below": 0.25, "fake_from": 0.75}
-    line = result_lines.result_line("x", row(image_status.OK, 1, probability), band)
+    line = result_lines.build_image_line(
+        "x", row(image_status.OK, 1, probability), band
+    )
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("probability, verdict", [(0.25, "fake"), (0.2499, "real")])
 def test_one_threshold_leaves_no_band(probability, verdict):
     one = calibration.single_threshold(0.25)
-    line = result_lines.result_line("x", row(image_status.OK, 1, probability), one)
+    line = result_lines.build_image_line("x", row(image_status.OK, 1, probability), one)
     assert line["verdict"] == verdict
 
 
 @pytest.mark.parametrize("path", ["a\nb.jpg", "größe 人.jpg", '"', "not\udcffutf8"])
 def test_json_stays_on_one_line_and_keeps_the_path(path):
-    line = result_lines.json_line(
-        result_lines.result_line(path, row(image_status.OK, 2), HALF)
+    line = result_formats.json_line(
+        result_lines.build_image_line(path, row(image_status.OK, 2), HALF)
     )
     assert len(line.splitlines()) == 1
     assert line.encode() and json.loads(line)["path"] == path
 
 
 def test_csv_has_a_row_for_each_head():
-    first, second = result_lines.csv_rows(
-        result_lines.result_line("x", row(0, 2, 0.25), HALF)
+    first, second = result_formats.csv_rows(
+        result_lines.build_image_line("x", row(0, 2, 0.25), HALF)
     )
     before = ["x", "image", "ok", 512, 600]
     none = [None] * 6  # Of a track.
     assert first == [*before, 0, 0.1, 0.2, 0.3, 0.4, 0.9, 0.25, 0.25, "real", *none]
     assert second == [*before, 1, 0.0, 0.5, 1.0, 1.0, 0.8, None, 0.25, "real", *none]
-    assert len(first) == len(result_lines.CSV_COLUMNS)
-    (empty,) = result_lines.csv_rows(
-        result_lines.result_line("x", row(image_status.NO_HEAD), HALF)
+    assert len(first) == len(result_formats.CSV_COLUMNS)
+    (empty,) = result_formats.csv_rows(
+        result_lines.build_image_line("x", row(image_status.NO_HEAD), HALF)
     )
     assert empty == ["x", "image", "no_head", 512, 600, *[None] * 15]
 
@@ -156,8 +166,8 @@ def test_csv_has_a_row_for_each_head():
     ],
 )
 def test_one_sentence_for_a_person(status, num_heads, probability, sentence):
-    line = result_lines.result_line("x", row(status, num_heads, probability), HALF)
-    said = result_lines.describe_image(line)
+    line = result_lines.build_image_line("x", row(status, num_heads, probability), HALF)
+    said = result_formats.describe_image(line)
     assert said.startswith(sentence)
     assert said.endswith("(for research only)") == (status == image_status.OK)
 
@@ -265,7 +275,7 @@ sys.exit(main.main())
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, images, batch_size):
     sources, barren = source_files.find_sources(images)
-    found = list(findings.findings(loaded.detect, sources, HALF, batch_size))
+    found = list(findings.find_in_sources(loaded.detect, sources, HALF, batch_size))
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
         ("ok", "fake"),
@@ -310,7 +320,7 @@ def test_of_an_animated_image_the_first_frame_is_judged_and_it_is_told(
         path = tmp_path / name
         bright.save(path, save_all=True, append_images=[dark] * 2)
         sources, _ = source_files.find_sources([str(path)])
-        (finding,) = findings.findings(loaded.detect, sources, HALF)
+        (finding,) = findings.find_in_sources(loaded.detect, sources, HALF)
         assert finding.result["verdict"] == "fake", name
         told = "animated: only its first frame was judged"
         assert finding.result["warning"] == told
@@ -326,7 +336,7 @@ def test_size_and_copy_are_those_of_the_upright_image(loaded, tmp_path):
     turned = tmp_path / "turned.jpg"
     turned.write_bytes(content[:2] + segment + content[2:])
     sources, _ = source_files.find_sources([str(turned)])
-    (finding,) = findings.findings(loaded.detect, sources, HALF)
+    (finding,) = findings.find_in_sources(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
     marked = cv2.imdecode(np.frombuffer(detect_output.draw_copy(finding), np.uint8), 1)
     assert marked.shape == (150, 90, 3)
@@ -347,7 +357,7 @@ def test_run_prints_a_table_and_draws_copies(loaded, images, tmp_path, capsys):
     assert unread == 1
     shown = capsys.readouterr()
     header, *rows = csv.reader(io.StringIO(shown.out))
-    assert tuple(header) == result_lines.CSV_COLUMNS
+    assert tuple(header) == result_formats.CSV_COLUMNS
     verdict = header.index("verdict")
     assert [(os.path.basename(row[0]), row[verdict]) for row in rows] == [
         ("bright.jpg", "fake"),

@@ -22,7 +22,7 @@ from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
-from dfdetect.pipeline import result_lines
+from dfdetect.pipeline import result_formats
 
 SCHEMA = json.loads(
     (resources.files("dfdetect") / "schema" / "result.schema.json").read_text()
@@ -156,7 +156,7 @@ def test_a_table_has_a_row_for_each_track(graph, mixed, capsys):
     clip = mixed / "b.mp4"
     _, out, _ = run(capsys, clip, mixed / "a.png", "--model", graph, "--csv")
     header, *rows = csv.reader(io.StringIO(out))
-    assert tuple(header) == result_lines.CSV_COLUMNS
+    assert tuple(header) == result_formats.CSV_COLUMNS
     first, second, image = (dict(zip(header, row, strict=True)) for row in rows)
     assert [first["kind"], second["kind"], image["kind"]] == ["video"] * 2 + ["image"]
     assert [first["track"], second["track"], image["track"]] == ["1", "2", ""]

@@ -65,7 +65,7 @@ def test_detect_says_the_same(by_name, tmp_path):
     for name, _, _, _, heads in DRAWN:
         paths[name].write_bytes(drawn_faces.encode(heads))
     sources, _ = source_files.find_sources([str(path) for path in paths.values()])
-    for found in findings.findings(tiny_heads.build().detect, sources, BAND):
+    for found in findings.find_in_sources(tiny_heads.build().detect, sources, BAND):
         row = by_name[found.source.path.split("/")[-1][0]]
         verdict = found.result["verdict"] or found.result["status"]
         assert verdict == row["verdict"]

@@ -28,7 +28,7 @@ def _finds(monkeypatch, boxes, scores):
             "num_heads": tf.fill([count], len(boxes)),
         }
 
-    monkeypatch.setattr(head_detection, "detector_function", lambda *_: detect)
+    monkeypatch.setattr(head_detection, "build_detector_function", lambda *_: detect)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -63,7 +63,7 @@ def test_they_are_judged_as_the_clips_themselves(prepared, judged):
     reader = frame_clips.FrameReader(judged, video.Sampling(4))
     paths = {path.split("/")[-1][:-4]: path for path in NAMES.values()}
     for clip in frame_clips.of(judged):
-        line, problem = judge.of_frames(clip.name, reader.frames(clip))
+        line, problem = judge.judge_frames(clip.name, reader.frames(clip))
         expected, _ = judge(str(prepared[0] / paths[clip.name.split("/")[-1]]))
         assert not problem and line["verdict"] == ("real", "fake")[clip.label]
         assert line["path"] == clip.name

@@ -32,7 +32,7 @@ def _detector():
 @pytest.fixture(name="in_chain", scope="module")
 def _in_chain(images):
     """Boxes and scores of each image, from the whole pipeline."""
-    graph = build.from_directories()
+    graph = build.build_from_directories()
     found = []
     for image in images:
         outputs = graph.detect_frames(image[None])

@@ -23,7 +23,7 @@ def made(monkeypatch, tmp_path):
         temperature = 3.0 if classifier else 1.0
         return tiny_pipeline.build(temperature=temperature)
 
-    monkeypatch.setattr(graphs, "from_directories", build)
+    monkeypatch.setattr(graphs, "build_from_directories", build)
     return calls
 
 

@@ -332,8 +332,8 @@ def test_the_script_exports_for_saved_model_cli(command, tmp_path, run_script):
 @pytest.mark.slow
 def test_the_script_exports_an_index(command, tmp_path, run_script):
     directories = [flag.split("=")[1] for flag in command[1:]]
-    described = build.from_directories(*directories).manifest
-    wanted = embedding.description(described, "forgery", 1.3)
+    described = build.build_from_directories(*directories).manifest
+    wanted = embedding.describe(described, "forgery", 1.3)
     rows = np.random.default_rng(0).normal(size=(4, wanted["dimension"]))
     index = Index(rows, ["a", "b", "c", "d"], embedding=wanted)
     storage.save(index, str(tmp_path / "index"))

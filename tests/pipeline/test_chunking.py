@@ -18,7 +18,7 @@ def test_chunks_join_to_the_whole_and_are_no_larger_than_asked(count, sizes):
         return {"doubled": tf.concat([size, chunk[:, 1:] * 2], 1)}
 
     found = tf.function(
-        lambda rows: chunking.by_chunks(sizes_and_rows, [rows], 3, SPECS)
+        lambda rows: chunking.map_chunks(sizes_and_rows, [rows], 3, SPECS)
     )(rows)["doubled"]
     assert found[:, 0].numpy().tolist() == sizes
     np.testing.assert_array_equal(found[:, 1], rows[:, 1] * 2)
@@ -27,7 +27,7 @@ def test_chunks_join_to_the_whole_and_are_no_larger_than_asked(count, sizes):
 def test_it_runs_in_a_graph_with_a_free_batch_and_many_rows_from_one():
     @tf.function(input_signature=[tf.TensorSpec([None, 2])])
     def repeat(rows):
-        return chunking.by_chunks(
+        return chunking.map_chunks(
             lambda r: {"doubled": tf.repeat(r, 2, axis=0)}, [rows], 1, SPECS
         )
 
@@ -39,7 +39,7 @@ def test_it_runs_in_a_graph_with_a_free_batch_and_many_rows_from_one():
 def test_several_tensors_are_sliced_alike():
     rows = np.arange(10, dtype=np.float32).reshape(5, 2)
     weights = np.arange(5, dtype=np.float32)[:, None]
-    found = chunking.by_chunks(
+    found = chunking.map_chunks(
         lambda r, w: {"doubled": r * w}, [rows, weights], 2, SPECS
     )
     np.testing.assert_array_equal(found["doubled"], rows * weights)

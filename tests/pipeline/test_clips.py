@@ -200,7 +200,7 @@ def test_what_is_known_is_added_to_judged_heads(model, tmp_path):
 @pytest.mark.slow
 def test_the_clips_of_faceforensics_have_one_main_person_each(sample_data):
     paths = sorted(sample_data("faceforensics").rglob("*.mp4"))
-    model = build.from_directories()
+    model = build.build_from_directories()
     thresholds = model.manifest["classifier"]["thresholds"]
     judge = clips.ClipJudge(model, thresholds, video.Sampling(8))
     for path in paths:

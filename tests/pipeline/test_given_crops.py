@@ -23,7 +23,7 @@ from dfdetect import boxes, console, labels
 from dfdetect.cli import main
 from dfdetect.export import saved_pipeline
 from dfdetect.media import image_status
-from dfdetect.pipeline import embedding, given_crops, result_lines
+from dfdetect.pipeline import embedding, given_crops, result_formats
 from dfdetect.retrieval import index, storage
 from dfdetect.retrieval.index import Entry
 
@@ -163,7 +163,7 @@ def test_detections_of_nothing_and_of_what_cannot_be_read(model):
 def test_a_table_has_a_row_without_a_score(graph, crops, capsys):
     _, out, _ = _run(capsys, crops / "a.png", "--model", graph, "--csv")
     header, row = csv.reader(io.StringIO(out))
-    assert tuple(header) == result_lines.CSV_COLUMNS
+    assert tuple(header) == result_formats.CSV_COLUMNS
     cells = dict(zip(header, row, strict=True))
     assert (cells["head"], cells["score"], cells["ymax"]) == ("0", "", "1.0")
     assert cells["head_fake_probability"] == cells["fake_probability"] != ""

@@ -1,15 +1,19 @@
 """Reduced copies and what is cut out of their originals, against whole images."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dfdetect.media import decode, image_status, resize
-from dfdetect.pipeline import head_detection, image_batch
+from dfdetect.pipeline import detector_settings, head_detection, image_batch
 
 _SIZE, _CROP_SIZE, _MARGIN = 64, 20, 1.3
-_DESCRIBED = {"image_size": _SIZE}
+_SETTINGS = detector_settings.DetectorSettings(
+    image_size=_SIZE, max_detections=5, iou_threshold=0.5, score_threshold=0.5
+)
 
 
 def _drawn(height, width, seed=0):
@@ -29,15 +33,15 @@ _GOOD = [_LARGE, _SMALL, _TALL, _PNG]
 
 
 def _read(files, **changes):
-    described = _DESCRIBED | changes
-    return tf.function(lambda x: image_batch.read(x, described))(tf.constant(files))
+    settings = dataclasses.replace(_SETTINGS, **changes)
+    return tf.function(lambda x: image_batch.read(x, settings))(tf.constant(files))
 
 
 def test_only_large_jpegs_are_reduced():
     read, status = _read(_FILES)
     unreadable = image_status.UNREADABLE
     np.testing.assert_array_equal(status, [0, unreadable, 0, unreadable, 0, 0])
-    good = read.at(tf.where(status == image_status.OK))
+    good = read.gather(tf.where(status == image_status.OK))
     assert good.encoded.numpy().tolist() == [_LARGE, b"", _TALL, b""]
     extents = [decode.unpack(one).shape[:2] for one in good.packed]
     assert extents == [(150, 200), (60, 80), (138, 63), (300, 400)]
@@ -53,13 +57,13 @@ def test_nothing_is_reduced_for_tiles():
 def test_no_files():
     read, status = _read(np.zeros(0, object).astype(bytes))
     assert read.packed.shape == read.encoded.shape == status.shape == (0,)
-    seen, extents = image_batch.letterboxed(read, _SIZE)
+    seen, extents = image_batch.letterbox(read, _SIZE)
     assert seen.shape == (0, _SIZE, _SIZE, 3) and extents.shape == (0, 2)
 
 
 def test_the_detector_sees_what_training_sees():
     read, _ = _read(_GOOD)
-    seen, extents = tf.function(lambda x: image_batch.letterboxed(x, _SIZE))(read)
+    seen, extents = tf.function(lambda x: image_batch.letterbox(x, _SIZE))(read)
     np.testing.assert_array_equal(
         extents, [[300, 400], [60, 80], [1100, 500], [300, 400]]
     )
@@ -92,7 +96,7 @@ _BOXES = np.float32(
 @pytest.mark.parametrize("chosen", [(True, True, True), (False, True, False)])
 def test_crops_are_those_of_the_original_bit_for_bit(chosen):
     read, _ = _read(_GOOD)
-    crop = tf.function(head_detection.crops)
+    crop = tf.function(head_detection.cut_heads)
     found = crop(
         read,
         tf.tile(_BOXES[None], [len(_GOOD), 1, 1]),
@@ -112,7 +116,7 @@ def test_nothing_to_cut():
     read, _ = _read(_GOOD)
     nothing = tf.zeros([len(_GOOD), 3], tf.bool)
     boxes = tf.zeros([len(_GOOD), 3, 4])
-    crops = head_detection.crops(read, boxes, nothing, _CROP_SIZE, _MARGIN)
+    crops = head_detection.cut_heads(read, boxes, nothing, _CROP_SIZE, _MARGIN)
     assert crops.shape == (0, _CROP_SIZE, _CROP_SIZE, 3)
 
 
@@ -125,11 +129,11 @@ def test_damaged_bytes_never_fail_the_batch():
             damaged[position] = random.integers(256)
         files.append(bytes(damaged))
     read, status = _read([*files, _LARGE])
-    good = read.at(tf.where(status == image_status.OK))
+    good = read.gather(tf.where(status == image_status.OK))
     count = len(good.packed)
     assert count > 20 and status[-1] == image_status.OK
     boxes = tf.tile(_BOXES[None], [count, 1, 1])
     everything = tf.ones([count, 3], tf.bool)
-    crops = head_detection.crops(good, boxes, everything, _CROP_SIZE, _MARGIN)
+    crops = head_detection.cut_heads(good, boxes, everything, _CROP_SIZE, _MARGIN)
     assert crops.shape[0] == 3 * count
-    assert image_batch.letterboxed(good, _SIZE)[0].shape[0] == count
+    assert image_batch.letterbox(good, _SIZE)[0].shape[0] == count

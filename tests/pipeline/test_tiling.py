@@ -1,14 +1,23 @@
 """Tiles with a stand-in detector that knows one thing: pure red squares."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dfdetect.media import decode
-from dfdetect.pipeline import head_detection, image_batch, tiling
+from dfdetect.pipeline import (
+    detector_settings,
+    head_detection,
+    image_batch,
+    tiling,
+)
 
 _SIZE = 64
-_DESCRIBED = {"image_size": _SIZE, "max_detections": 5, "iou_threshold": 0.5}
+_SETTINGS = detector_settings.DetectorSettings(
+    image_size=_SIZE, max_detections=5, iou_threshold=0.5, score_threshold=0.5
+)
 
 
 def _detect(images):
@@ -43,9 +52,11 @@ def _image(*squares, height=200, width=320):
 
 
 def _find(image, tile_size):
-    read = image_batch.whole(decode.pack(tf.constant(image))[None])
-    described = _DESCRIBED | {"tile_size": tile_size}
-    found = tf.function(lambda x: head_detection.find(_detect, x, described, 3))(read)
+    read = image_batch.wrap_whole(decode.pack(tf.constant(image))[None])
+    settings = dataclasses.replace(_SETTINGS, tile_size=tile_size)
+    found = tf.function(lambda x: head_detection.find_heads(_detect, x, settings, 3))(
+        read
+    )
     count = int(found["num_heads"][0])
     extent = np.tile(image.shape[:2], 2)
     assert not np.any(found["boxes"][0, count:])
@@ -73,8 +84,8 @@ def test_a_box_within_a_better_one_of_another_view_goes():
     boxes = tf.constant([[0, 0, 0.8, 0.8], [0.2, 0.2, 0.6, 0.6], [0.5, 0.5, 0.9, 0.9]])
     scores = tf.constant([0.9, 0.8, 0.7])
     for threshold, expected in ((1.0, [0, 1, 2]), (0.9, [0, 2])):
-        described = _DESCRIBED | {"containment_threshold": threshold}
-        assert tiling._suppress(boxes, scores, described).numpy().tolist() == expected
+        settings = dataclasses.replace(_SETTINGS, containment_threshold=threshold)
+        assert tiling._suppress(boxes, scores, settings).numpy().tolist() == expected
 
 
 def test_heads_of_several_tiles():
@@ -85,13 +96,13 @@ def test_heads_of_several_tiles():
 
 
 def test_a_small_image_has_no_tiles():
-    views = tiling.views(tf.constant(64), tf.constant(50), _SIZE)
+    views = tiling.split_views(tf.constant(64), tf.constant(50), _SIZE)
     np.testing.assert_array_equal(views, [[0, 0, 64, 50]])
 
 
 @pytest.mark.parametrize("extent", [(65, 64), (200, 320), (3000, 2000), (9000, 70)])
 def test_tiles_cover_the_image_and_overlap(extent):
-    views = tiling.views(tf.constant(extent[0]), tf.constant(extent[1]), 512 // 8)
+    views = tiling.split_views(tf.constant(extent[0]), tf.constant(extent[1]), 512 // 8)
     views = views.numpy()
     np.testing.assert_array_equal(views[0], [0, 0, *extent])
     assert len(views) <= 1 + tiling.MOST_ALONG**2
@@ -106,8 +117,12 @@ def test_tiles_cover_the_image_and_overlap(extent):
 
 def test_a_batch_equals_its_images():
     drawn = [_image((5, 7, 9)), _image((40, 40, 9), height=128, width=100)]
-    read = image_batch.whole(tf.stack([decode.pack(tf.constant(p)) for p in drawn]))
-    found = head_detection.find(_detect, read, _DESCRIBED | {"tile_size": _SIZE}, 3)
+    read = image_batch.wrap_whole(
+        tf.stack([decode.pack(tf.constant(p)) for p in drawn])
+    )
+    found = head_detection.find_heads(
+        _detect, read, dataclasses.replace(_SETTINGS, tile_size=_SIZE), 3
+    )
     for index, image in enumerate(drawn):
         alone = _find(image, _SIZE)[1]
         for name in ("boxes", "scores", "num_heads", "sides"):

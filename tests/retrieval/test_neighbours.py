@@ -30,7 +30,7 @@ def _plain():
 def _described(plain):
     """Description of the content embedding of heads."""
     margin = plain.manifest["classifier"]["crop_margin"]
-    return embedding.description(plain.manifest, "content", margin)
+    return embedding.describe(plain.manifest, "content", margin)
 
 
 @pytest.fixture(name="known", scope="module")

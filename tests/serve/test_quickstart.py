@@ -13,7 +13,7 @@ import pytest
 
 from dfdetect.media import source_files
 from dfdetect.models import model_directory
-from dfdetect.pipeline import result_lines
+from dfdetect.pipeline import result_formats
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -62,7 +62,7 @@ def test_it_judges_the_portrait_and_leaves_a_copy(environment, tmp_path):
     sentence = done.stderr.splitlines()[-1]
     assert sentence == (
         f"dfdetect: {source_files.find_sample()!r}: "
-        f"{result_lines.describe_image(result)}; "
+        f"{result_formats.describe_image(result)}; "
         f"the copy to look at is {copy!r}"
     )
     assert cv2.imread(str(folder / copy)).shape == (600, 512, 3)

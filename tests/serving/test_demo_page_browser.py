@@ -65,7 +65,7 @@ def with_index():
     """A pipeline that finds three heads in everything, and knows five images."""
     plain = tiny_pipeline.build()
     margin = plain.manifest["classifier"]["crop_margin"]
-    described = embedding.description(plain.manifest, "content", margin)
+    described = embedding.describe(plain.manifest, "content", margin)
     rows = np.random.default_rng(0).normal(size=(len(IDS), described["dimension"]))
     entries = [Entry(id, label=i % 3 - 1) for i, id in enumerate(IDS)]
     neighbours = neighbours_module.Neighbours(
@@ -95,7 +95,7 @@ def expected(version):
 
     def line(path):
         source = source_files.Source(str(path), "")
-        (found,) = findings.findings(graph.detect, [source], thresholds)
+        (found,) = findings.find_in_sources(graph.detect, [source], thresholds)
         return found.result | {"path": pathlib.Path(path).name}
 
     return line

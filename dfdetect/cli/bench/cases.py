@@ -12,7 +12,13 @@ from dfdetect.export import freezing
 from dfdetect.media import samples
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import model_directory
-from dfdetect.pipeline import build, deepfake_pipeline, head_detection, image_batch
+from dfdetect.pipeline import (
+    build,
+    deepfake_pipeline,
+    head_detection,
+    image_batch,
+    model_functions,
+)
 
 # A call, and the number of images that it judges.
 Case = tuple[Callable[[], object], int]
@@ -34,7 +40,7 @@ class Bench:
         width: int,
     ) -> None:
         self._models = (detector[0], classifier[0])
-        self._plain = build.chained(detector, classifier)
+        self._plain = build.chain_models(detector, classifier)
         self._width = width
 
     @functools.cache  # noqa: B019 - it lives as long as the process.
@@ -76,18 +82,18 @@ class Bench:
         """Builds a case for each stage of the chain, one head an image."""
         graph = self.freeze_graph(precision)
         functions, described = graph.functions, graph.manifest
-        size = described["detector"]["image_size"]
+        settings = model_functions.read_detector_settings(described)
         encoded = tf.constant(self._images(batch_size, 1))
 
         @functools.partial(tf.function, autograph=False)
         def decode(encoded: tf.Tensor) -> image_batch.ImageBatch:
-            return image_batch.read(encoded, described["detector"])[0]
+            return image_batch.read(encoded, settings)[0]
 
         read = decode(encoded)
 
         @functools.partial(tf.function, autograph=False)
         def letterbox(read: image_batch.ImageBatch) -> tf.Tensor:
-            return image_batch.letterboxed(read, size)[0]
+            return image_batch.letterbox(read, settings.image_size)[0]
 
         letterboxes = letterbox(read)
         found = graph.detect(encoded)
@@ -96,7 +102,7 @@ class Bench:
         @functools.partial(tf.function, autograph=False)
         def cut(read: image_batch.ImageBatch, boxes: tf.Tensor) -> tf.Tensor:
             described_classifier = described["classifier"]
-            return head_detection.crops(
+            return head_detection.cut_heads(
                 read,
                 boxes,
                 judged,

@@ -124,7 +124,7 @@ def test_peers_judge_as_the_graph_does():
     from dfdetect.cli.bench import peers
     from dfdetect.pipeline import build
 
-    graph = build.from_directories()
+    graph = build.build_from_directories()
     drawn = samples.draw_portraits(2, 2)
     found = graph.detect(tf.constant(drawn))
     peer = peers.build_keras_peer(graph.detector, graph.classifier, graph.manifest)
