@@ -193,7 +193,7 @@ def _is_below(path: str, folder: str) -> bool:
 
 
 def _name_copies(sources: Sequence[Source], output: str) -> list[Source]:
-    """Gives the sources distinct names for their copies.
+    """Returns the sources with distinct names of their copies.
 
     Args:
         sources: Sources whose `copy` is the name of the file itself.
