@@ -73,6 +73,7 @@ TESTED_BY = {
     "train/test_run_safety.py": "evaluation.classifier_validation "
     "training.evaluation_log training.label_counts training.run_checks "
     "training.run_flags training.stop_signals",
+    "train/test_scripts.py": "evaluation.classifier_comparison",
     "training/test_checkpoints.py": "models.kept_steps",
     "training/test_fused_batch_norm.py": "training.train_step",
     "training/test_loop.py": "training.progress_bar training.settings "
