@@ -174,7 +174,7 @@ class Detector:
             return self.manifest["classifier"]["thresholds"]
         if not 0 <= threshold <= 1:
             raise ValueError(f"threshold must be in [0, 1], got {threshold}.")
-        return calibration.without_band(threshold)
+        return calibration.single_threshold(threshold)
 
 
 def load(
@@ -284,7 +284,7 @@ def _expand(
     if not isinstance(one, str | os.PathLike):
         raise TypeError(f"an input must be a path or an array, got {one!r}.")
     path = os.fspath(one)
-    found, _ = source_files.find([path], clips=with_clips)
+    found, _ = source_files.find_sources([path], clips=with_clips)
     if one_file_each and [source.path for source in found] != [path]:
         raise ValueError(f"an input must be a file or an array, got {path!r}.")
     if not found:
