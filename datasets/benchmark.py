@@ -55,7 +55,7 @@ def by_pass(path: str, indices: list[int]) -> int:
 
 def by_building(path: str, indices: list[int]) -> int:
     """Frames read in one pass and encoded as PNG: all that the builder does."""
-    _, frames = clips.encoded_frames(path, _FRAMES.value, "png")
+    _, frames = clips.encode_frames(path, _FRAMES.value, "png")
     return sum(1 for _ in frames)
 
 

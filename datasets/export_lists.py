@@ -1,4 +1,4 @@
-"""Writes a prepared data set of labelled images as files and lists of them.
+"""Writes a prepared data set of labeled images as files and lists of them.
 
     python datasets/export_lists.py --data_dir=DATA --dataset=NAME --output=LISTS
 
@@ -39,12 +39,12 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the choice for --balanced.")
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
-    export_lists.export(
+    export_lists.export_dataset(
         prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
         os.path.expanduser(_OUTPUT.value),
-        script.say,
-        _BALANCED.value,
-        _SEED.value,
+        say=script.say,
+        balanced=_BALANCED.value,
+        seed=_SEED.value,
     )
 
 

@@ -3,7 +3,7 @@
     python datasets/extract_frames.py -i CLIPS -o FRAMES -f 32
 
 Every clip below CLIPS gives a folder below FRAMES of the same path without the ending,
-with the frames at the centres of equal parts of the clip: `000123.png` is frame 123. A
+with the frames at the centers of equal parts of the clip: `000123.png` is frame 123. A
 clip's folder appears when it is complete, so that an interrupted run is simply started
 again, and a later run adds the clips that are new. Files that say the labels and splits
 of clips (labels.csv, List_of_testing_videos.txt, train.json, val.json, test.json) are
@@ -95,15 +95,15 @@ def extract(clip: pathlib.Path, folder: pathlib.Path) -> None:
         ValueError: The clip cannot be decoded, or is cut short.
         OSError: A frame cannot be written; what was written is gone.
     """
-    factors = rate_factors.parse(_RATE_FACTORS.value)
-    wanted, frames = clips.encoded_frames(clip, _FRAMES.value, _FORMAT.value, factors)
+    factors = rate_factors.parse_rate_factors(_RATE_FACTORS.value)
+    wanted, frames = clips.encode_frames(clip, _FRAMES.value, _FORMAT.value, factors)
     places = {index: place for place, index in enumerate(wanted)}
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
         for index, _, image_bytes in frames:
-            factor = clips.factor_of(places[index], factors) if factors else None
+            factor = clips.choose_factor(places[index], factors) if factors else None
             middle = "" if factor is None else f".crf{factor}"
             name = f"{index:06d}{middle}{clips.ENDINGS[_FORMAT.value]}"
             with files.name_errors(aside / name):
@@ -121,7 +121,9 @@ def _check_settings(output: pathlib.Path) -> None:
         "frame_format": _FORMAT.value,
     }
     if _RATE_FACTORS.value:
-        settings["rate_factors"] = [*rate_factors.parse(_RATE_FACTORS.value)]
+        settings["rate_factors"] = [
+            *rate_factors.parse_rate_factors(_RATE_FACTORS.value)
+        ]
     path = output / _SETTINGS
     if path.exists():
         before = json.loads(path.read_text())
@@ -150,7 +152,7 @@ def main(argv: list[str]) -> None:
     if _FRAMES.value == 0 or _FRAMES.value < -1:
         raise app.UsageError(f"-f must be above 0, or -1 for all, got {_FRAMES.value}.")
     try:
-        rate_factors.parse(_RATE_FACTORS.value)
+        rate_factors.parse_rate_factors(_RATE_FACTORS.value)
     except ValueError as error:
         raise app.UsageError(f"--{error}") from error
     root = pathlib.Path(_INPUT.value).expanduser()

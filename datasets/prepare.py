@@ -72,7 +72,7 @@ _OPTIONS = [
     flags.DEFINE_integer(
         "frames_per_video",
         None,
-        "faceforensics: frames at the centres of equal parts of a clip; -1 for all.",
+        "faceforensics: frames at the centers of equal parts of a clip; -1 for all.",
     ),
     flags.DEFINE_enum(
         "frame_format", None, ["png", "jpeg"], "faceforensics: how frames are kept."

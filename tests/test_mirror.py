@@ -16,8 +16,10 @@ TESTED_BY = {
     "cli.bench.timing cli.bench.worker media.samples",
     "data/builders/test_base.py": "data.builders.account data.builders.archives "
     "data.builders.streams",
-    "data/test_prepared.py": "data.batches data.classifier_input data.detector_input "
-    "data.unlabelled labels media.resize",
+    "data/builders/test_face_rows.py": "data.builders.known_face_sets",
+    "data/test_prepared.py": "data.batches "
+    "data.classifier_input data.detector_examples data.detector_input "
+    "data.unlabeled labels media.resize",
     "data/test_record_index.py": "data.crop_cache data.records",
     "datasets/test_extract_frames.py": "data.builders.frames",
     "datasets/test_labeled_heads.py": "data.builders.class_names "

@@ -78,15 +78,15 @@ def audit() -> dict[str, Any]:
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     total = sum(info.num_examples for info in builder.info.splits.values())
     with console.Progress(total, script.say, noun="image") as bar:
-        survey = scan.scan(builder, bar.count)
+        survey = scan.scan_dataset(builder, bar.count)
     alike = _find_duplicates(builder, survey, total) if _EMBEDDINGS.value else None
     return {
-        "data": prepared.describe(builder),
+        "data": prepared.describe_dataset(builder),
         "num_flat": int((~survey.comparable).sum()),
-        "group_leaks": groups.leaks(survey),
-        "near_duplicates": near_duplicates.pairs(survey, _MAX_DISTANCE.value),
+        "group_leaks": groups.find_leaks(survey),
+        "near_duplicates": near_duplicates.find_pairs(survey, _MAX_DISTANCE.value),
         "max_distance": _MAX_DISTANCE.value,
-        "no_pixel_baseline": metadata_baseline.baseline(survey),
+        "no_pixel_baseline": metadata_baseline.measure_baseline(survey),
         "embedded_duplicates": alike,
     }
 
@@ -108,8 +108,12 @@ def _find_duplicates(
         return model.embed_content(np.array(contents, object))["embedding"].numpy()
 
     with console.Progress(total, script.say, noun="image") as bar:
-        return embedded_duplicates.pairs(
-            builder, survey, embed, _MIN_SIMILARITY.value, bar.count
+        return embedded_duplicates.find_pairs(
+            builder,
+            survey,
+            embed=embed,
+            min_similarity=_MIN_SIMILARITY.value,
+            count=bar.count,
         )
 
 

@@ -78,10 +78,12 @@ def main(argv: list[str]) -> None:
     )
     with console.Progress(total, script.say, noun="image") as bar:
         surveys = {
-            role: hand_crafted_features.survey(builder, split, features, bar.count)
+            role: hand_crafted_features.build_feature_table(
+                builder, split, features, bar.count
+            )
             for role, split in splits.items()
         }
-    measured = baselines.measure(
+    measured = baselines.measure_baselines(
         surveys["train"],
         surveys.get("validation"),
         surveys["test"],
@@ -89,23 +91,29 @@ def main(argv: list[str]) -> None:
         _SEED.value,
         script.say,
     )
-    _tell(builder, baselines.table(measured), measured)
+    _tell(builder, baselines.format_table(measured), measured)
 
 
 def _look_up() -> None:
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
-    records.check(builder)
+    records.check_labeled(builder)
     sizes = {x: info.num_examples for x, info in builder.info.splits.items()}
     total = sizes.get("train", 0) + sum(sizes.values())
     with console.Progress(total, script.say, noun="image") as bar:
         descriptions = {
-            "harris": baselines.harris_words(builder, _SEED.value, bar.count),
+            "harris": baselines.build_harris_description(
+                builder, _SEED.value, bar.count
+            ),
             "perceptual_hash": near_duplicates.describe,
         }
-        measured = retrieval_evaluation.measure(
-            builder, _SPLIT.value, descriptions, seed=_SEED.value, count=bar.count
+        measured = retrieval_evaluation.measure_descriptions(
+            builder,
+            _SPLIT.value,
+            descriptions=descriptions,
+            seed=_SEED.value,
+            count=bar.count,
         )
-    _tell(builder, retrieval_evaluation.table(measured), measured)
+    _tell(builder, retrieval_evaluation.format_table(measured), measured)
 
 
 def _tell(
@@ -123,7 +131,7 @@ def _tell(
     if output:
         figures = {
             "split": _SPLIT.value,
-            "data": prepared.describe(builder),
+            "data": prepared.describe_dataset(builder),
             "seed": _SEED.value,
             **measured,
         }

@@ -89,11 +89,11 @@ def main(argv: list[str]) -> None:
 
 
 def _classifier() -> Parts:
-    batches = classifier_input.training(
+    batches = classifier_input.build_training_batches(
         [prepared.open_builder(_DATA_DIR.value, _FACES.value)],
         "train",
-        _CROP_SIZE.value,
-        _BATCH_SIZE.value,
+        image_size=_CROP_SIZE.value,
+        batch_size=_BATCH_SIZE.value,
         seed=0,
     )
     build = functools.partial(classifier.build, "xception", _CROP_SIZE.value)
@@ -108,12 +108,12 @@ def _detector() -> Parts:
 
 
 def _detector_batches(augmentation: str, scales: tuple[float, float]) -> Batches:
-    return detector_input.training(
+    return detector_input.build_training_batches(
         [prepared.open_builder(_DATA_DIR.value, name) for name in _HEADS.value],
         "train",
-        anchors.Anchors(_IMAGE_SIZE.value),
-        _IMAGE_SIZE.value,
-        _BATCH_SIZE.value,
+        grid=anchors.Anchors(_IMAGE_SIZE.value),
+        image_size=_IMAGE_SIZE.value,
+        batch_size=_BATCH_SIZE.value,
         seed=0,
         scales=scales,
         augmentation=augmentation,

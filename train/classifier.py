@@ -111,6 +111,16 @@ _AUGMENTATION = flags.DEFINE_enum(
     "size and JPEG quality, fakes and reals in the same way, so that these do not "
     "reveal the maker; then as light.",
 )
+_LEVEL_SHARE = flags.DEFINE_float(
+    "level_share",
+    1.0,
+    "Share of the crops without a head box, from sets of cropped heads, that "
+    "--augmentation=makers brings to a random size and quality; images with a head "
+    "box, from sets of several sources, always are. Below 1 where the classes of the "
+    "sets of crops are alike in size and compression, see audit.py.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 _CACHE_MEGABYTES = flags.DEFINE_integer(
     "cache_megabytes",
     0,
@@ -223,9 +233,9 @@ def main(argv: list[str]) -> None:
     run_flags.check_data(builders, strategy)
 
     trained_on = [*_WHERE.value, *held_out.training_conditions()]
-    where = [conditions.parse(text) for text in trained_on]
+    where = [conditions.parse_condition(text) for text in trained_on]
     split = held_out.validation_split()
-    validated_on = [conditions.parse(text) for text in _WHERE.value]
+    validated_on = [conditions.parse_condition(text) for text in _WHERE.value]
     validated_on += held_out.validation_conditions()
     record_fields.check_values(builders, sorted({"train", split} - {"none"}), where)
     natural = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
@@ -252,7 +262,7 @@ def main(argv: list[str]) -> None:
     run_flags.adapt_batch_norms(student, strategy)
 
     evaluated_student, evaluation_model = _build_models(_IMAGE_SIZE.value)
-    logits_function = classifiers.logits_function(evaluated_student)
+    logits_function = classifiers.build_logits_function(evaluated_student)
     embed = tf.function(classifier.build_embedding_model(evaluated_student))
     heat_maps = grad_cam.build_heat_maps_function(evaluated_student)
     origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
@@ -276,7 +286,7 @@ def main(argv: list[str]) -> None:
             "crop_margin": _CROP_MARGIN.value,
             **calibrated,
             "labels": list(labels.NAMES),
-            "data": [prepared.describe(builder) for builder in builders],
+            "data": [prepared.describe_dataset(builder) for builder in builders],
             "where": trained_on,
             "origins": origins,
             "validation_split": held_out.describe_validation(),
@@ -315,21 +325,22 @@ def _build_batches(
         dataset_weights = [float(weight) for weight in _WEIGHTS.value] or None
     except ValueError as error:
         raise app.UsageError(f"--dataset_weights: {error}") from error
-    return classifier_input.training(
+    return classifier_input.build_training_batches(
         builders,
         "train",
-        _TRAINING_SIZE.value or _IMAGE_SIZE.value,
-        FLAGS.batch_size,
-        FLAGS.seed,
-        _AUGMENTATION.value,
-        _SAMPLING.value,
-        dataset_weights,
-        _SELF_BLENDED.value,
-        _CROP_MARGIN.value,
-        _CACHE_MEGABYTES.value * 10**6,
-        _SAMPLE_BY.value,
-        where,
-        self_blending.Blending(
+        image_size=_TRAINING_SIZE.value or _IMAGE_SIZE.value,
+        batch_size=FLAGS.batch_size,
+        seed=FLAGS.seed,
+        augmentation=_AUGMENTATION.value,
+        sampling_mode=_SAMPLING.value,
+        weights=dataset_weights,
+        self_blended=_SELF_BLENDED.value,
+        crop_margin=_CROP_MARGIN.value,
+        cache_bytes=_CACHE_MEGABYTES.value * 10**6,
+        sample_by=_SAMPLE_BY.value,
+        where=where,
+        level_share=_LEVEL_SHARE.value,
+        blending=self_blending.Blending(
             tuple(_SELF_BLENDING_MASKS.value), tuple(_SELF_BLENDING_MISMATCHES.value)
         ),
     )

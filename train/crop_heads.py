@@ -61,12 +61,12 @@ def main(argv: list[str]) -> None:
     crop_heads.crop_heads(
         prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
         os.path.expanduser(_OUTPUT.value),
-        script.say,
-        _DETECTOR.value,
-        _SCORE_THRESHOLD.value,
-        _MARGIN.value,
-        _MIN_SIZE.value,
-        _BATCH_SIZE.value,
+        say=script.say,
+        detector=_DETECTOR.value,
+        score_threshold=_SCORE_THRESHOLD.value,
+        margin=_MARGIN.value,
+        min_size=_MIN_SIZE.value,
+        batch_size=_BATCH_SIZE.value,
     )
 
 

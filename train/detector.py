@@ -201,12 +201,12 @@ def main(argv: list[str]) -> None:
         least, most = map(int, _JPEG_QUALITY.value)
         jpeg_quality = (least, most)
     validation = _load_validation(builders, evaluation_model.image_size)
-    detect_function = detectors.detect_function(evaluation_model)
-    loss_function = detectors.loss_function(evaluation_model, FLAGS.batch_size)
+    detect_function = detectors.build_detect_function(evaluation_model)
+    loss_function = detectors.build_loss_function(evaluation_model, FLAGS.batch_size)
 
     def evaluate() -> dict[str, float]:
         findings = {
-            name: detectors.detections(detect_function, batches)[:2]
+            name: detectors.collect_detections(detect_function, batches)[:2]
             for name, batches in validation.items()
         }
         _show_detections(
@@ -231,7 +231,7 @@ def main(argv: list[str]) -> None:
             "iou_threshold": 0.5,
             "max_detections": 100,
             "labels": ["head"],
-            "data": [prepared.describe(builder) for builder in builders],
+            "data": [prepared.describe_dataset(builder) for builder in builders],
             "validation_split": held_out.describe_validation(),
             "metrics": {"validation": figures},
             "versions": manifest.collect_versions(),
@@ -247,19 +247,22 @@ def main(argv: list[str]) -> None:
         model,
         evaluation_model,
         loss=functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
-        batches=detector_input.training(
+        batches=detector_input.build_training_batches(
             builders,
             "train",
-            model.anchors,
-            model.image_size,
-            FLAGS.batch_size,
-            FLAGS.seed,
-            (low, high),
-            _AUGMENTATION.value if _RANDOM_TRANSFORM.value else "none",
-            _MOSAIC.value,
-            jpeg_quality,
-            _parse_numbers(float, _WEIGHTS.value) or None,
-            [conditions.parse(text) for text in held_out.training_conditions()],
+            grid=model.anchors,
+            image_size=model.image_size,
+            batch_size=FLAGS.batch_size,
+            seed=FLAGS.seed,
+            scales=(low, high),
+            augmentation=_AUGMENTATION.value if _RANDOM_TRANSFORM.value else "none",
+            mosaic=_MOSAIC.value,
+            jpeg_quality=jpeg_quality,
+            weights=_parse_numbers(float, _WEIGHTS.value) or None,
+            where=[
+                conditions.parse_condition(text)
+                for text in held_out.training_conditions()
+            ],
         ),
         evaluate=evaluate if validation else None,
         keep_best=keep_best,
@@ -279,18 +282,18 @@ def _measure_losses(
         return {}
     wanted = held_out.validation_split()
     batches = itertools.chain.from_iterable(
-        detector_input.evaluation_targets(
+        detector_input.build_target_batches(
             builder,
             wanted,
-            grid,
-            grid.image_size,
-            FLAGS.batch_size,
-            held_out.validation_conditions(),
+            grid=grid,
+            image_size=grid.image_size,
+            batch_size=FLAGS.batch_size,
+            where=held_out.validation_conditions(),
         )
         for builder in builders
         if wanted in builder.info.splits
     )
-    found = detectors.detector_losses(loss_function, batches)
+    found = detectors.measure_losses(loss_function, batches)
     for name, value in found.items():
         tf.summary.scalar(f"training/{name}", value)
     return found
@@ -319,16 +322,20 @@ def _load_validation(
     if wanted == "none":
         return found
     for builder in builders:
-        name, split = prepared.full_name(builder), builder.info.splits.get(wanted)
+        name, split = prepared.name_dataset(builder), builder.info.splits.get(wanted)
         if split is None or not split.num_examples:
             print(f"{name} has no {wanted} split: it is not validated on.")
             continue
-        if not record_fields.choose(builder, wanted, where).any():
+        if not record_fields.choose_records(builder, wanted, where).any():
             print(f"{name} has no group that is held out: it is not validated on.")
             continue
         records.check_files(builder, wanted)
-        found[name] = detector_input.evaluation(
-            builder, wanted, image_size, FLAGS.batch_size, where
+        found[name] = detector_input.build_evaluation_batches(
+            builder,
+            wanted,
+            image_size=image_size,
+            batch_size=FLAGS.batch_size,
+            where=where,
         )
     if not found:
         raise ValueError(

@@ -21,7 +21,7 @@ import keras
 import tensorflow as tf
 from absl import app, flags
 
-from dfdetect.data import unlabelled
+from dfdetect.data import unlabeled
 from dfdetect.media import file_kinds, source_files
 from dfdetect.models import classifier, squeezenet, weights
 from dfdetect.training import distillation, loop, run_flags
@@ -62,7 +62,7 @@ def main(argv: list[str]) -> None:
     kept = sorted(set(paths) - set(held_out))
     sizes = (_IMAGE_SIZE.value, _TEACHER_SIZE.value)
     batches = functools.partial(
-        unlabelled.unlabelled_training, image_sizes=sizes, batch_size=FLAGS.batch_size
+        unlabeled.build_training_batches, image_sizes=sizes, batch_size=FLAGS.batch_size
     )
     with strategy.scope():
         student, pair = _build_models()

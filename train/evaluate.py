@@ -336,8 +336,8 @@ def _train_without_each(folder: str) -> list[str]:
     return maker_evaluation.train_without_each(
         [_open_set(name) for name in _split_list(FLAGS.dataset)],
         FLAGS.leave_out,
-        folder,
-        [
+        folder=folder,
+        command=[
             sys.executable,
             trainer,
             f"--flagfile={_RECIPE.value}",
@@ -345,7 +345,7 @@ def _train_without_each(folder: str) -> list[str]:
             f"--dataset={_DATASET.value}",
             *(f"--where={condition}" for condition in _WHERE.value),
         ],
-        script.say,
+        say=script.say,
     )
 
 
@@ -355,11 +355,13 @@ def _has_peers() -> bool:
 
 def _open_peers() -> list[peer_detectors.Peer]:
     makers = _PEER_MAKERS.value
-    return peer_detectors.open_all(
+    return peer_detectors.open_peers(
         _PREDICTIONS.value,
         _DETECTOR.value,
-        script.say,
-        None if makers is None else [maker for maker in makers if maker != "none"],
+        say=script.say,
+        makers=None
+        if makers is None
+        else [maker for maker in makers if maker != "none"],
         file_input=_DETECTOR_INPUT.value,
     )
 
@@ -374,24 +376,27 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     coco.import_pycocotools()  # Before minutes have gone by.
     detect, described, name = _load_detector()
     records.check_files(builder, _SPLIT.value)
-    batches = detector_input.evaluation(
-        builder, _SPLIT.value, described["image_size"], _BATCH_SIZE.value
+    batches = detector_input.build_evaluation_batches(
+        builder,
+        _SPLIT.value,
+        image_size=described["image_size"],
+        batch_size=_BATCH_SIZE.value,
     )
-    measured = detectors.detections(detect, batches)
+    measured = detectors.collect_detections(detect, batches)
     found = {
         "task": "detect",
         "model": name,
         "step": int(_STEP.value[0]) if _STEP.value else None,
         "split": _SPLIT.value,
         "precision": _PRECISION.value,
-        "data": prepared.describe(builder),
+        "data": prepared.describe_dataset(builder),
         "metrics": {
             **detection_protocol.compute_metrics(*measured),
             "coco": coco.compute_metrics(*measured),
         },
     }
     if folder:
-        images = functools.partial(detector_input.images, builder, _SPLIT.value)
+        images = functools.partial(detector_input.read_images, builder, _SPLIT.value)
         boxes, truth, extents = measured
         detection_report.write_report(
             folder, found, boxes, truth, extents=extents, images=images
@@ -404,7 +409,7 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
     if _TFLITE.value:
         path = os.path.join(_TFLITE.value, "detector.tflite")
         described = manifest.read(_TFLITE.value, "detector")
-        return detectors.tflite_function(path), described, path
+        return detectors.build_tflite_function(path), described, path
     step = int(_STEP.value[0]) if _STEP.value else None
     model, described = model_directory.load_detector(_MODEL_DIR.value, step=step)
     if described.get("validation_split") == _SPLIT.value != "validation":
@@ -412,8 +417,12 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
     contained = _CONTAINMENT_THRESHOLD.value
     if contained is None:
         contained = described.get("containment_threshold", 1.0)
-    detect = detectors.detect_function(
-        model, _TILE.value, _SOFT_NMS_SIGMA.value, _PRECISION.value, contained
+    detect = detectors.build_detect_function(
+        model,
+        _TILE.value,
+        soft_nms_sigma=_SOFT_NMS_SIGMA.value,
+        precision=_PRECISION.value,
+        containment_threshold=contained,
     )
     return detect, described, _MODEL_DIR.value or "default weights"
 
@@ -425,14 +434,18 @@ def _measure_clips(folder: str) -> dict[str, Any]:
     judge = clip_findings.ClipJudge(
         model, thresholds, _sampling(), _AGGREGATE.value, _BATCH_SIZE.value
     )
-    lines = clip_evaluation.judge_all(
+    lines = clip_evaluation.judge_clips(
         clips, functools.partial(judge_frames, judge), script.say
     )
-    measured = clip_evaluation.measure(
-        clips, lines, _AGGREGATE.value, thresholds, _RESAMPLES.value
+    measured = clip_evaluation.measure_clips(
+        clips,
+        lines,
+        aggregate=_AGGREGATE.value,
+        thresholds=thresholds,
+        num_resamples=_RESAMPLES.value,
     )
     if folder:
-        clip_evaluation.write(folder, clips, lines)
+        clip_evaluation.write_results(folder, clips, lines)
     return {
         "task": "video",
         "model": _GRAPH.value or "default weights",
@@ -445,18 +458,18 @@ def _measure_clips(folder: str) -> dict[str, Any]:
 
 
 def _open_clips() -> tuple[
-    Sequence[clip_evaluation.LabelledClip], dict[str, Any], Callable
+    Sequence[clip_evaluation.LabeledClip], dict[str, Any], Callable
 ]:
     """The clips, what the figures say of them, and how a judge judges one."""
     if _CLIPS.value is not None:
-        clips = clip_evaluation.read(_CLIPS.value, _SPLIT.value)
+        clips = clip_evaluation.read_clips(_CLIPS.value, _SPLIT.value)
         return clips, {"clips": _CLIPS.value}, lambda judge, clip: judge(clip.path)
     judged = _load_set(_open_set(FLAGS.dataset))
     warnings = judged.warnings({})
     _say_warnings(warnings)
     reader = frame_clips.FrameReader(judged, _sampling())
     return (
-        frame_clips.of(judged),
+        frame_clips.find_clips(judged),
         {**judged.describe(), "warnings": warnings},
         lambda judge, clip: judge.judge_frames(clip.name, reader.frames(clip)),
     )
@@ -465,7 +478,7 @@ def _open_clips() -> tuple[
 def _measure_chain(folder: str) -> dict[str, Any]:
     graph = graph_cache.load(_GRAPH.value, script.say)
     name = _GRAPH.value or "default weights"
-    together, results = chain_evaluation.evaluate(
+    together, results = chain_evaluation.evaluate_graph(
         name, graph, _load_sets(), script.say, _BATCH_SIZE.value
     )
     _say_warnings(together.figures["warnings"])
@@ -485,13 +498,13 @@ def _open_set(name: str) -> tfds.core.DatasetBuilder:
 
 
 def _load_set(builder: tfds.core.DatasetBuilder) -> evaluation_set.EvaluatedSet:
-    return evaluation_set.look(
+    return evaluation_set.load_evaluation_set(
         builder,
         _SPLIT.value,
-        script.say,
-        _WHERE.value,
-        _ALLOW_LEAKY_SPLIT.value,
-        _RESAMPLES.value,
+        say=script.say,
+        where=_WHERE.value,
+        allow_leaky_split=_ALLOW_LEAKY_SPLIT.value,
+        num_resamples=_RESAMPLES.value,
     )
 
 

@@ -60,30 +60,30 @@ def main(argv: list[str]) -> None:
         else build.build_from_directories()
     )
     descriptions = {
-        "content": retrieval_evaluation.of_graph(model.embed_content),
-        "forgery": retrieval_evaluation.of_graph(model.embed),
+        "content": retrieval_evaluation.build_description(model.embed_content),
+        "forgery": retrieval_evaluation.build_description(model.embed),
         "perceptual_hash": near_duplicates.describe,
     }
     total = sum(info.num_examples for info in builder.info.splits.values())
     with console.Progress(total, script.say, noun="image") as bar:
-        measured = retrieval_evaluation.measure(
+        measured = retrieval_evaluation.measure_descriptions(
             builder,
             _SPLIT.value,
-            descriptions,
-            _NUM_COPIES.value,
-            _SEED.value,
-            bar.count,
+            descriptions=descriptions,
+            num_copies=_NUM_COPIES.value,
+            seed=_SEED.value,
+            count=bar.count,
         )
     print(
         f"{_DATASET.value}, {_SPLIT.value}: {measured['num_copies']} altered copies "
         f"among {measured['num_pool']:,} images; {measured['num_fakes']:,} fakes "
         f"among {measured['num_reals']:,} reals of all splits; 95 % by group.\n"
     )
-    print("\n".join(retrieval_evaluation.table(measured)))
+    print("\n".join(retrieval_evaluation.format_table(measured)))
     if _OUTPUT.value:
         figures = {
             "split": _SPLIT.value,
-            "data": prepared.describe(builder),
+            "data": prepared.describe_dataset(builder),
             "embeddings": model.manifest["embeddings"],
             **measured,
         }

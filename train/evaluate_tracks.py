@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
         for case in itertools.chain(_judge_clips(judge, paths), _judge_scenes(judge)):
             cases.append(case)
             shown.count(case.source)
-    measured = [(rule, track_evaluation.measure(cases, rule)) for rule in rules]
+    measured = [(rule, track_evaluation.measure_rule(cases, rule)) for rule in rules]
     _print_table(measured)
     if _OUTPUT.value:
         figures = {
@@ -182,8 +182,8 @@ def _judge_scenes(
     ):
         truths: dict[int, list[Any]] = {}
         people = [next(portraits) for _ in parts]
-        made = composed_clips.compose(
-            parts, people, next(grounds), _FRAMES.value, seed=repeat
+        made = composed_clips.compose_clip(
+            parts, people, room=next(grounds), num_frames=_FRAMES.value, seed=repeat
         )
 
         def frames(made: Any = made, truths: Any = truths) -> Iterator[video.Frame]:

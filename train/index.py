@@ -104,7 +104,7 @@ def iterate_records(
     """Yields the records of a data set."""
     name = builder.info.full_name
     for split in splits:
-        for record in records.read(builder, split):
+        for record in records.read_records(builder, split):
             yield index_building.IndexedImage(
                 f"{name}/{split}/{record.index}",
                 functools.partial(bytes, record.image_bytes),
@@ -161,7 +161,7 @@ def select_images() -> tuple[
     builder = prepared.open_builder(
         os.path.expanduser(_DATA_DIR.value), str(_DATASET.value)
     )
-    records.check(builder)
+    records.check_labeled(builder)
     there = list(builder.info.splits)
     splits = _SPLIT.value or there
     if not set(splits) <= set(there):
@@ -169,7 +169,7 @@ def select_images() -> tuple[
             f"--split must be of {','.join(there)}, got {','.join(splits)}."
         )
     total = sum(builder.info.splits[split].num_examples for split in splits)
-    origin = {"dataset": prepared.describe(builder), "splits": splits}
+    origin = {"dataset": prepared.describe_dataset(builder), "splits": splits}
     return iterate_records(builder, splits), total, origin
 
 

@@ -141,7 +141,9 @@ def _write(
     else:
         described |= _calibrated(model, described, [*builders.values()])
         described["metrics"]["test"] = {
-            name: classifiers.measure_split(model, described, builder, "test")
+            name: classifiers.measure_split(
+                model, described, builder=builder, split="test"
+            )
             for name, builder in builders.items()
             if "label" in builder.info.features and "test" in builder.info.splits
         }
@@ -160,16 +162,16 @@ def _measure_detector(
     builders: Mapping[str, tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
     """What a manifest says of a detector: suppression, threshold and figures."""
-    detect = detectors.detect_function(
+    detect = detectors.build_detect_function(
         model, containment_threshold=_CONTAINMENT_THRESHOLD.value
     )
 
     def measure(split: str) -> dict[str, float]:
         findings = {
-            name: detectors.detections(
+            name: detectors.collect_detections(
                 detect,
-                detector_input.evaluation(
-                    builder, split, described["image_size"], batch_size=16
+                detector_input.build_evaluation_batches(
+                    builder, split, image_size=described["image_size"], batch_size=16
                 ),
             )[:2]
             for name, builder in builders.items()
@@ -208,20 +210,27 @@ def _calibrated(
     builders: Sequence[tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
     """What a manifest says of the validation splits: calibration and figures."""
-    logits_function = classifiers.logits_function(model)
+    logits_function = classifiers.build_logits_function(model)
     found, sources = [], []
     for builder in builders:
-        options = (builder, "validation", described["image_size"], 16)
-        margin = described["crop_margin"]
+        options = {
+            "image_size": described["image_size"],
+            "batch_size": 16,
+            "crop_margin": described["crop_margin"],
+        }
         if "label" in builder.info.features:
-            crops = classifier_input.evaluation(*options, crop_margin=margin)
+            crops = classifier_input.build_evaluation_batches(
+                builder, "validation", **options
+            )
             origins = record_fields.read_origins(builder, "validation")
         else:
-            crops = classifier_input.real_heads(*options, margin)
+            crops = classifier_input.build_real_batches(
+                builder, "validation", **options
+            )
             origins = None
-        found.append(classifiers.classifier_logits(logits_function, crops))
+        found.append(classifiers.predict_logits(logits_function, crops))
         if origins is None:
-            origins = np.full(len(found[-1][0]), prepared.full_name(builder))
+            origins = np.full(len(found[-1][0]), prepared.name_dataset(builder))
         sources.append(origins)
     logits, truths = map(np.concatenate, zip(*found, strict=True))
     calibrated = calibration.fit_calibration(
@@ -233,7 +242,7 @@ def _calibrated(
         max_source_false_negative_rate=_MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
     )
     figures = {
-        prepared.full_name(builder): classification.compute_metrics(
+        prepared.name_dataset(builder): classification.compute_metrics(
             truths, calibration.calibrate_logits(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)
@@ -248,12 +257,14 @@ def _verdicts_of_reals(
     builder: tfds.core.DatasetBuilder,
 ) -> dict[str, dict[str, float]]:
     """By split, how many heads of a set of reals are judged, and shares of verdicts."""
-    logits_function = classifiers.logits_function(model)
+    logits_function = classifiers.build_logits_function(model)
     shares: dict[str, dict[str, float]] = {}
     for split in {"validation", "test"} & {*builder.info.splits}:
         size, margin = described["image_size"], described["crop_margin"]
-        heads = classifier_input.real_heads(builder, split, size, 16, margin)
-        logits, _ = classifiers.classifier_logits(logits_function, heads)
+        heads = classifier_input.build_real_batches(
+            builder, split, image_size=size, batch_size=16, crop_margin=margin
+        )
+        logits, _ = classifiers.predict_logits(logits_function, heads)
         judged = calibration.calibrate_logits(logits, described["temperature"])
         thresholds = described["thresholds"]
         shares[split] = {

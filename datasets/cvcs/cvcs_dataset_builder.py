@@ -85,7 +85,7 @@ class Builder(base.Builder):
                 "head": tfds.features.Scalar(tf.int64),
             }
         return self.dataset_info_from_configs(
-            features=base.labelled_features(**further),
+            features=base.build_labeled_features(**further),
             supervised_keys=("image", "label"),
             metadata=tfds.core.MetadataDict(),
         )
@@ -104,7 +104,7 @@ class Builder(base.Builder):
         slices: list[_Slice] = []
         some = set()
         for name in names:
-            source = base.opened(name, str(data_dir))
+            source = base.open_prepared(name, str(data_dir))
             for split, info in source.info.splits.items():
                 for start in range(0, info.num_examples, _EXAMPLES_AT_ONCE):
                     stop = min(start + _EXAMPLES_AT_ONCE, info.num_examples)
@@ -190,7 +190,7 @@ def _whole(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     piece, split = task
     dataset = piece.name.split("/")[0]
-    records = base.opened(piece.name, piece.data_dir).as_dataset(
+    records = base.open_prepared(piece.name, piece.data_dir).as_dataset(
         split=tfds.core.ReadInstruction(
             piece.split, from_=piece.start, to=piece.stop, unit="abs"
         ),
@@ -286,8 +286,8 @@ def _heads(
             continue
         name, label = row["path"], int(row["label"])
         try:
-            image_bytes = archives.read(piece.folder, name)
-            base.image_extent(image_bytes)
+            image_bytes = archives.read_member(piece.folder, name)
+            base.measure_extent(image_bytes)
         except ValueError as error:
             account.skip(name, str(error))
             continue

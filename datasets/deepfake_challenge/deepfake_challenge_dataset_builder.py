@@ -38,7 +38,7 @@ class Builder(base.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=base.labelled_features(
+            features=base.build_labeled_features(
                 source=tfds.features.Text(),
                 width=tfds.features.Scalar(tf.int64),
                 height=tfds.features.Scalar(tf.int64),
@@ -56,14 +56,14 @@ class Builder(base.Builder):
         tasks: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
         for part, root in _find(dl_manager.manual_dir).items():
             by_split: dict[str, list[str]] = {split: [] for split in tasks}
-            for member in archives.members(root):
+            for member in archives.list_members(root):
                 if member.lower().endswith(source_files.IMAGE_SUFFIXES):
                     by_split[base.split_by_hash(_group(part, member))].append(member)
             if not any(by_split.values()):
                 raise ValueError(f"There is no image in {root}.")
             for split, found in by_split.items():
                 tasks[split] += [
-                    (part, str(root), chunk) for chunk in base.chunks(found)
+                    (part, str(root), chunk) for chunk in base.cut_into_chunks(found)
                 ]
         return self.records(tasks, _records)
 
@@ -102,8 +102,8 @@ def _records(
         # The ZIP files may or may not have the folder inside.
         name = f"{part}/{member.removeprefix(f'{part}/')}"
         try:
-            image_bytes = archives.read(root, member)
-            height, width = base.image_extent(image_bytes)
+            image_bytes = archives.read_member(root, member)
+            height, width = base.measure_extent(image_bytes)
         except ValueError as error:
             account.skip(name, str(error))
             continue
@@ -120,7 +120,7 @@ def _records(
                 "source": part[2:],
                 "width": width,
                 "height": height,
-                "format": base.image_format(image_bytes),
+                "format": base.identify_format(image_bytes),
                 "num_bytes": len(image_bytes),
             },
         )

@@ -51,7 +51,7 @@ class Config(tfds.core.BuilderConfig):
 
 
 class Builder(base.Builder):
-    """Frames at the centres of equal parts of each clip; clips are only read.
+    """Frames at the centers of equal parts of each clip; clips are only read.
 
     Args:
         frames_per_video: Frames of a clip, -1 for all.
@@ -94,7 +94,7 @@ class Builder(base.Builder):
             )
         self._frames_per_video = frames_per_video
         self._frame_format = frame_format
-        self._rate_factors = factors.parse(rate_factors)
+        self._rate_factors = factors.parse_rate_factors(rate_factors)
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ class Builder(base.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=base.labelled_features(
+            features=base.build_labeled_features(
                 method=tfds.features.Text(),
                 compression=tfds.features.Text(),
                 target_id=tfds.features.Text(),
@@ -266,7 +266,7 @@ def _records(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The frames of one clip: all that are wanted, or none."""
     try:
-        wanted, frames = clips.encoded_frames(
+        wanted, frames = clips.encode_frames(
             clip.path, frames_per_video, frame_format, rate_factors
         )
     except ValueError as error:
@@ -283,7 +283,7 @@ def _records(
         name = f"{clip.name}/{index:06d}{ending}"
         compression = clip.compression
         if rate_factors:
-            factor = clips.factor_of(places[index], rate_factors)
+            factor = clips.choose_factor(places[index], rate_factors)
             compression += f"+crf{factor}"
         account.take(name, image_bytes, mask)
         yield (
@@ -309,7 +309,7 @@ def _masks(clip: _Clip, wanted: list[int], account: Account) -> Iterator[bytes]:
     if clip.mask_path:
         try:
             for frame in video.read_frames(clip.mask_path, wanted):
-                yield clips.encode(frame.image[..., 0], "png")
+                yield clips.encode_image(frame.image[..., 0], "png")
         except ValueError:
             account.skip(f"mask of {clip.name}", "no clip that can be decoded")
     yield from itertools.repeat(b"")

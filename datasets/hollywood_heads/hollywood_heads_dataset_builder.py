@@ -77,7 +77,7 @@ class Builder(base.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=head_boxes.features(
+            features=head_boxes.build_features(
                 movie=tfds.features.Text(), frame=tfds.features.Scalar(tf.int64)
             ),
             homepage=_PAGE,
@@ -89,7 +89,7 @@ class Builder(base.Builder):
     ) -> dict[str, Any]:
         if self._download:
             archive = self._fetch(dl_manager)
-            files, root = set(archives.members(archive)), archive
+            files, root = set(archives.list_members(archive)), archive
         else:
             root, files = _find_source(dl_manager.manual_dir)
         folder = _folder(root, files)
@@ -102,7 +102,7 @@ class Builder(base.Builder):
             split: self.new_account(**dict.fromkeys(_COUNTS, 0)) for split in stems
         }
         tasks = {
-            split: base.chunks(
+            split: base.cut_into_chunks(
                 self._chosen(split, listed, folder, files, accounts[split])
             )
             for split, listed in stems.items()
@@ -112,7 +112,7 @@ class Builder(base.Builder):
 
     def _fetch(self, dl_manager: tfds.download.DownloadManager) -> tfds.core.Path:
         archive = dl_manager.download(self._url)
-        came = archives.sha256(archive).hex()
+        came = archives.hash_file(archive).hex()
         if self._sha256 and came != self._sha256.lower():
             raise ValueError(
                 f"The SHA-256 of {self._url} must be {self._sha256}, got {came}."
@@ -156,9 +156,11 @@ def _records(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for stem in stems:
         try:
-            image_bytes = archives.read(root, f"{folder}JPEGImages/{stem}.jpeg")
-            annotation_bytes = archives.read(root, f"{folder}Annotations/{stem}.xml")
-            height, width = base.image_extent(image_bytes)
+            image_bytes = archives.read_member(root, f"{folder}JPEGImages/{stem}.jpeg")
+            annotation_bytes = archives.read_member(
+                root, f"{folder}Annotations/{stem}.xml"
+            )
+            height, width = base.measure_extent(image_bytes)
             annotation = head_boxes.parse_voc(annotation_bytes)
             heads, counts = head_boxes.choose_heads(annotation, height, width, _NAMES)
         except head_boxes.DamagedLabelError as error:
@@ -196,7 +198,7 @@ def _find_source(
         (manual_dir / name).exists() for name in ("HollywoodHeads", "Splits")
     )
     root = archive if archive.exists() and not unpacked else manual_dir
-    return root, set(archives.members(root))
+    return root, set(archives.list_members(root))
 
 
 def _folder(root: tfds.core.Path, files: set[str]) -> str:
@@ -219,7 +221,7 @@ def _folder(root: tfds.core.Path, files: set[str]) -> str:
 
 
 def _read_stems(root: tfds.core.Path, name: str) -> list[str]:
-    return archives.read(root, name).decode().split()
+    return archives.read_member(root, name).decode().split()
 
 
 def _check_disjoint(stems: dict[str, list[str]]) -> None:

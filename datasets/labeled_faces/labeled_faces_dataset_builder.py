@@ -14,7 +14,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect import labels
 from dfdetect.data import label_table
-from dfdetect.data.builders import archives, base, face_rows
+from dfdetect.data.builders import archives, base, face_rows, known_face_sets
 from dfdetect.data.builders.account import Account
 from dfdetect.media import file_kinds, source_files
 
@@ -26,7 +26,7 @@ _FARTHEST = 4.0  # Sides of an image; what is farther away is in pixels.
 
 
 class Builder(base.Builder):
-    """Labelled face images; the source folder is only read, never changed.
+    """Labeled face images; the source folder is only read, never changed.
 
     The config is any name or none: each folder has its own, and `labeled_faces/NAME` or
     `labeled_faces` opens it.
@@ -93,7 +93,7 @@ class Builder(base.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=base.labelled_features(
+            features=base.build_labeled_features(
                 **{n: tfds.features.Text() for n in (*_TEXTS, *self._columns)},
                 frame=tfds.features.Scalar(tf.int64),
                 **{side: tfds.features.Scalar(tf.float32) for side in _SIDES},
@@ -133,7 +133,7 @@ class Builder(base.Builder):
         next(iter(accounts.values())).counts.update(
             {f"passed_over/{kind}": number for kind, number in passed_over.items()}
         )
-        tasks = {split: base.chunks(by_split[split]) for split in accounts}
+        tasks = {split: base.cut_into_chunks(by_split[split]) for split in accounts}
         process = functools.partial(_records, root=str(root), columns=self._columns)
         return self.records(tasks, process, accounts)
 
@@ -143,10 +143,10 @@ class Builder(base.Builder):
         """The images, by whatever in the folder names their labels."""
         if (root / label_table.FILE_NAME).exists() and not self._lists:
             return _read_rows(root, self._columns)
-        paths = archives.members(root)
+        paths = archives.list_members(root)
         return (
             face_rows.read_lists(root, self._lists, paths)
-            or face_rows.read_known(root, paths, passed_over)
+            or known_face_sets.read_known(root, paths, passed_over)
             or face_rows.read_numbered(root, paths)
             or _rows_of_folders(root, passed_over)
         )
@@ -157,8 +157,8 @@ def _records(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     for row in rows:
         try:
-            image_bytes = archives.read(root, row.path)
-            base.image_extent(image_bytes)
+            image_bytes = archives.read_member(root, row.path)
+            base.measure_extent(image_bytes)
         except ValueError as error:
             account.skip(row.path, str(error))
             continue
@@ -182,10 +182,12 @@ def _records(
 def _read_rows(root: tfds.core.Path, columns: Sequence[str]) -> list[_Row]:
     """Reads and checks `labels.csv`; errors name the file and the line."""
     path = root / label_table.FILE_NAME
-    rows = label_table.read(
+    rows = label_table.read_table(
         path.read_bytes(),
         str(path),
-        lambda name: (root / name).is_file() or bool(face_rows.find_frames(root, name)),
+        exists=lambda name: (
+            (root / name).is_file() or bool(face_rows.find_frames(root, name))
+        ),
         needed=("path", "label", "group"),
         say=base.warn,
         further=(*_TEXTS, *_SIDES, "frame", *columns),
@@ -227,7 +229,7 @@ def _images_of(
         yield known
         return
     for path in face_rows.find_frames(root, row.path):
-        of_clip, number = face_rows.number(path)
+        of_clip, number = face_rows.parse_frame_path(path)
         yield dataclasses.replace(known, path=path, clip=clip or of_clip, frame=number)
 
 
@@ -269,13 +271,13 @@ def _rows_of_folders(
     """
     rows = []
     strange = []
-    for path in archives.members(root):
+    for path in archives.list_members(root):
         kind = file_kinds.identify_bytes(archives.read_head(root, path))
         if not (file_kinds.is_image(kind) or source_files.has_image_suffix(path)):
             passed_over[file_kinds.name_passed_over(path, kind)] += 1
             continue
         *folders, _ = path.split("/")
-        split = label_table.split_of(folders[0]) if folders else None
+        split = label_table.parse_split(folders[0]) if folders else None
         if split:
             folders.pop(0)
         if not folders or folders[0] not in labels.NAMES:

@@ -88,7 +88,7 @@ class Builder(base.Builder):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=head_boxes.features(group=tfds.features.Text()),
+            features=head_boxes.build_features(group=tfds.features.Text()),
             metadata=tfds.core.MetadataDict(),
         )
 
@@ -97,7 +97,7 @@ class Builder(base.Builder):
     ) -> dict[str, Any]:
         root = dl_manager.manual_dir
         listing = _list_images(root, self._names)
-        shared, num_drawn = labeled_images.share_out(
+        shared, num_drawn = labeled_images.assign_splits(
             listing.images,
             functools.partial(base.split_by_hash, validation=self._sv, test=self._st),
         )
@@ -124,7 +124,7 @@ class Builder(base.Builder):
             if next(process(images, tried), None) is None:
                 accounts[split].add(tried)
                 images = []
-            tasks[split] = base.chunks(images)
+            tasks[split] = base.cut_into_chunks(images)
         return self.records(tasks, process, accounts)
 
 
@@ -132,7 +132,7 @@ def _list_images(
     root: str | os.PathLike, names: class_names.ClassNames
 ) -> labeled_images.Listing:
     """Lists the images of a folder, whichever layout it has, with their groups."""
-    files = archives.members(root)
+    files = archives.list_members(root)
     voc = [path for path in files if voc_layout.is_annotation(path)]
     coco = [path for path in files if coco_layout.is_annotation(path)]
     if not voc and not coco:
@@ -147,7 +147,7 @@ def _list_images(
     else:
         listing = voc_layout.list_images(root, files)
     if labeled_images.GROUPS_FILE in files:
-        labeled_images.with_groups(root, listing)
+        labeled_images.apply_groups(root, listing)
     return listing
 
 
@@ -161,9 +161,11 @@ def _records(
         try:
             annotation = image.annotation
             if isinstance(annotation, str):
-                annotation = head_boxes.parse_voc(archives.read(root, annotation))
-            image_bytes = archives.read(root, image.path)
-            height, width = base.image_extent(image_bytes)
+                annotation = head_boxes.parse_voc(
+                    archives.read_member(root, annotation)
+                )
+            image_bytes = archives.read_member(root, image.path)
+            height, width = base.measure_extent(image_bytes)
             annotation.check_extent(height, width)
             heads, counts = head_boxes.choose_heads(annotation, height, width, names)
         except head_boxes.DamagedLabelError as error:

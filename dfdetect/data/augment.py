@@ -42,7 +42,7 @@ def random_crop(
     return resize.resize(tf.slice(image, start, extent), size)
 
 
-def colour(image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2) -> tf.Tensor:
+def adjust_color(image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2) -> tf.Tensor:
     """Changes brightness, contrast and saturation by up to `strength`."""
     seeds = tf.random.split(seed, 3)
     image = tf.image.stateless_random_brightness(image, strength * 255, seeds[0])
@@ -55,7 +55,9 @@ def colour(image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2) -> tf.Tenso
     )
 
 
-def jpeg(image: tf.Tensor, seed: tf.Tensor, quality: tuple[int, int]) -> tf.Tensor:
+def compress_jpeg(
+    image: tf.Tensor, seed: tf.Tensor, quality: tuple[int, int]
+) -> tf.Tensor:
     """Compresses `[H, W, 3]` as JPEG, at a quality drawn from bounds, both included.
 
     Returns:
@@ -111,7 +113,7 @@ def draw_scale(
     return tf.exp(exponent)
 
 
-def keeps(clipped: tf.Tensor, whole: tf.Tensor, min_visible: float) -> tf.Tensor:
+def find_visible(clipped: tf.Tensor, whole: tf.Tensor, min_visible: float) -> tf.Tensor:
     """Says which boxes stay that were clipped to an image, `[num_heads]` bool.
 
     Those of which `min_visible` of the area is left, and no side is below a pixel.
@@ -129,6 +131,7 @@ def keeps(clipped: tf.Tensor, whole: tf.Tensor, min_visible: float) -> tf.Tensor
 def scale_and_crop(
     image: tf.Tensor,
     boxes: tf.Tensor,
+    *,
     size: int,
     seed: tf.Tensor,
     scales: tuple[float, float],
@@ -150,8 +153,14 @@ def scale_and_crop(
         boxes relative to it, clipped, `[num_heads, 4]`; and which of them stay,
         `[num_heads]` bool. A box thinner than a pixel never stays.
     """
-    window, boxes, keep = scaled_window(
-        image, boxes, size, (size, size), seed, scales, min_visible
+    window, boxes, keep = cut_scaled_window(
+        image,
+        boxes,
+        size=size,
+        most=(size, size),
+        seed=seed,
+        scales=scales,
+        min_visible=min_visible,
     )
     return resize.pad_to_square(window, size), boxes / size, keep
 
@@ -159,9 +168,10 @@ def scale_and_crop(
 # Not keras_cv.layers.Mosaic, nor its jitter: they draw from generators that go on from
 # call to call. A run that is resumed would see other images than one that never
 # stopped, and two workers other ones than one.
-def mosaic(
+def build_mosaic(
     images: Sequence[tf.Tensor],
     boxes: Sequence[tf.Tensor],
+    *,
     size: int,
     seed: tf.Tensor,
     scales: tuple[float, float],
@@ -198,20 +208,20 @@ def mosaic(
             f"{len(images)} and {len(boxes)}."
         )
     seeds = tf.random.split(seed, 5)
-    centre = tf.random.stateless_uniform([2], seeds[4], size / 4, size * 3 / 4)
-    y, x = tf.unstack(tf.cast(centre, tf.int32))
+    center = tf.random.stateless_uniform([2], seeds[4], size / 4, size * 3 / 4)
+    y, x = tf.unstack(tf.cast(center, tf.int32))
     parts, moved, kept = [], [], []
     for index, (top, left) in enumerate([(0, 0), (0, x), (y, 0), (y, x)]):
         height = size - y if index > 1 else y
         width = size - x if index % 2 else x
-        part, part_boxes, keep = scaled_window(
+        part, part_boxes, keep = cut_scaled_window(
             images[index],
             boxes[index],
-            size,
-            (height, width),
-            seeds[index],
-            scales,
-            min_visible,
+            size=size,
+            most=(height, width),
+            seed=seeds[index],
+            scales=scales,
+            min_visible=min_visible,
             fitting=True,
         )
         parts.append(resize.pad(part, height, width))
@@ -223,9 +233,10 @@ def mosaic(
     return image, tf.concat(moved, axis=0), tf.concat(kept, axis=0)
 
 
-def scaled_window(
+def cut_scaled_window(
     image: tf.Tensor,
     boxes: tf.Tensor,
+    *,
     size: int,
     most: tuple[tf.Tensor | int, tf.Tensor | int],
     seed: tf.Tensor,
@@ -275,4 +286,4 @@ def scaled_window(
     ratio = window / tf.cast(stop - start, tf.float32)
     moved = (boxes * tf.tile(extent, [2]) - first) * tf.tile(ratio, [2])
     clipped = tf.clip_by_value(moved, 0.0, tf.tile(window, [2]))
-    return cut, clipped, keeps(clipped, moved, min_visible)
+    return cut, clipped, find_visible(clipped, moved, min_visible)

@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Shuffled:
+class ShuffledSource:
     """All examples of a data set, each pass shuffled anew.
 
     Attributes:
@@ -77,7 +77,7 @@ class Shuffled:
             return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        return windows(epochs.flat_map(epoch), 1 + self.following)
+        return slide_windows(epochs.flat_map(epoch), 1 + self.following)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,7 +177,7 @@ class Batches:
         return self.source.from_index(first).enumerate(first).map(seeded)
 
 
-def windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
+def slide_windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:
     """Puts each example into a tuple with the `size - 1` ones after it."""
 
     def slide(last: tuple, example: Any) -> tuple[tuple, tuple]:

@@ -23,7 +23,7 @@ class Condition:
 
     Attributes:
         field: Name of the field.
-        values: As text, see `records.scalar`.
+        values: As text, see `records.to_scalar`.
         is_negated: Whether the field must be none of the values, instead of one.
     """
 
@@ -64,7 +64,7 @@ class GroupPart(Condition):
         return int.from_bytes(digest[:8], "big") * self.parts >> 64
 
 
-def parse(text: str) -> Condition:
+def parse_condition(text: str) -> Condition:
     """Reads FIELD=VALUE|VALUE, FIELD!=VALUE|VALUE or `group@0/5`.
 
     Raises:
@@ -89,8 +89,8 @@ def parse(text: str) -> Condition:
     return Condition(match["field"], values, bool(match["negation"]))
 
 
-def excluded_values(texts: Sequence[str], field: str) -> list[str]:
+def list_excluded_values(texts: Sequence[str], field: str) -> list[str]:
     """The values of a field that conditions in words leave out, each once."""
-    parsed = [parse(text) for text in texts]
+    parsed = [parse_condition(text) for text in texts]
     values = [c.values for c in parsed if c.field == field and c.is_negated]
     return list(dict.fromkeys(value for of_one in values for value in of_one))

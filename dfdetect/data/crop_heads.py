@@ -6,7 +6,7 @@ The folder that it makes holds
   `boxes.square_crops` as it stands in the upright original, not resized.
   `resize.resize` makes of it what `resize.crop_heads` makes of the original.
 * `heads.csv`, one row a head: the columns of `HEAD_COLUMNS`, then those of
-  `field_columns`.
+  `name_field_columns`.
     - `path` of the crop, from the folder on, with `/`;
     - `label` 0 or 1 (see `labels`), `split` ("train", "validation", "test"), `group`
       and `image/filename` of the image's record;
@@ -57,7 +57,7 @@ HEAD_COLUMNS = (
 MISS_COLUMNS = ("image/filename", "split", "label", "group", "reason")
 
 
-def field_columns(fields: Iterable[str]) -> list[str]:
+def name_field_columns(fields: Iterable[str]) -> list[str]:
     """The columns of further fields: their names, `image/` before those taken."""
     columns: list[str] = []
     for name in fields:
@@ -67,9 +67,10 @@ def field_columns(fields: Iterable[str]) -> list[str]:
     return columns
 
 
-def head_cutter(
+def build_head_cutter(
     detector: keras.Model,
     description: dict[str, Any],
+    *,
     score_threshold: float,
     margin: float,
     min_size: int = 0,
@@ -126,6 +127,7 @@ def head_cutter(
 def crop_heads(
     builder: tfds.core.DatasetBuilder,
     output: str,
+    *,
     say: Callable[[str], None],
     detector: str | None = None,
     score_threshold: float | None = None,
@@ -136,20 +138,20 @@ def crop_heads(
     """Fills `output`, see the module, or goes on where a run with these settings ended.
 
     Args:
-        builder: A prepared data set of labelled images.
+        builder: A prepared data set of labeled images.
         output: The folder.
         say: Prints a line.
         detector: Model directory; None for the default weights.
         score_threshold: Of the heads; None for that of the detector's manifest.
         margin: See `boxes.square_crops`.
-        min_size: See `head_cutter`.
+        min_size: See `build_head_cutter`.
         batch_size: Images at once; the one argument that another run may change.
 
     Raises:
         ValueError: The data set or the detector cannot be used.
         OSError: See `resumable.Output`.
     """
-    records.check(builder)
+    records.check_labeled(builder)
     detector = detector or os.path.join(model_directory.DEFAULT_WEIGHTS, "detector")
     description = manifest.read(detector, "detector")
     if description["num_classes"] != 1:
@@ -161,7 +163,7 @@ def crop_heads(
         score_threshold = description["score_threshold"]
     digest = files.sha256(os.path.join(detector, weights.FILE_NAME))
     settings = {
-        "dataset": prepared.describe(builder),
+        "dataset": prepared.describe_dataset(builder),
         "detector": {"weights_sha256": digest, "manifest": description},
         "score_threshold": score_threshold,
         "margin": margin,
@@ -172,11 +174,16 @@ def crop_heads(
             say(f"{output} is finished already.")
             return
         model, _ = model_directory.load_detector(detector)
-        cutter = head_cutter(
-            model, description, score_threshold, margin, min_size, batch_size
+        cutter = build_head_cutter(
+            model,
+            description,
+            score_threshold=score_threshold,
+            margin=margin,
+            min_size=min_size,
+            batch_size=batch_size,
         )
         _cut_all(cutter, builder, folder, batch_size, say)
-        _write_tables(folder, margin, records.further_fields(builder))
+        _write_tables(folder, margin, records.list_further_fields(builder))
         say(f"{output} is finished: see {HEADS}, {MISSES} and {SUMMARY}.")
 
 
@@ -195,7 +202,7 @@ def _cut_all(
     total = sum(info.num_examples for info in splits.values())
     with console.Progress(total, say, noun="image", done=done.total()) as shown:
         for split in splits:
-            pending = records.read(builder, split, done[split])
+            pending = records.read_records(builder, split, done[split])
             # Batches do not cross splits, so that a run that goes on makes the same.
             while batch := list(itertools.islice(pending, batch_size)):
                 outputs = cutter(tf.constant([one.image_bytes for one in batch]))
@@ -218,10 +225,10 @@ def _images(
             row = next(rows)
             chosen = values["chosen"][row].nonzero()[0].tolist()
             for head in chosen:
-                path = f"heads/{records.path_stem(record)}_{head}.png"
+                path = f"heads/{records.build_path_stem(record)}_{head}.png"
                 folder.write(path, next(crops))
                 numbers = (*values["boxes"][row, head], values["scores"][row, head])
-                heads.append([path, head, *map(records.shortest, numbers)])
+                heads.append([path, head, *map(records.to_shortest_float, numbers)])
             if not heads:
                 found = values["num_heads"][row] > 0
                 status = image_status.HEAD_TOO_SMALL if found else image_status.NO_HEAD
@@ -241,7 +248,7 @@ def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) ->
     reasons: Counter[str] = Counter()
     with folder.text(HEADS) as file:
         rows = resumable.make_csv_writer(file)
-        rows.writerow([*HEAD_COLUMNS, *field_columns(fields)])
+        rows.writerow([*HEAD_COLUMNS, *name_field_columns(fields)])
         for split, image in _journal(folder):
             before = [image["label"], split, image["group"], image["filename"]]
             for path, *head in image["heads"]:

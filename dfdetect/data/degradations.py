@@ -37,22 +37,22 @@ RGB_TO_YCC = (
 YCC_TO_RGB = ((1.0, 1.0, 1.0), (0.0, -0.344136286, 1.772), (1.402, -0.714136286, 0.0))
 
 
-def forensics(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def degrade(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Changes an image as a camera, an editor and a platform might, each by chance.
 
-    In this order: mirrored, colours, blur of the lens and of motion, noise of the
+    In this order: mirrored, colors, blur of the lens and of motion, noise of the
     sensor, a smaller size, JPEG. Last, a rectangle is cut out, so that no single part
     of a face decides. What is not drawn costs nothing.
     """
     # Most images meet one or two changes, and hardly one meets all of them: where
     # the trace of a forgery is gone, its label teaches nothing.
     chain: tuple[tuple[float, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]], ...] = (
-        (0.3, augment.colour),
-        (0.15, gaussian_blur),
-        (0.08, motion_blur),
-        (0.2, noise),
+        (0.3, augment.adjust_color),
+        (0.15, blur_gaussian),
+        (0.08, blur_motion),
+        (0.2, add_noise),
         (0.3, rescale),
-        (0.5, jpeg),
+        (0.5, compress_jpeg),
         (0.2, cut_out),
     )
     seeds = tf.random.split(seed, len(chain) + 2)
@@ -67,7 +67,7 @@ def forensics(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image, 0.0, 255.0)
 
 
-def level(
+def level_quality(
     image: tf.Tensor,
     seed: tf.Tensor,
     sides: tuple[int, int] = (64, 192),
@@ -97,10 +97,10 @@ def level(
     wanted = tf.maximum(tf.round(extent * longer / tf.reduce_max(extent)), 1.0)
     smaller = _resize(tf.cast(image, tf.float32), tf.cast(wanted, tf.int32), seeds[1])
     smaller = tf.ensure_shape(smaller, [None, None, 3])
-    return jpeg(tf.clip_by_value(smaller, 0.0, 255.0), seeds[2], quality)
+    return compress_jpeg(tf.clip_by_value(smaller, 0.0, 255.0), seeds[2], quality)
 
 
-def jpeg(
+def compress_jpeg(
     image: tf.Tensor,
     seed: tf.Tensor,
     quality: tuple[int, int] = (40, 100),
@@ -128,7 +128,7 @@ def jpeg(
     seeds = tf.random.split(seed, 2)
     drawn = tf.random.stateless_uniform([], seeds[0], low, high + 1, tf.int32)
     modes = {
-        "4:2:0": lambda: augment.jpeg(image, seeds[0], quality),
+        "4:2:0": lambda: augment.compress_jpeg(image, seeds[0], quality),
         "4:2:2": lambda: _finer_chroma(image, drawn, columns=False),
         "4:4:4": lambda: _finer_chroma(image, drawn, columns=True),
     }
@@ -161,7 +161,7 @@ def rescale(
     return tf.ensure_shape(tf.clip_by_value(result, 0.0, 255.0), image.shape)
 
 
-def gaussian_blur(
+def blur_gaussian(
     image: tf.Tensor, seed: tf.Tensor, sigmas: tuple[float, float] = (0.4, 2.5)
 ) -> tf.Tensor:
     """Blurs with a Gaussian, its sigma in pixels drawn evenly in its logarithm."""
@@ -174,7 +174,7 @@ def gaussian_blur(
     return _convolve(image, weights[None, :])
 
 
-def motion_blur(
+def blur_motion(
     image: tf.Tensor, seed: tf.Tensor, lengths: tuple[float, float] = (3.0, 11.0)
 ) -> tf.Tensor:
     """Blurs along a straight line of a drawn length in pixels and a drawn angle."""
@@ -193,15 +193,15 @@ def motion_blur(
     return _convolve(image, weights / tf.reduce_sum(weights))
 
 
-def noise(
+def add_noise(
     image: tf.Tensor, seed: tf.Tensor, sigmas: tuple[float, float] = (1.0, 12.0)
 ) -> tf.Tensor:
-    """Adds Gaussian noise of a drawn sigma; half of the time grey noise."""
+    """Adds Gaussian noise of a drawn sigma; half of the time gray noise."""
     seeds = tf.random.split(seed, 3)
     sigma = tf.random.stateless_uniform([], seeds[0], *sigmas)
-    grey = tf.random.stateless_uniform([], seeds[1]) < 0.5
+    gray = tf.random.stateless_uniform([], seeds[1]) < 0.5
     extent = tf.shape(image)
-    channels = tf.where(grey, 1, 3)
+    channels = tf.where(gray, 1, 3)
     values = tf.random.stateless_normal([extent[0], extent[1], channels], seeds[2])
     result = tf.clip_by_value(image + sigma * values, 0.0, 255.0)
     return tf.ensure_shape(result, image.shape)
@@ -210,7 +210,7 @@ def noise(
 def cut_out(
     image: tf.Tensor, seed: tf.Tensor, areas: tuple[float, float] = (0.02, 0.12)
 ) -> tf.Tensor:
-    """Fills a random rectangle with the image's mean or, half of the time, a colour.
+    """Fills a random rectangle with the image's mean or, half of the time, a color.
 
     Args:
         image: `[H, W, 3]`.

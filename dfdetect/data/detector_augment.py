@@ -3,7 +3,7 @@
 Images are float32 RGB in [0, 255] on the way in and out, and boxes `[num_heads, 4]` in
 the format of `dfdetect.boxes`. A seed is an int32 `[2]` of the stateless random ops.
 TensorFlow ops only, cheap enough for 100 images a second on two cores: what costs more
-than a copy of the image is for some images only, see `sometimes`.
+than a copy of the image is for some images only, see `apply_sometimes`.
 """
 
 import math
@@ -18,7 +18,7 @@ _LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601.
 _NOISE_TILE = 128
 
 
-def sometimes(
+def apply_sometimes(
     chance: float,
     change: Callable[[tf.Tensor], tf.Tensor],
     image: tf.Tensor,
@@ -146,7 +146,7 @@ def rotate_with_boxes(
     return (
         turned,
         clipped / tf.tile(extent, [2]),
-        augment.keeps(clipped, moved, min_visible),
+        augment.find_visible(clipped, moved, min_visible),
     )
 
 
@@ -211,7 +211,7 @@ def place_on_canvas(
     return tf.ensure_shape(canvas, [size, size, 3]), moved
 
 
-def paste(
+def paste_image(
     image: tf.Tensor,
     pasted: tf.Tensor,
     boxes: tf.Tensor,

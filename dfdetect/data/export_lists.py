@@ -1,4 +1,4 @@
-"""Writes a prepared data set of labelled images as files and lists of them.
+"""Writes a prepared data set of labeled images as files and lists of them.
 
 The folder that it makes holds
 
@@ -33,9 +33,10 @@ _LIST_NAMES = {"validation": "val"}  # Others go by the name of their split.
 _AT_ONCE = 64  # Images of one line in the journal.
 
 
-def export(
+def export_dataset(
     builder: tfds.core.DatasetBuilder,
     output: str,
+    *,
     say: Callable[[str], None],
     balanced: bool = False,
     seed: int = 0,
@@ -43,7 +44,7 @@ def export(
     """Fills `output`, see the module, or goes on where a run with these settings ended.
 
     Args:
-        builder: A prepared data set of labelled images.
+        builder: A prepared data set of labeled images.
         output: The folder.
         say: Prints a line.
         balanced: Take as many real as fake images of each split. Which of the larger
@@ -54,8 +55,8 @@ def export(
         ValueError: The data set cannot be used.
         OSError: See `resumable.Output`.
     """
-    records.check(builder)
-    settings = {"dataset": prepared.describe(builder), "balanced": balanced}
+    records.check_labeled(builder)
+    settings = {"dataset": prepared.describe_dataset(builder), "balanced": balanced}
     if balanced:
         settings["seed"] = seed
     with resumable.Output(output, SUMMARY, settings) as folder:
@@ -67,7 +68,7 @@ def export(
             for split in builder.info.splits
         }
         _write_images(builder, choices, folder, say)
-        _write_table(records.further_fields(builder), folder)
+        _write_table(records.list_further_fields(builder), folder)
         _write_lists(list(choices), folder)
         say(f"{output} is finished.")
 
@@ -85,7 +86,7 @@ def _write_images(
     with console.Progress(total, say, noun="image", done=sum(done.values())) as shown:
         for split, info in splits.items():
             written = []
-            for record in records.read(builder, split, done.get(split, 0)):
+            for record in records.read_records(builder, split, done.get(split, 0)):
                 chosen = choices[split](record)
                 if chosen:
                     path = _write(record, folder)
@@ -99,8 +100,8 @@ def _write_images(
 
 def _write(record: records.Record, folder: resumable.Output) -> str:
     """Writes the two files of a record; returns the path of the image."""
-    stem = records.path_stem(record)
-    ending = base.image_format(record.image_bytes).lower() or "bin"
+    stem = records.build_path_stem(record)
+    ending = base.identify_format(record.image_bytes).lower() or "bin"
     path = f"images/{stem}.{ending}"
     folder.write(path, record.image_bytes)
     folder.write(f"labels/{stem}.txt", f"{record.label}\n".encode())
@@ -141,7 +142,7 @@ def _balance(builder: tfds.core.DatasetBuilder, split: str, seed: int) -> Choice
         ValueError: A class is missing.
     """
     ranks = [array.array("Q") for _ in labels.NAMES]
-    for record in records.read(builder, split, with_images=False):
+    for record in records.read_records(builder, split, with_images=False):
         ranks[record.label].append(_rank(record, seed))
     smaller = min(map(len, ranks))
     if not smaller:

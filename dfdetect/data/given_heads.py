@@ -1,11 +1,14 @@
-"""What a prepared data set itself says of the heads in its images."""
+"""Reads the head boxes that a prepared data set itself gives for its images."""
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 import tensorflow_datasets as tfds
+
+from dfdetect import boxes as box_format
 
 SIDES = ("ymin", "xmin", "ymax", "xmax")  # Fields of a head box, see `boxes`.
 
@@ -42,6 +45,35 @@ def clip_boxes(boxes: np.ndarray) -> np.ndarray:
     """
     boxes = np.clip(np.nan_to_num(boxes), 0, 1)
     return boxes[(boxes[:, 2:] > boxes[:, :2]).all(1)]
+
+
+def parse_head_box(example: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    """Parses the head box of a record in the graph, see `clip_boxes`.
+
+    Returns:
+        float32 `[4]` of `dfdetect.boxes`; zeros where the record has none.
+    """
+    sides = tf.stack([tf.cast(example[side], tf.float32) for side in SIDES])
+    box = box_format.clip(tf.where(tf.math.is_nan(sides), 0.0, sides))
+    return tf.where(tf.reduce_all(box[2:] > box[:2]), box, 0.0)
+
+
+def cut_head(image: tf.Tensor, box: tf.Tensor, margin: float) -> tf.Tensor:
+    """Cuts the square around a head out of an image, in the graph.
+
+    Args:
+        image: `[height, width, 3]`.
+        box: `[4]` of `dfdetect.boxes`; all zeros return the image itself.
+        margin: See `boxes.square_crops`.
+    """
+
+    def cut() -> tf.Tensor:
+        height, width = tf.unstack(tf.shape(image)[:2])
+        square = box_format.square_crops(box[None], height, width, margin)
+        y, x, side = tf.unstack(square[0])
+        return image[y : y + side, x : x + side]
+
+    return tf.cond(tf.reduce_max(box) > 0, cut, lambda: image)
 
 
 class GivenHeadReader:

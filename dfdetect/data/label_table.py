@@ -53,9 +53,10 @@ class Row:
     further: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def read(
+def read_table(
     content: bytes,
     where: str,
+    *,
     exists: Callable[[str], bool],
     needed: Sequence[str] = ("path", "label"),
     say: Callable[[str], None] = print,
@@ -113,12 +114,12 @@ def read(
     return rows
 
 
-def split_of(name: str) -> str | None:
+def parse_split(name: str) -> str | None:
     """The split that a word stands for; None if it is none."""
     return _SPLITS.get(name.casefold())
 
 
-def label_of(text: str) -> int | None:
+def parse_label(text: str) -> int | None:
     """The label that a word stands for; None if it is none."""
     return _LABELS.get(text.strip().casefold())
 
@@ -174,7 +175,7 @@ def _row(
     split, group = fields.get("split", ""), fields.get("group", "")
     if label.casefold() not in _LABELS:
         raise ValueError(f"{where}: label must be real, fake, 0 or 1, got {label!r}.")
-    if split and split_of(split) is None:
+    if split and parse_split(split) is None:
         raise ValueError(
             f"{where}: split must be train, val, validation, test or empty, "
             f"got {split!r}."
@@ -192,7 +193,7 @@ def _row(
         where,
         path,
         _LABELS[label.casefold()],
-        split_of(split) or "",
+        parse_split(split) or "",
         group,
         {name: fields[name] for name in further if name in fields},
     )

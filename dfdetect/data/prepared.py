@@ -31,12 +31,12 @@ def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
         raise FileNotFoundError(missing) from error
 
 
-def full_name(builder: tfds.core.DatasetBuilder) -> str:
+def name_dataset(builder: tfds.core.DatasetBuilder) -> str:
     """Name of a data set as `open_builder` takes it, with its config if it has one."""
     return "/".join(filter(None, (builder.info.name, builder.info.config_name)))
 
 
-def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+def describe_dataset(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
     """What a manifest keeps of a data set: what tells it from others, split sizes."""
     return {
         "name": builder.info.name,
@@ -49,7 +49,7 @@ def describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
     }
 
 
-def encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+def read_encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     """The records of a split in order, their images not decoded, named by `NAME`."""
     return builder.as_dataset(
         split=split,

@@ -1,6 +1,6 @@
 """Scalar fields of the records of a split, and which records they choose.
 
-Whole splits are read in the order of `prepared.encoded`, in which classifiers are
+Whole splits are read in the order of `prepared.read_encoded`, in which classifiers are
 measured; `stored_origin` and `stored_meets` look at one serialized record.
 """
 
@@ -15,7 +15,7 @@ from dfdetect import labels
 from dfdetect.data import conditions, prepared, records
 
 
-def read(
+def read_fields(
     builder: tfds.core.DatasetBuilder, split: str, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
     """Reads fields of all records of a split, `[N]` each; no image is decoded.
@@ -36,7 +36,7 @@ def read(
     for example in examples.as_numpy_iterator():
         for name, values in found.items():
             feature = builder.info.features[name]
-            values.append(records.scalar(feature, example[name]))
+            values.append(records.to_scalar(feature, example[name]))
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -51,10 +51,10 @@ def read_origins(
         field: The field that says so, such as source or method. A record in which it is
             empty comes from the data set, by its full name.
     """
-    name = prepared.full_name(builder)
+    name = prepared.name_dataset(builder)
     if field not in builder.info.features:
         return np.full(builder.info.splits[split].num_examples, name)
-    values = read(builder, split, [field])[field].astype(str)
+    values = read_fields(builder, split, [field])[field].astype(str)
     return np.where(values == "", name, values)
 
 
@@ -68,15 +68,15 @@ def name_origins(
 
     Records without a label are real.
     """
-    chosen = choose(builder, split, where)
+    chosen = choose_records(builder, split, where)
     origins = read_origins(builder, split, field)[chosen]
     truths = np.full(len(origins), labels.NAMES[labels.REAL])
     if "label" in builder.info.features:
-        truths = read(builder, split, ["label"])["label"][chosen]
+        truths = read_fields(builder, split, ["label"])["label"][chosen]
     return {name: np.unique(origins[truths == name]).tolist() for name in labels.NAMES}
 
 
-def choose(
+def choose_records(
     builder: tfds.core.DatasetBuilder,
     split: str,
     where: Sequence[conditions.Condition],
@@ -87,7 +87,7 @@ def choose(
     else.
     """
     names = {condition.field for condition in where} & {*builder.info.features}
-    values = read(builder, split, sorted(names))
+    values = read_fields(builder, split, sorted(names))
     chosen = np.ones(builder.info.splits[split].num_examples, bool)
     for condition in where:
         if condition.field in values:
@@ -112,7 +112,7 @@ def check_values(
         for builder in builders:
             if condition.field in builder.info.features:
                 for split in {*splits} & {*builder.info.splits}:
-                    values = read(builder, split, [condition.field])
+                    values = read_fields(builder, split, [condition.field])
                     found.update(values[condition.field].astype(str))
         missing = [value for value in condition.values if value not in found]
         if missing:
@@ -129,7 +129,7 @@ def stored_origin(
     stored: Mapping[str, tf.train.Feature],
 ) -> str:
     """The origin of one record, see `read_origins`, by its `tf.train.Features`."""
-    return _stored_text(builder, field, stored) or prepared.full_name(builder)
+    return _stored_text(builder, field, stored) or prepared.name_dataset(builder)
 
 
 def stored_meets(
@@ -159,4 +159,4 @@ def _stored_text(
     value: Any = getattr(feature, kind).value[0]
     if kind == "float_list":
         value = np.float32(value)
-    return str(records.scalar(builder.info.features[field], value))
+    return str(records.to_scalar(builder.info.features[field], value))

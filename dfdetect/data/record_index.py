@@ -1,4 +1,4 @@
-"""Random access to the records of a prepared split: labelled crops, or heads.
+"""Random access to the records of a prepared split: labeled crops, or heads.
 
 TFDS reads its TFRecord files from front to back. One pass notes where each record
 begins, what it shows and what it was made from; from then on any record can be read
@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from dfdetect import labels
 from dfdetect.data import conditions, crop_cache, given_heads, record_fields, records
 from dfdetect.data.batches import NAME
-from dfdetect.data.sampling import Catalogue, Sampler
+from dfdetect.data.sampling import Catalog, Sampler
 from dfdetect.media import exif, headers
 
 # A TFRecord is its length (8 bytes), a checksum of that (4), the data, another one (4).
@@ -36,7 +36,7 @@ class RecordIndex:
     a real one of its own origin.
 
     Attributes:
-        catalogue: Labels and origins of the records.
+        catalog: Labels and origins of the records.
 
     Args:
         builder: Of a prepared data set with `image`, and `label` or `objects`.
@@ -45,8 +45,8 @@ class RecordIndex:
             difficult ones.
         whole_images: Whether each image of heads stands once, with all of its heads or
             none, as a detector learns from it.
-        where: Conditions that records meet, see `record_fields.choose`.
-        source_field: Field that becomes `Catalogue.sources`, such as source or method;
+        where: Conditions that records meet, see `record_fields.choose_records`.
+        source_field: Field that becomes `Catalog.sources`, such as source or method;
             a record in which it is empty has the full name of the data set instead.
 
     Raises:
@@ -57,6 +57,7 @@ class RecordIndex:
         self,
         builder: tfds.core.DatasetBuilder,
         split: str,
+        *,
         least_side: int = 0,
         whole_images: bool = False,
         where: Sequence[conditions.Condition] = (),
@@ -68,7 +69,7 @@ class RecordIndex:
                 f"{builder.info.full_name} must have a split {split!r}, got "
                 f"{sorted(builder.info.splits)}."
             )
-        shards = records.shards(builder, split)
+        shards = records.list_shards(builder, split)
         self._paths = [path for path, _ in shards]
         look: Callable[[Features], list[_Entry]]
         if whole_images and {"image", "objects"} <= {*features}:
@@ -76,7 +77,7 @@ class RecordIndex:
         elif "image" in features and "label" in features and not whole_images:
             origins = [name for name in _ORIGINS if name in features]
             has_box = given_heads.has_head_box(builder)
-            look = functools.partial(_labelled, origins=origins, has_box=has_box)
+            look = functools.partial(_labeled, origins=origins, has_box=has_box)
         elif {"image", "objects"} <= {*features}:
             look = functools.partial(_heads, least_side=least_side)
         else:
@@ -105,11 +106,13 @@ class RecordIndex:
                     count += 1
             except records.DAMAGE as error:
                 raise ValueError(
-                    records.damage(builder, path, str(error.message))
+                    records.describe_damage(builder, path, str(error.message))
                 ) from error
             if length is not None and count != length:
                 raise ValueError(
-                    records.damage(builder, path, f"{count} of {length} records")
+                    records.describe_damage(
+                        builder, path, f"{count} of {length} records"
+                    )
                 )
         truths, names, boxes = zip(*found, strict=True) if found else ((), (), ())
         unknown = set(truths) - {labels.REAL, labels.FAKE}
@@ -119,7 +122,7 @@ class RecordIndex:
             )
         self._places = places
         self._boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        self.catalogue = Catalogue(
+        self.catalog = Catalog(
             np.array(truths, np.int64),
             np.array(names, str),
             None if source_field is None else np.array(sources, str),
@@ -159,9 +162,7 @@ class RecordIndex:
         return example.features.feature["image"].bytes_list.value[0]
 
 
-def _labelled(
-    features: Features, origins: Sequence[str], has_box: bool
-) -> list[_Entry]:
+def _labeled(features: Features, origins: Sequence[str], has_box: bool) -> list[_Entry]:
     values = [features[name].bytes_list.value[0] for name in origins]
     origin = next(filter(None, values), b"").decode()
     box = [0.0] * 4
@@ -192,13 +193,14 @@ def _read_extent(image_bytes: tf.Tensor) -> tf.Tensor:
     return exif.upright_extent(headers.read(image_bytes))
 
 
-class Sampled:
-    """Labelled records in the order of a `Sampler`; a `batches.Source`.
+class SampledRecords:
+    """Labeled records in the order of a `Sampler`; a `batches.Source`.
 
     Its examples are dicts of the scalars `image`, encoded, `label` int64, `blended`
-    bool (see `sampling.Draws`) and `batches.NAME`, `box` float32 `[4]` (see
-    `RecordIndex.box`), and `key` int64 `[2]` that the cache may have the crop by.
-    `packed` bool says that `image` comes from there, of `decode.pack`.
+    bool (see `sampling.Draws`) and `batches.NAME`; `box` float32 `[4]` (see
+    `RecordIndex.box`); `key` int64 `[2]`, under which the cache keeps the crop; and
+    `packed_crop`, the crop from the cache (see `decode.pack`), empty where the cache
+    does not have it. Of `image` and `packed_crop` one is always empty.
 
     Args:
         indexes: One for each data set.
@@ -220,14 +222,14 @@ class Sampled:
     @property
     def size(self) -> int:
         """Records of all data sets."""
-        return sum(len(index.catalogue.labels) for index in self._indexes)
+        return sum(len(index.catalog.labels) for index in self._indexes)
 
     def from_index(self, index: int) -> tf.data.Dataset:
         """The records from a place in the order on, which begins a batch."""
-        names = ("image", "packed", "label", "blended", "box", "key", NAME)
+        names = ("image", "packed_crop", "label", "blended", "box", "key", NAME)
         dtypes = [
             tf.string,
-            tf.bool,
+            tf.string,
             tf.int64,
             tf.bool,
             tf.float32,
@@ -252,17 +254,21 @@ class Sampled:
         """The examples of a batch: each of their parts."""
         draws = self._sampler.batch_at(int(first))
         keys = np.stack([draws.datasets, draws.records], axis=1)
-        found = []
+        contents, packed_crops, truths, boxes, names = [], [], [], [], []
         for number, place in keys.tolist():
             index = self._indexes[number]
             crop = self._cache.get((number, place)) if self._cache else None
-            name = index.name(place).encode()
-            truth, box = index.catalogue.labels[place], index.box(place)
-            found.append(
-                (crop or index.image(place), crop is not None, truth, box, name)
-            )
-        contents, packed, truths, boxes, names = zip(*found, strict=True)
+            contents.append(b"" if crop else index.image(place))
+            packed_crops.append(crop or b"")
+            truths.append(index.catalog.labels[place])
+            boxes.append(index.box(place))
+            names.append(index.name(place).encode())
         return (
-            *(np.array(contents, object), np.array(packed), np.array(truths, np.int64)),
-            *(draws.blended, np.stack(boxes), keys, np.array(names, object)),
+            np.array(contents, object),
+            np.array(packed_crops, object),
+            np.array(truths, np.int64),
+            draws.blended,
+            np.stack(boxes),
+            keys,
+            np.array(names, object),
         )

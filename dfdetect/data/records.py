@@ -1,4 +1,4 @@
-"""The records of a prepared data set of labelled images, one by one and in order.
+"""The records of a prepared data set of labeled images, one by one and in order.
 
 Each has `image` (the bytes of a file), `image/filename`, `label` (see `labels`) and
 `group`; whichever further scalars its builder keeps come along.
@@ -29,7 +29,7 @@ Scalar = str | int | float
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """One labelled image.
+    """One labeled image.
 
     Attributes:
         split: "train", "validation" or "test".
@@ -38,7 +38,7 @@ class Record:
         filename: `image/filename`.
         label: See `labels`.
         group: What it belongs to, such as a video.
-        fields: Its further scalars, those of `further_fields`.
+        fields: Its further scalars, those of `list_further_fields`.
     """
 
     split: str
@@ -50,8 +50,8 @@ class Record:
     fields: dict[str, Scalar]
 
 
-def check(builder: tfds.core.DatasetBuilder) -> None:
-    """Refuses what is no data set of labelled images.
+def check_labeled(builder: tfds.core.DatasetBuilder) -> None:
+    """Refuses what is no data set of labeled images.
 
     Raises:
         ValueError: A field is missing, or its labels mean something else.
@@ -60,7 +60,7 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
     missing = [name for name in REQUIRED if name not in features]
     if missing:
         raise ValueError(
-            f"{builder.info.name} holds no labelled images: it has no "
+            f"{builder.info.name} holds no labeled images: it has no "
             f"{', '.join(missing)}."
         )
     names = getattr(features["label"], "names", None)
@@ -70,7 +70,7 @@ def check(builder: tfds.core.DatasetBuilder) -> None:
         )
 
 
-def further_fields(builder: tfds.core.DatasetBuilder) -> list[str]:
+def list_further_fields(builder: tfds.core.DatasetBuilder) -> list[str]:
     """Names of the scalars beyond `REQUIRED`, sorted: numbers, flags, classes, texts.
 
     Strings that are no `Text`, such as an encoded mask, are not among them.
@@ -96,20 +96,22 @@ def check_files(builder: tfds.core.DatasetBuilder, split: str) -> None:
         ValueError: A file is missing, cut short or changed; its path and the place of
             the record.
     """
-    for path, length in shards(builder, split):
+    for path, length in list_shards(builder, split):
         count = 0
         try:
             for batch in tf.data.TFRecordDataset(path).batch(64):
                 count += len(batch)
         except DAMAGE as error:
-            raise ValueError(damage(builder, path, str(error.message))) from error
+            raise ValueError(
+                describe_damage(builder, path, str(error.message))
+            ) from error
         if length is not None and count != length:
             raise ValueError(
-                damage(builder, path, f"it holds {count} of {length} records")
+                describe_damage(builder, path, f"it holds {count} of {length} records")
             )
 
 
-def shards(
+def list_shards(
     builder: tfds.core.DatasetBuilder, split: str
 ) -> list[tuple[str, int | None]]:
     """The files of a split, each with how many records it should hold, if known."""
@@ -119,7 +121,7 @@ def shards(
     return list(zip(paths, lengths, strict=True))
 
 
-def damage(builder: tfds.core.DatasetBuilder, path: str, reason: str) -> str:
+def describe_damage(builder: tfds.core.DatasetBuilder, path: str, reason: str) -> str:
     """What to say of a damaged file of a data set."""
     return (
         f"{path} of {builder.info.full_name} is damaged ({reason.splitlines()[0]}); "
@@ -127,7 +129,7 @@ def damage(builder: tfds.core.DatasetBuilder, path: str, reason: str) -> str:
     )
 
 
-def read(
+def read_records(
     builder: tfds.core.DatasetBuilder,
     split: str,
     start: int = 0,
@@ -136,7 +138,7 @@ def read(
     """Reads the records of a split, always in the same order.
 
     Args:
-        builder: Of a prepared data set that passes `check`.
+        builder: Of a prepared data set that passes `check_labeled`.
         split: One of its splits.
         start: The first record wanted.
         with_images: Whether the bytes of the images are wanted.
@@ -146,7 +148,7 @@ def read(
     """
     if start >= builder.info.splits[split].num_examples:
         return  # TFDS refuses empty slices.
-    further = further_fields(builder)
+    further = list_further_fields(builder)
     wanted = [name for name in REQUIRED if with_images or name != "image"] + further
     examples = builder.as_dataset(
         split=f"{split}[{start}:]",
@@ -170,7 +172,7 @@ def read(
                 filename,
                 label,
                 _text(example["group"]),
-                {name: scalar(features[name], example[name]) for name in further},
+                {name: to_scalar(features[name], example[name]) for name in further},
             )
     except DAMAGE as error:
         check_files(builder, split)  # Names the file.
@@ -180,7 +182,7 @@ def read(
         ) from error
 
 
-def path_stem(record: Record) -> str:
+def build_path_stem(record: Record) -> str:
     """Where a file made from a record goes: a relative path that lacks its ending.
 
     No two records of a data set share one, whatever they are called, and none leaves
@@ -203,16 +205,16 @@ def _text(value: bytes) -> str:
     return value.decode("utf-8", "backslashreplace")
 
 
-def scalar(feature: tfds.features.FeatureConnector, value: Any) -> Scalar:
+def to_scalar(feature: tfds.features.FeatureConnector, value: Any) -> Scalar:
     """What a field holds, as Python has it; the name of a class, "" if not known."""
     if isinstance(feature, tfds.features.ClassLabel):
         # -1 is a class that is not known.
         return feature.int2str(int(value)) if value >= 0 else ""
     if isinstance(value, bytes):
         return _text(value)
-    return shortest(value) if isinstance(value, np.floating) else int(value)
+    return to_shortest_float(value) if isinstance(value, np.floating) else int(value)
 
 
-def shortest(value: np.floating) -> float:
+def to_shortest_float(value: np.floating) -> float:
     """A number that prints with no more digits than its type can tell apart."""
     return float(str(value))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect.data.batches import NAME, windows
+from dfdetect.data.batches import NAME, slide_windows
 from dfdetect.data.record_index import RecordIndex
-from dfdetect.data.sampling import Catalogue, Sampler
+from dfdetect.data.sampling import Catalog, Sampler
 
 # Longer side of the largest head of a closeup, at least, over that of the image.
 CLOSEUP_SIDE = 0.25
@@ -43,6 +43,7 @@ class SampledImages:
         self,
         indexes: Sequence[RecordIndex],
         sampler: Sampler,
+        *,
         batch_size: int,
         following: int = 0,
         closeups: "Closeups | None" = None,
@@ -54,7 +55,7 @@ class SampledImages:
     @property
     def size(self) -> int:
         """Images of all data sets."""
-        return sum(len(index.catalogue.labels) for index in self._indexes)
+        return sum(len(index.catalog.labels) for index in self._indexes)
 
     def from_index(self, index: int) -> tf.data.Dataset:
         """The images from a place in the order on, which begins a batch."""
@@ -74,7 +75,7 @@ class SampledImages:
 
         firsts = tf.data.Dataset.range(index, tf.int64.max, self._batch_size)
         examples = firsts.map(load).unbatch().map(parse)
-        return windows(examples, 1 + self._following)
+        return slide_windows(examples, 1 + self._following)
 
     def _read(self, first: np.ndarray) -> tuple[np.ndarray, ...]:
         """Serialized records of a batch, their names, and closeups or nothing."""
@@ -110,20 +111,21 @@ class Closeups:
         self,
         indexes: Sequence[RecordIndex],
         batch_size: int,
+        *,
         seed: int,
         weights: Sequence[float] | None = None,
         least_side: float = CLOSEUP_SIDE,
     ) -> None:
         self._places: list[tuple[int, np.ndarray]] = []
-        catalogues, kept_weights = [], []
+        catalogs, kept_weights = [], []
         for number, index in enumerate(indexes):
             places = np.flatnonzero(index.largest_sides() >= least_side)
             if len(places):
                 self._places.append((number, places))
-                truths, names = index.catalogue.labels, index.catalogue.origins
-                catalogues.append(Catalogue(truths[places], names[places]))
+                truths, names = index.catalog.labels, index.catalog.origins
+                catalogs.append(Catalog(truths[places], names[places]))
                 kept_weights.append(weights[number] if weights else len(places))
-        self._sampler = Sampler(catalogues, batch_size, seed, weights=kept_weights)
+        self._sampler = Sampler(catalogs, batch_size, seed=seed, weights=kept_weights)
 
     def batch(self, first: int) -> list[tuple[int, int]]:
         """Data set and record of each of the batch after so many images."""

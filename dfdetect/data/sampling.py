@@ -21,7 +21,7 @@ _CYCLE = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """What is to be known of the records of a data set.
 
     Attributes:
@@ -77,7 +77,7 @@ class Sampler:
       origin, or where it has none with any fake of its data set.
 
     Args:
-        catalogues: One for each data set.
+        catalogs: One for each data set.
         batch_size: Records of a batch, even for pairs.
         seed: Of the order.
         mode: One of `MODES`.
@@ -94,8 +94,9 @@ class Sampler:
 
     def __init__(
         self,
-        catalogues: Sequence[Catalogue],
+        catalogs: Sequence[Catalog],
         batch_size: int,
+        *,
         seed: int,
         mode: str = "natural",
         weights: Sequence[float] | None = None,
@@ -110,7 +111,7 @@ class Sampler:
             raise ValueError(f"batch_size must be even for pairs, got {batch_size}.")
         if not 0 <= self_blended <= 1:
             raise ValueError(f"self_blended must be in [0, 1], got {self_blended}.")
-        sizes = [len(catalogue.labels) for catalogue in catalogues]
+        sizes = [len(catalog.labels) for catalog in catalogs]
         if not sum(sizes):
             raise ValueError("There is no record.")
         weights = list(sizes if weights is None else weights)
@@ -118,14 +119,14 @@ class Sampler:
             raise ValueError(
                 f"weights must be {len(sizes)} numbers above 0, got {weights}."
             )
-        self._catalogues = catalogues
+        self._catalogs = catalogs
         self._batch_size, self._seed, self._mode = batch_size, seed, mode
         self._self_blended = self_blended
         self._members = [
             {kind: np.flatnonzero(c.labels == kind) for kind in _KINDS}
-            for c in catalogues
+            for c in catalogs
         ]
-        self._fakes = [_by_origin(c, labels.FAKE) for c in catalogues]
+        self._fakes = [_by_origin(c, labels.FAKE) for c in catalogs]
         self._check_classes()
         self._reals_by_source: list[np.ndarray] = []
         self._strata, shares = (
@@ -187,8 +188,8 @@ class Sampler:
         """The strata, and the share of each in all slots."""
         if self._mode == "natural":
             strata = [
-                _Stratum(_pairs(place, np.arange(len(catalogue.labels))))
-                for place, catalogue in enumerate(self._catalogues)
+                _Stratum(_pairs(place, np.arange(len(catalog.labels))))
+                for place, catalog in enumerate(self._catalogs)
             ]
             return strata, np.array(weights) / np.sum(weights)
         strata, shares = [], []
@@ -227,12 +228,12 @@ class Sampler:
     def _records_by_source(self, label: int) -> list[np.ndarray]:
         """The records `[M, 2]` of each source of a class, in the order of names."""
         found: dict[str, list[np.ndarray]] = {}
-        for place, (catalogue, members) in enumerate(
-            zip(self._catalogues, self._members, strict=True)
+        for place, (catalog, members) in enumerate(
+            zip(self._catalogs, self._members, strict=True)
         ):
-            if catalogue.sources is None:
+            if catalog.sources is None:
                 raise ValueError("by_source needs the sources of all records.")
-            sources = catalogue.sources[members[label]]
+            sources = catalog.sources[members[label]]
             for source in np.unique(sources):
                 records = _pairs(place, members[label][sources == source])
                 found.setdefault(str(source), []).append(records)
@@ -260,7 +261,7 @@ class Sampler:
         fakes = self._members[dataset][labels.FAKE]
         if blended < self._self_blended or not len(fakes):
             return dataset, real, True
-        origin = str(self._catalogues[dataset].origins[real])
+        origin = str(self._catalogs[dataset].origins[real])
         if origin:
             fakes = self._fakes[dataset].get(origin, fakes)
         return dataset, int(fakes[int(choice * len(fakes))]), False
@@ -274,7 +275,7 @@ class Sampler:
         if self._reals_by_source:
             number = int(generator.integers(len(self._reals_by_source)))
             pairs = self._reals_by_source[number]
-        is_fake = self._catalogues[dataset].labels[record] == labels.FAKE
+        is_fake = self._catalogs[dataset].labels[record] == labels.FAKE
         if is_fake and len(pairs) and chance < self._self_blended:
             dataset, record = map(int, pairs[int(choice * len(pairs))])
             return dataset, record, True
@@ -286,9 +287,9 @@ def _pairs(dataset: int, records: np.ndarray) -> np.ndarray:
     return np.stack([np.full_like(records, dataset), records], axis=1)
 
 
-def _by_origin(catalogue: Catalogue, label: int) -> dict[str, np.ndarray]:
-    places = np.flatnonzero(catalogue.labels == label)
-    names, starts = np.unique(catalogue.origins[places], return_inverse=True)
+def _by_origin(catalog: Catalog, label: int) -> dict[str, np.ndarray]:
+    places = np.flatnonzero(catalog.labels == label)
+    names, starts = np.unique(catalog.origins[places], return_inverse=True)
     order = np.argsort(starts, kind="stable")
     parts = np.split(places[order], np.cumsum(np.bincount(starts))[:-1])
     return {str(name): part for name, part in zip(names, parts, strict=False)}

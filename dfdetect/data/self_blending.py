@@ -59,6 +59,7 @@ DEFAULT = Blending()
 def self_blend(
     image: tf.Tensor,
     seed: tf.Tensor,
+    *,
     box: tf.Tensor | None = None,
     landmarks: tf.Tensor | None = None,
     blending: Blending = DEFAULT,
@@ -81,7 +82,9 @@ def self_blend(
     Raises:
         ValueError: `box` is not `[4]`, or `landmarks` are not `[num_points, 2]`.
     """
-    return blend(*self_blend_parts(image, seed, box, landmarks, blending))
+    return blend(
+        *self_blend_parts(image, seed, box=box, landmarks=landmarks, blending=blending)
+    )
 
 
 def blend(source: tf.Tensor, target: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
@@ -92,6 +95,7 @@ def blend(source: tf.Tensor, target: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 def self_blend_parts(
     image: tf.Tensor,
     seed: tf.Tensor,
+    *,
     box: tf.Tensor | None = None,
     landmarks: tf.Tensor | None = None,
     blending: Blending = DEFAULT,
@@ -121,12 +125,12 @@ def self_blend_parts(
     )
     mask = blending_masks.place_mask(mask, middle, half, tf.shape(image)[:2])
 
-    changed = _sharpen_or_soften(_recolour(image, seeds[2]), seeds[3])
+    changed = _sharpen_or_soften(_recolor(image, seeds[2]), seeds[3])
     if "resolution" in blending.mismatches:
         side = tf.reduce_max(2.0 * half * tf.cast(tf.shape(image)[:2], tf.float32))
         changed = _generate_anew(changed, _further(seeds[3]), side)
     draws = tf.random.stateless_uniform([5], seeds[4])
-    # Either copy may be the changed one: else fakes would be known by their colours.
+    # Either copy may be the changed one: else fakes would be known by their colors.
     source, target = tf.cond(
         draws[4] < 0.5, lambda: (changed, image), lambda: (image, changed)
     )
@@ -155,12 +159,12 @@ def _bounding_box(points: tf.Tensor) -> tf.Tensor:
     return tf.concat([tf.reduce_min(points, 0), tf.reduce_max(points, 0)], axis=0)
 
 
-def _recolour(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def _recolor(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Changes hue, saturation, contrast, brightness and each channel's level."""
     draws = tf.random.stateless_uniform([7], seed, -1.0, 1.0)
     hue, saturation = 0.06 * draws[0], 1.0 + 0.3 * draws[1]
     # All of it is linear but the clipping: one product with a matrix. Hue turns the
-    # plane of the two colour differences, saturation stretches it.
+    # plane of the two color differences, saturation stretches it.
     turn = tf.stack(
         [
             tf.constant([1.0, 0.0, 0.0]),
@@ -209,7 +213,7 @@ def _generate_anew(image: tf.Tensor, seed: tf.Tensor, side: tf.Tensor) -> tf.Ten
 
     def generate() -> tf.Tensor:
         small = degradations.rescale(image, seeds[1], (factor, factor + 1e-3))
-        return degradations.jpeg(small, seeds[2])
+        return degradations.compress_jpeg(small, seeds[2])
 
     return tf.cond(draws[0] < 2 / 3, generate, lambda: image)
 
@@ -235,7 +239,7 @@ def _move(
     shift = draws[:2] * _MAX_SHIFT * 2.0 * half * sides
     scale = 1.0 / (1.0 + _MAX_SCALING * draws[2:])
     # Of each pixel of the result, the pixel of the image that is shown there. The
-    # centre of pixel 0 is 0.
+    # center of pixel 0 is 0.
     pivot = middle * sides - 0.5
     offset = pivot - (pivot + shift) * scale
     transform = tf.stack([scale[1], 0.0, offset[1], 0.0, scale[0], offset[0], 0.0, 0.0])

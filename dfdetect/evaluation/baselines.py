@@ -49,10 +49,10 @@ class Method:
     build: Callable[[dict[str, Any], int], sklearn.pipeline.Pipeline]
 
 
-def measure(
-    train: hand_crafted_features.Survey,
-    validation: hand_crafted_features.Survey | None,
-    test: hand_crafted_features.Survey,
+def measure_baselines(
+    train: hand_crafted_features.FeatureTable,
+    validation: hand_crafted_features.FeatureTable | None,
+    test: hand_crafted_features.FeatureTable,
     names: Sequence[str],
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
@@ -96,7 +96,7 @@ def measure(
     }
 
 
-def table(measured: dict[str, Any]) -> list[str]:
+def format_table(measured: dict[str, Any]) -> list[str]:
     """Lines of Markdown: the majority share, and each method beside it."""
     lines = [
         "| method | accuracy | balanced accuracy | 95 % | AUC | 95 % |",
@@ -113,10 +113,10 @@ def table(measured: dict[str, Any]) -> list[str]:
     return lines
 
 
-def vocabulary(
+def build_vocabulary(
     descriptors: Iterable[np.ndarray], seed: int = 0
 ) -> sklearn.cluster.MiniBatchKMeans:
-    """`NUM_WORDS` centres of some SIFT descriptors of each image, fewer for few.
+    """`NUM_WORDS` centers of some SIFT descriptors of each image, fewer for few.
 
     Raises:
         ValueError: No image has a descriptor.
@@ -134,7 +134,7 @@ def vocabulary(
     return words.fit(drawn.astype(np.float32))
 
 
-def word_counts(
+def count_words(
     words: sklearn.cluster.MiniBatchKMeans, descriptors: Sequence[np.ndarray]
 ) -> np.ndarray:
     """How often each image has each word, `[N, num_words]`."""
@@ -146,7 +146,7 @@ def word_counts(
     return counts
 
 
-def harris_words(
+def build_harris_description(
     builder: tfds.core.DatasetBuilder,
     seed: int = 0,
     count: Callable[[str], None] = lambda split: None,
@@ -155,23 +155,25 @@ def harris_words(
     corners.
 
     Args:
-        builder: A prepared data set of labelled images; of its split `train` are the
+        builder: A prepared data set of labeled images; of its split `train` are the
             vocabulary and the weights of the words.
         seed: Of the vocabulary.
-        count: See `hand_crafted_features.survey`.
+        count: See `hand_crafted_features.build_feature_table`.
 
     Raises:
         ValueError: It has no such split, or no image in it has a corner.
     """
-    survey = hand_crafted_features.survey(builder, "train", ["harris"], count)
-    words = vocabulary(survey.features["harris"], seed)
+    survey = hand_crafted_features.build_feature_table(
+        builder, "train", ["harris"], count
+    )
+    words = build_vocabulary(survey.features["harris"], seed)
     weigh = sklearn.feature_extraction.text.TfidfTransformer()
-    weigh.fit(word_counts(words, survey.features["harris"]))
+    weigh.fit(count_words(words, survey.features["harris"]))
 
     def describe(images: Sequence[np.ndarray]) -> np.ndarray:
-        greys = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
-        counts = word_counts(
-            words, [hand_crafted_features.harris(grey) for grey in greys]
+        grays = [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in images]
+        counts = count_words(
+            words, [hand_crafted_features.describe_harris(gray) for gray in grays]
         )
         return weigh.transform(counts).toarray().astype(np.float32)
 
@@ -179,20 +181,20 @@ def harris_words(
 
 
 def _vectors(
-    feature: str, surveys: Sequence[hand_crafted_features.Survey], seed: int
+    feature: str, surveys: Sequence[hand_crafted_features.FeatureTable], seed: int
 ) -> list[np.ndarray]:
     """`[N, D]` for each survey, the first of which is trained on."""
     found = [survey.features[feature] for survey in surveys]
     if feature != "sift":
         return [np.stack(vectors) for vectors in found]
-    words = vocabulary(found[0], seed)
-    return [word_counts(words, descriptors) for descriptors in found]
+    words = build_vocabulary(found[0], seed)
+    return [count_words(words, descriptors) for descriptors in found]
 
 
 def _measure_one(
     method: Method,
     values: Sequence[np.ndarray],
-    surveys: Sequence[hand_crafted_features.Survey],
+    surveys: Sequence[hand_crafted_features.FeatureTable],
     seed: int,
 ) -> dict[str, Any]:
     settings = method.settings if len(surveys) > 2 else method.settings[:1]

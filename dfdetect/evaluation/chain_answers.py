@@ -117,7 +117,7 @@ def concatenate(parts: Sequence[Answers]) -> Answers:
     )
 
 
-def judge(
+def judge_set(
     graph: interfaces.Pipeline,
     judged: EvaluatedSet,
     say: Callable[[str], None],
@@ -163,8 +163,8 @@ def _examples(
     """The file of each image and its given heads, in the order of the survey."""
     reader = given_heads.GivenHeadReader(judged.builder)
     wanted = ["image", "image/filename", *reader.fields]
-    examples = prepared.encoded(judged.builder, judged.split)
-    examples = classifier_input.choose(examples, judged.wanted)
+    examples = prepared.read_encoded(judged.builder, judged.split)
+    examples = classifier_input.choose_examples(examples, judged.wanted)
     examples = examples.map(lambda example: {name: example[name] for name in wanted})
     names = judged.survey.filenames
     for name, example in zip(names, examples.as_numpy_iterator(), strict=True):

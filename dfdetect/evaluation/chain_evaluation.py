@@ -60,7 +60,7 @@ class ChainResult:
     thresholds: calibration.Thresholds
 
 
-def evaluate(
+def evaluate_graph(
     name: str,
     graph: interfaces.Pipeline,
     sets: Sequence[EvaluatedSet],
@@ -167,7 +167,7 @@ def _evaluate_set(
     batch_size: int,
 ) -> ChainResult:
     thresholds = graph.manifest["classifier"]["thresholds"]
-    answers = chain_answers.judge(graph, judged, say, batch_size)
+    answers = chain_answers.judge_set(graph, judged, say, batch_size)
     measured = measure(answers, thresholds, judged.num_resamples)
     warnings = judged.warnings({"data": _trained_on(graph)}) + find_warnings(measured)
     figures = {

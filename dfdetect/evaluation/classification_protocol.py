@@ -63,7 +63,7 @@ def measure(
     }
 
 
-def both_levels(
+def measure_both_levels(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, Any]:
     """`metrics` of the images and `video_metrics` of their videos, see `measure`."""
@@ -73,7 +73,7 @@ def both_levels(
     }
 
 
-def strata(
+def measure_strata(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, dict[str, Any]]:
     """The figures of each kind of image.
@@ -81,8 +81,8 @@ def strata(
     Returns:
         For each of `FIELDS` that the records have, for their further fields in words,
         and for `head_size`, those of each value: `against`, "all reals" where these are
-        compared with fakes of one kind, else "its own"; and what `both_levels` gives. A
-        field with a single value, or with too many, is left out.
+        compared with fakes of one kind, else "its own"; and what `measure_both_levels`
+        gives. A field with a single value, or with too many, is left out.
     """
     further = [
         name
@@ -118,5 +118,5 @@ def _stratum(
         members = members | (predictions.labels == label_names.REAL)
     return {
         "against": "all reals" if borrows else "its own",
-        **both_levels(predictions.take(members), num_resamples),
+        **measure_both_levels(predictions.take(members), num_resamples),
     }

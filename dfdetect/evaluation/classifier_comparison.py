@@ -53,27 +53,34 @@ def measure_each(
         sets: The sets.
         say: Prints a line.
         batch_size: Images at once.
-        precision: See `classifiers.logits_function`.
+        precision: See `classifiers.build_logits_function`.
         with_robustness: Whether to measure classifiers on altered images, too.
         robustness_crops: Most crops to alter; all by default.
         guess_missing: See `peer_detectors.fill_gaps`.
     """
     results = [
-        classifiers.measure(name, model, judged, say, batch_size, precision)
+        classifiers.measure_classifier(
+            name,
+            model,
+            judged=judged,
+            say=say,
+            batch_size=batch_size,
+            precision=precision,
+        )
         for name, model in models
         for judged in sets
     ]
     if with_robustness:
         pairs = [(model, judged) for _, model in models for judged in sets]
         for result, (model, judged) in zip(results, pairs, strict=True):
-            result.figures["robustness"] = robustness.measure(
-                classifiers.logits_function(model[0]),
+            result.figures["robustness"] = robustness.measure_robustness(
+                classifiers.build_logits_function(model[0]),
                 model[1],
-                classifier_input.encoded_files(
+                images=classifier_input.read_encoded_files(
                     judged.builder, judged.split, judged.wanted, model[1]["crop_margin"]
                 ),
-                judged.survey.truths,
-                judged.survey.groups,
+                truths=judged.survey.truths,
+                groups=judged.survey.groups,
                 batch_size=batch_size,
                 max_crops=robustness_crops,
                 say=say,
@@ -103,17 +110,22 @@ def measure_makers(
         peers: See `measure_each`.
         sets: See `measure_each`.
         results: Those of `measure_each`.
-        leave_out: See `maker_evaluation.measure`.
+        leave_out: See `maker_evaluation.measure_makers`.
         say: Prints a line.
         num_resamples: Resamples of the groups, for intervals.
 
     Returns:
-        See `maker_evaluation.measure`.
+        See `maker_evaluation.measure_makers`.
     """
     manifests = [described for _, (_, described) in models]
     manifests += [peer.manifest for peer in peers]
-    return maker_evaluation.measure(
-        manifests, sets, results, leave_out, say, num_resamples
+    return maker_evaluation.measure_makers(
+        manifests,
+        sets,
+        results=results,
+        leave_out=leave_out,
+        say=say,
+        num_resamples=num_resamples,
     )
 
 

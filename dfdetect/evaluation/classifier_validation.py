@@ -38,7 +38,7 @@ def select_labeled_sets(
     """
     labeled = [b for b in builders if "label" in b.info.features]
     if not labeled:
-        names = [prepared.full_name(builder) for builder in builders]
+        names = [prepared.name_dataset(builder) for builder in builders]
         raise ValueError(
             f"--dataset must name a set with labels to validate on, got {names}."
         )
@@ -47,7 +47,7 @@ def select_labeled_sets(
     for builder in labeled:
         records.check_files(builder, split)
         counts = classifier_input.count_labels(builder, split, where)
-        name = prepared.full_name(builder)
+        name = prepared.name_dataset(builder)
         found[name] = dict(zip(labels.NAMES, counts, strict=True))
     if not any(all(counts.values()) for counts in found.values()):
         told = "; ".join(f"{name} {counts}" for name, counts in found.items())
@@ -68,7 +68,7 @@ class ClassifierValidation:
         where: Conditions that records meet.
         image_size: Side of the crops in pixels.
         batch_size: Crops at once.
-        crop_margin: See `classifier_input.evaluation`.
+        crop_margin: See `classifier_input.build_evaluation_batches`.
 
     Raises:
         ValueError: No record of any set meets the conditions.
@@ -88,13 +88,18 @@ class ClassifierValidation:
         self._batches: dict[str, tf.data.Dataset] = {}
         sources: list[np.ndarray] = []
         for builder in builders:
-            name = prepared.full_name(builder)
-            wanted = record_fields.choose(builder, split, where)
+            name = prepared.name_dataset(builder)
+            wanted = record_fields.choose_records(builder, split, where)
             if not wanted.any():
                 print(f"--where leaves no validation record of {name}.")
                 continue
-            self._batches[name] = classifier_input.evaluation(
-                builder, split, image_size, batch_size, wanted, crop_margin
+            self._batches[name] = classifier_input.build_evaluation_batches(
+                builder,
+                split,
+                image_size=image_size,
+                batch_size=batch_size,
+                wanted=wanted,
+                crop_margin=crop_margin,
             )
             sources.append(record_fields.read_origins(builder, split)[wanted])
         if not self._batches:
@@ -106,14 +111,14 @@ class ClassifierValidation:
         """Measures a classifier on all sets, and shows its curves in TensorBoard.
 
         Args:
-            logits_function: See `classifiers.logits_function`.
+            logits_function: See `classifiers.build_logits_function`.
 
         Returns:
             The mean of each of `classification.METRICS` over the sets that have both
             labels; of several sets also the area of each one, `auc_NAME`.
         """
         answers = {
-            name: classifiers.classifier_logits(logits_function, crops)
+            name: classifiers.predict_logits(logits_function, crops)
             for name, crops in self._batches.items()
         }
         self._logits, self._truths = (

@@ -36,14 +36,16 @@ class Result:
     Attributes:
         figures: `model`, `split`, what `EvaluatedSet.describe` gives, `warnings`,
             `date`, `classifier` (what its manifest says), `metrics`, `video_metrics`,
-            `baselines` and `strata`; perhaps `robustness`, see `robustness.measure`.
-        predictions: Of the images.
-        no_pixel_probabilities: Of the same; None where there are none.
+            `baselines` and `strata`; perhaps `robustness`, see
+            `robustness.measure_robustness`.
+        predictions: Predictions for the images.
+        metadata_probabilities: Probabilities of `audit.metadata_baseline` for the same
+            images; None where it has none.
     """
 
     figures: dict[str, Any]
     predictions: Predictions
-    no_pixel_probabilities: np.ndarray | None = None
+    metadata_probabilities: np.ndarray | None = None
 
     @property
     def model(self) -> str:
@@ -58,9 +60,10 @@ class Result:
         return ", ".join([name, split, *(f"where {c}" for c in self.figures["where"])])
 
 
-def measure(
+def measure_classifier(
     name: str,
     model: model_directory.Loaded,
+    *,
     judged: evaluation_set.EvaluatedSet,
     say: Callable[[str], None],
     batch_size: int = 16,
@@ -74,20 +77,20 @@ def measure(
         judged: The set.
         say: Prints a line.
         batch_size: Images at once.
-        precision: See `logits_function`.
+        precision: See `build_logits_function`.
     """
     classifier, manifest = model
     with console.Progress(int(judged.wanted.sum()), say, noun="image") as bar:
-        found = predict(
+        found = predict_split(
             classifier,
             manifest,
-            judged.builder,
-            judged.split,
-            judged.survey,
-            judged.wanted,
-            batch_size,
-            functools.partial(bar.count, "classified"),
-            precision,
+            builder=judged.builder,
+            split=judged.split,
+            survey=judged.survey,
+            wanted=judged.wanted,
+            batch_size=batch_size,
+            count=functools.partial(bar.count, "classified"),
+            precision=precision,
         )
     name = "default weights" if name == "default" else name
     return _join(name, manifest, judged, found, precision)
@@ -109,7 +112,7 @@ def measure_peer(
     probabilities, warnings = peer_detectors.fill_gaps(
         peer.name, peer.judge(judged), judged, guess_missing
     )
-    found = predictions.of_survey(judged.survey, probabilities)
+    found = predictions.join_survey(judged.survey, probabilities)
     return _join(peer.name, peer.manifest, judged, found, None, warnings)
 
 
@@ -133,16 +136,17 @@ def _join(
             "trained_on": manifest.get("data", []),
             **{key: manifest[key] for key in ("model", "image_size", "temperature")},
         },
-        **classification_protocol.both_levels(found, judged.num_resamples),
+        **classification_protocol.measure_both_levels(found, judged.num_resamples),
         "baselines": judged.baselines,
-        "strata": classification_protocol.strata(found, judged.num_resamples),
+        "strata": classification_protocol.measure_strata(found, judged.num_resamples),
     }
-    return Result(figures, found, judged.no_pixel_probabilities)
+    return Result(figures, found, judged.metadata_probabilities)
 
 
-def predict(
+def predict_split(
     model: keras.Model,
     manifest: dict[str, Any],
+    *,
     builder: tfds.core.DatasetBuilder,
     split: str,
     survey: Survey,
@@ -162,24 +166,26 @@ def predict(
         wanted: `[N]` bool, the records of the split to take; all by default.
         batch_size: Images at once.
         count: Called for each batch, with its number of images.
-        precision: See `logits_function`.
+        precision: See `build_logits_function`.
     """
-    crops = classifier_input.evaluation(
+    crops = classifier_input.build_evaluation_batches(
         builder,
         split,
-        manifest["image_size"],
-        batch_size,
-        wanted,
-        manifest["crop_margin"],
+        image_size=manifest["image_size"],
+        batch_size=batch_size,
+        wanted=wanted,
+        crop_margin=manifest["crop_margin"],
     )
-    logits, truths = classifier_logits(logits_function(model, precision), crops, count)
+    logits, truths = predict_logits(
+        build_logits_function(model, precision), crops, count
+    )
     assert np.array_equal(truths, survey.truths), "Not the images of the survey."
     probabilities = calibration.calibrate_logits(logits, manifest["temperature"])
-    found = predictions.of_survey(survey, probabilities)
+    found = predictions.join_survey(survey, probabilities)
     return dataclasses.replace(found, logits=logits)
 
 
-def logits_function(model: keras.Model, precision: str | None = None) -> Function:
+def build_logits_function(model: keras.Model, precision: str | None = None) -> Function:
     """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`.
 
     Args:
@@ -202,14 +208,17 @@ def logits_function(model: keras.Model, precision: str | None = None) -> Functio
     return lambda crops: folded(crops)["logits"]
 
 
-def classifier_logits(
+def predict_logits(
     logits_function: Function,
     batches: tf.data.Dataset,
     count: Callable[[int], None] = lambda _: None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Fake logits and labels, `[N]` each, of `classifier_input.evaluation`.
+    """Computes fake logits of crops; returns them and the labels, `[N]` each.
 
-    `count` is called for each batch, with its number of crops.
+    Args:
+        logits_function: See `build_logits_function`.
+        batches: Batches of `classifier_input.build_evaluation_batches`.
+        count: Called for each batch, with its number of crops.
     """
     pairs = []
     for crops, truths in batches:
@@ -222,6 +231,7 @@ def classifier_logits(
 def measure_split(
     model: keras.Model,
     manifest: dict[str, Any],
+    *,
     builder: tfds.core.DatasetBuilder,
     split: str,
     batch_size: int = 16,
@@ -238,8 +248,15 @@ def measure_split(
     Returns:
         Those of `classification_protocol.measure` that have a value.
     """
-    survey = scan.scan(builder, lambda _: None, [split], with_hashes=False)
+    survey = scan.scan_dataset(builder, lambda _: None, [split], with_hashes=False)
     figures = classification_protocol.measure(
-        predict(model, manifest, builder, split, survey, batch_size=batch_size)
+        predict_split(
+            model,
+            manifest,
+            builder=builder,
+            split=split,
+            survey=survey,
+            batch_size=batch_size,
+        )
     )
     return {name: value for name, value in figures.items() if not np.isnan(value).any()}

@@ -24,7 +24,7 @@ from dfdetect.pipeline import clips as clip_findings
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledClip:
+class LabeledClip:
     """A row of `labels.csv`.
 
     Attributes:
@@ -40,10 +40,10 @@ class LabelledClip:
     group: str
 
 
-_Clip = TypeVar("_Clip", bound=LabelledClip)
+_Clip = TypeVar("_Clip", bound=LabeledClip)
 
 
-def read(folder: str, split: str) -> list[LabelledClip]:
+def read_clips(folder: str, split: str) -> list[LabeledClip]:
     """Reads `labels.csv`.
 
     Args:
@@ -56,15 +56,15 @@ def read(folder: str, split: str) -> list[LabelledClip]:
     """
     table = os.path.join(folder, label_table.FILE_NAME)
     with open(table, "rb") as file:
-        rows = label_table.read(
+        rows = label_table.read_table(
             file.read(),
             table,
-            lambda name: os.path.isfile(os.path.join(folder, name)),
+            exists=lambda name: os.path.isfile(os.path.join(folder, name)),
             say=script.say,
         )
-    wanted = label_table.split_of(split) or split
+    wanted = label_table.parse_split(split) or split
     clips = [
-        LabelledClip(
+        LabeledClip(
             os.path.join(folder, row.path), row.path, row.label, row.group or row.path
         )
         for row in rows
@@ -75,7 +75,7 @@ def read(folder: str, split: str) -> list[LabelledClip]:
     return clips
 
 
-def judge_all(
+def judge_clips(
     clips: Sequence[_Clip],
     judge: Callable[[_Clip], tuple[result_lines.ResultLine, str]],
     say: Callable[[str], None],
@@ -99,8 +99,8 @@ def judge_all(
     return lines
 
 
-def measure(
-    clips: Sequence[LabelledClip],
+def measure_clips(
+    clips: Sequence[LabeledClip],
     lines: Sequence[result_lines.ResultLine],
     aggregate: str,
     thresholds: calibration.Thresholds,
@@ -159,8 +159,8 @@ def _main_person(line: result_lines.ResultLine) -> result_lines.TrackVerdict:
     return main
 
 
-def write(
-    folder: str, clips: Sequence[LabelledClip], lines: Sequence[result_lines.ResultLine]
+def write_results(
+    folder: str, clips: Sequence[LabeledClip], lines: Sequence[result_lines.ResultLine]
 ) -> None:
     """Writes `predictions.csv`, a row a clip, and `results.jsonl`, the result lines."""
     text = io.StringIO()
@@ -183,7 +183,7 @@ def write(
 
 
 def _predictions(
-    clips: Sequence[LabelledClip], probabilities: np.ndarray
+    clips: Sequence[LabeledClip], probabilities: np.ndarray
 ) -> predictions.Predictions:
     names = np.array([clip.name for clip in clips], str)
     unknown = np.full(len(clips), np.nan)

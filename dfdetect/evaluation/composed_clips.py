@@ -110,9 +110,10 @@ def read_images(folder: str, split: str) -> Iterator[Portrait]:
         yield Portrait(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), box)
 
 
-def compose(
+def compose_clip(
     parts: Sequence[Part],
     portraits: Sequence[Portrait],
+    *,
     room: np.ndarray,
     num_frames: int = 32,
     seed: int = 0,

@@ -12,7 +12,7 @@ plain NumPy and OpenCV: nothing here is ever in a graph.
 | scaling  | share the sides are reduced to, then back | .75  | .5  | .35 | .2  | .1 |
 | cropping | share of the sides cut away at the edges  | .05  | .1  | .2  | .3  | .4 |
 | jpeg     | quality of OpenCV's encoder, 4:2:0        | 95   | 75  | 50  | 30  | 10 |
-| noise    | sigma of white noise in grey levels       | 2    | 5   | 10  | 20  | 40 |
+| noise    | sigma of white noise in gray levels       | 2    | 5   | 10  | 20  | 40 |
 | gamma    | exponent of the pixels in [0, 1]: darker  | 1.25 | 1.5 | 2   | 2.5 | 3  |
 | h264     | constant rate factor of x264              | 18   | 23  | 30  | 40  | 45 |
 
@@ -40,7 +40,7 @@ _CLIP_FRAMES = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class Alteration:
+class Corruption:
     """One way to alter an image.
 
     Attributes:
@@ -54,12 +54,14 @@ class Alteration:
     apply: Callable[[np.ndarray, float, int], np.ndarray]
 
 
-def alter(image: np.ndarray, name: str, strength: int, seed: int = 0) -> np.ndarray:
+def corrupt_image(
+    image: np.ndarray, name: str, strength: int, seed: int = 0
+) -> np.ndarray:
     """Alters one image.
 
     Args:
         image: `[H, W, 3]` uint8 RGB; left as it is.
-        name: One of `ALTERATIONS`.
+        name: One of `CORRUPTIONS`.
         strength: 0, which gives `image` back, to the number of its values.
         seed: Of noise; the place of the image in its split, so that no two images
             get the same.
@@ -69,15 +71,15 @@ def alter(image: np.ndarray, name: str, strength: int, seed: int = 0) -> np.ndar
 
     Raises:
         ValueError: No such image, alteration or strength.
-        ImportError: `h264` without ffmpeg, see `missing`.
+        ImportError: `h264` without ffmpeg, see `find_missing`.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise ValueError(
             f"image must be uint8 [H, W, 3], got {image.dtype} {list(image.shape)}."
         )
-    if name not in ALTERATIONS:
-        raise ValueError(f"name must be one of {list(ALTERATIONS)}, got {name!r}.")
-    alteration = ALTERATIONS[name]
+    if name not in CORRUPTIONS:
+        raise ValueError(f"name must be one of {list(CORRUPTIONS)}, got {name!r}.")
+    alteration = CORRUPTIONS[name]
     if not 0 <= strength <= len(alteration.values):
         raise ValueError(
             f"strength of {name} must be 0 to {len(alteration.values)}, got {strength}."
@@ -87,7 +89,7 @@ def alter(image: np.ndarray, name: str, strength: int, seed: int = 0) -> np.ndar
     return alteration.apply(image, alteration.values[strength - 1], seed)
 
 
-def missing() -> dict[str, str]:
+def find_missing() -> dict[str, str]:
     """The alterations that cannot be done here, and why."""
     try:
         _ffmpeg()
@@ -98,8 +100,8 @@ def missing() -> dict[str, str]:
 
 def _rotate(image: np.ndarray, degrees: float, _: int) -> np.ndarray:
     height, width = image.shape[:2]
-    centre = ((width - 1) / 2, (height - 1) / 2)
-    matrix = cv2.getRotationMatrix2D(centre, degrees, 1.0)
+    center = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(center, degrees, 1.0)
     # Black corners would be a trace of their own; a reflection goes on with the skin.
     return cv2.warpAffine(
         image, matrix, (width, height), borderMode=cv2.BORDER_REFLECT_101
@@ -148,7 +150,7 @@ def _gamma(image: np.ndarray, exponent: float, _: int) -> np.ndarray:
 def _h264(image: np.ndarray, rate_factor: float, _: int) -> np.ndarray:
     """The last frame of a still clip that has been through x264."""
     height, width = image.shape[:2]
-    # Half as many colours each way: sides must be even.
+    # Half as many colors each way: sides must be even.
     even = np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), "edge")
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24")
     size = f"{even.shape[1]}x{even.shape[0]}"
@@ -192,14 +194,14 @@ def _ffmpeg() -> str:
     )
 
 
-ALTERATIONS = {
-    "rotation": Alteration("degrees", (3, 6, 12, 25, 45), _rotate),
-    "mirror": Alteration("left to right", (1,), _mirror),
-    "blur": Alteration("sigma in pixels", (0.5, 1, 2, 3, 5), _blur),
-    "scaling": Alteration("share of the sides", (0.75, 0.5, 0.35, 0.2, 0.1), _scale),
-    "cropping": Alteration("share cut away", (0.05, 0.1, 0.2, 0.3, 0.4), _crop),
-    "jpeg": Alteration("quality", (95, 75, 50, 30, 10), _jpeg),
-    "noise": Alteration("sigma in grey levels", (2, 5, 10, 20, 40), _noise),
-    "gamma": Alteration("exponent", (1.25, 1.5, 2, 2.5, 3), _gamma),
-    "h264": Alteration("rate factor", (18, 23, 30, 40, 45), _h264),
+CORRUPTIONS = {
+    "rotation": Corruption("degrees", (3, 6, 12, 25, 45), _rotate),
+    "mirror": Corruption("left to right", (1,), _mirror),
+    "blur": Corruption("sigma in pixels", (0.5, 1, 2, 3, 5), _blur),
+    "scaling": Corruption("share of the sides", (0.75, 0.5, 0.35, 0.2, 0.1), _scale),
+    "cropping": Corruption("share cut away", (0.05, 0.1, 0.2, 0.3, 0.4), _crop),
+    "jpeg": Corruption("quality", (95, 75, 50, 30, 10), _jpeg),
+    "noise": Corruption("sigma in gray levels", (2, 5, 10, 20, 40), _noise),
+    "gamma": Corruption("exponent", (1.25, 1.5, 2, 2.5, 3), _gamma),
+    "h264": Corruption("rate factor", (18, 23, 30, 40, 45), _h264),
 }

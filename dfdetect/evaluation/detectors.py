@@ -17,7 +17,7 @@ from dfdetect.training import objectives
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
 _MAX_DETECTIONS = 100
-# Figures of `detector_losses`.
+# Figures of `measure_losses`.
 DETECTOR_LOSSES = ("val_loss", "val_class_loss", "val_box_loss")
 _VIEWS_AT_ONCE = 8
 
@@ -25,9 +25,10 @@ Function = Callable[[tf.Tensor], Any]
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def detect_function(
+def build_detect_function(
     model: keras.Model,
     tile: bool = False,
+    *,
     soft_nms_sigma: float = 0.0,
     precision: str | None = None,
     containment_threshold: float = 1.0,
@@ -43,8 +44,8 @@ def detect_function(
         containment_threshold: See `postprocess.select_class_detections`.
 
     Returns:
-        A function from a batch of `detector_input.evaluation` to `boxes` `[B, N, 4]` of
-        the originals, `scores` `[B, N]` and `num_heads` `[B]`.
+        A function from a batch of `detector_input.build_evaluation_batches` to `boxes`
+        `[B, N, 4]` of the originals, `scores` `[B, N]` and `num_heads` `[B]`.
     """
     size = model.input_shape[1]
     settings = detector_settings.DetectorSettings(
@@ -71,8 +72,8 @@ def detect_function(
     return (lambda batch: look_closely(batch["image_bytes"])) if tile else look
 
 
-def tflite_function(path: str) -> Function:
-    """What finds the boxes of an exported `detector.tflite`, as `detect_function`."""
+def build_tflite_function(path: str) -> Function:
+    """Like `build_detect_function`, for an exported `detector.tflite`."""
     interpreter = tf.lite.Interpreter(path, num_threads=os.cpu_count())
     run = interpreter.get_signature_runner()
 
@@ -84,14 +85,14 @@ def tflite_function(path: str) -> Function:
     return look
 
 
-def detections(
+def collect_detections(
     detect_function: Function, batches: tf.data.Dataset
 ) -> tuple[list[Pair], list[Pair], np.ndarray]:
-    """What a detector finds in `detector_input.evaluation`, and what is there.
+    """Runs a detector over images and collects what it finds and what is there.
 
     Args:
         detect_function: See the function of this name.
-        batches: Of `detector_input.evaluation`.
+        batches: Of `detector_input.build_evaluation_batches`.
 
     Returns:
         Boxes and scores of each image, and true boxes and whether they are difficult;
@@ -111,7 +112,7 @@ def detections(
     return found, truth, np.reshape(extents, (-1, 2))
 
 
-def loss_function(model: keras.Model, batch_size: int) -> Callable:
+def build_loss_function(model: keras.Model, batch_size: int) -> Callable:
     """A traced function of what a detector's training lowers.
 
     Args:
@@ -119,8 +120,8 @@ def loss_function(model: keras.Model, batch_size: int) -> Callable:
         batch_size: Images of a batch of the training, to whose loss it compares.
 
     Returns:
-        A function of a batch of `detector_input.evaluation_targets` to the sums and the
-        weight of `objectives.detection`, of the model as it is evaluated.
+        A function from a batch of `detector_input.build_target_batches` to the sums and
+        the weight of `objectives.detection`, computed with `training=False`.
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -130,14 +131,14 @@ def loss_function(model: keras.Model, batch_size: int) -> Callable:
     return add
 
 
-def detector_losses(
+def measure_losses(
     loss_function: Callable, batches: Iterable[tuple[tf.Tensor, ...]]
 ) -> dict[str, float]:
     """The losses of a detector over whole splits.
 
     Args:
         loss_function: See the function of this name.
-        batches: Of `detector_input.evaluation_targets`.
+        batches: Of `detector_input.build_target_batches`.
 
     Returns:
         `val_loss` and its parts `val_class_loss` and `val_box_loss`; NaN without any

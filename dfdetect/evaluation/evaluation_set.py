@@ -30,9 +30,10 @@ class EvaluatedSet:
         wanted: `[N]` bool, which of its records count.
         survey: What was seen of those.
         baselines: By name: `about`, how it came about; and figures, see
-            `classification_protocol.both_levels`, or `reason`, why there are none.
-        no_pixel_probabilities: Those of `evaluation.audit.metadata_baseline`; None
-            where there are none.
+            `classification_protocol.measure_both_levels`; or `reason`, why there are
+            no figures.
+        metadata_probabilities: Those of `evaluation.audit.metadata_baseline`; None
+            where it has none.
         leaks: Of the whole data set, see `evaluation.audit.leaks`.
         where: The conditions that chose the records.
         num_resamples: Of the bootstrap.
@@ -43,7 +44,7 @@ class EvaluatedSet:
     wanted: np.ndarray
     survey: Survey
     baselines: dict[str, dict[str, Any]]
-    no_pixel_probabilities: np.ndarray | None
+    metadata_probabilities: np.ndarray | None
     leaks: list[dict]
     where: Sequence[str]
     num_resamples: int
@@ -52,9 +53,9 @@ class EvaluatedSet:
         """For the record: the data, what was chosen of it, and what was found."""
         survey = self.survey
         counts = np.bincount(survey.truths, minlength=2).tolist()
-        videos = predictions.video_names(survey)
+        videos = predictions.name_videos(survey)
         return {
-            "data": prepared.describe(self.builder),
+            "data": prepared.describe_dataset(self.builder),
             "where": list(self.where),
             "num_images": sum(counts),
             **{f"num_{n}": c for n, c in zip(labels.NAMES, counts, strict=True)},
@@ -72,13 +73,13 @@ class EvaluatedSet:
         found = []
         if self.leaks:
             found.append(
-                f"LEAKY SPLIT: {leak_text(self.leaks)}. The figures do not say how "
-                "well unseen videos are told; --allow_leaky_split asked for them."
+                f"LEAKY SPLIT: {describe_leaks(self.leaks)}. The figures do not say "
+                "how well unseen videos are told; --allow_leaky_split asked for them."
             )
         trained_on = {
             described["fingerprint"] for described in manifest.get("data", [])
         }
-        fingerprint = prepared.describe(self.builder)["fingerprint"]
+        fingerprint = prepared.describe_dataset(self.builder)["fingerprint"]
         had_part = self.split in (
             "train",
             "validation",
@@ -105,9 +106,10 @@ class EvaluatedSet:
         return found
 
 
-def look(
+def load_evaluation_set(
     builder: tfds.core.DatasetBuilder,
     split: str,
+    *,
     say: Callable[[str], None],
     where: Sequence[str] = (),
     allow_leaky_split: bool = False,
@@ -116,7 +118,7 @@ def look(
     """Reads a data set once, checks its splits and measures what needs no model.
 
     Args:
-        builder: A prepared data set of labelled images.
+        builder: A prepared data set of labeled images.
         split: The split to measure on.
         say: Prints a line.
         where: Conditions that records meet, FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE;
@@ -125,10 +127,10 @@ def look(
         num_resamples: Of the bootstrap.
 
     Raises:
-        ValueError: The data set has no such split or holds no labelled images, a
+        ValueError: The data set has no such split or holds no labeled images, a
             group stands in two splits, or no record meets the conditions.
     """
-    records.check(builder)
+    records.check_labeled(builder)
     sizes = builder.info.splits
     if split not in sizes:
         raise ValueError(
@@ -137,13 +139,13 @@ def look(
         )
     total = sum(info.num_examples for info in sizes.values())
     with console.Progress(total, say, noun="record") as bar:
-        survey = scan.scan(builder, bar.count, with_hashes=False)
-    leaks = groups.leaks(survey)
+        survey = scan.scan_dataset(builder, bar.count, with_hashes=False)
+    leaks = groups.find_leaks(survey)
     if leaks and not allow_leaky_split:
         raise ValueError(
-            f"{builder.info.full_name} has a leaky split: {leak_text(leaks)}. Figures "
-            "would not say how well unseen videos are told. --allow_leaky_split gives "
-            "them all the same, and every output says so."
+            f"{builder.info.full_name} has a leaky split: {describe_leaks(leaks)}. "
+            "Figures would not say how well unseen videos are told. "
+            "--allow_leaky_split gives them all the same, and every output says so."
         )
     chosen = survey.meets(where)
     wanted = chosen[survey.splits == split]
@@ -159,14 +161,14 @@ def look(
         wanted=wanted,
         survey=survey.take(chosen & (survey.splits == split)),
         baselines=baselines,
-        no_pixel_probabilities=probabilities,
+        metadata_probabilities=probabilities,
         leaks=leaks,
         where=where,
         num_resamples=num_resamples,
     )
 
 
-def leak_text(leaks: list[dict]) -> str:
+def describe_leaks(leaks: list[dict]) -> str:
     """How many groups stand in two splits, and the first of them."""
     counts = collections.Counter(leak["kind"] for leak in leaks)
     kinds = ", ".join(
@@ -191,7 +193,7 @@ def _baselines(
             **_measured(one, share, num_resamples),
         }
     }
-    probabilities, about = metadata_baseline.probabilities(survey, split)
+    probabilities, about = metadata_baseline.predict_split(survey, split)
     found["no_pixels"] = (
         {"reason": about}
         if probabilities is None
@@ -203,5 +205,5 @@ def _baselines(
 def _measured(
     survey: Survey, probabilities: np.ndarray, num_resamples: int
 ) -> dict[str, Any]:
-    found = predictions.of_survey(survey, probabilities)
-    return classification_protocol.both_levels(found, num_resamples)
+    found = predictions.join_survey(survey, probabilities)
+    return classification_protocol.measure_both_levels(found, num_resamples)

@@ -2,7 +2,7 @@
 
 A record is a frame where it has the field `frame`, its number in its video; `time`, in
 seconds, says when it is shown, else its number counts as seconds. Which records are of
-one video is told by `predictions.video_names`.
+one video is told by `predictions.name_videos`.
 """
 
 import dataclasses
@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from dfdetect.data import record_index
 from dfdetect.evaluation import predictions
-from dfdetect.evaluation.clip_evaluation import LabelledClip
+from dfdetect.evaluation.clip_evaluation import LabeledClip
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
 from dfdetect.media import decode, shots, video
 
 
 @dataclasses.dataclass(frozen=True)
-class FrameClip(LabelledClip):
+class FrameClip(LabeledClip):
     """A video of a data set; its `path` is its name.
 
     Attributes:
@@ -34,7 +34,7 @@ class FrameClip(LabelledClip):
     times: tuple[float, ...]
 
 
-def of(judged: EvaluatedSet) -> list[FrameClip]:
+def find_clips(judged: EvaluatedSet) -> list[FrameClip]:
     """The clips of a split, in the order of their first records.
 
     Raises:
@@ -51,7 +51,7 @@ def of(judged: EvaluatedSet) -> list[FrameClip]:
     times = survey.fields.get("time", numbers).astype(np.float64)
     # The survey has the wanted records alone, an index all of them.
     places = np.flatnonzero(judged.wanted)
-    videos = predictions.video_names(survey)
+    videos = predictions.name_videos(survey)
     clips = []
     for one in dict.fromkeys(videos.tolist()):
         rows = np.flatnonzero(videos == one)

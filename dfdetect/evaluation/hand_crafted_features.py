@@ -29,7 +29,7 @@ _LEAST_POWER = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
-class Survey:
+class FeatureTable:
     """What is kept of a split; each field has one place for each image, in order.
 
     Attributes:
@@ -43,16 +43,16 @@ class Survey:
     groups: np.ndarray
 
 
-def survey(
+def build_feature_table(
     builder: tfds.core.DatasetBuilder,
     split: str,
     names: Sequence[str],
     count: Callable[[str], None] = lambda split: None,
-) -> Survey:
+) -> FeatureTable:
     """Looks at every image of a split once; features and label are of one record.
 
     Args:
-        builder: A prepared data set of labelled images, see `records`.
+        builder: A prepared data set of labeled images, see `records`.
         split: One of its splits.
         names: Which of `FEATURES`.
         count: Called for each image, with the split.
@@ -60,7 +60,7 @@ def survey(
     Raises:
         ValueError: There is no such split, or it does not hold reals and fakes.
     """
-    records.check(builder)
+    records.check_labeled(builder)
     if split not in builder.info.splits:
         there = ", ".join(builder.info.splits)
         raise ValueError(f"{builder.info.name} has no split {split!r}, only {there}.")
@@ -69,43 +69,43 @@ def survey(
     )
     features: dict[str, list[np.ndarray]] = {name: [] for name in names}
     truths, groups = [], []
-    for record in records.read(builder, split):
+    for record in records.read_records(builder, split):
         image = decode_image(tf.constant(record.image_bytes)).numpy()
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
         for name, found in features.items():
-            found.append(FEATURES[name](grey))
+            found.append(FEATURES[name](gray))
         truths.append(record.label)
         groups.append(record.group)
         count(split)
     if set(truths) != {labels.REAL, labels.FAKE}:
         raise ValueError(f"{split} of {builder.info.name} must hold reals and fakes.")
-    return Survey(features, np.array(truths), np.array(groups))
+    return FeatureTable(features, np.array(truths), np.array(groups))
 
 
-def sift(grey: np.ndarray) -> np.ndarray:
+def describe_sift(gray: np.ndarray) -> np.ndarray:
     """Describes the most distinct points of an image; a flat one has none.
 
     Args:
-        grey: `[H, W]` uint8.
+        gray: `[H, W]` uint8.
 
     Returns:
         `[num_points, 128]` uint8.
 
     Source: Lowe, Distinctive Image Features from Scale-Invariant Keypoints, IJCV 2004.
     """
-    _, found = cv2.SIFT.create(nfeatures=_MAX_KEYPOINTS).detectAndCompute(grey, None)
+    _, found = cv2.SIFT.create(nfeatures=_MAX_KEYPOINTS).detectAndCompute(gray, None)
     # They are whole numbers up to 255, in four times the memory.
     return np.zeros((0, 128), np.uint8) if found is None else found.astype(np.uint8)
 
 
-def spectrum(grey: np.ndarray) -> np.ndarray:
+def compute_spectrum(gray: np.ndarray) -> np.ndarray:
     """How much power of each frequency there is, whichever way it points.
 
     The mean log power of the cosine transform in rings from the lowest frequency to the
     highest that the image's own pixels can hold.
 
     Args:
-        grey: `[H, W]` in [0, 255].
+        gray: `[H, W]` in [0, 255].
 
     Returns:
         `[NUM_RINGS]` float32, natural logarithms.
@@ -114,8 +114,8 @@ def spectrum(grey: np.ndarray) -> np.ndarray:
     transform as in Frank et al., Leveraging Frequency Analysis for Deep Fake Image
     Recognition, ICML 2020.
     """
-    height, width = grey.shape
-    power = scipy.fft.dctn(grey.astype(np.float32), norm="ortho") ** 2
+    height, width = gray.shape
+    power = scipy.fft.dctn(gray.astype(np.float32), norm="ortho") ** 2
     y, x = np.arange(height)[:, None] / height, np.arange(width) / width
     ring = (np.hypot(y, x) / np.sqrt(2) * NUM_RINGS).astype(int).ravel()
     members = np.bincount(ring, minlength=NUM_RINGS)
@@ -126,11 +126,11 @@ def spectrum(grey: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(NUM_RINGS), filled, means).astype(np.float32)
 
 
-def harris(grey: np.ndarray) -> np.ndarray:
-    """Describes an image's strongest Harris corners as `sift` does its points.
+def describe_harris(gray: np.ndarray) -> np.ndarray:
+    """Describes an image's strongest Harris corners as `describe_sift` does its points.
 
     Args:
-        grey: `[H, W]` uint8.
+        gray: `[H, W]` uint8.
 
     Returns:
         `[num_corners, 128]` uint8, at most 500.
@@ -138,13 +138,17 @@ def harris(grey: np.ndarray) -> np.ndarray:
     Source: Harris and Stephens, A Combined Corner and Edge Detector, AVC 1988.
     """
     corners = cv2.goodFeaturesToTrack(
-        grey, _MAX_KEYPOINTS, 0.01, 3, useHarrisDetector=True, k=0.04
+        gray, _MAX_KEYPOINTS, 0.01, 3, useHarrisDetector=True, k=0.04
     )
     if corners is None:
         return np.zeros((0, 128), np.uint8)
     points = [cv2.KeyPoint(float(x), float(y), _CORNER_SIZE) for x, y in corners[:, 0]]
-    _, found = cv2.SIFT.create().compute(grey, points)
+    _, found = cv2.SIFT.create().compute(gray, points)
     return np.zeros((0, 128), np.uint8) if found is None else found.astype(np.uint8)
 
 
-FEATURES = {"sift": sift, "spectrum": spectrum, "harris": harris}
+FEATURES = {
+    "sift": describe_sift,
+    "spectrum": compute_spectrum,
+    "harris": describe_harris,
+}

@@ -33,7 +33,7 @@ def is_seen(manifest: Mapping[str, Any], pooled: source_pairs.Pool, maker: str) 
     )
 
 
-def measure(
+def measure_left_out(
     pooled: source_pairs.Pool,
     runs: Sequence[tuple[str, Mapping[str, Any], Sequence[Mapping[str, Any]]]],
 ) -> dict[str, Any]:
@@ -41,7 +41,7 @@ def measure(
 
     Args:
         pooled: The images.
-        runs: Name, manifest and `source_pairs.measure` of each classifier.
+        runs: Name, manifest and `source_pairs.measure_pairs` of each classifier.
 
     Returns:
         `field`; `left_out`, by run; and for `unseen` and `seen` each `rows` (`model`,
@@ -65,7 +65,9 @@ def measure(
     return {
         "field": pooled.field,
         "left_out": {
-            name: conditions.excluded_values(manifest.get("where", []), pooled.field)
+            name: conditions.list_excluded_values(
+                manifest.get("where", []), pooled.field
+            )
             for name, manifest, _ in runs
         },
         **{

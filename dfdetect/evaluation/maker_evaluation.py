@@ -15,9 +15,10 @@ from dfdetect.data import prepared, record_fields
 from dfdetect.evaluation import classifiers, evaluation_set, leave_one_out, source_pairs
 
 
-def measure(
+def measure_makers(
     manifests: Sequence[Mapping[str, Any]],
     sets: Sequence[evaluation_set.EvaluatedSet],
+    *,
     results: Sequence[classifiers.Result],
     leave_out: str | None,
     say: Callable[[str], None],
@@ -35,14 +36,17 @@ def measure(
         num_resamples: Of the groups, for intervals.
 
     Returns:
-        `source_pairs`, a list of `model` and its `pairs`, see `source_pairs.measure`,
-        or a dict of the `reason` why there are none; perhaps `leave_one_out`, see
-        `leave_one_out.measure`.
+        `source_pairs`, a list of `model` and its `pairs`, see
+        `source_pairs.measure_pairs`, or a dict with the `reason` why there are none;
+        and with `leave_out` also `leave_one_out`, see
+        `leave_one_out.measure_left_out`.
 
     Raises:
         ValueError: There are no makers to compare, and `leave_out` wants them.
     """
-    pooled = source_pairs.pool(sets, manifests[0]["crop_margin"], leave_out or "source")
+    pooled = source_pairs.pool_sets(
+        sets, manifests[0]["crop_margin"], leave_out or "source"
+    )
     reason = pooled.explain_unfit()
     if reason and leave_out:
         raise ValueError(f"--leave_out finds no makers to compare: {reason}.")
@@ -53,7 +57,7 @@ def measure(
     for place, described in enumerate(manifests):
         of_model = results[place * len(sets) : (place + 1) * len(sets)]
         probabilities = [result.predictions.probabilities for result in of_model]
-        pairs = source_pairs.measure(
+        pairs = source_pairs.measure_pairs(
             pooled, np.concatenate(probabilities), num_resamples, baselines
         )
         runs.append((of_model[0].model, described, pairs))
@@ -61,13 +65,14 @@ def measure(
         "source_pairs": [{"model": name, "pairs": pairs} for name, _, pairs in runs]
     }
     if leave_out:
-        figures["leave_one_out"] = leave_one_out.measure(pooled, runs)
+        figures["leave_one_out"] = leave_one_out.measure_left_out(pooled, runs)
     return figures
 
 
 def train_without_each(
     builders: Sequence[tfds.core.DatasetBuilder],
     field: str,
+    *,
     folder: str,
     command: Sequence[str],
     say: Callable[[str], None],
@@ -91,7 +96,7 @@ def train_without_each(
     for builder in builders:
         origins = record_fields.name_origins(builder, "train", (), field)
         makers.update(
-            {*origins[labels.NAMES[labels.FAKE]]} - {prepared.full_name(builder)}
+            {*origins[labels.NAMES[labels.FAKE]]} - {prepared.name_dataset(builder)}
         )
     if len(makers) < 2:
         raise ValueError(

@@ -66,9 +66,10 @@ class Peer:
         return described
 
 
-def open_all(
+def open_peers(
     tables: Sequence[str],
     scripts: Sequence[str],
+    *,
     say: Say,
     makers: Sequence[str] | None = None,
     crop_margin: float = 1.3,
@@ -123,7 +124,7 @@ def fill_gaps(
         return probabilities, []
     told = (
         f"{name} has no probability for {len(missing):,} of {len(probabilities):,} "
-        f"records of {prepared.full_name(judged.builder)} {judged.split}, such as "
+        f"records of {prepared.name_dataset(judged.builder)} {judged.split}, such as "
         f"{judged.survey.filenames[missing[0]]}"
     )
     if not guess or len(missing) == len(probabilities):
@@ -181,12 +182,12 @@ def _probability(where: str, text: str) -> float:
 
 def _match_with(path: str, probabilities: Mapping[str, float]) -> Callable:
     def judge(judged: evaluation_set.EvaluatedSet) -> np.ndarray:
-        return match(path, probabilities, judged)
+        return match_records(path, probabilities, judged)
 
     return judge
 
 
-def match(
+def match_records(
     path: str, probabilities: Mapping[str, float], judged: evaluation_set.EvaluatedSet
 ) -> np.ndarray:
     """Finds the rows of a table for the records of a set, `[N]`, NaN for none.
@@ -222,7 +223,7 @@ def match(
         first = next(iter(probabilities))
         raise ValueError(
             f"{path} names no record of {judged.split} of "
-            f"{prepared.full_name(judged.builder)}: it has {first!r}, the set "
+            f"{prepared.name_dataset(judged.builder)}: it has {first!r}, the set "
             f"{filenames[0]!r}."
         )
     return values
@@ -242,9 +243,9 @@ def _aliases(
     builder: tfds.core.DatasetBuilder, split: str
 ) -> Iterator[tuple[str, str]]:
     """Other names of records and their `image/filename`."""
-    for record in records.read(builder, split, with_images=False):
-        yield records.path_stem(record), record.filename
-    for example in prepared.encoded(builder, split).as_numpy_iterator():
+    for record in records.read_records(builder, split, with_images=False):
+        yield records.build_path_stem(record), record.filename
+    for example in prepared.read_encoded(builder, split).as_numpy_iterator():
         yield example[batches.NAME].decode(), example["image/filename"].decode()
 
 
@@ -323,11 +324,11 @@ def _files(
     judged: evaluation_set.EvaluatedSet, crop_margin: float, file_input: str
 ) -> Iterable[bytes]:
     if file_input == "crop":
-        return classifier_input.encoded_files(
+        return classifier_input.read_encoded_files(
             judged.builder, judged.split, judged.wanted, crop_margin
         )
-    examples = classifier_input.choose(
-        prepared.encoded(judged.builder, judged.split), judged.wanted
+    examples = classifier_input.choose_examples(
+        prepared.read_encoded(judged.builder, judged.split), judged.wanted
     )
     return (example["image"] for example in examples.as_numpy_iterator())
 
@@ -336,7 +337,7 @@ def _written(files: Iterable[bytes], folder: str) -> Iterator[list[str]]:
     """Writes files by their number, so that no name tells a label; yields some."""
     paths: list[str] = []
     for number, content in enumerate(files):
-        ending = base.image_format(content).lower() or "bin"
+        ending = base.identify_format(content).lower() or "bin"
         paths.append(os.path.join(folder, f"{number:07d}.{ending}"))
         pathlib.Path(paths[-1]).write_bytes(content)
         if len(paths) == _AT_ONCE:

@@ -33,8 +33,8 @@ class Predictions:
         logits: `[N]`; NaN where there are none, as for a baseline or a video.
         probabilities: `[N]`, calibrated fake probabilities.
         groups: `[N]`, what must be drawn together, see `metrics.bootstrap`.
-        videos: `[N]`, the clip that each belongs to, see `video_names`.
-        sizes: `[N]`, see `head_sizes`.
+        videos: `[N]`, the clip that each belongs to, see `name_videos`.
+        sizes: `[N]`, see `measure_head_sizes`.
         fields: `[N]` each, further scalars of the records.
     """
 
@@ -83,7 +83,7 @@ class Predictions:
         return figures.to_csv(columns, leaky_split)
 
 
-def of_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
+def join_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
     """Joins probabilities `[N]` with what a survey knows of the same N images."""
     assert len(probabilities) == len(survey.truths)
     return Predictions(
@@ -92,13 +92,13 @@ def of_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
         logits=np.full(len(probabilities), np.nan),
         probabilities=probabilities,
         groups=survey.groups,
-        videos=video_names(survey),
-        sizes=head_sizes(survey),
+        videos=name_videos(survey),
+        sizes=measure_head_sizes(survey),
         fields=survey.fields,
     )
 
 
-def video_names(survey: Survey) -> np.ndarray:
+def name_videos(survey: Survey) -> np.ndarray:
     """`[N]`, a name for the video that each image is a frame of.
 
     The field `video` or `clip` where it says one. Else images are of one video when
@@ -130,7 +130,7 @@ def _videos_by_fields(survey: Survey) -> np.ndarray:
     return np.array(["/".join(filter(None, row)) for row in rows], str)
 
 
-def head_sizes(survey: Survey) -> np.ndarray:
+def measure_head_sizes(survey: Survey) -> np.ndarray:
     """`[N]`, roots of the heads' areas in pixels.
 
     By their boxes where records have one; else the image is the head, without the

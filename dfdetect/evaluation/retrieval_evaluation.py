@@ -54,9 +54,10 @@ class _Described:
     groups: np.ndarray
 
 
-def measure(
+def measure_descriptions(
     builder: tfds.core.DatasetBuilder,
     split: str,
+    *,
     descriptions: dict[str, Describe],
     num_copies: int = NUM_COPIES,
     seed: int = 0,
@@ -65,7 +66,7 @@ def measure(
     """Measures descriptions of images by what they find.
 
     Args:
-        builder: A prepared data set of labelled images.
+        builder: A prepared data set of labeled images.
         split: One of its splits.
         descriptions: By their names.
         num_copies: Most images that are altered.
@@ -79,9 +80,9 @@ def measure(
         `sources` is None where there are no fakes that share a group with a real.
 
     Raises:
-        ValueError: The data set holds no labelled images, or has no such split.
+        ValueError: The data set holds no labeled images, or has no such split.
     """
-    records.check(builder)
+    records.check_labeled(builder)
     if split not in builder.info.splits:
         there = ", ".join(builder.info.splits)
         raise ValueError(f"{builder.info.name} has no split {split!r}, only {there}.")
@@ -125,7 +126,7 @@ def measure(
     }
 
 
-def table(measured: dict[str, Any]) -> list[str]:
+def format_table(measured: dict[str, Any]) -> list[str]:
     """Lines of Markdown: a column for each description."""
     methods = measured["methods"]
     dimensions = [f"{name} ({x['dimension']:,})" for name, x in methods.items()]
@@ -142,7 +143,7 @@ def table(measured: dict[str, Any]) -> list[str]:
     return lines
 
 
-def of_graph(embed: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Describe:
+def build_description(embed: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Describe:
     """The description by a signature of a graph, `embed` or `embed_content`."""
 
     def describe(images: Sequence[np.ndarray]) -> np.ndarray:
@@ -170,7 +171,7 @@ def _described(
                 rows[name].append(describe(batch))
         batch.clear()
 
-    for record in records.read(builder, split):
+    for record in records.read_records(builder, split):
         count(split)
         if reals_only and record.label != labels.REAL:
             continue
@@ -196,7 +197,7 @@ def _copies(
     wanted = set(chosen.tolist())
     return [
         (record.index, decode.decode_image(tf.constant(record.image_bytes)).numpy())
-        for record in records.read(builder, split)
+        for record in records.read_records(builder, split)
         if record.index in wanted
     ]
 
@@ -205,7 +206,7 @@ def _altered(
     image: np.ndarray, changes: Iterable[tuple[str, int]], seed: int
 ) -> np.ndarray:
     for name, strength in changes:
-        image = corruptions.alter(image, name, strength, seed)
+        image = corruptions.corrupt_image(image, name, strength, seed)
     return image
 
 

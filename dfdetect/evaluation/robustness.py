@@ -20,16 +20,16 @@ Variant = tuple[str, int]
 _CLEAN: Variant = ("clean", 0)
 
 
-def measure(
+def measure_robustness(
     logits_function: Callable[[tf.Tensor], Any],
     manifest: dict[str, Any],
+    *,
     images: Iterable[bytes],
     truths: np.ndarray,
     groups: np.ndarray,
-    *,
     batch_size: int = 16,
     max_crops: int | None = None,
-    names: Sequence[str] = tuple(corruptions.ALTERATIONS),
+    names: Sequence[str] = tuple(corruptions.CORRUPTIONS),
     threshold: float = 0.5,
     seed: int = 0,
     say: Callable[[str], None] = lambda line: None,
@@ -42,14 +42,14 @@ def measure(
 
     Args:
         logits_function: From crops `[B, S, S, 3]` float32 to fake logits `[B]`, see
-            `classifiers.logits_function`.
+            `classifiers.build_logits_function`.
         manifest: The classifier's: `image_size` and `temperature` are used.
         images: Encoded crops, `N` of them.
         truths: `[N]` of `dfdetect.labels`.
         groups: `[N]`, names of what the crops belong to.
         batch_size: Crops at once.
         max_crops: At most so many, whole groups drawn at random; None for all.
-        names: Those of `corruptions.ALTERATIONS` that are wanted.
+        names: Those of `corruptions.CORRUPTIONS` that are wanted.
         threshold: Fake probability from which on a crop is called a fake.
         seed: Of drawing groups and of the resampling for intervals.
         say: Prints a line of progress.
@@ -64,19 +64,19 @@ def measure(
     Raises:
         ValueError: An argument is wrong, or only one class is among the crops.
     """
-    unknown = sorted(set(names) - set(corruptions.ALTERATIONS))
+    unknown = sorted(set(names) - set(corruptions.CORRUPTIONS))
     if unknown:
-        known = ", ".join(corruptions.ALTERATIONS)
+        known = ", ".join(corruptions.CORRUPTIONS)
         raise ValueError(f"names must be among {known}; got {', '.join(unknown)}.")
-    reasons = corruptions.missing()
+    reasons = corruptions.find_missing()
     skipped = {name: reasons[name] for name in names if name in reasons}
     wanted = [name for name in names if name not in skipped]
-    places = draw(truths, groups, max_crops, seed)
+    places = draw_groups(truths, groups, max_crops, seed)
     truths, groups = truths[places], groups[places]
     variants = [_CLEAN] + [
         (name, strength)
         for name in wanted
-        for strength in range(1, 1 + len(corruptions.ALTERATIONS[name].values))
+        for strength in range(1, 1 + len(corruptions.CORRUPTIONS[name].values))
     ]
     with console.Progress(len(places) * len(variants), say, noun="crop") as shown:
         logits = _logits(
@@ -104,7 +104,7 @@ def measure(
     }
 
 
-def draw(
+def draw_groups(
     truths: np.ndarray, groups: np.ndarray, max_crops: int | None, seed: int
 ) -> np.ndarray:
     """Draws whole groups, until one more would be too much.
@@ -157,7 +157,7 @@ def _logits(
         place, image = placed
         name, strength = variant
         if variant != _CLEAN:
-            image = corruptions.alter(image, name, strength, seed=place)
+            image = corruptions.corrupt_image(image, name, strength, seed=place)
         return resize(tf.constant(image))
 
     found: dict[Variant, list[np.ndarray]] = {variant: [] for variant in variants}
@@ -173,7 +173,7 @@ def _logits(
 
 
 def _points(name: str, found: dict[Variant, dict[str, Any]]) -> dict[str, Any]:
-    alteration = corruptions.ALTERATIONS[name]
+    alteration = corruptions.CORRUPTIONS[name]
     return {
         "unit": alteration.unit,
         "points": [

@@ -36,7 +36,7 @@ class Pool:
             `record_fields.read_origins`.
         groups: `[N]` text, with the data set before the name.
         places: `[N]`, of the data set of each among `sets`.
-        sets: What `prepared.describe` says of each data set.
+        sets: What `prepared.describe_dataset` says of each data set.
         values: By name of `BASELINES`, what it is fitted to, `[N, F]`.
         field: That which names makers and sources.
     """
@@ -70,7 +70,7 @@ class Pool:
         return ""
 
 
-def pool(
+def pool_sets(
     judged: Sequence[evaluation_set.EvaluatedSet],
     crop_margin: float,
     field: str = "source",
@@ -85,7 +85,7 @@ def pool(
     """
     origins, groups = [], []
     for one in judged:
-        name = prepared.full_name(one.builder)
+        name = prepared.name_dataset(one.builder)
         count = len(one.survey.truths)
         values = np.asarray(one.survey.fields.get(field, [""] * count)).astype(str)
         origins.append(np.where(values == "", name, values))
@@ -95,11 +95,13 @@ def pool(
         np.concatenate(origins),
         np.concatenate(groups),
         np.repeat(np.arange(len(judged)), [len(one.survey.truths) for one in judged]),
-        [prepared.describe(one.builder) for one in judged],
+        [prepared.describe_dataset(one.builder) for one in judged],
         {
             "low_level": np.concatenate(
                 [
-                    low_level.measure(one.builder, one.split, one.wanted, crop_margin)
+                    low_level.measure_crops(
+                        one.builder, one.split, one.wanted, crop_margin
+                    )
                     for one in judged
                 ]
             ),
@@ -140,7 +142,7 @@ def measure_baselines(
     return found
 
 
-def measure(
+def measure_pairs(
     pooled: Pool,
     probabilities: np.ndarray,
     num_resamples: int,

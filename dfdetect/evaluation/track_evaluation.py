@@ -113,7 +113,7 @@ def _match(
     ]
 
 
-def measure(
+def measure_rule(
     cases: Sequence[Case], rule: deciding_tracks.Rule
 ) -> dict[str, dict[str, int]]:
     """Counts by source what a rule gets right.

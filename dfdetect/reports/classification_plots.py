@@ -19,7 +19,7 @@ _NUM_SCORE_BINS = 20
 def draw_roc(
     predictions: Predictions,
     figures: dict[str, Any],
-    no_pixel_probabilities: np.ndarray | None,
+    metadata_probabilities: np.ndarray | None,
     title: str,
 ) -> bytes:
     """Draws the ROC curves of images, of videos and of the metadata baseline as PNG.
@@ -27,7 +27,7 @@ def draw_roc(
     Args:
         predictions: Predictions on the images.
         figures: `metrics` and `video_metrics`, see `classification_protocol`.
-        no_pixel_probabilities: The baseline's for the same images, or None.
+        metadata_probabilities: The baseline's for the same images, or None.
         title: What was measured.
     """
     figure, axes = _make_axes(title)
@@ -41,11 +41,11 @@ def draw_roc(
             low, high = figures[level]["auc_interval"]
             label = f"{name}: {figures[level]['auc']:.3f} [{low:.3f}, {high:.3f}]"
             _draw_roc_curve(axes, labels, probabilities, color, label)
-        if no_pixel_probabilities is not None:
+        if metadata_probabilities is not None:
             _draw_roc_curve(
                 axes,
                 predictions.labels,
-                no_pixel_probabilities,
+                metadata_probabilities,
                 _GRAY,
                 "without pixels",
             )

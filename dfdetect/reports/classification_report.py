@@ -62,7 +62,7 @@ def _section(result: Result, title: str, prefix: str) -> document.Section:
     drawn = {
         "roc": (
             classification_plots.draw_roc(
-                predictions, figures, result.no_pixel_probabilities, of_plots
+                predictions, figures, result.metadata_probabilities, of_plots
             ),
             "ROC curve",
         ),

@@ -54,13 +54,13 @@ def write_report(
 
     Args:
         folder: Folder to write to; created if absent.
-        figures: `model`, `split`, `data` (of `prepared.describe`), and `metrics`: those
-            of `detection_protocol.compute_metrics` and, as `coco`, of
+        figures: `model`, `split`, `data` (of `prepared.describe_dataset`), and
+            `metrics`: those of `detection_protocol.compute_metrics` and, as `coco`, of
             `coco.compute_metrics`.
         found: Boxes and scores of each image, see `detection_protocol.compute_metrics`.
         truth: True boxes of each image, and whether each is difficult.
         extents: `[num_images, 2]`, heights and widths of the originals in pixels.
-        images: Maps places to names and images, see `detector_input.images`.
+        images: Maps places to names and images, see `detector_input.read_images`.
     """
     matches = detection_protocol.match_images(found, truth, extents)
     threshold = figures["metrics"]["f1_score_threshold"]

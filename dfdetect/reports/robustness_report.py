@@ -1,4 +1,4 @@
-"""Small curves and two tables of the results of `robustness.measure`."""
+"""Small curves and two tables of the results of `robustness.measure_robustness`."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _COLUMNS = 3
 
 
 def build_blocks(results: dict[str, Any], prefix: str = "") -> list[document.Block]:
-    """Builds the blocks of a report about the results of `robustness.measure`.
+    """Builds the blocks of a report from `robustness.measure_robustness`.
 
     Args:
-        results: Results of `robustness.measure`.
+        results: Results of `robustness.measure_robustness`.
         prefix: Prefix of the name of the plot's file.
     """
     threshold = f"{results['threshold']:g}"

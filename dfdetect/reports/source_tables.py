@@ -25,7 +25,7 @@ def make_sections(figures: Mapping[str, Any]) -> list[document.Section]:
     """Makes the sections about makers and sources, none where there are no pairs.
 
     Args:
-        figures: See `maker_evaluation.measure`.
+        figures: See `maker_evaluation.measure_makers`.
     """
     if "reason" in figures["source_pairs"]:
         return []
@@ -40,7 +40,7 @@ def list_pairs(name: str, pairs: Sequence[Mapping[str, Any]]) -> document.Sectio
 
     Args:
         name: Of the model.
-        pairs: See `source_pairs.measure`.
+        pairs: See `source_pairs.measure_pairs`.
     """
     title = f"Makers against sources of reals: {name}"
     rows = [
@@ -61,7 +61,7 @@ def list_pairs(name: str, pairs: Sequence[Mapping[str, Any]]) -> document.Sectio
 
 
 def show_left_out(measured: Mapping[str, Any]) -> document.Section:
-    """Shows the matrix of `leave_one_out.measure`, unseen makers first."""
+    """Shows the matrix of `leave_one_out.measure_left_out`, unseen makers first."""
     blocks: list[document.Block] = [document.Text(_ABOUT_LEFT_OUT)]
     for kind in ("unseen", "seen"):
         of_kind = measured[kind]

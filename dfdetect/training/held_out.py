@@ -46,7 +46,7 @@ def training_conditions() -> list[str]:
 
 def validation_conditions() -> list[conditions.Condition]:
     """Returns conditions that choose the held-out groups; none if all train."""
-    return [conditions.parse(f"group@{part}")] if (part := _part()) else []
+    return [conditions.parse_condition(f"group@{part}")] if (part := _part()) else []
 
 
 def validation_split() -> str:

@@ -31,7 +31,7 @@ def check_labels(
         else:
             counts[labels.REAL] += builder.info.splits["train"].num_examples
     if not counts[labels.REAL] or not (counts[labels.FAKE] or makes_fakes):
-        names = ", ".join(prepared.full_name(builder) for builder in builders)
+        names = ", ".join(prepared.name_dataset(builder) for builder in builders)
         raise ValueError(
             f"{names} must have real and fake examples to train on, got "
             f"{dict(zip(labels.NAMES, counts.tolist(), strict=True))}. "

@@ -26,7 +26,7 @@ def classification(
 
     Args:
         model: A classifier.
-        batch: Images and labels of `classifier_input.training`.
+        batch: Images and labels of `classifier_input.build_training_batches`.
         class_weights: Weight of a crop of each label.
         label_smoothing: Share of a label that is divided among both: .1 makes a fake
             .95 (Szegedy et al., Rethinking the Inception Architecture, 2016, section
@@ -99,7 +99,7 @@ def detection(
 
     Args:
         model: An `EfficientDet`.
-        batch: Images and targets of `detector_input.training`.
+        batch: Images and targets of `detector_input.build_training_batches`.
         batch_size: Images of the whole batch.
         training: Whether the model runs in training mode.
 

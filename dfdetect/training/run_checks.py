@@ -77,7 +77,7 @@ def check_data(
     Raises:
         ValueError: The data sets differ, or one has no examples to train on.
     """
-    described = [prepared.describe(builder) for builder in builders]
+    described = [prepared.describe_dataset(builder) for builder in builders]
 
     def check() -> None:
         content = json.dumps(described).encode()
@@ -113,7 +113,7 @@ def check_split(builders: Sequence[tfds.core.DatasetBuilder], split: str) -> Non
         if not splits.get(split):
             advice = "" if split == "train" else _ADVICE
             raise ValueError(
-                f"{prepared.full_name(builder)} must have examples in its split "
+                f"{prepared.name_dataset(builder)} must have examples in its split "
                 f"{split}, "
                 f"got {splits}.{advice}"
             )

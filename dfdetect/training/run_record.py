@@ -120,7 +120,7 @@ class RunRecord:
         """Compares the data sets with those of the run, and writes them.
 
         Args:
-            data: Descriptions of the data sets, see `prepared.describe`.
+            data: Descriptions of the data sets, see `prepared.describe_dataset`.
 
         Raises:
             ValueError: The data sets differ.

@@ -41,9 +41,9 @@ def test_random_crop_follows_its_seed():
     assert np.abs(again - other).max() > 1
 
 
-def test_colour_stays_in_range_and_keeps_the_shape():
+def test_color_stays_in_range_and_keeps_the_shape():
     for index in range(20):
-        image = augment.colour(
+        image = augment.adjust_color(
             _gradient(8, 8) * 3 - 200, tf.constant([0, index]), strength=0.5
         ).numpy()
         assert image.shape == (8, 8, 3)
@@ -72,7 +72,7 @@ def test_boxes_stay_on_their_heads_under_scale_and_crop(scales):
     boxes = tf.constant([[30 / 120, 60 / 200, 70 / 120, 120 / 200]])
     for index in range(8):
         window, moved, keep = augment.scale_and_crop(
-            image, boxes, 128, tf.constant([3, index]), scales
+            image, boxes, size=128, seed=tf.constant([3, index]), scales=scales
         )
         assert window.shape == (128, 128, 3)
         if not keep[0]:
@@ -88,7 +88,11 @@ def test_scale_one_is_the_letterbox():
     image = _gradient(60, 120)
     window, boxes, keep = _in_graph(
         lambda: augment.scale_and_crop(
-            image, tf.constant([[0.0, 0.0, 1.0, 1.0]]), 128, SEED, (1.0, 1.0)
+            image,
+            tf.constant([[0.0, 0.0, 1.0, 1.0]]),
+            size=128,
+            seed=SEED,
+            scales=(1.0, 1.0),
         )
     )
     np.testing.assert_allclose(boxes, [[0, 0, 0.5, 1.0]], atol=1e-6)
@@ -99,14 +103,16 @@ def test_scale_one_is_the_letterbox():
 def test_hidden_and_thin_boxes_are_dropped():
     image = np.zeros((100, 100, 3), np.uint8)
     boxes = tf.constant([[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5 + 1e-3, 0.9]])
-    _, _, keep = augment.scale_and_crop(image, boxes, 64, SEED, (4.0, 4.0))
+    _, _, keep = augment.scale_and_crop(
+        image, boxes, size=64, seed=SEED, scales=(4.0, 4.0)
+    )
     assert keep.numpy().tolist() == [False, False]
 
 
 def test_no_boxes_at_all():
     image = np.zeros((50, 70, 3), np.uint8)
     _, boxes, keep = augment.scale_and_crop(
-        image, tf.zeros([0, 4]), 64, SEED, (0.5, 2.0)
+        image, tf.zeros([0, 4]), size=64, seed=SEED, scales=(0.5, 2.0)
     )
     assert boxes.shape == (0, 4) and keep.shape == (0,)
 
@@ -118,8 +124,8 @@ def test_a_mosaic_fills_the_square_with_four_parts():
     for index in range(8):
         seed = tf.constant([5, index])
         # So large that no part is padded, and any visible share is enough.
-        image, boxes, keep = augment.mosaic(
-            images, whole, 64, seed, (2.0, 3.0), min_visible=0.0
+        image, boxes, keep = augment.build_mosaic(
+            images, whole, size=64, seed=seed, scales=(2.0, 3.0), min_visible=0.0
         )
         y, x = boxes[0, 2:].numpy()
         expected = [[0, 0, y, x], [0, x, y, 1], [y, 0, 1, x], [y, x, 1, 1]]
@@ -133,20 +139,20 @@ def test_a_mosaic_fills_the_square_with_four_parts():
 
 
 def test_boxes_stay_on_their_heads_in_a_mosaic():
-    # One head in each image, of a colour of its own, on black.
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
-    images = [np.zeros((120, 200, 3), np.float32) for _ in colours]
-    for image, colour in zip(images, colours, strict=True):
-        image[30:70, 60:120] = colour
+    # One head in each image, of a color of its own, on black.
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)]
+    images = [np.zeros((120, 200, 3), np.float32) for _ in colors]
+    for image, color in zip(images, colors, strict=True):
+        image[30:70, 60:120] = color
     boxes = [tf.constant([[30 / 120, 60 / 200, 70 / 120, 120 / 200]])] * 4
     seen = 0
     for index in range(12):
-        window, moved, keep = augment.mosaic(
-            images, boxes, 128, tf.constant([7, index]), (0.8, 1.6)
+        window, moved, keep = augment.build_mosaic(
+            images, boxes, size=128, seed=tf.constant([7, index]), scales=(0.8, 1.6)
         )
         assert window.shape == (128, 128, 3)
         for head in np.flatnonzero(keep):
-            wanted = np.array(colours[head]) > 127.5
+            wanted = np.array(colors[head]) > 127.5
             # The padding is the mean pixel; no head is near it.
             distinct = np.all((window.numpy() > 180) == wanted, axis=-1)
             found = np.argwhere(distinct & (window.numpy().max(-1) > 180))
@@ -163,12 +169,16 @@ def test_a_mosaic_in_a_data_set_and_without_heads():
     none = tf.zeros([0, 4])
     for boxes, count in (([one] * 4, 4), ([none] * 4, 0), ([one, none] * 2, 2)):
         window, moved, keep = _in_graph(
-            lambda boxes=boxes: augment.mosaic(images, boxes, 64, SEED, (0.1, 2.0))
+            lambda boxes=boxes: augment.build_mosaic(
+                images, boxes, size=64, seed=SEED, scales=(0.1, 2.0)
+            )
         )
         assert window.shape == (64, 64, 3)
         assert moved.shape == (count, 4) and keep.shape == (count,)
     with pytest.raises(ValueError, match="four images .* got 3 and 4"):
-        augment.mosaic(images[:3], [one] * 4, 64, SEED, (0.1, 2.0))
+        augment.build_mosaic(
+            images[:3], [one] * 4, size=64, seed=SEED, scales=(0.1, 2.0)
+        )
 
 
 def test_each_image_of_a_mosaic_fills_one_side_of_its_part():
@@ -176,7 +186,9 @@ def test_each_image_of_a_mosaic_fills_one_side_of_its_part():
     whole = [tf.constant([[0.0, 0.0, 1.0, 1.0]])] * 4
     for index in range(8):
         seed = tf.constant([9, index])
-        _, boxes, _ = augment.mosaic(images, whole, 64, seed, (0.1, 1.0))
+        _, boxes, _ = augment.build_mosaic(
+            images, whole, size=64, seed=seed, scales=(0.1, 1.0)
+        )
         y1, x1, y2, x2 = boxes.numpy().T
         (y, x), pixel = (y1[3], x1[3]), 1 / 64
         for part, (height, width) in enumerate(
@@ -189,14 +201,18 @@ def test_each_image_of_a_mosaic_fills_one_side_of_its_part():
 def test_a_mosaic_drops_thin_boxes():
     images = [np.zeros((100, 100, 3), np.uint8)] * 4
     thin = [tf.constant([[0.0, 0.5, 1.0, 0.5 + 1e-3]])] * 4
-    *_, keep = augment.mosaic(images, thin, 64, SEED, (1.0, 1.0), min_visible=0.0)
+    *_, keep = augment.build_mosaic(
+        images, thin, size=64, seed=SEED, scales=(1.0, 1.0), min_visible=0.0
+    )
     assert not keep.numpy().any()
 
 
 def test_scales_must_ascend():
     for scales in ((2.0, 1.0), (0.0, 1.0)):
         with pytest.raises(ValueError, match="scales must be above 0 and ascend"):
-            augment.scale_and_crop(_gradient(9, 9), tf.zeros([0, 4]), 8, SEED, scales)
+            augment.scale_and_crop(
+                _gradient(9, 9), tf.zeros([0, 4]), size=8, seed=SEED, scales=scales
+            )
 
 
 def test_jpeg_compresses_at_a_drawn_quality():
@@ -206,7 +222,7 @@ def test_jpeg_compresses_at_a_drawn_quality():
     drawn = []
     for index in range(12):
         seed = tf.constant([0, index])
-        found = augment.jpeg(image, seed, (40, 41))
+        found = augment.compress_jpeg(image, seed, (40, 41))
         assert found.dtype == tf.float32
         equal = [np.array_equal(found, other) for other in expected]
         assert sum(equal) == 1
@@ -214,10 +230,14 @@ def test_jpeg_compresses_at_a_drawn_quality():
     assert {*drawn} == {False, True}
 
     def error(quality):
-        return np.abs(_in_graph(lambda: augment.jpeg(image, SEED, quality)) - image)
+        return np.abs(
+            _in_graph(lambda: augment.compress_jpeg(image, SEED, quality)) - image
+        )
 
     assert error((100, 100)).mean() < error((50, 50)).mean() < error((5, 5)).mean()
     smooth = _gradient(16, 16)
-    np.testing.assert_allclose(augment.jpeg(smooth, SEED, (100, 100)), smooth, atol=12)
+    np.testing.assert_allclose(
+        augment.compress_jpeg(smooth, SEED, (100, 100)), smooth, atol=12
+    )
     with pytest.raises(ValueError, match="ascend within 0 to 100, got"):
-        augment.jpeg(image, SEED, (90, 101))
+        augment.compress_jpeg(image, SEED, (90, 101))

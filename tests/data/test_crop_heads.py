@@ -56,7 +56,7 @@ NAMES = (
 
 
 def quarters_detector(*_):
-    """A head in each quarter above grey level 100; the brighter, the surer."""
+    """A head in each quarter above gray level 100; the brighter, the surer."""
     images = keras.Input((SIZE, SIZE, 3))
     means = keras.layers.AveragePooling2D((24, 32))(images)
     means = keras.layers.Reshape((4, 3))(means)
@@ -69,10 +69,10 @@ def quarters_detector(*_):
 
 
 def image(*levels, seed=0):
-    """Noise around a grey level in each quarter."""
+    """Noise around a gray level in each quarter."""
     random = np.random.default_rng(seed)
-    grey = np.kron(np.reshape(levels, (2, 2)), np.ones((60, 80)))[..., None]
-    return np.uint8(grey + random.integers(-20, 20, (120, 160, 3)))
+    gray = np.kron(np.reshape(levels, (2, 2)), np.ones((60, 80)))[..., None]
+    return np.uint8(gray + random.integers(-20, 20, (120, 160, 3)))
 
 
 def png(*levels, seed=0):
@@ -126,13 +126,13 @@ def _detector(tmp_path_factory):
     return str(folder)
 
 
-head_cutter = crop_heads.head_cutter
+head_cutter = crop_heads.build_head_cutter
 
 
 @functools.cache
-def _cutter(*arguments):
+def _cutter(**arguments):
     # Traced once for all tests: that takes longer than the images do.
-    return head_cutter(*quarters_detector(), *arguments)
+    return head_cutter(*quarters_detector(), **arguments)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -140,7 +140,9 @@ def _stand_in():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model_directory, "load_detector", lambda _: (None, None))
         patch.setattr(
-            crop_heads, "head_cutter", lambda _, __, *arguments: _cutter(*arguments)
+            crop_heads,
+            "build_head_cutter",
+            lambda _, __, **arguments: _cutter(**arguments),
         )
         yield
 
@@ -161,7 +163,9 @@ def table(path):
 def run(builder, output, detector, **arguments):
     said = []
     arguments = {"batch_size": 2, **arguments}
-    crop_heads.crop_heads(builder, str(output), said.append, detector, **arguments)
+    crop_heads.crop_heads(
+        builder, str(output), say=said.append, detector=detector, **arguments
+    )
     return said
 
 
@@ -352,14 +356,14 @@ def test_small_heads_are_left_out_when_wanted(builder, detector, tmp_path):
 
 
 def test_other_data_sets_are_refused(detector, tmp_path):
-    class Unlabelled(LabelledImages, skip_registration=True):
+    class Unlabeled(LabelledImages, skip_registration=True):
         lacking = ("label", "group")
 
     class SwappedLabels(LabelledImages, skip_registration=True):
         label_names = ("fake", "real")
 
     for builder_class, message in (
-        (Unlabelled, "holds no labelled images: it has no label, group"),
+        (Unlabeled, "holds no labeled images: it has no label, group"),
         (SwappedLabels, "label of swapped_labels must be"),
     ):
         other = prepare(tmp_path, {"train": IMAGES["test"]}, builder_class)
@@ -387,7 +391,7 @@ def test_default_weights_cut_the_head_of_the_portrait(run_script, tmp_path):
         f"--output={tmp_path / 'crops'}",
     )
     first = table(tmp_path / "crops" / "heads.csv")[0]
-    # The face's centre, by eye, at 48 % of the width and 32 % of the height.
+    # The face's center, by eye, at 48 % of the width and 32 % of the height.
     assert float(first["ymin"]) < 0.32 < float(first["ymax"])
     assert float(first["xmin"]) < 0.48 < float(first["xmax"])
 

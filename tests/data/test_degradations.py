@@ -7,18 +7,18 @@ from dfdetect.data import degradations
 
 SEED = tf.constant([1, 2])
 CHANGES = [
-    degradations.forensics,
-    degradations.jpeg,
+    degradations.degrade,
+    degradations.compress_jpeg,
     degradations.rescale,
-    degradations.gaussian_blur,
-    degradations.motion_blur,
-    degradations.noise,
+    degradations.blur_gaussian,
+    degradations.blur_motion,
+    degradations.add_noise,
     degradations.cut_out,
 ]
 
 
 def _image(height, width):
-    """Smooth colours with some noise on them, as photographs are."""
+    """Smooth colors with some noise on them, as photographs are."""
     draws = np.random.default_rng(0)
     coarse = draws.uniform(0, 255, (4, 4, 3)).astype(np.float32)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -60,7 +60,7 @@ def test_forensics_leaves_some_images_alone_and_changes_most_of_them():
     image = _image(64, 64)
     changed = (
         tf.data.Dataset.range(250)
-        .map(lambda index: degradations.forensics(image, tf.stack([index, 7])))
+        .map(lambda index: degradations.degrade(image, tf.stack([index, 7])))
         .map(lambda found: _difference(found, image))
     )
     differences = np.array(list(changed.as_numpy_iterator()))
@@ -81,7 +81,7 @@ def _difference(found, image):
 @pytest.mark.parametrize("quality", [40, 75, 95])
 def test_jpeg_is_what_opencv_writes(height, width, quality):
     image = _image(height, width).round()
-    # Edges of colour both ways.
+    # Edges of color both ways.
     image[:, width // 2 :, 0] = 20
     image[height // 3 :, :, 2] = 200
     expected = {}
@@ -92,21 +92,23 @@ def test_jpeg_is_what_opencv_writes(height, width, quality):
         _, written = cv2.imencode(".jpg", image[..., ::-1].astype(np.uint8), options)
         expected[mode] = cv2.imdecode(written, cv2.IMREAD_COLOR)[..., ::-1]
     for mode in degradations.CHROMA_MODES:
-        found = degradations.jpeg(image, SEED, (quality, quality), mode).numpy()
+        found = degradations.compress_jpeg(
+            image, SEED, (quality, quality), mode
+        ).numpy()
         errors = {
             other: np.abs(found - pixels).mean() for other, pixels in expected.items()
         }
-        # One grey level: TensorFlow's fast transform.
+        # One gray level: TensorFlow's fast transform.
         assert errors.pop(mode) < 1.5 and min(errors.values()) > 1.5
 
 
-def test_jpeg_blurs_edges_of_colour_as_its_mode_says():
+def test_jpeg_blurs_edges_of_color_as_its_mode_says():
     # Red and blue of about equal luma, in columns and in rows.
     image = np.tile(np.float32([200, 40, 40]), (32, 32, 1))
     image[:, ::2] = (40, 100, 200)
 
     def contrast(chroma, pattern, axis):
-        found = degradations.jpeg(pattern, SEED, (95, 95), chroma).numpy()
+        found = degradations.compress_jpeg(pattern, SEED, (95, 95), chroma).numpy()
         return np.abs(np.diff(found[..., 0], axis=axis)).mean()
 
     columns = {mode: contrast(mode, image, 1) for mode in degradations.CHROMA_MODES}
@@ -119,13 +121,17 @@ def test_jpeg_blurs_edges_of_colour_as_its_mode_says():
 def test_jpeg_draws_qualities_and_modes():
     image = _image(16, 24)
     expected = {
-        (quality, mode): degradations.jpeg(image, SEED, (quality, quality), mode)
+        (quality, mode): degradations.compress_jpeg(
+            image, SEED, (quality, quality), mode
+        )
         for quality in (50, 51)
         for mode in degradations.CHROMA_MODES
     }
     seen = set()
     for index in range(40):
-        found = degradations.jpeg(image, tf.constant([2, index]), (50, 51)).numpy()
+        found = degradations.compress_jpeg(
+            image, tf.constant([2, index]), (50, 51)
+        ).numpy()
         seen |= {key for key, value in expected.items() if np.array_equal(value, found)}
     assert {mode for _, mode in seen} == {*degradations.CHROMA_MODES}
     assert {quality for quality, _ in seen} == {50, 51}
@@ -133,9 +139,9 @@ def test_jpeg_draws_qualities_and_modes():
 
 def test_jpeg_wants_bounds_and_modes_that_there_are():
     with pytest.raises(ValueError, match="ascend within 0 to 100, got"):
-        degradations.jpeg(_spot(8), SEED, (90, 101))
+        degradations.compress_jpeg(_spot(8), SEED, (90, 101))
     with pytest.raises(ValueError, match="chroma must be one of .* got '4:1:1'"):
-        degradations.jpeg(_spot(8), SEED, chroma="4:1:1")
+        degradations.compress_jpeg(_spot(8), SEED, chroma="4:1:1")
 
 
 def test_rescale_takes_details_away_and_keeps_the_rest():
@@ -164,7 +170,7 @@ def test_rescale_takes_details_away_and_keeps_the_rest():
 @pytest.mark.parametrize("sigma", [0.5, 1.3, 2.5])
 def test_gaussian_blur_is_that_of_opencv(sigma):
     image = _image(30, 44)
-    found = degradations.gaussian_blur(image, SEED, (sigma, sigma))
+    found = degradations.blur_gaussian(image, SEED, (sigma, sigma))
     side = 2 * int(3 * sigma + 0.5) + 1
     expected = cv2.GaussianBlur(
         image, (side, side), sigma, borderType=cv2.BORDER_REPLICATE
@@ -176,7 +182,7 @@ def test_motion_blur_makes_a_line_of_a_spot():
     angles = set()
     for index in range(12):
         seed = tf.constant([6, index])
-        found = degradations.motion_blur(_spot(41), seed, (9.0, 9.0)).numpy()
+        found = degradations.blur_motion(_spot(41), seed, (9.0, 9.0)).numpy()
         np.testing.assert_allclose(found.sum((0, 1)), 255, rtol=1e-4)
         positions = np.argwhere(found[..., 0] > 1e-3) - 20.0
         weights = found[..., 0][found[..., 0] > 1e-3] / 255
@@ -185,21 +191,21 @@ def test_motion_blur_makes_a_line_of_a_spot():
         assert 5.5 < spread[1] < 7.5 and spread[0] < 0.4
         angles.add(tuple(positions[0]))
     assert len(angles) > 4
-    still = degradations.motion_blur(_spot(41), SEED, (1.0, 1.0))
+    still = degradations.blur_motion(_spot(41), SEED, (1.0, 1.0))
     np.testing.assert_allclose(still, _spot(41), atol=1e-3)
 
 
-def test_noise_has_its_sigma_and_is_grey_or_coloured():
+def test_noise_has_its_sigma_and_is_gray_or_colored():
     image = np.full((64, 64, 3), 128, np.float32)
-    grey = []
+    gray = []
     for index in range(12):
         seed = tf.constant([8, index])
-        added = degradations.noise(image, seed, (7.0, 7.0)).numpy() - image
+        added = degradations.add_noise(image, seed, (7.0, 7.0)).numpy() - image
         assert abs(added.std() - 7) < 0.4 and abs(added.mean()) < 0.5
         likeness = np.corrcoef(added[..., 0].ravel(), added[..., 1].ravel())[0, 1]
         assert abs(likeness) < 0.1 or likeness > 0.999
-        grey.append(likeness > 0.5)
-    assert {*grey} == {False, True}
+        gray.append(likeness > 0.5)
+    assert {*gray} == {False, True}
 
 
 def test_cut_out_fills_one_rectangle():
@@ -224,7 +230,7 @@ def test_cut_out_fills_one_rectangle():
 def test_level_hides_size_and_sharpness_of_what_a_crop_was():
     """Crops of two sizes, one of them blurred: the same distribution comes out."""
     sharp, soft = _image(400, 400), _image(200, 200)
-    level = tf.function(degradations.level)
+    level = tf.function(degradations.level_quality)
     sides, details = [], []
     for image in (sharp, cv2.GaussianBlur(soft, (0, 0), 0.7)):
         results = [level(image, tf.constant([3, seed])).numpy() for seed in range(60)]
@@ -239,5 +245,5 @@ def test_level_hides_size_and_sharpness_of_what_a_crop_was():
     ]
     assert before[0] > 3 * before[1]
     assert np.median(details[0]) < 1.5 * np.median(details[1])
-    wide = degradations.level(_image(100, 200), SEED, sides=(64, 64))
+    wide = degradations.level_quality(_image(100, 200), SEED, sides=(64, 64))
     assert wide.shape == (32, 64, 3) and wide.dtype == tf.float32

@@ -148,7 +148,9 @@ def test_a_pasted_image_brings_its_heads():
     sides = []
     for index in range(12):
         seed = tf.constant([3, index])
-        joined, moved = detector_augment.paste(room, pasted, boxes, seed, (0.2, 0.6))
+        joined, moved = detector_augment.paste_image(
+            room, pasted, boxes, seed, (0.2, 0.6)
+        )
         assert joined.shape == room.shape
         pixels = moved[0].numpy() * [200, 160, 200, 160]
         np.testing.assert_allclose(pixels, _white(joined), atol=2)
@@ -156,14 +158,14 @@ def test_a_pasted_image_brings_its_heads():
         sides.append(changed.any(0).sum() / 160)
         assert changed.sum() <= changed.any(0).sum() * changed.any(1).sum()
     assert 0.19 < min(sides) < max(sides) <= 0.6 and np.ptp(sides) > 0.1
-    _in_graph(detector_augment.paste, room, pasted, boxes, SEED)
+    _in_graph(detector_augment.paste_image, room, pasted, boxes, SEED)
 
 
 def test_some_images_are_changed():
     image = tf.zeros([4, 5, 3])
     changed = [
         float(
-            detector_augment.sometimes(
+            detector_augment.apply_sometimes(
                 0.25, lambda x: x + 1, image, tf.constant([0, index])
             )[0, 0, 0]
         )

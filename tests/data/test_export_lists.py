@@ -58,7 +58,7 @@ def _builder(data_dir):
 
 def run(builder, output, **arguments):
     said = []
-    export_lists.export(builder, str(output), said.append, **arguments)
+    export_lists.export_dataset(builder, str(output), say=said.append, **arguments)
     return said
 
 

@@ -13,8 +13,12 @@ ROWS = [
 
 def _read(content, files=("müll/a.png", "b.png"), **more):
     said = []
-    rows = label_table.read(
-        content, "t/labels.csv", lambda path: path in files, say=said.append, **more
+    rows = label_table.read_table(
+        content,
+        "t/labels.csv",
+        exists=lambda path: path in files,
+        say=said.append,
+        **more,
     )
     return [(r.path, r.label, r.split, r.group, r.where) for r in rows], said
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.data import classifier_input, detector_input, unlabelled
+from dfdetect.data import classifier_input, detector_input, unlabeled
 from dfdetect.data import prepared as data
-from dfdetect.data.batches import Batches, Shuffled
+from dfdetect.data.batches import Batches, ShuffledSource
 from dfdetect.media import decode, resize, source_files
 from dfdetect.models import anchors, matching
 
@@ -26,7 +26,7 @@ def test_what_a_killed_build_left_is_no_data_set(tmp_path):
 
 
 def test_describe_names_data_and_fingerprint(prepared):
-    described = data.describe(data.open_builder(str(prepared), "labeled_faces"))
+    described = data.describe_dataset(data.open_builder(str(prepared), "labeled_faces"))
     assert described["name"] == "labeled_faces"
     assert described["splits"] == {"train": 8, "validation": 4, "test": 4}
     assert len(described["fingerprint"]) >= 16
@@ -34,11 +34,19 @@ def test_describe_names_data_and_fingerprint(prepared):
 
 def test_classifier_evaluation_is_in_order_and_complete(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = list(classifier_input.evaluation(builder, "test", 71, 3))
+    batches = list(
+        classifier_input.build_evaluation_batches(
+            builder, "test", image_size=71, batch_size=3
+        )
+    )
     assert [crops.shape[0] for crops, _ in batches] == [3, 1]
     labels = np.concatenate([truths for _, truths in batches])
     assert sorted(labels.tolist()) == [0, 0, 1, 1]
-    again = list(classifier_input.evaluation(builder, "test", 71, 4))[0]
+    again = list(
+        classifier_input.build_evaluation_batches(
+            builder, "test", image_size=71, batch_size=4
+        )
+    )[0]
     np.testing.assert_array_equal(again[1], labels)
     # A crop is what decoding and resizing the file gives, and nothing else.
     files = sorted((prepared / "source" / "labeled_faces").glob("test*.png"))
@@ -54,9 +62,9 @@ def test_classifier_training_repeats_with_its_seed_and_changes_images(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
 
     def first(seed, count=3):
-        batches = classifier_input.training([builder], "train", 71, 4, seed).from_step(
-            0
-        )
+        batches = classifier_input.build_training_batches(
+            [builder], "train", image_size=71, batch_size=4, seed=seed
+        ).from_step(0)
         return [
             (crops.numpy(), truths.numpy()) for crops, truths in batches.take(count)
         ]
@@ -82,7 +90,7 @@ def _contexts(workers, replicas=1):
 def _numbers(size, batch_size, seed=0):
     """Batches whose examples are the numbers from 0 on, with the seeds they get."""
     examples = tf.data.Dataset.range(size)
-    return Batches(Shuffled(examples, seed), lambda *pair: pair, batch_size, seed)
+    return Batches(ShuffledSource(examples, seed), lambda *pair: pair, batch_size, seed)
 
 
 def _take(batches, step, count, context=None):
@@ -129,7 +137,7 @@ def test_workers_and_devices_share_each_batch():
 
 def test_examples_come_with_those_that_follow_on_every_worker():
     examples = tf.data.Dataset.range(10)
-    source = Shuffled(examples, seed=0, following=3)
+    source = ShuffledSource(examples, seed=0, following=3)
     batches = Batches(source, lambda seed, *four: (seed, tf.stack(four)), 4, seed=0)
     alone = np.concatenate([values for _, values in _take(_numbers(10, 4), 0, 12)])
     whole = _take(batches, 0, 8)
@@ -151,7 +159,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     broken = tmp_path / "3.png"
     broken.write_bytes(broken.read_bytes()[:60])
     paths = source_files.find_images([str(tmp_path)])
-    batches = unlabelled.unlabelled_training(paths, (32,), batch_size=2, seed=0)
+    batches = unlabeled.build_training_batches(paths, (32,), batch_size=2, seed=0)
     assert batches.unreadable(0).startswith(f"{broken}: ")
     # One is not blamed for those that come with it.
     joined = dataclasses.replace(
@@ -160,15 +168,23 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
         source=dataclasses.replace(batches.source, following=2),
     )
     assert joined.unreadable(0).startswith(f"{broken}: ")
-    whole = unlabelled.unlabelled_training(paths[:3], (32,), batch_size=2, seed=0)
+    whole = unlabeled.build_training_batches(paths[:3], (32,), batch_size=2, seed=0)
     assert whole.unreadable(0).startswith("none of")
 
 
 def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    batches = classifier_input.training([builder], "train", 71, 8, 0, "none")
+    batches = classifier_input.build_training_batches(
+        [builder], "train", image_size=71, batch_size=8, seed=0, augmentation="none"
+    )
     crops, truths = next(iter(batches.from_step(0)))
-    expected, labels = next(iter(classifier_input.evaluation(builder, "train", 71, 8)))
+    expected, labels = next(
+        iter(
+            classifier_input.build_evaluation_batches(
+                builder, "train", image_size=71, batch_size=8
+            )
+        )
+    )
     order, same = (np.argsort(x.numpy().sum((1, 2, 3))) for x in (crops, expected))
     np.testing.assert_allclose(crops.numpy()[order], expected.numpy()[same], atol=1e-3)
     np.testing.assert_array_equal(truths.numpy()[order], labels.numpy()[same])
@@ -187,8 +203,15 @@ def test_labels_are_counted_with_metadata_and_without(prepared):
 def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
-    batches = detector_input.training(
-        [builder], "train", grid, 128, 2, 0, scales=(1.0, 1.5), mosaic=mosaic
+    batches = detector_input.build_training_batches(
+        [builder],
+        "train",
+        grid=grid,
+        image_size=128,
+        batch_size=2,
+        seed=0,
+        scales=(1.0, 1.5),
+        mosaic=mosaic,
     ).from_step(0)
     seen = 0
     for images, class_targets, box_targets in batches.take(6):
@@ -209,11 +232,14 @@ def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
 @pytest.mark.slow
 def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = detector_input.training(
+    batches = detector_input.build_training_batches(
         [builder],
         "train",
-        anchors.Anchors(128, 2.0),
-        *(128, 2, 0, (0.3, 2.0)),
+        grid=anchors.Anchors(128, 2.0),
+        image_size=128,
+        batch_size=2,
+        seed=0,
+        scales=(0.3, 2.0),
         mosaic=0.5,
         jpeg_quality=(30, 95),
     )
@@ -230,11 +256,24 @@ def test_mosaics_are_the_same_after_a_restart_on_two_workers(prepared):
 def test_images_that_are_not_augmented_are_those_of_the_evaluation(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)
-    batches = detector_input.training(
-        [builder], "train", grid, 128, 6, 0, (0.1, 2.0), augmentation="none"
+    batches = detector_input.build_training_batches(
+        [builder],
+        "train",
+        grid=grid,
+        image_size=128,
+        batch_size=6,
+        seed=0,
+        scales=(0.1, 2.0),
+        augmentation="none",
     )
     images, class_targets, box_targets = next(iter(batches.from_step(0)))
-    expected = next(iter(detector_input.evaluation(builder, "train", 128, 6)))
+    expected = next(
+        iter(
+            detector_input.build_evaluation_batches(
+                builder, "train", image_size=128, batch_size=6
+            )
+        )
+    )
     order, same = (
         np.argsort(shown.numpy().sum((1, 2, 3)))
         for shown in (images, expected["images"])
@@ -254,7 +293,11 @@ def test_images_that_are_not_augmented_are_those_of_the_evaluation(prepared):
 
 def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = list(detector_input.evaluation(builder, "validation", 128, 2))
+    batches = list(
+        detector_input.build_evaluation_batches(
+            builder, "validation", image_size=128, batch_size=2
+        )
+    )
     assert [len(batch["images"]) for batch in batches] == [2, 1]
     counts = sorted(
         len(boxes) for batch in batches for boxes in batch["boxes"].to_list()
@@ -270,8 +313,14 @@ def test_detector_evaluation_gives_the_boxes_of_the_originals(prepared):
 
 def test_images_are_those_of_the_places_in_the_split(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batch = next(iter(detector_input.evaluation(builder, "train", 128, 6)))
-    found = detector_input.images(builder, "train", [4, 1])
+    batch = next(
+        iter(
+            detector_input.build_evaluation_batches(
+                builder, "train", image_size=128, batch_size=6
+            )
+        )
+    )
+    found = detector_input.read_images(builder, "train", [4, 1])
     assert sorted(found) == [1, 4]
     folder = prepared / "source" / "hollywood_heads" / "JPEGImages"
     for place, (name, image) in found.items():
@@ -300,14 +349,14 @@ def test_find_images_takes_folders_globs_and_lists(tmp_path):
         source_files.find_images([str(tmp_path / "none")])
 
 
-def test_unlabelled_training_shows_one_window_at_both_sizes(tmp_path):
+def test_unlabeled_training_shows_one_window_at_both_sizes(tmp_path):
     random = np.random.default_rng(0)
     for index in range(3):
         image = cv2.resize(
             random.integers(0, 256, (6, 6, 3)).astype(np.uint8), (90, 90)
         )
         cv2.imwrite(str(tmp_path / f"{index}.png"), image)
-    batches = unlabelled.unlabelled_training(
+    batches = unlabeled.build_training_batches(
         source_files.find_images([str(tmp_path)]), (32, 64), batch_size=3, seed=0
     )
     small, large = next(iter(batches.from_step(0)))

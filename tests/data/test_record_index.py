@@ -22,20 +22,20 @@ def faces(prepared):
 
 def test_records_are_those_that_tfds_reads(faces):
     index = record_index.RecordIndex(faces, "train")
-    expected = {e[NAME].numpy().decode(): e for e in data.encoded(faces, "train")}
-    assert len(expected) == len(index.catalogue.labels) == 8
+    expected = {e[NAME].numpy().decode(): e for e in data.read_encoded(faces, "train")}
+    assert len(expected) == len(index.catalog.labels) == 8
     for place in (5, 0, 7, 2):
         example = tf.train.Example.FromString(index.read(place)).features.feature
         record = expected[index.name(place)]
         assert example["image"].bytes_list.value[0] == record["image"].numpy()
-        assert index.catalogue.labels[place] == record["label"].numpy()
-        assert index.catalogue.origins[place] == record["group"].numpy().decode()
+        assert index.catalog.labels[place] == record["label"].numpy()
+        assert index.catalog.origins[place] == record["group"].numpy().decode()
 
 
 def test_batches_hold_what_the_sampler_says(faces):
     index = record_index.RecordIndex(faces, "train")
-    sampler = sampling.Sampler([index.catalogue], 4, seed=0, mode="pairs")
-    source = record_index.Sampled([index], sampler, batch_size=4)
+    sampler = sampling.Sampler([index.catalog], 4, seed=0, mode="pairs")
+    source = record_index.SampledRecords([index], sampler, batch_size=4)
     assert source.size == 8
     for first in (0, 8):
         draws = [sampler.batch(first // 4), sampler.batch(first // 4 + 1)]
@@ -43,20 +43,27 @@ def test_batches_hold_what_the_sampler_says(faces):
         found = [example for (example,) in source.from_index(first).take(8)]
         assert [e[NAME].numpy().decode() for e in found] == [*map(index.name, records)]
         truths = [e["label"].numpy() for e in found]
-        np.testing.assert_array_equal(truths, index.catalogue.labels[records])
+        np.testing.assert_array_equal(truths, index.catalog.labels[records])
 
 
 def test_a_blended_real_is_a_fake_and_looks_different(faces):
     def batches(share, mode="pairs"):
-        return classifier_input.training(
-            [faces], "train", 71, 4, 0, "none", mode, self_blended=share
+        return classifier_input.build_training_batches(
+            [faces],
+            "train",
+            image_size=71,
+            batch_size=4,
+            seed=0,
+            augmentation="none",
+            sampling_mode=mode,
+            self_blended=share,
         )
 
     (crops, truths), *_ = batches(1.0).from_step(0).take(1)
     assert sorted(truths.numpy()) == [0, 0, 1, 1]
     files = [
         resize.resize(decode.decode_image(e["image"]), 71)
-        for e in data.encoded(faces, "train")
+        for e in data.read_encoded(faces, "train")
         if e["label"] == labels.REAL
     ]
     distance = [
@@ -72,8 +79,15 @@ def test_data_sets_are_mixed(faces, tmp_path):
     image = tf.io.encode_png(tf.zeros([8, 8, 3], tf.uint8)).numpy()
     images = [(f"{i}.png", i % 2, image) for i in range(4)]
     black = labelled_images.prepare(tmp_path, {"train": images})
-    batches = classifier_input.training(
-        [faces, black], "train", 32, 8, 0, "forensic", "balanced", weights=[1, 1]
+    batches = classifier_input.build_training_batches(
+        [faces, black],
+        "train",
+        image_size=32,
+        batch_size=8,
+        seed=0,
+        augmentation="forensic",
+        sampling_mode="balanced",
+        weights=[1, 1],
     )
     for crops, truths in batches.from_step(0).take(2):
         assert truths.numpy().sum() == 4
@@ -84,11 +98,11 @@ def test_data_sets_are_mixed(faces, tmp_path):
 def test_each_head_of_a_image_is_a_real_one_of_its_own(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     index = record_index.RecordIndex(builder, "train")
-    images = {e[NAME].numpy().decode(): e for e in data.encoded(builder, "train")}
+    images = {e[NAME].numpy().decode(): e for e in data.read_encoded(builder, "train")}
     boxes = {name: e["objects"]["bbox"].numpy().tolist() for name, e in images.items()}
-    number = len(index.catalogue.labels)
+    number = len(index.catalog.labels)
     assert number == sum(map(len, boxes.values())) > 4
-    assert set(index.catalogue.labels) == {labels.REAL}
+    assert set(index.catalog.labels) == {labels.REAL}
     for place in range(number):
         assert index.box(place).tolist() in boxes[index.name(place)]
     # The drawn heads have sides of 16 to 32 px, the images of 160 x 96.
@@ -98,15 +112,19 @@ def test_each_head_of_a_image_is_a_real_one_of_its_own(prepared):
         for found in boxes.values()
         for box in found
     ]
-    assert 0 < len(larger.catalogue.labels) == sum(side >= 25 for side in sides)
+    assert 0 < len(larger.catalog.labels) == sum(side >= 25 for side in sides)
 
 
 def test_heads_that_the_graph_would_judge_are_reals_to_measure(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = list(classifier_input.real_heads(builder, "train", 100, 3, 1.0))
+    batches = list(
+        classifier_input.build_real_batches(
+            builder, "train", image_size=100, batch_size=3, crop_margin=1.0
+        )
+    )
     # Of sides of at least a quarter of 100 px.
     larger = record_index.RecordIndex(builder, "train", least_side=25)
-    assert sum(len(truths) for _, truths in batches) == len(larger.catalogue.labels) > 0
+    assert sum(len(truths) for _, truths in batches) == len(larger.catalog.labels) > 0
     for crops, truths in batches:
         assert crops.shape[1:] == (100, 100, 3) and not truths.numpy().any()
         middles = crops.numpy()[:, 45:55, 45:55]
@@ -114,20 +132,30 @@ def test_heads_that_the_graph_would_judge_are_reals_to_measure(prepared):
         np.testing.assert_allclose(middles, expected, atol=12)
     faces = data.open_builder(str(prepared), "labeled_faces")
     with pytest.raises(ValueError, match="labeled_faces must have labels or head box"):
-        classifier_input.real_heads(faces, "train", 100, 3)
+        classifier_input.build_real_batches(
+            faces, "train", image_size=100, batch_size=3
+        )
 
 
 def test_heads_are_cut_from_their_images_and_blended(prepared):
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = classifier_input.training(
-        [builder], "train", 32, 4, 0, "none", "pairs", self_blended=0.5, crop_margin=1.0
+    batches = classifier_input.build_training_batches(
+        [builder],
+        "train",
+        image_size=32,
+        batch_size=4,
+        seed=0,
+        augmentation="none",
+        sampling_mode="pairs",
+        self_blended=0.5,
+        crop_margin=1.0,
     )
     (crops, truths), *_ = batches.from_step(0).take(1)
     assert sorted(truths.numpy()) == [0, 0, 1, 1]
     # A bright disc fills the square around it, corners left out.
-    centres = crops.numpy()[truths.numpy() == 0, 12:20, 12:20]
+    centers = crops.numpy()[truths.numpy() == 0, 12:20, 12:20]
     np.testing.assert_allclose(
-        centres, np.broadcast_to([220, 170, 120], centres.shape), atol=12
+        centers, np.broadcast_to([220, 170, 120], centers.shape), atol=12
     )
     corners = crops.numpy()[truths.numpy() == 0, :2, :2]
     assert corners.mean() < 80
@@ -138,13 +166,23 @@ def test_batches_are_the_same_with_crops_in_memory(prepared, faces, share):
     """Heads of images among them, and a memory for some of them alone."""
     builders = [faces, data.open_builder(str(prepared), "hollywood_heads")]
     crops = sum(
-        len(record_index.RecordIndex(builder, "train", 8).catalogue.labels)
+        len(record_index.RecordIndex(builder, "train", least_side=8).catalog.labels)
         for builder in builders
     )
     most = round(share * crops * 100 * 100 * 3)
-    arguments = (builders, "train", 32, 4, 0, "light", "balanced", None, 0.3, 1.2)
-    plain = classifier_input.training(*arguments).from_step(0).take(9)
-    batches = classifier_input.training(*arguments, cache_bytes=most)
+    settings = {
+        "image_size": 32,
+        "batch_size": 4,
+        "seed": 0,
+        "sampling_mode": "balanced",
+        "self_blended": 0.3,
+        "crop_margin": 1.2,
+    }
+    plain = classifier_input.build_training_batches(builders, "train", **settings)
+    plain = plain.from_step(0).take(9)
+    batches = classifier_input.build_training_batches(
+        builders, "train", **settings, cache_bytes=most
+    )
     for _ in range(2):  # What is kept serves another iterator, too.
         for expected, found in zip(plain, batches.from_step(0).take(9), strict=True):
             for one, other in zip(expected, found, strict=True):
@@ -164,7 +202,7 @@ def test_a_memory_for_crops_takes_what_fits():
     np.testing.assert_array_equal(decode.unpack(cache.get((0, 3))), small)
 
 
-def test_what_is_no_set_of_labelled_images_is_refused(faces, tmp_path):
+def test_what_is_no_set_of_labeled_images_is_refused(faces, tmp_path):
     class Images(labelled_images.LabelledImages, skip_registration=True):
         VERSION = "1.0.0"
         lacking = ("label",)
@@ -174,7 +212,9 @@ def test_what_is_no_set_of_labelled_images_is_refused(faces, tmp_path):
     with pytest.raises(ValueError, match="must have images with a label or objects"):
         record_index.RecordIndex(bare, "train")
     with pytest.raises(ValueError, match="augmentation must be one of .*'some'"):
-        classifier_input.training([faces], "train", 32, 8, 0, "some")
+        classifier_input.build_training_batches(
+            [faces], "train", image_size=32, batch_size=8, seed=0, augmentation="some"
+        )
 
 
 def _cut(path, size):

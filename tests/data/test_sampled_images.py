@@ -18,7 +18,7 @@ def _builders(tmp_path_factory):
     few = drawn_heads.prepare(folder, "few_1", train=5, validation=2)
     many = drawn_heads.prepare(folder, "many_6", train=4, validation=3)
     rooms = drawn_heads.prepare(folder, "rooms_0", train=3)
-    names = [data.full_name(builder) for builder in (few, many, rooms)]
+    names = [data.name_dataset(builder) for builder in (few, many, rooms)]
     assert names == [f"drawn_heads/{name}" for name in ("few_1", "many_6", "rooms_0")]
     # As a user opens them, without their code.
     return [data.open_builder(str(folder), name) for name in names]
@@ -29,9 +29,11 @@ def _source(builders, weights=None, batch_size=4, following=0):
         record_index.RecordIndex(builder, "train", whole_images=True)
         for builder in builders
     ]
-    catalogues = [index.catalogue for index in indexes]
-    sampler = sampling.Sampler(catalogues, batch_size, seed=0, weights=weights)
-    return sampled_images.SampledImages(indexes, sampler, batch_size, following)
+    catalogs = [index.catalog for index in indexes]
+    sampler = sampling.Sampler(catalogs, batch_size, seed=0, weights=weights)
+    return sampled_images.SampledImages(
+        indexes, sampler, batch_size=batch_size, following=following
+    )
 
 
 def test_images_come_with_all_of_their_heads_as_tfds_reads_them(builders):
@@ -40,7 +42,7 @@ def test_images_come_with_all_of_their_heads_as_tfds_reads_them(builders):
     expected = [
         (example["image"].numpy(), example["objects"])
         for builder in builders
-        for example in data.encoded(builder, "train")
+        for example in data.read_encoded(builder, "train")
     ]
     by_image = dict(expected)
     found = [example for (example,) in source.from_index(0).take(12)]
@@ -89,10 +91,12 @@ def test_closeups_come_with_images_without_heads(builders):
     assert sampled_images.has_closeups(indexes)
     assert not sampled_images.has_closeups([few])
     assert not sampled_images.has_closeups([rooms])
-    catalogues = [index.catalogue for index in indexes]
-    sampler = sampling.Sampler(catalogues, 4, seed=0)
+    catalogs = [index.catalog for index in indexes]
+    sampler = sampling.Sampler(catalogs, 4, seed=0)
     closeups = sampled_images.Closeups(indexes, 4, seed=1)
-    source = sampled_images.SampledImages(indexes, sampler, 4, closeups=closeups)
+    source = sampled_images.SampledImages(
+        indexes, sampler, batch_size=4, closeups=closeups
+    )
     closeup_images = {few.image(place) for place in range(5)}
     found = [example for (example,) in source.from_index(0).take(16)]
     pasted = [example["pasted"] for example in found]
@@ -110,11 +114,16 @@ def test_closeups_come_with_images_without_heads(builders):
 @pytest.mark.parametrize("mosaic", [0.0, 0.4])
 def test_ordinary_images_have_their_heads_and_are_the_same_again(builders, mosaic):
     grid = anchors.Anchors(128, 2.0)
-    batches = detector_input.training(
+    batches = detector_input.build_training_batches(
         [builders[0], builders[2]],
         "train",
-        grid,
-        *(128, 4, 0, (0.6, 1.2), "ordinary", mosaic),
+        grid=grid,
+        image_size=128,
+        batch_size=4,
+        seed=0,
+        scales=(0.6, 1.2),
+        augmentation="ordinary",
+        mosaic=mosaic,
         weights=(1, 3),
     )
     shapes = [spec.shape.as_list() for spec in batches.from_step(0).element_spec]
@@ -139,8 +148,14 @@ def test_ordinary_images_have_their_heads_and_are_the_same_again(builders, mosai
 
 def test_sets_that_do_not_fit_are_turned_away(builders, prepared):
     with pytest.raises(ValueError, match="rooms_0.* split 'validation', got .*'train'"):
-        detector_input.training(
-            builders, "validation", anchors.Anchors(128), 128, 2, 0, (1.0, 1.0)
+        detector_input.build_training_batches(
+            builders,
+            "validation",
+            grid=anchors.Anchors(128),
+            image_size=128,
+            batch_size=2,
+            seed=0,
+            scales=(1.0, 1.0),
         )
     faces = data.open_builder(str(prepared), "labeled_faces")
     with pytest.raises(ValueError, match="must have images with objects, got"):

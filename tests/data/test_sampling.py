@@ -5,20 +5,20 @@ import collections
 import numpy as np
 import pytest
 
-from dfdetect.data.sampling import Catalogue, Sampler
+from dfdetect.data.sampling import Catalog, Sampler
 
 
-def _catalogue(*records):
+def _catalog(*records):
     """Of (label, origin) pairs."""
     labels, origins = zip(*records, strict=True)
-    return Catalogue(np.array(labels), np.array(origins))
+    return Catalog(np.array(labels), np.array(origins))
 
 
 # Three reals with two fakes each, and two reals and three fakes of unknown origin.
-PAIRED = _catalogue(
+PAIRED = _catalog(
     *[(0, f"v{i}") for i in range(3)], *[(1, f"v{i % 3}") for i in range(6)]
 )
-LOOSE = _catalogue((0, ""), (1, ""), (1, ""), (1, ""), (0, ""))
+LOOSE = _catalog((0, ""), (1, ""), (1, ""), (1, ""), (0, ""))
 
 
 def _records(sampler, steps):
@@ -130,7 +130,7 @@ def test_reals_are_blended_in_place_of_fakes(mode):
 
 @pytest.mark.parametrize("mode", ["balanced", "pairs"])
 def test_fakes_can_be_made_from_reals_alone(mode):
-    reals = _catalogue((0, "a"), (0, "b"), (0, "c"))
+    reals = _catalog((0, "a"), (0, "b"), (0, "c"))
     drawn = _records(Sampler([reals], 6, seed=0, mode=mode, self_blended=1.0), 10)
     assert sum(blended for _, _, blended in drawn) == 30
     with pytest.raises(
@@ -140,10 +140,10 @@ def test_fakes_can_be_made_from_reals_alone(mode):
 
 
 # Two sets share the source "b"; one real source is forty times the other.
-FIRST = Catalogue(
+FIRST = Catalog(
     np.array([0] * 40 + [1] * 10), np.repeat("", 50), np.repeat(["a", "b"], [40, 10])
 )
-SECOND = Catalogue(
+SECOND = Catalog(
     np.array([0, 1, 1, 1, 1]), np.repeat("", 5), np.array(["c", "b", "b", "d", "d"])
 )
 
@@ -152,20 +152,20 @@ SECOND = Catalogue(
     "mode, share_of_fakes", [("balanced", 0.5), ("natural", 14 / 55)]
 )
 def test_sources_are_drawn_equally_often_whatever_set_they_are_in(mode, share_of_fakes):
-    catalogues = [FIRST, SECOND]
-    sampler = Sampler(catalogues, 10, seed=0, mode=mode, by_source=True)
+    catalogs = [FIRST, SECOND]
+    sampler = Sampler(catalogs, 10, seed=0, mode=mode, by_source=True)
     drawn = _records(sampler, 120)
-    sources = collections.Counter(catalogues[d].sources[r] for d, r, _ in drawn)
+    sources = collections.Counter(catalogs[d].sources[r] for d, r, _ in drawn)
     for name in "bd":
         assert abs(sources[name] - 1200 * share_of_fakes / 2) <= 2
     for name in "ac":
         assert abs(sources[name] - 1200 * (1 - share_of_fakes) / 2) <= 2
     # Every record of a source comes once before any comes again.
     of_b = collections.Counter(
-        (d, r) for d, r, _ in drawn if catalogues[d].sources[r] == "b"
+        (d, r) for d, r, _ in drawn if catalogs[d].sources[r] == "b"
     )
     assert len(of_b) == 12 and max(of_b.values()) - min(of_b.values()) <= 1
-    again = Sampler(catalogues, 10, seed=0, mode=mode, by_source=True)
+    again = Sampler(catalogs, 10, seed=0, mode=mode, by_source=True)
     again.batch(3)
     for step in (50, 7):
         np.testing.assert_array_equal(
@@ -174,14 +174,14 @@ def test_sources_are_drawn_equally_often_whatever_set_they_are_in(mode, share_of
 
 
 def test_reals_of_all_sources_are_blended_equally_often():
-    catalogues = [FIRST, SECOND]
+    catalogs = [FIRST, SECOND]
     sampler = Sampler(
-        catalogues, 10, seed=0, mode="balanced", self_blended=0.5, by_source=True
+        catalogs, 10, seed=0, mode="balanced", self_blended=0.5, by_source=True
     )
     blended = [(d, r) for d, r, is_blended in _records(sampler, 200) if is_blended]
-    assert all(catalogues[d].labels[r] == 0 for d, r in blended)
+    assert all(catalogs[d].labels[r] == 0 for d, r in blended)
     assert 0.42 < len(blended) / 1000 < 0.58
-    share = np.mean([catalogues[d].sources[r] == "c" for d, r in blended])
+    share = np.mean([catalogs[d].sources[r] == "c" for d, r in blended])
     assert 0.43 < share < 0.57
 
 
@@ -203,4 +203,4 @@ def test_wrong_arguments():
     with pytest.raises(ValueError, match=r"self_blended must be in \[0, 1\], got 2"):
         Sampler([PAIRED], 4, seed=0, self_blended=2)
     with pytest.raises(ValueError, match="There is no record"):
-        Sampler([Catalogue(np.zeros(0), np.zeros(0, str))], 4, seed=0)
+        Sampler([Catalog(np.zeros(0), np.zeros(0, str))], 4, seed=0)

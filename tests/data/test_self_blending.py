@@ -18,7 +18,7 @@ def _image(height, width):
 
 def _parts(image, index, box=None, landmarks=None):
     seed = tf.constant([3, index])
-    parts = self_blending.self_blend_parts(image, seed, box, landmarks)
+    parts = self_blending.self_blend_parts(image, seed, box=box, landmarks=landmarks)
     return tuple(np.asarray(part) for part in parts)
 
 
@@ -27,7 +27,7 @@ def _masks(count, box=None, landmarks=None, names=()):
     blending = self_blending.Blending(masks=names)
     parts = tf.data.Dataset.range(count).map(
         lambda index: self_blending.self_blend_parts(
-            image, tf.stack([index, 3]), box, landmarks, blending
+            image, tf.stack([index, 3]), box=box, landmarks=landmarks, blending=blending
         )
     )
     return [mask for _, _, mask in parts.as_numpy_iterator()]
@@ -43,7 +43,9 @@ def test_it_is_the_blend_of_its_parts(box, height, width):
         assert source.shape == target.shape == (height, width, 3)
         assert mask.shape == (height, width, 1)
         assert 0 <= mask.min() and mask.max() <= 1
-        found = self_blending.self_blend(image, tf.constant([3, index]), box).numpy()
+        found = self_blending.self_blend(
+            image, tf.constant([3, index]), box=box
+        ).numpy()
         assert found.dtype == np.float32 and found.shape == image.shape
         assert 0 <= found.min() and found.max() <= 255
         expected = mask * source + (1 - mask) * target
@@ -53,7 +55,7 @@ def test_it_is_the_blend_of_its_parts(box, height, width):
         np.testing.assert_array_equal(found[outside], target[outside])
         inside = mask[..., 0] > 0.2
         assert np.abs(found - target)[inside].mean() > 0.5
-        again = self_blending.self_blend(image, tf.constant([3, index]), box)
+        again = self_blending.self_blend(image, tf.constant([3, index]), box=box)
         np.testing.assert_array_equal(found, again)
         results.add(found.tobytes())
     assert len(results) == 6
@@ -79,14 +81,16 @@ def test_in_a_data_set_of_unknown_sizes_with_and_without_landmarks():
     ]
     seed = tf.constant([4, 5])
     mapped = tf.data.Dataset.from_generator(lambda: rows, output_signature=spec).map(
-        lambda image, landmarks: self_blending.self_blend(image, seed, BOX, landmarks)
+        lambda image, landmarks: self_blending.self_blend(
+            image, seed, box=BOX, landmarks=landmarks
+        )
     )
     assert mapped.element_spec == spec[0]
     for (image, landmarks), found in zip(rows, mapped, strict=True):
-        expected = self_blending.self_blend(image, seed, BOX, landmarks)
+        expected = self_blending.self_blend(image, seed, box=BOX, landmarks=landmarks)
         np.testing.assert_allclose(found, expected, atol=0.05)
         if len(landmarks) < 3:
-            expected = self_blending.self_blend(image, seed, BOX)
+            expected = self_blending.self_blend(image, seed, box=BOX)
             np.testing.assert_allclose(found, expected, atol=0.05)
 
 
@@ -94,8 +98,8 @@ def test_the_mask_is_about_the_head_and_nowhere_else():
     for mask in _masks(20, BOX):
         positions = np.argwhere(mask[..., 0] > 0.5 * mask.max()) + 0.5
         top, left, bottom, right = BOX.numpy() * (100, 120, 100, 120)
-        centre = positions.mean(0)
-        assert top < centre[0] < bottom and left < centre[1] < right
+        center = positions.mean(0)
+        assert top < center[0] < bottom and left < center[1] < right
         share = len(positions) / ((bottom - top) * (right - left))
         assert 0.1 < share < 1.1
         # The grid of the mask reaches 1.6 times as far as the box.
@@ -107,8 +111,8 @@ def test_the_mask_of_a_crop_is_in_its_middle():
     for mask in _masks(20):
         weight = mask[..., 0] > 0.5 * mask.max()
         assert 0.07 < weight.mean() < 0.8
-        centre = np.argwhere(weight).mean(0) / (100, 120)
-        assert np.all(np.abs(centre - 0.5) < 0.3)
+        center = np.argwhere(weight).mean(0) / (100, 120)
+        assert np.all(np.abs(center - 0.5) < 0.3)
 
 
 def test_masks_are_as_strong_as_the_paper_says():
@@ -177,7 +181,9 @@ def test_each_of_several_masks_is_drawn_about_as_often():
 def _changed(image, index, mismatch):
     blending = self_blending.Blending(mismatches=(mismatch,) if mismatch else ())
     seed = tf.constant([3, index])
-    source, target, _ = self_blending.self_blend_parts(image, seed, BOX, None, blending)
+    source, target, _ = self_blending.self_blend_parts(
+        image, seed, box=BOX, landmarks=None, blending=blending
+    )
     return np.asarray(source), np.asarray(target)
 
 
@@ -262,6 +268,6 @@ def test_the_source_is_moved_a_little():
 def test_wrong_shapes_are_told():
     image, seed = _image(8, 8), tf.constant([1, 2])
     with pytest.raises(ValueError, match=r"box must be \[4\], got \(1, 4\)"):
-        self_blending.self_blend(image, seed, BOX[None])
+        self_blending.self_blend(image, seed, box=BOX[None])
     with pytest.raises(ValueError, match=r"landmarks must be .* got \(5, 3\)"):
-        self_blending.self_blend(image, seed, BOX, tf.zeros([5, 3]))
+        self_blending.self_blend(image, seed, box=BOX, landmarks=tf.zeros([5, 3]))

@@ -85,24 +85,24 @@ def test_splits_are_disjoint_and_complete():
 def test_records(clips):
     builder = clips[2]
     # Of 10 frames in 4 parts, those at 1.25, 3.75, 6.25 and 8.75; all of 3.
-    centres = (1, 3, 6, 8)
+    centers = (1, 3, 6, 8)
     expected = {
         "train": [
-            ("youtube/071", centres, 0, "071_054", "071", ""),
-            ("Deepfakes/071_054", centres, 1, "071_054", "071", "054"),
-            ("actors/01__exit_phone_room", centres, 0, "actor_01", "01", ""),
+            ("youtube/071", centers, 0, "071_054", "071", ""),
+            ("Deepfakes/071_054", centers, 1, "071_054", "071", "054"),
+            ("actors/01__exit_phone_room", centers, 0, "actor_01", "01", ""),
             (
                 "DeepFakeDetection/01_02__exit_phone_room__YVGY8LOK",
-                *(centres, 1, "actor_01", "01", "02"),
+                *(centers, 1, "actor_01", "01", "02"),
             ),
         ],
         "validation": [
-            ("youtube/720", centres, 0, "720_672", "720", ""),
+            ("youtube/720", centers, 0, "720_672", "720", ""),
             ("FaceSwap/720_672", (0, 1, 2), 1, "720_672", "720", "672"),
         ],
         "test": [
-            ("youtube/953", centres, 0, "953_974", "953", ""),
-            ("FaceShifter/974_953", centres, 1, "953_974", "974", "953"),
+            ("youtube/953", centers, 0, "953_974", "953", ""),
+            ("FaceShifter/974_953", centers, 1, "953_974", "974", "953"),
         ],
     }
     assert set(builder.info.splits) == set(expected)
@@ -122,7 +122,7 @@ def test_records(clips):
                 assert record["time"] == pytest.approx(index / 25)
                 image = tf.io.decode_png(record["image"]).numpy()
                 assert image.shape == (48, 64, 3)
-                # JPEG inside the clip moves the grey of a frame by a few levels.
+                # JPEG inside the clip moves the gray of a frame by a few levels.
                 assert abs(image.mean() - 20 * index) < 3
 
 

@@ -302,7 +302,7 @@ def test_several_folders_stand_side_by_side_with_and_without_a_name(tmp_path):
     for name in ("first", "second", ""):
         full = f"labeled_faces/{name}" if name else "labeled_faces"
         builder = prepared.open_builder(str(tmp_path / "data"), full)
-        assert prepared.full_name(builder) == full
+        assert prepared.name_dataset(builder) == full
         assert list(records(builder, "train")) == [f"{name or 'plain'}.png"]
     with pytest.raises(ValueError, match="labeled_faces/NAME.*got '1'"):
         LabeledFaces(data_dir=tmp_path / "data", config="1")

@@ -466,4 +466,4 @@ def test_sets_lie_side_by_side(tmp_path, run_script):
         (split,) = builder.info.splits
         (record,) = records(builder, split).values()
         assert len(record["objects"]["bbox"]) == heads
-        assert prepared.describe(builder)["config"] == name
+        assert prepared.describe_dataset(builder)["config"] == name

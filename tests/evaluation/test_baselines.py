@@ -25,8 +25,8 @@ def _image(random, fake):
             cv2.circle(image, (x, y), 6, 20.0, -1)
     if fake:
         image += 6 * (np.indices(image.shape).sum(0) % 2) - 3
-    grey = np.clip(image, 0, 255).astype(np.uint8)
-    return cv2.imencode(".png", np.repeat(grey[..., None], 3, axis=-1))[1].tobytes()
+    gray = np.clip(image, 0, 255).astype(np.uint8)
+    return cv2.imencode(".png", np.repeat(gray[..., None], 3, axis=-1))[1].tobytes()
 
 
 def _images(random, count):
@@ -48,13 +48,13 @@ def folder(tmp_path_factory):
 def surveys(folder):
     builder = labelled_images.LabelledImages({}, data_dir=str(folder))
     return {
-        split: hand_crafted_features.survey(builder, split, _FEATURES)
+        split: hand_crafted_features.build_feature_table(builder, split, _FEATURES)
         for split in ("train", "validation", "test")
     }
 
 
 def test_every_method_finds_what_was_planted(surveys):
-    found = baselines.measure(*surveys.values(), list(baselines.METHODS))
+    found = baselines.measure_baselines(*surveys.values(), list(baselines.METHODS))
     assert found["majority_share"] == 0.5
     assert (found["num_train"], found["num_test"]) == (50, 40)
     assert list(found["methods"]) == list(baselines.METHODS)
@@ -71,12 +71,12 @@ def test_shuffled_labels_are_not_found(surveys):
     def shuffled(split, seed):
         there = surveys[split]
         labels = np.random.default_rng(seed).permutation(there.labels)
-        return hand_crafted_features.Survey(there.features, labels, there.groups)
+        return hand_crafted_features.FeatureTable(there.features, labels, there.groups)
 
     areas = [
         figures["auc"]
         for seed in range(3)
-        for figures in baselines.measure(
+        for figures in baselines.measure_baselines(
             shuffled("train", seed),
             None,
             surveys["test"],
@@ -110,58 +110,64 @@ def test_validation_chooses_and_without_it_the_first_setting_counts(
     method = baselines.Method("spectrum", settings, _Detail)
     monkeypatch.setitem(baselines.METHODS, "detail", method)
     train, validation, test = surveys.values()
-    without = baselines.measure(train, None, test, ["detail"])["methods"]["detail"]
+    without = baselines.measure_baselines(train, None, test, ["detail"])["methods"][
+        "detail"
+    ]
     assert without["setting"] == {"sign": -1} and without["auc"] < 0.1
-    chosen = baselines.measure(train, validation, test, ["detail"])["methods"]["detail"]
+    chosen = baselines.measure_baselines(train, validation, test, ["detail"])[
+        "methods"
+    ]["detail"]
     assert chosen["setting"] == {"sign": 1} and chosen["auc"] > 0.9
 
 
 def test_words_are_of_the_images_that_are_trained_on(surveys, monkeypatch):
     seen = []
-    make = baselines.vocabulary
+    make = baselines.build_vocabulary
 
     def spy(descriptors, seed):
         seen.append(descriptors)
         return make(descriptors, seed)
 
-    monkeypatch.setattr(baselines, "vocabulary", spy)
-    baselines.measure(*surveys.values(), ["sift_svm"])
+    monkeypatch.setattr(baselines, "build_vocabulary", spy)
+    baselines.measure_baselines(*surveys.values(), ["sift_svm"])
     assert len(seen) == 1 and seen[0] is surveys["train"].features["sift"]
 
 
 def test_words_are_counted():
     random = np.random.default_rng(0)
-    centres = random.integers(0, 200, (5, 128)).astype(np.float32)
-    words = sklearn.cluster.KMeans(5, init=centres, n_init=1).fit(centres)
-    near = centres[[0, 0, 3, 1, 0]] + random.integers(0, 3, (5, 128))
+    centers = random.integers(0, 200, (5, 128)).astype(np.float32)
+    words = sklearn.cluster.KMeans(5, init=centers, n_init=1).fit(centers)
+    near = centers[[0, 0, 3, 1, 0]] + random.integers(0, 3, (5, 128))
     images = [near.astype(np.uint8), np.zeros((0, 128), np.uint8)]
-    counts = baselines.word_counts(words, images)
+    counts = baselines.count_words(words, images)
     assert counts.tolist() == [[3, 1, 0, 1, 0], [0] * 5]
 
 
 def test_a_large_vocabulary_has_256_words():
     random = np.random.default_rng(0)
     images = [random.integers(0, 256, (60, 128), np.uint8) for _ in range(10)]
-    assert baselines.vocabulary(images).n_clusters == 256
+    assert baselines.build_vocabulary(images).n_clusters == 256
 
 
 def test_images_without_a_point_are_refused():
     with pytest.raises(ValueError, match="SIFT finds nothing"):
-        baselines.vocabulary([np.zeros((0, 128), np.uint8)])
+        baselines.build_vocabulary([np.zeros((0, 128), np.uint8)])
 
 
 def test_the_majority_share_stands_beside_each_method(surveys):
     test = surveys["test"]
     reals, fakes = np.flatnonzero(test.labels == 0), np.flatnonzero(test.labels)
     kept = np.concatenate([reals, fakes[:5]])
-    fewer = hand_crafted_features.Survey(
+    fewer = hand_crafted_features.FeatureTable(
         {"spectrum": [test.features["spectrum"][i] for i in kept]},
         test.labels[kept],
         test.groups[kept],
     )
-    found = baselines.measure(surveys["train"], None, fewer, ["spectrum_logistic"])
+    found = baselines.measure_baselines(
+        surveys["train"], None, fewer, ["spectrum_logistic"]
+    )
     assert found["majority_share"] == 0.8
-    lines = baselines.table(found)
+    lines = baselines.format_table(found)
     assert lines[2] == "| majority share | 0.800 | 0.500 | | 0.500 | |"
     assert lines[3].startswith("| spectrum_logistic | ") and len(lines) == 4
     assert {line.count("|") for line in lines} == {7}
@@ -180,7 +186,7 @@ def test_script_prints_a_table_and_leaves_the_figures(run_script, folder, tmp_pa
     assert figures["split"] == "test"
     assert list(figures["methods"]) == ["spectrum_logistic", "spectrum_svm"]
     assert figures["methods"]["spectrum_logistic"]["auc"] > 0.9
-    assert done.stdout.splitlines() == baselines.table(figures)
+    assert done.stdout.splitlines() == baselines.format_table(figures)
     page = (tmp_path / "measured" / "baselines.md").read_text()
     assert page.startswith("# Baselines on labelled_images, test\n\n| method |")
 

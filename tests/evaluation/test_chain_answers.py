@@ -28,7 +28,7 @@ def judged(tmp_path_factory):
 @pytest.fixture(scope="module")
 def by_name(judged):
     """What is said of each image."""
-    answers = chain_answers.judge(tiny_heads.build(), judged, print, batch_size=4)
+    answers = chain_answers.judge_set(tiny_heads.build(), judged, print, batch_size=4)
     table = answers.to_csv(BAND).decode()
     return {x["image/filename"][0]: x for x in csv.DictReader(io.StringIO(table))}
 
@@ -100,7 +100,9 @@ def test_heads_that_are_too_small_and_files_that_are_broken(tmp_path):
     examples.append(("broken", contents[0][:500]))
     builder = drawn_faces.prepare(tmp_path, {"test": examples}, Bytes)
     graph = tiny_pipeline.build()
-    found = chain_answers.judge(graph, drawn_faces.look(builder), print, batch_size=2)
+    found = chain_answers.judge_set(
+        graph, drawn_faces.look(builder), print, batch_size=2
+    )
     rows = dict(zip(found.filenames, range(3), strict=True))
     good, small, broken = (rows[name] for name in ("good", "small", "broken"))
     verdicts = found.verdicts(BAND)

@@ -24,7 +24,9 @@ def judged(tmp_path_factory):
 @pytest.fixture(scope="module")
 def evaluated(judged):
     graph = tiny_heads.build()
-    return chain_evaluation.evaluate("tiny", graph, [judged], print, batch_size=4)[0]
+    return chain_evaluation.evaluate_graph(
+        "tiny", graph, sets=[judged], say=print, batch_size=4
+    )[0]
 
 
 def test_figures_over_all(evaluated):
@@ -167,7 +169,9 @@ def test_what_the_detector_was_trained_on_is_told(tmp_path):
     told = [
         any(text.startswith("SEEN BEFORE") for text in one.figures["warnings"])
         for model in (graph, trained)
-        for one in chain_evaluation.evaluate("tiny", model, [judged], print)[1]
+        for one in chain_evaluation.evaluate_graph(
+            "tiny", model, sets=[judged], say=print
+        )[1]
     ]
     assert told == [False, True]
 
@@ -175,8 +179,8 @@ def test_what_the_detector_was_trained_on_is_told(tmp_path):
 def test_several_sets_stand_together_and_alone(judged, tmp_path):
     groups = {"train": DRAWN[:1], "test": DRAWN}
     leaky = look(prepare(tmp_path, groups, Others), allow_leaky_split=True)
-    together, results = chain_evaluation.evaluate(
-        "tiny", tiny_heads.build(), [judged, leaky], print
+    together, results = chain_evaluation.evaluate_graph(
+        "tiny", tiny_heads.build(), sets=[judged, leaky], say=print
     )
     figures = together.figures
     assert figures["num_images"] == 12 and figures["num_groups"] == 6

@@ -35,7 +35,7 @@ METHODS = ["original", "original", "swap", "swap", "original", "swap", "talk"]
 
 
 def test_both_levels_by_hand():
-    found = classification_protocol.both_levels(_predictions(ROWS), 200)
+    found = classification_protocol.measure_both_levels(_predictions(ROWS), 200)
     images, videos = found["metrics"], found["video_metrics"]
     assert (images["num_real"], images["num_fake"]) == (3, 4)
     # Of twelve pairs, .6 and .3 are below .7.
@@ -56,7 +56,9 @@ def test_both_levels_by_hand():
 
 
 def test_a_method_of_fakes_is_told_from_all_reals():
-    found = classification_protocol.strata(_predictions(ROWS, method=METHODS), 50)
+    found = classification_protocol.measure_strata(
+        _predictions(ROWS, method=METHODS), 50
+    )
     assert list(found) == ["method"]
     methods = found["method"]
     assert list(methods) == ["original", "swap", "talk"]
@@ -69,7 +71,9 @@ def test_a_method_of_fakes_is_told_from_all_reals():
 
 
 def test_reals_alone_have_a_false_positive_rate_and_no_area():
-    found = classification_protocol.strata(_predictions(ROWS, source=METHODS), 50)
+    found = classification_protocol.measure_strata(
+        _predictions(ROWS, source=METHODS), 50
+    )
     reals = found["source"]["original"]
     assert reals["against"] == "its own"
     assert reals["metrics"]["fpr"] == pytest.approx(1 / 3)
@@ -81,9 +85,9 @@ def test_reals_alone_have_a_false_positive_rate_and_no_area():
 
 def test_a_compression_is_compared_within_itself():
     levels = ["c23", "c23", "c23", "c40", "c40", "c40", "c40"]
-    found = classification_protocol.strata(_predictions(ROWS, compression=levels), 50)[
-        "compression"
-    ]
+    found = classification_protocol.measure_strata(
+        _predictions(ROWS, compression=levels), 50
+    )["compression"]
     assert found["c23"]["against"] == "its own"
     assert found["c23"]["metrics"]["auc"] == 0.5
     assert found["c40"]["metrics"]["num_real"] == 1
@@ -91,7 +95,7 @@ def test_a_compression_is_compared_within_itself():
 
 def test_sizes_are_binned_in_order_and_single_kinds_are_left_out():
     sizes = [31.9, 32, 64, 200, 300, 511, 512]
-    found = classification_protocol.strata(
+    found = classification_protocol.measure_strata(
         _predictions(ROWS, sizes, dataset=["x"] * 7), 20
     )
     assert list(found) == ["head_size"]
@@ -109,4 +113,7 @@ def test_sizes_are_binned_in_order_and_single_kinds_are_left_out():
 def test_a_field_of_names_is_no_kind():
     names = [str(i) for i in range(60)]
     rows = [(i % 2, 0.5, str(i), str(i)) for i in range(60)]
-    assert classification_protocol.strata(_predictions(rows, source=names), 20) == {}
+    assert (
+        classification_protocol.measure_strata(_predictions(rows, source=names), 20)
+        == {}
+    )

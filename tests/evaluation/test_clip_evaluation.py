@@ -20,9 +20,9 @@ def folder(tmp_path_factory):
     rows = [["path", "label", "split", "group"]]
     heads = {"real": tiny_heads.BLUE, "fake": tiny_heads.RED}
     for group in ("one", "two"):
-        for label, colour in heads.items():
+        for label, color in heads.items():
             name = f"{group}/{label}.mp4"
-            image = tiny_heads.frame((24, 24, colour))
+            image = tiny_heads.frame((24, 24, color))
             tiny_heads.write_clip(folder / name, [image] * 4)
             rows.append([name, label, "test", group])
     tiny_heads.write_clip(folder / "empty.mp4", [tiny_heads.frame()] * 4)
@@ -38,7 +38,7 @@ def write(folder, rows):
 
 
 def test_rows_of_the_split_and_of_none_are_read(folder):
-    clips = clip_evaluation.read(str(folder), "test")
+    clips = clip_evaluation.read_clips(str(folder), "test")
     assert [(x.name, x.label, x.group) for x in clips] == [
         ("one/real.mp4", 0, "one"),
         ("one/fake.mp4", 1, "one"),
@@ -47,7 +47,7 @@ def test_rows_of_the_split_and_of_none_are_read(folder):
         ("empty.mp4", 0, "empty.mp4"),
     ]
     assert clips[0].path == str(folder / "one/real.mp4")
-    assert [x.name for x in clip_evaluation.read(str(folder), "train")] == [
+    assert [x.name for x in clip_evaluation.read_clips(str(folder), "train")] == [
         *("empty.mp4", "seen.mp4")
     ]
 
@@ -70,17 +70,21 @@ def test_a_wrong_row_is_told(tmp_path, rows, message):
     (tmp_path / "a.mp4").write_bytes(b"x")
     write(tmp_path, [row.split(",") for row in rows])
     with pytest.raises(ValueError, match=message):
-        clip_evaluation.read(str(tmp_path), "test")
+        clip_evaluation.read_clips(str(tmp_path), "test")
 
 
 def test_figures_are_those_of_the_clips_that_are_answered(folder):
-    clips = clip_evaluation.read(str(folder), "test")
+    clips = clip_evaluation.read_clips(str(folder), "test")
     judge = clip_findings.ClipJudge(tiny_heads.build(), BAND, video.Sampling(2))
     said = []
-    lines = clip_evaluation.judge_all(clips, lambda clip: judge(clip.path), said.append)
+    lines = clip_evaluation.judge_clips(
+        clips, lambda clip: judge(clip.path), said.append
+    )
     assert [x["verdict"] for x in lines] == ["real", "fake", "real", "fake", None]
     assert said[-1].startswith("5 clips: 2 real, 2 fake, 1 no_head")
-    figures = clip_evaluation.measure(clips, lines, "median", BAND, 100)
+    figures = clip_evaluation.measure_clips(
+        clips, lines, aggregate="median", thresholds=BAND, num_resamples=100
+    )
     assert (figures["num_clips"], figures["unanswered"]) == (5, {"no_head": 1})
     metrics = figures["metrics"]
     assert metrics["auc"] == 1.0 and metrics["auc_interval"] == [1.0, 1.0]
@@ -111,7 +115,7 @@ def test_figures_of_the_main_person_stand_beside():
         return clip_findings.conclude({"frames": [frame]}, "mean", BAND)
 
     clips = [
-        clip_evaluation.LabelledClip(name, name, label, name)
+        clip_evaluation.LabeledClip(name, name, label, name)
         for name, label in (("a", 0), ("b", 1), ("c", 0))
     ]
     # Beside the real speaker of the first there is one who looks faked; what does in
@@ -121,7 +125,9 @@ def test_figures_of_the_main_person_stand_beside():
         line((0.5, 0.8)),
         line((0.5, 0.1), (0.1, 0.9)),
     ]
-    figures = clip_evaluation.measure(clips, lines, "mean", BAND, 10)
+    figures = clip_evaluation.measure_clips(
+        clips, lines, aggregate="mean", thresholds=BAND, num_resamples=10
+    )
     assert figures["metrics"]["auc"] == 0.5
     assert figures["main_person"]["metrics"]["auc"] == 1.0
     assert figures["main_person"]["num_deciding"] == 2
@@ -132,10 +138,12 @@ def test_figures_of_the_main_person_stand_beside():
 
 
 def test_clips_of_one_class_have_no_auc(folder):
-    clips = clip_evaluation.read(str(folder), "test")[:1]
+    clips = clip_evaluation.read_clips(str(folder), "test")[:1]
     judge = clip_findings.ClipJudge(tiny_heads.build(), BAND, video.Sampling(1))
-    lines = clip_evaluation.judge_all(clips, lambda clip: judge(clip.path), print)
-    metrics = clip_evaluation.measure(clips, lines, "mean", BAND, 10)["metrics"]
+    lines = clip_evaluation.judge_clips(clips, lambda clip: judge(clip.path), print)
+    metrics = clip_evaluation.measure_clips(
+        clips, lines, aggregate="mean", thresholds=BAND, num_resamples=10
+    )["metrics"]
     assert np.isnan(metrics["auc"]) and metrics["accuracy"] == 1.0
 
 

@@ -18,7 +18,9 @@ def portrait(color):
 def frames(name, **more):
     parts = composed_clips.SCENES[name]
     people = [portrait(GREEN), portrait(BLUE)][: len(parts)]
-    return list(composed_clips.compose(parts, people, ROOM, 20, **more))
+    return list(
+        composed_clips.compose_clip(parts, people, room=ROOM, num_frames=20, **more)
+    )
 
 
 @pytest.mark.parametrize("name", composed_clips.SCENES)
@@ -67,8 +69,8 @@ def test_the_seed_decides():
 def test_each_part_needs_a_portrait():
     with pytest.raises(ValueError, match="2 parts need as many portraits, got 1"):
         next(
-            composed_clips.compose(
-                composed_clips.SCENES["pair"], [portrait(GREEN)], ROOM
+            composed_clips.compose_clip(
+                composed_clips.SCENES["pair"], [portrait(GREEN)], room=ROOM
             )
         )
 

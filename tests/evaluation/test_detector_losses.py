@@ -18,21 +18,21 @@ def _model():
 
 def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, model):
     builder = drawn_heads.prepare(tmp_path, "drawn_3", validation=5)
-    add = detectors.loss_function(model, 4)
+    add = detectors.build_loss_function(model, 4)
 
     def losses(size):
-        batches = detector_input.evaluation_targets(
-            builder, "validation", model.anchors, 128, size
+        batches = detector_input.build_target_batches(
+            builder, "validation", grid=model.anchors, image_size=128, batch_size=size
         )
-        return detectors.detector_losses(add, batches)
+        return detectors.measure_losses(add, batches)
 
     one, all_at_once = losses(2), losses(5)
     assert tuple(one) == detectors.DETECTOR_LOSSES
     for name, value in one.items():
         assert value == pytest.approx(all_at_once[name], rel=1e-4) and value > 0
     # The whole split as a batch of the training.
-    (batch,) = detector_input.evaluation_targets(
-        builder, "validation", model.anchors, 128, 5
+    (batch,) = detector_input.build_target_batches(
+        builder, "validation", grid=model.anchors, image_size=128, batch_size=5
     )
     sums, weight = objectives.detection(model, batch, batch_size=4, training=False)
     assert one["val_loss"] == pytest.approx(float(sums["loss"] / weight), rel=1e-4)
@@ -42,12 +42,19 @@ def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, mod
 
 def test_targets_are_those_of_training_without_augmentation(tmp_path, model):
     builder = drawn_heads.prepare(tmp_path, "drawn_2", train=4)
-    batches = detector_input.training(
-        [builder], "train", model.anchors, 128, 4, 0, (1.0, 1.0), augmentation="none"
+    batches = detector_input.build_training_batches(
+        [builder],
+        "train",
+        grid=model.anchors,
+        image_size=128,
+        batch_size=4,
+        seed=0,
+        scales=(1.0, 1.0),
+        augmentation="none",
     )
     trained = next(iter(batches.from_step(0)))
-    (judged,) = detector_input.evaluation_targets(
-        builder, "train", model.anchors, 128, 4
+    (judged,) = detector_input.build_target_batches(
+        builder, "train", grid=model.anchors, image_size=128, batch_size=4
     )
     for one, other in zip(trained, judged, strict=True):
         order, same = (
@@ -58,5 +65,5 @@ def test_targets_are_those_of_training_without_augmentation(tmp_path, model):
 
 
 def test_without_images_there_is_no_loss(model):
-    found = detectors.detector_losses(detectors.loss_function(model, 4), [])
+    found = detectors.measure_losses(detectors.build_loss_function(model, 4), [])
     assert np.isnan(list(found.values())).all() and tf.nest.flatten(found)

@@ -39,9 +39,11 @@ def test_detections_are_of_the_originals_with_their_sizes(
     seen = [[0.0, 0.25, 0.3, 0.5], [0.3, 0.0, 0.9, 1.0]]
     _finds(monkeypatch, seen, [0.9, 0.8])
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = detector_input.evaluation(builder, "test", 128, batch_size)
-    found, truth, extents = detectors.detections(
-        detectors.detect_function(_MODEL), batches
+    batches = detector_input.build_evaluation_batches(
+        builder, "test", image_size=128, batch_size=batch_size
+    )
+    found, truth, extents = detectors.collect_detections(
+        detectors.build_detect_function(_MODEL), batches
     )
     assert np.array_equal(extents, [[96, 160]] * 3)
     assert sorted(len(boxes) for boxes, _ in truth) == [0, 1, 2]
@@ -55,9 +57,11 @@ def test_detections_are_of_the_originals_with_their_sizes(
 def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
     _finds(monkeypatch, [[0.25, 0.25, 0.5, 0.5]], [0.9])
     builder = data.open_builder(str(prepared), "hollywood_heads")
-    batches = detector_input.evaluation(builder, "test", 128, 2)
-    found, _, _ = detectors.detections(
-        detectors.detect_function(_MODEL, tile=True), batches
+    batches = detector_input.build_evaluation_batches(
+        builder, "test", image_size=128, batch_size=2
+    )
+    found, _, _ = detectors.collect_detections(
+        detectors.build_detect_function(_MODEL, tile=True), batches
     )
     # The whole image, and tiles of 96 x 128 from the left and the right.
     by_hand = np.array([[40, 40, 80, 80], [32, 32, 64, 64], [32, 64, 64, 96]])
@@ -71,13 +75,13 @@ def test_tiles_are_measured_in_the_originals(prepared, monkeypatch):
 def test_a_released_classifier_has_figures_with_intervals(tmp_path):
     builder = clips.prepare(tmp_path)
     figures = classifiers.measure_split(
-        clips.brightness, clips.MANIFEST, builder, "test"
+        clips.brightness, clips.MANIFEST, builder=builder, split="test"
     )
     low, high = figures["auc_interval"]
     assert 0 <= low <= figures["auc"] <= high <= 1 and figures["num_groups"] == 6
     single = clips.prepare(tmp_path / "one", {"test": [("a", 20)]})
     figures = classifiers.measure_split(
-        clips.brightness, clips.MANIFEST, single, "test"
+        clips.brightness, clips.MANIFEST, builder=single, split="test"
     )
     assert "auc_interval" not in figures and 0 <= figures["auc"] <= 1
     json.dumps(figures, allow_nan=False)

@@ -17,7 +17,9 @@ def leaky(tmp_path_factory):
 
 
 def _look(builder, split="test", **options):
-    return evaluation_set.look(builder, split, print, num_resamples=20, **options)
+    return evaluation_set.load_evaluation_set(
+        builder, split, say=print, num_resamples=20, **options
+    )
 
 
 def test_what_is_known_before_any_model(builder):
@@ -34,18 +36,18 @@ def test_what_is_known_before_any_model(builder):
     no_pixels = judged.baselines["no_pixels"]
     assert no_pixels["about"] == "trained on train and validation"
     assert 0 <= no_pixels["metrics"]["auc"] <= 1
-    assert len(judged.no_pixel_probabilities) == 36
+    assert len(judged.metadata_probabilities) == 36
 
 
 def test_predictions_are_in_the_order_of_what_is_known(builder):
     judged = _look(builder)
-    found = classifiers.predict(
+    found = classifiers.predict_split(
         clips.brightness,
         clips.MANIFEST,
-        builder,
-        "test",
-        judged.survey,
-        judged.wanted,
+        builder=builder,
+        split="test",
+        survey=judged.survey,
+        wanted=judged.wanted,
         batch_size=5,
     )
     assert len(found.labels) == 36
@@ -65,8 +67,13 @@ def test_conditions_choose_records_of_all_splits(builder):
     assert set(judged.survey.fields["method"]) == {"original", "swap"}
     # Half of what is left of training is fake.
     assert "0.500" in judged.baselines["majority"]["about"]
-    found = classifiers.predict(
-        clips.brightness, clips.MANIFEST, builder, "test", judged.survey, judged.wanted
+    found = classifiers.predict_split(
+        clips.brightness,
+        clips.MANIFEST,
+        builder=builder,
+        split="test",
+        survey=judged.survey,
+        wanted=judged.wanted,
     )
     assert set(found.fields["frame"]) == {0} and len(found.labels) == 12
 
@@ -74,7 +81,7 @@ def test_conditions_choose_records_of_all_splits(builder):
 def test_one_class_is_no_crash(builder):
     judged = _look(builder, where=["method=original"])
     assert judged.baselines["no_pixels"] == {"reason": "all images have the same label"}
-    assert judged.no_pixel_probabilities is None
+    assert judged.metadata_probabilities is None
     assert any("one label" in warning for warning in judged.warnings({}))
 
 
@@ -82,7 +89,7 @@ def test_one_class_is_no_crash(builder):
     "where, message",
     [
         (["method"], "FIELD=VALUE"),
-        (["colour=red"], "compression, frame, is_sharp, method, score, time"),
+        (["color=red"], "compression, frame, is_sharp, method, score, time"),
         (["method=none"], "No record of test .* meets method=none"),
     ],
 )
@@ -126,4 +133,4 @@ def test_without_other_splits_the_baseline_is_out_of_fold(tmp_path):
     builder = clips.prepare(tmp_path, {"test": [(f"g{i}", 20) for i in range(6)]})
     judged = _look(builder)
     assert judged.baselines["no_pixels"]["about"] == "5 folds of test, by group"
-    assert len(predictions.video_names(judged.survey)) == 36
+    assert len(predictions.name_videos(judged.survey)) == 36

@@ -28,10 +28,10 @@ def prepared(tmp_path_factory):
     """Clips of one pair of the test split, and their frames as a data set."""
     folder = tmp_path_factory.mktemp("faceforensics")
     root = folder / "manual"
-    for path, colour in zip(
+    for path, color in zip(
         NAMES.values(), (tiny_heads.BLUE, tiny_heads.RED), strict=True
     ):
-        heads = [tiny_heads.frame((24 + i, 24, colour)) for i in range(8)]
+        heads = [tiny_heads.frame((24 + i, 24, color)) for i in range(8)]
         tiny_heads.write_clip(root / path, heads)
     # Another split, so that there is something that cannot be seen from here.
     tiny_heads.write_clip(root / YOUTUBE / "071.mp4", [tiny_heads.frame()] * 8)
@@ -43,11 +43,13 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judged(prepared):
-    return evaluation_set.look(prepared[2], "test", lambda _: None, num_resamples=2)
+    return evaluation_set.load_evaluation_set(
+        prepared[2], "test", say=lambda _: None, num_resamples=2
+    )
 
 
 def test_videos_are_clips_with_their_frames_in_order(judged):
-    clips = {clip.name: clip for clip in frame_clips.of(judged)}
+    clips = {clip.name: clip for clip in frame_clips.find_clips(judged)}
     assert sorted(x.split("/")[-1] for x in clips) == ["953", "953_974"]
     for clip in clips.values():
         assert clip.numbers == (1, 3, 5, 7) and len(set(clip.places)) == 4
@@ -62,7 +64,7 @@ def test_they_are_judged_as_the_clips_themselves(prepared, judged):
     judge = clip_findings.ClipJudge(tiny_heads.build(), BAND, video.Sampling(4))
     reader = frame_clips.FrameReader(judged, video.Sampling(4))
     paths = {path.split("/")[-1][:-4]: path for path in NAMES.values()}
-    for clip in frame_clips.of(judged):
+    for clip in frame_clips.find_clips(judged):
         line, problem = judge.judge_frames(clip.name, reader.frames(clip))
         expected, _ = judge(str(prepared[0] / paths[clip.name.split("/")[-1]]))
         assert not problem and line["verdict"] == ("real", "fake")[clip.label]
@@ -74,7 +76,7 @@ def test_they_are_judged_as_the_clips_themselves(prepared, judged):
 
 
 def test_fewer_frames_may_be_wanted(judged):
-    clip = frame_clips.of(judged)[0]
+    clip = frame_clips.find_clips(judged)[0]
     for sampling, numbers in (
         (video.Sampling(2), [3, 7]),
         (video.Sampling(-1), [1, 3, 5, 7]),
@@ -88,7 +90,7 @@ def test_other_data_sets_are_refused():
     info = types.SimpleNamespace(info=types.SimpleNamespace(full_name="faces/1.0.0"))
     survey = types.SimpleNamespace(fields={})
     with pytest.raises(ValueError, match="faces/1.0.0 holds no frames of clips"):
-        frame_clips.of(types.SimpleNamespace(builder=info, survey=survey))
+        frame_clips.find_clips(types.SimpleNamespace(builder=info, survey=survey))
     survey = types.SimpleNamespace(
         fields={"frame": np.arange(2), "video": np.array(["a", "a"])},
         truths=np.array([0, 1]),
@@ -97,7 +99,7 @@ def test_other_data_sets_are_refused():
         builder=info, survey=survey, wanted=np.array([True, True])
     )
     with pytest.raises(ValueError, match="'a' of .* has frames that are real and fake"):
-        frame_clips.of(both)
+        frame_clips.find_clips(both)
 
 
 def test_the_script_measures_a_data_set(prepared, tmp_path, run_script):

@@ -37,7 +37,9 @@ def builder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judged(builder):
-    return evaluation_set.look(builder, "test", lambda _: None, num_resamples=20)
+    return evaluation_set.load_evaluation_set(
+        builder, "test", say=lambda _: None, num_resamples=20
+    )
 
 
 def _write(path, rows, header=("path", "fake_probability")):
@@ -48,7 +50,7 @@ def _write(path, rows, header=("path", "fake_probability")):
 
 def _peer(path, say=lambda _: None, **options):
     tables, scripts = ([str(path)], []) if str(path).endswith(".csv") else ([], [path])
-    (peer,) = peer_detectors.open_all(tables, scripts, say, **options)
+    (peer,) = peer_detectors.open_peers(tables, scripts, say=say, **options)
     return peer
 
 
@@ -74,7 +76,7 @@ def test_a_table_gets_the_figures_of_its_probabilities(judged, tmp_path):
 
 
 def test_exported_lists_and_record_ids_name_records_too(builder, judged, tmp_path):
-    export_lists.export(builder, str(tmp_path / "lists"), lambda _: None)
+    export_lists.export_dataset(builder, str(tmp_path / "lists"), say=lambda _: None)
     lines = (tmp_path / "lists" / "test.txt").read_text().splitlines()
     rows = [line.rsplit(" ", 1) for line in lines]
     rows = [
@@ -164,7 +166,7 @@ def test_a_function_that_is_none_is_refused(content, told, judged, tmp_path):
 def test_makers_that_a_peer_was_trained_on_are_told_apart(judged, tmp_path):
     rows = [(name, 0.5) for name in judged.survey.filenames]
     peer = _peer(_write(tmp_path / "theirs.csv", rows), makers=["GAN"])
-    pooled = source_pairs.pool([judged], 1.3)
+    pooled = source_pairs.pool_sets([judged], 1.3)
     assert leave_one_out.is_seen(peer.manifest, pooled, "GAN")
     assert not leave_one_out.is_seen(peer.manifest, pooled, "swap")
 

@@ -29,7 +29,7 @@ def _survey(labels, groups=None, filenames=None, **fields):
 def test_videos_of_two_frames():
     scores = np.array([0.1, 0.4, 0.35, 0.8, 0.3, 0.5, 0.65, 0.7, 0.9, 0.95])
     survey = _survey(np.repeat([0, 0, 1, 1, 1], 2), video=np.repeat(list("edcba"), 2))
-    videos = predictions.of_survey(survey, scores).by_video()
+    videos = predictions.join_survey(survey, scores).by_video()
     assert videos.videos.tolist() == list("abcde")
     assert videos.probabilities == pytest.approx([0.925, 0.675, 0.4, 0.575, 0.25])
     assert videos.labels.tolist() == [1, 1, 1, 0, 0]
@@ -39,14 +39,14 @@ def test_videos_of_two_frames():
 
 
 def test_a_real_video_and_its_fake_are_two():
-    names = predictions.video_names(_survey([0, 0, 1, 1], list("aaab")))
+    names = predictions.name_videos(_survey([0, 0, 1, 1], list("aaab")))
     assert names.tolist() == ["a/real", "a/real", "a/fake", "b/fake"]
 
 
 @pytest.mark.parametrize("field", ["video", "clip"])
 def test_a_field_names_the_video(field):
     survey = _survey([0, 1, 1], **{field: [7, 7, 8]}, method=["a", "b", "c"])
-    assert predictions.video_names(survey).tolist() == ["7", "7", "8"]
+    assert predictions.name_videos(survey).tolist() == ["7", "7", "8"]
 
 
 def test_clips_of_a_pair_are_told_apart_by_method_target_and_folder():
@@ -70,13 +70,13 @@ def test_clips_of_a_pair_are_told_apart_by_method_target_and_folder():
         compression=["c23"] * 7,
         frame=[1, 9, 1, 1, 1, 1, 1],
     )
-    videos = predictions.video_names(survey)
+    videos = predictions.name_videos(survey)
     assert videos[0] == videos[1] and len(set(videos)) == 6
 
 
 def test_sizes_are_of_heads_without_their_margin():
-    assert predictions.head_sizes(_survey([0, 1])).tolist() == [50, 50]
-    found = predictions.head_sizes(_survey([0, 1], margin=[1.25, 0.0]))
+    assert predictions.measure_head_sizes(_survey([0, 1])).tolist() == [50, 50]
+    found = predictions.measure_head_sizes(_survey([0, 1], margin=[1.25, 0.0]))
     assert found.tolist() == [40, 50]
 
 
@@ -88,13 +88,13 @@ def test_sizes_are_of_the_boxes_within_the_image_where_records_have_them():
         "ymax": [0.5, 0.0, nan, 0.5],
         "xmax": [0.5, 0.0, nan, 1.5],
     }
-    found = predictions.head_sizes(_survey([0, 1, 1, 0], **boxes))
+    found = predictions.measure_head_sizes(_survey([0, 1, 1, 0], **boxes))
     assert found.tolist() == [25, 50, 50, 25]
 
 
 def test_table_has_a_row_for_each_image():
     survey = _survey([0, 1], ["a,b", "c"], ["x\n.png", "y.png"], method=["m", "n"])
-    found = predictions.of_survey(survey, np.array([0.25, 1.0]))
+    found = predictions.join_survey(survey, np.array([0.25, 1.0]))
     rows = list(csv.DictReader(io.StringIO(found.to_csv().decode())))
     assert rows[0] == {
         "image/filename": "x\n.png",

@@ -46,22 +46,24 @@ def builder(tmp_path_factory):
 
 
 def _logits(crops):
-    """High where neighbours are alike, about 0 in the middle of the drawn images."""
+    """High where neighbors are alike, about 0 in the middle of the drawn images."""
     detail = tf.abs(crops[:, :, 1:] - crops[:, :, :-1])
     return 10 * (3.0 - tf.reduce_mean(detail, axis=[1, 2, 3]))
 
 
 def _measure(builder, logits=_logits, split="test", **options):
-    found = list(records.read(builder, split, with_images=False))
+    found = list(records.read_records(builder, split, with_images=False))
     truths = np.array([record.label for record in found])
     groups = np.array([record.group for record in found])
-    images = classifier_input.encoded_files(builder, split)
-    return robustness.measure(logits, _DESCRIBED, images, truths, groups, **options)
+    images = classifier_input.read_encoded_files(builder, split)
+    return robustness.measure_robustness(
+        logits, _DESCRIBED, images=images, truths=truths, groups=groups, **options
+    )
 
 
 @pytest.fixture(scope="module")
 def results(builder):
-    names = [name for name in corruptions.ALTERATIONS if name != "h264"]
+    names = [name for name in corruptions.CORRUPTIONS if name != "h264"]
     return _measure(builder, batch_size=8, names=names)
 
 
@@ -77,12 +79,16 @@ def test_clean_crops_are_those_of_the_evaluation(builder):
         return _logits(crops)
 
     found = _measure(builder, logits, names=())
-    batches = list(classifier_input.evaluation(builder, "test", 24, 16))
+    batches = list(
+        classifier_input.build_evaluation_batches(
+            builder, "test", image_size=24, batch_size=16
+        )
+    )
     assert len(seen) == len(batches) == 2
     for crops, (expected, _) in zip(seen, batches, strict=True):
         assert np.array_equal(crops, expected)
     assert found["alterations"] == found["skipped"] == {}
-    logits, truths = classifiers.classifier_logits(_logits, batches)
+    logits, truths = classifiers.predict_logits(_logits, batches)
     assert found["clean"]["auc"] == sklearn.metrics.roc_auc_score(truths, logits)
     assert found["clean"]["balanced_accuracy"] == (
         sklearn.metrics.balanced_accuracy_score(truths, logits >= 0)
@@ -117,11 +123,11 @@ def test_results_are_for_json_and_repeat(builder, results):
 
 def test_whole_groups_are_drawn():
     groups, truths = np.repeat([*"abcdefghij"], 2), np.tile([0, 1], 10)
-    places = robustness.draw(truths, groups, 7, seed=1)
+    places = robustness.draw_groups(truths, groups, 7, seed=1)
     assert len(places) == 6 and np.all(np.diff(places) > 0)
     assert all(np.sum(groups[places] == group) == 2 for group in groups[places])
-    assert len(robustness.draw(truths, groups, None, 0)) == 20
-    other = robustness.draw(truths, groups, 7, seed=2)
+    assert len(robustness.draw_groups(truths, groups, None, 0)) == 20
+    other = robustness.draw_groups(truths, groups, 7, seed=2)
     assert not np.array_equal(other, places)
 
 
@@ -150,7 +156,7 @@ def test_wrong_arguments_are_named(builder, arguments, message):
 
 
 def test_what_cannot_be_done_is_skipped_with_its_reason(builder, monkeypatch):
-    monkeypatch.setattr(corruptions, "missing", lambda: {"h264": "no ffmpeg"})
+    monkeypatch.setattr(corruptions, "find_missing", lambda: {"h264": "no ffmpeg"})
     found = _measure(builder, names=["h264", "mirror"])
     assert list(found["alterations"]) == ["mirror"]
     assert found["skipped"] == {"h264": "no ffmpeg"}

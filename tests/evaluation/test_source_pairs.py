@@ -59,14 +59,18 @@ def measured(tmp_path_factory):
         for split in ("train", "test")
     }
     builder = prepare(tmp_path_factory.mktemp("faces"), faces)
-    judged = evaluation_set.look(builder, "test", print, num_resamples=30)
+    judged = evaluation_set.load_evaluation_set(
+        builder, "test", say=print, num_resamples=30
+    )
     with pytest.MonkeyPatch.context() as patch:
         # A plain function is no Keras model: it must not be traced.
         patch.setattr(
             "dfdetect.evaluation.classifiers.logits_function",
             lambda model, _: lambda crops: model(crops.numpy())[:, 0],
         )
-        result = classifiers.measure("runs/red", (redness, MANIFEST), judged, print)
+        result = classifiers.measure_classifier(
+            "runs/red", (redness, MANIFEST), judged=judged, say=print
+        )
     return judged, result
 
 
@@ -76,7 +80,14 @@ def _pairs(figures):
 
 def test_each_maker_stands_against_each_source(measured):
     judged, result = measured
-    figures = maker_evaluation.measure([MANIFEST], [judged], [result], None, print, 30)
+    figures = maker_evaluation.measure_makers(
+        [MANIFEST],
+        [judged],
+        results=[result],
+        leave_out=None,
+        say=print,
+        num_resamples=30,
+    )
     (of_model,) = figures["source_pairs"]
     assert of_model["model"] == "runs/red"
     pairs = _pairs(of_model["pairs"])
@@ -103,8 +114,13 @@ def test_unseen_makers_stand_apart_with_the_least_of_each_row(measured, tmp_path
         "where": ["source!=hidden"],
         "origins": {"source": {"fake": ["plain", "smooth"], "real": ["dark"]}},
     }
-    figures = maker_evaluation.measure(
-        [manifest], [judged], [result], "source", print, 30
+    figures = maker_evaluation.measure_makers(
+        [manifest],
+        [judged],
+        results=[result],
+        leave_out="source",
+        say=print,
+        num_resamples=30,
     )
     found = figures["leave_one_out"]
     assert found["left_out"] == {"runs/red": ["hidden"]}
@@ -126,7 +142,7 @@ def test_unseen_makers_stand_apart_with_the_least_of_each_row(measured, tmp_path
 
 def test_without_origins_a_maker_is_seen_with_its_data_set(measured):
     judged, _ = measured
-    pooled = source_pairs.pool([judged], 1.0)
+    pooled = source_pairs.pool_sets([judged], 1.0)
     own, other = {"fingerprint": "of the faces"}, {"fingerprint": "other"}
     named = {"name": "elsewhere"}
     for described, seen in ((own | named, True), (other | named, False)):
@@ -140,16 +156,33 @@ def test_one_class_or_too_few_groups_say_why(measured, tmp_path):
     judged, result = measured
     rows = [face(f"a{i}", 0, "dark") for i in range(3)]
     builder = prepare(tmp_path / "reals", {"test": rows})
-    reals = evaluation_set.look(builder, "test", print, num_resamples=30)
-    figures = maker_evaluation.measure([MANIFEST], [reals], [result], None, print, 30)
+    reals = evaluation_set.load_evaluation_set(
+        builder, "test", say=print, num_resamples=30
+    )
+    figures = maker_evaluation.measure_makers(
+        [MANIFEST],
+        [reals],
+        results=[result],
+        leave_out=None,
+        say=print,
+        num_resamples=30,
+    )
     assert figures["source_pairs"] == {"reason": "all images have the same label"}
     assert not source_tables.make_sections(figures)
     with pytest.raises(ValueError, match="--leave_out finds no makers to compare"):
-        maker_evaluation.measure([MANIFEST], [reals], [], "source", print, 30)
+        maker_evaluation.measure_makers(
+            [MANIFEST],
+            [reals],
+            results=[],
+            leave_out="source",
+            say=print,
+            num_resamples=30,
+        )
     rows.append(face("b", 1, "lab"))
     few = prepare(tmp_path / "few", {"test": rows})
-    pooled = source_pairs.pool(
-        [evaluation_set.look(few, "test", print, num_resamples=30)], 1.0
+    pooled = source_pairs.pool_sets(
+        [evaluation_set.load_evaluation_set(few, "test", say=print, num_resamples=30)],
+        1.0,
     )
     baselines = source_pairs.measure_baselines(pooled, 30)
     assert "a class has 1 groups" in baselines["lab", "dark"]["low_level"]["reason"]
@@ -157,11 +190,11 @@ def test_one_class_or_too_few_groups_say_why(measured, tmp_path):
 
 def test_low_level_features_of_known_images():
     flat = np.full((64, 64, 3), (10, 20, 30), np.float32)
-    red, green, blue, sharpness, _ = low_level.describe(flat)
+    red, green, blue, sharpness, _ = low_level.describe_crop(flat)
     assert (red, green, blue) == pytest.approx((10, 20, 30))
     noise = np.random.default_rng(0).normal(128, 20, (64, 64, 1)).repeat(3, axis=2)
     soft = cv2.GaussianBlur(noise, (0, 0), 1.5)
-    of_noise, of_soft = low_level.describe(noise), low_level.describe(soft)
+    of_noise, of_soft = low_level.describe_crop(noise), low_level.describe_crop(soft)
     assert sharpness < of_soft[3] < of_noise[3]
     # White noise has a flat spectrum; a blur takes the high frequencies.
     assert abs(of_noise[4]) < 0.3 and of_soft[4] < of_noise[4] - 1

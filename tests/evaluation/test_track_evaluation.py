@@ -55,7 +55,7 @@ def test_what_a_rule_gets_right_is_counted():
         case(truths={}, source="clips"),
     ]
     one = {"clips": 1, "answered": 1, "main_person": 1, "other_may_decide": 1}
-    none = track_evaluation.measure(cases, NONE)
+    none = track_evaluation.measure_rule(cases, NONE)
     assert none["scene"] == {**one, "people": 1, "people_decide": 1}
     assert none["clips"] == {
         "clips": 4,
@@ -65,7 +65,7 @@ def test_what_a_rule_gets_right_is_counted():
         "people": 1,
         "people_decide": 1,
     }
-    ruled = track_evaluation.measure(cases, deciding_tracks.DEFAULT_RULE)
+    ruled = track_evaluation.measure_rule(cases, deciding_tracks.DEFAULT_RULE)
     assert ruled["scene"]["other_may_decide"] == 0
     assert ruled["all"]["clips"] == 5 and ruled["all"]["people_decide"] == 2
 

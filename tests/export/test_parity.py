@@ -81,9 +81,11 @@ def _classifier():
 
 
 def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
-    batches = classifier_input.evaluation(builder, "test", _IMAGE_SIZE, batch_size=16)
-    logits_function = classifier_evaluation.logits_function(classifier)
-    logits, _ = classifier_evaluation.classifier_logits(logits_function, batches)
+    batches = classifier_input.build_evaluation_batches(
+        builder, "test", image_size=_IMAGE_SIZE, batch_size=16
+    )
+    logits_function = classifier_evaluation.build_logits_function(classifier)
+    logits, _ = classifier_evaluation.predict_logits(logits_function, batches)
     scored = calibration.calibrate_logits(logits, _TEMPERATURE)
 
     detector = efficientdet.EfficientDet(image_size=128)

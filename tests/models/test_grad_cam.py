@@ -199,7 +199,7 @@ def test_grad_cam_finds_a_checkerboard_that_was_learned(tmp_path):
         judged,
         loss=objectives.classification,
         batches=batches.Batches(
-            batches.Shuffled(examples, seed=0), prepare, 16, seed=0
+            batches.ShuffledSource(examples, seed=0), prepare, 16, seed=0
         ),
         evaluate=evaluate,
         keep_best=lambda figures: figures,

@@ -461,7 +461,9 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
             model,
             judged,
             loss=objectives.classification,
-            batches=batches.Batches(batches.Shuffled(examples, 0), prepare, 4, seed=0),
+            batches=batches.Batches(
+                batches.ShuffledSource(examples, 0), prepare, 4, seed=0
+            ),
             evaluate=lambda: seen.append(steps) or {"steps": steps},
             keep_best=lambda figures: weights.save(judged, str(best)) or figures,
             settings=settings.Settings(str(tmp_path), steps, "steps", eval_every=1),

@@ -19,8 +19,8 @@ def results(tmp_path_factory):
     groups = {"train": DRAWN[:1], "test": DRAWN}
     leaky = prepare(tmp_path_factory.mktemp("leaky"), groups, Others)
     sets = [look(sound), look(leaky, allow_leaky_split=True)]
-    together, each = chain_evaluation.evaluate(
-        "tiny", tiny_heads.build(), sets, lambda _: None
+    together, each = chain_evaluation.evaluate_graph(
+        "tiny", tiny_heads.build(), sets=sets, say=lambda _: None
     )
     return [together, *each]
 

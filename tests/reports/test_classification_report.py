@@ -23,14 +23,23 @@ def judged(tmp_path_factory):
     groups = {"train": [("a", 20), ("b", 20)], "test": [("b", 20), ("c", 20)]}
     leaky = clips.prepare(tmp_path_factory.mktemp("leaky"), groups)
     return [
-        evaluation_set.look(whole, "test", print, num_resamples=30),
-        evaluation_set.look(leaky, "test", print, ["frame=0"], True, 30),
+        evaluation_set.load_evaluation_set(whole, "test", say=print, num_resamples=30),
+        evaluation_set.load_evaluation_set(
+            leaky,
+            "test",
+            say=print,
+            where=["frame=0"],
+            allow_leaky_split=True,
+            num_resamples=30,
+        ),
     ]
 
 
 def _result(name, judged):
     model = clips.brightness, clips.MANIFEST
-    return classifiers.measure(name, model, judged, print, 8)
+    return classifiers.measure_classifier(
+        name, model, judged=judged, say=print, batch_size=8
+    )
 
 
 def _files(folder):
@@ -78,12 +87,14 @@ def test_report_of_one_model_on_one_set(judged, tmp_path):
 def test_robustness_is_part_of_the_report(judged, tmp_path):
     result = _result("default", judged[0])
     survey = judged[0].survey
-    result.figures["robustness"] = robustness.measure(
-        classifiers.logits_function(clips.brightness),
+    result.figures["robustness"] = robustness.measure_robustness(
+        classifiers.build_logits_function(clips.brightness),
         clips.MANIFEST,
-        classifier_input.encoded_files(judged[0].builder, "test", judged[0].wanted),
-        survey.truths,
-        survey.groups,
+        images=classifier_input.read_encoded_files(
+            judged[0].builder, "test", judged[0].wanted
+        ),
+        truths=survey.truths,
+        groups=survey.groups,
         names=["mirror", "gamma"],
     )
     clean = result.figures["robustness"]["clean"]
@@ -120,8 +131,12 @@ def test_two_models_on_two_sets_make_a_matrix_and_leaks_are_told(judged, tmp_pat
 
 
 def test_one_class_has_a_report_too(judged, tmp_path):
-    reals = evaluation_set.look(
-        judged[0].builder, "test", print, ["method=original"], num_resamples=10
+    reals = evaluation_set.load_evaluation_set(
+        judged[0].builder,
+        "test",
+        say=print,
+        where=["method=original"],
+        num_resamples=10,
     )
     result = _result("default", reals)
     assert np.isnan(result.figures["metrics"]["auc"])

@@ -356,8 +356,8 @@ def test_what_finds_copies_and_sources_is_measured(labeled):
     def blind(images):
         return np.ones((len(images), 4), np.float32)
 
-    measured = retrieval_evaluation.measure(
-        labeled, "test", {"cells": _cells, "blind": blind}, num_copies=10
+    measured = retrieval_evaluation.measure_descriptions(
+        labeled, "test", descriptions={"cells": _cells, "blind": blind}, num_copies=10
     )
     assert measured["num_pool"] == 25 and measured["num_copies"] == 10
     assert measured["num_fakes"] == 12 and measured["num_reals"] == 33
@@ -368,21 +368,25 @@ def test_what_finds_copies_and_sources_is_measured(labeled):
     # Of equals the first in the pool is taken: right for one copy at the most.
     assert nothing["copies"]["mirror"]["share"] <= 0.1
     assert nothing["sources"]["first_ten"]["share"] == 0.0
-    lines = retrieval_evaluation.table(measured)
+    lines = retrieval_evaluation.format_table(measured)
     assert lines[0] == "| | cells (48) | blind (4) |"
     assert lines[-2].startswith("| a fake: a real of its group first | 1.000 [1.000")
     with pytest.raises(ValueError, match="has no split 'nowhere', only"):
-        retrieval_evaluation.measure(labeled, "nowhere", {"cells": _cells})
+        retrieval_evaluation.measure_descriptions(
+            labeled, "nowhere", descriptions={"cells": _cells}
+        )
 
 
 def test_copies_across_splits_are_found_by_embedding(labeled):
-    survey = scan.scan(labeled, lambda split: None)
+    survey = scan.scan_dataset(labeled, lambda split: None)
 
     def embed(contents):
         decoded = [cv2.imdecode(np.frombuffer(x, np.uint8), 1) for x in contents]
         return _cells(decoded)
 
-    found = embedded_duplicates.pairs(labeled, survey, embed, 0.999)
+    found = embedded_duplicates.find_pairs(
+        labeled, survey, embed=embed, min_similarity=0.999
+    )
     assert [sorted(pair["filename"]) for pair in found] == [["3/real.png"] * 2]
     assert sorted(found[0]["split"]) == ["test", "train"]
     assert found[0]["similarity"] > 0.999 and found[0]["label"] == [0, 0]
@@ -390,9 +394,11 @@ def test_copies_across_splits_are_found_by_embedding(labeled):
 
 def test_harris_corners_are_described_and_a_flat_image_has_none():
     board = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((12, 12))) * 255
-    found = hand_crafted_features.harris(board.astype(np.uint8))
+    found = hand_crafted_features.describe_harris(board.astype(np.uint8))
     assert found.shape[1] == 128 and 49 <= len(found) <= 500
-    assert hand_crafted_features.harris(np.zeros((40, 40), np.uint8)).shape == (0, 128)
+    assert hand_crafted_features.describe_harris(
+        np.zeros((40, 40), np.uint8)
+    ).shape == (0, 128)
 
 
 @pytest.mark.slow

@@ -90,6 +90,11 @@ def prepare(folder, examples, builder_class=Faces):
 
 
 def look(builder, split="test", allow_leaky_split=False):
-    return evaluation_set.look(
-        builder, split, lambda _: None, (), allow_leaky_split, num_resamples=50
+    return evaluation_set.load_evaluation_set(
+        builder,
+        split,
+        say=lambda _: None,
+        where=(),
+        allow_leaky_split=allow_leaky_split,
+        num_resamples=50,
     )

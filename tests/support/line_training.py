@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from absl import flags
 
-from dfdetect.data.batches import Batches, Shuffled
+from dfdetect.data.batches import Batches, ShuffledSource
 from dfdetect.training import loop, run_flags
 
 flags.adopt_module_key_flags(run_flags)
@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
         judged,
         loss=loss,
         batches=Batches(
-            Shuffled(
+            ShuffledSource(
                 tf.data.Dataset.from_tensor_slices((inputs, targets)),
                 run_flags.FLAGS.seed,
             ),

@@ -14,23 +14,25 @@ _GROUPS = [f"g{number}" for number in range(500)]
 
 
 def test_folds_part_the_groups_and_a_share_is_one():
-    folds = [conditions.parse(f"group@{i}/5").meets(_GROUPS) for i in range(5)]
+    folds = [
+        conditions.parse_condition(f"group@{i}/5").meets(_GROUPS) for i in range(5)
+    ]
     np.testing.assert_array_equal(np.sum(folds, 0), 1)
     sizes = np.sum(folds, 1)
     # A fifth of 500, within four standard deviations.
     assert np.all(abs(sizes - 100) < 36)
-    others = conditions.parse("group!@2/5").meets(_GROUPS)
+    others = conditions.parse_condition("group!@2/5").meets(_GROUPS)
     np.testing.assert_array_equal(others, ~folds[2])
-    share = conditions.parse("group@0-14/100").meets(_GROUPS)
+    share = conditions.parse_condition("group@0-14/100").meets(_GROUPS)
     assert abs(share.mean() - 0.15) < 0.06
     # A group never moves, whatever stands beside it.
-    assert conditions.parse("group@2/5").meets(_GROUPS[7:8])[0] == folds[2][7]
+    assert conditions.parse_condition("group@2/5").meets(_GROUPS[7:8])[0] == folds[2][7]
 
 
 @pytest.mark.parametrize("text", ["group@5/5", "group@3-2/5", "group!@0/0"])
 def test_parts_that_are_none_are_refused(text):
     with pytest.raises(ValueError, match=f"as in group@0/5 .*, got '{text}'"):
-        conditions.parse(text)
+        conditions.parse_condition(text)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +116,9 @@ def test_two_sets_are_mixed_and_a_fold_of_both_is_held_out(
         f"--output={output}",
     )
     measured = json.loads(output.read_text())
-    wanted = conditions.parse("group@1/4").meets([f"studio{i}" for i in range(20)])
+    wanted = conditions.parse_condition("group@1/4").meets(
+        [f"studio{i}" for i in range(20)]
+    )
     assert measured["num_groups"] == wanted.sum()
     assert any("SEEN BEFORE" in text for text in measured["warnings"])
 
@@ -131,10 +135,16 @@ def test_a_share_of_the_groups_is_held_out(run_script, two_sets, tmp_path):
 
 def test_a_detector_holds_out_groups_as_well(run_script, tmp_path):
     builder = drawn_heads.prepare(tmp_path / "data", "drawn_1", train=12)
-    wanted = conditions.parse("group@0/2").meets([f"train{i}.png" for i in range(12)])
+    wanted = conditions.parse_condition("group@0/2").meets(
+        [f"train{i}.png" for i in range(12)]
+    )
     assert 0 < wanted.sum() < 12
-    batches = detector_input.evaluation(
-        builder, "train", 128, 2, [conditions.parse("group@0/2")]
+    batches = detector_input.build_evaluation_batches(
+        builder,
+        "train",
+        image_size=128,
+        batch_size=2,
+        where=[conditions.parse_condition("group@0/2")],
     )
     assert sum(len(batch["images"]) for batch in batches) == wanted.sum()
     run_script(

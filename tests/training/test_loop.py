@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.data.batches import Batches, Shuffled
+from dfdetect.data.batches import Batches, ShuffledSource
 from dfdetect.training import checkpoints, loop
 from dfdetect.training.settings import Settings
 
@@ -52,7 +52,7 @@ class _Run:
         self.kept, self.seen = [], []
         inputs = np.linspace(-1, 1, 10, dtype=np.float32)[:, None]
         self.batches = Batches(
-            Shuffled(tf.data.Dataset.from_tensor_slices(inputs), seed=0),
+            ShuffledSource(tf.data.Dataset.from_tensor_slices(inputs), seed=0),
             lambda seed, x: x,
             batch_size=4,
             seed=0,
@@ -248,7 +248,7 @@ def test_a_record_that_cannot_be_read_is_named(tmp_path):
     def prepare(seed, example):
         return tf.cast(tf.io.decode_png(example["image"])[0, 0], tf.float32)
 
-    source = Shuffled(tf.data.Dataset.from_tensor_slices(examples), seed=0)
+    source = ShuffledSource(tf.data.Dataset.from_tensor_slices(examples), seed=0)
     batches = Batches(source, prepare, 4, seed=0)
     with pytest.raises(
         ValueError, match="cannot be read: train.tfrecord__5: "

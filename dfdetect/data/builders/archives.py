@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from dfdetect.media import file_kinds
 
 
-def members(root: str | os.PathLike) -> list[str]:
+def list_members(root: str | os.PathLike) -> list[str]:
     """Names of all files in a folder or ZIP file, with slashes, sorted.
 
     Hidden files and what macOS adds to a ZIP file are left out.
@@ -33,7 +33,7 @@ def members(root: str | os.PathLike) -> list[str]:
     return sorted(name for name in names if not _is_hidden(name))
 
 
-def read(root: str | os.PathLike, name: str) -> bytes:
+def read_member(root: str | os.PathLike, name: str) -> bytes:
     """The bytes of a file in a folder or ZIP file.
 
     Raises:
@@ -57,7 +57,7 @@ def read_head(root: str | os.PathLike, name: str) -> bytes:
         return b""
 
 
-def sha256(path: str | os.PathLike) -> bytes:
+def hash_file(path: str | os.PathLike) -> bytes:
     """The digest of a file of any size."""
     digest = hashlib.sha256()
     with tf.io.gfile.GFile(os.fspath(path), "rb") as file:

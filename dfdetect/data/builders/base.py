@@ -111,7 +111,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             # The workers cannot import a builder, which lies in no package.
             path = os.path.join(os.fspath(self.data_path), f"{_ACCOUNTS}{split}.json")
             module = sys.modules[type(self).__module__]
-            return streams.on_beam(tasks, process, self._strict, path, module)
+            return streams.build_beam_transform(
+                tasks, process, strict=self._strict, account_path=path, module=module
+            )
         return self._in_threads(split, tasks, process)
 
     def _in_threads(
@@ -119,8 +121,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ) -> Iterator[streams.Record]:
         account = self._accounts[split]
         some = False
-        for record in streams.in_threads(
-            split, tasks, process, account, self._num_threads
+        for record in streams.run_in_threads(
+            split,
+            tasks,
+            process=process,
+            account=account,
+            num_threads=self._num_threads,
         ):
             some = True
             yield record
@@ -183,10 +189,10 @@ def _nothing(what: str, *accounts: Account) -> str:
     )
 
 
-def labelled_features(
+def build_labeled_features(
     **further: tfds.features.FeatureConnector,
 ) -> tfds.features.FeaturesDict:
-    """The fields of a labelled image, which every data set of them has, and more."""
+    """The fields of a labeled image, which every data set of them has, and more."""
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3)),
@@ -204,7 +210,7 @@ def warn(message: str) -> None:
 
 
 @functools.lru_cache
-def opened(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
+def open_prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
     """A prepared data set, opened once; here, as a cache cannot travel with a task."""
     return tfds.builder(name, data_dir=data_dir)
 
@@ -223,12 +229,12 @@ def split_by_hash(group: str, validation: int = 10, test: int = 10) -> str:
     return "validation" if percent < 100 - test else "test"
 
 
-def chunks(items: Sequence[Any], size: int = 64) -> list[Sequence[Any]]:
+def cut_into_chunks(items: Sequence[Any], size: int = 64) -> list[Sequence[Any]]:
     """Cuts a list into tasks of at most `size` items."""
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def image_extent(image_bytes: bytes) -> tuple[int, int]:
+def measure_extent(image_bytes: bytes) -> tuple[int, int]:
     """Height and width of the upright image: what training will decode.
 
     Raises:
@@ -249,7 +255,7 @@ def image_extent(image_bytes: bytes) -> tuple[int, int]:
     return height, width
 
 
-def image_format(image_bytes: bytes) -> str:
+def identify_format(image_bytes: bytes) -> str:
     """JPEG, PNG, GIF, BMP or WEBP, by the first bytes; "" for anything else."""
     for name, signature in _SIGNATURES.items():
         if image_bytes.startswith(signature):

@@ -16,9 +16,9 @@ from dfdetect.data.builders.labeled_images import (
     Listing,
     drop_ending,
     drop_folder,
+    find_split,
     is_image,
-    split_of_folders,
-    warn_of_unlisted,
+    warn_unlisted,
 )
 
 _NAMES = re.compile(r"_?annotations.*\.json|instances_.*\.json", re.IGNORECASE)
@@ -74,13 +74,13 @@ def list_images(
             listed_in[image.path] = path
             listing.images.append(image)
     listing.num_unlisted = len(set(filter(is_image, files)) - listed_in.keys())
-    warn_of_unlisted(listing, filter(is_annotation, files))
+    warn_unlisted(listing, filter(is_annotation, files))
     return listing
 
 
 def _read(root: str | os.PathLike, path: str) -> dict[str, Any]:
     try:
-        content = json.loads(archives.read(root, path))
+        content = json.loads(archives.read_member(root, path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}).") from error
     missing = [
@@ -189,7 +189,7 @@ def _find_image(
         folder = path.rpartition("/")[0]
         found = (
             [file for file in found if file == f"{folder}/{name}".lstrip("/")]
-            or [file for file in found if split and split_of_folders(file) == split]
+            or [file for file in found if split and find_split(file) == split]
             or found
         )
     if len(found) != 1:
@@ -215,4 +215,4 @@ def _split_of(path: str) -> str:
     """Returns the split that a file is named after, as in `instances_val2017.json`."""
     words = re.findall(r"[a-z]+", drop_ending(path.rpartition("/")[2]).lower())
     named = [SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES]
-    return named[0] if named else split_of_folders(path)
+    return named[0] if named else find_split(path)

@@ -19,7 +19,7 @@ _PARAMETERS = {"png": [], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 Encoded = tuple[int, float, bytes]
 
 
-def encoded_frames(
+def encode_frames(
     path: str | os.PathLike,
     count: int,
     frame_format: str,
@@ -29,10 +29,11 @@ def encoded_frames(
 
     Args:
         path: Of the clip.
-        count: How many, at the centres of equal parts; -1 for all.
+        count: How many, at the centers of equal parts; -1 for all.
         frame_format: One of `ENDINGS`.
-        factors: See `rate_factors.parse`: each frame is as it looks once the clip was
-            compressed at its own, see `factor_of`. None: as the clip has it.
+        factors: Constant rate factors, see `rate_factors.parse_rate_factors`. Each
+            frame looks as it does after its clip was compressed at the factor of the
+            frame, see `choose_factor`. Empty: frames stay as the clip has them.
 
     Returns:
         Their positions, and the frames: streamed if all are wanted.
@@ -58,13 +59,13 @@ def encoded_frames(
     if reader.is_cut_short or not wanted:
         raise ValueError(reader.warning or "no frame that can be decoded")
     if factors:
-        by_index = {x: factor_of(place, factors) for place, x in enumerate(wanted)}
+        by_index = {x: choose_factor(place, factors) for place, x in enumerate(wanted)}
         whole = video.read_frames(path, range(wanted[-1] + 1))
-        frames = _encoded(rate_factors.compress(whole, by_index), frame_format)
+        frames = _encoded(rate_factors.compress_frames(whole, by_index), frame_format)
     return wanted, frames
 
 
-def factor_of(place: int, factors: Sequence[int]) -> int:
+def choose_factor(place: int, factors: Sequence[int]) -> int:
     """The rate factor of a frame, by its place among those that are wanted.
 
     In turns, so that a real and its fakes are compressed alike: else the factor would
@@ -73,8 +74,8 @@ def factor_of(place: int, factors: Sequence[int]) -> int:
     return factors[place % len(factors)]
 
 
-def encode(image: np.ndarray, frame_format: str) -> bytes:
-    """The file of an RGB `[height, width, 3]` or grey `[height, width]` image.
+def encode_image(image: np.ndarray, frame_format: str) -> bytes:
+    """The file of an RGB `[height, width, 3]` or gray `[height, width]` image.
 
     Args:
         image: uint8.
@@ -88,4 +89,4 @@ def encode(image: np.ndarray, frame_format: str) -> bytes:
 
 def _encoded(frames: Iterable[video.Frame], frame_format: str) -> Iterator[Encoded]:
     for frame in frames:
-        yield frame.index, frame.time, encode(frame.image, frame_format)
+        yield frame.index, frame.time, encode_image(frame.image, frame_format)

@@ -101,7 +101,7 @@ class Head:
         }
 
 
-def features(
+def build_features(
     **further: tfds.features.FeatureConnector,
 ) -> tfds.features.FeaturesDict:
     """Returns the fields of an image with head boxes, and more."""

@@ -79,7 +79,7 @@ def read_text(root: str | os.PathLike, name: str) -> str:
         ValueError: It is not UTF-8, or cannot be read.
     """
     try:
-        return archives.read(root, name).decode("utf-8-sig")
+        return archives.read_member(root, name).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"{name} must be UTF-8 text, but byte {error.start} is not; save it as "
@@ -98,7 +98,7 @@ def drop_folder(path: str, names: Iterable[str] = _IMAGE_FOLDERS) -> str:
     return "/".join([f for f in folders if f.casefold() not in names] + [file])
 
 
-def split_of_folders(path: str) -> str:
+def find_split(path: str) -> str:
     """Returns the split that a folder of the path names, "" for none."""
     for folder in path.casefold().split("/")[:-1]:
         match = re.fullmatch(r"([a-z]+)\d*(?:[_-]?images)?", folder)  # train2017
@@ -107,7 +107,7 @@ def split_of_folders(path: str) -> str:
     return ""
 
 
-def with_groups(root: str | os.PathLike, listing: Listing) -> None:
+def apply_groups(root: str | os.PathLike, listing: Listing) -> None:
     """Gives the images of `listing` the groups that `groups.csv` names.
 
     Its columns are path and group; others are ignored. A path is that of the image from
@@ -150,7 +150,7 @@ def with_groups(root: str | os.PathLike, listing: Listing) -> None:
     ]
 
 
-def share_out(
+def assign_splits(
     images: Sequence[LabeledImage], choose_split: Callable[[str], str]
 ) -> tuple[dict[str, list[LabeledImage]], Mapping[str, int]]:
     """Sorts images into splits, so that no group is in two.
@@ -185,7 +185,7 @@ def share_out(
     return shared, num_drawn
 
 
-def warn_of_unlisted(listing: Listing, lists: Iterable[str]) -> None:
+def warn_unlisted(listing: Listing, lists: Iterable[str]) -> None:
     """Tells the person who prepares the set how many images are passed over."""
     if listing.num_unlisted:
         base.warn(

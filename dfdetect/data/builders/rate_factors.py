@@ -22,7 +22,7 @@ _BLOCK = 16  # Pixels; frames are made whole blocks.
 _OPTIONS = {"preset": "fast", "x264-params": "mbtree=0"}
 
 
-def parse(rate_factors: Sequence[int | str]) -> tuple[int, ...]:
+def parse_rate_factors(rate_factors: Sequence[int | str]) -> tuple[int, ...]:
     """Constant rate factors as numbers.
 
     Raises:
@@ -42,7 +42,7 @@ def parse(rate_factors: Sequence[int | str]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def compress(
+def compress_frames(
     frames: Iterable[video.Frame], factors: Mapping[int, int]
 ) -> Iterator[video.Frame]:
     """Takes frames of a clip as they look once the clip was compressed.

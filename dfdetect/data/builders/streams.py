@@ -27,9 +27,10 @@ _SECONDS_TO_STOP = 5  # for a thread that may hang in a file
 _END = object()
 
 
-def in_threads(
+def run_in_threads(
     split: str,
     tasks: Sequence[Any],
+    *,
     process: Process,
     account: Account,
     num_threads: int,
@@ -126,9 +127,10 @@ def import_beam() -> types.ModuleType:
     return apache_beam
 
 
-def on_beam(
+def build_beam_transform(
     tasks: Sequence[Any],
     process: Process,
+    *,
     strict: bool,
     account_path: str,
     module: types.ModuleType,

@@ -14,10 +14,10 @@ from dfdetect.data.builders.labeled_images import (
     Listing,
     drop_ending,
     drop_folder,
+    find_split,
     is_image,
     read_text,
-    split_of_folders,
-    warn_of_unlisted,
+    warn_unlisted,
 )
 
 _LIST_FOLDERS = ("Splits", "ImageSets/Main")  # The first that has lists counts.
@@ -59,7 +59,7 @@ def list_images(root: str | os.PathLike, files: Sequence[str]) -> Listing:
     if lists:
         split_of = _read_lists(root, lists, {*annotations, *images})
         listing.num_unlisted = len(annotations.keys() - split_of.keys())
-        warn_of_unlisted(listing, lists)
+        warn_unlisted(listing, lists)
     else:
         # Other folders, such as those of masks, are not meant to have annotations.
         folders = {_folder(p) for key in annotations for p in images.get(key, ())}
@@ -68,7 +68,7 @@ def list_images(root: str | os.PathLike, files: Sequence[str]) -> Listing:
             for key, paths in images.items()
             if any(is_image(path) and _folder(path) in folders for path in paths)
         }
-        split_of = {key: split_of_folders(key) for key in {*annotations, *seen}}
+        split_of = {key: find_split(key) for key in {*annotations, *seen}}
     for key, split in sorted(split_of.items()):
         annotation = annotations.get(key, "")
         _add(listing, root, key, split, annotation, images.get(key, []))
@@ -96,7 +96,7 @@ def _add(
         listing.missing.append((split, "n_missing_annotation", name, reason))
         return
     try:
-        stated = head_boxes.parse_voc(archives.read(root, annotation))
+        stated = head_boxes.parse_voc(archives.read_member(root, annotation))
     except ValueError:  # Told where the records are made.
         stated = head_boxes.Annotation(())
     if len(paths) > 1:

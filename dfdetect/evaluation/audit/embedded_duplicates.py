@@ -20,16 +20,17 @@ from dfdetect.retrieval.index import Entry, Index
 
 MIN_SIMILARITY = 0.96
 
-_NEIGHBOURS = 20  # Of one image; thousands of equal frames would make millions.
+_NEIGHBORS = 20  # Of one image; thousands of equal frames would make millions.
 _BATCH = 16
 
 # Encoded images to float32 `[B, D]`, zeros for what cannot be decoded.
 Embed = Callable[[Sequence[bytes]], np.ndarray]
 
 
-def pairs(
+def find_pairs(
     builder: tfds.core.DatasetBuilder,
     survey: Survey,
+    *,
     embed: Embed,
     min_similarity: float = MIN_SIMILARITY,
     count: Callable[[str], None] = lambda split: None,
@@ -58,12 +59,12 @@ def pairs(
     for start in range(0, len(rows), _BATCH):
         batch = slice(start, start + _BATCH)
         others = [_of_split(entry.group) for entry in entries[batch]]
-        near = index.search(rows[batch], _NEIGHBOURS, others)
-        for place, neighbours in zip(places[batch].tolist(), near, strict=True):
-            for neighbour in neighbours:
-                if neighbour.value >= min_similarity:
-                    pair = sorted((place, int(neighbour.entry.id)))
-                    found[pair[0], pair[1]] = neighbour.value
+        near = index.search(rows[batch], _NEIGHBORS, others)
+        for place, neighbors in zip(places[batch].tolist(), near, strict=True):
+            for neighbor in neighbors:
+                if neighbor.value >= min_similarity:
+                    pair = sorted((place, int(neighbor.entry.id)))
+                    found[pair[0], pair[1]] = neighbor.value
     labels = survey.labels
     return [
         {
@@ -87,7 +88,7 @@ def _embedded(
     def contents() -> Iterator[bytes]:
         for split in builder.info.splits:
             # In the order of the survey, which is not that of `records`.
-            for example in prepared.encoded(builder, split).as_numpy_iterator():
+            for example in prepared.read_encoded(builder, split).as_numpy_iterator():
                 count(split)
                 yield example["image"]
 

@@ -22,6 +22,7 @@ def explain_unfit(truths: np.ndarray, groups: np.ndarray) -> str:
 def predict_out_of_fold(
     fit: Callable[[np.ndarray, np.ndarray], Predict],
     values: np.ndarray,
+    *,
     truths: np.ndarray,
     groups: np.ndarray,
     seed: int = 0,

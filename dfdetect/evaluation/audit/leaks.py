@@ -3,7 +3,7 @@
 from dfdetect.evaluation.audit.survey import Survey
 
 
-def leaks(survey: Survey) -> list[dict]:
+def find_leaks(survey: Survey) -> list[dict]:
     """Every video, actor, film or group with records in more than one split.
 
     Returns:

@@ -18,7 +18,7 @@ SIDE = 224  # Pixels of the crops, as a classifier would see them.
 _BATCH_SIZE = 32
 
 
-def describe(crop: np.ndarray) -> list[float]:
+def describe_crop(crop: np.ndarray) -> list[float]:
     """Describes a crop by a few numbers, in the order of `FEATURES`.
 
     Args:
@@ -27,17 +27,19 @@ def describe(crop: np.ndarray) -> list[float]:
     Returns:
         The means of the channels; the natural logarithm of the variance of the
         Laplacian of the gray image; and the slope of its log power over the logarithm
-        of the frequency, see `hand_crafted_features.spectrum`.
+        of the frequency, see `hand_crafted_features.compute_spectrum`.
     """
     gray = cv2.cvtColor(np.asarray(crop, np.float32), cv2.COLOR_RGB2GRAY)
     variance = cv2.Laplacian(gray, cv2.CV_32F).var()
-    power = hand_crafted_features.spectrum(gray)[1:]  # Ring 0 is the mean of the image.
+    power = hand_crafted_features.compute_spectrum(gray)[
+        1:
+    ]  # Ring 0 is the mean of the image.
     slope = np.polyfit(np.log(np.arange(1, len(power) + 1)), power, 1)[0]
     means = np.asarray(crop, np.float64).mean(axis=(0, 1))
     return [*map(float, means), float(np.log(variance + 1e-3)), float(slope)]
 
 
-def measure(
+def measure_crops(
     builder: tfds.core.DatasetBuilder,
     split: str,
     wanted: np.ndarray | None = None,
@@ -45,19 +47,28 @@ def measure(
 ) -> np.ndarray:
     """Describes the head crops of a split, float64 `[N, F]`.
 
-    Args: see `classifier_input.evaluation`.
+    Args: see `classifier_input.build_evaluation_batches`.
     """
-    batches = classifier_input.evaluation(
-        builder, split, SIDE, _BATCH_SIZE, wanted, crop_margin
+    batches = classifier_input.build_evaluation_batches(
+        builder,
+        split,
+        image_size=SIDE,
+        batch_size=_BATCH_SIZE,
+        wanted=wanted,
+        crop_margin=crop_margin,
     )
-    return np.array([describe(crop) for crops, _ in batches for crop in crops.numpy()])
+    return np.array(
+        [describe_crop(crop) for crops, _ in batches for crop in crops.numpy()]
+    )
 
 
 def predict(
     values: np.ndarray, truths: np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> np.ndarray:
     """Fake probabilities `[N]` of a logistic regression, see `folds`."""
-    return folds.predict_out_of_fold(_fit, values, truths, groups, seed)
+    return folds.predict_out_of_fold(
+        _fit, values, truths=truths, groups=groups, seed=seed
+    )
 
 
 def _fit(values: np.ndarray, truths: np.ndarray) -> folds.Predict:

@@ -37,10 +37,10 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _MODES = ("RGB", "L", "RGBA", "P", "CMYK", "I;16", "1")
 
 
-def features(image_bytes: bytes) -> list[float]:
+def read_features(image_bytes: bytes) -> list[float]:
     """What a file says before it is decoded, in the order of `FEATURES`.
 
-    Sums and first entries of JPEG's quantisation tables; the subsampling is the first
+    Sums and first entries of JPEG's quantization tables; the subsampling is the first
     component's factors as one number (0x22 for 4:2:0). Zeros where a format has none.
     """
     from PIL import Image, JpegImagePlugin
@@ -69,7 +69,7 @@ def features(image_bytes: bytes) -> list[float]:
         ]
 
 
-def baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
+def measure_baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
     """How well `features` tell real from fake, for groups that training has not seen.
 
     Gradient-boosted trees, each fifth of the groups judged by those trained on the
@@ -113,7 +113,7 @@ def baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
     }
 
 
-def probabilities(
+def predict_split(
     survey: Survey, split: str, seed: int = 0
 ) -> tuple[np.ndarray | None, str]:
     """What trees make of each record of a split by its `features` alone.
@@ -153,7 +153,9 @@ def predict_out_of_fold(
     def fit(learned: np.ndarray, labels: np.ndarray) -> folds.Predict:
         return functools.partial(_predicted, _fitted(learned, labels, seed))
 
-    return folds.predict_out_of_fold(fit, values, truths, groups, seed)
+    return folds.predict_out_of_fold(
+        fit, values, truths=truths, groups=groups, seed=seed
+    )
 
 
 def _fitted(values: np.ndarray, truths: np.ndarray, seed: int) -> Any:

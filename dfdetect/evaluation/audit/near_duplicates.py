@@ -29,7 +29,7 @@ _LEAST_CONTRAST = 2.0  # Standard deviation; below it the hash is that of noise.
 _BLOCK = 4096  # Rows of one product; 64 MiB of distances.
 
 
-def perceptual_hash(thumbnail: np.ndarray) -> np.ndarray:
+def compute_hash(thumbnail: np.ndarray) -> np.ndarray:
     """The hash, uint8 `[32]`, of an image, uint8 `[64, 64, 3]`.
 
     Raises:
@@ -58,7 +58,7 @@ def describe(images: Sequence[np.ndarray]) -> np.ndarray:
         cv2.resize(x, (THUMBNAIL, THUMBNAIL), interpolation=cv2.INTER_AREA)
         for x in images
     ]
-    hashes = np.stack([perceptual_hash(thumbnail) for thumbnail in small])
+    hashes = np.stack([compute_hash(thumbnail) for thumbnail in small])
     return np.unpackbits(hashes, axis=1).astype(np.float32) * 2 - 1
 
 
@@ -67,7 +67,7 @@ def is_comparable(thumbnail: np.ndarray) -> bool:
     return float(thumbnail.mean(axis=2).std()) >= _LEAST_CONTRAST
 
 
-def pairs(survey: Survey, max_distance: int = MAX_DISTANCE) -> list[dict]:
+def find_pairs(survey: Survey, max_distance: int = MAX_DISTANCE) -> list[dict]:
     """Pairs of images in different splits that are near duplicates.
 
     Every image that has one is in a pair; of images with equal hashes in a split,

@@ -13,13 +13,13 @@ from dfdetect.evaluation.audit.survey import PROVENANCE, Survey
 from dfdetect.media import decode, resize
 
 
-def scan(
+def scan_dataset(
     builder: tfds.core.DatasetBuilder,
     count: Callable[[str], None],
     splits: Sequence[str] | None = None,
     with_hashes: bool = True,
 ) -> Survey:
-    """Looks at every record, in the order of `prepared.encoded`.
+    """Looks at every record, in the order of `prepared.read_encoded`.
 
     Args:
         builder: Of a prepared data set with encoded images in `image`.
@@ -35,9 +35,9 @@ def scan(
     if missing:
         raise ValueError(f"{builder.info.full_name} has no {', '.join(missing)}.")
     keys = [key for key in PROVENANCE if key in features]
-    labelled = "label" in features
-    further = records.further_fields(builder)
-    wanted = ["image", "image/filename", *(["label"] if labelled else [])]
+    labeled = "label" in features
+    further = records.list_further_fields(builder)
+    wanted = ["image", "image/filename", *(["label"] if labeled else [])]
     wanted += [name for name in (*keys, *further) if name not in wanted]
     places, filenames, truths, hashes, comparable, containers = [], [], [], [], [], []
     fields: dict[str, list[records.Scalar]] = {name: [] for name in further}
@@ -46,7 +46,7 @@ def scan(
         for record in _examples(builder, split, wanted, with_hashes):
             places.append(split)
             filenames.append(record["image/filename"].decode(errors="replace"))
-            if labelled:
+            if labeled:
                 truths.append(record["label"])
             for kind, found in identities.items():
                 names = {
@@ -54,16 +54,16 @@ def scan(
                 }
                 found.append(sorted(names - {""}))
             for name, values in fields.items():
-                values.append(records.scalar(features[name], record[name]))
+                values.append(records.to_scalar(features[name], record[name]))
             if with_hashes:
-                hashes.append(near_duplicates.perceptual_hash(record["thumbnail"]))
+                hashes.append(near_duplicates.compute_hash(record["thumbnail"]))
                 comparable.append(near_duplicates.is_comparable(record["thumbnail"]))
-            containers.append(metadata_baseline.features(record["image"]))
+            containers.append(metadata_baseline.read_features(record["image"]))
             count(split)
     return Survey(
         np.array(places),
         filenames,
-        np.array(truths) if labelled else None,
+        np.array(truths) if labeled else None,
         identities,
         np.array(hashes, np.uint8).reshape(-1, near_duplicates.NUM_BYTES),
         np.array(comparable, bool),

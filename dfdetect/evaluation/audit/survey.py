@@ -30,7 +30,8 @@ class Survey:
         comparable: bool `[N]`, whether an image has enough in it for its hash to mean
             anything; `[0]` when none was asked.
         features: float32 `[N, F]` of `metadata_baseline.FEATURES`.
-        fields: `[N]` each, the records' further scalars, see `records.further_fields`.
+        fields: Further scalars of the records, `[N]` each, see
+            `records.list_further_fields`.
     """
 
     splits: np.ndarray
@@ -87,7 +88,7 @@ class Survey:
             ValueError: A condition cannot be read, or names a field that is not there.
         """
         chosen = np.ones(len(self.filenames), bool)
-        for condition in map(conditions.parse, where):
+        for condition in map(conditions.parse_condition, where):
             if isinstance(condition, conditions.GroupPart):
                 chosen &= condition.meets(self.groups)
                 continue

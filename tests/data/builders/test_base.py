@@ -90,27 +90,27 @@ def test_folder_and_archive_are_read_alike(tmp_path):
             file.writestr(name, content)
         file.writestr("__MACOSX/d.txt", b"dirt")
     for root in (tmp_path / "folder", tmp_path / "z.zip"):
-        assert archives.members(root) == ["a b/c.txt", "d.txt"]
-        assert archives.read(root, "a b/c.txt") == b"1"
-        assert archives.read(root, "d.txt") == b"22"
+        assert archives.list_members(root) == ["a b/c.txt", "d.txt"]
+        assert archives.read_member(root, "a b/c.txt") == b"1"
+        assert archives.read_member(root, "d.txt") == b"22"
     with pytest.raises(ValueError, match="cannot be read"):
-        archives.read(tmp_path / "folder", "none.txt")
+        archives.read_member(tmp_path / "folder", "none.txt")
     write(tmp_path / "no.zip", b"PK but not really")
     with pytest.raises(ValueError, match="no.zip is no ZIP file"):
-        archives.members(tmp_path / "no.zip")
+        archives.list_members(tmp_path / "no.zip")
     digest = hashlib.sha256((tmp_path / "z.zip").read_bytes()).digest()
-    assert archives.sha256(tmp_path / "z.zip") == digest
+    assert archives.hash_file(tmp_path / "z.zip") == digest
 
 
 @pytest.mark.parametrize("ending", [".jpg", ".png", ".bmp", ".webp"])
 def test_images_are_measured_and_named(ending):
     image_bytes = encoded(ending, 6, 9)
-    assert base.image_extent(image_bytes) == (6, 9)
+    assert base.measure_extent(image_bytes) == (6, 9)
     names = {".jpg": "JPEG", ".png": "PNG", ".bmp": "BMP", ".webp": "WEBP"}
-    assert base.image_format(image_bytes) == names[ending]
+    assert base.identify_format(image_bytes) == names[ending]
     with pytest.raises(ValueError, match="no image that can be decoded"):
-        base.image_extent(image_bytes[:20])
-    assert base.image_format(b"text") == ""
+        base.measure_extent(image_bytes[:20])
+    assert base.identify_format(b"text") == ""
 
 
 def _numbers(task, account):
@@ -122,7 +122,11 @@ def _numbers(task, account):
 def test_threads_make_all_records_and_add_up_their_accounts():
     account = Account()
     tasks = [range(start, start + 7) for start in range(0, 700, 7)]
-    found = list(streams.in_threads("train", tasks, _numbers, account, 5))
+    found = list(
+        streams.run_in_threads(
+            "train", tasks, process=_numbers, account=account, num_threads=5
+        )
+    )
     assert sorted(record["number"] for _, record in found) == list(range(700))
     assert account.counts["n"] == 700
 
@@ -136,7 +140,11 @@ def test_an_error_in_a_thread_reaches_the_reader_and_ends_the_others():
 
     before = threading.active_count()
     with pytest.raises(ValueError, match="task 3 is broken"):
-        list(streams.in_threads("train", [1, 2, 3], process, Account(), 3))
+        list(
+            streams.run_in_threads(
+                "train", [1, 2, 3], process=process, account=Account(), num_threads=3
+            )
+        )
     assert threading.active_count() == before
 
 
@@ -146,7 +154,9 @@ def test_a_reader_that_leaves_ends_the_threads():
             yield "x", {}
 
     before = threading.active_count()
-    records = streams.in_threads("train", [1, 2], process, Account(), 2)
+    records = streams.run_in_threads(
+        "train", [1, 2], process=process, account=Account(), num_threads=2
+    )
     assert next(records) == ("x", {})
     records.close()
     assert threading.active_count() == before
@@ -160,7 +170,9 @@ def test_records_ahead_of_the_reader_are_bounded():
             made.append(number)
             yield str(number), {}
 
-    records = streams.in_threads("train", [0], process, Account(), 1)
+    records = streams.run_in_threads(
+        "train", [0], process=process, account=Account(), num_threads=1
+    )
     for _ in range(10):
         next(records)
     threading.Event().wait(0.3)

@@ -118,14 +118,18 @@ def test_columns_become_fields_and_rows_of_the_evaluation(tmp_path):
         ("test", "c.png"): (1, "two", "", "swap", "", "", -1, "x1"),
         ("test", "d.png"): (0, "two", "lab", "", "", "", -1, "x2"),
     }
-    judged = evaluation_set.look(builder, "test", lambda _: None, num_resamples=5)
-    found = predictions.of_survey(judged.survey, np.array([0.2, 0.7]))
-    strata = classification_protocol.strata(found, 5)
+    judged = evaluation_set.load_evaluation_set(
+        builder, "test", say=lambda _: None, num_resamples=5
+    )
+    found = predictions.join_survey(judged.survey, np.array([0.2, 0.7]))
+    strata = classification_protocol.measure_strata(found, 5)
     assert {*strata["camera"]} == {"x1", "x2"} and {*strata["source"]} == {"", "lab"}
     assert "clip" not in strata
     # One still of a real and one of a fake of a group are two videos.
-    assert len({*predictions.video_names(judged.survey)}) == 2
-    judged = evaluation_set.look(builder, "test", lambda _: None, ["camera=x1"])
+    assert len({*predictions.name_videos(judged.survey)}) == 2
+    judged = evaluation_set.load_evaluation_set(
+        builder, "test", say=lambda _: None, where=["camera=x1"]
+    )
     assert judged.survey.filenames == ["c.png"]
     with pytest.raises(ValueError, match="has no column 'lens' for --columns"):
         _prepare(root, tmp_path / "no", columns=["camera", "lens"])
@@ -139,7 +143,7 @@ def test_exported_lists_are_read_again_with_all_that_was_known(tmp_path):
     for seed, name in enumerate(("a/000004.png", "b.png", "c.png", "d.png")):
         _image(root / name, seed)
     builder = _prepare(root, tmp_path / "data", columns=["camera"])
-    export_lists.export(builder, str(tmp_path / "lists"), lambda _: None)
+    export_lists.export_dataset(builder, str(tmp_path / "lists"), say=lambda _: None)
     again = _prepare(tmp_path / "lists", tmp_path / "again", columns=["camera"])
     fields = ("source", "method", "compression", "clip", "frame", "camera")
 
@@ -176,8 +180,10 @@ def test_a_table_of_clips_names_their_extracted_frames(run_script, tmp_path):
         for frame in (1, 3)
         for name in (f"{group}{suffix}",)
     }
-    judged = evaluation_set.look(builder, "test", lambda _: None, num_resamples=5)
-    assert {*predictions.video_names(judged.survey)} == {"a/two", "a/two_fake"}
+    judged = evaluation_set.load_evaluation_set(
+        builder, "test", say=lambda _: None, num_resamples=5
+    )
+    assert {*predictions.name_videos(judged.survey)} == {"a/two", "a/two_fake"}
 
 
 @pytest.mark.parametrize("prefix", ["", "FaceForensics++/"])

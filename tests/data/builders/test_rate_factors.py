@@ -27,7 +27,7 @@ def test_all_frames_come_out_in_order_the_coarser_the_higher_the_factor(clip):
     errors = []
     for factor in (10, 28, 45):
         wanted = dict.fromkeys(range(12), factor)
-        found = list(rate_factors.compress(iter(before), wanted))
+        found = list(rate_factors.compress_frames(iter(before), wanted))
         assert [x.index for x in found] == list(range(12))
         assert [x.time for x in found] == [x.time for x in before]
         pairs = list(zip(before, found, strict=True))
@@ -48,13 +48,13 @@ def test_all_frames_come_out_in_order_the_coarser_the_higher_the_factor(clip):
 def test_a_stream_that_changes_its_size_keeps_both(clip):
     frames = _decoded(clip)[:2]
     small = [video.Frame(2, 0.2, frames[0].image[:40, :60].copy())]
-    found = list(rate_factors.compress(frames + small, {0: 23, 1: 40, 2: 23}))
+    found = list(rate_factors.compress_frames(frames + small, {0: 23, 1: 40, 2: 23}))
     assert [x.image.shape for x in found] == [(121, 161, 3)] * 2 + [(40, 60, 3)]
 
 
 def test_frames_have_their_factors_in_turns(clip):
-    wanted, frames = clips.encoded_frames(clip, 4, "png", (10, 45))
-    plain_wanted, plain = clips.encoded_frames(clip, 4, "png")
+    wanted, frames = clips.encode_frames(clip, 4, "png", (10, 45))
+    plain_wanted, plain = clips.encode_frames(clip, 4, "png")
     assert wanted == plain_wanted == [1, 4, 7, 10]
     found, plain = list(frames), list(plain)
     assert [index for index, _, _ in found] == wanted
@@ -63,19 +63,22 @@ def test_frames_have_their_factors_in_turns(clip):
     sizes = [len(image_bytes) for _, _, image_bytes in found]
     assert min(sizes[::2]) > 0 and sizes[0] != sizes[1]
     for _ in range(8):  # Data sets have fingerprints.
-        again = [x for _, _, x in clips.encoded_frames(clip, 4, "png", (10, 45))[1]]
+        again = [x for _, _, x in clips.encode_frames(clip, 4, "png", (10, 45))[1]]
         assert again == [x for _, _, x in found]
-    factors = [clips.factor_of(place, (10, 45)) for place in range(4)]
+    factors = [clips.choose_factor(place, (10, 45)) for place in range(4)]
     assert factors == [10, 45, 10, 45]
-    everything, frames = clips.encoded_frames(clip, -1, "png", (10, 45))
+    everything, frames = clips.encode_frames(clip, -1, "png", (10, 45))
     assert [index for index, _, _ in frames] == everything == list(range(12))
 
 
 @pytest.mark.parametrize("factor", ["52", "-1", "x", "1.5", ""])
 def test_what_is_no_rate_factor_is_told(factor):
     with pytest.raises(ValueError, match=f"whole numbers from 0 to 51, got '{factor}'"):
-        rate_factors.parse(["18", factor])
+        rate_factors.parse_rate_factors(["18", factor])
 
 
 def test_texts_and_numbers_are_rate_factors():
-    assert rate_factors.parse(["18", 40]) == (18, 40) and rate_factors.parse([]) == ()
+    assert (
+        rate_factors.parse_rate_factors(["18", 40]) == (18, 40)
+        and rate_factors.parse_rate_factors([]) == ()
+    )

@@ -63,7 +63,7 @@ def test_groups_in_two_splits_are_found_whatever_their_field():
             "source video or actor": clips,
         },
     )
-    assert leaks.leaks(survey) == [
+    assert leaks.find_leaks(survey) == [
         {"kind": "group", "name": "x", "splits": {"train": 1, "test": 1}},
         {
             "kind": "source video or actor",
@@ -82,7 +82,7 @@ def test_near_duplicates_are_all_pairs_within_the_distance():
         bits[random.permutation(256)[:i]] ^= 1
         hashes[299 - i] = np.packbits(bits)
     splits = np.array(["train", "validation", "test"])[random.integers(0, 3, 300)]
-    found = near_duplicates.pairs(_survey(splits, hashes=hashes), 30)
+    found = near_duplicates.find_pairs(_survey(splits, hashes=hashes), 30)
     bits = np.unpackbits(hashes, axis=1)
     wanted = {
         (f"{i}.png", f"{j}.png"): int((bits[i] != bits[j]).sum())
@@ -101,7 +101,7 @@ def test_near_duplicates_are_all_pairs_within_the_distance():
 
 def test_equal_hashes_are_all_told_without_all_their_pairs():
     survey = _survey(["train"] * 300 + ["test"] * 200 + ["validation"])
-    found = near_duplicates.pairs(survey, 0)
+    found = near_duplicates.find_pairs(survey, 0)
     names = {name for pair in found for name in pair["filename"]}
     assert names == set(survey.filenames)
     # 300 + 200 - 1 of training and test, 300 and 200 with the one of validation.
@@ -175,11 +175,11 @@ def test_frames_of_films_have_no_labels(prepared):
 
     builder = dfdetect.data.prepared.open_builder(str(prepared), "hollywood_heads")
     seen = []
-    survey = scan.scan(builder, seen.append)
+    survey = scan.scan_dataset(builder, seen.append)
     assert len(seen) == 12 and survey.labels is None
     assert set(survey.identities) == {"movie"}
-    assert not leaks.leaks(survey)
-    assert "no labels" in metadata_baseline.baseline(survey)["reason"]
+    assert not leaks.find_leaks(survey)
+    assert "no labels" in metadata_baseline.measure_baseline(survey)["reason"]
 
 
 def _containers(count, leak):
@@ -194,14 +194,14 @@ def _containers(count, leak):
 
 
 def test_a_size_that_tells_the_class_is_a_shortcut():
-    leaky = metadata_baseline.baseline(_containers(800, leak=56))
+    leaky = metadata_baseline.measure_baseline(_containers(800, leak=56))
     # 70 % of the fakes are wider, the rest looks real: .85.
     assert leaky["auc"] == pytest.approx(0.85, abs=0.04)
     assert leaky["interval"][0] < leaky["auc"] < leaky["interval"][1]
     assert leaky["single"]["width"] == pytest.approx(0.85, abs=0.03)
     assert list(leaky["single"]) == ["width", "num_bytes"]
     assert leaky["majority_share"] == 0.5 and leaky["num_groups"] == 200
-    fair = metadata_baseline.baseline(_containers(800, leak=0))
+    fair = metadata_baseline.measure_baseline(_containers(800, leak=0))
     assert fair["auc"] < metadata_baseline.WARN_ABOVE
     assert fair["interval"][0] < 0.5 < fair["interval"][1]
 
@@ -211,7 +211,7 @@ def test_a_shortcut_shows_in_a_small_set_too(count):
     labels = np.arange(count) % 2
     features = np.zeros((count, len(metadata_baseline.FEATURES)), np.float32)
     features[:, 0] = 200 + 56 * labels
-    found = metadata_baseline.baseline(
+    found = metadata_baseline.measure_baseline(
         _survey(["train"] * count, labels, features=features)
     )
     assert found["auc"] == 1 and found["accuracy"] == 1
@@ -220,7 +220,7 @@ def test_a_shortcut_shows_in_a_small_set_too(count):
 def test_too_few_groups_give_a_reason():
     assert (
         "5 folds need as many"
-        in metadata_baseline.baseline(_containers(12, 0))["reason"]
+        in metadata_baseline.measure_baseline(_containers(12, 0))["reason"]
     )
 
 
@@ -234,7 +234,7 @@ def test_features_are_those_of_the_file():
     found = dict(
         zip(
             metadata_baseline.FEATURES,
-            metadata_baseline.features(image_bytes),
+            metadata_baseline.read_features(image_bytes),
             strict=True,
         )
     )
@@ -249,7 +249,7 @@ def test_features_are_those_of_the_file():
     png = dict(
         zip(
             metadata_baseline.FEATURES,
-            metadata_baseline.features(encoded(".png", 4, 8)),
+            metadata_baseline.read_features(encoded(".png", 4, 8)),
             strict=True,
         )
     )

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from dfdetect.data import augment
-from dfdetect.data.batches import NAME, Batches, Shuffled
+from dfdetect.data.batches import NAME, Batches, ShuffledSource
 from dfdetect.media import decode, resize
 
 
-def unlabelled_training(
+def build_training_batches(
     paths: Sequence[str], image_sizes: Sequence[int], batch_size: int, seed: int
 ) -> Batches:
     """Shuffled batches of random windows of images, at several sizes at once.
@@ -23,8 +23,8 @@ def unlabelled_training(
         seeds = tf.random.split(seed, 3)
         image = decode.decode_image(tf.io.read_file(example[NAME]))
         image = augment.random_crop(image, max(image_sizes), seeds[0], min_area=0.3)
-        image = augment.colour(augment.flip(image, seeds[1]), seeds[2])
+        image = augment.adjust_color(augment.flip(image, seeds[1]), seeds[2])
         return tuple(resize.resize(image, size) for size in image_sizes)
 
     files = tf.data.Dataset.from_tensor_slices({NAME: list(paths)})
-    return Batches(Shuffled(files, seed), prepare, batch_size, seed)
+    return Batches(ShuffledSource(files, seed), prepare, batch_size, seed)
