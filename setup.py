@@ -131,7 +131,9 @@ setup(
         "dfdetect": [
             *("default_weights/*/*", "default_weights/*.md"),
             "reports/*.html",
-            *("reports/page/*.css", "reports/page/*.html", "reports/page/*.js"),
+            "reports/page/*.css",
+            "reports/page/*.html",
+            "reports/page/*.js",
             "schema/*.json",
             "serving/demo/*",
         ]

@@ -59,24 +59,7 @@ def judge_files(
         Number of files that could not be read, or whose copy or part of the report
         could not be written.
     """
-    # The same bytes in every locale; names that are not UTF-8 pass unchanged.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
-    table = csv.writer(sys.stdout, lineterminator="\n")
-    if as_csv:
-        table.writerow(
-            result_formats.CSV_COLUMNS
-            + (result_formats.LOOKUP_COLUMNS if lookup else ())
-        )
-
-    def show(result: result_lines.ResultLine) -> None:
-        with files.name_errors("standard output"):
-            if as_csv:
-                table.writerows(result_formats.csv_rows(result, bool(lookup)))
-            else:
-                print(result_formats.json_line(result))
-            sys.stdout.flush()
-
+    printer = _Printer(as_csv, bool(lookup))
     noted = _NotedLines(journal)
     todo = [source for source in sources if source.path not in noted.places]
     found = findings.find_in_sources(graph, todo, thresholds, batch_size, judge_clip)
@@ -88,10 +71,9 @@ def judge_files(
         for source in sources:
             if source.path in noted.places:
                 with shown.paused():
-                    result = noted.read(source.path)
-                    show(result)
-                unread += result["status"] in findings.UNREAD
-                last = result
+                    last = noted.read(source.path)
+                    printer.show(last)
+                unread += last["status"] in findings.UNREAD
                 continue
             finding = next(found)
             if lookup and not source.is_clip:
@@ -99,31 +81,45 @@ def judge_files(
             problem = finding.problem or finding.result.get("warning")
             with shown.paused():
                 if not journal:
-                    show(finding.result)
+                    printer.show(finding.result)
                 if problem:
                     console.say(f"{source.path!r}: {problem}")
-            losses = 0
-            with shown.paused():
-                if output and not finding.problem:
-                    write = functools.partial(
-                        _write_copy, finding, output, thresholds, explainer
-                    )
-                    losses += _fails_to_write(source, "no copy is written", write)
-                if page:
-                    write = functools.partial(_add_to_page, page, finding)
-                    losses += _fails_to_write(source, "left out of the report", write)
-            if journal:
-                # Recorded once the file is done, and shown once it is recorded.
-                if not losses:
-                    journal.append(finding.result)
-                with shown.paused():
-                    show(finding.result)
-            unread += bool(finding.problem or losses)
+                is_lost = _write_outputs(finding, output, thresholds, explainer, page)
+                if journal:
+                    # Recorded once the file is done, and shown once it is recorded.
+                    if not is_lost:
+                        journal.append(finding.result)
+                    printer.show(finding.result)
+            unread += bool(finding.problem) or is_lost
             last = finding.result
             shown.count(last["verdict"] or last["status"])
     if len(sources) == 1 and not sources[0].is_clip and not unread:
         _say_what_was_found(sources[0], last, output)
     return unread
+
+
+class _Printer:
+    """Prints result lines, as JSON or as rows of a table."""
+
+    def __init__(self, as_csv: bool, with_lookup: bool) -> None:
+        # The same bytes in every locale; names that are not UTF-8 pass unchanged.
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+        self._with_lookup = with_lookup
+        self._table = csv.writer(sys.stdout, lineterminator="\n") if as_csv else None
+        if self._table:
+            more = result_formats.LOOKUP_COLUMNS if with_lookup else ()
+            self._table.writerow(result_formats.CSV_COLUMNS + more)
+
+    def show(self, result: result_lines.ResultLine) -> None:
+        with files.name_errors("standard output"):
+            if self._table:
+                self._table.writerows(
+                    result_formats.csv_rows(result, self._with_lookup)
+                )
+            else:
+                print(result_formats.json_line(result))
+            sys.stdout.flush()
 
 
 def _say_what_was_found(
@@ -137,6 +133,24 @@ def _say_what_was_found(
     elif result["heads"]:
         sentence += "; --output DIR writes a copy with the heads marked"
     console.say(sentence)
+
+
+def _write_outputs(
+    finding: findings.Finding,
+    output: str,
+    thresholds: calibration.Thresholds,
+    explainer: Explainer | None,
+    page: report_page.ReportPage | None,
+) -> bool:
+    """Writes the copy and the part of the report; returns whether one is missing."""
+    source, is_lost = finding.source, False
+    if output and not finding.problem:
+        write = functools.partial(_write_copy, finding, output, thresholds, explainer)
+        is_lost = _fails_to_write(source, "no copy is written", write)
+    if page:
+        write = functools.partial(_add_to_page, page, finding)
+        is_lost |= _fails_to_write(source, "left out of the report", write)
+    return is_lost
 
 
 def _fails_to_write(
@@ -225,9 +239,9 @@ def draw_copy(finding: findings.Finding, explainer: Explainer | None = None) -> 
 
 
 def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
-    """Adds to each head that was judged what is known that is like it.
+    """Adds to each judged head the known images that are most like it.
 
-    An image with a head that is unfamiliar is not called real.
+    An image with an unfamiliar head is not called real.
     """
     judged = [x for x in finding.result["heads"] if x["fake_probability"] is not None]
     if judged:

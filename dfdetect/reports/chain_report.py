@@ -211,8 +211,12 @@ def _tabulate_strata(strata: dict[str, Any], caption: str) -> document.Table:
             ]
         )
     columns = [
-        *("", "reals", "fakes", *_HEADS.values()),
+        "",
+        "reals",
+        "fakes",
+        *_HEADS.values(),
         *(f"AUC, {label}" for label in _WAYS.values()),
-        *(f"accuracy, {_WAYS[way]}" for way in ("chain", "crops")),
+        f"accuracy, {_WAYS['chain']}",
+        f"accuracy, {_WAYS['crops']}",
     ]
     return document.Table(columns, rows, caption)

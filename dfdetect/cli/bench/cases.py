@@ -142,10 +142,10 @@ class Bench:
                 detector, classifier, described, folder
             ),
             "OpenVINO f32, NumPy between": lambda: peers_module.build_openvino_peer(
-                detector, classifier, described, folder, "f32"
+                detector, classifier, described, folder, precision="f32"
             ),
             "OpenVINO bf16, NumPy between": lambda: peers_module.build_openvino_peer(
-                detector, classifier, described, folder, "bf16"
+                detector, classifier, described, folder, precision="bf16"
             ),
             "MTCNN, Keras predict": lambda: peers_module.build_mtcnn_peer(
                 classifier, described

@@ -65,6 +65,7 @@ def build_openvino_peer(
     classifier: keras.Model,
     description: dict[str, Any],
     folder: str,
+    *,
     precision: str,
 ) -> Peer:
     """Builds the peer that runs both models, exported and compiled, in OpenVINO.

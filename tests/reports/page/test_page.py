@@ -326,8 +326,10 @@ def test_a_clip_tells_which_track_decides_and_which_are_set_aside(tmp_path):
     assert len(page.all("tr", **{"class": "aside"})) == 1
     # Over each key frame the box of track 1 is faint.
     assert [x["class"] for x in page.all("g")] == [
-        *("fake aside", "real"),
-        *("fake aside", "none"),
+        "fake aside",
+        "real",
+        "fake aside",
+        "none",
     ]
     result["main_person"] = {"track": 1, "fake_probability": 0.9, "verdict": "fake"}
     page = written(tmp_path / "r.html", result)
