@@ -325,7 +325,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
         for line in source_tables.summarize_left_out(by_makers["leave_one_out"]):
             script.say(line)
     if folder:
-        sections = source_tables.make_sections(by_makers)
+        sections = source_tables.build_sections(by_makers)
         classification_report.write_report(folder, results, sections)
     return classifier_comparison.join_figures(results, sets, by_makers)
 

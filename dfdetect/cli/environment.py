@@ -19,7 +19,7 @@ def set_variables() -> None:
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     # TensorFlow leaves oneDNN off where a processor has no AVX512, although the graph
-    # takes half the time with it there, too.
+    # takes half the time with it there as well.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     # The graph needs TensorFlow, whatever backend Keras is configured for.
     os.environ["KERAS_BACKEND"] = "tensorflow"

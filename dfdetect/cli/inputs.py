@@ -40,8 +40,8 @@ def find_sources(
     wanted = "images or clips" if clips else "images"
     passed_over = file_kinds.describe_passed_over(kinds)
     if not sources:
-        told = f" ({passed_over})" if passed_over else ""
-        parser.error(f"no {wanted} in {', '.join(barren)}{told}")
+        note = f" ({passed_over})" if passed_over else ""
+        parser.error(f"no {wanted} in {', '.join(barren)}{note}")
     for path in barren:
         console.say(f"no {wanted} in {path}")
     return sources, passed_over

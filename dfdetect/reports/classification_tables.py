@@ -60,7 +60,7 @@ _MEANINGS = {
     "mean probability": "mean fake probability",
     "majority class": "a guess that knows only how frequent fakes are",
     "no pixels": "trees on size, format and compression of the files: how well the "
-    "class can be told without any pixel",
+    "class can be predicted without any pixel",
     "by source, by method": "fakes of one source or method against all reals of the "
     "set; reals of one source alone have an FPR only",
     "head size": "root of the area in pixels of the original, before it is resized; "

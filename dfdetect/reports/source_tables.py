@@ -12,17 +12,17 @@ _ABOUT = (
     "AUC of the fakes of each maker against the reals of each source. Low level: a "
     "logistic regression of mean color, sharpness and spectrum slope of the same "
     "crops; no pixels: trees on size, format and compression of the files; both judge "
-    "groups that they were not fitted to. Where they are high, so may be the model for "
-    "no better reason."
+    "groups that they were not fitted to. Where a baseline's AUC is high, the model "
+    "may rely on the same shortcut."
 )
 _ABOUT_LEFT_OUT = (
-    "A row is a maker by a model that was, or was not, trained on its fakes. The least "
-    "figure of a row is what can be counted on."
+    "Each row is a maker, judged by a model that was, or was not, trained on its "
+    "fakes. Rely only on the least figure of a row."
 )
 
 
-def make_sections(figures: Mapping[str, Any]) -> list[document.Section]:
-    """Makes the sections about makers and sources, none where there are no pairs.
+def build_sections(figures: Mapping[str, Any]) -> list[document.Section]:
+    """Builds the sections about makers and sources; empty without pairs.
 
     Args:
         figures: See `maker_evaluation.measure_makers`.
@@ -39,7 +39,7 @@ def list_pairs(name: str, pairs: Sequence[Mapping[str, Any]]) -> document.Sectio
     """Lists the pairs of one model.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         pairs: See `source_pairs.measure_pairs`.
     """
     title = f"Makers against sources of reals: {name}"
@@ -81,7 +81,7 @@ def show_left_out(measured: Mapping[str, Any]) -> document.Section:
 
 
 def summarize_left_out(measured: Mapping[str, Any]) -> list[str]:
-    """Returns the least figure of each row and their mean, a line each."""
+    """Summarizes the least figure of each row and their mean, a line each."""
     lines = []
     for kind in ("unseen", "seen"):
         for row in measured[kind]["rows"]:

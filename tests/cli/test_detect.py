@@ -189,7 +189,7 @@ def brightness_detector():
 
 
 def brightness_classifier():
-    """The logit is (mean grey level - 128) / 32."""
+    """The logit is (mean gray level - 128) / 32."""
     crops = keras.Input((SIZE, SIZE, 3))
     pooled = keras.layers.GlobalAveragePooling2D(name="pool")(crops)
     logits = keras.layers.Dense(1)

@@ -103,7 +103,7 @@ def test_each_maker_stands_against_each_source(measured):
             assert low <= of["auc"] <= high
     # Without noise, sharpness tells where red does not.
     assert pairs["smooth", "bright"]["low_level"]["auc"] > 0.95
-    assert len(source_tables.make_sections(figures)) == 1
+    assert len(source_tables.build_sections(figures)) == 1
     assert "leave_one_out" not in figures
 
 
@@ -132,7 +132,7 @@ def test_unseen_makers_stand_apart_with_the_least_of_each_row(measured, tmp_path
     told = f"hidden (unseen) by runs/red: at least {row['least']['auc']:.3f}"
     said = source_tables.summarize_left_out(found)
     assert any(line.startswith(told) for line in said)
-    sections = source_tables.make_sections(figures)
+    sections = source_tables.build_sections(figures)
     classification_report.write_report(str(tmp_path), [result], sections)
     page = (tmp_path / "report.md").read_text()
     assert page.index("Leave one source out") < page.index("Makers against sources")
@@ -168,7 +168,7 @@ def test_one_class_or_too_few_groups_say_why(measured, tmp_path):
         num_resamples=30,
     )
     assert figures["source_pairs"] == {"reason": "all images have the same label"}
-    assert not source_tables.make_sections(figures)
+    assert not source_tables.build_sections(figures)
     with pytest.raises(ValueError, match="--leave_out finds no makers to compare"):
         maker_evaluation.measure_makers(
             [MANIFEST],

@@ -62,7 +62,7 @@ def test_the_copy_plays_with_boxes_that_move(tmp_path):
     assert red[:, 0].mean() > 100 > red[:, 1].mean()
 
 
-def test_what_was_set_aside_is_grey_and_says_why(tmp_path):
+def test_what_was_set_aside_is_gray_and_says_why(tmp_path):
     path = tiny_heads.write_clip(tmp_path / "a.mp4", [tiny_heads.frame()] * 3)
     result = result_of((0.0, 0.0, 0.1, 1), (0.0, 0.5, 1.0, 2))
     first, second = result["tracks"]
@@ -73,9 +73,9 @@ def test_what_was_set_aside_is_grey_and_says_why(tmp_path):
     clip_copies.write_copy(path, result, str(target))
     image = read(target)[0][0]
     # Left edges of both boxes at half of their height.
-    green, grey = (image[44:60, x : x + 2].mean((0, 1)) for x in (0, 64))
+    green, gray = (image[44:60, x : x + 2].mean((0, 1)) for x in (0, 64))
     assert green[1] > 100 > green[0]
-    assert np.ptp(grey) < 40 and grey.max() > 60, "not red"
+    assert np.ptp(gray) < 40 and gray.max() > 60, "not red"
     figure = clip_copies.draw_chart(result, BAND)
     labels = [x.get_text() for x in figure.axes[0].get_legend().get_texts()]
     assert labels == [

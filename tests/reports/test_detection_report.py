@@ -52,8 +52,8 @@ def test_errors_count_from_the_threshold_on():
 
 
 def _images(places):
-    grey = np.full((*EXTENT, 3), 90, np.uint8)
-    return {place: (f"image{place}.png", grey.copy()) for place in places}
+    gray = np.full((*EXTENT, 3), 90, np.uint8)
+    return {place: (f"image{place}.png", gray.copy()) for place in places}
 
 
 def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):

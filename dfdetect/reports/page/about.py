@@ -202,7 +202,7 @@ def _describe_models(pipeline_manifest: Mapping[str, Any]) -> document.Table:
         f"{detector['phi']}, {detector['image_size']} px",
         "detector trained on": _list_data(detector),
         "detector's score threshold": _format(detector["score_threshold"]),
-        "overlapping tiles": "searched, too" if detector.get("tile_size") else "no",
+        "overlapping tiles": "searched as well" if detector.get("tile_size") else "no",
         "smallest head": f"{pipeline_manifest['min_head_size']} px",
     }
     for package, version in pipeline_manifest.get("versions", {}).items():
