@@ -160,7 +160,7 @@ def test_a_file_that_a_report_has_no_room_for_is_left_out_alone(tmp_path):
         str(path), support.THRESHOLDS, crop_margin=1.3, about="", num_files=3
     ) as page:
         page.add(support.image_result("first.png"))
-        size = os.fstat(page._entries.fileno()).st_size
+        size = os.fstat(page._articles.fileno()).st_size
         with full_disk(size + 100), pytest.raises(OSError) as stop:
             page.add(support.image_result("second.png"))
         assert stop.value.filename == str(path)
