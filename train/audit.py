@@ -1,13 +1,13 @@
-"""Says what is wrong with a prepared data set before a model is trained on it.
+"""Audits a prepared data set before a model is trained on it.
 
     python train/audit.py --data_dir=DATA --dataset=NAME [--embeddings]
         [--output=audit.json]
 
-(a) groups (videos, actors, films) that stand in two splits, (b) near-duplicate images
-that do, by perceptual hash, (c) how well trees that see no pixels tell the label, and
-with --embeddings (d) images in two splits that show the same. The exit code is 3 when
-(a) or (b) found any, 2 for a usage error, 1 when the audit failed; (c) and (d) warn: a
-shortcut may lie in the nature of the data, and a likeness is no proof of a copy.
+It finds (a) groups (videos, actors, films) in two splits, (b) near-duplicate images in
+two splits, by perceptual hash, (c) how well trees without pixels predict the label, and
+with --embeddings (d) images in two splits with the same content. The exit code is 3 if
+(a) or (b) found any, 2 for a usage error, 1 if the audit failed; (c) and (d) only warn:
+a shortcut may lie in the nature of the data, and similarity does not prove a copy.
 """
 
 import json
@@ -22,7 +22,7 @@ if __name__ == "__main__":
     # Before TensorFlow is imported: its notes would bury the messages.
     console.capture()
 
-# The graph is TensorFlow whatever backend Keras is set to.
+# The graph runs on TensorFlow, whichever backend Keras is set to.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import absl.logging
@@ -47,21 +47,21 @@ _DATA_DIR = flags.DEFINE_string(
 _DATASET = flags.DEFINE_string(
     "dataset", None, "A prepared data set; NAME or NAME/CONFIG.", required=True
 )
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file with all that was found.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file of all findings.")
 _MAX_DISTANCE = flags.DEFINE_integer(
     "max_distance",
     near_duplicates.MAX_DISTANCE,
-    "Bits of 256 in which the hashes of near duplicates may differ.",
+    "Number of bits, of 256, in which the hashes of near duplicates may differ.",
     lower_bound=0,
     upper_bound=128,
 )
 _EMBEDDINGS = flags.DEFINE_bool(
-    "embeddings", False, "Look for near duplicates by embedding, too; takes minutes."
+    "embeddings", False, "Look for near duplicates by embedding as well; takes minutes."
 )
 _MIN_SIMILARITY = flags.DEFINE_float(
     "min_similarity",
     embedded_duplicates.MIN_SIMILARITY,
-    "Least cosine of the embeddings of near duplicates.",
+    "Smallest cosine of the embeddings of near duplicates.",
     lower_bound=0.0,
     upper_bound=1.0,
 )
@@ -69,17 +69,20 @@ _MODEL = flags.DEFINE_string(
     "model", None, "Exported graph that embeds; by default our weights."
 )
 _LISTED = flags.DEFINE_integer(
-    "num_listed", 20, "Offenders of a kind to print; the JSON has all.", lower_bound=0
+    "num_listed",
+    20,
+    "Findings of each kind to print; the JSON file has all.",
+    lower_bound=0,
 )
 
 
 def audit() -> dict[str, Any]:
-    """Runs all three checks; see the module."""
+    """Runs all checks; see the module."""
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     total = sum(info.num_examples for info in builder.info.splits.values())
     with console.Progress(total, script.say, noun="image") as bar:
         survey = scan.scan_dataset(builder, bar.count)
-    alike = _find_duplicates(builder, survey, total) if _EMBEDDINGS.value else None
+    duplicates = _find_duplicates(builder, survey, total) if _EMBEDDINGS.value else None
     return {
         "data": prepared.describe_dataset(builder),
         "num_flat": int((~survey.comparable).sum()),
@@ -87,7 +90,7 @@ def audit() -> dict[str, Any]:
         "near_duplicates": near_duplicates.find_pairs(survey, _MAX_DISTANCE.value),
         "max_distance": _MAX_DISTANCE.value,
         "no_pixel_baseline": metadata_baseline.measure_baseline(survey),
-        "embedded_duplicates": alike,
+        "embedded_duplicates": duplicates,
     }
 
 
@@ -118,7 +121,7 @@ def _find_duplicates(
 
 
 def show(found: dict[str, Any]) -> None:
-    """Prints what was found for a person."""
+    """Prints the findings for a person."""
     sizes = ", ".join(f"{n:,} {name}" for name, n in found["data"]["splits"].items())
     print(f"# {_DATASET.value}: {sizes}\n")
     leaks = found["group_leaks"]
@@ -212,8 +215,8 @@ def _list(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Audits, prints, and keeps the result where that is asked for."""
-    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own innards.
+    """Audits, prints, and writes the findings if --output asks for them."""
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns about its internals.
     found = audit()
     show(found)
     if _OUTPUT.value:

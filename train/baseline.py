@@ -1,14 +1,14 @@
-"""Measures what simple methods make of a prepared data set of labeled images.
+"""Measures simple methods on a prepared data set of labeled images.
 
     python train/baseline.py --data_dir=DATA --dataset=NAME [--output=measured]
 
-Trains on `train`, chooses settings on `validation` and measures on `--split`. Needs
-nothing beyond `pip install dfdetect`.
+Trains on `train`, chooses settings on `validation` and measures on `--split`. It needs
+only `pip install dfdetect`.
 
-With --retrieval it measures instead how often altered copies find their originals and
-fakes what they were made from, by words of Harris corners and by a perceptual hash
-(pip install dfdetect[audit]); `train/evaluate_retrieval.py` measures our embeddings
-alike.
+With --retrieval it measures instead how often altered copies find their originals, and
+fakes their sources, by visual words of Harris corners and by a perceptual hash (pip
+install dfdetect[audit]); `train/evaluate_retrieval.py` measures our embeddings in the
+same way.
 """
 
 import json
@@ -43,7 +43,7 @@ flags.register_validator(
 _METHOD = flags.DEFINE_list(
     "method",
     list(baselines.METHODS),
-    f"Those wanted of {','.join(baselines.METHODS)}, separated by commas.",
+    f"Some of {','.join(baselines.METHODS)}, separated by commas.",
 )
 flags.register_validator(
     "method",
@@ -51,24 +51,24 @@ flags.register_validator(
     f"must be some of {','.join(baselines.METHODS)}.",
 )
 _RETRIEVAL = flags.DEFINE_bool(
-    "retrieval", False, "Look images up instead of judging them."
+    "retrieval", False, "Measure lookup instead of classification."
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of vocabulary, forest and intervals.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of vocabulary, forest and intervals.")
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder for baselines.json and baselines.md, or a .json file."
 )
 
 
 def main(argv: list[str]) -> None:
-    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own innards.
+    absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns about its internals.
     if _RETRIEVAL.value:
-        _look_up()
+        _measure_lookup()
         return
     names = list(dict.fromkeys(_METHOD.value))
     features = sorted({baselines.METHODS[name].feature for name in names})
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     splits = {"train": "train", "test": _SPLIT.value}
-    # Settings are not chosen on what is measured.
+    # Settings are not chosen on the measured split.
     if "validation" in builder.info.splits and _SPLIT.value != "validation":
         splits["validation"] = "validation"
     total = sum(
@@ -91,10 +91,10 @@ def main(argv: list[str]) -> None:
         _SEED.value,
         script.say,
     )
-    _tell(builder, baselines.format_table(measured), measured)
+    _report(builder, baselines.format_table(measured), measured)
 
 
-def _look_up() -> None:
+def _measure_lookup() -> None:
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     records.check_labeled(builder)
     sizes = {x: info.num_examples for x, info in builder.info.splits.items()}
@@ -113,13 +113,13 @@ def _look_up() -> None:
             seed=_SEED.value,
             count=bar.count,
         )
-    _tell(builder, retrieval_evaluation.format_table(measured), measured)
+    _report(builder, retrieval_evaluation.format_table(measured), measured)
 
 
-def _tell(
+def _report(
     builder: tfds.core.DatasetBuilder, lines: list[str], measured: dict[str, Any]
 ) -> None:
-    """Prints the table, and writes it where that is asked for."""
+    """Prints the table, and writes it if --output asks for it."""
     print("\n".join(lines))
     output = _OUTPUT.value or ""
     if output and not output.endswith(".json"):

@@ -3,11 +3,11 @@
     python train/benchmark.py --data_dir=prepared [--models=classifier]
 
 Prints a table: images per second of the loop, the share of its time that it waits for
-input, and how much longer one of its steps takes than a bare `train_step` in a Python
-loop on a batch that lies ready (the wait for input is not counted).
+input, and how much longer one of its steps takes than a bare training step in a Python
+loop on a ready batch (without the wait for input).
 
-`--models=detector_input` prints another one: what the detector's input gives by itself,
-beside images that are only decoded and padded, in turns with them.
+`--models=detector_input` prints another one: images per second of the detector's input
+alone, and of images that are only decoded and padded, measured in turns.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ _MODELS = flags.DEFINE_multi_enum(
     "models",
     ["classifier", "detector"],
     ["classifier", "detector", "detector_input"],
-    "What to train, or detector_input for the detector's input alone.",
+    "Models to train, or detector_input for the detector's input alone.",
 )
 _PRECISIONS = flags.DEFINE_multi_enum(
     "precisions",
@@ -54,15 +54,15 @@ _AUGMENTATIONS = flags.DEFINE_multi_enum(
     "augmentations",
     ["light", "ordinary"],
     detector_input.AUGMENTATIONS,
-    "Of --models=detector_input.",
+    "Augmentations of --models=detector_input.",
 )
 _FACES = flags.DEFINE_string("faces", "labeled_faces", "Data set of the classifier.")
 _HEADS = flags.DEFINE_list(
-    "heads", ["hollywood_heads"], "Data sets of the detector, by commas."
+    "heads", ["hollywood_heads"], "Data sets of the detector, separated by commas."
 )
 _CROP_SIZE = flags.DEFINE_integer("crop_size", 299, "Input of the classifier, px.")
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 512, "Input of the detector, px.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images a step.", lower_bound=1)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images per step.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 12, "Steps to measure.", lower_bound=2)
 
 Parts = tuple[Callable[[], keras.Model], train_step.LossFunction, Batches]
@@ -79,7 +79,7 @@ def main(argv: list[str]) -> None:
     for name in models:
         for precision in _PRECISIONS.value:
             keras.mixed_precision.set_global_policy(precision)
-            parts = _classifier() if name == "classifier" else _detector()
+            parts = _build_classifier() if name == "classifier" else _build_detector()
             speed, wait, overhead = _measure(*parts, precision)
             print(
                 f"| {name} | {precision} | {speed:.2f} | {100 * wait:.1f} % | "
@@ -88,7 +88,7 @@ def main(argv: list[str]) -> None:
             )
 
 
-def _classifier() -> Parts:
+def _build_classifier() -> Parts:
     batches = classifier_input.build_training_batches(
         [prepared.open_builder(_DATA_DIR.value, _FACES.value)],
         "train",
@@ -100,14 +100,14 @@ def _classifier() -> Parts:
     return build, objectives.classification, batches
 
 
-def _detector() -> Parts:
+def _build_detector() -> Parts:
     build = functools.partial(efficientdet.EfficientDet, 0, 1, _IMAGE_SIZE.value)
-    batches = _detector_batches("light", (0.5, 2.0))
+    batches = _build_detector_batches("light", (0.5, 2.0))
     loss = functools.partial(objectives.detection, batch_size=_BATCH_SIZE.value)
     return build, loss, batches
 
 
-def _detector_batches(augmentation: str, scales: tuple[float, float]) -> Batches:
+def _build_detector_batches(augmentation: str, scales: tuple[float, float]) -> Batches:
     return detector_input.build_training_batches(
         [prepared.open_builder(_DATA_DIR.value, name) for name in _HEADS.value],
         "train",
@@ -123,7 +123,8 @@ def _detector_batches(augmentation: str, scales: tuple[float, float]) -> Batches
 def _print_input_speeds() -> None:
     """Prints images per second of the detector's input, and of decoding and padding."""
     kinds = {
-        name: _detector_batches(name, (0.25, 1.3)) for name in _AUGMENTATIONS.value
+        name: _build_detector_batches(name, (0.25, 1.3))
+        for name in _AUGMENTATIONS.value
     }
     plain = dataclasses.replace(next(iter(kinds.values())), prepare=_decode_and_pad)
     streams = {
@@ -131,12 +132,12 @@ def _print_input_speeds() -> None:
         for name, batches in (("decode and pad", plain), *kinds.items())
     }
     for stream in streams.values():
-        for _ in range(4):  # Those that lie ready, and the first of a stream.
+        for _ in range(4):  # Prefetched ones, and the first of a stream.
             next(stream)
     seconds, cpu_seconds = dict.fromkeys(streams, 0.0), dict.fromkeys(streams, 0.0)
-    for _ in range(_STEPS.value):  # In turns: the machine may be busy now and then.
+    for _ in range(_STEPS.value):  # In turns: the machine may be busy at times.
         for name, stream in streams.items():
-            # What is made beforehand, while another stream is measured, is not counted.
+            # Batches prefetched while another stream was measured do not count.
             cpu_since = time.process_time()
             for _ in range(3):
                 next(stream)
@@ -156,7 +157,7 @@ def _print_input_speeds() -> None:
 
 
 def _decode_and_pad(seed: tf.Tensor, example: dict, *_: dict) -> tf.Tensor:
-    """The least that any input does, without a resize."""
+    """Does the least that any input does, without a resize."""
     size = _IMAGE_SIZE.value
     image = decode.decode_image(example["image"])[:size, :size]
     return resize.pad_to_square(image, size)
@@ -168,7 +169,7 @@ def _measure(
     batches: Batches,
     precision: str,
 ) -> tuple[float, float, float]:
-    """Images per second of the loop, share of waiting, and overhead."""
+    """Measures images per second of the loop, share of waiting, and overhead."""
     logged: dict[str, list[float]] = {
         "training/images_per_second": [],
         "training/input_wait_share": [],
@@ -209,7 +210,7 @@ def _measure(
     computed = statistics.median(
         took - wait for took, wait in zip(seconds, waited, strict=True)
     )
-    bare = statistics.median(_bare_steps(model, loss, batches, settings))
+    bare = statistics.median(_time_bare_steps(model, loss, batches, settings))
     return (
         _BATCH_SIZE.value * len(seconds) / sum(seconds),
         sum(waited) / sum(seconds),
@@ -217,13 +218,13 @@ def _measure(
     )
 
 
-def _bare_steps(
+def _time_bare_steps(
     model: keras.Model,
     loss: train_step.LossFunction,
     batches: Batches,
     settings: Settings,
 ) -> list[float]:
-    """Seconds of each step of a loop that does nothing else."""
+    """Measures the seconds of each step of a loop that does nothing else."""
     strategy = tf.distribute.get_strategy()
     state = train_step.State(model, settings)
     take_step = train_step.build_train_step(strategy, state, loss, settings)

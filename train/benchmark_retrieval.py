@@ -1,13 +1,12 @@
-"""Times the searchers of `dfdetect/retrieval` beside faiss and hnswlib.
+"""Times the searchers of `dfdetect/retrieval`, faiss and hnswlib.
 
     python train/benchmark_retrieval.py [--index=INDEX] [--sizes=10000,100000]
 
 Prints a table in Markdown with the machine, its load and the command: the time to
-build, recall of the nearest ten against comparing with all, and queries a second, one
-at a time and a hundred at once, also as a multiple of brute force. The rows are drawn
-around the embeddings of --index, as there are seldom 100,000 at hand; without it around
-random ones. Those of faiss and hnswlib that are missing are left out (pip install
-dfdetect[bench]).
+build, recall of the nearest ten, and queries per second, one at a time and a hundred at
+once, also as a multiple of brute force. The rows are drawn around the embeddings of
+--index, as 100,000 are seldom at hand; without it around random ones. faiss and hnswlib
+are left out where they are not installed (pip install dfdetect[bench]).
 """
 
 import os
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 
-# Before TensorFlow is imported: its start-up notes would bury the table.
 if __name__ == "__main__":
     from dfdetect import console
 
@@ -31,26 +29,29 @@ from dfdetect.cli import environment
 from dfdetect.metrics import retrieval as metrics
 from dfdetect.retrieval import searchers, storage
 
-_INDEX = flags.DEFINE_string("index", None, "Of train/index.py.")
+_INDEX = flags.DEFINE_string("index", None, "Index of train/index.py.")
 _SIZES = flags.DEFINE_list("sizes", ["10000", "100000"], "Numbers of rows.")
 _DIMENSION = flags.DEFINE_integer(
-    "dimension", 1488, "Of the rows without --index; that of our content embeddings.", 1
+    "dimension",
+    1488,
+    "Dimension of rows without --index; by default that of our content embeddings.",
+    1,
 )
-_QUERIES = flags.DEFINE_integer("queries", 200, "Queries.", lower_bound=10)
+_QUERIES = flags.DEFINE_integer("queries", 200, "Number of queries.", lower_bound=10)
 _TARGET_RECALL = flags.DEFINE_float(
-    "target_recall", None, "To tune ScaNN to, too.", 0.0, 1.0
+    "target_recall", None, "Recall to tune ScaNN to as well.", 0.0, 1.0
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of rows and queries.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of rows and queries.")
 
 _K = 10
 _AT_ONCE = 100
 
-# Rows to what finds the positions of the nearest ten: queries `[Q, D]` to `[Q, 10]`.
+# Finds the positions of the nearest ten rows: queries `[Q, D]` to `[Q, 10]`.
 Search = Callable[[np.ndarray], np.ndarray]
 
 
-def drawn(count: int, generator: np.random.Generator) -> np.ndarray:
-    """Unit vectors float32 `[count, D]`, each between two embeddings and a bit off."""
+def draw_rows(count: int, generator: np.random.Generator) -> np.ndarray:
+    """Draws unit vectors float32 `[count, D]` between two embeddings, with noise."""
     if _INDEX.value:
         searcher, _ = storage.load(_INDEX.value)[0].snapshot()
         assert searcher is not None
@@ -63,29 +64,29 @@ def drawn(count: int, generator: np.random.Generator) -> np.ndarray:
     share = generator.uniform(0, 0.5, (count, 1)).astype(np.float32)
     rows = (1 - share) * known[one] + share * known[other]
     noise = generator.standard_normal(rows.shape, np.float32)
-    # A tenth of their length: as far as a copy that was cut and compressed.
+    # A tenth of their length: as far as a copy that was cropped and compressed.
     rows += 0.1 / np.sqrt(rows.shape[1]) * noise
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def brute_force(rows: np.ndarray) -> Search:
+def build_brute_force(rows: np.ndarray) -> Search:
     searcher = searchers.BruteForce(rows, "cosine")
     return lambda queries: searcher.search(queries, _K)[0]
 
 
-def scann(rows: np.ndarray) -> Search:
+def build_scann(rows: np.ndarray) -> Search:
     searcher = searchers.ScaNN(rows, "cosine")
     return lambda queries: searcher.search(queries, _K)[0]
 
 
-def tuned_scann(rows: np.ndarray) -> Search:
+def build_tuned_scann(rows: np.ndarray) -> Search:
     recall = _TARGET_RECALL.value
     assert recall is not None
     searcher = searchers.tune(searchers.ScaNN(rows, "cosine"), recall)
     return lambda queries: searcher.search(queries, _K)[0]
 
 
-def faiss_flat(rows: np.ndarray) -> Search:
+def build_faiss_flat(rows: np.ndarray) -> Search:
     import faiss
 
     index = faiss.IndexFlatIP(rows.shape[1])
@@ -93,7 +94,7 @@ def faiss_flat(rows: np.ndarray) -> Search:
     return lambda queries: index.search(queries, _K)[1]
 
 
-def faiss_ivf(rows: np.ndarray) -> Search:
+def build_faiss_ivf(rows: np.ndarray) -> Search:
     import faiss
 
     settings = searchers.default_settings(len(rows))
@@ -107,7 +108,7 @@ def faiss_ivf(rows: np.ndarray) -> Search:
     return lambda queries: index.search(queries, _K)[1]
 
 
-def hnsw(rows: np.ndarray) -> Search:
+def build_hnsw(rows: np.ndarray) -> Search:
     import hnswlib
 
     index = hnswlib.Index("ip", rows.shape[1])
@@ -118,17 +119,17 @@ def hnsw(rows: np.ndarray) -> Search:
 
 
 METHODS = {
-    "brute force": brute_force,
-    "ScaNN": scann,
-    "ScaNN, tuned": tuned_scann,
-    "faiss, flat": faiss_flat,
-    "faiss, IVF": faiss_ivf,
-    "hnswlib": hnsw,
+    "brute force": build_brute_force,
+    "ScaNN": build_scann,
+    "ScaNN, tuned": build_tuned_scann,
+    "faiss, flat": build_faiss_flat,
+    "faiss, IVF": build_faiss_ivf,
+    "hnswlib": build_hnsw,
 }
 
 
-def queries_per_second(search: Search, queries: np.ndarray, at_once: int) -> float:
-    """The best of three passes, each of all queries or two seconds."""
+def measure_speed(search: Search, queries: np.ndarray, at_once: int) -> float:
+    """Measures queries per second: the best of three passes of at most two seconds."""
     best = 0.0
     for _ in range(3):
         start, done = time.perf_counter(), 0
@@ -142,14 +143,14 @@ def queries_per_second(search: Search, queries: np.ndarray, at_once: int) -> flo
 def measure(size: int) -> None:
     """Prints the rows of the table for a number of rows."""
     generator = np.random.default_rng(_SEED.value + 1)
-    rows, queries = drawn(size, generator), drawn(_QUERIES.value, generator)
+    rows, queries = draw_rows(size, generator), draw_rows(_QUERIES.value, generator)
     expected, first = None, None
-    for name, make in METHODS.items():
-        if make is tuned_scann and _TARGET_RECALL.value is None:
+    for name, build in METHODS.items():
+        if build is build_tuned_scann and _TARGET_RECALL.value is None:
             continue
         try:
             start = time.perf_counter()
-            search = make(rows)
+            search = build(rows)
         except ImportError as error:
             script.say(f"{name} is left out: {error}")
             continue
@@ -157,11 +158,11 @@ def measure(size: int) -> None:
         found = search(queries)
         expected = found if expected is None else expected
         recall = metrics.recall_at_k(expected, found)
-        speeds = [queries_per_second(search, queries, x) for x in (1, _AT_ONCE)]
+        speeds = [measure_speed(search, queries, x) for x in (1, _AT_ONCE)]
         first = first or speeds
         cells = [
-            f"{speed:,.0f} | {speed / of_brute:.1f}"
-            for speed, of_brute in zip(speeds, first, strict=True)
+            f"{speed:,.0f} | {speed / base:.1f}"
+            for speed, base in zip(speeds, first, strict=True)
         ]
         print(
             f"| {size:,} | {name} | {seconds:.1f} | {recall:.3f} | "
@@ -173,8 +174,8 @@ def measure(size: int) -> None:
 def main(argv: list[str]) -> None:
     load = os.getloadavg()[0]
     command = " ".join(["python", "train/benchmark_retrieval.py", *sys.argv[1:]])
-    dimension = drawn(1, np.random.default_rng(0)).shape[1]
-    searchers.import_scann()  # TensorFlow with it, which is no time to build.
+    dimension = draw_rows(1, np.random.default_rng(0)).shape[1]
+    searchers.import_scann()  # Not within the time to build; imports TensorFlow.
     print(f"dfdetect {dfdetect.__version__}, rows of {dimension:,} numbers.")
     print(
         f"Machine: {environment.describe_machine()}; load before the start {load:.1f}."

@@ -1,4 +1,4 @@
-"""Makes a model folder of a classifier's weights that others trained.
+"""Converts a classifier's weights that others trained to a model folder.
 
     python train/convert.py --model=xception_pytorch --snapshot=full_c23.p \
       --model_dir=runs/faceforensics
@@ -6,8 +6,8 @@
     python train/evaluate.py --task=classify --model_dir=runs/faceforensics \
       --data_dir=DATA --dataset=labeled_faces
 
-See `dfdetect.models.foreign_weights` for the files. Where a file holds no logits for
-one head, real or fake, as ImageNet's, nothing is written: train with --snapshot=FILE.
+See `dfdetect.models.foreign_weights` for the files. If a file lacks logits of real and
+fake, as ImageNet's do, nothing is written: train with --snapshot=FILE instead.
 """
 
 import os
@@ -27,9 +27,7 @@ from dfdetect.models import classifier, weights
 _MODEL = flags.DEFINE_enum(
     "model", "xception_pytorch", classifier.NAMES, "Architecture of the weights."
 )
-_SNAPSHOT = flags.DEFINE_string(
-    "snapshot", None, "File of the weights; only read.", required=True
-)
+_SNAPSHOT = flags.DEFINE_string("snapshot", None, "File of the weights.", required=True)
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir", None, "Folder for weights.npz and manifest.json.", required=True
 )
@@ -44,14 +42,14 @@ def main(argv: list[str]) -> None:
     del argv
     path = os.path.join(_MODEL_DIR.value, weights.FILE_NAME)
     if os.path.exists(path):
-        raise FileExistsError(f"{path} is there already; name another --model_dir.")
+        raise FileExistsError(f"{path} exists already; name another --model_dir.")
     model = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
     report = weights.load_snapshot(model, _SNAPSHOT.value)
     print(report)
     if report.missing or report.mismatched:
         raise ValueError(
             f"{_SNAPSHOT.value} must have all weights of {_MODEL.value}, {report}. "
-            "train/classifier.py --snapshot starts from what there is."
+            "train/classifier.py --snapshot starts from a part of them."
         )
     os.makedirs(_MODEL_DIR.value, exist_ok=True)
     weights.save(model, path)
@@ -62,7 +60,7 @@ def main(argv: list[str]) -> None:
         "crop_margin": _CROP_MARGIN.value,
         **calibration.default_calibration(),
         "labels": list(labels.NAMES),
-        # What it was trained on is not known.
+        # Its training data are unknown.
         "data": [],
         "converted_from": os.path.basename(_SNAPSHOT.value),
         "metrics": {},

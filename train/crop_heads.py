@@ -1,12 +1,11 @@
-"""Cuts every head out of a prepared data set of labeled images.
+"""Crops every head out of a prepared data set of labeled images.
 
     python train/crop_heads.py --data_dir=DATA --dataset=NAME --output=CROPS
 
-CROPS gets one PNG a head, `heads.csv`, `no_head.csv` with the images that gave none,
-and `crops.json`; `dfdetect/data/crop_heads.py` explains them. A run that was stopped,
-however, goes on with the same command and ends in the same files. The exit code is 2
-for a usage error, other settings for a folder in use among them, and 1 where data
-cannot be used.
+CROPS gets one PNG per head, `heads.csv`, `no_head.csv` with the images without heads,
+and `crops.json`; `dfdetect/data/crop_heads.py` explains them. An interrupted run
+resumes with the same command and ends with the same files. The exit code is 2 for a
+usage error, such as other settings for a folder in use, and 1 if data cannot be used.
 """
 
 import os
@@ -17,7 +16,7 @@ if __name__ == "__main__":
     # Before TensorFlow is imported: its notes would bury the messages.
     console.capture()
 
-# The graph is TensorFlow whatever backend Keras is set to.
+# The graph runs on TensorFlow, whichever backend Keras is set to.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from absl import flags, logging
@@ -35,7 +34,7 @@ _DATASET = flags.DEFINE_string(
     required=True,
 )
 _OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder of the crops; made when missing.", required=True
+    "output", None, "Folder of the crops; created if missing.", required=True
 )
 _DETECTOR = flags.DEFINE_string(
     "detector", None, "Model directory of the detector; by default our weights."
@@ -51,13 +50,13 @@ _MARGIN = flags.DEFINE_float(
     "margin", 1.3, "Side of a crop over the longer side of its box.", lower_bound=0.1
 )
 _MIN_SIZE = flags.DEFINE_integer(
-    "min_size", 0, "Least longer side of a head, in pixels.", lower_bound=0
+    "min_size", 0, "Smallest longer side of a head, in pixels.", lower_bound=0
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images at once.", lower_bound=1)
 
 
 def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
     crop_heads.crop_heads(
         prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
         os.path.expanduser(_OUTPUT.value),

@@ -24,23 +24,23 @@
 
 A folder of clips has a labels.csv, see `dfdetect.evaluation.clip_evaluation`; instead a
 prepared data set of frames, such as faceforensics/c23, may be named, whose videos are
-the clips, see `dfdetect.evaluation.frame_clips`. They are judged as `dfdetect detect`
-does, by the default weights or `--graph`.
+the clips, see `dfdetect.evaluation.frame_clips`. They are judged as by `dfdetect
+detect`, with the default weights or `--graph`.
 
-A chain is such a graph on whole labeled images, beside its classifier on the heads that
-the sets give, see `dfdetect.evaluation.chain_evaluation`.
+A chain is such a graph on whole labeled images, next to its classifier on the heads of
+the sets, see `dfdetect.evaluation.chain_evaluation`.
 
-Of classifiers the fakes of each maker are also told from the reals of each source, see
-`dfdetect.evaluation.source_pairs`. With --leave_out, makers that a classifier was not
-trained on stand apart, see `dfdetect.evaluation.leave_one_out`: of the given ones,
-whose manifests tell what they were trained on, or of short runs without each maker in
-turn (--recipe).
+Classifiers are also measured on the fakes of each maker against the reals of each
+source, see `dfdetect.evaluation.source_pairs`. With --leave_out, makers that a
+classifier was not trained on are listed apart, see `dfdetect.evaluation.leave_one_out`:
+of the given classifiers, whose manifests say what they were trained on, or of short
+runs without each maker in turn (--recipe).
 
-Detectors of others stand beside ours, by their probabilities or by a function, see
+Detectors of others are compared with ours, by their probabilities or by a function, see
 `dfdetect.evaluation.peer_detectors`.
 
-A detector needs `pip install dfdetect[evaluate]`. Classifiers and their sets, and those
-of a chain, may be several: each is measured on each.
+A detector needs `pip install dfdetect[evaluate]`. Several classifiers and sets may be
+given, also sets of a chain: each is measured on each.
 """
 
 import functools
@@ -90,55 +90,58 @@ _TASK = flags.DEFINE_enum(
     "task",
     None,
     ["detect", "classify", "video", "chain"],
-    "What the model does.",
+    "Task of the model.",
     required=True,
 )
 _MODEL_DIR = flags.DEFINE_string(
     "model_dir",
     None,
-    "Folder of a trained model; the default weights without it. Of classifiers "
-    "several, with commas between; 'default' is the default weights.",
+    "Folder of a trained model; by default the default weights. For classifiers "
+    "several, separated by commas; 'default' is the default weights.",
 )
 _STEP = flags.DEFINE_list(
     "step",
     [],
-    "Instead of the best weights of --model_dir those of this step, one of the "
-    "checkpoints that its training keeps; of classifiers several, by commas.",
+    "Step of a checkpoint that the training keeps, instead of the best weights of "
+    "--model_dir; for classifiers several, separated by commas.",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of prepared data sets.")
 _DATASET = flags.DEFINE_string(
     "dataset",
     None,
     "A prepared data set, NAME or NAME/CONFIG; for classifiers and chains several, "
-    "with commas between.",
+    "separated by commas.",
 )
 _SPLIT = flags.DEFINE_string(
-    "split", "test", "A split of it; of clips those that name another are left out."
+    "split", "test", "Split of the data set; clips that name another one are left out."
 )
 _CLIPS = flags.DEFINE_string("clips", None, "Folder of clips with a labels.csv.")
 _GRAPH = flags.DEFINE_string(
     "graph", None, "Exported graph that judges clips or images; by default our weights."
 )
-_FRAMES = flags.DEFINE_integer("frames", 32, "Of each clip; -1 for all.", -1)
+_FRAMES = flags.DEFINE_integer("frames", 32, "Frames of each clip; -1 for all.", -1)
 _EVERY = flags.DEFINE_float("every", None, "Seconds between frames of a clip instead.")
 _AGGREGATE = flags.DEFINE_enum(
     "aggregate",
     clip_findings.DEFAULT_AGGREGATE,
     list(aggregation.METHODS),
-    "How the probability of a person in a clip is made of those of the frames.",
+    "How the probability of a person in a clip is computed from those of the frames.",
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images at once.", lower_bound=1)
 _TILE = flags.DEFINE_bool(
-    "tile", False, "Let a detector look at tiles of large images, too."
+    "tile", False, "Let a detector also look at tiles of large images."
 )
 _SOFT_NMS_SIGMA = flags.DEFINE_float(
-    "soft_nms_sigma", 0.0, "Of soft suppression, .5 in the paper; 0 for hard.", 0.0
+    "soft_nms_sigma",
+    0.0,
+    "Sigma of soft suppression, .5 in the paper; 0 for hard.",
+    0.0,
 )
 _CONTAINMENT_THRESHOLD = flags.DEFINE_float(
     "containment_threshold",
     None,
-    "Share of the smaller one of two boxes from which a detector keeps the better one "
-    "only, 1 for none; by default that of its manifest.",
+    "Share of the smaller of two boxes from which a detector keeps only the better "
+    "one, 1 for none; by default that of its manifest.",
     0.01,
     1.0,
 )
@@ -146,23 +149,23 @@ _PRECISION = flags.DEFINE_enum(
     "precision",
     None,
     ["float32", "bfloat16"],
-    "Measure images' models as serve/export.py writes them; by default as trained.",
+    "Measure models of images as serve/export.py writes them; by default as trained.",
 )
 _TFLITE = flags.DEFINE_string(
-    "tflite", None, "A folder of serve/export_detector.py: measure that instead."
+    "tflite", None, "Folder of serve/export_detector.py to measure instead."
 )
 _WHERE = flags.DEFINE_multi_string(
     "where",
     [],
-    "Classifiers, clips and chains are measured only on records that meet this: "
-    "FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE. Given more than once, on those that meet "
-    "all.",
+    "Measure classifiers, clips and chains only on records that meet this: "
+    "FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE. If given more than once, on those that "
+    "meet all.",
 )
 _ALLOW_LEAKY_SPLIT = flags.DEFINE_bool(
     "allow_leaky_split",
     False,
-    "Measure classifiers, clips and chains also where a group stands in two splits; "
-    "every output says so.",
+    "Measure classifiers, clips and chains even if a group is in two splits; every "
+    "output says so.",
 )
 _RESAMPLES = flags.DEFINE_integer(
     "resamples",
@@ -173,47 +176,47 @@ _RESAMPLES = flags.DEFINE_integer(
 _ROBUSTNESS = flags.DEFINE_bool(
     "robustness",
     False,
-    "Measure classifiers also on altered images: turned, mirrored, blurred, scaled, "
-    "cut, compressed and more, each at five strengths.",
+    "Measure classifiers also on altered images: rotated, mirrored, blurred, scaled, "
+    "cropped, compressed and more, each at five strengths.",
 )
 _ROBUSTNESS_CROPS = flags.DEFINE_integer(
     "robustness_crops",
     None,
-    "Crops to alter at the most, whole groups drawn at random; by default all. Each is "
-    "judged some 40 times.",
+    "Largest number of crops to alter, whole groups drawn at random; by default all. "
+    "Each is judged some 40 times.",
     lower_bound=2,
 )
 _LEAVE_OUT = flags.DEFINE_enum(
     "leave_out",
     None,
     ["source", "method"],
-    "Measure classifiers also by makers that they were, and were not, trained on; the "
-    "field that names makers.",
+    "Field that names makers: measure classifiers also by makers that they were, and "
+    "were not, trained on.",
 )
 _RECIPE = flags.DEFINE_string(
     "recipe",
     None,
-    "A flag file of train/classifier.py: with it, a run without each maker is trained "
-    "on --dataset in the folder --output, or gone on with, and measured for "
-    "--leave_out.",
+    "A flag file of train/classifier.py: train, or resume, a run without each maker on "
+    "--dataset in the folder --output, and measure it for --leave_out.",
 )
 _PREDICTIONS = flags.DEFINE_list(
     "predictions",
     [],
-    "Measure the detectors of others, too, whose fake probabilities stand in these CSV "
-    "files, by commas: columns path (or id) and fake_probability, for all sets.",
+    "Measure also detectors of others, whose fake probabilities are in these CSV "
+    "files, separated by commas: columns path (or id) and fake_probability, for all "
+    "sets.",
 )
 _DETECTOR = flags.DEFINE_list(
     "detector",
     [],
-    "Measure the detectors of these Python files, too, by commas, which are run: each "
-    "has a function predict(paths) that returns fake probabilities.",
+    "Measure also the detectors of these Python files, separated by commas, which are "
+    "executed: each has a function predict(paths) that returns fake probabilities.",
 )
 _DETECTOR_INPUT = flags.DEFINE_enum(
     "detector_input",
     "crop",
     peer_detectors.INPUTS,
-    "What predict gets: the heads that records give, or whole images.",
+    "Input of predict: the heads of records, or whole images.",
 )
 _GUESS_MISSING = flags.DEFINE_bool(
     "guess_missing",
@@ -224,8 +227,8 @@ _GUESS_MISSING = flags.DEFINE_bool(
 _PEER_MAKERS = flags.DEFINE_list(
     "peer_makers",
     None,
-    "Makers of fakes that the detectors of others were trained on, by commas, or none; "
-    "--leave_out tells seen and unseen makers apart by it.",
+    "Makers of fakes that the detectors of others were trained on, separated by "
+    "commas, or none; --leave_out separates seen and unseen makers by it.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -290,13 +293,13 @@ def _check_flags() -> None:
 
 
 def _measure_classifiers(folder: str) -> dict[str, Any]:
-    """The figures of one model on one set, or `results` of each on each."""
+    """Measures each classifier on each set; `results` of several."""
     others = _RECIPE.value or _has_peers()
     folders = _split_list(_MODEL_DIR.value or ("" if others else "default"))
     peers = _open_peers()
     if _RECIPE.value:
         folders += _train_without_each(folder)
-    # All are opened before any is measured: whatever fails, fails before the slow part.
+    # Fail before the slow part: open everything before anything is measured.
     steps = [int(step) for step in _STEP.value]
     models = classifier_comparison.load_each(folders, steps)
     sets = _load_sets()
@@ -373,7 +376,7 @@ def _split_list(names: str) -> list[str]:
 
 def _measure_detector(folder: str) -> dict[str, Any]:
     builder = _open_set(FLAGS.dataset)
-    coco.import_pycocotools()  # Before minutes have gone by.
+    coco.import_pycocotools()  # Fail before the slow part.
     detect, described, name = _load_detector()
     records.check_files(builder, _SPLIT.value)
     batches = detector_input.build_evaluation_batches(
@@ -460,7 +463,7 @@ def _measure_clips(folder: str) -> dict[str, Any]:
 def _open_clips() -> tuple[
     Sequence[clip_evaluation.LabeledClip], dict[str, Any], Callable
 ]:
-    """The clips, what the figures say of them, and how a judge judges one."""
+    """Opens the clips; returns them, their description and how to judge one."""
     if _CLIPS.value is not None:
         clips = clip_evaluation.read_clips(_CLIPS.value, _SPLIT.value)
         return clips, {"clips": _CLIPS.value}, lambda judge, clip: judge(clip.path)
@@ -488,7 +491,7 @@ def _measure_chain(folder: str) -> dict[str, Any]:
 
 
 def _load_sets() -> list[evaluation_set.EvaluatedSet]:
-    # All are opened before any is read: one may not be there.
+    # Fail before the slow part: open all before any is read.
     builders = [_open_set(name) for name in _split_list(FLAGS.dataset)]
     return [_load_set(builder) for builder in builders]
 

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     # Before TensorFlow is imported: its notes would bury the messages.
     console.capture()
 
-# The graph is TensorFlow whatever backend Keras is set to.
+# The graph runs on TensorFlow, whichever backend Keras is set to.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 from absl import flags, logging
@@ -47,12 +47,14 @@ _NUM_COPIES = flags.DEFINE_integer(
     "Most images to alter.",
     lower_bound=1,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the choice of images and intervals.")
+_SEED = flags.DEFINE_integer(
+    "seed", 0, "Seed of the choice of images and of intervals."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file with the figures.")
 
 
 def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     model: Any = (
         saved_pipeline.load(_MODEL.value)

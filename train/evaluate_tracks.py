@@ -3,12 +3,12 @@
     python train/evaluate_tracks.py --clips=FOLDER[,FOLDER...] [--faces=yunet.onnx] \
       [--portraits=VOC --rooms=VOC] [--graph=GRAPH] [--output=tracks.json]
 
-Clips are found in the folders and below. Where a folder has a `heads.csv`
-(clip,frame,ymin,xmin,ymax,xmax), it tells who counts; else the largest face of each
-judged frame does, found by OpenCV's YuNet (--faces). With --portraits and --rooms clips
-are composed as well, see `dfdetect.evaluation.composed_clips`. Each rule of the grid of
---shares,
---sizes and --scores is measured on the same judged clips; the first row is the default.
+Clips are found in the folders and below. If a folder has a `heads.csv`
+(clip,frame,ymin,xmin,ymax,xmax), it names the people who count; else the largest face
+of each judged frame counts, found by OpenCV's YuNet (--faces). With --portraits and
+--rooms clips are composed as well, see `dfdetect.evaluation.composed_clips`. Each rule
+of the grid of --shares, --sizes and --scores is measured on the same judged clips; the
+first row is the default.
 """
 
 import itertools
@@ -41,22 +41,24 @@ _PORTRAITS = flags.DEFINE_string(
     "portraits", None, "Folder of portraits in VOC layout, to compose clips from."
 )
 _ROOMS = flags.DEFINE_string(
-    "rooms", None, "Folder of images without people in VOC layout, to compose before."
+    "rooms", None, "Folder of images without people in VOC layout, as backgrounds."
 )
 _SPLIT = flags.DEFINE_string("split", "val", "Split of the portraits and the rooms.")
 _REPEATS = flags.DEFINE_integer("repeats", 6, "Clips of each scene.", lower_bound=1)
 _GRAPH = flags.DEFINE_string(
     "graph", None, "Exported graph that judges clips; by default our weights."
 )
-_FRAMES = flags.DEFINE_integer("frames", 32, "Judged of each clip.", lower_bound=1)
+_FRAMES = flags.DEFINE_integer(
+    "frames", 32, "Frames of each clip to judge.", lower_bound=1
+)
 _SHARES = flags.DEFINE_list("shares", [".25"], "Rules to measure: least shares.")
 _SIZES = flags.DEFINE_list("sizes", [".4"], "Rules to measure: least sizes.")
 _SCORES = flags.DEFINE_list("scores", [".75"], "Rules to measure: least scores.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for figures and all tracks.")
 
-# What YuNet calls a face is one from this score on.
+# Lowest score of YuNet's faces.
 _LEAST_FACE_SCORE = 0.7
-# A head's box around a face's, as shares of its height and width beyond each edge;
+# A head's box extends a face's by these shares of its height and width at each edge;
 # fitted to heads that were labeled by hand.
 _ABOVE, _BELOW, _BESIDE = 0.4, 0.07, 0.26
 
@@ -75,7 +77,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--clips or --portraits must be given")
     if bool(_PORTRAITS.value) != bool(_ROOMS.value):
         raise app.UsageError("--portraits and --rooms go together")
-    rules = _rules()
+    rules = _build_rules()
     paths = [path for folder in _CLIPS.value for path in _find_clips(folder)]
     model = graph_cache.load(_GRAPH.value, script.say)
     judge = clips.ClipJudge(
@@ -106,8 +108,8 @@ def main(argv: list[str]) -> None:
         files.write(_OUTPUT.value, f"{json.dumps(figures, indent=1)}\n".encode())
 
 
-def _rules() -> list[deciding_tracks.Rule]:
-    """The default, none at all, and those of the grid."""
+def _build_rules() -> list[deciding_tracks.Rule]:
+    """Builds the default rule, one that excludes nobody, and those of the grid."""
     try:
         grid = [
             deciding_tracks.Rule(*map(float, values))
@@ -125,7 +127,7 @@ def _find_clips(folder: str) -> list[str]:
     sources, _ = source_files.find_sources([folder], clips=True)
     paths = [source.path for source in sources if source.is_clip]
     if not paths:
-        raise ValueError(f"{folder}: there are no clips.")
+        raise ValueError(f"{folder} has no clips.")
     return paths
 
 
@@ -149,7 +151,7 @@ def _judge_clips(
 
 
 def _find_faces(path: str, indices: list[int]) -> dict[int, list[Any]]:
-    """The head around the largest face of each frame that has one."""
+    """Finds the head around the largest face of each frame that has one."""
     truths: dict[int, list[Any]] = {}
     finder = cv2.FaceDetectorYN.create(str(_FACES.value), "", (1, 1), _LEAST_FACE_SCORE)
     for frame in video.read_frames(path, indices):
@@ -173,7 +175,7 @@ def _judge_scenes(
     if not (_PORTRAITS.value and _ROOMS.value):
         return
     portraits = composed_clips.read_images(_PORTRAITS.value, _SPLIT.value)
-    # One whose head lies on an edge cannot be cut out.
+    # A head at an edge cannot be cut out.
     portraits = itertools.cycle([x for x in portraits if _is_whole(x)])
     rooms = composed_clips.read_images(_ROOMS.value, _SPLIT.value)
     grounds = itertools.cycle([room.image for room in rooms])
@@ -206,7 +208,7 @@ def _print_table(measured: list[tuple[deciding_tracks.Rule, Any]]) -> None:
     print(f"| share | size | score | source | {' | '.join(_COLUMNS)} |")
     print("|---" * (4 + len(_COLUMNS)) + "|")
     for place, (rule, counts) in enumerate(measured):
-        # By source the default and none; of the others the sum tells enough.
+        # By source for the default and none; the sum suffices for the others.
         for source in counts if place < 2 else ["all"]:
             row = [str(counts[source][column]) for column in _COLUMNS]
             values = [f"{value:g}" for value in vars(rule).values()]

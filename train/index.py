@@ -24,7 +24,7 @@ if __name__ == "__main__":
     # Before TensorFlow is imported: its notes would bury the messages.
     console.capture()
 
-# The graph is TensorFlow whatever backend Keras is set to.
+# The graph runs on TensorFlow, whichever backend Keras is set to.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import tensorflow_datasets as tfds
@@ -174,7 +174,7 @@ def select_images() -> tuple[
 
 
 def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TFDS warns of its own innards.
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
     output = os.path.expanduser(_OUTPUT.value)
     # Fail before the slow part.
     storage.check_destination(output)

@@ -1,15 +1,14 @@
-"""Makes a trained model the default: compact weights, with what they reach on test.
+"""Makes a trained model the default: compact weights, with their test figures.
 
     python train/release.py --model_dir=runs/d0 --data_dir=prepared \
       --dataset=hollywood_heads
 
-Kernels are rounded to float16, and it is the rounded weights that are measured. What is
-fitted on validation is fitted to them anew: a classifier's temperature and thresholds,
-a detector's score threshold over all sets together. Of several folders, such as two
-phases of one training, the mean of the weights is taken (Wortsman et al., Model soups,
-ICML 2022). All goes into `dfdetect/default_weights/`,
-which the package ships, or with `--output=NAME.npz` into one packed file, for
-`dfdetect detect --classifier=NAME.npz` and `serve/export.py`.
+Kernels are rounded to float16, and the rounded weights are measured. A classifier's
+temperature and thresholds, or a detector's score threshold over all sets together, are
+fitted to them again on validation. Weights of several folders, such as two phases of
+one training, are averaged (Wortsman et al., Model soups, ICML 2022). The output goes
+into `dfdetect/default_weights/`, which the package ships, or with `--output=NAME.npz`
+into one packed file, for `dfdetect detect --classifier=NAME.npz` and `serve/export.py`.
 """
 
 import json
@@ -36,13 +35,15 @@ from dfdetect.metrics import calibration, classification, detection_sets
 from dfdetect.models import classifier, kept_steps, model_directory, weights
 
 _MODEL_DIR = flags.DEFINE_list(
-    "model_dir", None, "Folders of the trained model, by commas.", required=True
+    "model_dir",
+    None,
+    "Folders of the trained model, separated by commas.",
+    required=True,
 )
 _STEP = flags.DEFINE_integer(
     "step",
     None,
-    "Take this step of the training of each, one that the checkpoints keep; by default "
-    "the best.",
+    "Step of each training, one that its checkpoints keep; by default the best.",
     lower_bound=1,
 )
 _DATA_DIR = flags.DEFINE_string(
@@ -51,14 +52,14 @@ _DATA_DIR = flags.DEFINE_string(
 _DATASET = flags.DEFINE_list(
     "dataset",
     None,
-    "Prepared data sets to test on, by commas. A classifier takes the heads in sets "
-    "without labels, such as hollywood_heads, for reals.",
+    "Prepared data sets to test on, separated by commas. For a classifier, the heads "
+    "in sets without labels, such as hollywood_heads, are reals.",
     required=True,
 )
 _MAX_FALSE_POSITIVE_RATE = flags.DEFINE_float(
     "max_false_positive_rate",
     0.05,
-    "Of any source; see train/classifier.py.",
+    "See train/classifier.py.",
     0.0,
     0.999,
 )
@@ -73,13 +74,13 @@ _MAX_SOURCE_FALSE_NEGATIVE_RATE = flags.DEFINE_float(
     upper_bound=0.999,
 )
 _IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size", None, "Side of a detector's input in px; that of training by default."
+    "image_size", None, "Side of a detector's input in px; by default that of training."
 )
 _CONTAINMENT_THRESHOLD = flags.DEFINE_float(
     "containment_threshold",
     1.0,
-    "Share of the smaller one of two boxes from which a detector keeps the better one "
-    "only; 1 for none.",
+    "Share of the smaller of two boxes from which a detector keeps only the better "
+    "one; 1 for none.",
     0.01,
     1.0,
 )
@@ -101,7 +102,7 @@ def main(argv: list[str]) -> None:
         found = json.load(file)
     kind = found["kind"]
     if found.get("model") in classifier.TEACHERS:
-        raise ValueError(f"{found['model']} is to learn from, not to publish.")
+        raise ValueError(f"{found['model']} is a teacher and cannot be published.")
     builders = {
         name: prepared.open_builder(_DATA_DIR.value, name) for name in _DATASET.value
     }
@@ -113,7 +114,7 @@ def main(argv: list[str]) -> None:
         model, described = model_directory.load_classifier(
             _MODEL_DIR.value[0], step=_STEP.value
         )
-    _average(model, _MODEL_DIR.value)
+    _load_average(model, _MODEL_DIR.value)
     if _OUTPUT.value.endswith(_PACKED):
         with tempfile.TemporaryDirectory() as folder:
             described = _write(folder, model, described, builders)
@@ -132,14 +133,14 @@ def _write(
     described: dict[str, Any],
     builders: Mapping[str, tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
-    """Rounds and measures a model, and writes it into a folder; its manifest."""
+    """Rounds, measures and writes a model; returns its manifest."""
     weights.save(model, os.path.join(target, weights.FILE_NAME), compact=True)
     weights.load(model, target)
     kind = described["kind"]
     if kind == "detector":
         described |= _measure_detector(model, described, builders)
     else:
-        described |= _calibrated(model, described, [*builders.values()])
+        described |= _calibrate(model, described, [*builders.values()])
         described["metrics"]["test"] = {
             name: classifiers.measure_split(
                 model, described, builder=builder, split="test"
@@ -148,7 +149,7 @@ def _write(
             if "label" in builder.info.features and "test" in builder.info.splits
         }
         described["metrics"]["reals"] = {
-            name: _verdicts_of_reals(model, described, builder)
+            name: _measure_reals(model, described, builder)
             for name, builder in builders.items()
             if "label" not in builder.info.features
         }
@@ -161,7 +162,7 @@ def _measure_detector(
     described: dict[str, Any],
     builders: Mapping[str, tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
-    """What a manifest says of a detector: suppression, threshold and figures."""
+    """Measures a detector; returns suppression, threshold and figures."""
     detect = detectors.build_detect_function(
         model, containment_threshold=_CONTAINMENT_THRESHOLD.value
     )
@@ -193,8 +194,8 @@ def _measure_detector(
     }
 
 
-def _average(model: keras.Model, directories: Sequence[str]) -> None:
-    """Gives a model the mean of the weights of folders, which must fit it."""
+def _load_average(model: keras.Model, directories: Sequence[str]) -> None:
+    """Loads the mean of the weights of folders, which must fit the model."""
     values = []
     for directory in directories:
         step = _STEP.value
@@ -204,12 +205,12 @@ def _average(model: keras.Model, directories: Sequence[str]) -> None:
     model.set_weights([np.mean(arrays, axis=0) for arrays in zip(*values, strict=True)])
 
 
-def _calibrated(
+def _calibrate(
     model: keras.Model,
     described: dict[str, Any],
     builders: Sequence[tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
-    """What a manifest says of the validation splits: calibration and figures."""
+    """Calibrates on the validation splits; returns calibration and figures."""
     logits_function = classifiers.build_logits_function(model)
     found, sources = [], []
     for builder in builders:
@@ -251,12 +252,12 @@ def _calibrated(
     return {**calibrated, "metrics": {"validation": figures}}
 
 
-def _verdicts_of_reals(
+def _measure_reals(
     model: keras.Model,
     described: Mapping[str, Any],
     builder: tfds.core.DatasetBuilder,
 ) -> dict[str, dict[str, float]]:
-    """By split, how many heads of a set of reals are judged, and shares of verdicts."""
+    """Counts the heads of a set of reals, and their shares of verdicts, by split."""
     logits_function = classifiers.build_logits_function(model)
     shares: dict[str, dict[str, float]] = {}
     for split in {"validation", "test"} & {*builder.info.splits}:
@@ -265,12 +266,12 @@ def _verdicts_of_reals(
             builder, split, image_size=size, batch_size=16, crop_margin=margin
         )
         logits, _ = classifiers.predict_logits(logits_function, heads)
-        judged = calibration.calibrate_logits(logits, described["temperature"])
+        probabilities = calibration.calibrate_logits(logits, described["temperature"])
         thresholds = described["thresholds"]
         shares[split] = {
-            "num_heads": len(judged),
-            "called_fake": float((judged >= thresholds["fake_from"]).mean()),
-            "called_real": float((judged < thresholds["real_below"]).mean()),
+            "num_heads": len(probabilities),
+            "called_fake": float((probabilities >= thresholds["fake_from"]).mean()),
+            "called_real": float((probabilities < thresholds["real_below"]).mean()),
         }
     return shares
 

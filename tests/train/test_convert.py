@@ -37,7 +37,7 @@ def test_a_file_of_faceforensics_becomes_a_model_folder(
     real, fake = numpy_networks.xception(arrays, images).T
     np.testing.assert_allclose(model(images)[:, 0], fake - real, atol=1e-3)
     again = run_script("train/convert.py", *flags, check=False)
-    assert again.returncode == 2 and "is there already" in again.stderr
+    assert again.returncode == 2 and "exists already" in again.stderr
 
 
 def test_a_file_without_logits_for_a_head_is_refused(run_script, monkeypatch, tmp_path):

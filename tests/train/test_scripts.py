@@ -282,7 +282,7 @@ def test_release_measures_compact_weights_on_each_set(
         "--dataset=labeled_faces",
         check=False,
     )
-    assert done.returncode and "is to learn from, not to publish" in done.stderr
+    assert done.returncode and "is a teacher and cannot be published" in done.stderr
 
 
 @pytest.mark.slow
