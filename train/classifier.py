@@ -265,7 +265,7 @@ def main(argv: list[str]) -> None:
     logits_function = classifiers.build_logits_function(evaluated_student)
     embed = tf.function(classifier.build_embedding_model(evaluated_student))
     heat_maps = grad_cam.build_heat_maps_function(evaluated_student)
-    origins = {field: _name_origins(builders, where, field) for field in _ORIGINS}
+    described = _describe(builders, trained_on)
 
     def evaluate() -> Mapping[str, float]:
         assert validation is not None
@@ -279,30 +279,17 @@ def main(argv: list[str]) -> None:
                 _MAX_FALSE_NEGATIVE_RATE.value,
                 _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
             )
-        return {
-            "kind": "classifier",
-            "model": _MODEL.value,
-            "image_size": _IMAGE_SIZE.value,
-            "crop_margin": _CROP_MARGIN.value,
-            **calibrated,
-            "labels": list(labels.NAMES),
-            "data": [prepared.describe_dataset(builder) for builder in builders],
-            "where": trained_on,
-            "origins": origins,
-            "validation_split": held_out.describe_validation(),
-            "metrics": {"validation": figures},
-            "versions": manifest.collect_versions(),
-        }
+        return {**described, **calibrated, "metrics": {"validation": figures}}
 
     def keep_best(figures: Mapping[str, float]) -> dict[str, Any]:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
         weights.save(evaluated_student, path)
-        described = describe(figures)
-        manifest.write(FLAGS.model_dir, described)
+        kept = describe(figures)
+        manifest.write(FLAGS.model_dir, kept)
         if validation is not None:
             validation.write_embeddings(embed, FLAGS.model_dir, _PROJECTED.value)
             validation.write_heat_maps(heat_maps, _EXPLAINED.value)
-        return described
+        return kept
 
     loop.Run(
         model,
@@ -351,9 +338,9 @@ def _build_models(image_size: int) -> tuple[keras.Model, keras.Model]:
     student = classifier.build(
         _MODEL.value,
         image_size,
-        _DROPOUT.value,
-        _BN_MOMENTUM.value,
-        _DROP_CONNECT_RATE.value,
+        dropout=_DROPOUT.value,
+        bn_momentum=_BN_MOMENTUM.value,
+        drop_connect_rate=_DROP_CONNECT_RATE.value,
     )
     if not _TEACHER.value:
         return student, student
@@ -405,6 +392,25 @@ def _build_loss(
         teacher_weight=_TEACHER_WEIGHT.value,
         **options,
     )
+
+
+def _describe(
+    builders: Sequence[tfds.core.DatasetBuilder], trained_on: Sequence[str]
+) -> dict[str, Any]:
+    """Builds the manifest but for calibration and figures."""
+    where = [conditions.parse(text) for text in trained_on]
+    return {
+        "kind": "classifier",
+        "model": _MODEL.value,
+        "image_size": _IMAGE_SIZE.value,
+        "crop_margin": _CROP_MARGIN.value,
+        "labels": list(labels.NAMES),
+        "data": [prepared.describe_dataset(builder) for builder in builders],
+        "where": list(trained_on),
+        "origins": {name: _name_origins(builders, where, name) for name in _ORIGINS},
+        "validation_split": held_out.describe_validation(),
+        "versions": manifest.collect_versions(),
+    }
 
 
 def _name_origins(

@@ -218,24 +218,7 @@ def main(argv: list[str]) -> None:
         )
 
     def describe(figures: Mapping[str, float]) -> dict[str, Any]:
-        return {
-            "kind": "detector",
-            "phi": evaluation_model.phi,
-            "lite": evaluation_model.lite,
-            "image_size": evaluation_model.image_size,
-            "anchor_scale": evaluation_model.anchor_scale,
-            "weighted_bifpn": evaluation_model.weighted_bifpn,
-            "num_classes": evaluation_model.num_classes,
-            # The graph reports from here on; AP counts lower scores as well.
-            "score_threshold": figures.get("f1_score_threshold", _SCORE_THRESHOLD),
-            "iou_threshold": 0.5,
-            "max_detections": 100,
-            "labels": ["head"],
-            "data": [prepared.describe_dataset(builder) for builder in builders],
-            "validation_split": held_out.describe_validation(),
-            "metrics": {"validation": figures},
-            "versions": manifest.collect_versions(),
-        }
+        return _describe(evaluation_model, builders, figures)
 
     def keep_best(figures: Mapping[str, float]) -> dict[str, Any]:
         weights.save(evaluation_model, os.path.join(FLAGS.model_dir, weights.FILE_NAME))
@@ -270,6 +253,32 @@ def main(argv: list[str]) -> None:
         strategy=strategy,
         describe=describe,
     ).train()
+
+
+def _describe(
+    model: efficientdet.EfficientDet,
+    builders: Sequence[tfds.core.DatasetBuilder],
+    figures: Mapping[str, float],
+) -> dict[str, Any]:
+    """Builds the manifest of the weights of an evaluation."""
+    return {
+        "kind": "detector",
+        "phi": model.phi,
+        "lite": model.lite,
+        "image_size": model.image_size,
+        "anchor_scale": model.anchor_scale,
+        "weighted_bifpn": model.weighted_bifpn,
+        "num_classes": model.num_classes,
+        # The graph reports from this score on; AP counts lower scores as well.
+        "score_threshold": figures.get("f1_score_threshold", _SCORE_THRESHOLD),
+        "iou_threshold": 0.5,
+        "max_detections": 100,
+        "labels": ["head"],
+        "data": [prepared.describe_dataset(builder) for builder in builders],
+        "validation_split": held_out.describe_validation(),
+        "metrics": {"validation": figures},
+        "versions": manifest.collect_versions(),
+    }
 
 
 def _measure_losses(

@@ -38,6 +38,7 @@ class Anchors:
         self,
         image_size: int,
         anchor_scale: float = 4.0,
+        *,
         min_level: int = 3,
         max_level: int = 7,
         num_octaves: int = 3,

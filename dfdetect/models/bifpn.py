@@ -52,6 +52,7 @@ def build_pyramid(
     features: Sequence[Any],
     num_filters: int,
     num_cells: int,
+    *,
     weighted: bool = True,
     bn_momentum: float = 0.99,
     activation: str = "swish",

@@ -27,6 +27,7 @@ _BACKBONE_STAGES = ("block3", "block5", "block7")
 def build(
     name: str,
     image_size: int,
+    *,
     dropout: float = 0.5,
     bn_momentum: float = 0.99,
     drop_connect_rate: float = 0.2,

@@ -95,16 +95,19 @@ class EfficientDet(keras.Model):
         images = keras.Input((image_size, image_size, 3), name="images")
         family = efficientnet_lite if lite else efficientnet
         backbone = family.build(
-            preset["backbone"], image_size, drop_connect_rate, bn_momentum
+            preset["backbone"],
+            image_size,
+            drop_connect_rate=drop_connect_rate,
+            bn_momentum=bn_momentum,
         )
         features = backbone(family.build_normalization()(images))
         features = bifpn.build_pyramid(
             features,
             preset["filters"],
             preset["cells"],
-            weighted_bifpn,
-            bn_momentum,
-            activation,
+            weighted=weighted_bifpn,
+            bn_momentum=bn_momentum,
+            activation=activation,
         )
         heads: dict[str, Any] = {
             "filters": preset["filters"],
@@ -193,6 +196,7 @@ def _default_anchor_scale(phi: int, lite: bool) -> float:
 def _head(
     features: Sequence[Any],
     name: str,
+    *,
     filters: int,
     depth: int,
     outputs: int,

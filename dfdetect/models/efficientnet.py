@@ -47,6 +47,7 @@ def build_normalization(name: str = "normalization") -> keras.layers.Layer:
 def build(
     variant: str,
     image_size: int | None = None,
+    *,
     drop_connect_rate: float = 0.2,
     bn_momentum: float = 0.99,
     name: str = "backbone",

@@ -67,7 +67,11 @@ class EfficientNetLite(keras.Model):
         images = keras.Input((image_size, image_size, 3), name="images")
         x = build_normalization("normalise")(images)
         backbone = build(
-            variant, image_size, drop_connect_rate, bn_momentum, stages=STAGES
+            variant,
+            image_size,
+            drop_connect_rate=drop_connect_rate,
+            bn_momentum=bn_momentum,
+            stages=STAGES,
         )
         maps = dict(zip(STAGES, backbone(x), strict=True))
         x = moment_pooling.pool_moments(maps, bn_momentum)
@@ -180,6 +184,7 @@ def build_normalization(name: str = "normalization") -> keras.layers.Layer:
 def build(
     variant: str,
     image_size: int,
+    *,
     drop_connect_rate: float = 0.2,
     bn_momentum: float = 0.99,
     stages: Sequence[str] = TAPPED_STAGES,

@@ -22,6 +22,7 @@ def select_detections(
     box_offsets: Any,
     anchor_boxes: Any,
     max_detections: int = 100,
+    *,
     iou_threshold: float = 0.5,
     score_threshold: float = 0.05,
     max_candidates: int = _MAX_CANDIDATES,
@@ -39,11 +40,11 @@ def select_detections(
         box_offsets,
         anchor_boxes,
         max_detections,
-        iou_threshold,
-        score_threshold,
-        max_candidates,
-        soft_nms_sigma,
-        containment_threshold,
+        iou_threshold=iou_threshold,
+        score_threshold=score_threshold,
+        max_candidates=max_candidates,
+        soft_nms_sigma=soft_nms_sigma,
+        containment_threshold=containment_threshold,
     )
     return found, scores, num
 
@@ -53,6 +54,7 @@ def select_class_detections(
     box_offsets: Any,
     anchor_boxes: Any,
     max_detections: int = 100,
+    *,
     iou_threshold: float = 0.5,
     score_threshold: float = 0.05,
     max_candidates: int = _MAX_CANDIDATES,
@@ -103,9 +105,9 @@ def select_class_detections(
             _decode_candidates(box_offsets, anchor_boxes, anchor_ids),
             candidates % num_classes,
             best,
-            max_detections,
-            weight,
-            score_threshold,
+            max_detections=max_detections,
+            weight=weight,
+            score_threshold=score_threshold,
         )
 
     most = min(max_candidates, num_anchors * num_classes)
@@ -132,13 +134,19 @@ def _pick(
     decoded: Any,
     classes: Any,
     scores: Any,
+    *,
     max_detections: int,
     weight: _Weight,
     score_threshold: float,
 ) -> tuple[Any, Any, Any, Any]:
     """Picks among decoded candidates; returns what `select_class_detections` does."""
     scores, picked = _suppress(
-        decoded, classes, scores, max_detections, weight, score_threshold
+        decoded,
+        classes,
+        scores,
+        max_detections=max_detections,
+        weight=weight,
+        score_threshold=score_threshold,
     )
     valid = picked >= 0
     picked = ops.maximum(picked, 0)
@@ -177,6 +185,7 @@ def _suppress(
     candidates: Any,
     classes: Any,
     scores: Any,
+    *,
     max_detections: int,
     weight: _Weight,
     score_threshold: float,

@@ -43,6 +43,7 @@ def classification(
 def distilled_classification(
     model: keras.Model,
     batch: tuple[tf.Tensor, tf.Tensor],
+    *,
     teacher_weight: float,
     class_weights: Sequence[float] = (1.0, 1.0),
     label_smoothing: float = 0.0,

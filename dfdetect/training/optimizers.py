@@ -27,6 +27,7 @@ def learning_rate(
     step: tf.Tensor,
     peak: float,
     schedule: str,
+    *,
     steps: int,
     warmup_steps: int = 0,
     decay_factor: float = 0.1,

@@ -110,8 +110,8 @@ class Settings:
             step,
             self.learning_rate,
             self.schedule,
-            self.steps,
-            self.warmup_steps,
-            self.decay_factor,
-            self.decay_every,
+            steps=self.steps,
+            warmup_steps=self.warmup_steps,
+            decay_factor=self.decay_factor,
+            decay_every=self.decay_every,
         )

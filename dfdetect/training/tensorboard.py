@@ -140,26 +140,28 @@ def write_classification(truths: np.ndarray, fake_probabilities: np.ndarray) -> 
     precision, recall, _ = sklearn.metrics.precision_recall_curve(
         truths, fake_probabilities
     )
-    _write_plot("validation/pr_curve", "recall", "precision", recall, precision)
+    _write_plot(
+        "validation/pr_curve", recall, precision, x_name="recall", y_name="precision"
+    )
     false_positives, true_positives, _ = sklearn.metrics.roc_curve(
         truths, fake_probabilities
     )
     _write_plot(
         "validation/roc_curve",
-        "real called fake",
-        "fake called fake",
         false_positives,
         true_positives,
+        x_name="real called fake",
+        y_name="fake called fake",
         diagonal=True,
     )
     bins = np.clip((fake_probabilities * 10).astype(int), 0, 9)
     filled = np.unique(bins)
     _write_plot(
         "validation/calibration",
-        "fake probability",
-        "share of fakes",
         np.array([fake_probabilities[bins == b].mean() for b in filled]),
         np.array([truths[bins == b].mean() for b in filled]),
+        x_name="fake probability",
+        y_name="share of fakes",
         diagonal=True,
     )
     _write_confusion("validation/confusion_matrix", truths, fake_probabilities >= 0.5)
@@ -257,7 +259,9 @@ def write_detection_curve(
     hits = np.cumsum(correct[order])
     precision = hits / np.arange(1, len(hits) + 1)
     recall = hits / max(num_true, 1)
-    _write_plot("validation/pr_curve", "recall", "precision", recall, precision)
+    _write_plot(
+        "validation/pr_curve", recall, precision, x_name="recall", y_name="precision"
+    )
     write_pr_curves(
         "validation/pr_curves", correct, scores, num_true - int(correct.sum())
     )
@@ -319,10 +323,11 @@ def _write_confusion(tag: str, truths: np.ndarray, called_fake: np.ndarray) -> N
 
 def _write_plot(
     tag: str,
-    x_name: str,
-    y_name: str,
     x: np.ndarray,
     y: np.ndarray,
+    *,
+    x_name: str,
+    y_name: str,
     diagonal: bool = False,
 ) -> None:
     figure = matplotlib.figure.Figure(figsize=(4, 4), layout="constrained")

@@ -147,22 +147,7 @@ def build_train_step(
             weight = weight * state.loss_scale.scale
             figures["loss_scale"] = tf.identity(state.loss_scale.scale)
         gradients = [gradient / weight for gradient in gradients]
-        norm = tf.linalg.global_norm(gradients)
-        if settings.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, settings.clip_norm, norm)
-        rate = settings.learning_rate_at(step)
-
-        def update() -> None:
-            state.optimizer.apply(gradients, rate, step)
-            if state.average is not None:
-                state.average.update(step)
-
-        if state.loss_scale is None:
-            update()
-        else:
-            finite = tf.math.is_finite(norm)
-            tf.cond(finite, update, lambda: None)
-            state.loss_scale.update(finite)
+        norm, rate = _apply_gradients(state, gradients, step, settings)
         return {**figures, "gradient_norm": norm, "learning_rate": rate, "stop": stop}
 
     @tf.function
@@ -176,6 +161,29 @@ def build_train_step(
         }
 
     return train_step
+
+
+def _apply_gradients(
+    state: State, gradients: list[tf.Tensor], step: tf.Tensor, settings: Settings
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Updates the weights; returns the norm before clipping and the learning rate."""
+    norm = tf.linalg.global_norm(gradients)
+    if settings.clip_norm:
+        gradients, _ = tf.clip_by_global_norm(gradients, settings.clip_norm, norm)
+    rate = settings.learning_rate_at(step)
+
+    def update() -> None:
+        state.optimizer.apply(gradients, rate, step)
+        if state.average is not None:
+            state.average.update(step)
+
+    if state.loss_scale is None:
+        update()
+    else:
+        finite = tf.math.is_finite(norm)
+        tf.cond(finite, update, lambda: None)
+        state.loss_scale.update(finite)
+    return norm, rate
 
 
 def _split_batch(batch: Any, count: int) -> list[Any]:

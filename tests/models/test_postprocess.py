@@ -35,7 +35,12 @@ def test_equals_tensorflow(wrap, max_candidates, score_threshold):
 
     def detect(logits, offsets):
         return postprocess.select_detections(
-            *(logits, offsets, _GRID, 20, 0.4, score_threshold),
+            logits,
+            offsets,
+            _GRID,
+            20,
+            iou_threshold=0.4,
+            score_threshold=score_threshold,
             max_candidates=max_candidates,
         )
 
@@ -123,7 +128,10 @@ def test_a_box_within_a_better_one_goes(best, threshold, expected, soft_nms_sigm
     scores[best] = 0.9
     logits = np.log(scores / (1 - scores)).reshape(1, 3, 1)
     found, _, num = postprocess.select_detections(
-        *(logits, np.zeros((1, 3, 4), np.float32), _NESTED, 4),
+        logits,
+        np.zeros((1, 3, 4), np.float32),
+        _NESTED,
+        4,
         soft_nms_sigma=soft_nms_sigma,
         containment_threshold=threshold,
     )
