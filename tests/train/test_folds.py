@@ -69,8 +69,13 @@ def _train(run_script, data_dir, model_dir, *more, check=True):
         "--dataset=labeled_faces/studio,labeled_faces/phones",
         f"--data_dir={data_dir}",
         f"--model_dir={model_dir}",
-        *("--model=mesonet4", "--image_size=32", "--batch_size=4", "--steps=2"),
-        *("--eval_every=1", "--projected=0", "--explained=0"),
+        "--model=mesonet4",
+        "--image_size=32",
+        "--batch_size=4",
+        "--steps=2",
+        "--eval_every=1",
+        "--projected=0",
+        "--explained=0",
         *more,
         check=check,
     )
@@ -96,7 +101,11 @@ def test_two_sets_are_mixed_and_a_fold_of_both_is_held_out(
         for name, value in json.loads(line).items():
             assert float(row[name]) == pytest.approx(value, nan_ok=True)
     changed = _train(
-        *(run_script, two_sets, tmp_path / "run", "--folds=4", "--fold=2"),
+        run_script,
+        two_sets,
+        tmp_path / "run",
+        "--folds=4",
+        "--fold=2",
         "--steps=3",
         check=False,
     )
@@ -152,8 +161,13 @@ def test_a_detector_holds_out_groups_as_well(run_script, tmp_path):
         "--dataset=drawn_heads/drawn_1",
         f"--data_dir={tmp_path / 'data'}",
         f"--model_dir={tmp_path / 'run'}",
-        *("--image_size=128", "--batch_size=2", "--steps=1", "--eval_every=1"),
-        *("--folds=2", "--fold=0", "--log_every=1"),
+        "--image_size=128",
+        "--batch_size=2",
+        "--steps=1",
+        "--eval_every=1",
+        "--folds=2",
+        "--fold=0",
+        "--log_every=1",
     )
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["validation_split"] == "train (group@0/2)"
