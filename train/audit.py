@@ -126,7 +126,7 @@ def show(found: dict[str, Any]) -> None:
     print(f"# {_DATASET.value}: {sizes}\n")
     leaks = found["group_leaks"]
     print(f"## (a) Groups in two splits: {len(leaks):,}\n")
-    _list(
+    _print_rows(
         ("kind", "name", "records"),
         [
             (
@@ -143,7 +143,7 @@ def show(found: dict[str, Any]) -> None:
         f"{found['max_distance']} of 256 bits; {found['num_flat']:,} flat images "
         "were not compared\n"
     )
-    _list(
+    _print_rows(
         ("bits", "image", "near duplicate"),
         [
             (
@@ -158,15 +158,15 @@ def show(found: dict[str, Any]) -> None:
     )
     _show_baseline(found["no_pixel_baseline"])
     if found["embedded_duplicates"] is not None:
-        _show_find_duplicates(found["embedded_duplicates"])
+        _show_duplicates(found["embedded_duplicates"])
 
 
-def _show_find_duplicates(pairs: list[dict[str, Any]]) -> None:
+def _show_duplicates(pairs: list[dict[str, Any]]) -> None:
     print(
         f"## (d) Alike by embedding in two splits: {len(pairs):,} pairs of a cosine of "
         f"{_MIN_SIMILARITY.value} or more; look at them\n"
     )
-    _list(
+    _print_rows(
         ("cosine", "image", "like it"),
         [
             (
@@ -197,13 +197,13 @@ def _show_baseline(baseline: dict[str, Any]) -> None:
             "away without "
             "a look at the image; a detector will learn that first.**\n"
         )
-    _list(
+    _print_rows(
         ("feature", "AUC alone"),
         [(name, f"{auc:.3f}") for name, auc in baseline["single"].items()],
     )
 
 
-def _list(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_rows(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     if not rows or not _LISTED.value:
         return
     print("| " + " | ".join(columns) + " |\n|" + "---|" * len(columns))

@@ -1,4 +1,4 @@
-"""What every model keeps to, at its smallest size: one line each in `_MODELS`."""
+"""Rules for every model, at its smallest size: one line each in `_MODELS`."""
 
 import keras
 import numpy as np

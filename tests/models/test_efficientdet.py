@@ -401,7 +401,7 @@ def test_refuses_a_source_of_another_size_or_normalization():
         efficientnet.copy_applications_weights(backbone, source)
 
 
-# Of Lite: input, channels, cells, depth of the heads, anchor scale; trainable
+# Lite: input, channels, cells, depth of the heads, anchor scale; trainable
 # parameters with 90 classes (google/automl's table), with 1, and of its backbone.
 _LITE = {
     0: (320, 64, 3, 3, 3, 3_243_470, 3_191_405, 2_958_848),

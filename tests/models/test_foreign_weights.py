@@ -112,7 +112,7 @@ def test_a_whole_module_and_a_checkpoint_are_read_as_well(
 
 
 def test_imagenet_xception_keeps_the_logits_of_the_model(monkeypatch, tmp_path):
-    """Of before PyTorch 0.4: 1x1 kernels with two axes."""
+    """Files older than PyTorch 0.4 have 1x1 kernels with two axes."""
     pytorch_files.fake_torch(monkeypatch)
     arrays = _random_xception(1000, "fc")
     for name in arrays:

@@ -215,7 +215,7 @@ def test_grad_cam_finds_a_checkerboard_that_was_learned(tmp_path):
         maps = show(fakes)["heat_map"].numpy()
         peaks = maps.reshape(len(maps), -1).argmax(axis=1)
         hits = forged.reshape(len(maps), -1)[np.arange(len(maps)), peaks]
-        assert hits.mean() >= least  # Of all places a ninth is forged.
+        assert hits.mean() >= least  # A ninth of all places is forged.
 
 
 def _sigmoid(logits):

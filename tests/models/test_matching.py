@@ -24,7 +24,7 @@ def _match(heads, classes, **kwargs):
 
 
 def _check_same(found, expected):
-    """What anchors learn is the same to the last one, offsets to rounding."""
+    """Targets of all anchors are equal, and offsets up to rounding."""
     for one, other in zip(found, expected, strict=True):
         assert one.numpy().dtype == other.dtype
         np.testing.assert_allclose(one, other, atol=1e-6)

@@ -30,7 +30,7 @@ def _with_scores(*scores):
 @pytest.mark.parametrize("max_candidates", [5000, 200])
 @pytest.mark.parametrize("wrap", [lambda f: f, tf.function])
 def test_equals_tensorflow(wrap, max_candidates, score_threshold):
-    """Of 3,069 anchors 550 to 626 score above .1, and a hundred above .4."""
+    """550 to 626 of 3,069 anchors score above .1, and a hundred above .4."""
     logits, offsets = _random_outputs(3)
 
     def detect(logits, offsets):

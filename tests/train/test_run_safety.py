@@ -1,4 +1,4 @@
-"""Training scripts as a user runs them: what they refuse, keep and go on from."""
+"""Training scripts as a user runs them: what they refuse, keep and resume."""
 
 import json
 import re

@@ -18,7 +18,7 @@ def test_cosine_rises_then_falls_to_zero():
 
 
 def test_steps_of_five_epochs_multiply():
-    # Of 100 steps each: a twentieth every 5 epochs.
+    # Epochs of 100 steps: a twentieth every 5 epochs.
     rates = _rates(
         (0, 499, 500, 999, 1000),
         schedule="step",

@@ -1,4 +1,4 @@
-"""A run goes on as the run that it was: flags and data are compared with its own."""
+"""A run resumes as the same run: flags and data are compared with its own."""
 
 import json
 
@@ -51,7 +51,7 @@ def test_the_same_flags_go_on(run):
 )
 def test_a_flag_that_changes_the_course_must_be_allowed(run, name, line):
     before = (run / "flags.txt").read_text()
-    with pytest.raises(ValueError, match="--allow_changed_flags goes on") as raised:
+    with pytest.raises(ValueError, match="--allow_changed_flags continues") as raised:
         _check(run, **{name: line})
     assert line.replace("\n", " ") in str(raised.value)
     assert (DEFAULTS[name] or "no such flag") in str(raised.value)
