@@ -241,16 +241,7 @@ def main(argv: list[str]) -> None:
     natural = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
     makes_fakes = bool(_SELF_BLENDED.value) and not natural
     label_counts.check_labels(builders, where, makes_fakes)
-    validation = None
-    if split != "none":
-        validation = classifier_validation.ClassifierValidation(
-            classifier_validation.select_labeled_sets(builders, split, validated_on),
-            split,
-            validated_on,
-            image_size=_IMAGE_SIZE.value,
-            batch_size=FLAGS.batch_size,
-            crop_margin=_CROP_MARGIN.value,
-        )
+    validation = _load_validation(builders, split, validated_on)
     batches = _build_batches(builders, where)
 
     with strategy.scope():
@@ -265,7 +256,7 @@ def main(argv: list[str]) -> None:
     logits_function = classifiers.build_logits_function(evaluated_student)
     embed = tf.function(classifier.build_embedding_model(evaluated_student))
     heat_maps = grad_cam.build_heat_maps_function(evaluated_student)
-    described = _describe(builders, trained_on)
+    origins = {name: _name_origins(builders, where, name) for name in _ORIGINS}
 
     def evaluate() -> Mapping[str, float]:
         assert validation is not None
@@ -279,17 +270,25 @@ def main(argv: list[str]) -> None:
                 _MAX_FALSE_NEGATIVE_RATE.value,
                 _MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
             )
-        return {**described, **calibrated, "metrics": {"validation": figures}}
+        return {
+            **_describe_model(calibrated),
+            "data": [prepared.describe_dataset(builder) for builder in builders],
+            "where": trained_on,
+            "origins": origins,
+            "validation_split": held_out.describe_validation(),
+            "metrics": {"validation": figures},
+            "versions": manifest.collect_versions(),
+        }
 
     def keep_best(figures: Mapping[str, float]) -> dict[str, Any]:
         path = os.path.join(FLAGS.model_dir, weights.FILE_NAME)
         weights.save(evaluated_student, path)
-        kept = describe(figures)
-        manifest.write(FLAGS.model_dir, kept)
+        described = describe(figures)
+        manifest.write(FLAGS.model_dir, described)
         if validation is not None:
             validation.write_embeddings(embed, FLAGS.model_dir, _PROJECTED.value)
             validation.write_heat_maps(heat_maps, _EXPLAINED.value)
-        return kept
+        return described
 
     loop.Run(
         model,
@@ -302,6 +301,23 @@ def main(argv: list[str]) -> None:
         strategy=strategy,
         describe=describe,
     ).train()
+
+
+def _load_validation(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    split: str,
+    where: Sequence[conditions.Condition],
+) -> classifier_validation.ClassifierValidation | None:
+    if split == "none":
+        return None
+    return classifier_validation.ClassifierValidation(
+        classifier_validation.select_labeled_sets(builders, split, where),
+        split,
+        where,
+        image_size=_IMAGE_SIZE.value,
+        batch_size=FLAGS.batch_size,
+        crop_margin=_CROP_MARGIN.value,
+    )
 
 
 def _build_batches(
@@ -394,22 +410,15 @@ def _build_loss(
     )
 
 
-def _describe(
-    builders: Sequence[tfds.core.DatasetBuilder], trained_on: Sequence[str]
-) -> dict[str, Any]:
-    """Builds the manifest but for calibration and figures."""
-    where = [conditions.parse(text) for text in trained_on]
+def _describe_model(calibrated: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds the part of a manifest that tells how to use the classifier."""
     return {
         "kind": "classifier",
         "model": _MODEL.value,
         "image_size": _IMAGE_SIZE.value,
         "crop_margin": _CROP_MARGIN.value,
+        **calibrated,
         "labels": list(labels.NAMES),
-        "data": [prepared.describe_dataset(builder) for builder in builders],
-        "where": list(trained_on),
-        "origins": {name: _name_origins(builders, where, name) for name in _ORIGINS},
-        "validation_split": held_out.describe_validation(),
-        "versions": manifest.collect_versions(),
     }
 
 
