@@ -49,18 +49,18 @@ _SOURCES = {
 
 
 def by_pass(path: str, indices: list[int]) -> int:
-    """Frames read in one pass."""
+    """Counts frames read in one pass."""
     return sum(1 for _ in video.read_frames(path, indices))
 
 
 def by_building(path: str, indices: list[int]) -> int:
-    """Frames read in one pass and encoded as PNG: all that the builder does."""
+    """Counts frames read in one pass and encoded as PNG, as the builder does it."""
     _, frames = clips.encode_frames(path, _FRAMES.value, "png")
     return sum(1 for _ in frames)
 
 
 def by_seeking(path: str, indices: list[int]) -> int:
-    """Frames read with a seek to each."""
+    """Counts frames read with a seek to each."""
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     count = 0
     for index in indices:
@@ -103,7 +103,7 @@ def _link(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def multiply_faceforensics(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Clips under the names of other pairs of the official split."""
+    """Links clips under the names of other pairs of the official split."""
     lines = (_FOLDER / "faceforensics" / "official_split.txt").read_text().splitlines()
     pairs = [p for line in lines if line[0].isdecimal() for p in line.split()]
     folders: dict[pathlib.Path, int] = {}
@@ -154,7 +154,7 @@ def multiply_labeled_faces(source: pathlib.Path, target: pathlib.Path) -> None:
 
 
 def peak(dataset: str, source: pathlib.Path, data_dir: pathlib.Path) -> float:
-    """MiB that `prepare.py` takes at most."""
+    """Measures the peak memory of `prepare.py` in MiB."""
     # A process of its own, whose only child it is: the peak is that of all children.
     code = (
         "import resource, subprocess, sys\n"

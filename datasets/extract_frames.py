@@ -67,11 +67,11 @@ _LABELS = (
 def folders_of(
     root: pathlib.Path, passed_over: collections.Counter[str]
 ) -> dict[pathlib.Path, pathlib.Path]:
-    """The clips below a folder, and the folder of each, relative to the output.
+    """Lists the clips below a folder, and the output folder of each.
 
     Args:
         root: The folder.
-        passed_over: To it, the files that are no clips are added by kind.
+        passed_over: Counts, by kind, the files that are not clips; added to.
     """
     sources, _ = source_files.find_sources(
         [str(root)], clips=True, passed_over=passed_over

@@ -33,10 +33,10 @@ class Builder(base.Builder):
     """Two prepared datasets as one, split by group.
 
     Args:
-        sv: Percent of the groups for validation; of `full`.
-        st: Percent of the groups for the test; of `full`.
-        compression: Config of `faceforensics` to take; of `full`.
-        **kwargs: Of `dfdetect.data.builders.base.Builder`.
+        sv: Percent of the groups for validation; for `full`.
+        st: Percent of the groups for the test; for `full`.
+        compression: Config of `faceforensics` to take; for `full`.
+        **kwargs: Arguments of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -64,7 +64,7 @@ class Builder(base.Builder):
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the records besides the files."""
+        """Settings that shape the records besides the files."""
         if self.builder_config.name == "cropped":
             return {}
         return {"sv": self._sv, "st": self._st, "compression": self._compression}
@@ -156,7 +156,7 @@ def _find(data_dir: tfds.core.Path, compression: str) -> list[str]:
 
 
 def _identities(source: tfds.core.DatasetBuilder) -> dict[frozenset[str], int]:
-    """What each record must not be parted from, and of how many records it is so."""
+    """Counts the records of each set of identities that must stay in one split."""
     wanted = {"group", "target_id", "source_id"} & set(source.info.features)
     found: dict[frozenset[str], int] = {}
     for split in source.info.splits:

@@ -58,7 +58,7 @@ class Builder(base.Builder):
         frame_format: "png" (lossless) or "jpeg" (quality 95).
         rate_factors: Frames are as they look once the clip was compressed by H.264 at
             these constant rate factors, in turns; the field `compression` says so.
-        **kwargs: Of `dfdetect.data.builders.base.Builder`.
+        **kwargs: Arguments of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -98,7 +98,7 @@ class Builder(base.Builder):
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the records besides the clips."""
+        """Settings that shape the records besides the clips."""
         return {
             "frames_per_video": self._frames_per_video,
             "frame_format": self._frame_format,
@@ -220,7 +220,7 @@ def _official_split() -> tuple[dict[str, str], dict[str, str]]:
 def _parse(
     method: str, path: tfds.core.Path, compression: str, pair_of: dict[str, str]
 ) -> _Clip | None:
-    """What the name of a clip says; None where it is no name of the set."""
+    """Parses the name of a clip; None if it is not a name of the set."""
     match = _NAMES.get(method, _SWAP_NAME).fullmatch(path.stem)
     if not match:
         return None

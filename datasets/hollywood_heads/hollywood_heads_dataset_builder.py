@@ -39,7 +39,7 @@ class Builder(base.Builder):
         url: Where to fetch it.
         sha256: What the fetched file must hash to; the authors publish none. What came
             is in the metadata as `archive_sha256`.
-        **kwargs: Of `dfdetect.data.builders.base.Builder`.
+        **kwargs: Arguments of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.2.0")
@@ -72,7 +72,7 @@ class Builder(base.Builder):
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the records besides the files."""
+        """Settings that shape the records besides the files."""
         return {"frame_stride": self._frame_stride}
 
     def _info(self) -> tfds.core.DatasetInfo:

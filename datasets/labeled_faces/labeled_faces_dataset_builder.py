@@ -38,7 +38,7 @@ class Builder(base.Builder):
         columns: Further columns of labels.csv to keep, as texts.
         lists: Paths of train.txt, val.txt and test.txt, lines of `path label`; by
             default those in the folder.
-        **kwargs: Of `dfdetect.data.builders.base.Builder`.
+        **kwargs: Arguments of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.3.0")
@@ -86,7 +86,7 @@ class Builder(base.Builder):
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the records besides the files."""
+        """Settings that shape the records besides the files."""
         further = {"columns": list(self._columns), "lists": list(self._lists)}
         chosen = {name: value for name, value in further.items() if value}
         return {"leaky_random_split": self._leaky_random_split, **chosen}
@@ -267,7 +267,7 @@ def _rows_of_folders(
 
     Args:
         root: The folder that these are in.
-        passed_over: To it, the files that are no images are added by kind.
+        passed_over: Counts, by kind, the files that are not images; added to.
     """
     rows = []
     strange = []

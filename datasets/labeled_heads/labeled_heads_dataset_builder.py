@@ -46,7 +46,7 @@ class Builder(base.Builder):
             of COCO files are known without being named here.
         sv: Percent of the groups for validation, where no list names the splits.
         st: Percent of the groups for the test, likewise.
-        **kwargs: Of `dfdetect.data.builders.base.Builder`.
+        **kwargs: Arguments of `dfdetect.data.builders.base.Builder`.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -78,7 +78,7 @@ class Builder(base.Builder):
         super().__init__(**kwargs)
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the records besides the files."""
+        """Settings that shape the records besides the files."""
         return {
             "head_names": list(self._names.heads),
             "other_names": list(self._names.others),
@@ -108,7 +108,7 @@ class Builder(base.Builder):
             accounts[split].counts["n_groups"] = len({i.group for i in images})
             accounts[split].counts["n_split_by_hash"] = num_drawn[split]
         for split, count, name, reason in listing.missing:
-            # What belongs to no split is told in the first.
+            # The account of the first split lists what belongs to no split.
             account = accounts[split or "train"]
             account.counts[count] += 1
             account.skip(name, reason)

@@ -93,7 +93,7 @@ def flip_with_boxes(
 def draw_scale(
     seed: tf.Tensor, scales: tuple[float, float], least: tf.Tensor | None = None
 ) -> tf.Tensor:
-    """The scale of `scale_and_crop` for a seed, a scalar float32.
+    """Draws the scale of `scale_and_crop`, a scalar float32.
 
     Args:
         seed: int32 `[2]`.
@@ -114,13 +114,13 @@ def draw_scale(
 
 
 def find_visible(clipped: tf.Tensor, whole: tf.Tensor, min_visible: float) -> tf.Tensor:
-    """Says which boxes stay that were clipped to an image, `[num_heads]` bool.
+    """Finds the boxes that stay after clipping to an image, `[num_heads]` bool.
 
-    Those of which `min_visible` of the area is left, and no side is below a pixel.
+    Boxes stay that keep `min_visible` of their area and no side below a pixel.
 
     Args:
         clipped: `[num_heads, 4]` in pixels.
-        whole: `[num_heads, 4]`, the same before.
+        whole: `[num_heads, 4]`, the boxes before clipping.
         min_visible: Least share, in [0, 1].
     """
     visible = tf.math.divide_no_nan(box_format.area(clipped), box_format.area(whole))
@@ -186,7 +186,7 @@ def build_mosaic(
     Args:
         images: Four of `[height, width, 3]`, any numeric dtype: those at the top left
             and right, then those at the bottom left and right.
-        boxes: Of each image, `[num_heads, 4]` in the format of `dfdetect.boxes`.
+        boxes: Boxes of each image, `[num_heads, 4]` of `dfdetect.boxes`.
         size: Side of the result in pixels.
         seed: int32 `[2]`.
         scales: See `scale_and_crop`; the upper bound always holds.
@@ -247,14 +247,13 @@ def cut_scaled_window(
     """Cuts a random window of an image at a random scale.
 
     Args:
-        image: See `scale_and_crop`, as for `boxes`, `seed`, `scales` and
-            `min_visible`.
-        boxes: See above.
-        size: What the longer side is scaled to at a scale of 1, in pixels.
+        image: See `scale_and_crop`.
+        boxes: See `scale_and_crop`.
+        size: Length of the longer side at a scale of 1, in pixels.
         most: Greatest height and width of the window.
-        seed: See above.
-        scales: See above.
-        min_visible: See above.
+        seed: See `scale_and_crop`.
+        scales: See `scale_and_crop`.
+        min_visible: See `scale_and_crop`.
         fitting: Whether the scale is at least that which fits the image into `most`,
             if the upper bound permits.
 

@@ -1,6 +1,6 @@
-"""Endless batches of which each is a function of seed and step alone.
+"""Deterministic, resumable training batches: each depends on seed and step alone.
 
-That is why a run that was stopped goes on as if it had not been, and why many workers
+A run that was stopped therefore resumes as if it had not been, and many workers
 see what one would. Encoded bytes are shuffled, then decoded: a tenth of the memory.
 """
 
@@ -33,12 +33,12 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class ShuffledSource:
-    """All examples of a data set, each pass shuffled anew.
+    """A source of all examples of a data set, each pass shuffled anew.
 
     Attributes:
         examples: One pass over encoded examples, in a fixed order.
-        seed: Of the order.
-        following: How many of the examples next in order come with each: to join
+        seed: Seed of the order.
+        following: Number of examples next in order that come with each: to join
             images of the batch of a worker would make them depend on how many
             workers there are.
     """
@@ -66,7 +66,7 @@ class ShuffledSource:
         first_epoch, done = divmod(index, self.size)
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
-            # Of this function only: the order shall not depend on the global seed, and
+            # For this function only: the order must not depend on the global seed, and
             # with one of 0 a data set takes no tensor as seed (TensorFlow 2.20).
             tf.random.set_seed(1)
             shuffled = self.examples.shuffle(
@@ -93,7 +93,7 @@ class Batches:
         prepare: Takes a seed for stateless random ops, int32 `[2]`, and the examples of
             a tuple of the source; returns what the model trains on.
         batch_size: Examples of a step, over all devices.
-        seed: Of what `prepare` draws.
+        seed: Seed of what `prepare` draws.
         offset: Place in the order of the first example, see `placed`.
     """
 
@@ -104,18 +104,18 @@ class Batches:
     offset: int = 0
 
     def position(self, step: int) -> int:
-        """The place in the order of the first example of a step, 0 the first."""
+        """Returns the place in the order of the first example of a step."""
         return self.offset + step * self.batch_size
 
     def placed(self, step: int, position: int) -> "Batches":
-        """The same batches, of which that of a step begins at another place."""
+        """Returns the same batches, shifted so that a step begins at another place."""
         offset = position - step * self.batch_size
         return dataclasses.replace(self, offset=offset)
 
     def from_step(
         self, step: int, context: tf.distribute.InputContext | None = None
     ) -> tf.data.Dataset:
-        """Batches from a step on, a batch for each replica.
+        """Returns the batches from a step on, a batch for each replica.
 
         Args:
             step: Steps done, 0 at first.

@@ -116,9 +116,9 @@ def count_labels(
     split: str,
     where: Sequence[conditions.Condition] = (),
 ) -> list[int]:
-    """How many examples of a split have each of `dfdetect.labels`.
+    """Counts the examples of a split by label, in the order of `dfdetect.labels`.
 
-    Without conditions our builders' metadata says so; else all examples are read.
+    Without conditions the metadata of our builders has the counts; else all are read.
     """
     if where:
         chosen = record_fields.choose_records(builder, split, where)
@@ -143,15 +143,15 @@ def build_evaluation_batches(
     wanted: np.ndarray | None = None,
     crop_margin: float = 1.3,
 ) -> tf.data.Dataset:
-    """One pass over head crops, in order, as the classifier of the graph sees them.
+    """Reads head crops once, in order, as the classifier of the graph sees them.
 
     Args:
         builder: A prepared data set of head crops, or of images with a head box.
         split: One of its splits.
         image_size: Side of the crops in pixels.
         batch_size: Crops at once.
-        wanted: `[N]` bool, those of the split to take; all by default.
-        crop_margin: See `boxes.square_crops`; of images with a head box.
+        wanted: `[N]` bool, the records of the split to take; all by default.
+        crop_margin: See `boxes.square_crops`; for images with a head box.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -178,20 +178,20 @@ def build_real_batches(
     batch_size: int,
     crop_margin: float = 1.3,
 ) -> tf.data.Dataset:
-    """One pass over the heads of a data set without labels, each of them a real.
+    """Reads the heads of a data set without labels once, each of them a real.
 
-    They are cut by their boxes as the graph does; those that it would not judge, being
-    too small, and difficult ones are left out.
+    They are cut by their boxes as the graph does. Heads too small for it to judge and
+    difficult ones are left out.
 
     Args:
         builder: A prepared data set of images with head boxes.
-        split: See `build_evaluation_batches`, as for the others.
+        split: One of its splits.
         image_size: Side of the crops in pixels.
         batch_size: Crops at once.
         crop_margin: See `boxes.square_crops`.
 
     Returns:
-        Batches as those of `build_evaluation_batches`.
+        Batches like those of `build_evaluation_batches`.
 
     Raises:
         ValueError: The data set has no boxes.
@@ -223,7 +223,7 @@ def read_encoded_files(
     wanted: np.ndarray | None = None,
     crop_margin: float = 1.3,
 ) -> Iterator[bytes]:
-    """The files of head crops as they are, see `build_evaluation_batches`.
+    """Reads the files of head crops as they are, see `build_evaluation_batches`.
 
     Heads that are cut by a box come as PNG, not resized.
     """
@@ -254,7 +254,7 @@ def choose_examples(
 
 
 def _decode_head(example: dict, has_box: bool, margin: float) -> tf.Tensor:
-    """The head of a record, uint8 `[height, width, 3]`; all of an image without box."""
+    """Decodes the head of a record, uint8 `[height, width, 3]`, or all of its image."""
     image = decode.decode_image(example["image"])
     if not has_box:
         return image

@@ -19,7 +19,7 @@ _PART = re.compile(
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
-    """What one field of a record must, or must not, be.
+    """Values that one field of a record must, or must not, have.
 
     Attributes:
         field: Name of the field.
@@ -44,7 +44,7 @@ class GroupPart(Condition):
     Attributes:
         first: Number of the first of these parts.
         last: Number of the last one.
-        parts: How many parts there are; a group is in the same one at any time and in
+        parts: Number of parts; a group is in the same part at any time and in
             any data set.
     """
 
@@ -68,7 +68,7 @@ def parse_condition(text: str) -> Condition:
     """Reads FIELD=VALUE|VALUE, FIELD!=VALUE|VALUE or `group@0/5`.
 
     Raises:
-        ValueError: It is none of them.
+        ValueError: `text` has none of these forms.
     """
     part = _PART.fullmatch(text)
     if part:
@@ -90,7 +90,7 @@ def parse_condition(text: str) -> Condition:
 
 
 def list_excluded_values(texts: Sequence[str], field: str) -> list[str]:
-    """The values of a field that conditions in words leave out, each once."""
+    """Lists the values of a field that conditions exclude, each once."""
     parsed = [parse_condition(text) for text in texts]
     values = [c.values for c in parsed if c.field == field and c.is_negated]
     return list(dict.fromkeys(value for of_one in values for value in of_one))

@@ -9,12 +9,12 @@ from dfdetect.media import decode
 
 
 class CropCache:
-    """Keeps what comes first, up to a number of bytes; nothing goes again.
+    """A cache that keeps what comes first, up to a number of bytes, and evicts nothing.
 
     Batches draw each crop about as often as the next: no other choice would do better.
 
     Args:
-        most_bytes: Of pixels in all.
+        most_bytes: Most bytes of pixels to keep.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -24,7 +24,7 @@ class CropCache:
         self._lock = threading.Lock()
 
     def get(self, key: tuple[int, ...]) -> bytes | None:
-        """A crop, of `decode.pack`, or None."""
+        """Returns a crop, see `decode.pack`, or None."""
         return self._kept.get(key)
 
     def keep(self, key: tf.Tensor, crop: tf.Tensor) -> tf.Tensor:

@@ -58,7 +58,7 @@ MISS_COLUMNS = ("image/filename", "split", "label", "group", "reason")
 
 
 def name_field_columns(fields: Iterable[str]) -> list[str]:
-    """The columns of further fields: their names, `image/` before those taken."""
+    """Names the columns of further fields, with `image/` before taken names."""
     columns: list[str] = []
     for name in fields:
         while name in HEAD_COLUMNS or name in columns:
@@ -76,7 +76,7 @@ def build_head_cutter(
     min_size: int = 0,
     batch_size: int = 8,
 ) -> Callable[[tf.Tensor], chunking.Outputs]:
-    """Makes the graph that finds and cuts heads.
+    """Builds the function that finds and cuts heads in the graph.
 
     Args:
         detector: See `model_directory.load_detector`.
@@ -135,17 +135,17 @@ def crop_heads(
     min_size: int = 0,
     batch_size: int = 8,
 ) -> None:
-    """Fills `output`, see the module, or goes on where a run with these settings ended.
+    """Fills `output`, see the module, or resumes a run with the same settings.
 
     Args:
         builder: A prepared data set of labeled images.
         output: The folder.
         say: Prints a line.
         detector: Model directory; None for the default weights.
-        score_threshold: Of the heads; None for that of the detector's manifest.
+        score_threshold: Score of a head; None for that of the detector's manifest.
         margin: See `boxes.square_crops`.
         min_size: See `build_head_cutter`.
-        batch_size: Images at once; the one argument that another run may change.
+        batch_size: Images at once; the only argument that a resumed run may change.
 
     Raises:
         ValueError: The data set or the detector cannot be used.

@@ -1,4 +1,4 @@
-"""What images go through before somebody looks at them: JPEG, scaling, blur, noise.
+"""Random degradations that images meet on the Internet: JPEG, scaling, blur, noise.
 
 For the training of the classifier: a forgery must be found after its file was sent
 around, and a real image that was sent around is no forgery. TensorFlow ops only;
@@ -75,8 +75,8 @@ def level_quality(
 ) -> tf.Tensor:
     """Brings a crop of any size to a random side and JPEG quality.
 
-    What made a crop shows in its size, sharpness and compression. All of them come out
-    of here drawn from the same ranges, whatever they were, so that a classifier cannot
+    The maker of a crop shows in its size, sharpness and compression. All crops come out
+    with these drawn from the same ranges, so that a classifier cannot
     tell makers by them.
 
     Args:

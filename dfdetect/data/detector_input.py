@@ -106,7 +106,7 @@ def build_evaluation_batches(
     batch_size: int,
     where: Sequence[conditions.Condition] = (),
 ) -> tf.data.Dataset:
-    """One pass over letterboxed images, in order, with their true boxes.
+    """Reads letterboxed images once, in order, with their true boxes.
 
     Args:
         builder: A prepared data set of images with head boxes.
@@ -144,7 +144,7 @@ def build_target_batches(
     batch_size: int,
     where: Sequence[conditions.Condition] = (),
 ) -> tf.data.Dataset:
-    """One pass over letterboxed images, in order, with their anchors' targets.
+    """Reads letterboxed images once, in order, with the targets of their anchors.
 
     Returns:
         Batches like those of `build_training_batches` without augmentation; the last
@@ -168,7 +168,7 @@ def _chosen(
     split: str,
     where: Sequence[conditions.Condition],
 ) -> tf.data.Dataset:
-    """The records of a split that meet every condition, in order."""
+    """Reads the records of a split that meet every condition, in order."""
     wanted = record_fields.choose_records(builder, split, where) if where else None
     return classifier_input.choose_examples(
         prepared.read_encoded(builder, split), wanted
@@ -178,7 +178,7 @@ def _chosen(
 def read_images(
     builder: tfds.core.DatasetBuilder, split: str, places: Sequence[int]
 ) -> dict[int, tuple[str, np.ndarray]]:
-    """Some images of a split, by their places in its order.
+    """Reads some images of a split, by their places in its order.
 
     Returns:
         For each place the name of the image and `[height, width, 3]` uint8 RGB.

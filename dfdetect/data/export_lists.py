@@ -41,7 +41,7 @@ def export_dataset(
     balanced: bool = False,
     seed: int = 0,
 ) -> None:
-    """Fills `output`, see the module, or goes on where a run with these settings ended.
+    """Fills `output`, see the module, or resumes a run with the same settings.
 
     Args:
         builder: A prepared data set of labeled images.
@@ -49,7 +49,7 @@ def export_dataset(
         say: Prints a line.
         balanced: Take as many real as fake images of each split. Which of the larger
             class stay depends on their names and the seed alone.
-        seed: Of that choice.
+        seed: Seed of that choice.
 
     Raises:
         ValueError: The data set cannot be used.
@@ -136,7 +136,7 @@ def _write_table(fields: list[str], folder: resumable.Output) -> None:
 
 
 def _balance(builder: tfds.core.DatasetBuilder, split: str, seed: int) -> Choice:
-    """Whether a record is among as many of its class as the smaller class has.
+    """Returns a choice of as many records of each class as the smaller class has.
 
     Raises:
         ValueError: A class is missing.
@@ -153,7 +153,7 @@ def _balance(builder: tfds.core.DatasetBuilder, split: str, seed: int) -> Choice
 
 
 def _rank(record: records.Record, seed: int) -> int:
-    """A number that is as good as random, and the same wherever the record stands."""
+    """Hashes the name of a record to a pseudo-random number."""
     digest = hashlib.sha256(f"{seed}\0{record.filename}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 

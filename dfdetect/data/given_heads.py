@@ -17,12 +17,12 @@ UNKNOWN = -1  # How many heads an image holds, where nothing says so.
 
 @dataclasses.dataclass(frozen=True)
 class GivenHeads:
-    """The heads of one image, as its record has them.
+    """The heads that the record of one image gives.
 
     Attributes:
         boxes: float32 `[K, 4]` of `dfdetect.boxes`, those that have an area; empty
             where the record has none, and for an image that is a crop already.
-        count: How many heads there are, or `UNKNOWN`.
+        count: Number of heads, or `UNKNOWN`.
     """
 
     boxes: np.ndarray
@@ -32,7 +32,7 @@ class GivenHeads:
 def has_head_box(builder: tfds.core.DatasetBuilder) -> bool:
     """Whether the records of a data set have the fields of a head box.
 
-    Those of an image with the field `margin`, a crop, say where it was cut out.
+    The box of an image with the field `margin`, a crop, says where it was cut out.
     """
     features = builder.info.features
     return "margin" not in features and all(side in features for side in SIDES)
@@ -77,15 +77,15 @@ def cut_head(image: tf.Tensor, box: tf.Tensor, margin: float) -> tf.Tensor:
 
 
 class GivenHeadReader:
-    """Reads them out of the records of a data set.
+    """Reads the given heads out of the records of a data set.
 
     Head boxes are the fields `ymin`, `xmin`, `ymax` and `xmax`, or `objects` with
-    `bbox`; boxes of difficult objects are no heads to judge, and do not count. An image
+    `bbox`; difficult objects are not judged and do not count. An image
     with the field `margin` is a crop and shows the head that was cut out. An image
     without a box shows one head, as sets of faces do, unless it is a frame of a clip.
 
     Args:
-        builder: Of the data set.
+        builder: The data set.
 
     Attributes:
         fields: Names of the fields that `read` wants.
@@ -105,7 +105,7 @@ class GivenHeadReader:
         ]
 
     def read(self, example: Mapping[str, Any]) -> GivenHeads:
-        """The heads of a record, as NumPy has it."""
+        """Reads the heads of a record of NumPy values."""
         boxes = np.zeros((0, 4), np.float32)
         if self._has_box:
             boxes = np.array([[example[side] for side in SIDES]], np.float32)

@@ -38,11 +38,11 @@ class Row:
 
     Attributes:
         where: File and line, for messages.
-        path: Of the file, from the folder of the table, with slashes.
-        label: Of `labels`.
+        path: Path of the file from the folder of the table, with slashes.
+        label: See `dfdetect.labels`.
         split: "train", "validation", "test", or "" where none is named.
         group: "" where none is named.
-        further: By name the fields of further columns that were asked for.
+        further: Fields of the further columns that were asked for, by name.
     """
 
     where: str
@@ -65,13 +65,13 @@ def read_table(
     """Reads and checks a table.
 
     Args:
-        content: Of the file.
+        content: Bytes of the file.
         where: Its path, for messages.
         exists: Whether there is a file of a path.
-        needed: Those of `COLUMNS` that must be there.
+        needed: Columns of `COLUMNS` that must be there.
         say: Called with a line on columns that are ignored, and on a code page that is
             only guessed.
-        further: Columns besides `COLUMNS` that are kept where there are such.
+        further: Columns besides `COLUMNS` that are kept where present.
 
     Returns:
         The rows, of which no two have one path.
@@ -115,12 +115,12 @@ def read_table(
 
 
 def parse_split(name: str) -> str | None:
-    """The split that a word stands for; None if it is none."""
+    """Parses a word for a split; None if it is not one."""
     return _SPLITS.get(name.casefold())
 
 
 def parse_label(text: str) -> int | None:
-    """The label that a word stands for; None if it is none."""
+    """Parses a word for a label; None if it is not one."""
     return _LABELS.get(text.strip().casefold())
 
 

@@ -1,4 +1,4 @@
-"""Prepared data sets and image files: the only road by which images reach a model.
+"""Opens, names, describes and reads prepared data sets.
 
 Reads folders that `datasets/prepare.py` wrote; they describe themselves, so no builder
 code is needed. `classifier_input` and `detector_input` make batches of them.
@@ -15,7 +15,7 @@ def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
     """Opens a prepared data set.
 
     Raises:
-        FileNotFoundError: There is none of this name.
+        FileNotFoundError: No data set of this name is prepared.
     """
     missing = (
         f"{name} is not prepared in {data_dir}; run "
@@ -32,12 +32,12 @@ def open_builder(data_dir: str, name: str) -> tfds.core.DatasetBuilder:
 
 
 def name_dataset(builder: tfds.core.DatasetBuilder) -> str:
-    """Name of a data set as `open_builder` takes it, with its config if it has one."""
+    """Returns the name of a data set as `open_builder` takes it, with its config."""
     return "/".join(filter(None, (builder.info.name, builder.info.config_name)))
 
 
 def describe_dataset(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
-    """What a manifest keeps of a data set: what tells it from others, split sizes."""
+    """Describes a data set for a manifest: name, version, fingerprint, split sizes."""
     return {
         "name": builder.info.name,
         "config": builder.info.config_name or "",
@@ -50,7 +50,7 @@ def describe_dataset(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
 
 
 def read_encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """The records of a split in order, their images not decoded, named by `NAME`."""
+    """Reads the records of a split in order, with encoded images and `NAME`."""
     return builder.as_dataset(
         split=split,
         decoders={"image": tfds.decode.SkipDecoding()},

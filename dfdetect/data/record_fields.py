@@ -23,7 +23,7 @@ def read_fields(
     Args:
         builder: Of a prepared data set.
         split: One of its splits.
-        names: Of scalar fields that it has.
+        names: Names of its scalar fields to read.
     """
     found: dict[str, list[records.Scalar]] = {name: [] for name in names}
     if not names:
@@ -43,7 +43,7 @@ def read_fields(
 def read_origins(
     builder: tfds.core.DatasetBuilder, split: str, field: str = "source"
 ) -> np.ndarray:
-    """Names of where the records of a split come from, `[N]` text.
+    """Reads the names of where the records of a split come from, `[N]` text.
 
     Args:
         builder: Of a prepared data set.
@@ -102,7 +102,7 @@ def check_values(
     splits: Sequence[str],
     where: Sequence[conditions.Condition],
 ) -> None:
-    """Refuses conditions on values that no record has, such as misspelled ones.
+    """Checks that records have the values that conditions name, against misspellings.
 
     Raises:
         ValueError: A record of no split of a data set has a value that is named.

@@ -39,7 +39,7 @@ class RecordIndex:
         catalog: Labels and origins of the records.
 
     Args:
-        builder: Of a prepared data set with `image`, and `label` or `objects`.
+        builder: A prepared data set with `image`, and `label` or `objects`.
         split: One of its splits.
         least_side: Heads whose longer side is shorter, in pixels, are left out, and
             difficult ones.
@@ -129,7 +129,7 @@ class RecordIndex:
         )
 
     def name(self, place: int) -> str:
-        """What TFDS calls the record: file and place in it."""
+        """Returns the TFDS id of a record: file and place in it."""
         number, _, _, count = self._places[place]
         return f"{os.path.basename(self._paths[number])}__{count}"
 
@@ -138,7 +138,7 @@ class RecordIndex:
 
         A box is clipped to the image.
 
-        Of a whole image it is the largest head; zeros where there is none.
+        For a whole image it is the largest head; zeros without a head.
         """
         return self._boxes[place]
 
@@ -206,7 +206,7 @@ class SampledRecords:
         indexes: One for each data set.
         sampler: Says which records come when.
         batch_size: That of the sampler.
-        cache: Of decoded crops.
+        cache: Cache of decoded crops.
     """
 
     def __init__(
@@ -221,7 +221,7 @@ class SampledRecords:
 
     @property
     def size(self) -> int:
-        """Records of all data sets."""
+        """Number of records of all data sets."""
         return sum(len(index.catalog.labels) for index in self._indexes)
 
     def from_index(self, index: int) -> tf.data.Dataset:

@@ -37,7 +37,7 @@ class Record:
         image_bytes: The file; empty when only the rest was asked for.
         filename: `image/filename`.
         label: See `labels`.
-        group: What it belongs to, such as a video.
+        group: Name of what it belongs to, such as a video.
         fields: Its further scalars, those of `list_further_fields`.
     """
 
@@ -51,7 +51,7 @@ class Record:
 
 
 def check_labeled(builder: tfds.core.DatasetBuilder) -> None:
-    """Refuses what is no data set of labeled images.
+    """Checks that a data set is one of labeled images.
 
     Raises:
         ValueError: A field is missing, or its labels mean something else.
@@ -71,9 +71,9 @@ def check_labeled(builder: tfds.core.DatasetBuilder) -> None:
 
 
 def list_further_fields(builder: tfds.core.DatasetBuilder) -> list[str]:
-    """Names of the scalars beyond `REQUIRED`, sorted: numbers, flags, classes, texts.
+    """Lists the scalars beyond `REQUIRED`, sorted: numbers, flags, classes, texts.
 
-    Strings that are no `Text`, such as an encoded mask, are not among them.
+    Strings that are not `Text`, such as an encoded mask, are not among them.
     """
     return sorted(
         name
@@ -114,7 +114,7 @@ def check_files(builder: tfds.core.DatasetBuilder, split: str) -> None:
 def list_shards(
     builder: tfds.core.DatasetBuilder, split: str
 ) -> list[tuple[str, int | None]]:
-    """The files of a split, each with how many records it should hold, if known."""
+    """Lists the files of a split, each with its number of records, if known."""
     info = builder.info.splits[split]
     paths = [os.fspath(path) for path in info.filepaths]
     lengths = getattr(info, "shard_lengths", None) or [None] * len(paths)
@@ -122,7 +122,7 @@ def list_shards(
 
 
 def describe_damage(builder: tfds.core.DatasetBuilder, path: str, reason: str) -> str:
-    """What to say of a damaged file of a data set."""
+    """Words the error about a damaged file of a data set."""
     return (
         f"{path} of {builder.info.full_name} is damaged ({reason.splitlines()[0]}); "
         "prepare the data set again."
@@ -138,7 +138,7 @@ def read_records(
     """Reads the records of a split, always in the same order.
 
     Args:
-        builder: Of a prepared data set that passes `check_labeled`.
+        builder: A prepared data set that passes `check_labeled`.
         split: One of its splits.
         start: The first record wanted.
         with_images: Whether the bytes of the images are wanted.
@@ -206,7 +206,7 @@ def _text(value: bytes) -> str:
 
 
 def to_scalar(feature: tfds.features.FeatureConnector, value: Any) -> Scalar:
-    """What a field holds, as Python has it; the name of a class, "" if not known."""
+    """Converts a field to a Python value; a class to its name, "" if unknown."""
     if isinstance(feature, tfds.features.ClassLabel):
         # -1 is a class that is not known.
         return feature.int2str(int(value)) if value >= 0 else ""
@@ -216,5 +216,5 @@ def to_scalar(feature: tfds.features.FeatureConnector, value: Any) -> Scalar:
 
 
 def to_shortest_float(value: np.floating) -> float:
-    """A number that prints with no more digits than its type can tell apart."""
+    """Converts to the float with the fewest digits that reads back the same."""
     return float(str(value))

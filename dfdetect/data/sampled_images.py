@@ -35,7 +35,7 @@ class SampledImages:
         indexes: One for each data set, of whole images.
         sampler: Says which records come when.
         batch_size: That of the sampler.
-        following: How many of the examples next in order come with each.
+        following: Number of examples next in order that come with each.
         closeups: Says which images come to be pasted onto those without heads.
     """
 
@@ -99,8 +99,8 @@ class Closeups:
     Args:
         indexes: One for each data set, of whole images.
         batch_size: Images of a step.
-        seed: Of the order.
-        weights: How much each data set counts, by default its number of closeups.
+        seed: Seed of the order.
+        weights: Weight of each data set, by default its number of closeups.
         least_side: Shortest longer side of the largest head, over that of the image.
 
     Raises:
@@ -128,7 +128,7 @@ class Closeups:
         self._sampler = Sampler(catalogs, batch_size, seed=seed, weights=kept_weights)
 
     def batch(self, first: int) -> list[tuple[int, int]]:
-        """Data set and record of each of the batch after so many images."""
+        """Returns data set and record of each closeup of the batch after `first`."""
         draws = self._sampler.batch_at(first)
         found = zip(draws.datasets.tolist(), draws.records.tolist(), strict=True)
         return [

@@ -1,6 +1,6 @@
-"""Which records a training batch holds: a function of seed and step alone.
+"""Chooses the records of each training batch by seed and step alone.
 
-Nothing is drawn as training goes on, so that a run that was stopped, or that many
+There is no state, so that a run that was stopped and resumed, or that many
 workers share, sees the batches of one that was not.
 """
 
@@ -22,7 +22,7 @@ _CYCLE = 10_000
 
 @dataclasses.dataclass(frozen=True)
 class Catalog:
-    """What is to be known of the records of a data set.
+    """Labels and origins of the records of a data set.
 
     Attributes:
         labels: `[N]` of `dfdetect.labels`.
@@ -66,9 +66,9 @@ class _Stratum:
 
 
 class Sampler:
-    """Says which records each batch holds.
+    """Chooses the records of each batch.
 
-    Of each stratum, such as the fakes of a data set, every record comes once before any
+    In each stratum, such as the fakes of a data set, every record comes once before any
     comes again. The modes:
 
     * `natural`: records of a data set alike, however many of them are fake;
@@ -79,9 +79,9 @@ class Sampler:
     Args:
         catalogs: One for each data set.
         batch_size: Records of a batch, even for pairs.
-        seed: Of the order.
+        seed: Seed of the order.
         mode: One of `MODES`.
-        weights: How much each data set counts in a batch, by default its size.
+        weights: Weight of each data set in a batch, by default its size.
         self_blended: Share of the fakes in place of which a real record is drawn, to be
             blended with itself: in a pair its real, else any of the data set.
         by_source: Whether all sources of a class, of whichever data sets, are drawn
@@ -143,14 +143,14 @@ class Sampler:
             self._ranks[chosen] = np.arange(chosen.sum())
 
     def batch(self, step: int) -> Draws:
-        """The records of the batch after so many steps."""
+        """Returns the records of the batch of a step, 0 the first."""
         return self.batch_at(step * self._batch_size)
 
     def batch_at(self, first: int) -> Draws:
-        """The records of the batch that begins after so many records.
+        """Returns the records of the batch that begins after a number of records.
 
         Args:
-            first: Their number; even for pairs.
+            first: Number of records before the batch; even for pairs.
         """
         step, rest = divmod(first, self._batch_size)
         generator = np.random.default_rng([self._seed, step, *([rest] if rest else [])])
@@ -240,7 +240,7 @@ class Sampler:
         return [np.concatenate(found[source]) for source in sorted(found)]
 
     def _slot(self, slot: int) -> tuple[int, int, bool]:
-        """What stands in the slot of this number, counted from the beginning."""
+        """Returns the record in a slot, counted from the first batch."""
         cycle, place = divmod(slot, _CYCLE)
         index = int(self._order[place])
         nth = cycle * int(self._counts[index]) + int(self._ranks[place])
@@ -256,7 +256,7 @@ class Sampler:
     def _partner(
         self, dataset: int, real: int, generator: np.random.Generator
     ) -> tuple[int, int, bool]:
-        """The fake of a pair."""
+        """Draws the fake of a pair."""
         blended, choice = generator.random(2)
         fakes = self._members[dataset][labels.FAKE]
         if blended < self._self_blended or not len(fakes):

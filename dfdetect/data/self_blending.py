@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from dfdetect.data import blending_masks, degradations
 
-_MAX_SHIFT = 0.03  # Of the sides of the head.
+_MAX_SHIFT = 0.03  # Relative to the sides of the head.
 _MAX_SCALING = 0.05
 
 MASKS = blending_masks.NAMES
@@ -30,12 +30,12 @@ _MAX_TILT = 0.05  # How much smaller one edge of the head may get than its middl
 
 @dataclasses.dataclass(frozen=True)
 class Blending:
-    """How blended copies differ, besides color, sharpness, shift and scale.
+    """Settings of how blended copies differ, besides color, sharpness, shift and scale.
 
     Attributes:
         masks: Parts of the face that are replaced, of `MASKS`, each as often. Without
             any, the whole face, and one time in five only its upper or lower part.
-        mismatches: Of `MISMATCHES`. "resolution": the changed copy was generated at a
+        mismatches: Some of `MISMATCHES`. "resolution": the changed copy was made at a
             small size and compressed by itself, two times in three. "warp": the face
             that is put in is also turned, sheared and tilted.
 
@@ -100,7 +100,7 @@ def self_blend_parts(
     landmarks: tf.Tensor | None = None,
     blending: Blending = DEFAULT,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What `self_blend` blends; see there.
+    """Builds the source, target and mask that `self_blend` blends.
 
     Returns:
         The source, whose face is put in, and the target, `[H, W, 3]` float32 in

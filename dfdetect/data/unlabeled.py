@@ -1,4 +1,4 @@
-"""Image files without labels to batches."""
+"""Builds batches of image files without labels."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from dfdetect.media import decode, resize
 def build_training_batches(
     paths: Sequence[str], image_sizes: Sequence[int], batch_size: int, seed: int
 ) -> Batches:
-    """Shuffled batches of random windows of images, at several sizes at once.
+    """Builds shuffled batches of random windows of images, at several sizes at once.
 
     Returns:
         Batches with one `[B, S, S, 3]` float32 in [0, 255] for each of `image_sizes`,

@@ -1,4 +1,4 @@
-"""What simple methods make of a data set: a network that does no better learnt little.
+"""Simple methods as baselines: a network that does no better has learned little.
 
 `sift_svm` and `sift_forest` count SIFT words of a vocabulary of 256, weighed by tf-idf
 to unit length; `spectrum_logistic` and `spectrum_svm` judge by the spectrum, see
@@ -40,8 +40,8 @@ class Method:
 
     Attributes:
         feature: One of `hand_crafted_features.FEATURES`.
-        settings: What validation chooses from; the first where there is none.
-        build: From a setting and a seed to what has `fit` and `predict`.
+        settings: Settings that validation chooses from; the first without validation.
+        build: Builds a model with `fit` and `predict` from a setting and a seed.
     """
 
     feature: str
@@ -60,12 +60,12 @@ def measure_baselines(
     """Trains baselines and measures them.
 
     Args:
-        train: What they are trained on, with the features that `names` need.
-        validation: By its AUC the settings are chosen; None for the usual ones.
-        test: What they are measured on.
-        names: Those of `METHODS` that are wanted.
-        seed: Of vocabulary, forest and resampling.
-        say: Told which one is next, as it may take minutes.
+        train: Split to train on, with the features that `names` need.
+        validation: Split whose AUC chooses the settings; None for the usual ones.
+        test: Split to measure on.
+        names: Methods of `METHODS` to measure.
+        seed: Seed of vocabulary, forest and resampling.
+        say: Prints which method is next, as it may take minutes.
 
     Returns:
         For JSON: `num_train`, `num_test`, `majority_share` (of the test), and in
@@ -97,7 +97,7 @@ def measure_baselines(
 
 
 def format_table(measured: dict[str, Any]) -> list[str]:
-    """Lines of Markdown: the majority share, and each method beside it."""
+    """Formats the majority share and each method as lines of Markdown."""
     lines = [
         "| method | accuracy | balanced accuracy | 95 % | AUC | 95 % |",
         "|---|---|---|---|---|---|",
@@ -116,7 +116,7 @@ def format_table(measured: dict[str, Any]) -> list[str]:
 def build_vocabulary(
     descriptors: Iterable[np.ndarray], seed: int = 0
 ) -> sklearn.cluster.MiniBatchKMeans:
-    """`NUM_WORDS` centers of some SIFT descriptors of each image, fewer for few.
+    """Clusters some SIFT descriptors of each image into at most `NUM_WORDS` words.
 
     Raises:
         ValueError: No image has a descriptor.
@@ -137,7 +137,7 @@ def build_vocabulary(
 def count_words(
     words: sklearn.cluster.MiniBatchKMeans, descriptors: Sequence[np.ndarray]
 ) -> np.ndarray:
-    """How often each image has each word, `[N, num_words]`."""
+    """Counts the words of each image, `[N, num_words]`."""
     counts = np.zeros((len(descriptors), words.n_clusters), int)
     for place, found in enumerate(descriptors):
         if len(found):
@@ -151,13 +151,13 @@ def build_harris_description(
     seed: int = 0,
     count: Callable[[str], None] = lambda split: None,
 ) -> Callable[[Sequence[np.ndarray]], np.ndarray]:
-    """A description for `evaluation.retrieval_evaluation`: tf-idf of words of Harris
+    """Builds a description for `retrieval_evaluation`: tf-idf of words of Harris
     corners.
 
     Args:
         builder: A prepared data set of labeled images; of its split `train` are the
             vocabulary and the weights of the words.
-        seed: Of the vocabulary.
+        seed: Seed of the vocabulary.
         count: See `hand_crafted_features.build_feature_table`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the graph says of labeled images, beside what it says of their given heads."""
+"""Answers of the graph to labeled images, beside those to their given heads."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -58,7 +58,7 @@ class Answers:
     crop_probabilities: np.ndarray
 
     def take(self, wanted: np.ndarray) -> "Answers":
-        """The same of some: a bool mask `[N]` or places."""
+        """Returns the answers to some images, by a bool mask `[N]` or places."""
         return Answers(**{name: column[wanted] for name, column in vars(self).items()})
 
     @property
@@ -101,7 +101,7 @@ class Answers:
 
 
 def concatenate(parts: Sequence[Answers]) -> Answers:
-    """The images of several data sets as one; groups of two sets stay apart."""
+    """Joins the images of several data sets; groups of two sets stay apart."""
     named = [
         dataclasses.replace(
             part,

@@ -1,4 +1,4 @@
-"""How well whole images are told apart, and how much of it the detector costs.
+"""Measures verdicts on whole images, and how much accuracy the detector costs.
 
 An image goes through the whole graph, as `dfdetect detect` sends it. Beside that
 stands what the same graph's classifier says of the heads that the data set gives, as
@@ -48,10 +48,10 @@ class ChainResult:
     """A graph on one data set, or on several together.
 
     Attributes:
-        title: What was measured on, in a few words.
-        figures: Those of `measure`, and what tells how they came about.
-        answers: What they come from.
-        thresholds: Of the graph's verdicts.
+        title: Data set, split and conditions in a few words.
+        figures: Figures of `measure`, and where they come from.
+        answers: Answers that the figures are computed from.
+        thresholds: Thresholds of the graph's verdicts.
     """
 
     title: str
@@ -70,7 +70,7 @@ def evaluate_graph(
     """Measures a graph on sets.
 
     Args:
-        name: What the graph is called in the figures.
+        name: Name of the graph in the figures.
         graph: See `graph_cache.load`.
         sets: At least one.
         say: Prints a line.
@@ -92,7 +92,7 @@ def measure(
     thresholds: calibration.Thresholds,
     num_resamples: int = bootstrap.NUM_RESAMPLES,
 ) -> dict[str, Any]:
-    """The figures of some images, over all and by kind, with intervals by group.
+    """Measures some images, over all and by kind, with intervals by group.
 
     Returns:
         `num_images`, `num_real`, `num_fake`, `num_groups`.
@@ -127,7 +127,7 @@ def measure(
 
 
 def find_warnings(measured: dict[str, Any]) -> list[str]:
-    """What whoever reads the figures of `measure` must know."""
+    """Lists what a reader of the figures of `measure` must know."""
     found = []
     total = measured["num_images"]
     unanswered = total - measured["answered"]["num_images"]
@@ -229,7 +229,7 @@ def _measure_some(
     thresholds: calibration.Thresholds,
     num_resamples: int,
 ) -> dict[str, Any]:
-    """What `measure` gives, without strata; AUCs and the like are of `compared`."""
+    """Measures some images without strata; AUCs are computed on `compared`."""
     with_answer = compared.take(compared.answered)
     return {
         "num_images": len(answers.labels),

@@ -1,4 +1,4 @@
-"""The figures of a classifier on one split: by image, by video, and by kind.
+"""Measures a classifier on one split: by image, by video, and by kind.
 
 Every figure has an interval; see `metrics.bootstrap` for what is drawn anew.
 """
@@ -30,7 +30,7 @@ _RATES = ("tpr", "fpr", "mean_probability")
 def measure(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, Any]:
-    """All figures of some images, or videos, each with its interval.
+    """Measures some images, or videos; each figure has its interval.
 
     Returns:
         `num_real`, `num_fake` and `num_groups`; each of `classification.METRICS`,
@@ -76,7 +76,7 @@ def measure_both_levels(
 def measure_strata(
     predictions: Predictions, num_resamples: int = bootstrap.NUM_RESAMPLES
 ) -> dict[str, dict[str, Any]]:
-    """The figures of each kind of image.
+    """Measures each kind of image.
 
     Returns:
         For each of `FIELDS` that the records have, for their further fields in words,

@@ -1,4 +1,4 @@
-"""What one classifier reaches on one set: its figures, and what they come from."""
+"""Measures one classifier on one set: its figures, and its predictions."""
 
 import dataclasses
 import datetime
@@ -54,7 +54,7 @@ class Result:
 
     @property
     def data(self) -> str:
-        """What was measured on, in a few words."""
+        """Data set, split and conditions in a few words."""
         data, split = self.figures["data"], self.figures["split"]
         name = "/".join(filter(None, (data["name"], data["config"])))
         return ", ".join([name, split, *(f"where {c}" for c in self.figures["where"])])
@@ -155,14 +155,14 @@ def predict_split(
     count: Callable[[int], None] = lambda _: None,
     precision: str | None = None,
 ) -> predictions.Predictions:
-    """What a trained classifier says of a split, with what a survey knows of it.
+    """Predicts a split with a trained classifier, and joins what a survey knows of it.
 
     Args:
         model: A classifier, see `model_directory`.
         manifest: Its manifest.
         builder: A prepared data set of head crops.
         split: One of its splits.
-        survey: Of the wanted records of this split, in their order.
+        survey: Survey of the wanted records of this split, in their order.
         wanted: `[N]` bool, the records of the split to take; all by default.
         batch_size: Images at once.
         count: Called for each batch, with its number of images.
@@ -186,7 +186,7 @@ def predict_split(
 
 
 def build_logits_function(model: keras.Model, precision: str | None = None) -> Function:
-    """A traced function from crops `[B, S, S, 3]` to a classifier's logits `[B]`.
+    """Builds a traced function from crops `[B, S, S, 3]` to fake logits `[B]`.
 
     Args:
         model: A classifier.
@@ -236,7 +236,7 @@ def measure_split(
     split: str,
     batch_size: int = 16,
 ) -> dict[str, Any]:
-    """The figures of a trained classifier on a split of a prepared data set.
+    """Measures a trained classifier on a split of a prepared data set.
 
     Args:
         model: A classifier, see `model_directory`.
@@ -246,7 +246,7 @@ def measure_split(
         batch_size: Images at once.
 
     Returns:
-        Those of `classification_protocol.measure` that have a value.
+        Figures of `classification_protocol.measure` that have a value.
     """
     survey = scan.scan_dataset(builder, lambda _: None, [split], with_hashes=False)
     figures = classification_protocol.measure(

@@ -1,4 +1,4 @@
-"""How well whole clips are told apart: from a folder with a `labels.csv` to figures.
+"""Measures verdicts on whole clips: from a folder with a `labels.csv` to figures.
 
 The columns are those of `datasets/labeled_faces`: `path` from the folder and `label`
 (real, fake, 0 or 1), and where known `split` (train, val, validation or test) and
@@ -30,7 +30,7 @@ class LabeledClip:
     Attributes:
         path: With the folder.
         name: Without it.
-        label: Of `labels`.
+        label: See `dfdetect.labels`.
         group: Its name where none is given.
     """
 
@@ -47,7 +47,7 @@ def read_clips(folder: str, split: str) -> list[LabeledClip]:
     """Reads `labels.csv`.
 
     Args:
-        folder: Of the clips.
+        folder: Folder of the clips.
         split: Clips that name another are left out; those that name none are taken.
 
     Raises:
@@ -80,10 +80,10 @@ def judge_clips(
     judge: Callable[[_Clip], tuple[result_lines.ResultLine, str]],
     say: Callable[[str], None],
 ) -> list[result_lines.ResultLine]:
-    """The result line of each clip; says what is wrong with one.
+    """Judges clips, and returns their result lines; prints problems.
 
     Args:
-        clips: What to judge.
+        clips: Clips to judge.
         judge: See `clips.ClipJudge`, but of such a clip.
         say: Prints a line.
     """
@@ -106,7 +106,7 @@ def measure_clips(
     thresholds: calibration.Thresholds,
     num_resamples: int,
 ) -> dict[str, Any]:
-    """The figures of clips, with intervals by group.
+    """Measures the figures of clips, with intervals by group.
 
     Returns:
         `aggregate`; `metrics`, see `classification_protocol.measure`, of the clips that

@@ -29,7 +29,7 @@ class Part:
         counts: Whether its track should decide.
         side: Height of the head as a share of the height of the frame.
         center: Its place, (y, x), as shares of the frame.
-        share: Of the frames in which it is seen; it is there at the end.
+        share: Share of the frames in which it is seen, up to the end.
         still: Whether it never moves and has a frame around it, as a poster.
         framed: Whether it moves within a frame, as an inset.
     """
@@ -123,8 +123,8 @@ def compose_clip(
     Args:
         parts: The scene; see `SCENES`.
         portraits: One for each part.
-        room: What is behind, uint8 RGB `[height, width, 3]` of any size.
-        num_frames: How many, ten a second.
+        room: Background, uint8 RGB `[height, width, 3]` of any size.
+        num_frames: Number of frames, ten a second.
         seed: Seed of the motion and the noise.
     """
     if len(portraits) != len(parts):

@@ -1,4 +1,4 @@
-"""What happens to images on their way through the world, at five strengths.
+"""Corruptions of images as they meet them on the Internet, at five strengths.
 
 Rotation, mirroring, Gaussian blur, scaling, cropping and JPEG are the alterations of
 the ICIAP deepfake challenge; noise, gamma and H.264 are ours. For evaluation only, so
@@ -41,12 +41,12 @@ _CLIP_FRAMES = 3
 
 @dataclasses.dataclass(frozen=True)
 class Corruption:
-    """One way to alter an image.
+    """One way to corrupt an image.
 
     Attributes:
-        unit: What a value is, in a word or two.
-        values: Of strength 1, 2 and so on, from the mildest to the harshest.
-        apply: From uint8 `[H, W, 3]`, a value and a seed to an altered image.
+        unit: Unit of the values, in a word or two.
+        values: Values of strength 1, 2 and so on, from the mildest to the harshest.
+        apply: Takes uint8 `[H, W, 3]`, a value and a seed; returns a corrupted image.
     """
 
     unit: str
@@ -57,20 +57,20 @@ class Corruption:
 def corrupt_image(
     image: np.ndarray, name: str, strength: int, seed: int = 0
 ) -> np.ndarray:
-    """Alters one image.
+    """Corrupts one image.
 
     Args:
         image: `[H, W, 3]` uint8 RGB; left as it is.
         name: One of `CORRUPTIONS`.
         strength: 0, which gives `image` back, to the number of its values.
-        seed: Of noise; the place of the image in its split, so that no two images
+        seed: Seed of noise; the place of the image in its split, so that no two images
             get the same.
 
     Returns:
-        uint8 RGB, `[H, W, 3]` but for `crop_heads`.
+        uint8 RGB, `[H, W, 3]` but for "cropping".
 
     Raises:
-        ValueError: No such image, alteration or strength.
+        ValueError: No such image, corruption or strength.
         ImportError: `h264` without ffmpeg, see `find_missing`.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
@@ -90,7 +90,7 @@ def corrupt_image(
 
 
 def find_missing() -> dict[str, str]:
-    """The alterations that cannot be done here, and why."""
+    """Finds the corruptions that cannot be done here, and why."""
     try:
         _ffmpeg()
     except ImportError as error:

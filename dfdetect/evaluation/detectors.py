@@ -1,4 +1,4 @@
-"""Runs a model over a validation or test set and measures what it says."""
+"""Runs a detector over a validation or test set and collects what is measured."""
 
 import math
 import os
@@ -33,7 +33,7 @@ def build_detect_function(
     precision: str | None = None,
     containment_threshold: float = 1.0,
 ) -> Function:
-    """What finds the boxes that are measured.
+    """Builds the function that finds the boxes that are measured.
 
     Args:
         model: A detector.
@@ -91,8 +91,8 @@ def collect_detections(
     """Runs a detector over images and collects what it finds and what is there.
 
     Args:
-        detect_function: See the function of this name.
-        batches: Of `detector_input.build_evaluation_batches`.
+        detect_function: See `build_detect_function`.
+        batches: Batches of `detector_input.build_evaluation_batches`.
 
     Returns:
         Boxes and scores of each image, and true boxes and whether they are difficult;
@@ -113,7 +113,7 @@ def collect_detections(
 
 
 def build_loss_function(model: keras.Model, batch_size: int) -> Callable:
-    """A traced function of what a detector's training lowers.
+    """Builds a traced function of the losses of a detector.
 
     Args:
         model: A detector.
@@ -134,11 +134,11 @@ def build_loss_function(model: keras.Model, batch_size: int) -> Callable:
 def measure_losses(
     loss_function: Callable, batches: Iterable[tuple[tf.Tensor, ...]]
 ) -> dict[str, float]:
-    """The losses of a detector over whole splits.
+    """Measures the losses of a detector over whole splits.
 
     Args:
-        loss_function: See the function of this name.
-        batches: Of `detector_input.build_target_batches`.
+        loss_function: See `build_loss_function`.
+        batches: Batches of `detector_input.build_target_batches`.
 
     Returns:
         `val_loss` and its parts `val_class_loss` and `val_box_loss`; NaN without any
@@ -154,7 +154,7 @@ def measure_losses(
 
 
 def _upright(found: dict[str, tf.Tensor], extents: tf.Tensor) -> dict[str, tf.Tensor]:
-    """The same with boxes of the originals instead of their letterboxes."""
+    """Converts boxes of letterboxes to boxes of the originals."""
     heights, widths = tf.unstack(extents[:, :, None], axis=1)
     boxes = resize.unletterbox_boxes(found["boxes"], heights, widths)
     return {**found, "boxes": boxes}

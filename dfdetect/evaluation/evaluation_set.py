@@ -22,21 +22,21 @@ _FEW_GROUPS = 20
 
 @dataclasses.dataclass(frozen=True)
 class EvaluatedSet:
-    """What is known of a split before any model sees it.
+    """A split with its survey and baselines, before any model sees it.
 
     Attributes:
         builder: The data set.
         split: The split.
         wanted: `[N]` bool, which of its records count.
-        survey: What was seen of those.
+        survey: Survey of these records.
         baselines: By name: `about`, how it came about; and figures, see
             `classification_protocol.measure_both_levels`; or `reason`, why there are
             no figures.
         metadata_probabilities: Those of `evaluation.audit.metadata_baseline`; None
             where it has none.
-        leaks: Of the whole data set, see `evaluation.audit.leaks`.
+        leaks: Leaks of the whole data set, see `evaluation.audit.leaks`.
         where: The conditions that chose the records.
-        num_resamples: Of the bootstrap.
+        num_resamples: Resamples of the bootstrap.
     """
 
     builder: tfds.core.DatasetBuilder
@@ -50,7 +50,7 @@ class EvaluatedSet:
     num_resamples: int
 
     def describe(self) -> dict[str, Any]:
-        """For the record: the data, what was chosen of it, and what was found."""
+        """Describes the data, what was chosen of it, and what was found."""
         survey = self.survey
         counts = np.bincount(survey.truths, minlength=2).tolist()
         videos = predictions.name_videos(survey)
@@ -69,7 +69,7 @@ class EvaluatedSet:
         }
 
     def warnings(self, manifest: dict[str, Any]) -> list[str]:
-        """What whoever reads the figures of a model must know, with its manifest."""
+        """Lists what a reader of the figures of a model must know, by its manifest."""
         found = []
         if self.leaks:
             found.append(
@@ -124,7 +124,7 @@ def load_evaluation_set(
         where: Conditions that records meet, FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE;
             of the other splits, too, which the baselines learn from.
         allow_leaky_split: Whether groups may stand in two splits.
-        num_resamples: Of the bootstrap.
+        num_resamples: Resamples of the bootstrap.
 
     Raises:
         ValueError: The data set has no such split or holds no labeled images, a
@@ -169,7 +169,7 @@ def load_evaluation_set(
 
 
 def describe_leaks(leaks: list[dict]) -> str:
-    """How many groups stand in two splits, and the first of them."""
+    """Words how many groups have records in two splits, and names the first."""
     counts = collections.Counter(leak["kind"] for leak in leaks)
     kinds = ", ".join(
         f"{number:,} {kind}{'s' if number > 1 else ''}"
@@ -182,7 +182,7 @@ def describe_leaks(leaks: list[dict]) -> str:
 def _baselines(
     survey: Survey, split: str, num_resamples: int
 ) -> tuple[dict[str, dict[str, Any]], np.ndarray | None]:
-    """Those of the split, and the probabilities of the one without pixels."""
+    """Returns the baselines of the split, and the probabilities by metadata."""
     judged = survey.splits == split
     one = survey.take(judged)
     learned = survey.truths[~judged] if (~judged).any() else survey.truths

@@ -1,4 +1,4 @@
-"""Figures as JSON, and tables of what they come from as CSV."""
+"""Writes figures as JSON, and tables of what they come from as CSV."""
 
 import csv
 import io
@@ -9,15 +9,15 @@ from typing import Any
 
 
 def to_json(figures: Any) -> str:
-    """Nested dicts and lists as indented JSON, with null for NaN, which it lacks."""
+    """Converts nested dicts and lists to indented JSON, with null for NaN."""
     return json.dumps(_without_nan(figures), indent=2, allow_nan=False)
 
 
 def to_csv(columns: Mapping[str, Sequence[Any]], leaky_split: bool = False) -> bytes:
-    """Columns of one length as a table with their names; UTF-8.
+    """Converts columns of one length to a table with their names, in UTF-8.
 
     Args:
-        columns: By name, at least one.
+        columns: Columns by name, at least one.
         leaky_split: Whether each row is to say that the split leaks, in a last column.
     """
     if leaky_split:

@@ -24,9 +24,9 @@ class FrameClip(LabeledClip):
     """A video of a data set; its `path` is its name.
 
     Attributes:
-        places: Of its records in the split, in the order of the frames.
-        numbers: Of the frames in the video.
-        times: Of the frames, in seconds, rising.
+        places: Places of its records in the split, in the order of the frames.
+        numbers: Numbers of the frames in the video.
+        times: Times of the frames in seconds, ascending.
     """
 
     places: tuple[int, ...]
@@ -35,14 +35,14 @@ class FrameClip(LabeledClip):
 
 
 def find_clips(judged: EvaluatedSet) -> list[FrameClip]:
-    """The clips of a split, in the order of their first records.
+    """Finds the clips of a split, in the order of their first records.
 
     Raises:
         ValueError: The data set holds no frames, or a video has two labels.
     """
     survey = judged.survey
     name = judged.builder.info.full_name
-    # -1 is of what is no frame.
+    # -1 marks records that are not frames.
     if np.all(survey.fields.get("frame", -1) < 0):
         raise ValueError(
             f"{name} holds no frames of clips: its records have no field `frame`."

@@ -1,6 +1,6 @@
-"""Features that nobody had to train: SIFT and the spectrum of brightness.
+"""Hand-crafted features: SIFT, Harris corners and the spectrum of brightness.
 
-Both see an image as it is stored. To resize it would blur the traces that the spectrum
+All see an image as it is stored. Resizing would blur the traces that the spectrum
 is after.
 """
 
@@ -30,10 +30,10 @@ _LEAST_POWER = 1e-3
 
 @dataclasses.dataclass(frozen=True)
 class FeatureTable:
-    """What is kept of a split; each field has one place for each image, in order.
+    """Features, labels and groups of the N images of a split, in order.
 
     Attributes:
-        features: By the names of `FEATURES`.
+        features: `[N]` each, by the names of `FEATURES`.
         labels: `[N]`, see `dfdetect.labels`.
         groups: `[N]`.
     """
@@ -49,7 +49,7 @@ def build_feature_table(
     names: Sequence[str],
     count: Callable[[str], None] = lambda split: None,
 ) -> FeatureTable:
-    """Looks at every image of a split once; features and label are of one record.
+    """Computes features of every image of a split, with its label and group.
 
     Args:
         builder: A prepared data set of labeled images, see `records`.
@@ -99,7 +99,7 @@ def describe_sift(gray: np.ndarray) -> np.ndarray:
 
 
 def compute_spectrum(gray: np.ndarray) -> np.ndarray:
-    """How much power of each frequency there is, whichever way it points.
+    """Computes the power of each frequency, averaged over directions.
 
     The mean log power of the cosine transform in rings from the lowest frequency to the
     highest that the image's own pixels can hold.

@@ -1,4 +1,4 @@
-"""What classifiers make of makers that they have, and have not, been trained on.
+"""Figures of classifiers on makers that they have, and have not, been trained on.
 
 A figure for makers that were seen says little of the next one. Each row is one maker by
 one run, against every source of reals; the least of a row is what one can count on.
@@ -17,7 +17,7 @@ from dfdetect.evaluation import source_pairs
 def is_seen(manifest: Mapping[str, Any], pooled: source_pairs.Pool, maker: str) -> bool:
     """Whether a classifier was trained on fakes of a maker.
 
-    Its manifest says so by `origins`. Those of before do not have that: then a maker is
+    Its manifest says so by `origins`. Older manifests lack these: then a maker is
     seen where one of its data sets was trained on, by fingerprint or by name.
     """
     origins = manifest.get("origins", {}).get(pooled.field)

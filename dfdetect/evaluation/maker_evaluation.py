@@ -27,13 +27,13 @@ def measure_makers(
     """Measures all models on the pairs of makers and sources of all sets together.
 
     Args:
-        manifests: Of the models.
-        sets: What they are measured on.
-        results: Of each model on each set, models first.
+        manifests: Manifests of the models.
+        sets: Sets to measure on.
+        results: Results of each model on each set, models first.
         leave_out: "source" or "method", the field that names makers, to tell seen and
             unseen ones apart; None for pairs of sources alone.
         say: Prints a line.
-        num_resamples: Of the groups, for intervals.
+        num_resamples: Resamples of the groups, for intervals.
 
     Returns:
         `source_pairs`, a list of `model` and its `pairs`, see
@@ -82,8 +82,8 @@ def train_without_each(
     Args:
         builders: The sets. Fakes that name no maker are in all trainings.
         field: "source" or "method", which names makers.
-        folder: Where the model folders go; a training that is there is gone on with.
-        command: Trains; the left-out maker and the model folder are added to it.
+        folder: Folder of the model folders; a training that is there is resumed.
+        command: Command that trains; left-out maker and model folder are appended.
         say: Prints a line.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Detectors of others, measured on the records of a prepared data set as ours are.
+"""Measures other detectors on the records of a prepared data set as ours are.
 
 A peer comes as a table of its probabilities, or as a Python file with a function
 `predict(paths)`, which gets image files and returns fake probabilities. Nothing but
@@ -37,12 +37,12 @@ class Peer:
     """A detector of others.
 
     Attributes:
-        name: Of the file.
+        name: Name of the file.
         judge: From a set to the probabilities `[N]` of its records, in [0, 1]; NaN
             where there is none.
         makers: Names of the makers of fakes that it was trained on; None where that is
             not known.
-        crop_margin: Of the heads that it gets, see `boxes.square_crops`.
+        crop_margin: Margin of the heads that it gets, see `boxes.square_crops`.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Peer:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        """What a manifest would say, as far as it is known."""
+        """The parts of a manifest that are known."""
         described: dict[str, Any] = {
             "model": "of others",
             "image_size": None,
@@ -81,13 +81,13 @@ def open_peers(
         tables: Paths of CSV files, see `read_table`.
         scripts: Paths of Python files, see `load_predict`.
         say: Prints a line.
-        makers: See `Peer`, as for the following.
-        crop_margin: See there.
+        makers: See `Peer`.
+        crop_margin: See `Peer`.
         file_input: One of `INPUTS`: whether a script gets the heads that the records
             give, or whole images.
 
     Raises:
-        ValueError: A file is none of these.
+        ValueError: A file is neither.
     """
     judges: list[tuple[str, Callable]] = []
     for path in tables:
@@ -108,7 +108,7 @@ def fill_gaps(
     """Takes .5 where a peer gave no probability, and says so.
 
     Args:
-        name: Of the peer.
+        name: Name of the peer.
         probabilities: `[N]`, NaN for none.
         judged: The set.
         guess: Whether that is allowed.
@@ -138,7 +138,7 @@ def read_table(path: str) -> dict[str, float]:
     """Reads a CSV file of names and fake probabilities.
 
     Args:
-        path: Of a file whose header names one column of `path`, `image/filename`,
+        path: Path of a file whose header names one column of `path`, `image/filename`,
             `filename`, `file` or `id`, and one of `fake_probability`, `probability` or
             `score`; others are ignored. An empty probability is none.
 
@@ -230,7 +230,7 @@ def match_records(
 
 
 def _ending(name: str, known: Mapping[str, Any]) -> Any:
-    """What is known of a name, or of the longest end of it as a path."""
+    """Looks up a name, or the longest end of it as a path."""
     parts = name.split("/")
     for start in range(len(parts)):
         found = known.get("/".join(parts[start:]))

@@ -1,4 +1,4 @@
-"""What a classifier says of the images of a split, and what is known of them."""
+"""Predictions of a classifier for the images of a split, and what is known of them."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ class Predictions:
     fields: dict[str, np.ndarray]
 
     def take(self, wanted: np.ndarray) -> "Predictions":
-        """The same of some: a bool mask `[N]` or places."""
+        """Returns the predictions of some images, by a bool mask `[N]` or places."""
         columns = {
             field.name: getattr(self, field.name)[wanted]
             for field in dataclasses.fields(self)
@@ -58,7 +58,7 @@ class Predictions:
         return Predictions(**columns, fields=fields)
 
     def by_video(self) -> "Predictions":
-        """One row a video: the mean of its images' probabilities."""
+        """Averages the probabilities of the images of each video."""
         _, first, video_of, counts = np.unique(
             self.videos, return_index=True, return_inverse=True, return_counts=True
         )
@@ -70,7 +70,7 @@ class Predictions:
         )
 
     def to_csv(self, leaky_split: bool = False) -> bytes:
-        """A table with a row for each image; it says so where the split leaks."""
+        """Writes a table with a row for each image; tells if the split leaks."""
         columns = {
             "image/filename": self.filenames,
             "label": np.array(label_names.NAMES)[self.labels],
@@ -99,7 +99,7 @@ def join_survey(survey: Survey, probabilities: np.ndarray) -> Predictions:
 
 
 def name_videos(survey: Survey) -> np.ndarray:
-    """`[N]`, a name for the video that each image is a frame of.
+    """Names the video that each image is a frame of, `[N]`.
 
     The field `video` or `clip` where it says one. Else images are of one video when
     they share the group, the label (a real video and its fake are two), every field
@@ -131,10 +131,10 @@ def _videos_by_fields(survey: Survey) -> np.ndarray:
 
 
 def measure_head_sizes(survey: Survey) -> np.ndarray:
-    """`[N]`, roots of the heads' areas in pixels.
+    """Measures the roots of the heads' areas in pixels, `[N]`.
 
-    By their boxes where records have one; else the image is the head, without the
-    margin of a crop.
+    A head is measured by its box if the record has one; else the image is the head,
+    without the margin of a crop.
     """
     width, height = (
         survey.features[:, metadata_baseline.FEATURES.index(name)]

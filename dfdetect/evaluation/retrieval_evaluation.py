@@ -1,4 +1,4 @@
-"""Whether altered copies find their originals, and fakes what they were made from.
+"""Measures whether corrupted copies find their originals, and fakes their sources.
 
 (a) Images of a split, drawn at random, are altered (see `corruptions`) and looked for
 among all images of that split: the original is to come first. (b) Each fake of the
@@ -68,9 +68,9 @@ def measure_descriptions(
     Args:
         builder: A prepared data set of labeled images.
         split: One of its splits.
-        descriptions: By their names.
+        descriptions: Descriptions by their names.
         num_copies: Most images that are altered.
-        seed: Of their choice, and of the intervals.
+        seed: Seed of the chosen images, and of the intervals.
         count: Called for each image that was described, with its split.
 
     Returns:
@@ -127,7 +127,7 @@ def measure_descriptions(
 
 
 def format_table(measured: dict[str, Any]) -> list[str]:
-    """Lines of Markdown: a column for each description."""
+    """Formats figures as lines of Markdown, with a column for each description."""
     methods = measured["methods"]
     dimensions = [f"{name} ({x['dimension']:,})" for name, x in methods.items()]
     lines = [f"| | {' | '.join(dimensions)} |", f"|---|{'---|' * len(methods)}"]
@@ -144,7 +144,7 @@ def format_table(measured: dict[str, Any]) -> list[str]:
 
 
 def build_description(embed: Callable[[tf.Tensor], dict[str, tf.Tensor]]) -> Describe:
-    """The description by a signature of a graph, `embed` or `embed_content`."""
+    """Builds a description from a signature of a graph, `embed` or `embed_content`."""
 
     def describe(images: Sequence[np.ndarray]) -> np.ndarray:
         # Without loss: what is measured is the description, not another JPEG.

@@ -1,4 +1,4 @@
-"""How much a classifier loses when its images are altered, see `corruptions`."""
+"""Measures how much a classifier loses when its images are corrupted."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,15 +49,15 @@ def measure_robustness(
         groups: `[N]`, names of what the crops belong to.
         batch_size: Crops at once.
         max_crops: At most so many, whole groups drawn at random; None for all.
-        names: Those of `corruptions.CORRUPTIONS` that are wanted.
+        names: Corruptions of `corruptions.CORRUPTIONS` to measure.
         threshold: Fake probability from which on a crop is called a fake.
-        seed: Of drawing groups and of the resampling for intervals.
+        seed: Seed of the drawn groups and of the resampling for intervals.
         say: Prints a line of progress.
 
     Returns:
         For JSON: `num_crops`, `num_groups`, `threshold`; `clean` with `auc` and
         `balanced_accuracy` and their 95 % intervals by group (`auc_interval`,
-        `balanced_accuracy_interval`); `corruptions`, for each name its `unit` and its
+        `balanced_accuracy_interval`); `alterations`, for each name its `unit` and its
         `points`, each with `strength`, `value` (None at strength 0, the clean figure)
         and the same figures; `skipped`, why a name was left out.
 

@@ -1,4 +1,4 @@
-"""How well the fakes of each maker are told from the reals of each source.
+"""Measures how well the fakes of each maker are told from the reals of each source.
 
 A mean over makers hides that one of them is never found, and reals of one source may be
 told from fakes by nothing but what that source looks like. So every pair stands by
@@ -35,10 +35,10 @@ class Pool:
         origins: `[N]` text, the maker or source of each, see
             `record_fields.read_origins`.
         groups: `[N]` text, with the data set before the name.
-        places: `[N]`, of the data set of each among `sets`.
-        sets: What `prepared.describe_dataset` says of each data set.
-        values: By name of `BASELINES`, what it is fitted to, `[N, F]`.
-        field: That which names makers and sources.
+        places: `[N]`, place of the data set of each among `sets`.
+        sets: Description of each data set, see `prepared.describe_dataset`.
+        values: Values that each of `BASELINES` is fitted to, `[N, F]`, by its name.
+        field: Field that names makers and sources.
     """
 
     truths: np.ndarray
@@ -116,7 +116,7 @@ def measure_baselines(
     num_resamples: int,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """What `BASELINES` make of each pair of a maker and a source.
+    """Measures `BASELINES` on each pair of a maker and a source.
 
     Returns:
         By pair and name: `auc` and `auc_interval`, of folds by group, or `reason`.
@@ -148,13 +148,13 @@ def measure_pairs(
     num_resamples: int,
     baselines: dict[tuple[str, str], dict[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """The figures of a model for each pair of a maker and a source of reals.
+    """Measures a model on each pair of a maker and a source of reals.
 
     Args:
         pooled: The images.
         probabilities: `[N]`, what the model says of them.
-        num_resamples: Of the groups, for intervals.
-        baselines: Of `measure_baselines`.
+        num_resamples: Resamples of the groups, for intervals.
+        baselines: Figures of `measure_baselines`.
 
     Returns:
         For each pair `maker`, `source`, `num_fake`, `num_real`, `auc`, `auc_interval`

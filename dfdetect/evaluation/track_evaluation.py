@@ -23,10 +23,10 @@ class Case:
     """A judged clip whose people are known.
 
     Attributes:
-        source: What it is counted with, such as the name of a scene.
+        source: Name under which it is counted, such as that of a scene.
         name: Name of the clip.
         line: Its result line.
-        truths: By the index of a frame the heads that are in it. A frame that is not
+        truths: Heads in a frame, by the index of the frame. A frame that is not
             among them takes those of the nearest that is.
     """
 
@@ -45,10 +45,10 @@ def read_heads(path: str) -> dict[str, dict[int, list[Truth]]]:
     """Reads the boxes of those who count: clip,frame,ymin,xmin,ymax,xmax[,...].
 
     Args:
-        path: Of a CSV file; boxes are shares of the image.
+        path: Path of a CSV file; boxes are shares of the image.
 
     Returns:
-        By clip and frame; the heads of a frame are its parts, in order.
+        Heads by clip and frame; the heads of a frame are its parts, in order.
 
     Raises:
         ValueError: A column is missing, or a value is no number.
@@ -73,10 +73,10 @@ def read_heads(path: str) -> dict[str, dict[int, list[Truth]]]:
 
 
 def assign_parts(case: Case) -> dict[int, Truth | None]:
-    """Tells whose head each track of a clip is.
+    """Finds whose head each track of a clip is.
 
     Returns:
-        By the number of the track the truth that most of its heads overlap with an IoU
+        For each track number, the truth that most of its heads overlap with an IoU
         of at least .35, or None where most overlap none.
     """
     known = np.array(sorted(case.truths))

@@ -1,1 +1,1 @@
-"""What the dataset builders share: tasks in, records and an account of them out."""
+"""Shared code of the TFDS builders: tasks in, records and an account of them out."""

@@ -1,4 +1,4 @@
-"""What became of the files that a dataset was built from."""
+"""Accounts of the files that a data set was built from."""
 
 import collections
 import dataclasses
@@ -10,12 +10,12 @@ _MAX_LISTED = 100  # Names of skipped files kept in the metadata.
 
 @dataclasses.dataclass
 class Account:
-    """What became of some files. Accounts add up in any order.
+    """Counts, skipped files and a fingerprint; accounts add up in any order.
 
     Attributes:
         strict: Whether a file that cannot be used stops the build.
-        counts: How often each thing happened.
-        skipped: The first lines, in the order of the alphabet, of "file: reason".
+        counts: Number of each kind of event.
+        skipped: Lines of "file: reason", the first in alphabetical order.
         fingerprint: Sum of the digests of what went in, modulo 2**256 (AdHash; Bellare
             and Micciancio, A New Paradigm for Collision-free Hashing, EUROCRYPT 1997).
     """
@@ -28,7 +28,7 @@ class Account:
     fingerprint: int = 0
 
     def skip(self, name: str, reason: str) -> None:
-        """Notes a file that gives no record.
+        """Counts a file that gives no record.
 
         Raises:
             ValueError: The build is strict.

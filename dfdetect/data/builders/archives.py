@@ -1,4 +1,4 @@
-"""A folder of files, or the ZIP file as it was downloaded, read alike."""
+"""Reads files from a folder or from the ZIP file as it was downloaded."""
 
 import functools
 import hashlib
@@ -14,12 +14,12 @@ from dfdetect.media import file_kinds
 
 
 def list_members(root: str | os.PathLike) -> list[str]:
-    """Names of all files in a folder or ZIP file, with slashes, sorted.
+    """Lists the names of all files in a folder or ZIP file, with slashes, sorted.
 
     Hidden files and what macOS adds to a ZIP file are left out.
 
     Raises:
-        ValueError: A file that is no ZIP file.
+        ValueError: `root` is a file but not a ZIP file.
     """
     root = os.fspath(root)
     if tf.io.gfile.isdir(root):
@@ -34,10 +34,10 @@ def list_members(root: str | os.PathLike) -> list[str]:
 
 
 def read_member(root: str | os.PathLike, name: str) -> bytes:
-    """The bytes of a file in a folder or ZIP file.
+    """Reads a file in a folder or ZIP file.
 
     Raises:
-        ValueError: It is damaged, or cannot be read.
+        ValueError: The file is damaged, or cannot be read.
     """
     root = os.fspath(root)
     try:
@@ -49,7 +49,7 @@ def read_member(root: str | os.PathLike, name: str) -> bytes:
 
 
 def read_head(root: str | os.PathLike, name: str) -> bytes:
-    """The first bytes of a file in a folder, for `file_kinds`; none if unreadable."""
+    """Reads the first bytes of a file, for `file_kinds`; empty if unreadable."""
     try:
         with tf.io.gfile.GFile(os.path.join(os.fspath(root), name), "rb") as file:
             return file.read(file_kinds.HEAD_BYTES)
@@ -58,7 +58,7 @@ def read_head(root: str | os.PathLike, name: str) -> bytes:
 
 
 def hash_file(path: str | os.PathLike) -> bytes:
-    """The digest of a file of any size."""
+    """Computes the SHA-256 digest of a file of any size."""
     digest = hashlib.sha256()
     with tf.io.gfile.GFile(os.fspath(path), "rb") as file:
         while block := file.read(2**20):

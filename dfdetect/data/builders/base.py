@@ -1,4 +1,4 @@
-"""The TFDS builder that every dataset here is: it streams, and accounts for its files.
+"""Base class of the TFDS builders, which streams and accounts for its files.
 
 A builder lists its tasks (clips to decode, handfuls of images to read) by split, and
 names the function that turns one task into records. The rest is done here.
@@ -46,7 +46,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     Args:
         strict: Stop at the first file that cannot be used, instead of skipping it.
         num_threads: Tasks at once where Beam does not decide; the cores by default.
-        **kwargs: Of the TFDS builder.
+        **kwargs: Arguments of the TFDS builder.
 
     Attributes:
         any_config: Whether `config` may be any name (of letters, digits, "_" and "-",
@@ -69,11 +69,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self._accounts: dict[str, Account] = {}
 
     def settings(self) -> dict[str, Any]:
-        """What shapes the records besides the files; kept in the metadata."""
+        """Settings that shape the records besides the files; kept in the metadata."""
         return {}
 
     def new_account(self, **counts: int) -> Account:
-        """An account of this build that begins with these counts."""
+        """Returns an account that begins with these counts."""
         return Account(self._strict, Counter({"n_skipped": 0, **counts}))
 
     def records(
@@ -82,13 +82,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         process: streams.Process,
         accounts: Mapping[str, Account] | None = None,
     ) -> dict[str, Any]:
-        """The splits, for `_split_generators` to return.
+        """Returns the splits, for `_split_generators` to return.
 
         Args:
-            tasks: By split; splits without any are left out, as TFDS cannot write them.
+            tasks: Tasks by split; empty splits are left out: TFDS cannot write them.
             process: Makes the records of a task. On Beam it is sent to other
                 processes, with a builder's module inside.
-            accounts: What is known before the first record, by split.
+            accounts: Accounts to begin with, by split.
 
         Raises:
             ValueError: There are no tasks at all.
@@ -192,7 +192,7 @@ def _nothing(what: str, *accounts: Account) -> str:
 def build_labeled_features(
     **further: tfds.features.FeatureConnector,
 ) -> tfds.features.FeaturesDict:
-    """The fields of a labeled image, which every data set of them has, and more."""
+    """Returns the fields of a labeled image and further ones."""
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(None, None, 3)),
@@ -205,21 +205,21 @@ def build_labeled_features(
 
 
 def warn(message: str) -> None:
-    """Tells the person who prepares a dataset."""
+    """Logs a warning for the person who prepares a data set."""
     _log.warning("%s", message)
 
 
 @functools.lru_cache
 def open_prepared(name: str, data_dir: str) -> tfds.core.DatasetBuilder:
-    """A prepared data set, opened once; here, as a cache cannot travel with a task."""
+    """Opens a prepared data set once; a cache in a builder could not be pickled."""
     return tfds.builder(name, data_dir=data_dir)
 
 
 def split_by_hash(group: str, validation: int = 10, test: int = 10) -> str:
-    """The split of a group: the same at any time and place, whatever else there is.
+    """Chooses the split of a group by its name alone, the same at any time and place.
 
     Args:
-        group: Its name.
+        group: Name of the group.
         validation: Percent of the groups that go to validation.
         test: Percent of the groups that go to the test; the rest is for training.
     """
@@ -235,10 +235,10 @@ def cut_into_chunks(items: Sequence[Any], size: int = 64) -> list[Sequence[Any]]
 
 
 def measure_extent(image_bytes: bytes) -> tuple[int, int]:
-    """Height and width of the upright image: what training will decode.
+    """Measures height and width of the upright image as training will decode it.
 
     Raises:
-        ValueError: It cannot be decoded or is too large, and must not become a record.
+        ValueError: The image cannot be decoded or is too large for a record.
     """
     stored = headers.read(image_bytes).numpy()
     pixels = int(stored[headers.HEIGHT]) * int(stored[headers.WIDTH])
@@ -256,7 +256,7 @@ def measure_extent(image_bytes: bytes) -> tuple[int, int]:
 
 
 def identify_format(image_bytes: bytes) -> str:
-    """JPEG, PNG, GIF, BMP or WEBP, by the first bytes; "" for anything else."""
+    """Tells JPEG, PNG, GIF, BMP or WEBP by the first bytes; "" for anything else."""
     for name, signature in _SIGNATURES.items():
         if image_bytes.startswith(signature):
             return name

@@ -31,13 +31,13 @@ class FaceRow(label_table.Row):
     """An image. `group` is never empty: without one it is a group by itself.
 
     Attributes:
-        source: Where it comes from, "" where that is not known; as the following.
+        source: Where it comes from; "" if unknown, also in the other texts.
         method: Who or what made it.
         box: ymin, xmin, ymax, xmax, see `boxes`; may reach beyond the image.
-        compression: Of the clip that it is a frame of.
-        clip: Name of that.
-        frame: Its number in the clip; -1 for none.
-        columns: Further ones of a table, by name.
+        compression: Compression of the clip that it is a frame of.
+        clip: Name of that clip.
+        frame: Number of the frame in the clip; -1 if it is not a frame.
+        columns: Further columns of a table, by name.
     """
 
     source: str = ""
@@ -49,7 +49,7 @@ class FaceRow(label_table.Row):
     columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def fingerprinted(self) -> tuple[object, ...]:
-        """What counts for the fingerprint besides; empty where nothing is known."""
+        """Returns what else goes into the fingerprint; empty where nothing is known."""
         known: tuple[object, ...] = (self.source, self.method, *self.box)
         of_clip = (self.compression, self.clip, self.frame)
         if of_clip != ("", "", -1) or self.columns:
@@ -58,11 +58,11 @@ class FaceRow(label_table.Row):
 
 
 def find_frames(root: str | os.PathLike, path: str) -> list[str]:
-    """Images in the folder that `extract_frames` makes of a clip.
+    """Finds the images in the folder that `extract_frames` makes of a clip.
 
     Args:
         root: The folder.
-        path: Of the clip from there on; the folder has that name, mostly without its
+        path: Path of the clip in it; the folder has that name, mostly without its
             ending.
     """
     for folder in (posixpath.splitext(path)[0], path):
@@ -74,7 +74,7 @@ def find_frames(root: str | os.PathLike, path: str) -> list[str]:
 
 
 def parse_frame_path(path: str) -> tuple[str, int]:
-    """The clip of a frame, and its number in it; "" and -1 of what is no frame."""
+    """Parses a frame's path to its clip and number; "" and -1 if it is not a frame."""
     match = FRAME_PATH.fullmatch(path)
     if not match:
         return "", -1
@@ -90,7 +90,7 @@ def read_lists(
 
     Args:
         root: The folder of the images.
-        names: Paths of the lists; none for those in the folder.
+        names: Paths of the lists; empty for those in the folder.
         paths: Files of the folder, see `archives.list_members`.
 
     Returns:
@@ -132,7 +132,7 @@ def read_lists(
 
 
 def read_numbered(root: str | os.PathLike, paths: Sequence[str]) -> list[FaceRow]:
-    """Images that each have a text file beside them with 0 (real) or 1 (fake).
+    """Reads images that each have a text file beside them with 0 (real) or 1 (fake).
 
     Raises:
         ValueError: A text is neither.

@@ -1,4 +1,4 @@
-"""Frames of clips as image files."""
+"""Encodes frames of clips as image files."""
 
 import collections
 import os
@@ -25,11 +25,11 @@ def encode_frames(
     frame_format: str,
     factors: Sequence[int] = (),
 ) -> tuple[list[int], Iterable[Encoded]]:
-    """Takes frames of a clip that is complete.
+    """Encodes frames of a complete clip.
 
     Args:
-        path: Of the clip.
-        count: How many, at the centers of equal parts; -1 for all.
+        path: Path of the clip.
+        count: Number of frames, at the centers of equal parts; -1 for all.
         frame_format: One of `ENDINGS`.
         factors: Constant rate factors, see `rate_factors.parse_rate_factors`. Each
             frame looks as it does after its clip was compressed at the factor of the
@@ -66,16 +66,16 @@ def encode_frames(
 
 
 def choose_factor(place: int, factors: Sequence[int]) -> int:
-    """The rate factor of a frame, by its place among those that are wanted.
+    """Chooses the rate factor of a frame by its place among the wanted ones.
 
-    In turns, so that a real and its fakes are compressed alike: else the factor would
+    Factors take turns, so that a real and its fakes are compressed alike: else it would
     tell which is which.
     """
     return factors[place % len(factors)]
 
 
 def encode_image(image: np.ndarray, frame_format: str) -> bytes:
-    """The file of an RGB `[height, width, 3]` or gray `[height, width]` image.
+    """Encodes an RGB `[height, width, 3]` or gray `[height, width]` image as a file.
 
     Args:
         image: uint8.

@@ -54,7 +54,7 @@ class LabeledObject:
 
 @dataclasses.dataclass(frozen=True)
 class Annotation:
-    """What is stated about one image.
+    """Objects and size that an annotation states for one image.
 
     Attributes:
         objects: In the order of the file.
@@ -162,9 +162,9 @@ def choose_heads(
     class is not in `names.others`: nobody has said that such an image shows no head.
 
     Args:
-        annotation: Of the image.
-        height: Of the upright image in pixels.
-        width: Likewise.
+        annotation: Annotation of the image.
+        height: Height of the upright image in pixels.
+        width: Width of the upright image in pixels.
         names: Which classes are heads.
 
     Returns:

@@ -32,14 +32,14 @@ _PAIR = re.compile(r"(\d{3})_(\d{3})")
 def read_known(
     root: str | os.PathLike, paths: Sequence[str], left_out: Counter[str]
 ) -> list[face_rows.FaceRow]:
-    """Frames of FaceForensics++ or Celeb-DF, as DeepfakeBench prepares them.
+    """Reads frames of FaceForensics++ or Celeb-DF, as DeepfakeBench prepares them.
 
-    Frames that `extract_frames` makes of the clips of these sets do as well.
+    Frames that `extract_frames` makes of the clips of these sets are read as well.
 
     Args:
         root: The folder.
-        paths: Its files.
-        left_out: To it, frames are added that no split can hold, by reason.
+        paths: Files in the folder.
+        left_out: Counts, by reason, the frames that no split can hold; added to.
 
     Raises:
         ValueError: A list of the set cannot be read.
@@ -87,10 +87,10 @@ def _read_faceforensics(
 def _pairs(
     root: str, paths: Sequence[str], clips: Sequence[str]
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """The split of each pair of clips, and the pair of each clip.
+    """Returns the split of each pair of clips, and the pair of each clip.
 
-    By the official lists train.json, val.json and test.json where these are in the
-    folder; else the fakes tell who is paired, and no split is known.
+    They come from the official lists train.json, val.json and test.json if these are in
+    the folder; else the fakes tell which clips are paired, and no split is known.
     """
     split_of: dict[str, str] = {}
     pair_of: dict[str, str] = {}
@@ -158,7 +158,7 @@ def _read_celeb(
 
 
 def _test_clips(root: str, paths: Sequence[str]) -> set[tuple[str, str]]:
-    """Folder and name of each clip of the official test, lines of `1 FOLDER/CLIP.mp4`.
+    """Reads folder and name of each clip of the official test: `1 FOLDER/CLIP.mp4`.
 
     1 is real there; the folders say that as well.
     """
@@ -181,7 +181,7 @@ def _test_clips(root: str, paths: Sequence[str]) -> set[tuple[str, str]]:
 
 
 def _celeb_group(source: str, clip: str) -> str:
-    """The real clip that a fake is made from, or the real clip itself."""
+    """Names the real clip that a fake is made from, or the real clip itself."""
     fake = _CELEB_FAKE.fullmatch(clip)
     if fake:
         return f"{fake['target']}_{fake['scene']}"

@@ -51,7 +51,7 @@ class LabeledImage:
 
 @dataclasses.dataclass
 class Listing:
-    """What a layout holds.
+    """Images that a layout lists, and files without their counterpart.
 
     Attributes:
         images: With image and annotation.

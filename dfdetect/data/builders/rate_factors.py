@@ -23,10 +23,10 @@ _OPTIONS = {"preset": "fast", "x264-params": "mbtree=0"}
 
 
 def parse_rate_factors(rate_factors: Sequence[int | str]) -> tuple[int, ...]:
-    """Constant rate factors as numbers.
+    """Parses constant rate factors.
 
     Raises:
-        ValueError: One is no whole number from 0 to 51, or there is no x264 to encode.
+        ValueError: A factor is not a whole number from 0 to 51, or x264 is missing.
     """
     found = []
     for factor in rate_factors:
@@ -38,21 +38,21 @@ def parse_rate_factors(rate_factors: Sequence[int | str]) -> tuple[int, ...]:
             )
         found.append(int(text))
     if found:
-        _encoder(_BLOCK, _BLOCK, found[0])  # Told before the work.
+        _encoder(_BLOCK, _BLOCK, found[0])  # Fail before the slow part.
     return tuple(found)
 
 
 def compress_frames(
     frames: Iterable[video.Frame], factors: Mapping[int, int]
 ) -> Iterator[video.Frame]:
-    """Takes frames of a clip as they look once the clip was compressed.
+    """Yields frames of a clip as they look after the clip was compressed.
 
     Each is encoded and decoded together with the frames before it, from which it is
     predicted as in a file; memory holds no more than these.
 
     Args:
-        frames: All of a clip from its first on.
-        factors: The rate factor by the position of each wanted frame.
+        frames: All frames of a clip from the first on.
+        factors: Rate factors by the positions of the wanted frames.
 
     Yields:
         The wanted frames, in order.

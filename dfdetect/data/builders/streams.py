@@ -113,7 +113,7 @@ class _Lines:
 
 
 def import_beam() -> types.ModuleType:
-    """Apache Beam, which only some need.
+    """Imports Apache Beam, an optional package.
 
     Raises:
         ImportError: It is not installed.
@@ -135,13 +135,13 @@ def build_beam_transform(
     account_path: str,
     module: types.ModuleType,
 ) -> Any:
-    """A transform that makes the same records, and writes their account to a file.
+    """Builds a Beam transform that makes the records and writes their account.
 
     Args:
-        tasks: As they go to `process`.
+        tasks: Arguments of `process`.
         process: Makes the records of a task.
-        strict: Of the accounts.
-        account_path: Where the workers write what their accounts add up to.
+        strict: See `account.Account`.
+        account_path: File to which the workers write the sum of their accounts.
         module: Sent to the workers whole, as they cannot import it.
 
     Raises:

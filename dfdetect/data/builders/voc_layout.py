@@ -97,7 +97,7 @@ def _add(
         return
     try:
         stated = head_boxes.parse_voc(archives.read_member(root, annotation))
-    except ValueError:  # Told where the records are made.
+    except ValueError:  # Reported where the records are made.
         stated = head_boxes.Annotation(())
     if len(paths) > 1:
         paths = [p for p in paths if p.split("/")[-1] == stated.filename] or paths

@@ -1,1 +1,1 @@
-"""What is wrong with a data set before any model sees it: leaks and shortcuts."""
+"""Audits of data sets before any model sees them: leaks and shortcuts."""

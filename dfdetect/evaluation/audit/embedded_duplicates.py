@@ -1,4 +1,4 @@
-"""Images in different splits that show the same, by embedding and through an index.
+"""Finds images in different splits that show the same, by embeddings and an index.
 
 Finds what a perceptual hash cannot: copies that were cut further or mirrored, frames of
 one scene, a fake and its source. On faces of DFDC (600, in 300 groups), 95 % of copies
@@ -35,12 +35,12 @@ def find_pairs(
     min_similarity: float = MIN_SIMILARITY,
     count: Callable[[str], None] = lambda split: None,
 ) -> list[dict]:
-    """Pairs of images in different splits that are alike.
+    """Finds pairs of images in different splits that are alike.
 
     Args:
         builder: A prepared data set with encoded images in `image`.
-        survey: What was seen of it.
-        embed: What embeds a batch.
+        survey: Survey of the data set.
+        embed: Embeds a batch.
         min_similarity: The least cosine of a pair.
         count: Called for each image, with its split.
 

@@ -1,4 +1,4 @@
-"""Scores of simple models for groups that they have not been trained on."""
+"""Cross-validates simple models by group."""
 
 from collections.abc import Callable
 
@@ -27,7 +27,7 @@ def predict_out_of_fold(
     groups: np.ndarray,
     seed: int = 0,
 ) -> np.ndarray:
-    """Judges each fifth of the groups by what is fitted to the others.
+    """Predicts each fifth of the groups by a model fitted to the others.
 
     Args:
         fit: Takes values `[M, F]` and labels `[M]`; returns a function from values to
@@ -35,7 +35,7 @@ def predict_out_of_fold(
         values: `[N, F]`.
         truths: `[N]` of `dfdetect.labels`; see `explain_unfit`.
         groups: `[N]`.
-        seed: Of the folds.
+        seed: Seed of the folds.
 
     Returns:
         Scores `[N]`.

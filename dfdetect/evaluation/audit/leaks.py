@@ -1,14 +1,14 @@
-"""Groups that stand in two splits."""
+"""Finds groups that have records in two splits."""
 
 from dfdetect.evaluation.audit.survey import Survey
 
 
 def find_leaks(survey: Survey) -> list[dict]:
-    """Every video, actor, film or group with records in more than one split.
+    """Finds each video, actor, film or group with records in more than one split.
 
     Returns:
-        For each `kind` (of `survey.PROVENANCE`) and `name`: `splits`, how many records
-        it has in each; sorted.
+        For each `kind` (of `survey.PROVENANCE`) and `name`: `splits`, the number of
+        records it has in each; sorted.
     """
     found: dict[tuple[str, str], dict[str, int]] = {}
     for kind, records in survey.identities.items():

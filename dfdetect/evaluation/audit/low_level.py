@@ -1,4 +1,4 @@
-"""How well a label can be told by color, sharpness and the slope of the spectrum alone.
+"""Baseline that tells labels by color, sharpness and the slope of the spectrum alone.
 
 Where these give the class away, a classifier may have learned who took or made the
 images instead of what a forgery looks like.

@@ -1,4 +1,4 @@
-"""How well a label can be told without a look at any pixel.
+"""Baseline that tells labels by size, format and compression, without any pixel.
 
 Where size, format or compression give the class away, a detector learns them, and its
 accuracy says nothing about forgeries: on the challenge images a tree on the size alone
@@ -38,7 +38,7 @@ _MODES = ("RGB", "L", "RGBA", "P", "CMYK", "I;16", "1")
 
 
 def read_features(image_bytes: bytes) -> list[float]:
-    """What a file says before it is decoded, in the order of `FEATURES`.
+    """Reads the header of a file, in the order of `FEATURES`; nothing is decoded.
 
     Sums and first entries of JPEG's quantization tables; the subsampling is the first
     component's factors as one number (0x22 for 4:2:0). Zeros where a format has none.
@@ -70,14 +70,14 @@ def read_features(image_bytes: bytes) -> list[float]:
 
 
 def measure_baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
-    """How well `features` tell real from fake, for groups that training has not seen.
+    """Measures how well `FEATURES` tell real from fake in groups not trained on.
 
     Gradient-boosted trees, each fifth of the groups judged by those trained on the
     others.
 
     Args:
-        survey: Of a data set with labels.
-        seed: Of folds, trees and resampling.
+        survey: Survey of a data set with labels.
+        seed: Seed of folds, trees and resampling.
 
     Returns:
         `auc` with its 95 % `interval` (resampled by group), `accuracy` and
@@ -116,15 +116,15 @@ def measure_baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
 def predict_split(
     survey: Survey, split: str, seed: int = 0
 ) -> tuple[np.ndarray | None, str]:
-    """What trees make of each record of a split by its `features` alone.
+    """Predicts each record of a split by trees on its `FEATURES` alone.
 
     They are trained on the other splits, as a model would be; where those lack a class,
     on the other groups of the split itself.
 
     Args:
-        survey: Of a data set with labels.
-        split: The one judged.
-        seed: Of folds and trees.
+        survey: Survey of a data set with labels.
+        split: The split to predict.
+        seed: Seed of folds and trees.
 
     Returns:
         Fake probabilities `[N]` of the split, and how they came about; or None, and why
@@ -148,7 +148,7 @@ def predict_split(
 def predict_out_of_fold(
     values: np.ndarray, truths: np.ndarray, groups: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """Fake probabilities `[N]` by `features` `[N, F]`, see `folds`."""
+    """Predicts fake probabilities `[N]` by `FEATURES` `[N, F]`, see `folds`."""
 
     def fit(learned: np.ndarray, labels: np.ndarray) -> folds.Predict:
         return functools.partial(_predicted, _fitted(learned, labels, seed))

@@ -1,4 +1,4 @@
-"""Images in different splits that are the same to the eye, by perceptual hash.
+"""Finds images in different splits that are the same to the eye, by perceptual hash.
 
 The hash is ImageHash's DCT hash (pHash) of 256 bits, over pixels of
 `dfdetect.media.decode`. Of 200 images each of DFDC faces, FFHQ and StyleGAN, CelebA
@@ -30,7 +30,7 @@ _BLOCK = 4096  # Rows of one product; 64 MiB of distances.
 
 
 def compute_hash(thumbnail: np.ndarray) -> np.ndarray:
-    """The hash, uint8 `[32]`, of an image, uint8 `[64, 64, 3]`.
+    """Computes the hash, uint8 `[32]`, of an image, uint8 `[64, 64, 3]`.
 
     Raises:
         ImportError: ImageHash is not installed.
@@ -47,7 +47,7 @@ def compute_hash(thumbnail: np.ndarray) -> np.ndarray:
 
 
 def describe(images: Sequence[np.ndarray]) -> np.ndarray:
-    """The hashes of images as vectors, float32 `[N, 256]` of +1 and -1.
+    """Computes hashes of images as vectors, float32 `[N, 256]` of +1 and -1.
 
     Their cosine falls by 1 / 128 for each bit in which they differ.
 
@@ -68,13 +68,13 @@ def is_comparable(thumbnail: np.ndarray) -> bool:
 
 
 def find_pairs(survey: Survey, max_distance: int = MAX_DISTANCE) -> list[dict]:
-    """Pairs of images in different splits that are near duplicates.
+    """Finds pairs of images in different splits that are near duplicates.
 
     Every image that has one is in a pair; of images with equal hashes in a split,
     only the first is paired with all.
 
     Args:
-        survey: What was seen.
+        survey: Survey of the data set.
         max_distance: Most bits of 256 in which they differ.
 
     Returns:

@@ -1,4 +1,4 @@
-"""One pass over a prepared data set."""
+"""Surveys a prepared data set in one pass."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,12 +19,12 @@ def scan_dataset(
     splits: Sequence[str] | None = None,
     with_hashes: bool = True,
 ) -> Survey:
-    """Looks at every record, in the order of `prepared.read_encoded`.
+    """Surveys every record, in the order of `prepared.read_encoded`.
 
     Args:
-        builder: Of a prepared data set with encoded images in `image`.
+        builder: A prepared data set with encoded images in `image`.
         count: Called for each record, with its split.
-        splits: Those wanted; all by default.
+        splits: Splits to survey; all by default.
         with_hashes: Whether near duplicates are wanted. Without, no image is decoded.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The little of each record that an audit needs: some hundred bytes, no pixels."""
+"""The survey of a data set: some hundred bytes of each record, no pixels."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -19,16 +19,16 @@ PROVENANCE = {
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What was seen of N records.
+    """A survey of N records.
 
     Attributes:
         splits: `[N]`, names of their splits.
         filenames: `[N]`, `image/filename`.
         labels: `[N]`, see `labels`; None where the data set has none.
-        identities: What each record must not be parted from: by kind, `[N]` lists.
-        hashes: uint8 `[N, 32]`, see `near_duplicates`; `[0, 32]` when none was asked.
+        identities: Names that must stay in one split, by kind: `[N]` lists of them.
+        hashes: uint8 `[N, 32]`, see `near_duplicates`; `[0, 32]` without hashes.
         comparable: bool `[N]`, whether an image has enough in it for its hash to mean
-            anything; `[0]` when none was asked.
+            anything; `[0]` without hashes.
         features: float32 `[N, F]` of `metadata_baseline.FEATURES`.
         fields: Further scalars of the records, `[N]` each, see
             `records.list_further_fields`.
@@ -63,7 +63,7 @@ class Survey:
         return np.array([names[0] if names else "" for names in named])
 
     def take(self, wanted: np.ndarray) -> "Survey":
-        """The same of the records where `wanted` `[N]` is true."""
+        """Returns the survey of the records where `wanted` `[N]` is true."""
         return Survey(
             self.splits[wanted],
             np.array(self.filenames)[wanted].tolist(),
