@@ -163,8 +163,14 @@ def peak(dataset: str, source: pathlib.Path, data_dir: pathlib.Path) -> float:
         "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
     )
     command = [
-        *(sys.executable, "-c", code, sys.executable, str(_FOLDER / "prepare.py")),
-        *(f"--dataset={dataset}", f"--manual_dir={source}", f"--data_dir={data_dir}"),
+        sys.executable,
+        "-c",
+        code,
+        sys.executable,
+        str(_FOLDER / "prepare.py"),
+        f"--dataset={dataset}",
+        f"--manual_dir={source}",
+        f"--data_dir={data_dir}",
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return int(done.stdout) / 1024

@@ -59,8 +59,11 @@ _THREADS = flags.DEFINE_integer(
 _SETTINGS = "extract_frames.json"
 # Which clips are real, and in which split: read by `labeled_faces`.
 _LABELS = (
-    *("labels.csv", "List_of_testing_videos.txt"),
-    *("train.json", "val.json", "test.json"),
+    "labels.csv",
+    "List_of_testing_videos.txt",
+    "train.json",
+    "val.json",
+    "test.json",
 )
 
 

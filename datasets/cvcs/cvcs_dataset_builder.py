@@ -18,9 +18,23 @@ _EXAMPLES_AT_ONCE = 64
 _HEADS = "heads.csv"  # What train/crop_heads.py says of its crops.
 # What the crops' table must say; the rest is not needed here.
 _COLUMNS = (
-    *("path", "label", "split", "group", "image/filename", "head"),
-    *("ymin", "xmin", "ymax", "xmax", "score", "margin"),
-    *("dataset", "source", "target_id", "source_id", "frame"),
+    "path",
+    "label",
+    "split",
+    "group",
+    "image/filename",
+    "head",
+    "ymin",
+    "xmin",
+    "ymax",
+    "xmax",
+    "score",
+    "margin",
+    "dataset",
+    "source",
+    "target_id",
+    "source_id",
+    "frame",
 )
 
 

@@ -83,21 +83,11 @@ def build_training_batches(
         level_share,
         cache,
     )
+    least_side = image_size // image_status.MOST_ENLARGED
     indexes = [
-        record_index.RecordIndex(
-            builder,
-            split,
-            least_side=image_size // image_status.MOST_ENLARGED,
-            where=where,
-            source_field=sample_by,
-        )
+        _index_records(builder, split, where, least_side, sample_by)
         for builder in builders
     ]
-    for builder, index in zip(builders, indexes, strict=True):
-        if where and not len(index.catalog.labels):
-            raise ValueError(
-                f"where leaves no record in {split} of {builder.info.full_name}."
-            )
     sampler = sampling.Sampler(
         [index.catalog for index in indexes],
         batch_size,
@@ -109,6 +99,24 @@ def build_training_batches(
     )
     source = record_index.SampledRecords(indexes, sampler, batch_size, cache)
     return Batches(source, prepare, batch_size, seed)
+
+
+def _index_records(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    where: Sequence[conditions.Condition],
+    least_side: int,
+    source_field: str | None,
+) -> record_index.RecordIndex:
+    """Indexes the records that meet the conditions, at least one."""
+    index = record_index.RecordIndex(
+        builder, split, least_side=least_side, where=where, source_field=source_field
+    )
+    if where and not len(index.catalog.labels):
+        raise ValueError(
+            f"where leaves no record in {split} of {builder.info.full_name}."
+        )
+    return index
 
 
 def count_labels(

@@ -51,8 +51,18 @@ from dfdetect.pipeline import (
 
 HEADS, MISSES, SUMMARY = "heads.csv", "no_head.csv", "crops.json"
 HEAD_COLUMNS = (
-    *("path", "label", "split", "group", "image/filename", "head"),
-    *("ymin", "xmin", "ymax", "xmax", "score", "margin"),
+    "path",
+    "label",
+    "split",
+    "group",
+    "image/filename",
+    "head",
+    "ymin",
+    "xmin",
+    "ymax",
+    "xmax",
+    "score",
+    "margin",
 )
 MISS_COLUMNS = ("image/filename", "split", "label", "group", "reason")
 

@@ -271,16 +271,16 @@ def _warp_about(
     tilt = _MAX_TILT * warp[2:] / tf.maximum(half, 1.0)
     one, zero = tf.constant(1.0), tf.constant(0.0)
 
-    def rows(*numbers: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(tf.stack(numbers), [3, 3])
+    def stack(*rows: tuple[tf.Tensor, ...]) -> tf.Tensor:
+        return tf.stack([tf.stack(row) for row in rows])
 
-    bent = rows(
-        *(tf.cos(turn), shear - tf.sin(turn), zero),
-        *(tf.sin(turn), tf.cos(turn), zero),
-        *(tilt[1], tilt[0], one),
+    bent = stack(
+        (tf.cos(turn), shear - tf.sin(turn), zero),
+        (tf.sin(turn), tf.cos(turn), zero),
+        (tilt[1], tilt[0], one),
     )
-    there = rows(one, zero, pivot[1], zero, one, pivot[0], zero, zero, one)
-    back = rows(one, zero, -pivot[1], zero, one, -pivot[0], zero, zero, one)
+    there = stack((one, zero, pivot[1]), (zero, one, pivot[0]), (zero, zero, one))
+    back = stack((one, zero, -pivot[1]), (zero, one, -pivot[0]), (zero, zero, one))
     first = tf.reshape(tf.concat([transform, [1.0]], 0), [3, 3])
     whole = tf.reshape(first @ there @ bent @ back, [9])
     # 0 where the first pixel of a large image lies at the horizon of the tilt.

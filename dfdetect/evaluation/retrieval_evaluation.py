@@ -34,8 +34,10 @@ COPIES: dict[str, tuple[tuple[str, int], ...]] = {
     "JPEG 30": (("jpeg", 4),),
     "mirror": (("mirror", 1),),
     "cropping 0.1, scaling 0.5, JPEG 75, mirror": (
-        *(("cropping", 2), ("scaling", 2)),
-        *(("jpeg", 2), ("mirror", 1)),
+        ("cropping", 2),
+        ("scaling", 2),
+        ("jpeg", 2),
+        ("mirror", 1),
     ),
 }
 

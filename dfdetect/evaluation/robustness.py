@@ -73,11 +73,7 @@ def measure_robustness(
     wanted = [name for name in names if name not in skipped]
     places = draw_groups(truths, groups, max_crops, seed)
     truths, groups = truths[places], groups[places]
-    variants = [_CLEAN] + [
-        (name, strength)
-        for name in wanted
-        for strength in range(1, 1 + len(corruptions.CORRUPTIONS[name].values))
-    ]
+    variants = _list_variants(wanted)
     with console.Progress(len(places) * len(variants), say, noun="crop") as shown:
         logits = _logits(
             logits_function,
@@ -126,6 +122,15 @@ def draw_groups(
     if set(truths[kept]) != {labels.REAL, labels.FAKE}:
         raise ValueError(f"The {len(kept)} crops drawn must be both reals and fakes.")
     return kept
+
+
+def _list_variants(names: Sequence[str]) -> list[Variant]:
+    """Lists the clean variant and each corruption at each of its strengths."""
+    return [_CLEAN] + [
+        (name, strength)
+        for name in names
+        for strength in range(1, 1 + len(corruptions.CORRUPTIONS[name].values))
+    ]
 
 
 def _decoded(

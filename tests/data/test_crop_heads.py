@@ -199,9 +199,24 @@ def test_every_head_has_a_row_and_a_crop(crops):
 def test_further_scalars_are_columns(crops):
     rows = table(crops / "heads.csv")
     assert list(rows[0]) == [
-        *("path", "label", "split", "group", "image/filename", "head"),
-        *("ymin", "xmin", "ymax", "xmax", "score", "margin"),
-        *("compression", "frame", "is_sharp", "method", "image/score", "time"),
+        "path",
+        "label",
+        "split",
+        "group",
+        "image/filename",
+        "head",
+        "ymin",
+        "xmin",
+        "ymax",
+        "xmax",
+        "score",
+        "margin",
+        "compression",
+        "frame",
+        "is_sharp",
+        "method",
+        "image/score",
+        "time",
     ]
     (last,) = (row for row in rows if row["split"] == "test")
     fields = ("compression", "frame", "is_sharp", "method", "image/score", "time")
@@ -306,8 +321,12 @@ def test_a_killed_command_goes_on_and_ends_in_the_same_files(
     builder, data_dir, detector, crops, tmp_path
 ):
     command = [
-        *(sys.executable, __file__, f"--data_dir={data_dir}", "--batch_size=2"),
-        *("--dataset=labelled_images", f"--output={tmp_path}"),
+        sys.executable,
+        __file__,
+        f"--data_dir={data_dir}",
+        "--batch_size=2",
+        "--dataset=labelled_images",
+        f"--output={tmp_path}",
         f"--detector={detector}",
     ]
     # This file is what runs, with what stands beside it.

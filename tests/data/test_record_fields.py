@@ -92,7 +92,10 @@ def test_records_meet_conditions_in_any_order_of_reading(faces):
     # Without a source of its own, a record comes from its data set.
     assert set(index.catalog.sources) == {"lab", "sourced_faces"}
     assert set(record_fields.read_origins(faces, "train")) == {
-        *("lab", "camera", "x", "sourced_faces")
+        "lab",
+        "camera",
+        "x",
+        "sourced_faces",
     }
     assert set(record_fields.read_origins(faces, "train", "method")) == {
         "sourced_faces"

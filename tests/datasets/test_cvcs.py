@@ -104,9 +104,24 @@ def test_full_wants_a_prepared_source(tmp_path):
 
 
 _COLUMNS = (
-    *("path", "label", "split", "group", "image/filename", "head"),
-    *("ymin", "xmin", "ymax", "xmax", "score", "margin", "compression"),
-    *("dataset", "source", "target_id", "source_id", "frame"),
+    "path",
+    "label",
+    "split",
+    "group",
+    "image/filename",
+    "head",
+    "ymin",
+    "xmin",
+    "ymax",
+    "xmax",
+    "score",
+    "margin",
+    "compression",
+    "dataset",
+    "source",
+    "target_id",
+    "source_id",
+    "frame",
 )
 
 
@@ -122,9 +137,21 @@ def _crop_folder(root, num_heads, broken=()):
         box = (0.1, 0.2, 0.5, 0.25 + index / 1000)
         writer.writerow(
             [
-                *(path, index % 2, split, f"group,{index}", "whole.png", index % 3),
-                *(*box, 0.75, 1.3, "c23", "faceforensics", "Deepfakes"),
-                *("071", "054", 12),
+                path,
+                index % 2,
+                split,
+                f"group,{index}",
+                "whole.png",
+                index % 3,
+                *box,
+                0.75,
+                1.3,
+                "c23",
+                "faceforensics",
+                "Deepfakes",
+                "071",
+                "054",
+                12,
             ]
         )
     write(root / "heads.csv", table.getvalue())

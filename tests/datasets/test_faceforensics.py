@@ -93,7 +93,11 @@ def test_records(clips):
             ("actors/01__exit_phone_room", centers, 0, "actor_01", "01", ""),
             (
                 "DeepFakeDetection/01_02__exit_phone_room__YVGY8LOK",
-                *(centers, 1, "actor_01", "01", "02"),
+                centers,
+                1,
+                "actor_01",
+                "01",
+                "02",
             ),
         ],
         "validation": [

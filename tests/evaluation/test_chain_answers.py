@@ -56,7 +56,10 @@ def test_answers_are_those_of_detect_and_of_the_given_heads(by_name):
             assert said == pytest.approx(probability, abs=1e-4)
             assert row["head_share"] == "0.25"
     assert [by_name["f"][x] for x in ("label", "source", "group", "dataset")] == [
-        *("real", "camera", "3", "faces")
+        "real",
+        "camera",
+        "3",
+        "faces",
     ]
 
 

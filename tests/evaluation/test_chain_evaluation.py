@@ -196,9 +196,14 @@ def test_several_sets_stand_together_and_alone(judged, tmp_path):
 def test_the_script_measures_prepared_sets(prepared, tmp_path, run_script):
     saved_pipeline.save(tiny_pipeline.build(), str(tmp_path / "graph" / "1"))
     done = run_script(
-        *("train/evaluate.py", "--task=chain", "--dataset=labeled_faces"),
-        *(f"--data_dir={prepared}", f"--graph={tmp_path / 'graph' / '1'}"),
-        *("--resamples=10", f"--output={tmp_path / 'measured'}", "--batch_size=3"),
+        "train/evaluate.py",
+        "--task=chain",
+        "--dataset=labeled_faces",
+        f"--data_dir={prepared}",
+        f"--graph={tmp_path / 'graph' / '1'}",
+        "--resamples=10",
+        f"--output={tmp_path / 'measured'}",
+        "--batch_size=3",
     )
     figures = json.loads(done.stdout)
     assert figures["task"] == "chain" and figures["data"]["name"] == "labeled_faces"
@@ -212,7 +217,10 @@ def test_the_script_measures_prepared_sets(prepared, tmp_path, run_script):
 
 def test_a_chain_is_no_model_directory(run_script):
     done = run_script(
-        *("train/evaluate.py", "--task=chain", "--data_dir=x", "--dataset=x"),
+        "train/evaluate.py",
+        "--task=chain",
+        "--data_dir=x",
+        "--dataset=x",
         "--model_dir=default",
         check=False,
     )

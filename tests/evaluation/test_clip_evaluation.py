@@ -48,7 +48,8 @@ def test_rows_of_the_split_and_of_none_are_read(folder):
     ]
     assert clips[0].path == str(folder / "one/real.mp4")
     assert [x.name for x in clip_evaluation.read_clips(str(folder), "train")] == [
-        *("empty.mp4", "seen.mp4")
+        "empty.mp4",
+        "seen.mp4",
     ]
 
 
@@ -93,7 +94,11 @@ def test_figures_are_those_of_the_clips_that_are_answered(folder):
     assert metrics["mean_probability"] == pytest.approx(0.5, abs=0.02)
     assert metrics == figures["by_aggregate"]["median"]
     assert list(figures["by_aggregate"]) == [
-        *("mean", "median", "max", "top_k", "confident")
+        "mean",
+        "median",
+        "max",
+        "top_k",
+        "confident",
     ]
 
 

@@ -105,9 +105,13 @@ def test_other_data_sets_are_refused():
 def test_the_script_measures_a_data_set(prepared, tmp_path, run_script):
     saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
     done = run_script(
-        *("train/evaluate.py", "--task=video", "--dataset=faceforensics/c23"),
-        *(f"--data_dir={prepared[1]}", f"--graph={tmp_path / 'graph' / '1'}"),
-        *("--resamples=2", f"--output={tmp_path / 'measured'}"),
+        "train/evaluate.py",
+        "--task=video",
+        "--dataset=faceforensics/c23",
+        f"--data_dir={prepared[1]}",
+        f"--graph={tmp_path / 'graph' / '1'}",
+        "--resamples=2",
+        f"--output={tmp_path / 'measured'}",
     )
     figures = json.loads(done.stdout)
     assert figures["task"] == "video" and figures["metrics"]["auc"] == 1.0

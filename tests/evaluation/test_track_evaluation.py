@@ -31,7 +31,10 @@ def head(box, part=0, counts=True):
 def test_tracks_are_given_to_who_is_there():
     twin = [0.1, 0.1, 0.5, 0.7]  # IoU 2 / 3.
     found = case(
-        *((PERSON, 0.1), (twin, 0.2), (POSTER, 0.9), ([0.6, 0, 0.7, 0.1], 0.5)),
+        (PERSON, 0.1),
+        (twin, 0.2),
+        (POSTER, 0.9),
+        ([0.6, 0, 0.7, 0.1], 0.5),
         # Of the frame in between and those after, the nearest are taken.
         truths={0: [head(PERSON), head(POSTER, 1, False)], 2: [head(PERSON)]},
         num_frames=2,
@@ -119,9 +122,14 @@ def test_the_script_measures_clips_and_scenes(tmp_path, run_script):
     )
     (tmp_path / "voc/Splits/val.txt").write_text("a\n")
     done = run_script(
-        *("train/evaluate_tracks.py", f"--clips={clips}", "--frames=4", "--repeats=1"),
-        *(f"--portraits={tmp_path / 'voc'}", f"--rooms={tmp_path / 'voc'}"),
-        *(f"--graph={tmp_path / 'graph' / '1'}", "--scores=.5,.9"),
+        "train/evaluate_tracks.py",
+        f"--clips={clips}",
+        "--frames=4",
+        "--repeats=1",
+        f"--portraits={tmp_path / 'voc'}",
+        f"--rooms={tmp_path / 'voc'}",
+        f"--graph={tmp_path / 'graph' / '1'}",
+        "--scores=.5,.9",
         f"--output={tmp_path / 'tracks.json'}",
     )
     assert "| 0.25 | 0.4 | 0.75 | clips | 1 | 1 | 1 | 0 | 1 | 1 |" in done.stdout

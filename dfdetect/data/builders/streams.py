@@ -107,7 +107,10 @@ class _Lines:
             self._last = now
             _log.info(
                 "%s: %d of %d parts done, %d records, %.1f a second",
-                *(self._split, self._tasks, self._num_tasks, self._records),
+                self._split,
+                self._tasks,
+                self._num_tasks,
+                self._records,
                 self._records / (now - self._start),
             )
 

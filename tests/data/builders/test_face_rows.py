@@ -205,7 +205,13 @@ def test_frames_of_faceforensics_as_deepfakebench_prepares_them(prefix, tmp_path
     assert len(found) == 8
     name = f"{prefix}{fake}/frames/974_953/008.png"
     assert found["test", name] == (
-        *(1, "953_974", "", "Deepfakes", "c23", f"{prefix}{fake}/974_953", 8),
+        1,
+        "953_974",
+        "",
+        "Deepfakes",
+        "c23",
+        f"{prefix}{fake}/974_953",
+        8,
     )
     name = f"{prefix}{real}/frames/054/008.png"
     assert found["train", name][:4] == (0, "054_071", "youtube", "youtube")

@@ -227,7 +227,9 @@ def test_too_few_groups_give_a_reason():
 def test_features_are_those_of_the_file():
     image = _image(3)[:40, :60]
     parameters = (
-        *(cv2.IMWRITE_JPEG_QUALITY, 50, cv2.IMWRITE_JPEG_SAMPLING_FACTOR),
+        cv2.IMWRITE_JPEG_QUALITY,
+        50,
+        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
         cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420,
     )
     image_bytes = _file(image, ".jpg", *parameters)
