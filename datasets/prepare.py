@@ -118,7 +118,7 @@ _OPTIONS = [
         "head_names", None, "labeled_heads: classes that are heads, such as head,face."
     ),
     flags.DEFINE_list(
-        "other_names", None, "labeled_heads: classes of things that are no heads."
+        "other_names", None, "labeled_heads: classes of things that are not heads."
     ),
     flags.DEFINE_enum(
         "compression", None, ["raw", "c23", "c40"], "cvcs: of faceforensics."
@@ -181,7 +181,7 @@ def _manual_dir() -> pathlib.Path | None:
     manual_dir = pathlib.Path(_MANUAL_DIR.value).expanduser()
     if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
         raise app.UsageError(
-            f"--manual_dir: {manual_dir} is no folder, or an empty one."
+            f"--manual_dir: {manual_dir} is not a folder, or is empty."
         )
     return manual_dir
 

@@ -237,8 +237,8 @@ def _read_box(where: str, texts: Sequence[str]) -> tuple[float, ...]:
     """Returns the box of a head in float32; `_NO_BOX` where the four texts are empty.
 
     Raises:
-        ValueError: A text is no number, the box has no area within the image, or is of
-            pixels.
+        ValueError: A text is not a number, or the box has no area within the image or
+            is in pixels.
     """
     if not any(texts):
         return _NO_BOX

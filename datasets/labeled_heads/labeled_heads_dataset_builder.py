@@ -42,8 +42,8 @@ class Builder(base.Builder):
 
     Args:
         head_names: Classes that count as heads.
-        other_names: Classes of things that are no heads and are ignored. The categories
-            of COCO files are known without being named here.
+        other_names: Classes of things that are not heads and are ignored. The
+            categories of COCO files are known without being named here.
         sv: Percent of the groups for validation, where no list names the splits.
         st: Percent of the groups for the test, likewise.
         **kwargs: Arguments of `dfdetect.data.builders.base.Builder`.

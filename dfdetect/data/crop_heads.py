@@ -213,7 +213,7 @@ def _cut_all(
     with console.Progress(total, say, noun="image", done=done.total()) as shown:
         for split in splits:
             pending = records.read_records(builder, split, done[split])
-            # Batches do not cross splits, so that a run that goes on makes the same.
+            # Batches do not cross splits, so that a resumed run makes the same.
             while batch := list(itertools.islice(pending, batch_size)):
                 outputs = cutter(tf.constant([one.image_bytes for one in batch]))
                 images = list(_images(batch, outputs, folder))

@@ -1,7 +1,7 @@
 """Random degradations that images meet on the Internet: JPEG, scaling, blur, noise.
 
 For the training of the classifier: a forgery must be found after its file was sent
-around, and a real image that was sent around is no forgery. TensorFlow ops only;
+around, and a real image that was sent around is not a forgery. TensorFlow ops only;
 every draw from a seed. As in `augment`, images are float32 RGB `[H, W, 3]` in
 [0, 255] on the way in and out, and a seed is an int32 `[2]` of the stateless random
 ops. Sizes are in pixels, meant for crops of heads of about 200 to 400 pixels.
@@ -260,7 +260,7 @@ def _steps(radius: int) -> tf.Tensor:
 
 
 def _convolve(image: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Convolves each channel with `[odd, odd]` weights; the edge goes on outside."""
+    """Convolves each channel with `[odd, odd]` weights; the edge is repeated."""
     # By index, as tf.pad does not repeat the edge, and mirrors no more than there is.
     padded = image
     for axis in range(2):

@@ -137,8 +137,8 @@ def _decode(content: bytes, where: str, say: Callable[[str], None]) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         say(
-            f"{where}:{line} is no UTF-8: the table is read as Windows-1252 (Latin-1). "
-            "If names look wrong, save it as UTF-8"
+            f"{where}:{line} is not UTF-8: the table is read as Windows-1252 "
+            "(Latin-1). If names look wrong, save it as UTF-8"
         )
         return content.decode("cp1252", errors="replace")
 

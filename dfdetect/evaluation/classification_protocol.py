@@ -21,7 +21,7 @@ _AGAINST_ALL_REALS = ("source", "method")
 # Fields in words that name one record, clip or person each, and no kind.
 _NAMES = ("video", "clip", "target_id", "source_id", "image/filename", "group")
 _SIZE_EDGES = (32, 64, 128, 256, 512)
-_MOST_VALUES = 40  # A field with more is no kind but a name.
+_MOST_VALUES = 40  # A field with more is a name, not a kind.
 
 # At the threshold of .5; each wants one class, or none in particular.
 _RATES = ("tpr", "fpr", "mean_probability")

@@ -100,7 +100,9 @@ def read_images(folder: str, split: str) -> Iterator[Portrait]:
     for stem in stems:
         image = cv2.imread(os.path.join(folder, "JPEGImages", names[stem]))
         if image is None:
-            raise OSError(f"{folder}: {names[stem]} is no image that can be decoded.")
+            raise OSError(
+                f"{folder}: {names[stem]} is not an image that can be decoded."
+            )
         tree = ElementTree.parse(os.path.join(folder, "Annotations", f"{stem}.xml"))
         box = np.zeros(4)
         found = tree.find("object/bndbox")

@@ -140,10 +140,10 @@ def read_table(path: str) -> dict[str, float]:
     Args:
         path: Path of a file whose header names one column of `path`, `image/filename`,
             `filename`, `file` or `id`, and one of `fake_probability`, `probability` or
-            `score`; others are ignored. An empty probability is none.
+            `score`; others are ignored. An empty field has no probability.
 
     Raises:
-        ValueError: A column is missing, a probability is no number in [0, 1], or two
+        ValueError: A column is missing, a probability is not a number in [0, 1], or two
             rows of one name differ; file and line.
     """
     found: dict[str, float] = {}

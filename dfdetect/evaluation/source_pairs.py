@@ -23,7 +23,7 @@ BASELINES = {
     "no_pixels": metadata_baseline.predict_out_of_fold,
 }
 
-_MOST_PAIRS = 100  # A field with more values is no kind but a name.
+_MOST_PAIRS = 100  # A field with more values is a name, not a kind.
 
 
 @dataclasses.dataclass(frozen=True)

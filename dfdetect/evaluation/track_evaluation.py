@@ -51,7 +51,7 @@ def read_heads(path: str) -> dict[str, dict[int, list[Truth]]]:
         Heads by clip and frame; the heads of a frame are its parts, in order.
 
     Raises:
-        ValueError: A column is missing, or a value is no number.
+        ValueError: A column is missing, or a value is not a number.
     """
     edges = ("ymin", "xmin", "ymax", "xmax")
     truths: dict[str, dict[int, list[Truth]]] = {}

@@ -60,7 +60,7 @@ def test_without_boxes_a_face_is_one_head_and_a_frame_may_have_any():
     assert read({}, {}).count == 1
     frame = {"frame": tfds.features.Scalar(tf.int64)}
     assert read(frame, {"frame": 7}).count == given_heads.UNKNOWN
-    # As cvcs has it of images that are no frames.
+    # As cvcs has it of images that are not frames.
     assert read(frame, {"frame": -1}).count == 1
 
 

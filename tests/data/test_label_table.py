@@ -34,7 +34,7 @@ def test_encodings_are_told_by_their_content(encoding):
 def test_a_code_page_is_guessed_and_the_line_told(encoding):
     rows, said = _read(TEXT.encode(encoding))
     assert rows == ROWS
-    assert len(said) == 1 and said[0].startswith("t/labels.csv:2 is no UTF-8")
+    assert len(said) == 1 and said[0].startswith("t/labels.csv:2 is not UTF-8")
 
 
 def test_damaged_utf_16_names_file_and_line():

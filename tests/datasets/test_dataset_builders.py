@@ -97,4 +97,4 @@ class CvcsTest(_Case):
     draw = staticmethod(_draw_cvcs)
 
 
-del _Case  # It is no test by itself.
+del _Case  # It is not a test by itself.

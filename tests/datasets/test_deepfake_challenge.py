@@ -126,5 +126,7 @@ def test_an_empty_folder_says_what_is_wanted(tmp_path):
 def test_a_zip_file_that_was_cut_is_named(tmp_path):
     draw_deepfake_challenge(tmp_path)
     cut(tmp_path / "1-GDWCT.zip")
-    with pytest.raises(ValueError, match="1-GDWCT.zip is no ZIP file, or was not down"):
+    with pytest.raises(
+        ValueError, match="1-GDWCT.zip is not a ZIP file, or was not down"
+    ):
         prepare(DeepfakeChallenge(data_dir=tmp_path / "data"), tmp_path)

@@ -104,7 +104,7 @@ def test_heads_metadata_counts_every_defect(heads):
 
 
 def test_heads_damaged_labels_are_told_by_file(heads):
-    """A frame is named whose label is damaged, and is no negative."""
+    """A frame is named whose label is damaged, and is not a negative."""
     told = dict(
         line.split(": ", 1) for line in heads[2].info.metadata["skipped"]["train"]
     )

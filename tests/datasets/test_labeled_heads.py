@@ -148,7 +148,7 @@ _SOUND = head(1, 2, 9, 12)
         (_SOUND.replace(">head<", ">helmet<"), "is a 'helmet', and there is no head"),
         (
             _SOUND.replace("object>", "Object>"),
-            "<Object> is no known name; nearest: ob",
+            "<Object> is not a known name; nearest: ob",
         ),
         (head(1, 2, 9, 12, "<difficult>maybe</difficult>"), "difficult must be 0 or 1"),
         (
@@ -176,8 +176,8 @@ def test_damaged_label_is_no_negative(tmp_path, label, reason):
     "text, reason",
     [
         ("<annotations/>", "the root must be <annotation>, got <annotations>"),
-        ("<annotation><object>", "the annotation is no XML"),
-        ("head 1 2 3 4", "the annotation is no XML"),
+        ("<annotation><object>", "the annotation is not XML"),
+        ("head 1 2 3 4", "the annotation is not XML"),
         (
             "<annotation><size><width>160</width><height>80</height></size>"
             f"{_SOUND}</annotation>",
@@ -236,7 +236,7 @@ def test_images_that_are_passed_over(tmp_path, caplog):
     root = tmp_path / "manual"
     for name in ("a", "b", "c"):
         _voc(root, name, _SOUND)
-    # Masks, as PASCAL VOC has them, are no images without annotation.
+    # Masks, as PASCAL VOC has them, are not images without annotation.
     write(root / "SegmentationClass/a.png", encoded(".png", 40, 80))
     assert _skipped(_prepare(tmp_path, "all", strict=True)) == []
     write(root / "Splits/train.txt", "a\n")
@@ -361,7 +361,7 @@ def test_coco_records(tmp_path, caplog):
         (0, [30, 20, "ten", 9], "annotation 0: bbox must be four numbers"),
         (0, [30, 20, float("nan"), 9], "annotation 0: bbox must be four numbers"),
         (0, None, "annotation 0: bbox must be four numbers, got None"),
-        (9, [30, 20, 10, 9], "annotation 0: category_id is 9, which is no category"),
+        (9, [30, 20, 10, 9], "annotation 0: category_id is 9, which is not a category"),
         (
             1,
             [30, 20, 10, 9],
@@ -394,7 +394,7 @@ def test_coco_annotations_find_their_image_or_leave_no_negative(tmp_path):
     for name in ("a.jpg", "b.jpg"):
         write(root / name, encoded(".jpg", 40, 80))
     box = [1, 1, 5, 5]
-    # Written as a text, the number is meant; `true` is no number.
+    # Written as a text, the number is meant; `true` is not a number.
     _coco(root / "annotations.json", ["a.jpg", "b.jpg"], [("1", 0, box, {})])
     builder = _prepare(tmp_path)
     counts = builder.info.metadata["totals"]
@@ -422,10 +422,10 @@ def test_coco_errors(tmp_path):
     with pytest.raises(ValueError, match="it lacks annotations"):
         _prepare(tmp_path)
     write(path, "[" * 100_000)
-    with pytest.raises(ValueError, match="annotations.json is no JSON"):
+    with pytest.raises(ValueError, match="annotations.json is not JSON"):
         _prepare(tmp_path)
     write(path, "{")
-    with pytest.raises(ValueError, match="annotations.json is no JSON"):
+    with pytest.raises(ValueError, match="annotations.json is not JSON"):
         _prepare(tmp_path)
     _coco(path, ["a.jpg", "a.jpg"])
     with pytest.raises(ValueError, match=r"a\.jpg is listed twice"):

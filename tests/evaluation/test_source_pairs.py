@@ -63,7 +63,7 @@ def measured(tmp_path_factory):
         builder, "test", say=print, num_resamples=30
     )
     with pytest.MonkeyPatch.context() as patch:
-        # A plain function is no Keras model: it must not be traced.
+        # A plain function is not a Keras model: it must not be traced.
         patch.setattr(
             "dfdetect.evaluation.classifiers.logits_function",
             lambda model, _: lambda crops: model(crops.numpy())[:, 0],

@@ -73,7 +73,7 @@ def _open_zip(path: str) -> zipfile.ZipFile:
     # TensorFlow's refuses to seek before the start of a file that is too short.
     except (zipfile.BadZipFile, tf.errors.InvalidArgumentError) as error:
         raise ValueError(
-            f"{path} is no ZIP file, or was not downloaded to its end."
+            f"{path} is not a ZIP file, or was not downloaded to its end."
         ) from error
 
 

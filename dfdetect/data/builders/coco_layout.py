@@ -43,7 +43,7 @@ def list_images(
         names: Which categories are heads.
 
     Raises:
-        ValueError: A file is no COCO file, has objects but no category of heads, or
+        ValueError: A file is not a COCO file, has objects but no category of heads, or
             lists an image twice.
     """
     by_name: dict[str, list[str]] = {}
@@ -82,7 +82,7 @@ def _read(root: str | os.PathLike, path: str) -> dict[str, Any]:
     try:
         content = json.loads(archives.read_member(root, path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}).") from error
+        raise ValueError(f"{path} is not JSON ({error}).") from error
     missing = [
         part
         for part in _PARTS
@@ -155,7 +155,7 @@ def _object(fields: Mapping[str, Any], categories: Mapping[Any, str]) -> Labeled
     sides = [parse_number(n) for n in box] if isinstance(box, list) else []
     problem = ""
     if not known:
-        problem = f"category_id is {category!r}, which is no category"
+        problem = f"category_id is {category!r}, which is not a category"
     elif len(sides) != 4 or not all(map(math.isfinite, sides)):
         problem = f"bbox must be four numbers, got {box!r}"
         sides = [math.nan] * 4

@@ -128,20 +128,20 @@ def parse_voc(content: bytes) -> Annotation:
     over.
 
     Raises:
-        ValueError: It is no XML.
+        ValueError: The content is not XML.
         DamagedLabelError: It is XML of another kind.
     """
     try:
         root = ElementTree.fromstring(content)
     except (ElementTree.ParseError, LookupError) as error:
-        raise ValueError(f"the annotation is no XML ({error})") from error
+        raise ValueError(f"the annotation is not XML ({error})") from error
     if root.tag != "annotation":
         raise DamagedLabelError(f"the root must be <annotation>, got <{root.tag}>")
     objects: list[LabeledObject] = []
     for element in root:
         if element.tag != "object" and class_names.is_near(element.tag, "object"):
             raise DamagedLabelError(
-                f"<{element.tag}> is no known name; nearest: object"
+                f"<{element.tag}> is not a known name; nearest: object"
             )
         if element.tag == "object" and (len(element) or (element.text or "").strip()):
             objects.append(_voc_object(f"object {len(objects) + 1}", element))
@@ -200,7 +200,7 @@ def choose_heads(
 
 
 def parse_number(value: object) -> float:
-    """Returns a number of an annotation; NaN for what is none."""
+    """Returns a number of an annotation; NaN if it is not one."""
     if isinstance(value, bool) or "_" in str(value):  # Python takes True and 1_0.
         return math.nan
     try:

@@ -121,7 +121,7 @@ def _read_json(root: str, path: str) -> Any:
     try:
         return json.loads(archives.read_member(root, path))
     except ValueError as error:
-        raise ValueError(f"{os.path.join(root, path)}: no JSON ({error}).") from error
+        raise ValueError(f"{os.path.join(root, path)}: not JSON ({error}).") from error
 
 
 def _read_celeb(

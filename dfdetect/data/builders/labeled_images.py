@@ -122,7 +122,7 @@ def apply_groups(root: str | os.PathLike, listing: Listing) -> None:
         for image in listing.images
         for alias in (drop_ending(image.name), image.name, image.path)
     }
-    # Rows about images that are left out for another reason are no mistakes.
+    # Rows about images that are left out for another reason are not mistakes.
     left_out = {drop_ending(drop_folder(name)) for _, _, name, _ in listing.missing}
     group_of: dict[str, str] = {}
     text = io.StringIO(read_text(root, GROUPS_FILE), newline="")

@@ -96,7 +96,7 @@ def test_folder_and_archive_are_read_alike(tmp_path):
     with pytest.raises(ValueError, match="cannot be read"):
         archives.read_member(tmp_path / "folder", "none.txt")
     write(tmp_path / "no.zip", b"PK but not really")
-    with pytest.raises(ValueError, match="no.zip is no ZIP file"):
+    with pytest.raises(ValueError, match="no.zip is not a ZIP file"):
         archives.list_members(tmp_path / "no.zip")
     digest = hashlib.sha256((tmp_path / "z.zip").read_bytes()).digest()
     assert archives.hash_file(tmp_path / "z.zip") == digest
