@@ -5,8 +5,8 @@
 For tools that read no TFDS: LISTS gets `train.txt`, `val.txt` and `test.txt`, lines of
 `path label`, the images, and a text file with the label of each;
 `dfdetect/data/export_lists.py` explains them. The same command resumes a run that was
-stopped, for whatever reason; the lists come last. The exit code is 2 for a usage error, other
-files in LISTS among them, and 1 where data cannot be used.
+stopped, for whatever reason; the lists come last. The exit code is 2 for a usage error,
+other files in LISTS among them, and 1 where data cannot be used.
 """
 
 import os
