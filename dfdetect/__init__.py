@@ -16,7 +16,7 @@ _LAZY = ("Detector", "load")
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("dfdetect.export.runtime").prepare()
+    importlib.import_module("dfdetect.export.runtime").set_variables()
     return getattr(importlib.import_module("dfdetect.export.detector_api"), name)
 
 

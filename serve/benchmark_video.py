@@ -25,6 +25,7 @@ from absl import flags
 import dfdetect
 from dfdetect import script
 from dfdetect.cli import environment
+from dfdetect.export import runtime
 from dfdetect.media import source_files, video
 
 _CLIP = flags.DEFINE_string("clip", None, "A clip to repeat; drawn by default.")
@@ -76,7 +77,7 @@ def repeated(minutes: float, target: pathlib.Path) -> None:
 
 def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
-    environment.set_variables()
+    runtime.set_variables()
     environment.use_single_malloc_arena()
     from dfdetect.export import graph_cache
     from dfdetect.pipeline import clips

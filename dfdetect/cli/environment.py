@@ -1,4 +1,4 @@
-"""Environment variables of TensorFlow and OpenCV, memory, and the machine."""
+"""Memory of the process, and the machine."""
 
 import ctypes
 import os
@@ -6,23 +6,6 @@ import pathlib
 import platform
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
-
-
-def set_variables() -> None:
-    """Sets the variables that TensorFlow and OpenCV read while they are imported.
-
-    What the user has set is kept, except for the backend of Keras.
-    """
-    # TensorFlow's notes on its build do not help a user, nor do those of FFmpeg and
-    # OpenCV on each damaged clip.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
-    # TensorFlow leaves oneDNN off where a processor has no AVX512, although the graph
-    # takes half the time with it there as well.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-    # The graph needs TensorFlow, whatever backend Keras is configured for.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
 
 
 def use_single_malloc_arena() -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from dfdetect import console, manifest
-from dfdetect.cli import environment
 from dfdetect.cli.parser import Parser
+from dfdetect.export import runtime
 from dfdetect.media import file_kinds, source_files
 
 
@@ -15,7 +15,7 @@ def open_index(
     directory: str, parser: Parser, *, thumbnails: bool = False
 ) -> tuple[Any, dict[str, Any]]:
     """Loads the index in a folder, and its manifest."""
-    environment.set_variables()
+    runtime.set_variables()
     from dfdetect.retrieval import storage
 
     try:
@@ -71,7 +71,7 @@ def load_graph(directory: str | None, tile: bool, classifier: str | None = None)
         FileNotFoundError: The package has no default weights.
         ValueError: The classifier's weights do not fit.
     """
-    environment.set_variables()
+    runtime.set_variables()
     from dfdetect.export import graph_cache
 
     try:

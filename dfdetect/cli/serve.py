@@ -4,8 +4,8 @@ import argparse
 import importlib.util
 
 from dfdetect import console
-from dfdetect.cli import environment
 from dfdetect.cli.parser import Commands, Parser
+from dfdetect.export import runtime
 from dfdetect.serving import command_line, listening, options
 
 # The packages of the extra `serve`.
@@ -43,7 +43,7 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     except OSError as error:
         _say(str(error))
         return console.FAILED
-    environment.set_variables()
+    runtime.set_variables()
     from dfdetect.serving import errors, server
 
     try:

@@ -1,12 +1,12 @@
-"""Prepares the environment that TensorFlow, Keras and OpenCV read when imported."""
+"""Environment variables of TensorFlow, Keras and OpenCV; imports none of them."""
 
 import os
 import sys
 from typing import Any
 
 
-def prepare() -> None:
-    """Sets environment variables before TensorFlow, Keras and OpenCV are imported.
+def set_variables() -> None:
+    """Sets the variables that TensorFlow, Keras and OpenCV read when imported.
 
     Variables that the user has set stay, except the backend of Keras. Those of
     TensorFlow stay unset in a process that has imported it already, as it no longer

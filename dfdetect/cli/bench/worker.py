@@ -11,7 +11,7 @@ import sys
 import tempfile
 from typing import Any
 
-from dfdetect.cli import environment
+from dfdetect.export import runtime
 
 
 def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
@@ -24,7 +24,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
             everything else, each measured with the batch size `main_batch`, as are the
             stages and, with `compare`, the peers.
     """
-    environment.set_variables()
+    runtime.set_variables()
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
