@@ -213,7 +213,8 @@ def _write_copy(
 
 def _add_to_page(page: report_page.ReportPage, finding: findings.Finding) -> None:
     if not finding.source.is_clip:
-        page.add_image(finding.content, finding.result, finding.problem)
+        image = None if finding.problem else finding.image
+        page.add_image(image, finding.result, finding.problem)
         return
     frames = [] if finding.problem else clip_copies.read_key_frames(finding.result)
     page.add_clip(finding.result, frames, finding.problem)

@@ -1,6 +1,8 @@
 """The graph that is kept: made once, loaded alike, made anew where it is damaged."""
 
+import ast
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -117,3 +119,41 @@ def test_each_classifier_has_a_graph_of_its_own(made, tmp_path):
     (tmp_path / "other.npz").write_bytes(b"other weights")
     graph_cache.load(None, str, classifier=other)
     assert made == [False] * 3
+
+
+def test_only_what_makes_the_graph_is_in_its_key(monkeypatch, tmp_path):
+    monkeypatch.setattr(graph_cache, "_PACKAGE", tmp_path)
+    for name in ("boxes.py", "media/decode.py", "default_weights/weights.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("a")
+    for folder in ("cli", "media/__pycache__"):
+        (tmp_path / folder).mkdir()
+    key = graph_cache._compute_key(False, None)
+    (tmp_path / "cli" / "detect.py").write_text("a")
+    (tmp_path / "media" / "__pycache__" / "decode.pyc").write_text("a")
+    assert graph_cache._compute_key(False, None) == key
+    assert graph_cache._compute_key(True, None) != key
+    for name in ("boxes.py", "media/decode.py", "default_weights/weights.npz"):
+        (tmp_path / name).write_text("b")
+        assert graph_cache._compute_key(False, None) != key
+        key = graph_cache._compute_key(False, None)
+
+
+def test_all_modules_that_make_the_graph_are_in_its_key():
+    root = pathlib.Path(graph_cache.__file__).parents[2]
+    listed = {path.relative_to(root) for path in graph_cache._list_sources()}
+    found, left = set(), [pathlib.Path("dfdetect/export/graph_cache.py")]
+    # It only reads and writes files, and looks into an index that a cached graph lacks.
+    unrelated = ("files", "retrieval", "console", "iterators", "resumable")
+    while left:
+        path = left.pop()
+        if path in found or not (root / path).is_file():
+            continue
+        found.add(path)
+        for node in ast.walk(ast.parse((root / path).read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("dfdetect"):
+                for alias in node.names:
+                    parts = [*node.module.split("."), alias.name]
+                    if parts[1] not in unrelated:
+                        left.append(pathlib.Path(*parts).with_suffix(".py"))
+    assert len(found) > 30 and found <= listed

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import markupsafe
-import tensorflow as tf
+import numpy as np
 
 from dfdetect import files
-from dfdetect.media import decode
 from dfdetect.metrics import calibration
 from dfdetect.reports.page import entries, formatting
 from dfdetect.reports.page import thumbnails as thumbnails_module
@@ -130,19 +129,22 @@ class ReportPage:
         self._statuses[result["status"]] += 1
 
     def add_image(
-        self, content: bytes, result: Mapping[str, Any], problem: str = ""
+        self,
+        image: np.ndarray | None,
+        result: Mapping[str, Any],
+        problem: str = "",
     ) -> None:
-        """Adds an image file with its heads, heat maps and known images.
+        """Adds an image with its heads, heat maps and known images.
 
         Args:
-            content: The bytes of the file; not decoded when there is a problem.
+            image: `[height, width, 3]` uint8 RGB; None when there is a problem.
             result: The result line.
             problem: Why there is no answer, or "".
         """
         shown = None
-        if not problem:
+        if image is not None:
             shown = thumbnails_module.make_thumbnails(
-                decode.decode_image(tf.constant(content)).numpy(),
+                image,
                 result["heads"],
                 margin=self._crop_margin,
                 max_bytes=self._max_bytes,

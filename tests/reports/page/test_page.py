@@ -94,7 +94,7 @@ def test_names_do_no_harm(tmp_path, name):
     image["heads"][0] |= {"nearest_real": known, "nearest_fake": None}
     content = support.jpeg(support.drawn())
     with support.report(tmp_path / "r.html", thumbnails={name: content}) as report:
-        report.add_image(content, image)
+        report.add_image(support.drawn(), image)
         report.add(support.clip_result(name))
         report.add(support.unreadable(name), problem=name)
     page = support.Page(tmp_path / "r.html")
@@ -226,7 +226,7 @@ def test_nearest_known_images_are_shown(tmp_path):
     }
     known = support.jpeg(support.drawn(90, 90, seed=1))
     with support.report(tmp_path / "r.html", thumbnails={"r1": known}) as report:
-        report.add_image(support.jpeg(support.drawn()), result)
+        report.add_image(support.drawn(), result)
     page = support.Page(tmp_path / "r.html")
     (shown,) = page.all("img", alt="Nearest known real")
     assert data_of(shown) == known
@@ -253,7 +253,7 @@ def test_the_report_of_a_run_takes_thumbnails_from_the_index(tmp_path):
         index_manifest={},
         index=index,
     ) as report:
-        report.add_image(support.jpeg(support.drawn()), result)
+        report.add_image(support.drawn(), result)
     page = support.Page(path)
     assert data_of(*page.all("img", alt="Nearest known fake")) == known
     assert "no real one in the index" in page.text and "unlike anything" in page.text

@@ -52,11 +52,12 @@ def url(tmp_path_factory):
             result = support.image_result(name, probabilities, verdict)
             for head in result["heads"]:
                 head |= {"nearest_real": known, "nearest_fake": None}
-            report.add_image(content, result)
+            report.add_image(support.drawn(480, 640), result)
         report.add(support.clip_result(NAMES[3]), page.Thumbnails(key_frames=frames))
         report.add(support.unreadable(NAMES[4]), problem="cannot be decoded")
         report.add_image(
-            content, support.image_result(NAMES[5], (), None, status="no_head")
+            support.drawn(480, 640),
+            support.image_result(NAMES[5], (), None, status="no_head"),
         )
     return path.as_uri()
 
