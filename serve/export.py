@@ -108,7 +108,7 @@ def main(argv: list[str]) -> None:
     from dfdetect.retrieval import neighbours as index_graph
     from dfdetect.retrieval import storage
 
-    version = _VERSION.value or publish.next_version(_OUTPUT.value)
+    version = _VERSION.value or publish.find_next_version(_OUTPUT.value)
     directory = os.path.join(_OUTPUT.value, str(version))
     if os.path.exists(directory):
         raise app.UsageError(f"{directory} is there already.")

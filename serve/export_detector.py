@@ -63,7 +63,7 @@ def main(argv: list[str]) -> None:
             detector_export.save(detector, described, aside)
         else:
             int8 = _FORMAT.value == "tflite_int8"
-            content = detector_export.tflite(detector, described, int8)
+            content = detector_export.convert_to_tflite(detector, described, int8)
             files.write(os.path.join(aside, "detector.tflite"), content)
             manifest.write(aside, described)
         os.rename(aside, output)

@@ -435,7 +435,11 @@ def _measure_clips(folder: str) -> dict[str, Any]:
     model = graph_cache.load(_GRAPH.value, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
     judge = clip_findings.ClipJudge(
-        model, thresholds, _sampling(), _AGGREGATE.value, _BATCH_SIZE.value
+        model,
+        thresholds,
+        _sampling(),
+        aggregate=_AGGREGATE.value,
+        batch_size=_BATCH_SIZE.value,
     )
     lines = clip_evaluation.judge_clips(
         clips, functools.partial(judge_frames, judge), script.say

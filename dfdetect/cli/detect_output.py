@@ -62,7 +62,9 @@ def judge_files(
     printer = _Printer(as_csv, bool(lookup))
     noted = _NotedLines(journal)
     todo = [source for source in sources if source.path not in noted.places]
-    found = findings.find_in_sources(graph, todo, thresholds, batch_size, judge_clip)
+    found = findings.find_in_sources(
+        graph, todo, thresholds, batch_size=batch_size, judge_clip=judge_clip
+    )
     unread = 0
     done = len(sources) - len(todo)
     with console.Progress(

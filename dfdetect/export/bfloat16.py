@@ -1,13 +1,13 @@
-"""Lowers a frozen graph to bfloat16 where that costs nothing but digits.
+"""Lowers a frozen graph to bfloat16 where only digits are lost.
 
-Convolutions and matrix products are computed in bfloat16, with their weights, and so is
-what passes their results on to others. The last such operation of every path stays in
-float32 (logits and box offsets come from it), with all that follows it and what is not
-named here. Grappler's own pass does the like, but only where the processor at hand
-computes in bfloat16; an export must not depend on that.
+Convolutions and matrix products are computed in bfloat16, with their weights, and so
+are the operations between them. The last such operation of every path, which gives
+logits or box offsets, stays in float32, as do all that follow it and those not named
+here. Grappler has a similar pass, but runs it only on processors that compute in
+bfloat16; an export must not depend on that.
 
-Kernels are rounded so that their errors cancel, see `round_kernel`: rounded each by
-itself, the default classifier's probabilities of faces move by twice as much.
+Kernels are rounded so that their errors cancel, see `round_kernel`: with each weight
+rounded alone, the probabilities of the default classifier move by twice as much.
 """
 
 import collections
@@ -18,7 +18,7 @@ import tensorflow as tf
 
 _MATRIX = {"Conv2D", "DepthwiseConv2dNative", "MatMul"}
 
-# Operations that follow their inputs, and those of their inputs that are numbers.
+# Operations that take the type of their inputs, and which inputs are numbers.
 _FIRST, _ALL = slice(0, 1), slice(None)
 _FOLLOWERS = {
     "AddN": _ALL,
@@ -42,33 +42,37 @@ _FOLLOWERS = {
     "Tile": _FIRST,
     "Transpose": _FIRST,
 }
-# They read a tensor of any type and give none of its type.
+# Operations that read a tensor of any type and whose output has another.
 _READERS = {"Shape": _FIRST}
 _NUMBERS = {**dict.fromkeys(_MATRIX, _ALL), **_FOLLOWERS, **_READERS}
 
 _FLOAT32 = tf.float32.as_datatype_enum
 _BFLOAT16 = tf.bfloat16.as_datatype_enum
 
-
-# Of a classifier, see `lower`: traces of forgery are in what the first convolutions
-# see, the finest differences of pixels. Lowered as well, they move the probabilities of
-# DFDC faces by .011 in the mean and .041 at most, instead of .006 and .020.
+# Operations of a classifier that stay float32, see `lower`: the first convolutions see
+# the finest differences of pixels, and with them the traces of forgery. Lowered as
+# well, they move the probabilities of DFDC faces by .011 on average and .041 at most,
+# instead of .006 and .020.
 SPARED_OF_CLASSIFIER = 8
 
 
 def lower(
     graph: tf.compat.v1.GraphDef, outputs: list[str], spared: int = 0
 ) -> tf.compat.v1.GraphDef:
-    """Returns the graph with all but its ends in bfloat16; its outputs stay float32.
+    """Lowers a graph to bfloat16, except its ends; its outputs stay float32.
 
     Args:
-        graph: Without variables; functions in it, such as loops, are left alone.
-        outputs: Names of the nodes that are read.
-        spared: Convolutions and matrix products from the input on that stay float32.
+        graph: A graph without variables; functions in it, such as loops, stay as they
+            are.
+        outputs: Names of the output nodes.
+        spared: How many of the first convolutions and matrix products stay float32.
+
+    Raises:
+        ValueError: The graph has cycles.
     """
     nodes = {node.name: node for node in graph.node}
-    order = _from_inputs_on(graph)
-    lowered = _lowered(nodes, order, set(outputs), spared)
+    order = _sort_topologically(graph)
+    lowered = _select_lowered(nodes, order, set(outputs), spared)
     made: dict[str, tf.compat.v1.NodeDef] = {}
     for name in order:
         made[name] = node = tf.compat.v1.NodeDef()
@@ -82,14 +86,14 @@ def lower(
                 if source in lowered:
                     continue
                 if node.op in _MATRIX and i == 1 and nodes[source].op == "Const":
-                    node.input[i] = _kernel(nodes[source], node, made)
+                    node.input[i] = _add_kernel(nodes[source], node, made)
                 else:
-                    node.input[i] = _cast(tensor, nodes[source], "bfloat16", made)
+                    node.input[i] = _add_cast(tensor, nodes[source], "bfloat16", made)
             elif source in lowered:
-                node.input[i] = _cast(tensor, nodes[source], "float32", made)
+                node.input[i] = _add_cast(tensor, nodes[source], "float32", made)
         if name in lowered:
             node.attr["T"].type = _BFLOAT16
-    needed = _behind(made, outputs)
+    needed = _find_needed(made, outputs)
     result = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     result.node.extend(
         node
@@ -100,24 +104,24 @@ def lower(
 
 
 def round_kernel(kernel: np.ndarray, depthwise: bool = False) -> np.ndarray:
-    """Rounds a kernel to bfloat16 and keeps the sum of what makes each output.
+    """Rounds a kernel to bfloat16 and preserves the sum of the weights of each output.
 
-    Maps have a mean, which so passes with next to no error; see Nagel et al., Data-Free
+    So the mean of a feature map passes with little error; see Nagel et al., Data-Free
     Quantization Through Weight Equalization and Bias Correction, 2019, section 3.2, on
-    what that error does.
+    the effect of that error.
 
     Args:
-        kernel: `[..., inputs, outputs]`; of a depthwise convolution
+        kernel: `[..., inputs, outputs]`; for a depthwise convolution
             `[height, width, inputs, multiplier]`, whose outputs are the last two.
-        depthwise: Whether it is one.
+        depthwise: Whether the kernel is that of a depthwise convolution.
 
     Returns:
-        bfloat16 of its shape.
+        bfloat16 of the same shape.
     """
     dtype = tf.bfloat16.as_numpy_dtype
     num_outputs = np.prod(kernel.shape[2:] if depthwise else kernel.shape[-1:])
     taps = kernel.reshape(-1, num_outputs).astype(np.float64)
-    # From the largest on: the smallest ones, with the finest steps, take what is left.
+    # From the largest weight on: the smallest, with the finest steps, take the rest.
     order = np.argsort(-np.abs(taps), axis=0)
     rounded = np.empty(taps.shape, dtype)
     left = np.zeros(num_outputs)
@@ -129,13 +133,13 @@ def round_kernel(kernel: np.ndarray, depthwise: bool = False) -> np.ndarray:
     return rounded.reshape(kernel.shape)
 
 
-def _lowered(
+def _select_lowered(
     nodes: dict[str, tf.compat.v1.NodeDef],
     order: list[str],
     outputs: set[str],
     spared: int,
 ) -> set[str]:
-    """Names of the nodes that compute in bfloat16."""
+    """Selects the nodes that compute in bfloat16, by their names."""
     readers = collections.defaultdict(list)
     for name in order:
         for source in _sources(nodes[name]):
@@ -166,18 +170,18 @@ def _lowered(
     return lowered
 
 
-def _cast(
+def _add_cast(
     tensor: str,
     source: tf.compat.v1.NodeDef,
     dtype: str,
     made: dict[str, tf.compat.v1.NodeDef],
 ) -> str:
-    """Name of the tensor in another type; what makes it is in `made` once."""
+    """Adds a cast of a tensor to `made`, once; returns its name."""
     name = f"{tensor.replace(':', '_')}/{dtype}"
     wanted = tf.as_dtype(dtype)
     if name not in made and source.op == "Const":
         value = tf.make_ndarray(source.attr["value"].tensor)
-        made[name] = _constant(name, value.astype(wanted.as_numpy_dtype))
+        made[name] = _build_constant(name, value.astype(wanted.as_numpy_dtype))
     elif name not in made:
         made[name] = node = tf.compat.v1.NodeDef(name=name, op="Cast", input=[tensor])
         node.attr["SrcT"].type = _BFLOAT16 if dtype == "float32" else _FLOAT32
@@ -185,21 +189,21 @@ def _cast(
     return name
 
 
-def _kernel(
+def _add_kernel(
     source: tf.compat.v1.NodeDef,
     reader: tf.compat.v1.NodeDef,
     made: dict[str, tf.compat.v1.NodeDef],
 ) -> str:
-    """Name of a kernel in bfloat16, as `_cast`."""
+    """Adds a kernel in bfloat16 to `made`, once; returns its name."""
     depthwise = reader.op == "DepthwiseConv2dNative"
     name = f"{source.name}/{'depthwise' if depthwise else 'kernel'}/bfloat16"
     if name not in made:
         value = tf.make_ndarray(source.attr["value"].tensor)
-        made[name] = _constant(name, round_kernel(value, depthwise))
+        made[name] = _build_constant(name, round_kernel(value, depthwise))
     return name
 
 
-def _constant(name: str, value: np.ndarray) -> tf.compat.v1.NodeDef:
+def _build_constant(name: str, value: np.ndarray) -> tf.compat.v1.NodeDef:
     node = tf.compat.v1.NodeDef(name=name, op="Const")
     proto = tf.make_tensor_proto(value)
     node.attr["dtype"].type = proto.dtype
@@ -207,8 +211,10 @@ def _constant(name: str, value: np.ndarray) -> tf.compat.v1.NodeDef:
     return node
 
 
-def _behind(nodes: dict[str, tf.compat.v1.NodeDef], outputs: list[str]) -> set[str]:
-    """Names of all nodes that the outputs need; weights in float32 are left over."""
+def _find_needed(
+    nodes: dict[str, tf.compat.v1.NodeDef], outputs: list[str]
+) -> set[str]:
+    """Finds the names of all nodes that the outputs need."""
     needed: set[str] = set()
     waiting = list(outputs)
     while waiting:
@@ -219,8 +225,8 @@ def _behind(nodes: dict[str, tf.compat.v1.NodeDef], outputs: list[str]) -> set[s
     return needed
 
 
-def _from_inputs_on(graph: tf.compat.v1.GraphDef) -> list[str]:
-    """Names of the nodes, each behind those that it reads."""
+def _sort_topologically(graph: tf.compat.v1.GraphDef) -> list[str]:
+    """Sorts the names of nodes so that each follows those that it reads."""
     waits_for = {node.name: len(set(_sources(node))) for node in graph.node}
     readers = collections.defaultdict(list)
     for node in graph.node:

@@ -1,6 +1,6 @@
-"""The detector alone, with its post-processing, for graphs that are not ours.
+"""Exports the detector alone, with its post-processing, for use in other programs.
 
-Both forms take letterboxed images (see `resize.letterbox`), float32 `[B, S, S, 3]` in
+Both formats take letterboxed images (see `resize.letterbox`), float32 `[B, S, S, 3]` in
 [0, 255], as `images`, and give `boxes` float32 `[B, N, 4]` relative to the letterbox,
 `scores` float32 `[B, N]` and `num_heads` int32 `[B]`, padded with zeros.
 """
@@ -16,30 +16,30 @@ from dfdetect.pipeline import detector_settings, head_detection
 
 
 def save(detector: keras.Model, described: dict[str, Any], directory: str) -> None:
-    """Writes a SavedModel of one signature, B free, with the manifest in its assets.
+    """Writes a SavedModel of one signature, for any B, with the manifest in its assets.
 
     Args:
         detector: An `EfficientDet`.
-        described: Its manifest.
+        described: Manifest of the detector.
         directory: A new or empty folder.
     """
-    module = _module(detector, described, None)
+    module = _build_module(detector, described, None)
     tf.saved_model.save(module, directory, {"serving_default": module.detect})
     manifest.write(os.path.join(directory, "assets"), described)
 
 
-def tflite(
+def convert_to_tflite(
     detector: keras.Model, described: dict[str, Any], int8: bool = False
 ) -> bytes:
-    """Converts to TFLite (LiteRT), B = 1, with built-in operations only.
+    """Converts the detector to TFLite (LiteRT), B = 1, of built-in operations only.
 
     Args:
         detector: An `EfficientDet`.
-        described: Its manifest.
-        int8: Whether to keep kernels in 8 bits, a scale for each channel, and to
-            compute with 8 bits where that is faster (dynamic-range quantisation).
+        described: Manifest of the detector.
+        int8: Whether to store kernels in 8 bits with a scale for each channel, and to
+            compute with 8 bits where that is faster (dynamic-range quantization).
     """
-    module = _module(detector, described, 1)
+    module = _build_module(detector, described, 1)
     concrete = module.detect.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     if int8:
@@ -47,7 +47,7 @@ def tflite(
     return converter.convert()
 
 
-def _module(
+def _build_module(
     detector: keras.Model, described: dict[str, Any], batch_size: int | None
 ) -> tf.Module:
     settings = detector_settings.DetectorSettings.from_manifest(described)

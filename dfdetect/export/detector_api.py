@@ -88,8 +88,8 @@ class Detector:
             self._model,
             thresholds,
             video.Sampling(frames, every),
-            aggregate,
-            batch_size,
+            aggregate=aggregate,
+            batch_size=batch_size,
         )
         return _judge(
             self._model.detect,
@@ -233,7 +233,12 @@ def _judge(
 ) -> Iterator[result_lines.ResultLine]:
     _check_batch_size(batch_size)
     found = findings.find_in_sources(
-        detect, sources, thresholds, batch_size, judge_clip, _read
+        detect,
+        sources,
+        thresholds,
+        batch_size=batch_size,
+        judge_clip=judge_clip,
+        read_source=_read,
     )
     return (finding.result for finding in found)
 

@@ -57,11 +57,11 @@ def fold(
     )
     names = [tensor.name for tensor in frozen.outputs]
     ends = [name.split(":")[0] for name in names]
-    graph = fusing.fuse(_simplified(frozen), ends)
+    graph = fusing.fuse(_simplify(frozen), ends)
     if precision == "bfloat16":
         graph = bfloat16.lower(graph, ends, spared)
     if for_this_machine:
-        graph = _remapped(graph, [x.name for x in [*frozen.inputs, *frozen.outputs]])
+        graph = _remap(graph, [x.name for x in [*frozen.inputs, *frozen.outputs]])
     _rename_functions(graph, f"_folded_{next(_COUNTER)}")
     imported = tf.compat.v1.wrap_function(
         lambda: tf.graph_util.import_graph_def(graph, name=""), []
@@ -80,15 +80,16 @@ def freeze(
     precision: str = "float32",
     for_this_machine: bool = False,
 ) -> deepfake_pipeline.DeepfakePipeline:
-    """The same graph with its weights as constants; a function is folded once called.
+    """Freezes a pipeline: the same graph with its weights as constants.
 
-    With "bfloat16", embeddings and explanations stay in float32: an index made with
-    either precision stays valid, and a gradient needs the digits.
+    Each function is folded when it is called first. With "bfloat16", embeddings and
+    explanations stay in float32, so that an index of either precision stays valid, and
+    as gradients need the digits.
 
     Args:
-        pipeline: With variables.
-        precision: One of `PRECISIONS`; the manifest of the result tells.
-        for_this_machine: See `fold`; not to be served by another one.
+        pipeline: A pipeline with variables.
+        precision: One of `PRECISIONS`; the manifest of the result says which.
+        for_this_machine: See `fold`; such a graph must not be served by another.
 
     Raises:
         ValueError: The precision is unknown.
@@ -98,7 +99,9 @@ def freeze(
     def freeze_one(
         function: model_functions.Function, precision: str = "float32", spared: int = 0
     ) -> model_functions.Function:
-        return _when_called(lambda: fold(function, precision, for_this_machine, spared))
+        return _fold_when_called(
+            lambda: fold(function, precision, for_this_machine, spared)
+        )
 
     variable = pipeline.functions
     constant = dataclasses.replace(
@@ -117,13 +120,13 @@ def freeze(
     )
 
 
-def _when_called(
+def _fold_when_called(
     make: Callable[[], model_functions.Function],
 ) -> model_functions.Function:
     @functools.cache
     def made() -> model_functions.Function:
-        # Outside of the graph that is being traced when it is called first, which a
-        # thread knows nothing of; `tf.init_scope` would stop the tapes of gradients.
+        # On a thread, which is outside of the graph that the first call is traced in;
+        # `tf.init_scope` would stop the tapes of gradients.
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
             return pool.submit(make).result()
 
@@ -151,7 +154,7 @@ def grappler_disabled() -> Iterator[None]:
 
 
 def check_precision(precision: str) -> None:
-    """Refuses what is none of `PRECISIONS`.
+    """Refuses an unknown precision.
 
     Raises:
         ValueError: The precision is unknown.
@@ -160,39 +163,39 @@ def check_precision(precision: str) -> None:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}.")
 
 
-def _simplified(frozen: Any) -> tf.compat.v1.GraphDef:
-    """Grappler's constant folding and what comes with it, in stock operations only."""
+def _simplify(frozen: Any) -> tf.compat.v1.GraphDef:
+    """Folds constants by Grappler, into stock operations only."""
     config = tf.compat.v1.ConfigProto()
     options = config.graph_options.rewrite_options
-    # It would add a bias to what is added behind it, out of the convolution's reach.
+    # It would move biases out of the convolutions' reach.
     options.arithmetic_optimization = options.OFF
-    # They depend on the processor at hand, and the server does them for its own.
+    # They depend on the processor: the server runs them for its own.
     options.remapping = options.OFF
     options.layout_optimizer = options.OFF
     ends = [tensor.name for tensor in [*frozen.inputs, *frozen.outputs]]
-    return _optimized(frozen.graph.as_graph_def(), config, ends)
+    return _optimize(frozen.graph.as_graph_def(), config, ends)
 
 
-def _remapped(graph: tf.compat.v1.GraphDef, ends: list[str]) -> tf.compat.v1.GraphDef:
-    """Convolutions joined with what follows them, as this processor computes it."""
+def _remap(graph: tf.compat.v1.GraphDef, ends: list[str]) -> tf.compat.v1.GraphDef:
+    """Fuses convolutions with the operations behind them, for this processor."""
     config = tf.compat.v1.ConfigProto()
     options = config.graph_options.rewrite_options
     options.layout_optimizer = options.OFF
     placed = tf.compat.v1.GraphDef()
     placed.CopyFrom(graph)
-    # Grappler asks of each node where it is.
+    # Grappler needs the device of each node.
     for node in placed.node:
         node.device = "/device:CPU:0"
-    remapped = _optimized(placed, config, ends)
+    remapped = _optimize(placed, config, ends)
     for node in remapped.node:
         node.device = ""
     return remapped
 
 
-def _optimized(
+def _optimize(
     graph: tf.compat.v1.GraphDef, config: tf.compat.v1.ConfigProto, ends: list[str]
 ) -> tf.compat.v1.GraphDef:
-    """What Grappler makes of a graph whose inputs and outputs are named."""
+    """Runs Grappler on a graph whose inputs and outputs are named."""
     config.graph_options.rewrite_options.min_graph_nodes = -1
     with tf.Graph().as_default() as imported:
         tf.graph_util.import_graph_def(graph, name="")
@@ -202,11 +205,11 @@ def _optimized(
 
 
 def _rename_functions(graph: tf.compat.v1.GraphDef, suffix: str) -> None:
-    """Renames what Grappler changed: the names of functions are a process's."""
+    """Renames functions that Grappler changed, as a process has one for each name."""
     names = {function.signature.name for function in graph.library.function}
     bodies = [function.node_def for function in graph.library.function]
     for node in itertools.chain(graph.node, *bodies):
-        # It names a gradient function of this process.
+        # It names a gradient function of this process, which a file must not.
         node.attr.pop("_gradient_op_type", None)
         if node.op in names:
             node.op += suffix

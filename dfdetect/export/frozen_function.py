@@ -1,7 +1,7 @@
-"""One folded function as a file: loads faster than a SavedModel, and into less memory.
+"""Saves one folded function as a file that loads faster than a SavedModel.
 
-A SavedModel makes Python objects of all functions within, and copies of their constants
-with them.
+It takes less memory, too: loading a SavedModel creates Python objects of all functions
+within, with copies of their constants.
 """
 
 import os
@@ -21,17 +21,17 @@ def save(function: Any, path: str | os.PathLike) -> None:
 
     Args:
         function: A `tf.function` of one tensor and one signature, with a dictionary of
-            tensors as result; of constants alone, see `freezing.fold`.
-        path: Of the file.
+            tensors as result; without variables, see `freezing.fold`.
+        path: Path of the file.
 
     Raises:
-        ValueError: It has variables, or other tensors from outside.
+        ValueError: The function captures variables or other tensors from outside.
     """
     concrete = function.get_concrete_function()
     if concrete.captured_inputs:
         raise ValueError(
-            f"function must be of constants alone, got {len(concrete.captured_inputs)} "
-            "tensors from outside."
+            "function must capture no variables or tensors, got "
+            f"{len(concrete.captured_inputs)}."
         )
     content = tf.compat.v1.MetaGraphDef(graph_def=concrete.graph.as_graph_def())
     signature = content.signature_def[_NAME]
@@ -45,7 +45,7 @@ def save(function: Any, path: str | os.PathLike) -> None:
 
 
 def load(path: str | os.PathLike) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]:
-    """The function that `save` wrote.
+    """Loads a function that `save` wrote.
 
     Raises:
         OSError: There is no such file.

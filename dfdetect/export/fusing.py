@@ -1,8 +1,8 @@
-"""Rewrites a frozen graph so that a convolution does what stands before and behind it.
+"""Fuses convolutions of a frozen graph with the operations around them.
 
-Each operation of its own reads and writes whole maps, which costs a processor more than
-the arithmetic does. Grappler folds a batch norm into a Conv2D alone, not into one with
-a bias or into a depthwise one.
+Each separate operation reads and writes whole feature maps, which costs a processor
+more than the arithmetic. Grappler folds a batch norm into a plain Conv2D only, not into
+one with a bias or a depthwise one.
 """
 
 import collections
@@ -16,46 +16,47 @@ _Nodes = dict[str, tf.compat.v1.NodeDef]
 
 
 def fuse(graph: tf.compat.v1.GraphDef, outputs: list[str]) -> tf.compat.v1.GraphDef:
-    """Returns the graph with convolutions that pad, scale and add themselves.
+    """Fuses padding, scales and biases into convolutions.
 
-    * Zeros around the input of a convolution that pads nothing become its own "SAME",
-      where that means the same zeros.
-    * Vectors that what it gives is multiplied with go into its kernel; those that are
+    * Zero padding before a "VALID" convolution becomes its "SAME", where that pads by
+      the same zeros.
+    * Vectors by which its output is multiplied go into its kernel; vectors that are
       added become one BiasAdd, which TensorFlow computes together with the convolution
-      and with what follows.
-    * A vector that its input was multiplied with before another was added, as pixels
-      are normalised, goes into its kernel, too.
+      and the following activation.
+    * A vector by which its input is multiplied before another is added, as in the
+      normalization of pixels, goes into its kernel as well.
 
     Args:
-        graph: Of one level, without variables; functions in it are left alone.
-        outputs: Names of the nodes that are read.
+        graph: A graph of one level, without variables; functions in it stay as they
+            are.
+        outputs: Names of the output nodes.
     """
     result = tf.compat.v1.GraphDef()
     result.CopyFrom(graph)
     nodes = {node.name: node for node in result.node}
-    shapes = _shapes(graph)
-    readers = _readers(nodes, outputs)
+    shapes = _infer_shapes(graph)
+    readers = _find_readers(nodes, outputs)
     for name in list(nodes):
         if nodes[name].op == "Pad":
-            _take_padding(name, nodes, shapes, readers)
+            _fuse_padding(name, nodes, shapes, readers)
         elif nodes[name].op in _CONVOLUTIONS:
-            _take_affine(name, nodes, shapes, readers)
+            _fuse_affine(name, nodes, shapes, readers)
             if nodes[name].op == "Conv2D":
-                _take_scale_of_input(name, nodes, readers)
+                _fuse_input_scale(name, nodes, readers)
     kept = tf.compat.v1.GraphDef(library=graph.library, versions=graph.versions)
     kept.node.extend(nodes.values())
     return kept
 
 
-def _take_padding(
+def _fuse_padding(
     name: str,
     nodes: _Nodes,
     shapes: Mapping[str, tf.TensorShape],
     readers: dict[str, list[str]],
 ) -> None:
-    """Lets the convolutions that read a Pad do its work, if all of them can."""
+    """Replaces a Pad by "SAME" padding of the convolutions that read it."""
     source, amounts = nodes[name].input
-    padding = _constant(amounts, nodes)
+    padding = _read_constant(amounts, nodes)
     shape = shapes.get(source, tf.TensorShape(None))
     if padding is None or shape.rank != 4 or None in shape[1:3]:
         return
@@ -65,7 +66,7 @@ def _take_padding(
         if (
             node is None
             or node.op not in _CONVOLUTIONS
-            or _same_padding(node, extent, shapes) != padding.tolist()
+            or _compute_same_padding(node, extent, shapes) != padding.tolist()
         ):
             return
     for reader in readers[name]:
@@ -75,16 +76,16 @@ def _take_padding(
     readers[source] = others + readers[name]
 
 
-def _same_padding(
+def _compute_same_padding(
     node: tf.compat.v1.NodeDef,
     extent: list[int],
     shapes: Mapping[str, tf.TensorShape],
 ) -> list[list[int]] | None:
-    """The zeros that "SAME" would put around the input of a convolution.
+    """Computes the zeros that "SAME" would put around the input of a convolution.
 
     Returns:
-        As the second input of Pad, or None for a convolution that is not as all of
-        ours: one that pads already, is dilated, or has its channels first.
+        The second input of an equal Pad, or None for a convolution that pads already,
+        is dilated, or has its channels first.
     """
     kernel = shapes.get(node.input[1], tf.TensorShape(None))
     if (
@@ -103,23 +104,23 @@ def _same_padding(
     return [*found, [0, 0]]
 
 
-def _take_affine(
+def _fuse_affine(
     name: str,
     nodes: _Nodes,
     shapes: Mapping[str, tf.TensorShape],
     readers: Mapping[str, list[str]],
 ) -> None:
-    """Folds what a convolution's maps are multiplied with and what is added to them."""
+    """Fuses the scales and biases that follow a convolution."""
     convolution = nodes[name]
     channels = shapes[name][-1] if shapes[name].rank == 4 else None
-    kernel = _constant(convolution.input[1], nodes)
+    kernel = _read_constant(convolution.input[1], nodes)
     if channels is None or kernel is None or kernel.dtype != np.float32:
         return
     scale, shift = np.ones(channels), np.zeros(channels)
     last = name
     while len(readers[last]) == 1:
         node = nodes.get(readers[last][0])
-        vector = None if node is None else _vector(node, last, channels, nodes)
+        vector = None if node is None else _match_vector(node, last, channels, nodes)
         if node is None or vector is None:
             break
         if node.op == "Mul":
@@ -130,10 +131,10 @@ def _take_affine(
     if last == name:
         return
     if (scale != 1).any():
-        # [H, W, C, M] of a depthwise one, [H, W, I, O] of another.
+        # Kernels are [H, W, C, M] if depthwise, else [H, W, I, O].
         depthwise = convolution.op == "DepthwiseConv2dNative"
         factors = scale.reshape(kernel.shape[2:] if depthwise else -1)
-        # By a new name: the old one may be read by others.
+        # A new name, as others may read the old kernel.
         convolution.input[1] = _add_constant(f"{name}/kernel", kernel * factors, nodes)
     bias = _add_constant(f"{name}/bias", shift, nodes)
     fused = tf.compat.v1.NodeDef(name=last, op="BiasAdd", input=[name, bias])
@@ -142,19 +143,19 @@ def _take_affine(
     nodes[last] = fused
 
 
-def _take_scale_of_input(
+def _fuse_input_scale(
     name: str, nodes: _Nodes, readers: Mapping[str, list[str]]
 ) -> None:
-    """Lets a Conv2D of `x * scale + shift` read `x + shift / scale` instead."""
+    """Rewrites a Conv2D of `x * scale + shift` to one of `x + shift / scale`."""
     convolution = nodes[name]
     source = convolution.input[0]
-    kernel = _constant(convolution.input[1], nodes)
+    kernel = _read_constant(convolution.input[1], nodes)
     if kernel is None or kernel.dtype != np.float32 or len(readers[source]) != 1:
         return
-    added = _maps_and_vector(source, "AddV2", kernel.shape[2], nodes)
+    added = _match_maps_and_vector(source, "AddV2", kernel.shape[2], nodes)
     if added is None or len(readers[added[0]]) != 1:
         return
-    multiplied = _maps_and_vector(added[0], "Mul", kernel.shape[2], nodes)
+    multiplied = _match_maps_and_vector(added[0], "Mul", kernel.shape[2], nodes)
     if multiplied is None or not multiplied[1].all():
         return
     maps, scale = multiplied
@@ -164,35 +165,35 @@ def _take_scale_of_input(
     nodes[source].input[:] = [maps, shift]
 
 
-def _maps_and_vector(
+def _match_maps_and_vector(
     name: str, operation: str, channels: int, nodes: _Nodes
 ) -> tuple[str, np.ndarray] | None:
-    """The inputs of an operation of maps and a vector, see `_vector`; else None."""
+    """Returns maps and vector of an operation, see `_match_vector`; else None."""
     node = nodes.get(name)
     if node is None or node.op != operation:
         return None
     for maps in node.input:
-        vector = _vector(node, maps, channels, nodes)
+        vector = _match_vector(node, maps, channels, nodes)
         if vector is not None:
             return maps, vector
     return None
 
 
-def _vector(
+def _match_vector(
     node: tf.compat.v1.NodeDef, maps: str, channels: int, nodes: _Nodes
 ) -> np.ndarray | None:
-    """What a node adds to each place of `maps`, or multiplies it with; else None."""
+    """Returns the vector that a node adds to or multiplies with `maps`; else None."""
     if node.op not in ("AddV2", "BiasAdd", "Mul") or len(node.input) != 2:
         return None
     one, other = node.input
-    value = _constant(other if one == maps else one, nodes)
+    value = _read_constant(other if one == maps else one, nodes)
     # [C] or [1, 1, 1, C]; more dimensions would make the result larger.
     if value is None or value.shape not in ((channels,), (1, 1, 1, channels)):
         return None
     return value.reshape(channels).astype(np.float64)
 
 
-def _constant(name: str, nodes: _Nodes) -> np.ndarray | None:
+def _read_constant(name: str, nodes: _Nodes) -> np.ndarray | None:
     node = nodes.get(name)
     if node is None or node.op != "Const":
         return None
@@ -208,8 +209,8 @@ def _add_constant(name: str, value: np.ndarray, nodes: _Nodes) -> str:
     return name
 
 
-def _readers(nodes: _Nodes, outputs: list[str]) -> dict[str, list[str]]:
-    """The names of the nodes that read each; "" for whoever reads the outputs."""
+def _find_readers(nodes: _Nodes, outputs: list[str]) -> dict[str, list[str]]:
+    """Lists the names of the readers of each node; "" reads the outputs."""
     found: dict[str, list[str]] = collections.defaultdict(list)
     for node in nodes.values():
         for tensor in node.input:
@@ -219,8 +220,8 @@ def _readers(nodes: _Nodes, outputs: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _shapes(graph: tf.compat.v1.GraphDef) -> dict[str, tf.TensorShape]:
-    """The static shapes of the first outputs of all operations, by their names."""
+def _infer_shapes(graph: tf.compat.v1.GraphDef) -> dict[str, tf.TensorShape]:
+    """Infers the static shapes of the first outputs of all operations, by name."""
     with tf.Graph().as_default() as imported:
         tf.graph_util.import_graph_def(graph, name="")
     return {

@@ -1,6 +1,6 @@
-"""A SavedModel as TensorFlow Serving sees it: its operations, and a session.
+"""Inspects a SavedModel as TensorFlow Serving sees it: its operations and signatures.
 
-TensorFlow Serving knows neither Python nor libraries of operations, and runs signatures
+TensorFlow Serving has neither Python nor libraries of operations, and runs signatures
 by their names.
 """
 
@@ -14,26 +14,25 @@ import tensorflow as tf
 # There is no public name for the message.
 from tensorflow.core.protobuf import saved_model_pb2
 
-# They are registered with TensorFlow, but call back into the Python that exported.
+# Operations that are registered with TensorFlow, but call back into Python.
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
-
-SCANN = "Scann>"  # The operations' names begin with it.
+SCANN = "Scann>"  # Prefix of ScaNN's operations.
 
 
 def check_operations(directory: str, allowed: str = "") -> None:
     """Refuses a graph that stock TensorFlow without Python cannot run.
 
     Args:
-        directory: Of a SavedModel.
-        allowed: Operations whose names begin with it are let pass; none by default.
+        directory: Folder of the SavedModel.
+        allowed: Prefix of further operations that are allowed; none by default.
 
     Raises:
-        ValueError: It has other operations; they are named.
+        ValueError: The graph has other operations; the message names them.
     """
     foreign = {
         name
-        for name in operations(directory)
+        for name in list_operations(directory)
         if not _is_stock(name) and not (allowed and name.startswith(allowed))
     }
     if foreign:
@@ -43,8 +42,8 @@ def check_operations(directory: str, allowed: str = "") -> None:
         )
 
 
-def operations(directory: str) -> set[str]:
-    """The operations of all signatures of a SavedModel, and of all their functions."""
+def list_operations(directory: str) -> set[str]:
+    """Lists the operations of all signatures of a SavedModel and their functions."""
     saved = saved_model_pb2.SavedModel()
     with open(os.path.join(directory, "saved_model.pb"), "rb") as file:
         saved.ParseFromString(file.read())
@@ -59,13 +58,13 @@ def operations(directory: str) -> set[str]:
 
 
 @contextlib.contextmanager
-def signatures(
+def open_signatures(
     directory: str,
 ) -> Iterator[Callable[[str, np.ndarray], dict[str, np.ndarray]]]:
     """Loads a SavedModel as TensorFlow Serving does.
 
     Yields:
-        What runs a signature: its name and its only input, to its outputs.
+        A function that runs a signature: from its name and only input to its outputs.
     """
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
@@ -80,5 +79,5 @@ def signatures(
 
 
 def _is_stock(name: str) -> bool:
-    # What a library brings has its wrappers elsewhere.
+    # Operations of libraries have their wrappers elsewhere.
     return hasattr(tf.raw_ops, name) and name not in _PYTHON

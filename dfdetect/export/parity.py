@@ -1,7 +1,7 @@
-"""Whether an exported graph answers as the models did in training.
+"""Checks that an exported graph answers as the models did in training.
 
-The graph is loaded anew, as TensorFlow Serving loads it, and gets drawn images, a
-portrait, and files that are none.
+The graph is loaded as TensorFlow Serving loads it, and is given drawn images, a
+portrait, and files that are not images.
 """
 
 import dataclasses
@@ -20,23 +20,25 @@ from dfdetect.pipeline import chunking, deepfake_pipeline
 
 _NUM_DRAWN = 6
 _BROKEN = (b"", b"no image")
-# A box that moves by a hundredth of the head moves the crop, and with it the embedding.
+# Most difference of similarities: a box that moves by a hundredth of the head moves the
+# crop, and with it the embedding.
 _NEIGHBOURS_MOVE = 0.02
-# Boxes that share less are not the same head.
+# Least IoU of two boxes of the same head.
 _SAME_HEAD = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Drift:
-    """The largest differences, or how large they may be.
+    """The largest differences between two graphs, or their bounds.
 
     Attributes:
-        fake_probability: Of the same crop.
-        head_fake_probability: Of a head: where its box moves, so does what is cut out.
-        head_score: Of a head; one that is this near to the threshold may be missed.
-        box: Of a corner, as a share of the head's longer side.
-        embedding: 1 less the cosine.
-        heat_map: Mean over a map, which is in [0, 1].
+        fake_probability: Difference for the same crop.
+        head_fake_probability: Difference for a head, whose crop moves with its box.
+        head_score: Difference for a head; a head that is this near to the threshold may
+            be missed.
+        box: Distance of a corner, relative to the longer side of the head.
+        embedding: 1 minus the cosine.
+        heat_map: Mean difference over a map, which is in [0, 1].
     """
 
     fake_probability: float
@@ -49,8 +51,8 @@ class Drift:
 
 BOUNDS = {
     "float32": Drift(1e-4, 1e-4, 1e-4, 1e-4, 1e-5, 1e-3),
-    # Embeddings and explanations stay in float32. Of 109 heads of 12 photographs, boxes
-    # moved by .007 at most, and probabilities by .06 in one of a hundred.
+    # Embeddings and explanations stay in float32. For 109 heads of 12 photographs,
+    # boxes moved by .007 at most, and one probability in a hundred by .06.
     "bfloat16": Drift(0.02, 0.15, 0.02, 0.01, 1e-5, 1e-3),
 }
 
@@ -64,37 +66,18 @@ def check(
 
     Args:
         reference: The graph before it was saved, with variables.
-        directory: The saved graph.
-        bounds: What is allowed.
+        directory: Folder of the saved graph.
+        bounds: The largest differences that are allowed.
 
     Returns:
-        `num_heads` that were compared, and the `Drift`.
+        The fields of the `Drift` that was found, and `num_heads` that were compared.
 
     Raises:
-        ValueError: It drifts further, another head or status came, or a number is
+        ValueError: The drift is larger, a head or status differs, or an output is
             missing.
     """
     images = [*samples.draw_samples(_NUM_DRAWN), samples.read_portrait(), *_BROKEN]
-    batch = np.array(images, object)
-    frame = decode.decode_image(tf.constant(samples.read_portrait())).numpy()[None]
-    outputs = {
-        "serving_default": reference.detect(batch),
-        "frames": reference.detect_frames(frame),
-        "classify_crops": reference.classify_crops(batch),
-        "embed": reference.embed(batch),
-        "embed_content": reference.embed_content(batch),
-        "explain": reference.explain(batch),
-    }
-    if reference.neighbours is not None:
-        outputs["neighbours"] = reference.neighbours(batch)
-    expected = {
-        name: {key: value.numpy() for key, value in values.items()}
-        for name, values in outputs.items()
-    }
-    with inspection.signatures(directory) as run:
-        found = {
-            name: run(name, frame if name == "frames" else batch) for name in expected
-        }
+    expected, found = _run_both(reference, directory, np.array(images, object))
     for name in expected:
         _check_status(name, expected[name], found[name])
 
@@ -105,7 +88,9 @@ def check(
         for name in ("serving_default", "frames")
     ]
     crops = images[: -len(_BROKEN)]
-    by_training = _judged(reference.classifier, crops, described["classifier"])
+    by_training = _judge_as_trained(
+        reference.classifier, crops, described["classifier"]
+    )
     judged = [
         (expected["classify_crops"]["fake_probability"], "classify_crops"),
         (expected["explain"]["fake_probability"], "explain"),
@@ -121,7 +106,7 @@ def check(
     heat_maps = expected["explain"]["heat_map"] - found["explain"]["heat_map"]
     drift = Drift(
         fake_probability=_largest(
-            *(_difference(x, found[name]["fake_probability"]) for x, name in judged)
+            *(_differ(x, found[name]["fake_probability"]) for x, name in judged)
         ),
         head_fake_probability=_largest(*(x["fake_probability"] for x in heads)),
         head_score=_largest(*(x["head_score"] for x in heads)),
@@ -142,10 +127,36 @@ def check(
     }
 
 
-def _judged(
+def _run_both(
+    reference: deepfake_pipeline.DeepfakePipeline, directory: str, batch: np.ndarray
+) -> tuple[dict[str, chunking.Outputs], dict[str, chunking.Outputs]]:
+    """Runs all signatures of the models and of the saved graph on the same images."""
+    frame = decode.decode_image(tf.constant(samples.read_portrait())).numpy()[None]
+    outputs = {
+        "serving_default": reference.detect(batch),
+        "frames": reference.detect_frames(frame),
+        "classify_crops": reference.classify_crops(batch),
+        "embed": reference.embed(batch),
+        "embed_content": reference.embed_content(batch),
+        "explain": reference.explain(batch),
+    }
+    if reference.neighbours is not None:
+        outputs["neighbours"] = reference.neighbours(batch)
+    expected = {
+        name: {key: value.numpy() for key, value in values.items()}
+        for name, values in outputs.items()
+    }
+    with inspection.open_signatures(directory) as run:
+        found = {
+            name: run(name, frame if name == "frames" else batch) for name in expected
+        }
+    return expected, found
+
+
+def _judge_as_trained(
     classifier: keras.Model, crops: list[bytes], described: dict[str, Any]
 ) -> np.ndarray:
-    """Fake probabilities of encoded crops, the way in which training measures them."""
+    """Computes fake probabilities of encoded crops as training measures them."""
     size = described["image_size"]
     decoded = [resize.resize(decode.decode_image(crop), size) for crop in crops]
     judge = tf.function(lambda crops: classifier(crops, training=False)[:, 0])
@@ -178,13 +189,14 @@ def _check_status(
 def _check_neighbours(
     expected: chunking.Outputs, found: chunking.Outputs, exact: bool
 ) -> None:
-    """That the heads which both found are as near to the entries which both found.
+    """Checks the similarities of heads and entries that both graphs found.
 
-    And to the nearest, where all entries were compared. ScaNN chooses by rounded
-    numbers: a change in the last digit gives a head that is like none of them others.
+    Where all entries were compared, also those of the nearest entries. ScaNN compares
+    rounded numbers: a change in the last digit may give other entries to a head that is
+    similar to none.
 
     Raises:
-        ValueError: They are not, or no entry was found by both.
+        ValueError: Similarities differ, or no entry was found by both graphs.
     """
     pairs, num_heads = [], 0
     for image, count in enumerate(expected["num_heads"]):
@@ -194,8 +206,8 @@ def _check_neighbours(
         ]
         overlaps = np.asarray(box_format.iou(*boxes))
         for i in np.flatnonzero(overlaps.max(1, initial=0) >= _SAME_HEAD):
-            one = _neighbours(expected, image, int(i))
-            other = _neighbours(found, image, int(overlaps[i].argmax()))
+            one = _read_neighbours(expected, image, int(i))
+            other = _read_neighbours(found, image, int(overlaps[i].argmax()))
             num_heads += bool(one)
             pairs += [(one[id], other[id]) for id in one.keys() & other.keys()]
             if exact:
@@ -206,15 +218,17 @@ def _check_neighbours(
             "the exported graph must find neighbours that the models find, got none."
         )
     for wanted, came in pairs:
-        if _difference(np.array(wanted), np.array(came)) > _NEIGHBOURS_MOVE:
+        if _differ(np.array(wanted), np.array(came)) > _NEIGHBOURS_MOVE:
             raise ValueError(
                 "the exported graph must find neighbours that are as near as the "
                 f"models do, {wanted:.4f}, got {came:.4f}."
             )
 
 
-def _neighbours(outputs: chunking.Outputs, image: int, head: int) -> dict[bytes, float]:
-    """Similarities by id, without what is padding."""
+def _read_neighbours(
+    outputs: chunking.Outputs, image: int, head: int
+) -> dict[bytes, float]:
+    """Reads similarities by id, without padding."""
     ids = outputs["neighbour_ids"][image][head]
     similarities = outputs["neighbour_similarities"][image][head]
     return {
@@ -227,10 +241,10 @@ def _neighbours(outputs: chunking.Outputs, image: int, head: int) -> dict[bytes,
 def _compare_heads(
     expected: chunking.Outputs, found: chunking.Outputs, threshold: float, margin: float
 ) -> dict[str, np.ndarray]:
-    """Differences of the heads that both graphs found.
+    """Measures the differences of heads that both graphs found.
 
     Raises:
-        ValueError: A head that scores clearly above the threshold is missing in one.
+        ValueError: A head with a score clearly above the threshold is missing in one.
     """
     differences: dict[str, list[float]] = {
         "box": [],
@@ -266,12 +280,12 @@ def _compare_heads(
                 ("fake_probability", "fake_probabilities"),
             ):
                 pair = np.array([one[name][i], other[name][j]])
-                differences[key].append(_difference(*pair[:, None])[0])
+                differences[key].append(_differ(*pair[:, None])[0])
     return {name: np.array(values) for name, values in differences.items()}
 
 
-def _difference(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """How far each is off; 0 where both are NaN, infinite where one is."""
+def _differ(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Computes absolute differences; 0 where both are NaN, infinite where one is."""
     both = np.isnan(expected) & np.isnan(found)
     difference = np.where(both, 0.0, np.abs(expected - found))
     return np.where(np.isnan(difference), np.inf, difference)

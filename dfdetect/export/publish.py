@@ -9,8 +9,8 @@ from dfdetect.export import freezing, inspection, parity, saved_pipeline, warmup
 from dfdetect.pipeline import deepfake_pipeline
 
 
-def next_version(base: str) -> int:
-    """One more than the highest number among the folders in `base`."""
+def find_next_version(base: str) -> int:
+    """Returns one more than the highest number among the folders in `base`."""
     names = os.listdir(base) if os.path.isdir(base) else []
     return max((int(name) for name in names if name.isdecimal()), default=0) + 1
 
@@ -22,14 +22,13 @@ def publish(
     batch_sizes: Sequence[int],
     timeout_micros: int,
 ) -> dict[str, Any]:
-    """Writes a graph with its weights folded, checked, and all that belongs to it.
+    """Freezes, saves and checks a graph, with all that a server reads beside it.
 
-    Aside and then renamed: a server that looks into the folder of `directory` sees all
-    of it or nothing.
+    It is written aside and then renamed, so that a server sees all of it or nothing.
 
     Args:
-        graph: With variables; what the saved one is compared with.
-        directory: The folder of the version, a number; new.
+        graph: A graph with variables; the saved one is compared with it.
+        directory: New folder of the version, named by its number.
         precision: One of `freezing.PRECISIONS`.
         batch_sizes: See `warmup`.
         timeout_micros: See `warmup.write_batching`.
@@ -46,7 +45,7 @@ def publish(
     directory = os.path.abspath(directory)
     if os.path.exists(directory):
         raise FileExistsError(f"{directory} is there already.")
-    warmup.messages()  # Told before the work.
+    warmup.import_messages()  # Fails before the slow part.
     base, version = os.path.split(directory)
     os.makedirs(base, exist_ok=True)
     # Not a number, so that no server takes it for a version.

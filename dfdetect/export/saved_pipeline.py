@@ -1,4 +1,4 @@
-"""A graph as a SavedModel: written, and loaded again."""
+"""Saves a graph as a SavedModel, and loads it again."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from dfdetect.retrieval import neighbours
 
 
 class LoadedPipeline:
-    """A graph from disk, called like the `deepfake_pipeline.DeepfakePipeline` that it
-    was.
+    """An exported `deepfake_pipeline.DeepfakePipeline`; see `interfaces.Pipeline`.
 
     Attributes:
-        manifest: Its manifest, of kind "pipeline".
-        explain: None when the graph was exported without it.
-        neighbours: None when the graph was exported without an index.
+        manifest: Manifest of the graph, of kind "pipeline".
+        embed_content: None where the graph was exported before there was one.
+        explain: None where the graph was exported without it.
+        neighbours: None where the graph was exported without an index.
     """
 
     def __init__(self, graph: Any, description: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ class LoadedPipeline:
         self.detect_frames = graph.detect_frames
         self.classify_crops = graph.classify_crops
         self.embed = graph.embed
-        # Graphs of earlier versions cannot.
+        # Graphs of earlier versions lack some.
         self.embed_content = getattr(graph, "embed_content", None)
         self.explain = getattr(graph, "explain", None)
         self.neighbours = getattr(graph, "neighbours", None)
@@ -39,14 +39,14 @@ def load(directory: str) -> LoadedPipeline:
     """Loads a graph that `save` wrote.
 
     Raises:
-        ImportError: It looks into its index with ScaNN, which is missing.
-        ValueError: It has no valid manifest of this format: it is not ours.
+        ImportError: ScaNN, which the index of the graph needs, is missing.
+        ValueError: The folder has no valid manifest, and is not a graph of dfdetect.
     """
     try:
         description = manifest.read(os.path.join(directory, "assets"), "pipeline")
     except FileNotFoundError as error:
         raise ValueError(
-            f"{directory} is no graph of dfdetect: it has no {error.filename}."
+            f"{directory} is not a graph of dfdetect: it has no {error.filename}."
         ) from error
     interfaces.check(description)
     if description.get("index", {}).get("exact") is False:
@@ -58,11 +58,11 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     """Writes a graph, aside and then renamed, with its manifest in the assets.
 
     Args:
-        graph: With variables, or frozen.
-        directory: New folder; a number for TensorFlow Serving.
+        graph: A graph with variables, or frozen.
+        directory: New folder, named by a number for TensorFlow Serving.
 
     Raises:
-        FileExistsError: The folder is there already.
+        FileExistsError: The folder exists.
     """
     directory = os.path.abspath(directory)
     if os.path.exists(directory):
@@ -73,7 +73,7 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     methods = {**interfaces.SIGNATURES}
     if graph.neighbours is not None:
         methods["neighbours"] = "neighbours"
-    # Not the pipeline itself: TensorFlow would write all of it.
+    # Not the pipeline itself, of which TensorFlow would write everything.
     exported = tf.Module()
     exported.weights = graph.model_variables
     exported.index = graph.index

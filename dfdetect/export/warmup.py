@@ -1,7 +1,7 @@
-"""What TensorFlow Serving reads beside a graph: warm-up requests and batching.
+"""Writes the files that TensorFlow Serving reads beside a graph.
 
-Both lie in the folder of a version: it replays the requests before it offers the
-version, and batches by the parameters with `--enable_per_model_batching_parameters`.
+It replays warm-up requests before it offers the version, and batches by the batching
+parameters with `--enable_per_model_batching_parameters`.
 """
 
 import os
@@ -21,19 +21,19 @@ _MAX_ENQUEUED_BATCHES = 100
 
 
 def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
-    """Writes requests with drawn images: the first real one shall not wait.
+    """Writes warm-up requests with drawn images, so that the first real one is fast.
 
-    One for each batch size goes to `serving_default`, one of a single image to each
-    other signature.
+    One request for each batch size goes to `serving_default`, one of a single image to
+    each other signature.
 
     Args:
         directory: A SavedModel of `DeepfakePipeline`.
-        batch_sizes: Those that occur.
+        batch_sizes: Sizes of the batches to expect.
 
     Raises:
         ImportError: tensorflow-serving-api is missing.
     """
-    predict_pb2, prediction_log_pb2 = messages()
+    predict_pb2, prediction_log_pb2 = import_messages()
     images = np.array(samples.draw_samples(max(batch_sizes)), object)
     frame = tf.io.decode_image(images[0], 3, expand_animations=False).numpy()
     batches = [("serving_default", images[:size]) for size in batch_sizes]
@@ -61,25 +61,25 @@ def write_batching(
     """Writes the batching parameters of the version.
 
     Args:
-        directory: The folder of the version.
-        batch_sizes: Those that are allowed, ascending; the last is the most images of
-            a request, too.
-        timeout_micros: The longest that an image waits for company.
+        directory: Folder of the version.
+        batch_sizes: Allowed sizes, ascending; the last is also the most images of a
+            request.
+        timeout_micros: Microseconds that an image waits at most for a batch to fill.
     """
     lines = [
         f"max_batch_size {{ value: {batch_sizes[-1]} }}",
         f"batch_timeout_micros {{ value: {timeout_micros} }}",
         f"max_enqueued_batches {{ value: {_MAX_ENQUEUED_BATCHES} }}",
         *(f"allowed_batch_sizes: {size}" for size in batch_sizes),
-        # Frames of other sizes than their neighbours' would be changed.
+        # Padding would change frames of different sizes.
         "pad_variable_length_inputs: false",
     ]
     with open(os.path.join(directory, BATCHING), "w", encoding="utf-8") as file:
         file.write("\n".join(lines) + "\n")
 
 
-def messages() -> tuple[types.ModuleType, types.ModuleType]:
-    """TensorFlow Serving's modules of PredictRequest and PredictionLog.
+def import_messages() -> tuple[types.ModuleType, types.ModuleType]:
+    """Imports TensorFlow Serving's modules of PredictRequest and PredictionLog.
 
     Raises:
         ImportError: tensorflow-serving-api is missing.

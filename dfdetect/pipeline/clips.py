@@ -54,6 +54,7 @@ class ClipJudge:
         model: interfaces.Pipeline,
         thresholds: calibration.Thresholds,
         sampling: video.Sampling | None = None,
+        *,
         aggregate: str = DEFAULT_AGGREGATE,
         batch_size: int = 8,
         lookup: Callable[[np.ndarray, np.ndarray], list[result_lines.KnownImages]]

@@ -57,6 +57,7 @@ def find_in_sources(
     detect: interfaces.Signature,
     sources: Iterable[source_files.Source],
     thresholds: calibration.Thresholds,
+    *,
     batch_size: int = 8,
     judge_clip: ClipJudge | None = None,
     read_source: Callable[[source_files.Source], tuple[bytes | None, str]]

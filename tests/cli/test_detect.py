@@ -275,7 +275,9 @@ sys.exit(main.main())
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_findings_are_what_is_in_the_files_in_order(loaded, images, batch_size):
     sources, barren = source_files.find_sources(images)
-    found = list(findings.find_in_sources(loaded.detect, sources, HALF, batch_size))
+    found = list(
+        findings.find_in_sources(loaded.detect, sources, HALF, batch_size=batch_size)
+    )
     assert barren == [] and [x.source for x in found] == sources
     assert [(x.result["status"], x.result["verdict"]) for x in found] == [
         ("ok", "fake"),

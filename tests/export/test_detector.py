@@ -73,7 +73,7 @@ def test_the_saved_model_equals_the_chain(detector, images, in_chain, tmp_path):
 
 
 def test_tflite_equals_the_chain(detector, images, in_chain):
-    detect = _runner(detector_export.tflite(*detector))
+    detect = _runner(detector_export.convert_to_tflite(*detector))
     for image, (expected, scores) in zip(images, in_chain, strict=True):
         found = _alone(detect, image, detector[1]["image_size"])
         np.testing.assert_allclose(found[0], expected, atol=1e-4)
@@ -81,7 +81,7 @@ def test_tflite_equals_the_chain(detector, images, in_chain):
 
 
 def test_tflite_of_8_bits_finds_the_same_heads(detector, images, in_chain):
-    content = detector_export.tflite(*detector, int8=True)
+    content = detector_export.convert_to_tflite(*detector, int8=True)
     assert len(content) < 6e6
     detect = _runner(content)
     offsets = []

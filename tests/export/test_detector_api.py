@@ -143,7 +143,7 @@ def test_wrong_options_are_refused_at_once(detector, exported, folder):
         detector.embed(folder)
     with pytest.raises(ValueError, match="where path is given"):
         dfdetect.load(exported, tile=True)
-    with pytest.raises(ValueError, match="is no graph of dfdetect"):
+    with pytest.raises(ValueError, match="is not a graph of dfdetect"):
         dfdetect.load(folder)
 
 

@@ -85,10 +85,10 @@ def test_it_is_saved_within_another(function, tmp_path):
     )
     tf.saved_model.save(module, str(tmp_path), {"serving_default": module.call})
     expected = function(_images())["doubled"].numpy()
-    with inspection.signatures(str(tmp_path)) as run:
+    with inspection.open_signatures(str(tmp_path)) as run:
         found = run("serving_default", _images())["sum"]
     np.testing.assert_allclose(found, 2 * expected, atol=1e-4)
-    assert "VarHandleOp" not in inspection.operations(str(tmp_path))
+    assert "VarHandleOp" not in inspection.list_operations(str(tmp_path))
 
 
 def test_an_unknown_precision_is_refused(function):

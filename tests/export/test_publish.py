@@ -72,7 +72,7 @@ def test_a_version_is_complete(published):
     } <= files
     described = manifest.read(directory / "assets", "pipeline")
     assert described["precision"] == "float32"
-    found = inspection.operations(str(directory))
+    found = inspection.list_operations(str(directory))
     assert not {"VarHandleOp", "ReadVariableOp", "VariableV2"} & found
     assert {"Conv2D", "NonMaxSuppressionV5", "While"} & found
 
@@ -105,7 +105,7 @@ def test_bfloat16_is_near_and_smaller(graph, lowered, published):
     ]
     assert sizes[0] < sizes[1]
     expected = {name: getattr(graph, name)(_batch()) for name in ("embed", "explain")}
-    with inspection.signatures(str(directory)) as run:
+    with inspection.open_signatures(str(directory)) as run:
         # An index that was made in float32 stays valid, and so do explanations.
         for name, outputs in expected.items():
             for key, value in outputs.items():
@@ -220,8 +220,8 @@ def test_a_version_is_never_replaced(tmp_path):
     with pytest.raises(FileExistsError, match="is there already"):
         publish.publish(_Graph(), str(tmp_path / "7"), "float32", _SIZES, 0)
     (tmp_path / "12.tmp").mkdir()
-    assert publish.next_version(str(tmp_path)) == 8
-    assert publish.next_version(str(tmp_path / "none")) == 1
+    assert publish.find_next_version(str(tmp_path)) == 8
+    assert publish.find_next_version(str(tmp_path / "none")) == 1
 
 
 class _Python(tf.Module):
@@ -251,7 +251,7 @@ def test_operations_of_a_library_are_refused(tmp_path):
 def test_warm_up_requests_can_be_answered(published):
     directory, _ = published
     path = str(directory / warmup.REQUESTS)
-    with inspection.signatures(str(directory)) as run:
+    with inspection.open_signatures(str(directory)) as run:
         records = list(tf.compat.v1.io.tf_record_iterator(path))
         asked = []
         for record in records:
@@ -347,7 +347,7 @@ def test_the_script_exports_an_index(command, tmp_path, run_script):
         "exact": True,
         "embedding": wanted,
     }
-    with inspection.signatures(version) as run:
+    with inspection.open_signatures(version) as run:
         found = run("neighbours", np.array([samples.read_portrait(), b""], object))
     assert found["neighbour_ids"].shape[::2] == (2, 3)
     ids = found["neighbour_ids"][0][: found["num_heads"][0]].ravel()

@@ -392,7 +392,7 @@ def test_saving_leaves_nothing_aside(graph, saved):
 
 def test_a_foreign_graph_is_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "foreign"))
-    with pytest.raises(ValueError, match=r"foreign is no graph of dfdetect"):
+    with pytest.raises(ValueError, match=r"foreign is not a graph of dfdetect"):
         saved_pipeline.load(str(tmp_path / "foreign"))
 
 
