@@ -4,13 +4,16 @@ import argparse
 import contextlib
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dfdetect
 from dfdetect import console, files
 from dfdetect.cli import argument_types, detect_arguments, environment, inputs
 from dfdetect.cli.parser import Commands, Parser, add_verbose
 from dfdetect.media import source_files
+
+if TYPE_CHECKING:
+    from dfdetect.pipeline import interfaces
 
 # `aggregation.METHODS`, whose module is imported later.
 _AGGREGATES = ("mean", "median", "max", "top_k", "confident")
@@ -246,7 +249,7 @@ def _check(
     return sources, passed_over
 
 
-def _load_model(arguments: argparse.Namespace, parser: Parser) -> Any:
+def _load_model(arguments: argparse.Namespace, parser: Parser) -> "interfaces.Pipeline":
     try:
         model = inputs.load_graph(arguments.model, arguments.tile, arguments.classifier)
     except ValueError as error:
@@ -258,13 +261,16 @@ def _load_model(arguments: argparse.Namespace, parser: Parser) -> Any:
     return model
 
 
-def _build_explainer(arguments: argparse.Namespace, model: Any) -> Any:
+def _build_explainer(
+    arguments: argparse.Namespace, model: "interfaces.Pipeline"
+) -> Any:
     """Builds what makes heat maps; None without `--explain`."""
     if not arguments.explain:
         return None
     from dfdetect.pipeline import explainer
 
     margin = None if arguments.crops else model.manifest["classifier"]["crop_margin"]
+    assert model.explain is not None  # `_load_model` has refused others.
     return explainer.Explainer(model.explain, margin)
 
 
@@ -272,7 +278,7 @@ def _judge_sources(
     arguments: argparse.Namespace,
     parser: Parser,
     *,
-    model: Any,
+    model: "interfaces.Pipeline",
     thresholds: Any,
     sources: list[source_files.Source],
     passed_over: str,
@@ -321,7 +327,7 @@ def _judge_sources(
 def _open_journal(
     arguments: argparse.Namespace,
     thresholds: Any,
-    model: Any,
+    model: "interfaces.Pipeline",
     parser: Parser,
 ) -> contextlib.AbstractContextManager:
     """Opens the journal of `--resume`; yields None without one."""

@@ -3,12 +3,15 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dfdetect import console, manifest
 from dfdetect.cli.parser import Parser
 from dfdetect.export import runtime
 from dfdetect.media import file_kinds, source_files
+
+if TYPE_CHECKING:
+    from dfdetect.pipeline import interfaces
 
 
 def open_index(
@@ -59,7 +62,9 @@ def check_graph(directory: str, tile: bool, parser: Parser) -> None:
         parser.error(f"--tile: the graph was exported without it: {directory}")
 
 
-def load_graph(directory: str | None, tile: bool, classifier: str | None = None) -> Any:
+def load_graph(
+    directory: str | None, tile: bool, classifier: str | None = None
+) -> "interfaces.Pipeline":
     """Loads an exported graph, or the one of the default weights.
 
     Args:
