@@ -157,7 +157,9 @@ def test_classes_do_not_suppress_each_other():
 def test_several_classes_equal_tensorflow_class_by_class():
     logits, offsets = _random_outputs(1, num_classes=3)
     detect = tf.function(postprocess.select_class_detections)
-    _, scores, classes, num = detect(logits, offsets, _GRID, 300, 0.5, 0.5)
+    _, scores, classes, num = detect(
+        logits, offsets, _GRID, 300, iou_threshold=0.5, score_threshold=0.5
+    )
     num = int(num[0])
     assert 0 < num < 300
     decoded = np.array(anchors.decode(offsets[0], _GRID))
