@@ -60,6 +60,39 @@ def test_compose_mounts_files_that_are_there():
     assert asked and asked <= mounted
 
 
+def test_a_gpu_changes_the_image_and_asks_for_one():
+    gpu = yaml.safe_load((_SERVE / "docker-compose.gpu.yml").read_text())["services"]
+    plain = _compose()["tensorflow-serving"]
+    serving = gpu["tensorflow-serving"]
+    assert serving["image"] == plain["image"] + "-gpu"
+    (device,) = serving["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["count"], device["capabilities"]) == (1, ["gpu"])
+
+    overlay = yaml.safe_load((_SERVE / "gpu" / "kustomization.yaml").read_text())
+    (base,) = overlay["resources"]
+    assert (_SERVE / "gpu" / base / "kustomization.yaml").is_file()
+    (image,) = overlay["images"]
+    assert f"{image['name']}:{image['newTag']}" == serving["image"]
+    patch = yaml.safe_load(overlay["patches"][0]["patch"])
+    patched = _kubernetes()[patch["kind"], patch["metadata"]["name"]]
+    (container,) = patch["spec"]["template"]["spec"]["containers"]
+    (whole,) = patched["spec"]["template"]["spec"]["containers"]
+    assert container["name"] == whole["name"]
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": 1}
+
+
+def test_some_replica_answers_while_nodes_are_drained():
+    kubernetes = _kubernetes()
+    budget = kubernetes["PodDisruptionBudget", "dfdetect"]["spec"]
+    scaler = kubernetes["HorizontalPodAutoscaler", "dfdetect"]["spec"]
+    pod = kubernetes["Deployment", "dfdetect"]["spec"]["template"]
+    labels = pod["metadata"]["labels"].items()
+    assert budget["selector"]["matchLabels"].items() <= labels
+    assert 1 <= budget["minAvailable"] < scaler["minReplicas"]
+    (container,) = pod["spec"]["containers"]
+    assert container["resources"]["requests"].keys() == {"cpu", "memory"}
+
+
 def test_kubernetes_says_the_same_as_compose():
     kubernetes = _kubernetes()
     pod = kubernetes["Deployment", "dfdetect"]["spec"]["template"]

@@ -156,8 +156,8 @@ def no_heads():
     found = {
         "num_heads": whole + 0,
         "boxes": tf.zeros([tf.shape(image_bytes)[0], 10, 4]),
-        "head_scores": zeros + 0.0,
-        "fake_probabilities": zeros + 0.0,
+        "head_scores": tf.zeros([tf.shape(image_bytes)[0], 10]),
+        "fake_probabilities": tf.zeros([tf.shape(image_bytes)[0], 10]),
         "fake_probability": zeros + float("nan"),
         "status": whole + 1,
     }
