@@ -17,6 +17,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 # Operations that are registered with TensorFlow, but call back into Python.
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
+Inputs = np.ndarray | dict[str, np.ndarray]
+
 SCANN = "Scann>"  # Prefix of ScaNN's operations.
 
 
@@ -60,20 +62,24 @@ def list_operations(directory: str) -> set[str]:
 @contextlib.contextmanager
 def open_signatures(
     directory: str,
-) -> Iterator[Callable[[str, np.ndarray], dict[str, np.ndarray]]]:
+) -> Iterator[Callable[[str, Inputs], dict[str, np.ndarray]]]:
     """Loads a SavedModel as TensorFlow Serving does.
 
     Yields:
-        A function that runs a signature: from its name and only input to its outputs.
+        A function that runs a signature: its name and its inputs by name, or its only
+        input, to its outputs.
     """
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
 
-        def run(name: str, batch: np.ndarray) -> dict[str, np.ndarray]:
+        def run(name: str, inputs: Inputs) -> dict[str, np.ndarray]:
             signature = meta_graph.signature_def[name]
-            (feed,) = signature.inputs.values()
+            if not isinstance(inputs, dict):
+                (only,) = signature.inputs
+                inputs = {only: inputs}
+            feeds = {signature.inputs[key].name: x for key, x in inputs.items()}
             fetches = {key: info.name for key, info in signature.outputs.items()}
-            return session.run(fetches, {feed.name: batch})
+            return session.run(fetches, feeds)
 
         yield run
 

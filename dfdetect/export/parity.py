@@ -94,6 +94,7 @@ def check(
     judged = [
         (expected["classify_crops"]["fake_probability"], "classify_crops"),
         (expected["explain"]["fake_probability"], "explain"),
+        (expected["explain_heads"]["fake_probability"], "explain_heads"),
         (np.append(by_training, [math.nan] * len(_BROKEN)), "classify_crops"),
     ]
     cosines = [
@@ -103,7 +104,12 @@ def check(
     if "neighbours" in expected:
         exact = reference.manifest["index"]["exact"]
         _check_neighbours(expected["neighbours"], found["neighbours"], exact)
-    heat_maps = expected["explain"]["heat_map"] - found["explain"]["heat_map"]
+    heat_maps = np.concatenate(
+        [
+            expected[name]["heat_map"] - found[name]["heat_map"]
+            for name in ("explain", "explain_heads")
+        ]
+    )
     drift = Drift(
         fake_probability=_largest(
             *(_differ(x, found[name]["fake_probability"]) for x, name in judged)
@@ -140,6 +146,9 @@ def _run_both(
         "embed_content": reference.embed_content(batch),
         "explain": reference.explain(batch),
     }
+    # The first head of each image, or padding.
+    first_boxes = outputs["serving_default"]["boxes"][:, 0].numpy()
+    outputs["explain_heads"] = reference.explain_heads(batch, first_boxes)
     if reference.neighbours is not None:
         outputs["neighbours"] = reference.neighbours(batch)
     expected = {
@@ -147,9 +156,11 @@ def _run_both(
         for name, values in outputs.items()
     }
     with inspection.open_signatures(directory) as run:
-        found = {
-            name: run(name, frame if name == "frames" else batch) for name in expected
+        inputs: dict[str, inspection.Inputs] = {
+            "frames": frame,
+            "explain_heads": {"image_bytes": batch, "boxes": first_boxes},
         }
+        found = {name: run(name, inputs.get(name, batch)) for name in expected}
     return expected, found
 
 

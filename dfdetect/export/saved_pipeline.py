@@ -18,6 +18,7 @@ class LoadedPipeline:
         manifest: Manifest of the graph, of kind "pipeline".
         embed_content: None where the graph was exported before there was one.
         explain: None where the graph was exported without it.
+        explain_heads: None where the graph was exported without it.
         neighbours: None where the graph was exported without an index.
     """
 
@@ -32,6 +33,7 @@ class LoadedPipeline:
         # Graphs of earlier versions lack some.
         self.embed_content = getattr(graph, "embed_content", None)
         self.explain = getattr(graph, "explain", None)
+        self.explain_heads = getattr(graph, "explain_heads", None)
         self.neighbours = getattr(graph, "neighbours", None)
 
 
@@ -70,7 +72,7 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     parent, last = os.path.split(directory)
     # Not a number, so that no server takes it for a version.
     aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
-    methods = {**interfaces.SIGNATURES}
+    methods = {**interfaces.SIGNATURES, **interfaces.BOX_SIGNATURES}
     if graph.neighbours is not None:
         methods["neighbours"] = "neighbours"
     # Not the pipeline itself, of which TensorFlow would write everything.

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from dfdetect import manifest
 from dfdetect.media import samples
+from dfdetect.pipeline import given_crops
 
 REQUESTS = os.path.join("assets.extra", "tf_serving_warmup_requests")
 BATCHING = "batching_params.pbtxt"
@@ -36,20 +37,26 @@ def write_requests(directory: str, batch_sizes: Sequence[int]) -> None:
     predict_pb2, prediction_log_pb2 = import_messages()
     images = np.array(samples.draw_samples(max(batch_sizes)), object)
     frame = tf.io.decode_image(images[0], 3, expand_animations=False).numpy()
-    batches = [("serving_default", images[:size]) for size in batch_sizes]
+    batches = [
+        ("serving_default", {"image_bytes": images[:size]}) for size in batch_sizes
+    ]
     others = ["classify_crops", "embed", "embed_content", "explain"]
     described = manifest.read(os.path.join(directory, "assets"), "pipeline")
     others += ["neighbours"] if "index" in described else []
-    batches += [(name, images[:1]) for name in others]
-    batches.append(("frames", frame[None]))
+    batches += [(name, {"image_bytes": images[:1]}) for name in others]
+    whole = np.array([given_crops.WHOLE], np.float32)
+    batches += [
+        ("explain_heads", {"image_bytes": images[:1], "boxes": whole}),
+        ("frames", {"frames": frame[None]}),
+    ]
     path = os.path.join(directory, REQUESTS)
     os.makedirs(os.path.dirname(path))
     with tf.io.TFRecordWriter(path) as file:
-        for signature, batch in batches:
+        for signature, inputs in batches:
             request = predict_pb2.PredictRequest()
             request.model_spec.signature_name = signature
-            name = "frames" if signature == "frames" else "image_bytes"
-            request.inputs[name].CopyFrom(tf.make_tensor_proto(batch))
+            for name, batch in inputs.items():
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(batch))
             log = prediction_log_pb2.PredictionLog()
             log.predict_log.request.CopyFrom(request)
             file.write(log.SerializeToString())

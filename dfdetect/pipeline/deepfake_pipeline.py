@@ -25,15 +25,16 @@ _IMAGES_IN_DETECTOR = 4
 _CROPS_AT_ONCE = 8
 
 
-def _signature(spec: tf.TensorSpec) -> Callable:
+def _signature(*specs: tf.TensorSpec) -> Callable:
     # AutoGraph would take seconds, and there is no Python control flow to convert.
-    return tf.function(input_signature=[spec], autograph=False)
+    return tf.function(input_signature=list(specs), autograph=False)
 
 
 class DeepfakePipeline(tf.Module):
     """Finds heads and says how likely each one is a deepfake.
 
-    The methods of `interfaces.SIGNATURES` and, with an index, `neighbours` are the
+    The methods of `interfaces.SIGNATURES` and `BOX_SIGNATURES`, and `neighbours` with an
+    index, are the
     signatures of the graph that `export.saved_pipeline.save` writes.
 
     Args:
@@ -187,6 +188,54 @@ class DeepfakePipeline(tf.Module):
         specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
         found = given_crops.map_crops(self.functions.explain, image_bytes, size, specs)
         return given_crops.mask_unread(found)
+
+    @_signature(
+        tf.TensorSpec([None], tf.string, "image_bytes"),
+        tf.TensorSpec([None, 4], tf.float32, "boxes"),
+    )
+    def explain_heads(
+        self, image_bytes: tf.Tensor, boxes: tf.Tensor
+    ) -> chunking.Outputs:
+        """Shows where a fake is seen in one head of each encoded image.
+
+        The head is cut out as `detect` cuts it, so that a box of `detect` gets the fake
+        probability that `detect` gave it.
+
+        Args:
+            image_bytes: string `[B]`; see `decode.decode`.
+            boxes: float32 `[B, 4]`, one box of each image, in the format of
+                `dfdetect.boxes`.
+
+        Returns:
+            As `explain`; `heat_map` is over the square that was cut out, see
+            `boxes.square_crops`.
+        """
+        described = self.manifest["classifier"]
+        size = described["image_size"]
+        specs = {"heat_map": _spec([size, size]), "fake_probability": _spec()}
+
+        def explain(image_bytes: tf.Tensor, boxes: tf.Tensor) -> chunking.Outputs:
+            read, status = self._read(image_bytes)
+            readable = tf.where(status == image_status.OK)
+            boxes = tf.gather_nd(boxes, readable)[:, None]
+            chosen = tf.ones(tf.shape(boxes)[:2], tf.bool)
+            crops = head_detection.cut_heads(
+                read.gather(readable), boxes, chosen, size, described["crop_margin"]
+            )
+            found = chunking.map_chunks(
+                self.functions.explain, [crops], _CROPS_AT_ONCE, specs
+            )
+            return {
+                **given_crops.scatter_to_batch(found, readable, status),
+                "status": status,
+            }
+
+        all_specs = {**specs, "status": _spec(dtype=tf.int32)}
+        return given_crops.mask_unread(
+            chunking.map_chunks(
+                explain, [image_bytes, boxes], _IMAGES_AT_ONCE, all_specs
+            )
+        )
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def embed(self, image_bytes: tf.Tensor) -> chunking.Outputs:

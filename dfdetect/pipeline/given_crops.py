@@ -42,18 +42,33 @@ def map_crops(
             tf.TensorSpec([size, size, 3]),
         )
         found = chunking.map_chunks(function, [crops], _CROPS_AT_ONCE, specs)
-        scattered = {
-            name: tf.scatter_nd(
-                tf.cast(readable, tf.int32),
-                value,
-                tf.concat([tf.shape(status), specs[name].shape[1:]], 0),
-            )
-            for name, value in found.items()
-        }
-        return {**scattered, "status": status}
+        return {**scatter_to_batch(found, readable, status), "status": status}
 
     all_specs = {**specs, "status": tf.TensorSpec([None], tf.int32)}
     return chunking.map_chunks(call_group, [image_bytes], _IMAGES_AT_ONCE, all_specs)
+
+
+def scatter_to_batch(
+    found: chunking.Outputs, readable: tf.Tensor, status: tf.Tensor
+) -> chunking.Outputs:
+    """Puts the outputs of the readable images of a batch into their places.
+
+    Args:
+        found: Outputs `[R, ...]` of the readable images, in order.
+        readable: int64 `[R, 1]`, their places in the batch.
+        status: int32 `[B]`, that of all images.
+
+    Returns:
+        The outputs `[B, ...]`, zeros for images that are not readable.
+    """
+    return {
+        name: tf.scatter_nd(
+            tf.cast(readable, tf.int32),
+            value,
+            tf.concat([tf.shape(status), value.shape[1:]], 0),
+        )
+        for name, value in found.items()
+    }
 
 
 def mask_unread(found: chunking.Outputs) -> chunking.Outputs:

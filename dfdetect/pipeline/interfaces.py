@@ -18,6 +18,8 @@ SIGNATURES = {
     "embed_content": "embed_content",
     "explain": "explain",
 }
+# Those that take boxes besides images; graphs exported by earlier versions lack them.
+BOX_SIGNATURES = {"explain_heads": "explain_heads"}
 
 
 # A signature: a batch of encoded images or frames to outputs of as many rows.

@@ -1,16 +1,18 @@
-"""The page of `dfdetect serve --demo`: static files, and what they must know."""
+"""The page of `dfdetect serve --demo`: files, an example image, and settings."""
 
+import functools
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Set
 from typing import Any
 
 import tornado.web
 from tensorflow_serving.apis import model_pb2
 
 from dfdetect import boxes, labels, manifest
-from dfdetect.media import image_status
+from dfdetect.media import image_status, samples
 from dfdetect.serving import errors, model_store, saved_model, security, servable
 
 PATH = "/demo/"
@@ -24,7 +26,7 @@ _TYPES = {
 }
 _INDEX = "index.html"
 _HEADERS: Mapping[str, str] = {
-    # Nothing from elsewhere, nothing written into the page, and in no other's frame.
+    # Nothing from elsewhere, nothing written into the page, in no other page's frame.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; "
     "style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'; "
@@ -33,61 +35,63 @@ _HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
-    # The browser asks each time whether its copy is still right.
+    # The browser asks each time whether its copy is still current.
     "Cache-Control": "no-cache",
 }
 _OUTPUTS = {
     *("num_heads", "boxes", "head_scores"),
     *("fake_probabilities", "fake_probability", "status"),
 }
+_EXAMPLE = "example.jpg"
 _NEIGHBOURS = {
     *("num_heads", "neighbour_ids", "neighbour_labels"),
     "neighbour_similarities",
 }
 
 
-def routes(
-    store: model_store.ModelStore, token: security.Token | None, most_bytes: int
+def build_routes(
+    store: model_store.ModelStore, token: security.Token | None, max_bytes: int
 ) -> list[Any]:
-    """The routes below `PATH`, and the way there from `/`.
+    """Builds the routes below `PATH`, and the redirect from `/`.
 
     Args:
-        store: Of the models.
-        token: Wanted of who asks what the page must know; None: of none.
-        most_bytes: Bound of a request.
+        store: The models.
+        token: Required of requests for the settings of the page; None if none is.
+        max_bytes: Largest request in bytes.
     """
-    known = {"store": store, "token": token, "most_bytes": most_bytes}
+    known = {"store": store, "token": token, "max_bytes": max_bytes}
     files = {path.name: path.read_bytes() for path in _FOLDER.iterdir()}
     # Relative, so that a proxy may put all of it below a path of its own.
     return [
         (r"/", _ToPage, {"to": PATH.removeprefix("/")}),
         (PATH.removesuffix("/"), _ToPage, {"to": PATH.removeprefix("/")}),
         (rf"{PATH}info\.json", _Info, known),
+        (rf"{PATH}{re.escape(_EXAMPLE)}", _Example),
         (rf"{PATH}([\w.]*)", _File, {"files": files}),
     ]
 
 
-def information(store: model_store.ModelStore, most_bytes: int) -> dict[str, Any]:
-    """What the page must know of the model that it uses.
+def describe_model(store: model_store.ModelStore, max_bytes: int) -> dict[str, Any]:
+    """Returns the settings of the page, with the model that it uses.
 
     That is the first of the models, in their order, whose latest version has our
     default signature and manifest.
 
     Raises:
-        errors.ServingError: There is none.
+        errors.ServingError: No model has them.
     """
     for name in store.names():
         try:
             with store.use(model_pb2.ModelSpec(name=name)) as model:
-                described = _described(model)
+                described = _describe(model)
         except (errors.ServingError, OSError, ValueError):
             continue
         if described:
-            return {**described, "max_request_bytes": most_bytes}
+            return {**described, "max_request_bytes": max_bytes}
     raise errors.ServingError("NOT_FOUND", "No model of dfdetect is available")
 
 
-def _described(model: servable.Servable) -> dict[str, Any] | None:
+def _describe(model: servable.Servable) -> dict[str, Any] | None:
     if not _has(model, saved_model.DEFAULT_SIGNATURE, _OUTPUTS):
         return None
     described = manifest.read(os.path.join(model.directory, "assets"), "pipeline")
@@ -100,7 +104,7 @@ def _described(model: servable.Servable) -> dict[str, Any] | None:
         },
         "crop_margin": boxes.margin_ratio(classifier["crop_margin"]).as_integer_ratio(),
         "min_head_size": described["min_head_size"],
-        "explains": _has(model, "explain", {"heat_map", "fake_probability"}),
+        "explains": _has(model, "explain_heads", {"heat_map"}, {"boxes"}),
         "neighbours": _has(model, "neighbours", _NEIGHBOURS),
         "labels": labels.NAMES,
         "statuses": image_status.STATUS_NAMES,
@@ -108,12 +112,23 @@ def _described(model: servable.Servable) -> dict[str, Any] | None:
     }
 
 
-def _has(model: servable.Servable, name: str, outputs: set[str]) -> bool:
-    """Whether a signature takes encoded images and gives these outputs."""
+@functools.cache
+def _draw_example() -> bytes:
+    """Draws the example image, a JPEG of three heads."""
+    return samples.draw_samples(3)[2]
+
+
+def _has(
+    model: servable.Servable,
+    name: str,
+    outputs: set[str],
+    other_inputs: Set[str] = frozenset(),
+) -> bool:
+    """Whether a signature takes encoded images and returns these outputs."""
     signature = model.signatures.get(name)
     return (
         signature is not None
-        and set(signature.inputs) == {"image_bytes"}
+        and set(signature.inputs) == {"image_bytes"} | other_inputs
         and outputs <= set(signature.outputs)
     )
 
@@ -148,6 +163,14 @@ class _File(_Handler):
     head = get
 
 
+class _Example(_Handler):
+    def get(self) -> None:
+        self.set_header("Content-Type", "image/jpeg")
+        self.finish(_draw_example())
+
+    head = get
+
+
 class _ToPage(_Handler):
     def initialize(self, to: str) -> None:
         self._to = to
@@ -163,11 +186,11 @@ class _Info(_Handler):
         self,
         store: model_store.ModelStore,
         token: security.Token | None,
-        most_bytes: int,
+        max_bytes: int,
     ) -> None:
         self._store = store
         self._token = token
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
 
     def get(self) -> None:
         self.set_header("Cache-Control", "no-store")
@@ -177,7 +200,7 @@ class _Info(_Handler):
             self._fail(401, security.UNAUTHENTICATED)
             return
         try:
-            found = information(self._store, self._most_bytes)
+            found = describe_model(self._store, self._max_bytes)
         except errors.ServingError as error:
             self._fail(errors.HTTP_STATUS[error.code], error.message)
             return

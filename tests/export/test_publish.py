@@ -257,13 +257,14 @@ def test_warm_up_requests_can_be_answered(published):
         for record in records:
             request = prediction_log_pb2.PredictionLog.FromString(record)
             request = request.predict_log.request
-            ((_, tensor),) = request.inputs.items()
-            batch = tf.make_ndarray(tensor)
+            inputs = {k: tf.make_ndarray(v) for k, v in request.inputs.items()}
+            batch = inputs.get("image_bytes", inputs.get("frames"))
             signature = request.model_spec.signature_name
             asked.append((signature, len(batch)))
             if asked[-1] == ("serving_default", 1):  # All of them would take long.
                 assert run(signature, batch)["status"].tolist() == [0]
-    others = ("classify_crops", "embed", "embed_content", "explain", "frames")
+    others = ("classify_crops", "embed", "embed_content", "explain")
+    others += ("explain_heads", "frames")
     assert asked == [("serving_default", size) for size in _SIZES] + [
         (name, 1) for name in others
     ]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from dfdetect import manifest
 from dfdetect.data import batches
-from dfdetect.export import saved_pipeline
+from dfdetect.export import inspection, saved_pipeline
 from dfdetect.media import decode, image_status
 from dfdetect.models import classifier as classifiers
 from dfdetect.models import efficientdet, grad_cam, model_directory, weights, xception
@@ -297,6 +297,11 @@ def test_signatures_of_the_saved_graph(saved):
         "fake_probability": ("float32", (None,)),
         "status": ("int32", (None,)),
     }
+    explanations = {
+        "heat_map": ("float32", (None, _CROP_SIZE, _CROP_SIZE)),
+        "fake_probability": ("float32", (None,)),
+        "status": ("int32", (None,)),
+    }
     assert shapes == {
         "serving_default": detections,
         "frames": detections,
@@ -307,11 +312,8 @@ def test_signatures_of_the_saved_graph(saved):
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
         # One stage of 8 maps in 3 x 3 and in 2 x 2 cells.
         "embed_content": {"embedding": ("float32", (None, 13 * _NUM_FEATURES))},
-        "explain": {
-            "heat_map": ("float32", (None, _CROP_SIZE, _CROP_SIZE)),
-            "fake_probability": ("float32", (None,)),
-            "status": ("int32", (None,)),
-        },
+        "explain": explanations,
+        "explain_heads": explanations,
     }
 
 
@@ -364,12 +366,39 @@ def test_a_session_answers_alike(graph, saved):
         np.testing.assert_allclose(shown[key], value, atol=1e-5)
 
 
+def test_heads_in_images_are_explained_as_they_are_judged(graph, saved):
+    batch, _ = _mixed_batch()
+    found = {k: v.numpy() for k, v in graph.detect(tf.constant(batch)).items()}
+    judged = np.argwhere(np.nan_to_num(found["fake_probabilities"]) > 0)
+    assert len(judged) > 2
+    images = np.array([batch[i] for i, _ in judged], object)
+    boxes = np.stack([found["boxes"][i, k] for i, k in judged])
+    shown = graph.explain_heads(images, boxes)
+    np.testing.assert_allclose(
+        shown["fake_probability"],
+        [found["fake_probabilities"][i, k] for i, k in judged],
+        atol=1e-6,
+    )
+    assert shown["status"].numpy().tolist() == [0] * len(judged)
+    assert shown["heat_map"].shape == (len(judged), _CROP_SIZE, _CROP_SIZE)
+    # Without a readable image, and in a session.
+    images, boxes = np.append(images[:2], [b"no image"]), boxes[:3]
+    with inspection.open_signatures(saved) as run:
+        shown = run("explain_heads", {"image_bytes": images, "boxes": boxes})
+    for key, value in graph.explain_heads(images, boxes).items():
+        np.testing.assert_allclose(shown[key], value, atol=1e-5)
+    assert shown["status"].tolist() == [0, 0, 2]
+    assert np.isnan(shown["fake_probability"][2]) and not shown["heat_map"][2].any()
+
+
 def test_an_empty_batch(graph):
     nothing = tf.constant([], tf.string)
     assert graph.detect(nothing)["boxes"].shape == (0, _NUM_BOXES, 4)
     assert graph.classify_crops(nothing)["fake_probability"].shape == (0,)
     assert graph.embed(nothing)["embedding"].shape == (0, _NUM_FEATURES)
     heat_maps = graph.explain(nothing)["heat_map"]
+    assert heat_maps.shape == (0, _CROP_SIZE, _CROP_SIZE)
+    heat_maps = graph.explain_heads(nothing, tf.zeros([0, 4]))["heat_map"]
     assert heat_maps.shape == (0, _CROP_SIZE, _CROP_SIZE)
     frames = graph.detect_frames(tf.zeros([0, 20, 30, 3], tf.uint8))
     assert frames["status"].shape == (0,)

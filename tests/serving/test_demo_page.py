@@ -5,6 +5,8 @@ import pathlib
 import re
 import urllib.request
 
+import cv2
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -111,6 +113,7 @@ def test_files_come_with_their_types_and_a_strict_policy(started):
         "": "text/html; charset=utf-8",
         "index.html": "text/html; charset=utf-8",
         "style.css": "text/css; charset=utf-8",
+        "result.js": "text/javascript; charset=utf-8",
         "page.js": "text/javascript; charset=utf-8",
         "icon.svg": "image/svg+xml",
     }
@@ -150,6 +153,13 @@ def test_the_page_names_nothing_from_elsewhere():
         addresses = set(re.findall(r"\w+://[^\s\"'<>]+", text))
         assert addresses <= {"http://www.w3.org/2000/svg"}, path.name
         assert not re.search(r"innerHTML|style=|<script>|\son\w+=", text), path.name
+
+
+def test_the_example_is_drawn(started):
+    with get(started, f"{demo_page.PATH}example.jpg") as answer:
+        image = cv2.imdecode(np.frombuffer(answer.read(), np.uint8), cv2.IMREAD_COLOR)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+    assert min(image.shape[:2]) > 200 and image.std() > 10
 
 
 def test_what_the_page_must_know(started):

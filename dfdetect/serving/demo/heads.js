@@ -9,6 +9,36 @@ export function verdict(probability, thresholds) {
   return exact < thresholds.real_below ? "real" : "uncertain";
 }
 
+// A detector that scores a head below it is not sure that it is one.
+const SURE_SCORE = 0.5;
+
+/**
+ * The heads of an image, most suspicious first, those that were not judged last.
+ *
+ * `line` is what `resultLine` gives. Each head is that of the line, with its `rank` from
+ * 1 on, its `index` in the line, the graph's own `exact` box and `probability`, its
+ * `verdict`, whether its probability is the image's (`isDeciding`), and whether the
+ * detector is not sure of it (`isWeak`; never the deciding one, and never all).
+ */
+export function rankedHeads(line, outputs, thresholds) {
+  const heads = line.heads.map((head, index) => {
+    // The graph's own numbers, not the rounded ones of the line.
+    const probability = outputs.fake_probabilities[index];
+    const judged = verdict(probability, thresholds) ?? "unknown";
+    const exact = outputs.boxes[index];
+    const isWeak = head.score !== null && head.score < SURE_SCORE;
+    return { ...head, index, exact, probability, verdict: judged, isWeak };
+  });
+  heads.sort((a, b) => (b.probability ?? -1) - (a.probability ?? -1));
+  const allWeak = heads.every((head) => head.isWeak && head.probability === null);
+  heads.forEach((head, i) => {
+    head.rank = i + 1;
+    head.isDeciding = i === 0 && head.probability !== null;
+    head.isWeak &&= !head.isDeciding && !allWeak;
+  });
+  return heads;
+}
+
 /**
  * The squares of pixels that were cut around boxes: `square_crops` of dfdetect/boxes.py,
  * in float32 and integers as there.

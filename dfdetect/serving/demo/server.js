@@ -23,11 +23,24 @@ export class Server {
     return this.#ask("info.json");
   }
 
-  /** The outputs of a signature for one encoded image. */
-  async predict(information, signature, image, signal) {
+  /** A drawn image to try the model with, as a file. */
+  async example() {
+    const answer = await this.#fetch("example.jpg", {});
+    if (!answer.ok) throw this.#problem(answer.status, said(await answer.text()));
+    return new File([await answer.blob()], "example.jpg", { type: "image/jpeg" });
+  }
+
+  /**
+   * The outputs of a signature for one encoded image; `inputs` are those that it takes
+   * besides `image_bytes`, without their batch dimension.
+   */
+  async predict(information, signature, image, signal, inputs = {}) {
     const { model, version, max_request_bytes } = information;
-    const start = `{"signature_name":"${signature}","instances":[{"b64":"`;
-    const end = '"}]}';
+    const others = JSON.stringify(inputs).slice(1, -1);
+    const start = `{"signature_name":"${signature}","instances":[{${others}${
+      others && ","
+    }"image_bytes":{"b64":"`;
+    const end = '"}}]}';
     const bytes = start.length + 4 * Math.ceil(image.size / 3) + end.length;
     if (bytes > max_request_bytes) {
       const most = Math.floor(((max_request_bytes - 100) * 3) / 4);
@@ -45,23 +58,26 @@ export class Server {
 
   async #ask(path, body, signal) {
     const headers = this.#token ? { Authorization: `Bearer ${this.#token}` } : {};
-    let answer, text;
+    const method = body === undefined ? "GET" : "POST";
+    const answer = await this.#fetch(path, { method, body, headers, signal });
+    const text = await this.#reached(answer.text(), signal);
+    if (!answer.ok) throw this.#problem(answer.status, said(text));
+    return parse(text);
+  }
+
+  async #fetch(path, settings) {
+    const all = { ...settings, cache: "no-store", credentials: "omit" };
+    return this.#reached(fetch(path, all), settings.signal);
+  }
+
+  /** What is promised, or that the server cannot be reached. */
+  async #reached(promise, signal) {
     try {
-      answer = await fetch(path, {
-        method: body === undefined ? "GET" : "POST",
-        body,
-        headers,
-        signal,
-        cache: "no-store",
-        credentials: "omit",
-      });
-      text = await answer.text();
+      return await promise;
     } catch (error) {
       if (signal?.aborted) throw error;
       throw new Problem("again", "The server cannot be reached.");
     }
-    if (!answer.ok) throw this.#problem(answer.status, said(text));
-    return parse(text);
   }
 
   #problem(status, message) {
