@@ -276,7 +276,7 @@ def alone(images: list[bytes], batch_size: int, threads: int) -> tuple[float, fl
     """
     from dfdetect.serving import saved_model, versions
 
-    found = versions.find(_MODEL_BASE_PATH.value)
+    found = versions.find_versions(_MODEL_BASE_PATH.value)
     model = saved_model.SavedModel(found[max(found)])
     signature = model.signatures[_SIGNATURE.value]
     fetches = [info.name for info in signature.outputs.values()]

@@ -39,7 +39,7 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
         _say(f"{missing[0]} is missing: pip install 'dfdetect[serve]'")
         return console.FAILED
     try:
-        held = listening.hold(settings)
+        held = listening.hold_ports(settings)
     except OSError as error:
         _say(str(error))
         return console.FAILED
@@ -47,7 +47,7 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     from dfdetect.serving import errors, server
 
     try:
-        return server.run(settings, held)
+        return server.run_server(settings, held)
     except (ValueError, OSError, errors.ServingError) as error:
         _say(str(error))
         return console.FAILED

@@ -36,7 +36,7 @@ class Batcher:
     Args:
         run: The graph, see `saved_model.SavedModel.run`.
         parameters: How to join.
-        on_batch: Told of each batch: its size as run, and how many seconds its first
+        on_batch: Called for each batch: its size as run, and how many seconds its first
             request has waited.
     """
 
@@ -66,9 +66,9 @@ class Batcher:
         """Waits for the outputs of one request.
 
         Args:
-            feeds: By the name of the tensor, all of one size in their dimension 0.
+            feeds: Values by tensor name, all of one size in dimension 0.
             fetches: Names of tensors.
-            deadline: Of `time.monotonic`, after which the request is not begun.
+            deadline: Time of `time.monotonic` after which the request is not started.
 
         Raises:
             errors.ServingError: The request does not fit, the queue is full, or the
@@ -157,7 +157,7 @@ class Batcher:
             self._run_batch(*found)
 
     def _next(self) -> tuple[list[_Task], tuple] | None:
-        """The tasks of the next batch and their outputs, the oldest queue's first."""
+        """Runs the next batch, from the oldest queue; returns its tasks and outputs."""
         now = time.monotonic()
         by_age = sorted(self._queues.items(), key=lambda item: item[1][0].born)
         for key, queue in by_age:
@@ -241,7 +241,7 @@ class Batcher:
 
 
 def _join(values: list[np.ndarray], size: int) -> np.ndarray:
-    """Values one behind the other, and then their first row until there are `size`."""
+    """Concatenates values, and repeats their first row until there are `size`."""
     shape = np.max([value.shape[1:] for value in values], axis=0).astype(int)
     values = [_padded(value, shape) for value in values]
     lacking = size - sum(map(len, values))
@@ -252,7 +252,7 @@ def _join(values: list[np.ndarray], size: int) -> np.ndarray:
 
 
 def _padded(value: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """The value with all dimensions but the first filled up to a shape."""
+    """Pads all dimensions of a value but the first to a shape."""
     if value.shape[1:] == tuple(shape):
         return value
     widths = [

@@ -97,7 +97,7 @@ class Batching:
             )
 
 
-def batching(path: str) -> Batching:
+def read_batching(path: str) -> Batching:
     """Reads batching parameters.
 
     Raises:
@@ -123,7 +123,7 @@ def batching(path: str) -> Batching:
         raise ValueError(f"{path}: {error}") from error
 
 
-def metrics_path(path: str) -> str | None:
+def read_metrics_path(path: str) -> str | None:
     """Reads where a monitoring file wants the metrics; None when it turns them off.
 
     Raises:
@@ -139,7 +139,7 @@ def metrics_path(path: str) -> str | None:
     return wanted
 
 
-def grpc_credentials(path: str) -> grpc.ServerCredentials:
+def read_grpc_credentials(path: str) -> grpc.ServerCredentials:
     """Reads the keys of the gRPC port: a `SSLConfig`, with PEM in it.
 
     Raises:
@@ -158,7 +158,7 @@ def grpc_credentials(path: str) -> grpc.ServerCredentials:
     )
 
 
-def models(path: str) -> model_server_config_pb2.ModelServerConfig:
+def read_models(path: str) -> model_server_config_pb2.ModelServerConfig:
     """Reads the list of models.
 
     Raises:
@@ -173,8 +173,10 @@ def models(path: str) -> model_server_config_pb2.ModelServerConfig:
     return config
 
 
-def one_model(name: str, base_path: str) -> model_server_config_pb2.ModelServerConfig:
-    """The list of one model, its latest version alone; the path may be relative."""
+def build_models_config(
+    name: str, base_path: str
+) -> model_server_config_pb2.ModelServerConfig:
+    """Builds the list of one model, latest version only; the path may be relative."""
     if "://" not in base_path:
         base_path = os.path.abspath(base_path)
     config = model_server_config_pb2.ModelServerConfig()

@@ -33,7 +33,7 @@ _PATH = re.compile(r"(?<![\w./:<>-])(?:/[\w.@+~=-]+){2,}/?")
 
 
 class ServingError(Exception):
-    """What a client is told.
+    """An error whose code and message a client receives.
 
     Args:
         code: A name of `HTTP_STATUS`; the names are gRPC's.
@@ -52,19 +52,19 @@ class ServingError(Exception):
 
 
 def invalid(message: str) -> ServingError:
-    """The client's mistake."""
+    """Returns an INVALID_ARGUMENT error, for a mistake of the client."""
     return ServingError("INVALID_ARGUMENT", message)
 
 
-def of(
+def to_serving_error(
     error: BaseException, model: str = "", paths: Sequence[str] = ()
 ) -> ServingError:
-    """What a client is told of any exception.
+    """Returns the error that a client receives for any exception.
 
     Args:
-        error: Of a graph, of reading a model, or our own.
-        model: Stands in the place of paths on this machine.
-        paths: Some of them; absolute ones are found without.
+        error: Raised by a graph, while a model was read, or by our own code.
+        model: Name that replaces paths on this machine.
+        paths: Relative paths to replace; absolute ones are found without.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf import error_codes_pb2

@@ -13,16 +13,16 @@ from dfdetect.serving import errors, saved_model, tensors
 _Signature: TypeAlias = meta_graph_pb2.SignatureDef
 
 
-def count(given: input_pb2.Input) -> int:
-    """How many examples a request has."""
+def count_examples(given: input_pb2.Input) -> int:
+    """Counts the examples of a request."""
     return len(getattr(given, given.WhichOneof("kind") or "example_list").examples)
 
 
-def serialized(given: input_pb2.Input) -> np.ndarray:
-    """The examples as strings, each behind the context.
+def serialize_examples(given: input_pb2.Input) -> np.ndarray:
+    """Serializes the examples, each merged with the context.
 
     Raises:
-        errors.ServingError: There is none.
+        errors.ServingError: The input is empty.
     """
     kind = given.WhichOneof("kind")
     context = b""
@@ -53,10 +53,10 @@ def _check_input(signature: _Signature, kind: str) -> None:
 
 
 def classification_outputs(signature: _Signature) -> dict[str, str]:
-    """The tensors of `classes` and `scores`, or of one of them.
+    """Finds the tensors of `classes` and `scores`, or of one of them.
 
     Raises:
-        errors.ServingError: The signature is none of classification.
+        errors.ServingError: The signature is not one of classification.
     """
     _check_input(signature, "classification")
     if len(signature.outputs) not in (1, 2):
@@ -77,10 +77,10 @@ def classification_outputs(signature: _Signature) -> dict[str, str]:
 
 
 def regression_output(signature: _Signature) -> str:
-    """The tensor of `outputs`.
+    """Finds the tensor of `outputs`.
 
     Raises:
-        errors.ServingError: The signature is none of regression.
+        errors.ServingError: The signature is not one of regression.
     """
     _check_input(signature, "regression")
     if len(signature.outputs) != 1:
@@ -93,15 +93,15 @@ def regression_output(signature: _Signature) -> str:
     return signature.outputs["outputs"].name
 
 
-def classifications(
+def build_classifications(
     outputs: dict[str, str], values: saved_model.Arrays, number: int
 ) -> classification_pb2.ClassificationResult:
-    """The classes of each example.
+    """Builds the classes of each example.
 
     Args:
-        outputs: Of `classification_outputs`.
+        outputs: Result of `classification_outputs`.
         values: By the name of the tensor.
-        number: Of the examples.
+        number: Number of examples.
 
     Raises:
         errors.ServingError: The graph does not give what it should.
@@ -141,8 +141,10 @@ def classifications(
     return result
 
 
-def regressions(value: np.ndarray, number: int) -> regression_pb2.RegressionResult:
-    """The value of each example; see `classifications`."""
+def build_regressions(
+    value: np.ndarray, number: int
+) -> regression_pb2.RegressionResult:
+    """Builds the value of each example; see `build_classifications`."""
     if not (value.ndim == 1 or (value.ndim == 2 and value.shape[1] == 1)):
         raise errors.invalid(
             "Expected output Tensor shape to be either [batch_size] or "

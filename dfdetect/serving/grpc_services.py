@@ -58,7 +58,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """Tells of models and changes them.
+    """Reports the status of models, and changes the list of models.
 
     Args:
         served: See `service.Service`.
@@ -82,20 +82,20 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         try:
             return await self._service.call(call)
         except Exception as error:
-            told = errors.of(error)
+            told = errors.to_serving_error(error)
             await context.abort(grpc.StatusCode[told.code], told.message)
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """Counts the calls, and refuses what is no message and what comes too late.
+    """Counts calls, and refuses malformed messages and calls that come too late.
 
     A stopping `grpc.aio` server cancels calls that it has received and not yet begun,
     which a client does not try again. So calls are refused before it is stopped.
 
     Attributes:
         active: Calls that are not yet answered.
-        draining: Set it, and calls are refused.
-        last_call: When the last one came, of `time.monotonic`.
+        draining: If set, calls are refused.
+        last_call: Time of `time.monotonic` at which the last one came.
     """
 
     def __init__(self) -> None:
@@ -141,11 +141,11 @@ def _parsed(deserializer: Callable[[bytes], Any], data: bytes) -> Any:
 
 
 async def _inline(method: Callable, request: Any, context: _Context) -> Any:
-    """Answers what is quick at once, also when the pool is full."""
+    """Answers quick requests at once, also when the pool is full."""
     try:
         return method(request)
     except Exception as error:
-        told = errors.of(error, request.model_spec.name)
+        told = errors.to_serving_error(error, request.model_spec.name)
         await context.abort(grpc.StatusCode[told.code], told.message)
 
 

@@ -1,4 +1,4 @@
-"""A bound of images below that of an exported graph.
+"""A limit of image sizes below that of an exported graph.
 
 2.5 kB of WebP may be 64 megapixels, which take seconds and half a gigabyte to decode.
 """
@@ -25,7 +25,7 @@ def hide_large(
 
     Args:
         signature: Only of one of ours, which gives a `status`, anything is changed.
-        feeds: By the name of the tensor.
+        feeds: Values by tensor name.
         max_pixels: Most pixels of an image that stays.
 
     Returns:
@@ -48,7 +48,7 @@ def hide_large(
 
 @functools.cache
 def _count_pixels() -> Any:
-    """A function of string `[B]` to pixels, int64 `[B]`; 0 of what is no image."""
+    """Builds a function of files, string `[B]`, to pixels, int64 `[B]`; 0 if unread."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def count(image_bytes: tf.Tensor) -> tf.Tensor:

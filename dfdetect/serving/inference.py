@@ -41,8 +41,8 @@ def predict(
     """Runs a signature on tensors.
 
     Args:
-        model: Of the request's `model_spec`.
-        request: Of a client.
+        model: The servable that the request's `model_spec` names.
+        request: Request of a client.
         max_bytes: Bound of each tensor.
         deadline: See `servable.Servable.run`.
         api: See `servable.Servable.run`.
@@ -64,7 +64,9 @@ def predict(
     }
     response = predict_pb2.PredictResponse()
     response.model_spec.CopyFrom(_spec(model, request.model_spec.name, name))
-    outputs = run(model, signature, arrays, request.output_filter, deadline, api)
+    outputs = run_signature(
+        model, signature, arrays, request.output_filter, deadline, api
+    )
     for alias, value in outputs.items():
         response.outputs[alias].CopyFrom(tensors.to_proto(value))
     return response
@@ -90,7 +92,7 @@ def check_names(signature: _Signature, given: set[str]) -> None:
         )
 
 
-def run(
+def run_signature(
     model: servable.Servable,
     signature: _Signature,
     arrays: saved_model.Arrays,
@@ -116,7 +118,10 @@ def run(
         values = model.run(feeds, list(wanted.values()), api, deadline)
     except Exception as error:
         # Only then: as with TensorFlow Serving, a graph may take other ranks, too.
-        told, wrong = errors.of(error, model.name), _wrong_rank(signature, arrays)
+        told, wrong = (
+            errors.to_serving_error(error, model.name),
+            _wrong_rank(signature, arrays),
+        )
         if wrong and told.code == "INVALID_ARGUMENT":
             raise errors.invalid(f"{wrong} {told.message}") from error
         raise
@@ -132,12 +137,12 @@ def classify(
     """Classifies examples; see `predict`."""
     name, signature = _of_examples(model, request.model_spec)
     outputs = examples.classification_outputs(signature)
-    serialized = examples.serialized(request.input)
+    serialized = examples.serialize_examples(request.input)
     feeds = {signature.inputs["inputs"].name: serialized}
     values = model.run(feeds, list(outputs.values()), api, deadline)
     response = classification_pb2.ClassificationResponse()
     response.model_spec.CopyFrom(_spec(model, request.model_spec.name, name))
-    result = examples.classifications(outputs, values, len(serialized))
+    result = examples.build_classifications(outputs, values, len(serialized))
     response.result.CopyFrom(result)
     return response
 
@@ -151,12 +156,14 @@ def regress(
     """Regresses examples; see `predict`."""
     name, signature = _of_examples(model, request.model_spec)
     output = examples.regression_output(signature)
-    serialized = examples.serialized(request.input)
+    serialized = examples.serialize_examples(request.input)
     feeds = {signature.inputs["inputs"].name: serialized}
     values = model.run(feeds, [output], api, deadline)
     response = regression_pb2.RegressionResponse()
     response.model_spec.CopyFrom(_spec(model, request.model_spec.name, name))
-    response.result.CopyFrom(examples.regressions(values[output], len(serialized)))
+    response.result.CopyFrom(
+        examples.build_regressions(values[output], len(serialized))
+    )
     return response
 
 
@@ -198,7 +205,7 @@ def multi_inference(
         inputs.add(signature.inputs["inputs"].name)
     if len(inputs) > 1:
         raise errors.invalid("Input tensor must be the same for all Signatures.")
-    serialized = examples.serialized(request.input)
+    serialized = examples.serialize_examples(request.input)
     response = inference_pb2.MultiInferenceResponse()
     if not wanted:
         return response
@@ -214,18 +221,20 @@ def multi_inference(
         name = spec.signature_name or saved_model.DEFAULT_SIGNATURE
         result.model_spec.CopyFrom(_spec(model, spec.name, name))
         if isinstance(outputs, str):
-            regressions = examples.regressions(values[outputs], len(serialized))
+            regressions = examples.build_regressions(values[outputs], len(serialized))
             result.regression_result.CopyFrom(regressions)
         else:
-            classifications = examples.classifications(outputs, values, len(serialized))
+            classifications = examples.build_classifications(
+                outputs, values, len(serialized)
+            )
             result.classification_result.CopyFrom(classifications)
     return response
 
 
-def metadata(
+def read_metadata(
     model: servable.Servable, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """The signatures of a servable; see `predict`."""
+    """Describes the signatures of a servable; see `predict`."""
     if not request.metadata_field:
         raise errors.invalid(
             "GetModelMetadataRequest must specify at least one metadata_field"
@@ -271,7 +280,7 @@ def _spec(model: servable.Servable, name: str, signature: str) -> model_pb2.Mode
 def _checked(
     value: np.ndarray, info: meta_graph_pb2.TensorInfo, alias: str
 ) -> np.ndarray:
-    """The value, where its type is the signature's."""
+    """Returns the value if its type is the signature's."""
     wanted = tensors.dtype_name(info.dtype)
     got = "string" if value.dtype == object else value.dtype.name
     if got != wanted:
@@ -282,7 +291,7 @@ def _checked(
 
 
 def _wrong_rank(signature: _Signature, arrays: saved_model.Arrays) -> str:
-    """What is said of an input of another rank than its signature tells, or ""."""
+    """Describes an input whose rank is not that of the signature; "" if none is."""
     for alias, value in sorted(arrays.items()):
         shape = signature.inputs[alias].tensor_shape
         rank = len(shape.dim)
@@ -293,7 +302,7 @@ def _wrong_rank(signature: _Signature, arrays: saved_model.Arrays) -> str:
 
 
 def _wanted(signature: _Signature, output_filter: Sequence[str]) -> dict[str, str]:
-    """The names of the tensors behind the outputs that a client wants."""
+    """Finds the names of the tensors of the outputs that a client wants."""
     for alias, count in collections.Counter(output_filter).items():
         if alias not in signature.outputs:
             names = ",".join(sorted(signature.outputs))

@@ -14,10 +14,10 @@ from tensorflow_serving.apis import (
 from dfdetect.serving import errors, json_tensors, json_values
 
 
-def classification(
+def parse_classification(
     spec: model_pb2.ModelSpec, body: bytes
 ) -> classification_pb2.ClassificationRequest:
-    """The request of a body.
+    """Parses the body of a request.
 
     Raises:
         errors.ServingError: It is no such request.
@@ -27,16 +27,16 @@ def classification(
     return request
 
 
-def regression(
+def parse_regression(
     spec: model_pb2.ModelSpec, body: bytes
 ) -> regression_pb2.RegressionRequest:
-    """The request of a body; see `classification`."""
+    """Parses the body of a request; see `parse_classification`."""
     request = regression_pb2.RegressionRequest(model_spec=spec)
     _fill(request, body, "regress")
     return request
 
 
-def of_classes(result: classification_pb2.ClassificationResult) -> bytes:
+def dump_classes(result: classification_pb2.ClassificationResult) -> bytes:
     """Pairs of label and score for each example."""
     rows = []
     for found in result.classifications:
@@ -46,8 +46,8 @@ def of_classes(result: classification_pb2.ClassificationResult) -> bytes:
     return json_values.dump({"results": rows})
 
 
-def of_regressions(result: regression_pb2.RegressionResult) -> bytes:
-    """A value for each example."""
+def dump_regressions(result: regression_pb2.RegressionResult) -> bytes:
+    """Writes a value for each example."""
     values = np.array([one.value for one in result.regressions], np.float32)
     return json_values.dump({"results": _floats(values)})
 
@@ -65,7 +65,7 @@ def _fill(request: Any, body: bytes, method: str) -> None:
 
 
 def _input(document: dict[str, Any], method: str) -> input_pb2.Input:
-    """The examples of a classify or regress request.
+    """Parses the examples of a classify or regress request.
 
     Raises:
         errors.ServingError: They are missing or have values that an example lacks.

@@ -31,8 +31,8 @@ _read_string = json.decoder.scanstring  # type: ignore[attr-defined]
 _MOST_DIGITS = 20
 
 
-def read(text: str, patiently: bool = False, has_many: bool = False) -> Any:
-    """The first value of a text; what stands behind it is ignored.
+def read_json(text: str, patiently: bool = False, has_many: bool = False) -> Any:
+    """Reads the first value of a text; what follows it is ignored.
 
     Of keys that are there twice the first counts.
 
@@ -87,7 +87,7 @@ def _skip_blanks(text: str, pos: int) -> int:
 
 
 def _read_by_steps(text: str, pos: int) -> Any:
-    """The value at a position, without recursion."""
+    """Reads the value at a position, without recursion."""
     open_ones: list[Any] = []
     keys: list[str] = []
     while True:

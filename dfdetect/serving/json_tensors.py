@@ -16,7 +16,7 @@ _DEFAULT = "serving_default"
 
 
 def signature_name(document: dict[str, Any]) -> str:
-    """The signature that a request names, "" for the default one."""
+    """Returns the signature that a request names; "" is the default one."""
     name = document.get("signature_name", "")
     if type(name) is not str:
         raise errors.invalid(
@@ -26,14 +26,14 @@ def signature_name(document: dict[str, Any]) -> str:
     return name
 
 
-def read(
+def parse_request(
     body: bytes, signatures: Mapping[str, Types], patiently: bool = False
 ) -> tuple[str, dict[str, np.ndarray], bool]:
-    """The inputs of a predict request.
+    """Parses the inputs of a predict request.
 
     Args:
         body: JSON.
-        signatures: Of the model, by name.
+        signatures: Signatures of the model by name.
         patiently: See `json_values.parse`.
 
     Returns:
@@ -55,11 +55,11 @@ def read(
 def to_arrays(
     document: dict[str, Any], types: Types
 ) -> tuple[dict[str, np.ndarray], bool]:
-    """The inputs of a predict request; see `read`.
+    """Converts the inputs of a predict request; see `parse_request`.
 
     Args:
-        document: Of `json_values.parse`.
-        types: Of the signature.
+        document: Result of `json_values.parse`.
+        types: Types of the inputs of the signature.
 
     Returns:
         Arrays by alias, and whether the request is in row format.
@@ -82,7 +82,7 @@ def to_arrays(
 
 
 def to_json(outputs: Mapping[str, np.ndarray], rows: bool) -> bytes:
-    """The answer to a predict request.
+    """Writes the answer to a predict request.
 
     Args:
         outputs: By alias.
@@ -183,7 +183,7 @@ def _columns(inputs: Any, types: Types) -> dict[str, np.ndarray]:
 
 
 def _row_array(values: list[Any], dtype: str, key: str) -> np.ndarray:
-    """The array of the instances' values; what is wrong is told of the first."""
+    """Builds the array of the instances' values; errors name the first wrong one."""
     try:
         return _array(values, dtype)
     except errors.ServingError as error:
@@ -214,7 +214,7 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def _array(value: Any, dtype: str) -> np.ndarray:
-    """The array of nested lists, checked level by level, which takes no recursion."""
+    """Builds the array of nested lists, level by level instead of by recursion."""
     shape: list[int] = []
     level = [value]
     while level and type(level[0]) is list:

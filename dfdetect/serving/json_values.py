@@ -26,25 +26,25 @@ def count_parts(body: bytes) -> int:
 
 
 def has_many_parts(body: bytes) -> bool:
-    """Whether reading JSON would keep other threads waiting."""
+    """Whether reading the JSON would block other threads for long."""
     return count_parts(body) > _MANY_PARTS
 
 
 def parse(body: bytes, patiently: bool = False) -> dict[str, Any]:
-    """The object of a request; what stands behind it is ignored.
+    """Parses the object of a request; what follows it is ignored.
 
     Args:
         body: JSON, UTF-8.
         patiently: Whether other threads are to run meanwhile, which takes longer.
 
     Raises:
-        errors.ServingError: There is none.
+        errors.ServingError: The body is not a JSON object.
     """
     if not body:
         raise errors.invalid("JSON Parse error: The document is empty")
     try:
         text = body.decode("utf-8-sig")
-        document = json_reader.read(text, patiently, has_many_parts(body))
+        document = json_reader.read_json(text, patiently, has_many_parts(body))
     except json.JSONDecodeError as error:
         raise errors.invalid(
             f"JSON Parse error: {_reason(error.msg)} at offset: {error.pos}"
@@ -64,13 +64,13 @@ def _reason(message: str) -> str:
 
 
 def dump(document: Any) -> bytes:
-    """JSON, with the bytes of strings that are no UTF-8 as they are."""
+    """Writes JSON; bytes of strings that are not UTF-8 stay as they are."""
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     return text.encode("utf-8", "surrogateescape")
 
 
 def floats(value: np.ndarray) -> np.ndarray:
-    """The numbers as float64 that JSON writes with no more digits than they have."""
+    """Converts numbers to the float64 that JSON writes with the fewest digits."""
     if value.dtype == np.float64:
         return value
     if value.dtype != np.float32:
@@ -136,7 +136,7 @@ def _type_error(value: Any, dtype: str) -> errors.ServingError:
 
 
 def type_name(value: Any) -> str:
-    """What a message calls the type of a value."""
+    """Returns the name of a value's type for messages."""
     if value is None:
         return "Null"
     if type(value) is bool:
@@ -145,7 +145,7 @@ def type_name(value: Any) -> str:
 
 
 def to_bytes(value: Any) -> bytes:
-    """The bytes of a string or of a base64 object.
+    """Decodes the bytes of a string or of a base64 object.
 
     Raises:
         errors.ServingError: It is neither.
@@ -187,7 +187,7 @@ def _unescape(encoded: str) -> bytes:
 
 
 def is_named(value: Any) -> bool:
-    """Whether an object has named values, and is not one of base64."""
+    """Whether an object has named values, and is not base64."""
     return type(value) is dict and not is_base64(value)
 
 
@@ -197,7 +197,7 @@ def is_base64(value: Any) -> bool:
 
 
 def shown(value: Any) -> str:
-    """The beginning of a value, which may be as long as the request, for a message."""
+    """Shortens a value, which may be as long as the request, for a message."""
     parts, length = [], 0
     try:
         for part in json.JSONEncoder().iterencode(value):

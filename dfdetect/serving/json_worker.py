@@ -34,12 +34,12 @@ class JsonWorker:
     def call(
         self, function: Callable[..., Any], *arguments: Any, deadline: float
     ) -> Any:
-        """What a function of a module gives for these arguments.
+        """Calls a function of a module in the process and returns its result.
 
         Args:
             function: Found by its name in the other process.
             arguments: Sent there.
-            deadline: Of `time.monotonic`.
+            deadline: Time of `time.monotonic`.
 
         Raises:
             errors.ServingError: The function's own, or it did not end in time.

@@ -1,4 +1,4 @@
-"""Takes the ports before the slow part, so that one that cannot be had is told at once.
+"""Binds the ports before anything is loaded, so that a taken one fails early.
 
 Nobody can connect before `listen`: a client is refused while models load, rather than
 left waiting. Imports nothing heavy.
@@ -24,7 +24,7 @@ class HeldPort:
         port: Its number.
 
     Raises:
-        OSError: It is taken, or not to be had here.
+        OSError: It is taken, or this machine has no such address.
     """
 
     def __init__(self, flag: str, host: str, port: int) -> None:
@@ -50,7 +50,7 @@ class HeldPort:
             raise self.describe(absent) from absent
 
     def listen(self) -> list[socket.socket]:
-        """Lets clients connect; the sockets are the caller's then.
+        """Lets clients connect, and hands the sockets to the caller.
 
         Raises:
             OSError: Another began to listen there since.
@@ -64,7 +64,7 @@ class HeldPort:
         return taken
 
     def describe(self, error: OSError | None = None) -> OSError:
-        """The error that names the port.
+        """Returns the error that names the port.
 
         Args:
             error: What the system said; by default that the port is taken.
@@ -73,7 +73,7 @@ class HeldPort:
         return OSError(f"cannot listen at {self._where}: {os.strerror(code)}")
 
     def close(self) -> None:
-        """Gives the port back, unless it listens."""
+        """Releases the port, unless it listens."""
         while self._sockets:
             self._sockets.pop().close()
 
@@ -91,11 +91,11 @@ class HeldPort:
         self._sockets.append(one)
 
 
-def hold(settings: options.Options) -> dict[str, HeldPort]:
-    """The ports that are wanted, by their flags.
+def hold_ports(settings: options.Options) -> dict[str, HeldPort]:
+    """Binds the ports that are wanted; returns them by their flags.
 
     Raises:
-        OSError: One cannot be had; it is named.
+        OSError: A port is taken or not allowed; the message names it.
     """
     held: dict[str, HeldPort] = {}
     try:
@@ -110,5 +110,5 @@ def hold(settings: options.Options) -> dict[str, HeldPort]:
 
 
 def shown_host(host: str) -> str:
-    """A host as it stands before a port."""
+    """Formats a host as it stands before a port."""
     return f"[{host}]" if ":" in host else host

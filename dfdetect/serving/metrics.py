@@ -11,7 +11,7 @@ _SIZES = [2**power for power in range(15)]
 
 
 class Metrics:
-    """What one server counts. All times are in microseconds."""
+    """Metrics of one server. All times are in microseconds."""
 
     def __init__(self) -> None:
         self._registry = prometheus_client.CollectorRegistry()
@@ -79,7 +79,7 @@ class Metrics:
         self._runs.inc()
 
     def page(self) -> bytes:
-        """All metrics in Prometheus's text format, and those of the process."""
+        """Writes all metrics, and those of the process, in Prometheus's text format."""
         lines = []
         for family in self._registry.collect():
             # The client puts `_total` behind the name of a counter. TensorFlow Serving

@@ -1,4 +1,4 @@
-"""What is known of models and their versions, and what requests find in it."""
+"""The state of models and their versions, and how requests find a version."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ class Version:
 
 @dataclasses.dataclass
 class Model:
-    """A model and all of its versions that there were.
+    """A model and all versions that it has had.
 
     Attributes:
         config: Empty once nobody wants it.
@@ -60,11 +60,11 @@ class Model:
         }
 
 
-def find(models: Mapping[str, Model], spec: model_pb2.ModelSpec) -> Version:
-    """The available version that a request names, the latest when it names none.
+def find_version(models: Mapping[str, Model], spec: model_pb2.ModelSpec) -> Version:
+    """Finds the available version that a request names, by default the latest.
 
     Raises:
-        errors.ServingError: There is none.
+        errors.ServingError: No such version is available.
     """
     if not spec.name:
         raise errors.invalid("ModelSpec has no name specified.")
@@ -95,10 +95,10 @@ def find(models: Mapping[str, Model], spec: model_pb2.ModelSpec) -> Version:
     return available[number]
 
 
-def status(
+def build_status(
     models: Mapping[str, Model], spec: model_pb2.ModelSpec
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """The states of the versions of a model, newest first; a label is ignored.
+    """Builds the states of the versions of a model, newest first; labels are ignored.
 
     Raises:
         errors.ServingError: There is no such model or version.
@@ -157,7 +157,7 @@ def check_labels(
 
 
 def unavailable_label(models: Mapping[str, Model]) -> str:
-    """A line on a label whose version is not available, or ""."""
+    """Describes a label whose version is not available; "" if all are."""
     for name, model in models.items():
         for label, number in model.config.version_labels.items():
             if number not in model.available():

@@ -26,10 +26,10 @@ class ModelStore:
 
     Args:
         load: Loads a version: name, number, path.
-        poll_seconds: How often the folders are looked at; 0: only when configured.
-        max_retries: How often a load is tried again.
-        retry_seconds: How long after.
-        say: Told, in a line, what becomes of a version.
+        poll_seconds: Interval at which folders are read; 0: only when configured.
+        max_retries: Number of attempts after a load failed.
+        retry_seconds: Seconds between these attempts.
+        say: Called with a line about each change of a version.
         unavailable_labels: Whether a new label may stand for a version that is not
             loaded.
     """
@@ -60,7 +60,7 @@ class ModelStore:
         self._poller.start()
 
     def configure(self, wanted: model_server_config_pb2.ModelServerConfig) -> None:
-        """Takes these models, and these alone.
+        """Replaces the models that are wanted.
 
         Labels are checked before anything is changed, as TensorFlow Serving does: a
         label that moves, and a new one without `unavailable_labels`, needs a version
@@ -89,7 +89,7 @@ class ModelStore:
                 for name, model in listed.items():
                     kept = self._models.setdefault(name, model_state.Model(model))
                     kept.config = model
-                    kept.aspired = versions.aspired(found[name], model)
+                    kept.aspired = versions.choose_versions(found[name], model)
                 for name, gone in self._models.items():
                     if name not in listed:
                         gone.config = model_server_config_pb2.ModelConfig()
@@ -97,7 +97,7 @@ class ModelStore:
                 self._advance()
 
     def wait_until_settled(self, timeout: float | None = None) -> dict[str, str]:
-        """Waits until each version that is wanted has been tried.
+        """Waits until a load of each version that is wanted has been tried.
 
         Returns:
             By the name of the model why it has no available version, where a version
@@ -124,13 +124,13 @@ class ModelStore:
 
     @contextlib.contextmanager
     def use(self, spec: model_pb2.ModelSpec) -> Iterator[servable.Servable]:
-        """The servable that a request names; it is not freed inside the block.
+        """Yields the servable that a request names; it is not freed inside the block.
 
         Raises:
-            errors.ServingError: There is none.
+            errors.ServingError: No such version is available.
         """
         with self._changed:
-            version = model_state.find(self._models, spec)
+            version = model_state.find_version(self._models, spec)
             version.users += 1
         try:
             assert version.loaded is not None
@@ -142,7 +142,7 @@ class ModelStore:
                     self._advance()
 
     def names(self) -> list[str]:
-        """Of the models that are wanted, in the order in which they came."""
+        """Names of the models that are wanted, in the order in which they came."""
         with self._changed:
             return [name for name, model in self._models.items() if model.config.name]
 
@@ -164,12 +164,12 @@ class ModelStore:
     def status(
         self, spec: model_pb2.ModelSpec
     ) -> get_model_status_pb2.GetModelStatusResponse:
-        """See `model_state.status`."""
+        """See `model_state.build_status`."""
         with self._changed:
-            return model_state.status(self._models, spec)
+            return model_state.build_status(self._models, spec)
 
     def stop_loading(self) -> None:
-        """Begins no more loads; what is available stays."""
+        """Starts no more loads; what is available stays."""
         self._closing.set()
         with self._changed:
             self._changed.notify_all()
@@ -178,7 +178,7 @@ class ModelStore:
         """Frees all models; waits for those that use them, and for loads a little.
 
         Args:
-            deadline: Of `time.monotonic`, after which nothing is waited for.
+            deadline: Time of `time.monotonic` after which it waits no longer.
 
         Returns:
             Whether all has ended; else threads are still at it.
@@ -192,7 +192,7 @@ class ModelStore:
             self._changed.wait_for(
                 lambda: not any(map(_is_held, self._versions())), _until(deadline)
             )
-            # A graph that is being read cannot be told to stop.
+            # A graph that is being loaded cannot be interrupted.
             if deadline < math.inf:
                 deadline = min(deadline, time.monotonic() + _LOADING_SECONDS)
             ended = self._changed.wait_for(
@@ -225,10 +225,10 @@ class ModelStore:
                 except errors.ServingError:
                     continue  # It may come back; till then everything stays.
                 with self._changed:
-                    model.aspired = versions.aspired(found, model.config)
+                    model.aspired = versions.choose_versions(found, model.config)
 
     def _advance(self) -> None:
-        """Begins what is due. Called with the lock."""
+        """Starts what is due; called with the lock held."""
         for name, model in self._models.items():
             for number, path in model.aspired.items():
                 version = model.versions.get(number)
@@ -276,7 +276,7 @@ class ModelStore:
         try:
             loaded = self._load(name, number, version.path)
         except BaseException as error:
-            problem = errors.of(error, name, [version.path])
+            problem = errors.to_serving_error(error, name, [version.path])
         with self._changed:
             version.busy = False
             version.attempts += 1
@@ -323,7 +323,7 @@ def _until(deadline: float) -> float | None:
 
 def _find(model: model_server_config_pb2.ModelConfig) -> dict[int, str]:
     try:
-        return versions.find(model.base_path)
+        return versions.find_versions(model.base_path)
     except Exception as error:
         raise errors.ServingError(
             "NOT_FOUND", f"Could not find base path for servable {model.name}"

@@ -1,4 +1,4 @@
-"""The REST protocol, without a web server's part in it."""
+"""The REST protocol, independent of the web server."""
 
 import asyncio
 import contextlib
@@ -43,10 +43,10 @@ class Api:
         self._few = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def answer(self, method: str, path: str, body: bytes) -> bytes:
-        """The JSON of an answer.
+        """Returns the JSON of an answer.
 
         Raises:
-            errors.ServingError: There is none.
+            errors.ServingError: The request is malformed, or it fails.
         """
         found = _PREDICT.fullmatch(path)
         calls = {

@@ -30,8 +30,8 @@ class SavedModel:
 
     Args:
         directory: With the `saved_model.pb`.
-        tags: Of the graph in it.
-        session_config: Of TensorFlow's threads.
+        tags: Tags of the graph in it.
+        session_config: Settings of TensorFlow's threads.
         run_seconds: Bound of one run of the graph; 0 for none. The operations that it
             is at are waited for.
 
@@ -39,8 +39,8 @@ class SavedModel:
         signatures: By name, as in the file.
 
     Raises:
-        OSError: There is none.
-        RuntimeError: There is none with these tags.
+        OSError: There is no SavedModel.
+        RuntimeError: It has no graph with these tags.
         tf.errors.OpError: It cannot be read or restored.
     """
 
@@ -63,7 +63,7 @@ class SavedModel:
         """Runs the graph; safe from many threads.
 
         Args:
-            feeds: By the name of the tensor.
+            feeds: Values by tensor name.
             fetches: Names of tensors.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Who may talk to the server: a bearer token, TLS and client certificates."""
+"""Access to the server: a bearer token, host names, TLS and client certificates."""
 
 import hashlib
 import hmac
@@ -24,7 +24,7 @@ class Token:
         self._digest = _digest(secret)
 
     def matches(self, header: str | bytes) -> bool:
-        """Whether a header is right, in a time that does not tell how nearly."""
+        """Whether a header is correct; compares in constant time."""
         if isinstance(header, bytes):
             header = header.decode("latin-1")
         scheme, _, secret = header.partition(" ")
@@ -33,7 +33,7 @@ class Token:
 
 
 class Hosts:
-    """The names by which a server may be asked over HTTP.
+    """Host names that HTTP clients may address the server by.
 
     A page of another site can have its name stand for this machine (DNS rebinding) and
     then reads what a server without a token tells. The `Host` that its browser sends
@@ -54,7 +54,7 @@ class Hosts:
         self._all = not (self.guarded or others)
 
     def allow(self, header: str) -> bool:
-        """Whether a `Host` header will do; HTTP/1.0 has none."""
+        """Whether a `Host` header is allowed; HTTP/1.0 has none."""
         name = header.strip().lower()
         if self._all or not name:
             return True
@@ -83,7 +83,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
 
 def tls_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSLContext:
-    """Of the HTTP port.
+    """Builds the TLS context of the HTTP port.
 
     Args:
         certificate: File of the server's chain, PEM.
@@ -111,14 +111,14 @@ def tls_context(certificate: str, key: str, client_ca: str | None) -> ssl.SSLCon
 def grpc_credentials(
     certificate: str, key: str, client_ca: str | None
 ) -> grpc.ServerCredentials:
-    """Of the gRPC port; see `tls_context`, which checks the files."""
+    """Reads the credentials of the gRPC port; `tls_context` checks the files."""
     pair = (pathlib.Path(key).read_bytes(), pathlib.Path(certificate).read_bytes())
     ca = pathlib.Path(client_ca).read_bytes() if client_ca else None
     return grpc.ssl_server_credentials([pair], ca, require_client_auth=bool(ca))
 
 
 def is_health(method: str) -> bool:
-    """Whether a gRPC method is of the health service, which probes ask."""
+    """Whether a gRPC method belongs to the health service, which probes call."""
     return method.startswith(_HEALTH)
 
 

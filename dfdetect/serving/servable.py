@@ -1,4 +1,4 @@
-"""One version of a model, loaded, and warm before anyone asks for it."""
+"""One version of a model, loaded, and warmed up before it is offered."""
 
 import functools
 import math
@@ -31,10 +31,10 @@ _RECORD_FRAME = 16  # Bytes around each record: its length, and two checksums.
 
 
 class Servable:
-    """Answers for one version of a model.
+    """One version of a model that answers requests.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         version: Its number.
         directory: Its folder.
         signatures: See `saved_model.SavedModel`.
@@ -61,7 +61,7 @@ class Servable:
         self._metrics = counted
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef | None:
-        """The signature of that name, the default one for ""; None without it."""
+        """Returns the signature of a name, "" for the default one; None if missing."""
         return self.signatures.get(name or saved_model.DEFAULT_SIGNATURE)
 
     def run(
@@ -74,10 +74,11 @@ class Servable:
         """Runs the graph, in a batch with others where batching is on.
 
         Args:
-            feeds: By the name of the tensor.
+            feeds: Values by tensor name.
             fetches: Names of tensors.
-            api: Of the request, for the metrics; "" counts nothing, waits for nothing.
-            deadline: Of `time.monotonic`, after which nothing is begun.
+            api: API of the request, for the metrics; "" is not counted and waits for
+                nothing.
+            deadline: Time of `time.monotonic` after which nothing is started.
 
         Raises:
             errors.ServingError, tf.errors.OpError: There is no answer.
@@ -95,11 +96,11 @@ class Servable:
 
     @property
     def joins(self) -> bool:
-        """Whether requests are joined to batches of several sizes."""
+        """Whether requests are joined into batches of several sizes."""
         return self._batcher is not None
 
     def close(self) -> None:
-        """Frees it; nobody may be using it."""
+        """Frees the graph; no request may be using it."""
         if self._batcher is not None:
             self._batcher.close()
         self._model.close()
@@ -109,10 +110,10 @@ class Loader:
     """Loads versions of models.
 
     Args:
-        counted: Takes the metrics.
-        parameters: Of batching; None turns it off. A version's own file goes before.
-        tags: Of the graph in a SavedModel.
-        session_config: Of TensorFlow's threads.
+        counted: The metrics to update.
+        parameters: Batching; None turns it off. A version's own file goes before.
+        tags: Tags of the graph in a SavedModel.
+        session_config: Settings of TensorFlow's threads.
         warm_up: Called with a servable and each of its warm-up records; None: nothing
             is warmed up.
         run_seconds: See `saved_model.SavedModel`.
@@ -139,7 +140,7 @@ class Loader:
         self._given_up = threading.Event()
 
     def give_up(self) -> None:
-        """Ends loads as soon as may be, with an error."""
+        """Ends loads as soon as possible, with an error."""
         self._given_up.set()
 
     def load(self, name: str, version: int, directory: str) -> Servable:
@@ -149,12 +150,12 @@ class Loader:
         and where no requests are joined, of those that differ in their number of rows.
 
         Raises:
-            Exception: Whatever is wrong with the version, see `errors.of`.
+            Exception: What is wrong with the version; see `errors.to_serving_error`.
         """
         parameters = self._parameters
         own = os.path.join(directory, BATCHING)
         if parameters is not None and tf.io.gfile.exists(own):
-            parameters = config.batching(own)
+            parameters = config.read_batching(own)
         model = saved_model.SavedModel(
             directory, self._tags, self._session_config, self._run_seconds
         )
@@ -199,7 +200,7 @@ class Loader:
             if size != tf.io.gfile.stat(path).length:
                 raise errors.ServingError("DATA_LOSS", "cut short or no record")
         except Exception as error:
-            told = errors.of(error)
+            told = errors.to_serving_error(error)
             status = told.code
             name = os.path.join(os.path.basename(servable.directory), WARMUP)
             message = f"{name}, record {answered + 1}: {told.message}"
@@ -209,7 +210,7 @@ class Loader:
 
 
 def _shapes(log: prediction_log_pb2.PredictionLog, with_sizes: bool) -> Hashable:
-    """What a graph has to prepare itself for, of a warm-up request.
+    """Returns a key of the shapes that a warm-up request prepares a graph for.
 
     Args:
         log: The request.
@@ -228,7 +229,7 @@ def _shapes(log: prediction_log_pb2.PredictionLog, with_sizes: bool) -> Hashable
     if kind is None or kind == "session_run_log":
         return kind
     request = getattr(log, kind).request
-    size = examples.count(request.input) if with_sizes else 0
+    size = examples.count_examples(request.input) if with_sizes else 0
     tasks = getattr(request, "tasks", ())
     specs = [task.model_spec for task in tasks] or [request.model_spec]
     return kind, tuple(spec.signature_name for spec in specs), size

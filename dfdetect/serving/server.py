@@ -1,4 +1,4 @@
-"""Runs the server: models, both ports, and an end in which no request is lost."""
+"""Runs the server: models, both ports, and a shutdown that loses no request."""
 
 import asyncio
 import contextlib
@@ -43,10 +43,10 @@ class Server:
 
     Args:
         settings: The flags.
-        held: Its ports, see `listening.hold`; by default they are taken here.
+        held: Its ports, see `listening.hold_ports`; by default they are taken here.
 
     Raises:
-        OSError: A file cannot be read, or a port cannot be had.
+        OSError: A file cannot be read, or a port is taken.
         ValueError: A file is not what it should be.
     """
 
@@ -56,7 +56,7 @@ class Server:
         held: dict[str, listening.HeldPort] | None = None,
     ) -> None:
         self._settings = settings
-        self._held = listening.hold(settings) if held is None else held
+        self._held = listening.hold_ports(settings) if held is None else held
         token = security.Token(settings.token) if settings.token else None
         tls, credentials = None, None
         if settings.tls_certificate:
@@ -64,16 +64,16 @@ class Server:
             tls = security.tls_context(*files)
             credentials = security.grpc_credentials(*files)
         elif settings.ssl_config_file:
-            credentials = config.grpc_credentials(settings.ssl_config_file)
+            credentials = config.read_grpc_credentials(settings.ssl_config_file)
         self._models = _models(settings)
         parameters = None
         if settings.enable_batching:
             parameters = config.Batching()
             if settings.batching_parameters_file:
-                parameters = config.batching(settings.batching_parameters_file)
+                parameters = config.read_batching(settings.batching_parameters_file)
         metrics_path: str | None = config.METRICS_PATH
         if settings.monitoring_config_file:
-            metrics_path = config.metrics_path(settings.monitoring_config_file)
+            metrics_path = config.read_metrics_path(settings.monitoring_config_file)
 
         self._metrics = metrics.Metrics()
         self._loader = servable.Loader(
@@ -97,7 +97,7 @@ class Server:
             settings.file_system_poll_wait_seconds,
             settings.max_num_load_retries,
             settings.load_retry_interval_micros / 1e6,
-            say,
+            print_line,
             settings.allow_version_labels_for_unavailable_models,
         )
         self._service = service.Service(
@@ -146,7 +146,7 @@ class Server:
 
         Raises:
             errors.ServingError: No model could be loaded.
-            OSError: A port cannot be had.
+            OSError: A port is taken.
         """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self.store.configure, self._models)
@@ -157,23 +157,25 @@ class Server:
             raise errors.ServingError("UNKNOWN", f"no model loads; {name}: {reason}")
         label = self.store.unavailable_label()
         if label:
-            say(label)
+            print_line(label)
         for port in self._ports:
             await port.start()
         self._tasks.append(asyncio.create_task(self._keep_health()))
         if self._settings.model_config_file_poll_wait_seconds:
             self._tasks.append(asyncio.create_task(self._keep_config()))
-        say(f"serving {', '.join(names)} at {' and '.join(map(str, self._ports))}")
+        print_line(
+            f"serving {', '.join(names)} at {' and '.join(map(str, self._ports))}"
+        )
         if self._settings.demo:
-            say(f"a page to try it: {self._ports[0]}{demo_page.PATH}")
+            print_line(f"a page to try it: {self._ports[0]}{demo_page.PATH}")
 
     def give_up_loading(self) -> None:
-        """Loads no more; versions that are being loaded are left as they are."""
+        """Stops loading; versions that are being loaded are left as they are."""
         self.store.stop_loading()
         self._loader.give_up()
 
     async def stop(self) -> None:
-        """Takes no more requests, and answers those it has taken."""
+        """Accepts no more requests, and answers those that it has accepted."""
         seconds = self._settings.drain_seconds
         for task in self._tasks:
             task.cancel()
@@ -184,7 +186,7 @@ class Server:
         """Frees the models, and ports that were never opened.
 
         Args:
-            deadline: Of `time.monotonic`, after which nothing is waited for.
+            deadline: Time of `time.monotonic` after which it waits no longer.
 
         Returns:
             Whether all has ended; else threads go on that cannot be told to stop.
@@ -196,7 +198,7 @@ class Server:
         return self.store.close(deadline) and ended
 
     async def _keep_health(self) -> None:
-        """Tells the health service, and lets the ports look after their clients."""
+        """Updates the health service, and lets the ports close stalled clients."""
         while True:
             ready = self.store.ready()
             status = _Status.SERVING if ready else _Status.NOT_SERVING
@@ -213,7 +215,7 @@ class Server:
         while True:
             await asyncio.sleep(self._settings.model_config_file_poll_wait_seconds)
             try:
-                models = config.models(self._settings.model_config_file)
+                models = config.read_models(self._settings.model_config_file)
                 if models != self._models:
                     await loop.run_in_executor(None, self.store.configure, models)
                     self._models = models
@@ -222,10 +224,10 @@ class Server:
                 # It is tried again each time: a label's version may have come.
                 if told != str(error):
                     told = str(error)
-                    say(f"the model config stays as it was: {told}")
+                    print_line(f"the model config stays as it was: {told}")
 
 
-def run(
+def run_server(
     settings: options.Options, held: dict[str, listening.HeldPort] | None = None
 ) -> int:
     """Serves until SIGTERM or SIGINT; returns the exit code.
@@ -237,7 +239,7 @@ def run(
     Raises:
         OSError, ValueError, errors.ServingError: It could not begin.
     """
-    # What the graph's loader says of its own making is not for this person.
+    # Messages of TensorFlow's own loader are not for users.
     tf.get_logger().setLevel("ERROR")
     for name in ("tornado.access", "tornado.general"):
         logging.getLogger(name).setLevel("ERROR")
@@ -271,42 +273,44 @@ async def _run(server: Server, drain_seconds: float) -> tuple[int, bool]:
             loop.remove_signal_handler(number)
         server.give_up_loading()
         if starting.done():
-            say("draining")
+            print_line("draining")
             await server.stop()
         else:
             starting.cancel()
     finally:
         with contextlib.suppress(asyncio.CancelledError):
             ended = await loop.run_in_executor(None, server.close, deadline)
-    say("stopped" if ended else "stopped; what was being loaded or run is given up")
+    print_line(
+        "stopped" if ended else "stopped; what was being loaded or run is given up"
+    )
     return 0, ended
 
 
-def say(line: str) -> None:
-    """Tells the person, on standard error."""
+def print_line(line: str) -> None:
+    """Prints a line on standard error."""
     print(f"dfdetect serve: {line}", file=sys.stderr, flush=True)
 
 
 def _models(settings: options.Options) -> Any:
     if settings.model_config_file:
-        return config.models(settings.model_config_file)
-    return config.one_model(settings.model_name, settings.model_base_path)
+        return config.read_models(settings.model_config_file)
+    return config.build_models_config(settings.model_name, settings.model_base_path)
 
 
 def _warn(settings: options.Options) -> None:
     for flag in settings.ignored:
-        say(f"{flag} has no meaning here")
+        print_line(f"{flag} has no meaning here")
     if settings.ssl_config_file and settings.rest_api_port:
-        say(
+        print_line(
             "--ssl_config_file is for gRPC alone: REST is in clear; "
             "--tls_certificate is for both"
         )
     if security.is_loopback(settings.host):
         return
     if not settings.token and not settings.tls_client_ca:
-        say(
+        print_line(
             f"anyone who reaches {settings.host} may use this server: there is neither "
             "a token nor a client CA"
         )
     if settings.token and not settings.tls_certificate:
-        say("the token travels in clear: there is no TLS certificate")
+        print_line("the token travels in clear: there is no TLS certificate")

@@ -1,4 +1,4 @@
-"""What both protocols call: finds the servable, runs it in a bounded pool, counts."""
+"""Answers both protocols: finds the servable, runs it in a bounded pool, counts."""
 
 import asyncio
 import concurrent.futures
@@ -43,11 +43,11 @@ class Service:
     """The requests of all clients, whatever their protocol.
 
     Args:
-        store: Of the models.
-        counted: Takes the metrics.
-        max_bytes: Bound of a tensor.
-        threads: Requests that are worked on at a time.
-        most_queued: Requests that wait for a thread; more are refused.
+        store: The models.
+        counted: The metrics to update.
+        max_bytes: Largest tensor in bytes.
+        threads: Number of requests that are worked on at a time.
+        max_queued: Number of requests that wait for a thread; more are refused.
     """
 
     def __init__(
@@ -56,12 +56,12 @@ class Service:
         counted: metrics.Metrics,
         max_bytes: int,
         threads: int,
-        most_queued: int,
+        max_queued: int,
     ) -> None:
         self.store = store
         self.metrics = counted
         self._max_bytes = max_bytes
-        self._most = threads + most_queued
+        self._most = threads + max_queued
         self._lock = threading.Lock()
         self._begun = 0
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, "request")
@@ -77,7 +77,7 @@ class Service:
         """Calls a function of this class in the pool, and counts the request.
 
         Args:
-            api: Of the request, such as "Predict".
+            api: API of the request, such as "Predict".
             entrypoint: "GRPC" or "REST".
             model: Name of the model.
             function: With its arguments.
@@ -92,7 +92,7 @@ class Service:
             status = "CANCELLED"
             raise
         except Exception as error:
-            told = errors.of(error, model)
+            told = errors.to_serving_error(error, model)
             status = told.code
             if status in _FAULTS:
                 _LOG.warning("%s of %s failed: %s", api, model, told, exc_info=error)
@@ -142,12 +142,12 @@ class Service:
             return inference.multi_inference(model, request, deadline)
 
     def metadata(self, request: Any) -> Any:
-        """See `inference.metadata`."""
+        """See `inference.read_metadata`."""
         with self._use(request) as model:
-            return inference.metadata(model, request)
+            return inference.read_metadata(model, request)
 
     def status(self, request: Any) -> get_model_status_pb2.GetModelStatusResponse:
-        """The states of a model's versions.
+        """Returns the states of a model's versions.
 
         Raises:
             errors.ServingError: There is no such model or version.
@@ -180,14 +180,14 @@ class Service:
             }
             if has_many:
                 name, arrays, rows = self._json.call(
-                    json_tensors.read, body, types, deadline=deadline
+                    json_tensors.parse_request, body, types, deadline=deadline
                 )
             else:
-                name, arrays, rows = json_tensors.read(body, types)
+                name, arrays, rows = json_tensors.parse_request(body, types)
             del body
             signature = model.signatures[name]
             inference.check_names(signature, set(arrays))
-            outputs = inference.run(
+            outputs = inference.run_signature(
                 model, signature, arrays, (), deadline, api="Predict"
             )
         if sum(value.size for value in outputs.values()) > _MANY_VALUES:
@@ -200,23 +200,23 @@ class Service:
         self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
     ) -> bytes:
         """`classify` in the JSON of the REST protocol."""
-        request = json_examples.classification(spec, body)
-        return json_examples.of_classes(self.classify(request, deadline).result)
+        request = json_examples.parse_classification(spec, body)
+        return json_examples.dump_classes(self.classify(request, deadline).result)
 
     def regress_json(
         self, spec: model_pb2.ModelSpec, body: bytes, deadline: float
     ) -> bytes:
         """`regress` in the JSON of the REST protocol."""
-        request = json_examples.regression(spec, body)
-        return json_examples.of_regressions(self.regress(request, deadline).result)
+        request = json_examples.parse_regression(spec, body)
+        return json_examples.dump_regressions(self.regress(request, deadline).result)
 
     def reload(
         self, request: model_management_pb2.ReloadConfigRequest, deadline: float
     ) -> model_management_pb2.ReloadConfigResponse:
-        """Takes other models, and waits until they are there.
+        """Replaces the list of models, and waits until they are loaded.
 
         Raises:
-            errors.ServingError: They are no valid list, or one does not load.
+            errors.ServingError: The list is not valid, or a model does not load.
         """
         if request.config.WhichOneof("config") is None:
             raise errors.invalid("Missing model_config_list in ReloadConfigRequest")
@@ -239,7 +239,7 @@ class Service:
         """Ends the pool.
 
         Args:
-            deadline: Of `time.monotonic`, after which no request is waited for.
+            deadline: Time of `time.monotonic` after which it waits for no request.
 
         Returns:
             Whether all have ended.
@@ -265,4 +265,4 @@ class Service:
         return self.store.use(request.model_spec)
 
     def _count_examples(self, model: servable.Servable, request: Any) -> None:
-        self.metrics.examples(model.name, examples.count(request.input))
+        self.metrics.examples(model.name, examples.count_examples(request.input))

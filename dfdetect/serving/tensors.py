@@ -32,13 +32,13 @@ _PAIRS = ("scomplex_val", "dcomplex_val")
 
 
 def to_array(proto: tensor_pb2.TensorProto, max_bytes: int, name: str) -> np.ndarray:
-    """The array that a proto describes.
+    """Converts a proto to an array.
 
     Args:
-        proto: Of a client.
+        proto: Tensor of a client.
         max_bytes: Bound of its size: a proto of a few bytes may stand for a tensor of
             any, one value repeated.
-        name: Of the input, for the message.
+        name: Name of the input, for the message.
 
     Raises:
         errors.ServingError: The proto is not valid, or the array too large.
@@ -75,7 +75,7 @@ def to_array(proto: tensor_pb2.TensorProto, max_bytes: int, name: str) -> np.nda
 
 
 def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
-    """The proto of an array, with one value for each element, as clients may read."""
+    """Converts an array to a proto with one value for each element."""
     dtype = tf.as_dtype(tf.string if array.dtype.kind in "OSU" else array.dtype)
     proto = tensor_pb2.TensorProto(dtype=dtype.as_datatype_enum)
     for size in array.shape:
@@ -92,7 +92,7 @@ def to_proto(array: np.ndarray) -> tensor_pb2.TensorProto:
 
 
 def dtype_name(dtype: int) -> str:
-    """What TensorFlow Serving calls a type in its messages."""
+    """Returns TensorFlow Serving's name of a type, for messages."""
     try:
         return tf.as_dtype(dtype).name
     except TypeError:
@@ -114,7 +114,7 @@ def _dtype(number: int, name: str) -> tf.DType:
 def _from_values(
     proto: tensor_pb2.TensorProto, dtype: tf.DType, count: int, name: str
 ) -> np.ndarray:
-    """The values, the last one repeated as often as it takes."""
+    """Reads the values; the last one stands for all that are missing."""
     field = _FIELDS[dtype]
     values = getattr(proto, field)
     if field in _BITS:
@@ -152,7 +152,7 @@ def _converted(values: Any, dtype: Any) -> np.ndarray:
 
 
 def _from_string_content(content: bytes, count: int, name: str) -> np.ndarray:
-    """The strings of a content: their lengths as varints, then all of their bytes."""
+    """Reads strings: their lengths as varints, then all of their bytes."""
     strings, pos, lengths = np.empty(count, object), 0, []
     for _ in range(count):
         length = shift = 0

@@ -1,4 +1,4 @@
-"""Which versions of a model there are, and which of them are to be served."""
+"""Finds the versions of a model, and chooses those that are served."""
 
 from collections.abc import Mapping
 
@@ -10,8 +10,8 @@ from dfdetect.serving import options
 _LARGEST = 2**63 - 1
 
 
-def find(base_path: str) -> dict[int, str]:
-    """The versions in a folder: those whose names are numbers.
+def find_versions(base_path: str) -> dict[int, str]:
+    """Finds the versions in a folder: those whose names are numbers.
 
     Args:
         base_path: Local, or any that `tf.io.gfile` reads.
@@ -38,10 +38,10 @@ def is_version(path: str) -> bool:
     )
 
 
-def aspired(
+def choose_versions(
     found: Mapping[int, str], model: model_server_config_pb2.ModelConfig
 ) -> dict[int, str]:
-    """Those of the versions that the policy of a model asks for."""
+    """Chooses the versions that the policy of a model asks for."""
     policy = model.model_version_policy
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":

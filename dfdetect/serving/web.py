@@ -44,7 +44,7 @@ class Rules:
 
 
 class Application(tornado.web.Application):
-    """The routes of the server.
+    """The web application: routes, and the requests in flight.
 
     Args:
         api: See `rest.Api`.

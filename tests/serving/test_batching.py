@@ -198,7 +198,7 @@ def test_parameters_are_read_from_a_text_proto(tmp_path):
         'thread_pool_name { value: "x" } enable_large_batch_splitting { value: true }'
     )
     expected = config.Batching(8, 5, 3, 4, (2, 8), False, True)
-    assert config.batching(str(path)) == expected
+    assert config.read_batching(str(path)) == expected
 
 
 @pytest.mark.parametrize(
@@ -214,4 +214,4 @@ def test_wrong_parameters_are_told(tmp_path, text, message):
     path = tmp_path / "batching.config"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        config.batching(str(path))
+        config.read_batching(str(path))

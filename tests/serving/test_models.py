@@ -72,13 +72,13 @@ def model(text):
 )
 def test_policies_choose_versions(policy, expected):
     found = {1: "a", 9: "c", 3: "b"}
-    assert list(versions.aspired(found, model(policy))) == expected
+    assert list(versions.choose_versions(found, model(policy))) == expected
 
 
 def test_versions_are_the_names_that_are_numbers(tmp_path):
     for name in ("00000123", "7", "tmp_8", "9.tmp", "-1", "1e3", str(2**63), "٣"):
         (tmp_path / name).mkdir()
-    assert versions.find(str(tmp_path)) == {
+    assert versions.find_versions(str(tmp_path)) == {
         7: str(tmp_path / "7"),
         123: str(tmp_path / "00000123"),
     }
@@ -131,7 +131,7 @@ def test_lists_of_models_that_can_be_served(monkeypatch, tmp_path):
     )
     # A path of the command line may be relative.
     monkeypatch.chdir(tmp_path)
-    (model,) = config.one_model("m", "x").model_config_list.config
+    (model,) = config.build_models_config("m", "x").model_config_list.config
     assert model.base_path == str(tmp_path / "x")
 
 
@@ -227,7 +227,7 @@ def test_loads_are_tried_again(tmp_path):
         return Closeable()
 
     store = model_store.ModelStore(load, 0.02, max_retries=2, retry_seconds=0.02)
-    store.configure(config.one_model("m", str(tmp_path)))
+    store.configure(config.build_models_config("m", str(tmp_path)))
     failed = store.wait_until_settled(10)
     assert not failed or "is not there yet" in failed["m"]
     serving_support.eventually(lambda: states(store, "m") == {1: "AVAILABLE"})
@@ -245,7 +245,7 @@ class Closeable:
 def test_a_version_in_use_is_not_freed(tmp_path):
     (tmp_path / "1").mkdir()
     store = model_store.ModelStore(lambda *version: Closeable(), 0.02)
-    store.configure(config.one_model("m", str(tmp_path)))
+    store.configure(config.build_models_config("m", str(tmp_path)))
     store.wait_until_settled(10)
     with store.use(model_pb2.ModelSpec(name="m")) as used:
         (tmp_path / "2").mkdir()
@@ -264,9 +264,9 @@ def test_a_missing_base_path_is_refused_and_an_empty_one_is_not(tmp_path):
     lines = []
     store = model_store.ModelStore(lambda *version: Closeable(), 0.02, say=lines.append)
     with pytest.raises(errors.ServingError, match="Could not find base path") as caught:
-        store.configure(config.one_model("m", str(tmp_path / "missing")))
+        store.configure(config.build_models_config("m", str(tmp_path / "missing")))
     assert caught.value.code == "NOT_FOUND" and str(tmp_path) not in str(caught.value)
-    store.configure(config.one_model("m", str(tmp_path)))
+    store.configure(config.build_models_config("m", str(tmp_path)))
     assert lines == ["No versions of servable m found under base path"]
     assert not store.ready() and store.wait_until_settled(10) == {}
     (tmp_path / "1").mkdir()

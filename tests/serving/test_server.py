@@ -325,7 +325,7 @@ def test_a_file_of_keys_is_for_grpc(base, keys, tmp_path, verify):
             client.close()
     path.write_text("server_key: 'a'")
     with pytest.raises(ValueError, match="must have a server_key and a server_cert"):
-        config.grpc_credentials(str(path))
+        config.read_grpc_credentials(str(path))
 
 
 def test_names_are_looked_at_where_they_are_given():
@@ -500,7 +500,7 @@ def test_the_path_of_the_metrics_is_configured(base, tmp_path):
 def test_a_full_pool_refuses_and_still_tells_its_state():
     async def scenario():
         go = threading.Event()
-        served = service.Service(Store(), Counted(), 100, threads=1, most_queued=1)
+        served = service.Service(Store(), Counted(), 100, threads=1, max_queued=1)
         calls = [
             asyncio.create_task(served.answer("Predict", "REST", "m", go.wait))
             for _ in range(3)

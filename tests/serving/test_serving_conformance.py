@@ -505,7 +505,7 @@ def test_rest_refuses_a_version_that_is_no_number(client):
 
 def example_request(document):
     body = json.dumps(document).encode()
-    return json_examples.classification(model_pb2.ModelSpec(name="half"), body)
+    return json_examples.parse_classification(model_pb2.ModelSpec(name="half"), body)
 
 
 def test_json_of_examples():
