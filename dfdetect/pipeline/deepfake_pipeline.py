@@ -33,9 +33,9 @@ def _signature(*specs: tf.TensorSpec) -> Callable:
 class DeepfakePipeline(tf.Module):
     """Finds heads and says how likely each one is a deepfake.
 
-    The methods of `interfaces.SIGNATURES` and `BOX_SIGNATURES`, and `neighbours` with an
-    index, are the
-    signatures of the graph that `export.saved_pipeline.save` writes.
+    The methods of `interfaces.SIGNATURES` and `interfaces.BOX_SIGNATURES` and, with an
+    index, `neighbours` are the signatures of the graph that
+    `export.saved_pipeline.save` writes.
 
     Args:
         detector: From letterboxed images `[B, S, S, 3]` to `(class_logits,
