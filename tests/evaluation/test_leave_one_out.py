@@ -83,8 +83,8 @@ def test_a_run_without_each_maker_is_trained_and_measured(run_script, faces, tmp
 @pytest.mark.parametrize(
     "script, options, message",
     [
-        ("classifier", ("--sample_by=source", "--dataset_weights=1"), "no place for"),
-        ("classifier", ("--sample_by=source", "--sampling=pairs"), "no place for"),
+        ("classifier", ("--sample_by=source", "--dataset_weights=1"), "excludes"),
+        ("classifier", ("--sample_by=source", "--sampling=pairs"), "excludes"),
         ("classifier", ("--where=source!=labb",), "lab, shop, street, works), got 'la"),
         ("classifier", ("--where=source",), "where must be FIELD=VALUE"),
         ("evaluate", ("--task=chain", "--leave_out=source"), "--task=classify"),

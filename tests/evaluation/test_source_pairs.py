@@ -65,7 +65,7 @@ def measured(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         # A plain function is not a Keras model: it must not be traced.
         patch.setattr(
-            "dfdetect.evaluation.classifiers.logits_function",
+            "dfdetect.evaluation.classifiers.build_logits_function",
             lambda model, _: lambda crops: model(crops.numpy())[:, 0],
         )
         result = classifiers.measure_classifier(

@@ -123,7 +123,14 @@ def test_class_head_with_more_classes(phi):
     for num_classes, total in zip((1, 2, 90), _TOTALS[phi], strict=True):
         inputs = [keras.Input((1, 1, num_filters)) for _ in range(5)]
         outputs = efficientdet._head(
-            inputs, "class", num_filters, depth, num_classes, 9, 0.0, 0.99
+            inputs,
+            "class",
+            filters=num_filters,
+            depth=depth,
+            outputs=num_classes,
+            num_anchors=9,
+            bias=0.0,
+            bn_momentum=0.99,
         )
         head = keras.Model(inputs, outputs)
         expected = total - sum(_COMPONENTS[phi][:-1])
@@ -216,7 +223,16 @@ def test_levels_and_rows_are_in_the_order_of_the_anchors():
     """A head that only copies its features shows where each of them ends up."""
     sizes = (16, 8, 4, 2, 1)
     inputs = [keras.Input((size, size, 1)) for size in sizes]
-    outputs = efficientdet._head(inputs, "copy", 1, 0, 1, 1, 0.0, 0.99)
+    outputs = efficientdet._head(
+        inputs,
+        "copy",
+        filters=1,
+        depth=0,
+        outputs=1,
+        num_anchors=1,
+        bias=0.0,
+        bn_momentum=0.99,
+    )
     model = keras.Model(inputs, outputs)
     predict = model.get_layer("copy_predict")
     kernel = np.zeros((3, 3, 1, 1))

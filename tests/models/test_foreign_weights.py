@@ -216,7 +216,9 @@ def test_where_a_keras_xception_fits_in_part_and_where_not(keras_xception, tmp_p
     for name in ("midwayxception", "xception_pytorch"):
         with pytest.raises(ValueError, match="files of Keras are for xception"):
             weights.load_snapshot(classifier.build(name, 71), path)
-    with pytest.raises(ValueError, match="an EfficientNet of keras.applications is"):
+    with pytest.raises(
+        ValueError, match="must be an EfficientNet of keras.applications"
+    ):
         weights.load_snapshot(classifier.build("efficientnet_b0", 32), path)
 
 

@@ -175,7 +175,7 @@ def test_a_detector_of_lite_starts_from_the_same_file(write):
 
 def test_what_does_not_fit_is_named(write):
     path = write({"_conv_stem.weight": np.zeros((32, 3, 3, 3), np.float32)})
-    with pytest.raises(ValueError, match="48 convolutions .* has 1 and 0"):
+    with pytest.raises(ValueError, match="48 convolutions .* got 1 and 0"):
         weights.load_snapshot(classifier.build("efficientnet_lite0", 40), path)
     for name in ("efficientnet_b0", "mesonet4"):
         with pytest.raises(ValueError, match=f"{name} takes no .pth file"):

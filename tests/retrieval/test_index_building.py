@@ -103,7 +103,7 @@ def test_an_index_of_a_folder_holds_what_can_be_read(
     stored, described = storage.load(str(tmp_path / "index"), thumbnails=True)
     assert _same(stored, index)
     assert described["embedding"]["unit"] == ("heads" if of_heads else "pictures")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["index", "images"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "index"]
 
 
 def test_an_interrupted_run_goes_on_and_ends_alike(

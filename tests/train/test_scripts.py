@@ -450,7 +450,7 @@ for given in (
     for line, message in zip(
         lines,
         ["--scales=['2', '1']", "--scales", "--jpeg_quality", "--jpeg_quality"]
-        + ["no place for a mosaic", "taken"],
+        + ["excludes --mosaic", "taken"],
         strict=True,
     ):
         assert message in line
