@@ -1,86 +1,23 @@
 """PyTorch's older files, written here byte by byte, and weights that come in them."""
 
-import collections
+import functools
 import io
 import os
 import pickle
-import sys
-import types
 
 import keras
 import numpy as np
 import pytest
 
+import pytorch_files
 from dfdetect.models import classifier, efficientdet, pytorch_weights, weights
-
-_MAGIC = 0x1950A86A20F9469CFC6C
-_STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
-
-
-class _Tensor:
-    """Pickles as a tensor does."""
-
-    def __init__(self, key, array, offset=0):
-        self.key, self.array, self.offset = key, np.ascontiguousarray(array), offset
-
-    def __reduce__(self):
-        shape = self.array.shape
-        strides = tuple(s // self.array.itemsize for s in self.array.strides)
-        arguments = (_Storage(self), self.offset, shape, strides, False, {})
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, arguments
-
-
-class _Storage:
-    def __init__(self, tensor):
-        self.tensor = tensor
-
-
-class _Pickler(pickle.Pickler):
-    def persistent_id(self, found):
-        if not isinstance(found, _Storage):
-            return None
-        array = found.tensor.array
-        kind = getattr(sys.modules["torch"], _STORAGES[array.dtype.str[1:]])
-        return "storage", kind, found.tensor.key, "cpu", array.size, None
 
 
 @pytest.fixture
 def write(monkeypatch, tmp_path):
     """A function from a dictionary of arrays to the path of PyTorch's file."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-    torch._utils = utils
-    for name in _STORAGES.values():
-        setattr(torch, name, type(name, (), {"__module__": "torch"}))
-
-    def _rebuild_tensor_v2(*_):
-        raise NotImplementedError
-
-    _rebuild_tensor_v2.__module__ = "torch._utils"
-    _rebuild_tensor_v2.__qualname__ = "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-    def write(arrays, extra=None):
-        stream = io.BytesIO()
-        for header in (_MAGIC, 1001, {"little_endian": True}):
-            pickle.dump(header, stream, protocol=2)
-        tensors = {
-            key: _Tensor(str(index), array)
-            for index, (key, array) in enumerate(arrays.items())
-        }
-        found = collections.OrderedDict(**tensors, **(extra or {}))
-        _Pickler(stream, protocol=2).dump(found)
-        keys = [tensor.key for tensor in tensors.values()]
-        pickle.dump(keys, stream, protocol=2)
-        for tensor in tensors.values():
-            stream.write(np.array(tensor.array.size, "<i8").tobytes())
-            stream.write(tensor.array.tobytes())
-        path = tmp_path / "weights.pth"
-        path.write_bytes(stream.getvalue())
-        return str(path)
-
-    return write
+    pytorch_files.fake_torch(monkeypatch)
+    return functools.partial(pytorch_files.write_older, tmp_path / "weights.pth")
 
 
 def test_reads_what_was_written(write):

@@ -1,6 +1,7 @@
-"""Files as `torch.save` writes them since PyTorch 1.6, byte by byte."""
+"""Files as `torch.save` writes them, since PyTorch 1.6 and before, byte by byte."""
 
 import collections
+import io
 import pickle
 import sys
 import types
@@ -8,6 +9,7 @@ import zipfile
 
 import numpy as np
 
+_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {"f4": "FloatStorage", "f2": "HalfStorage", "i8": "LongStorage"}
 
 
@@ -41,6 +43,12 @@ class _Pickler(pickle.Pickler):
         array = found.tensor.array
         kind = getattr(sys.modules["torch"], STORAGES[array.dtype.str[1:]])
         return "storage", kind, found.tensor.key, "cpu", array.size
+
+
+class _OlderPickler(_Pickler):
+    def persistent_id(self, found):
+        described = super().persistent_id(found)
+        return described and (*described, None)
 
 
 def fake_torch(monkeypatch):
@@ -87,4 +95,20 @@ def write(path, found):
         for tensor in keep:
             archive.writestr(f"archive/data/{tensor.key}", tensor.array.tobytes())
         archive.writestr("archive/version", "3\n")
+    return str(path)
+
+
+def write_older(path, arrays, extra=None):
+    """Writes arrays, and whatever else is given, as PyTorch did before 1.6."""
+    stream = io.BytesIO()
+    for header in (_MAGIC, 1001, {"little_endian": True}):
+        pickle.dump(header, stream, protocol=2)
+    named = tensors(arrays)
+    found = collections.OrderedDict(**named, **(extra or {}))
+    _OlderPickler(stream, protocol=2).dump(found)
+    pickle.dump([tensor.key for tensor in named.values()], stream, protocol=2)
+    for tensor in named.values():
+        stream.write(np.array(tensor.array.size, "<i8").tobytes())
+        stream.write(tensor.array.tobytes())
+    path.write_bytes(stream.getvalue())
     return str(path)
