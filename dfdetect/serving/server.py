@@ -58,40 +58,14 @@ class Server:
         self._settings = settings
         self._held = listening.hold_ports(settings) if held is None else held
         token = security.Token(settings.token) if settings.token else None
-        tls, credentials = None, None
-        if settings.tls_certificate:
-            files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
-            tls = security.tls_context(*files)
-            credentials = security.grpc_credentials(*files)
-        elif settings.ssl_config_file:
-            credentials = config.read_grpc_credentials(settings.ssl_config_file)
+        tls, credentials = _read_tls(settings)
         self._models = _models(settings)
-        parameters = None
-        if settings.enable_batching:
-            parameters = config.Batching()
-            if settings.batching_parameters_file:
-                parameters = config.read_batching(settings.batching_parameters_file)
         metrics_path: str | None = config.METRICS_PATH
         if settings.monitoring_config_file:
             metrics_path = config.read_metrics_path(settings.monitoring_config_file)
 
         self._metrics = metrics.Metrics()
-        self._loader = servable.Loader(
-            self._metrics,
-            parameters,
-            [tag for tag in settings.saved_model_tags.split(",") if tag],
-            config_pb2.ConfigProto(
-                intra_op_parallelism_threads=settings.tensorflow_intra_op_parallelism
-                or settings.tensorflow_session_parallelism,
-                inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism
-                or settings.tensorflow_session_parallelism,
-            ),
-            functools.partial(inference.warm_up, max_bytes=settings.max_request_bytes)
-            if settings.enable_model_warmup
-            else None,
-            settings.max_run_seconds,
-            settings.max_pixels,
-        )
+        self._loader = _build_loader(settings, self._metrics)
         self.store = model_store.ModelStore(
             self._loader.load,
             settings.file_system_poll_wait_seconds,
@@ -295,6 +269,47 @@ def _models(settings: options.Options) -> Any:
     if settings.model_config_file:
         return config.read_models(settings.model_config_file)
     return config.build_models_config(settings.model_name, settings.model_base_path)
+
+
+def _read_tls(settings: options.Options) -> tuple[Any, Any]:
+    """Reads the certificates: the TLS context of REST and the credentials of gRPC."""
+    if settings.tls_certificate:
+        files = settings.tls_certificate, settings.tls_key, settings.tls_client_ca
+        return security.tls_context(*files), security.grpc_credentials(*files)
+    if settings.ssl_config_file:
+        return None, config.read_grpc_credentials(settings.ssl_config_file)
+    return None, None
+
+
+def _build_loader(
+    settings: options.Options, measured: metrics.Metrics
+) -> servable.Loader:
+    parameters = None
+    if settings.enable_batching:
+        parameters = config.Batching()
+        if settings.batching_parameters_file:
+            parameters = config.read_batching(settings.batching_parameters_file)
+    parallelism = settings.tensorflow_session_parallelism
+    session = config_pb2.ConfigProto(
+        intra_op_parallelism_threads=settings.tensorflow_intra_op_parallelism
+        or parallelism,
+        inter_op_parallelism_threads=settings.tensorflow_inter_op_parallelism
+        or parallelism,
+    )
+    warm_up = None
+    if settings.enable_model_warmup:
+        warm_up = functools.partial(
+            inference.warm_up, max_bytes=settings.max_request_bytes
+        )
+    return servable.Loader(
+        measured,
+        parameters,
+        [tag for tag in settings.saved_model_tags.split(",") if tag],
+        session,
+        warm_up,
+        settings.max_run_seconds,
+        settings.max_pixels,
+    )
 
 
 def _warn(settings: options.Options) -> None:

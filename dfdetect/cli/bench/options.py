@@ -9,6 +9,12 @@ _MOST_HEADS = 10  # `samples.MOST_HEADS`, whose module is imported later.
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags to the parser of the command."""
+    _add_models(parser)
+    _add_inputs(parser)
+    _add_rounds(parser)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detector",
         metavar="DIR",
@@ -34,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=["float32", "bfloat16"],
         help="precision of the exported graph (default both)",
     )
+
+
+def _add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_size",
         nargs="+",
@@ -59,6 +68,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="width of the images, whose height is 3/4 of it (default 640); further "
         "ones are measured at batch size 8",
     )
+
+
+def _add_rounds(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads",
         nargs="+",
