@@ -102,12 +102,14 @@ def fit_thresholds(
         fake_probabilities: `[N]`, calibrated, of images that were not trained on.
         labels: `[N]` of `dfdetect.labels`, both classes present.
         max_false_positive_rate: Highest share of real images called fake, in [0, 1),
-            for each source by itself.
+            for each source by itself. Sources with fewer images than show such a share
+            (20 for .05) bound nothing, unless all are that small.
         max_false_negative_rate: Highest share of fake images called real, in [0, 1), as
             the mean over their sources.
         sources: `[N]`, name of the source of each image. None: one source.
         max_source_false_negative_rate: Highest share of fake images called real, for
-            each source by itself; by default unlimited.
+            each source by itself, but for those that are too small to show it; by
+            default unlimited.
 
     Returns:
         `fake_from`, the lowest within its rate (above 1 if too many real images have
@@ -130,15 +132,22 @@ def fit_thresholds(
     by_source = [real[names[~is_fake] == name] for name in np.unique(names[~is_fake])]
     by_maker = [fake[names[is_fake] == name] for name in np.unique(names[is_fake])]
     weights = _equal_weights(labels, sources)[is_fake]
+    allowed = [_allowed(max_false_positive_rate, len(reals)) for reals in by_source]
     # Highest probability of a real image, over sources, that must not be called fake.
     spared = max(
-        np.sort(reals)[-1 - _allowed(max_false_positive_rate, len(reals))]
-        for reals in by_source
+        np.sort(reals)[-1 - count]
+        for reals, count in zip(by_source, allowed, strict=True)
+        if count or not any(allowed)
     )
     caught = _lower_quantile(fake, weights, max_false_negative_rate)
     if max_source_false_negative_rate is not None:
         rate = max_source_false_negative_rate
-        of_each = [np.sort(fakes)[_allowed(rate, len(fakes))] for fakes in by_maker]
+        allowed = [_allowed(rate, len(fakes)) for fakes in by_maker]
+        of_each = [
+            np.sort(fakes)[count]
+            for fakes, count in zip(by_maker, allowed, strict=True)
+            if count or not any(allowed)
+        ]
         caught = min(caught, *of_each)
     fake_from = (spared + scores.min(where=scores > spared, initial=1.0)) / 2
     real_below = (caught + scores.max(where=scores < caught, initial=0.0)) / 2

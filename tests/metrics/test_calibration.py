@@ -261,6 +261,30 @@ def test_what_is_unfamiliar_is_never_real(known, unfamiliar, expected):
     assert calibration.doubt_unfamiliar(known, unfamiliar) == expected
 
 
+def test_a_source_that_is_too_small_for_the_rate_bounds_nothing():
+    # Of 13 reals none may be wrong at 5 %: their highest would decide alone.
+    scores = np.concatenate(
+        [np.linspace(0, 0.6, 100), np.linspace(0, 0.95, 13), np.linspace(0.4, 1, 100)]
+    )
+    truths = np.repeat([0, 1], [113, 100])
+    sources = np.repeat(["many", "few", "maker"], [100, 13, 100])
+
+    def fit(chosen):
+        return calibration.fit_thresholds(
+            scores[chosen],
+            truths[chosen],
+            max_false_positive_rate=0.05,
+            max_false_negative_rate=0.1,
+            sources=sources[chosen],
+        )
+
+    found = fit(np.full(213, True))
+    assert 0.56 < found["fake_from"] < 0.6
+    assert found["highest_false_positive_rate"] == 5 / 13
+    # Where every source is small, all are spared.
+    assert fit(sources != "many")["fake_from"] > 0.95
+
+
 def test_a_large_source_does_not_decide_the_temperature():
     logits = np.array([4.0] * 90 + [-4.0] * 10 + [4.0] * 5 + [-4.0] * 5)
     truths = np.ones(110, int)
