@@ -1,7 +1,8 @@
 """`labels.csv`: which file is real or fake, its split and group, as people write it.
 
-The table may be UTF-8, UTF-16 or in a Western code page, its separator a comma, a
-semicolon or a tab; blanks around fields and the case of words do not matter.
+The table may be UTF-8, UTF-16, UTF-32 or in a Western code page, its separator a comma,
+a semicolon or a tab, also as Excel's first line `sep=;` names it; blank lines, blanks
+around fields and the case of words do not matter.
 """
 
 import csv
@@ -30,6 +31,7 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "validation"),
 }
 _SEPARATORS = ",;\t"
+_MOST_SHOWN = 80  # Characters of a header that a message shows.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +82,14 @@ def read_table(
         ValueError: A row or the header is wrong, or there is no row; file and line.
     """
     text = _decode(content, where, say)
-    header = (text.splitlines() or [""])[0]
-    separator = max(_SEPARATORS, key=header.count)
+    first, separator = _find_header(text)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
     )
+    for _ in range(first):
+        next(reader)
     columns = [name.strip().casefold() for name in next(reader, [])]
-    _check_columns(f"{where}:1", columns, needed)
+    _check_columns(f"{where}:{first + 1}", columns, needed)
     ignored = [name for name in columns if name not in (*COLUMNS, *further)]
     if ignored:
         say(f"{where}: the columns {', '.join(map(repr, ignored))} are ignored")
@@ -124,13 +127,29 @@ def parse_label(text: str) -> int | None:
     return _LABELS.get(text.strip().casefold())
 
 
+def _find_header(text: str) -> tuple[int, str]:
+    """Finds how many lines stand before the header, and the separator."""
+    lines = io.StringIO(text)
+    for index, line in enumerate(lines):
+        named = line.strip().casefold().removeprefix("sep=")
+        if len(named) == 1 and named != line.strip().casefold():
+            return index + 1, named
+        if line.strip():
+            return index, max(_SEPARATORS, key=line.count)
+    return 0, ","
+
+
 def _decode(content: bytes, where: str, say: Callable[[str], None]) -> str:
+    if content[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return _checked(content, "utf-32", where)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return _checked(content, "utf-16", where)
     # Without a mark: every other byte of Western text is zero.
     for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
         if len(content) > 3 and not any(content[start:200:2]):
             return _checked(content, encoding, where)
+    if b"\0" in content:
+        raise ValueError(f"{where}: must be a table of text, got a binary file.")
     try:
         # Spreadsheets put a byte order mark before the first column's name.
         return content.decode("utf-8-sig")
@@ -161,8 +180,14 @@ def _check_columns(where: str, columns: Sequence[str], needed: Sequence[str]) ->
         further = [name for name in COLUMNS if name not in needed]
         raise ValueError(
             f"{where}: columns must be {','.join(needed)} and may be "
-            f"{','.join(further)}, each once, got {','.join(columns) or 'none'}."
+            f"{','.join(further)}, each once, got {_show(columns)}."
         )
+
+
+def _show(columns: Sequence[str]) -> str:
+    text = ",".join(columns) or "none"
+    cut = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    return cut if cut.isprintable() else repr(cut)
 
 
 def _row(

@@ -24,7 +24,7 @@ def _read(content, files=("müll/a.png", "b.png"), **more):
 
 
 @pytest.mark.parametrize(
-    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"]
+    "encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"]
 )
 def test_encodings_are_told_by_their_content(encoding):
     assert _read(TEXT.encode(encoding)) == (ROWS, [])
@@ -35,6 +35,27 @@ def test_a_code_page_is_guessed_and_the_line_told(encoding):
     rows, said = _read(TEXT.encode(encoding))
     assert rows == ROWS
     assert len(said) == 1 and said[0].startswith("t/labels.csv:2 is not UTF-8")
+
+
+@pytest.mark.parametrize("before", ["\n", " \n\n", "sep=;\n", "SEP=;\r\n"])
+def test_lines_before_the_header_are_passed_over(before):
+    text = TEXT.replace(",", ";") if "=" in before else TEXT
+    rows, said = _read((before + text).encode())
+    assert [row[:4] for row in rows] == [row[:4] for row in ROWS] and not said
+    assert rows[0][4] == f"t/labels.csv:{2 + before.count(chr(10))}"
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 9, b"\x89PNG\r\n\x1a\n\0\0\0"])
+def test_a_binary_file_is_told_in_one_printable_line(content):
+    with pytest.raises(ValueError, match="a table of text, got a binary file") as error:
+        _read(content)
+    assert str(error.value).isprintable()
+
+
+def test_a_strange_header_is_cut_and_printable():
+    with pytest.raises(ValueError, match="columns must be") as error:
+        _read(b"\x1b[31m" + b"x" * 500 + b"\n1\n")
+    assert str(error.value).isprintable() and len(str(error.value)) < 250
 
 
 def test_damaged_utf_16_names_file_and_line():

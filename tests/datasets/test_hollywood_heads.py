@@ -78,6 +78,7 @@ def test_heads_metadata_counts_every_defect(heads):
         "n_clipped": 1,
         "n_touching_zero": 1,
         "n_missing_difficult": 1,
+        "n_repeated": 0,
         "n_size_mismatch": 0,
         "n_consecutive": 1,
         "n_thinned": 0,

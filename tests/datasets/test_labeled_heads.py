@@ -196,6 +196,14 @@ def test_damaged_annotation_is_no_negative(tmp_path, text, reason):
     assert "damaged" in line and reason in line
 
 
+def test_a_head_that_is_stated_twice_counts_once(tmp_path):
+    _voc(tmp_path / "manual", "twice", _SOUND, head(5, 5, 20, 20), _SOUND)
+    builder = _prepare(tmp_path)
+    (record,) = records(builder, next(iter(builder.info.splits))).values()
+    assert record["objects"]["bbox"].shape == (2, 4)
+    assert builder.info.metadata["totals"]["n_repeated"] == 1
+
+
 def test_strict_stops_at_a_damaged_label(tmp_path):
     _voc(tmp_path / "manual", "swapped", head(30, 9, 20, 19))
     with pytest.raises(

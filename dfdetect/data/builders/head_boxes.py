@@ -24,6 +24,7 @@ COUNTS = (
     "n_clipped",
     "n_touching_zero",
     "n_missing_difficult",
+    "n_repeated",
 )
 
 _DIFFICULT = {"1": True, "true": True, "0": False, "false": False, "": False}
@@ -158,7 +159,8 @@ def choose_heads(
 ) -> tuple[list[Head], Counter[str]]:
     """Checks the objects of one image and clips its heads to it.
 
-    Objects of other classes are ignored, unless they are all that there is and their
+    A head with exactly the box of one before it is the same one and counts once. Objects
+    of other classes are ignored, unless they are all that there is and their
     class is not in `names.others`: nobody has said that such an image shows no head.
 
     Args:
@@ -176,11 +178,17 @@ def choose_heads(
             what is wrong and the nearest known name.
     """
     counts = Counter(dict.fromkeys(COUNTS, 0))
-    heads = []
+    heads: list[Head] = []
+    boxes = set()
     unknown = []
     for item in annotation.objects:
         if item.name in names.heads:
-            heads.append(_clip(item, height, width, counts))
+            head = _clip(item, height, width, counts)
+            if item.box in boxes:
+                counts["n_repeated"] += 1
+                continue
+            boxes.add(item.box)
+            heads.append(head)
             continue
         if item.name not in names.others:
             _check_far(item, names)
