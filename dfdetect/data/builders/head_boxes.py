@@ -159,8 +159,8 @@ def choose_heads(
 ) -> tuple[list[Head], Counter[str]]:
     """Checks the objects of one image and clips its heads to it.
 
-    A head with exactly the box of one before it is the same one and counts once. Objects
-    of other classes are ignored, unless they are all that there is and their
+    A head with exactly the box of one before it is the same one and counts once.
+    Objects of other classes are ignored, unless they are all that there is and their
     class is not in `names.others`: nobody has said that such an image shows no head.
 
     Args:
