@@ -393,7 +393,7 @@ def test_a_single_image_gets_a_sentence(graph, images, tmp_path, capsys):
         return capsys.readouterr().err.splitlines()
 
     found = "2 heads, the most suspicious with fake probability 0.88: fake"
-    summary, sentence = said(images[0])
+    *_, summary, sentence = said(images[0])
     assert summary.startswith("dfdetect: 1 file: 1 fake; ")
     assert sentence == (
         f"dfdetect: {images[0]!r}: {found} (for research only); "
