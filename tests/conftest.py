@@ -1,18 +1,21 @@
 """Shared fixtures: drawn data sets, real samples, scripts and a file server."""
 
+import atexit
 import csv
 import functools
 import http.server
+import importlib
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import threading
 
 import cv2
 import numpy as np
 import pytest
+
+import warm_python
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -21,6 +24,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="dfdetect-tests-")
     os.environ["XDG_CACHE_HOME"] = _CACHE.name
+
+# Of each start of Python, whatever a test changes for itself.
+_ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
 # A test or a fixture of theirs takes a minute: at the end, one process would wait for
 # the other.
@@ -38,17 +44,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in _LONGEST)
 
 
+@functools.cache
+def _warm_python() -> warm_python.WarmPython:
+    warm = warm_python.WarmPython(ROOT, _ENVIRONMENT)
+    atexit.register(warm.close)
+    return warm
+
+
 def _run_script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess:
     """Runs Python in the checkout as a user would, and captures its output."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(
-        [sys.executable, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _warm_python().run([*map(str, arguments)])
     if check and done.returncode:
         raise AssertionError(f"{arguments} gave {done.returncode}:\n{done.stderr}")
     return done
@@ -151,6 +156,38 @@ def serve_folder():
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+def _save(name: str, folder: pathlib.Path) -> str:
+    """Saves the small pipeline of a helper module; returns its folder."""
+    # Not every process of a run needs TensorFlow.
+    from dfdetect.export import saved_pipeline
+
+    directory = str(folder / "1")
+    saved_pipeline.save(importlib.import_module(name).build(), directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def saved_heads(tmp_path_factory) -> str:
+    """The folder of a saved `tiny_heads`, which tests only read."""
+    return _save("tiny_heads", tmp_path_factory.mktemp("tiny_heads"))
+
+
+@pytest.fixture(scope="session")
+def saved_tiny(tmp_path_factory) -> str:
+    """The folder of a saved `tiny_pipeline`, which tests only read."""
+    return _save("tiny_pipeline", tmp_path_factory.mktemp("tiny_pipeline"))
+
+
+@pytest.fixture(scope="module")
+def load_once():
+    """Commands within this process share the graphs that they load."""
+    from dfdetect.export import saved_pipeline
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_pipeline, "load", functools.cache(saved_pipeline.load))
+        yield
 
 
 @pytest.fixture(scope="session")

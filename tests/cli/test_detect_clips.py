@@ -1,7 +1,6 @@
 """`dfdetect detect` on clips and on images and clips together."""
 
 import csv
-import functools
 import io
 import json
 import os
@@ -20,28 +19,12 @@ import pytest
 import tiny_heads
 from dfdetect import console
 from dfdetect.cli import main
-from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
 from dfdetect.pipeline import result_formats
 
 SCHEMA = json.loads(
     (resources.files("dfdetect") / "schema" / "result.schema.json").read_text()
 )
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("graph") / "1"
-    saved_pipeline.save(tiny_heads.build(), str(directory))
-    return str(directory)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def load_once():
-    """Commands within this process share the graph."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_pipeline, "load", functools.cache(saved_pipeline.load))
-        yield
 
 
 @pytest.fixture(scope="module")

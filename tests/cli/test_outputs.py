@@ -1,7 +1,6 @@
 """What cannot be written for one file is told, and the rest go on."""
 
 import contextlib
-import functools
 import json
 import os
 import resource
@@ -16,24 +15,8 @@ import report_page_support as support
 import tiny_heads
 from dfdetect import console, files, resumable
 from dfdetect.cli import main
-from dfdetect.export import saved_pipeline
 from dfdetect.media import clip_encoding, drawing
 from dfdetect.reports import page as report_page
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("graph") / "1"
-    saved_pipeline.save(tiny_heads.build(), str(directory))
-    return str(directory)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def load_once():
-    """Commands within this process share the graph."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saved_pipeline, "load", functools.cache(saved_pipeline.load))
-        yield
 
 
 @contextlib.contextmanager

@@ -199,7 +199,7 @@ def test_labels_are_counted_with_metadata_and_without(prepared):
     assert classifier_input.count_labels(foreign, "validation") == [2, 2]
 
 
-@pytest.mark.parametrize("mosaic", [0.0, 0.7])
+@pytest.mark.parametrize("mosaic", [pytest.param(0.0, marks=pytest.mark.slow), 0.7])
 def test_detector_training_targets_lie_on_the_drawn_heads(prepared, mosaic):
     builder = data.open_builder(str(prepared), "hollywood_heads")
     grid = anchors.Anchors(128, 2.0)

@@ -161,7 +161,15 @@ def test_heads_are_cut_from_their_images_and_blended(prepared):
     assert corners.mean() < 80
 
 
-@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+# A memory that takes a part both keeps crops and makes others anew.
+@pytest.mark.parametrize(
+    "share",
+    [
+        pytest.param(0.0, marks=pytest.mark.slow),
+        0.4,
+        pytest.param(1.0, marks=pytest.mark.slow),
+    ],
+)
 def test_batches_are_the_same_with_crops_in_memory(prepared, faces, share):
     """Heads of images among them, and a memory for some of them alone."""
     builders = [faces, data.open_builder(str(prepared), "hollywood_heads")]

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 
 import tiny_heads
-import tiny_pipeline
 from dfdetect.data import given_heads
 from dfdetect.evaluation import chain_answers, chain_evaluation
-from dfdetect.export import saved_pipeline
 from drawn_faces import BAND, DRAWN, Others, look, prepare
 
 
@@ -193,14 +191,13 @@ def test_several_sets_stand_together_and_alone(judged, tmp_path):
     assert any(x.startswith("others, test: LEAKY SPLIT") for x in figures["warnings"])
 
 
-def test_the_script_measures_prepared_sets(prepared, tmp_path, run_script):
-    saved_pipeline.save(tiny_pipeline.build(), str(tmp_path / "graph" / "1"))
+def test_the_script_measures_prepared_sets(prepared, tmp_path, run_script, saved_tiny):
     done = run_script(
         "train/evaluate.py",
         "--task=chain",
         "--dataset=labeled_faces",
         f"--data_dir={prepared}",
-        f"--graph={tmp_path / 'graph' / '1'}",
+        f"--graph={saved_tiny}",
         "--resamples=10",
         f"--output={tmp_path / 'measured'}",
         "--batch_size=3",

@@ -6,7 +6,6 @@ import pytest
 
 import tiny_heads
 from dfdetect.evaluation import clip_evaluation
-from dfdetect.export import saved_pipeline
 from dfdetect.media import video
 from dfdetect.pipeline import clips as clip_findings
 
@@ -153,13 +152,12 @@ def test_clips_of_one_class_have_no_auc(folder):
 
 
 @pytest.mark.slow  # Most of half a minute; as test_frame_clips.
-def test_the_script_measures_a_folder(folder, tmp_path, run_script):
-    saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
+def test_the_script_measures_a_folder(folder, tmp_path, run_script, saved_heads):
     done = run_script(
         "train/evaluate.py",
         "--task=video",
         f"--clips={folder}",
-        f"--graph={tmp_path / 'graph' / '1'}",
+        f"--graph={saved_heads}",
         "--frames=2",
         f"--output={tmp_path / 'measured'}",
     )

@@ -10,7 +10,6 @@ import pytest
 import tiny_heads
 from building_support import YOUTUBE, builder_class, method_folder, prepare
 from dfdetect.evaluation import evaluation_set, frame_clips
-from dfdetect.export import saved_pipeline
 from dfdetect.media import video
 from dfdetect.pipeline import clips as clip_findings
 
@@ -102,14 +101,13 @@ def test_other_data_sets_are_refused():
         frame_clips.find_clips(both)
 
 
-def test_the_script_measures_a_data_set(prepared, tmp_path, run_script):
-    saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
+def test_the_script_measures_a_data_set(prepared, tmp_path, run_script, saved_heads):
     done = run_script(
         "train/evaluate.py",
         "--task=video",
         "--dataset=faceforensics/c23",
         f"--data_dir={prepared[1]}",
-        f"--graph={tmp_path / 'graph' / '1'}",
+        f"--graph={saved_heads}",
         "--resamples=2",
         f"--output={tmp_path / 'measured'}",
     )

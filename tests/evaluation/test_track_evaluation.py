@@ -7,7 +7,6 @@ import pytest
 import tiny_heads
 from dfdetect.evaluation import track_evaluation
 from dfdetect.evaluation.composed_clips import Truth
-from dfdetect.export import saved_pipeline
 from dfdetect.pipeline import deciding_tracks
 
 NONE = deciding_tracks.Rule(0, 0, 0)
@@ -105,8 +104,7 @@ def test_a_table_of_heads_is_read(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_measures_clips_and_scenes(tmp_path, run_script):
-    saved_pipeline.save(tiny_heads.build(), str(tmp_path / "graph" / "1"))
+def test_the_script_measures_clips_and_scenes(tmp_path, run_script, saved_heads):
     clips = tmp_path / "clips"
     image = tiny_heads.frame((24, 24, tiny_heads.RED))
     tiny_heads.write_clip(clips / "a.mp4", [image] * 8)
@@ -128,7 +126,7 @@ def test_the_script_measures_clips_and_scenes(tmp_path, run_script):
         "--repeats=1",
         f"--portraits={tmp_path / 'voc'}",
         f"--rooms={tmp_path / 'voc'}",
-        f"--graph={tmp_path / 'graph' / '1'}",
+        f"--graph={saved_heads}",
         "--scores=.5,.9",
         f"--output={tmp_path / 'tracks.json'}",
     )

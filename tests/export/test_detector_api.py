@@ -1,6 +1,7 @@
 """The Python interface against the command, arrays against files without loss."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -11,18 +12,18 @@ import pytest
 import dfdetect
 import tiny_heads
 from dfdetect.cli import main
-from dfdetect.export import saved_pipeline
 
 ONE_FAKE = tiny_heads.frame((8, 8, tiny_heads.RED))
 TWO = tiny_heads.frame((4, 20, tiny_heads.BLUE), (44, 20, tiny_heads.RED))
 EMPTY = tiny_heads.frame()
 
 
+pytestmark = pytest.mark.usefixtures("load_once")
+
+
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("exported") / "1"
-    saved_pipeline.save(tiny_heads.build(), str(directory))
-    return directory
+def exported(saved_heads):
+    return pathlib.Path(saved_heads)
 
 
 @pytest.fixture(scope="module")

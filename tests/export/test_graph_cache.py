@@ -1,6 +1,7 @@
 """The graph that is kept: made once, loaded alike, made anew where it is damaged."""
 
 import ast
+import functools
 import os
 import pathlib
 
@@ -14,6 +15,12 @@ from dfdetect.media import samples
 from dfdetect.pipeline import build as graphs
 
 
+@functools.cache
+def _build(temperature):
+    """The tiny pipeline, once for all tests, as tracing is slow."""
+    return tiny_pipeline.build(temperature=temperature)
+
+
 @pytest.fixture
 def made(monkeypatch, tmp_path):
     """What was said and which graphs were made, of a tiny pipeline for the real one."""
@@ -23,7 +30,7 @@ def made(monkeypatch, tmp_path):
     def build(classifier, tile):
         calls.append(tile)
         temperature = 3.0 if classifier else 1.0
-        return tiny_pipeline.build(temperature=temperature)
+        return _build(temperature)
 
     monkeypatch.setattr(graphs, "build_from_directories", build)
     return calls
@@ -56,7 +63,7 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     assert made == [False] and len(said) == 3  # From disk.
 
     crop = tf.constant([samples.read_portrait()])
-    plain = tiny_pipeline.build(temperature=1.0)
+    plain = _build(1.0)
     expected = plain.embed(crop)["embedding"]
     np.testing.assert_allclose(second.embed(crop)["embedding"], expected, atol=1e-6)
     assert made == [False, False] and (directory / "embed.pb").is_file()

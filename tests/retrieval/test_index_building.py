@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import labelled_images
-import tiny_pipeline
 from dfdetect import console
 from dfdetect.cli import main
 from dfdetect.evaluation import hand_crafted_features, retrieval_evaluation
@@ -33,16 +32,17 @@ def _bytes(image, ending=".png"):
     return cv2.imencode(ending, image)[1].tobytes()
 
 
+pytestmark = pytest.mark.usefixtures("load_once")
+
+
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory):
+def graph(saved_tiny):
     """The folder of a saved graph."""
-    folder = tmp_path_factory.mktemp("graph") / "1"
-    saved_pipeline.save(tiny_pipeline.build(), str(folder))
-    return folder
+    return pathlib.Path(saved_tiny)
 
 
 @pytest.fixture(scope="module")
-def loaded(graph):
+def loaded(graph, load_once):
     return saved_pipeline.load(str(graph))
 
 

@@ -142,8 +142,8 @@ def test_a_share_of_the_groups_is_held_out(run_script, two_sets, tmp_path):
         assert "--folds needs --fold below it" in failed.stderr
 
 
-def test_a_detector_holds_out_groups_as_well(run_script, tmp_path):
-    builder = drawn_heads.prepare(tmp_path / "data", "drawn_1", train=12)
+def test_images_of_held_out_groups_are_validated_on(tmp_path):
+    builder = drawn_heads.prepare(tmp_path, "drawn_1", train=12)
     wanted = conditions.parse_condition("group@0/2").meets(
         [f"train{i}.png" for i in range(12)]
     )
@@ -156,6 +156,11 @@ def test_a_detector_holds_out_groups_as_well(run_script, tmp_path):
         where=[conditions.parse_condition("group@0/2")],
     )
     assert sum(len(batch["images"]) for batch in batches) == wanted.sum()
+
+
+@pytest.mark.slow  # Most of a minute: the graph of a detector.
+def test_a_detector_holds_out_groups_as_well(run_script, tmp_path):
+    drawn_heads.prepare(tmp_path / "data", "drawn_1", train=12)
     run_script(
         "train/detector.py",
         "--dataset=drawn_heads/drawn_1",

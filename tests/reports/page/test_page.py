@@ -23,11 +23,9 @@ BAND = support.THRESHOLDS
 
 
 @pytest.fixture(scope="module")
-def graph(tmp_path_factory):
+def graph(saved_tiny):
     """The folder of an exported graph, and what it loads as."""
-    directory = tmp_path_factory.mktemp("graph") / "1"
-    saved_pipeline.save(tiny_pipeline.build(), str(directory))
-    return str(directory), saved_pipeline.load(str(directory))
+    return saved_tiny, saved_pipeline.load(saved_tiny)
 
 
 @pytest.fixture
