@@ -28,20 +28,27 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 # Of each start of Python, whatever a test changes for itself.
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
 
-# A test or a fixture of theirs takes a minute: at the end, one process would wait for
-# the other.
+# The longest first: at the end, one process would wait for the other. Those that take
+# minutes with -m slow are among them.
 _LONGEST = (
     "test_scripts.py",
     "test_distribute.py",
     "test_run_safety.py",
+    "test_detect.py",
+    "test_publish.py",
+    "test_deepfake_pipeline.py",
+    "test_index_building.py",
+    "test_folds.py",
     "test_prepare.py",
+    "test_prepared.py",
     "test_parity.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Orders the test files that take longest first."""
-    items.sort(key=lambda item: item.path.name not in _LONGEST)
+    places = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
 
 
 @functools.cache

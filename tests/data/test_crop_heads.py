@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from dfdetect import boxes as box_format
 from dfdetect import files, manifest, resumable
-from dfdetect.data import crop_heads, prepared
+from dfdetect.data import crop_heads
 from dfdetect.media import decode, resize, source_files
 from dfdetect.models import model_directory
 from labelled_images import LabelledImages, prepare, tree
@@ -104,18 +104,6 @@ IMAGES = {
     ],
     "test": [("last.png", 1, png(40, 40, 40, 200))],
 }
-
-
-@pytest.fixture(name="data_dir", scope="module")
-def _data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(folder, IMAGES)
-    return folder
-
-
-@pytest.fixture(name="builder", scope="module")
-def _builder(data_dir):
-    return prepared.open_builder(str(data_dir), "labelled_images")
 
 
 @pytest.fixture(name="detector", scope="module")

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dfdetect.data import export_lists, prepared
+from dfdetect.data import export_lists
 from labelled_images import prepare, tree
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -42,18 +42,6 @@ IMAGES = {
         ("t 1.png", 1, _encoded(".png", 9)),
     ],
 }
-
-
-@pytest.fixture(name="data_dir", scope="module")
-def _data_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("prepared")
-    prepare(folder, IMAGES)
-    return folder
-
-
-@pytest.fixture(name="builder", scope="module")
-def _builder(data_dir):
-    return prepared.open_builder(str(data_dir), "labelled_images")
 
 
 def run(builder, output, **arguments):

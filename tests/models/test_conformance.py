@@ -21,7 +21,7 @@ _MODELS = {
 
 
 # Relatives of them are always tested; these take longest.
-_SLOW = ("midwayxception", "xception_pytorch", "efficientnet_b0")
+_SLOW = ("xception", "midwayxception", "xception_pytorch", "efficientnet_b0")
 
 
 @pytest.fixture(

@@ -354,6 +354,7 @@ def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
     np.testing.assert_allclose(sharp, 3 * flat, rtol=1e-3)
 
 
+@pytest.mark.slow  # So do those of test_publish, whatever they are asked.
 def test_a_session_answers_alike(graph, saved):
     batch, _ = _mixed_batch()
     found = _signature_outputs(saved, "serving_default", np.array(batch, object))

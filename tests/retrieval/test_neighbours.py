@@ -192,8 +192,8 @@ def test_scann_in_a_graph_finds_most_of_the_nearest(described):
             )
         ]
     )
-    # The target is that of known rows in the partitions of the index. Those of the graph
-    # are trained anew, and never twice the same: .93 to 1 was seen of other queries.
+    # The target is that of known rows in the partitions of the index. The graph's are
+    # trained anew, and never twice the same: .93 to 1 was seen of other queries.
     assert recall >= 0.85
     searched = built.snapshot()[0].settings.leaves_searched
     assert searched < built.snapshot()[0].settings.leaves
@@ -405,6 +405,7 @@ def test_warm_up_looks_into_the_index_too(name, published):
     assert asked.count("neighbours") == 1
 
 
+@pytest.mark.slow
 def test_a_folded_graph_is_saved_with_its_index(models, tmp_path):
     saved_pipeline.save(freezing.freeze(models["exact"]), str(tmp_path / "1"))
     drawn = np.array(samples.draw_samples(1), object)
