@@ -61,11 +61,15 @@ def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
     scored = calibration.calibrate_logits(logits, _TEMPERATURE)
 
     # Crops are judged without a detector: a small one is as good.
-    small = tiny_pipeline.build(
-        model="efficientnet_lite0", image_size=_IMAGE_SIZE, temperature=_TEMPERATURE
+    small = tiny_pipeline.build()
+    described = small.manifest["classifier"] | {
+        "model": "efficientnet_lite0",
+        "image_size": _IMAGE_SIZE,
+        "temperature": _TEMPERATURE,
+    }
+    graph = deepfake_pipeline.DeepfakePipeline(
+        small.detector, classifier, small.manifest | {"classifier": described}
     )
-    detector, _ = small._models()
-    graph = deepfake_pipeline.DeepfakePipeline(detector, classifier, small.manifest)
     saved_pipeline.save(graph, str(tmp_path / "1"))
     served = saved_pipeline.load(str(tmp_path / "1"))
     encoded = builder.as_dataset(
