@@ -23,7 +23,7 @@ BASELINES = {
     "no_pixels": metadata_baseline.predict_out_of_fold,
 }
 
-_MOST_PAIRS = 100  # A field with more values is a name, not a kind.
+_MOST_NAMES = 40  # Of a label. A field with more values is a name, not a kind.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,11 @@ class Pool:
         numbers = [len(self.names(label)) for label in (labels.FAKE, labels.REAL)]
         if not all(numbers):
             return "all images have the same label"
-        if np.prod(numbers) > _MOST_PAIRS:
-            return f"{numbers[0]} makers and {numbers[1]} sources are too many to pair"
+        if max(numbers) > _MOST_NAMES:
+            return (
+                f"{numbers[0]} makers and {numbers[1]} sources are too many to pair, "
+                f"at most {_MOST_NAMES} of each are"
+            )
         return ""
 
 

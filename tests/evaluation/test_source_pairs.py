@@ -198,3 +198,23 @@ def test_low_level_features_of_known_images():
     assert sharpness < of_soft[3] < of_noise[3]
     # White noise has a flat spectrum; a blur takes the high frequencies.
     assert abs(of_noise[4]) < 0.3 and of_soft[4] < of_noise[4] - 1
+
+
+def test_a_field_of_names_is_not_paired():
+    def explain(num_makers):
+        count = num_makers + 11
+        return source_pairs.Pool(
+            truths=np.repeat([1, 0], [num_makers, 11]),
+            origins=np.array([f"origin {i}" for i in range(count)]),
+            groups=np.array([f"group {i}" for i in range(count)]),
+            places=np.zeros(count, int),
+            sets=[],
+            values={},
+            field="source",
+        ).explain_unfit()
+
+    # As many as the default classifier has.
+    assert explain(15) == ""
+    assert explain(41) == (
+        "41 makers and 11 sources are too many to pair, at most 40 of each are"
+    )
