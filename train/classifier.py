@@ -228,8 +228,8 @@ def _is_one_way_to_sample(values: dict[str, Any]) -> bool:
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start_run(argv, classification.METRICS)
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    settings, strategy = run_flags.start_run(argv, classification.METRICS)
     run_flags.check_data(builders, strategy)
 
     trained_on = [*_WHERE.value, *held_out.training_conditions()]

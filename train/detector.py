@@ -179,8 +179,8 @@ def _parse_numbers(kind: type, texts: list[str]) -> list:
 
 def main(argv: list[str]) -> None:
     losses = detectors.DETECTOR_LOSSES if _COMPUTE_VAL_LOSS.value else ()
-    settings, strategy = run_flags.start_run(argv, (*detection.METRICS, *losses))
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    settings, strategy = run_flags.start_run(argv, (*detection.METRICS, *losses))
     run_flags.check_data(builders, strategy)
     # Two models of the same weights: for training windows, and for whole images.
     evaluation_model = _build_model(_IMAGE_SIZE.value)

@@ -464,6 +464,7 @@ def test_what_the_user_can_mend_is_one_line(run_script, classifier, prepared, tm
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("classifier.py: labeled_faces is not prepared in")
     assert "Traceback" not in done.stderr
+    assert not (tmp_path / "x").exists()
     heads = ("--dataset=hollywood_heads", "--self_blended=1", "--sampling=pairs")
     done = _train(
         run_script, "classifier", prepared, tmp_path / "x", heads, 1, check=False
