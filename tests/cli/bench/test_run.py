@@ -91,9 +91,9 @@ def test_usage_errors_are_one_line(arguments, message, capsys):
     assert message in shown.err and shown.err.count("\n") == 1
 
 
-def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path, capfd):
+def test_a_folder_that_is_no_model_is_told_in_one_line(tmp_path, capsys):
     code = main.main(["bench", "--start", "0", "--detector", str(tmp_path)])
-    error = capfd.readouterr().err
+    error = capsys.readouterr().err
     assert code == 1 and error.startswith("dfdetect bench: ")
     assert str(tmp_path) in error and error.count("\n") == 1
 
