@@ -54,7 +54,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the index.", required=T
 _ADD = flags.DEFINE_bool(
     "add",
     False,
-    "Add to the index at --output; entries of the same names are replaced.",
+    "Add to the index at --output, whose searcher stays; entries of the same names are "
+    "replaced.",
 )
 _HEADS = flags.DEFINE_bool(
     "heads", False, "Index each head in the images rather than the whole of them."
@@ -76,7 +77,7 @@ _SEARCHER = flags.DEFINE_enum(
 )
 _TARGET_RECALL = flags.DEFINE_float(
     "target_recall",
-    None,
+    0.98,
     "Recall of the nearest ten that ScaNN is tuned to.",
     0.0,
     1.0,

@@ -13,7 +13,8 @@ from dfdetect.media import decode, source_files
 from dfdetect.pipeline import embedding, findings, result_formats
 from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import lookup
-from dfdetect.retrieval.index import Entry, Index, Neighbour
+from dfdetect.retrieval.entries import Entry, Neighbour
+from dfdetect.retrieval.index import Index
 
 Found = list[list[Neighbour]]
 

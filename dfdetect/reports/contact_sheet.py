@@ -8,7 +8,7 @@ import numpy as np
 from dfdetect import files, labels
 from dfdetect.media import drawing
 from dfdetect.retrieval import index_building
-from dfdetect.retrieval.index import Neighbour
+from dfdetect.retrieval.entries import Neighbour
 
 ROWS = 40  # in one sheet
 

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dfdetect.retrieval.index import Entry, Index
+from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.index import Index
 
 # Images with a lower familiarity are reported as unfamiliar.
 UNFAMILIAR_BELOW = 0.01

@@ -7,50 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from dfdetect.retrieval import searchers
-
-UNKNOWN = -1  # Label of an unlabeled image; for others see `labels`.
+from dfdetect.retrieval import amended, searchers, tuning
+from dfdetect.retrieval.entries import Entry, EntryTable, Neighbour
 
 # Number of rows below which brute force is as fast as ScaNN, according to its authors
 # and to train/benchmark_retrieval.py.
 BRUTE_FORCE_BELOW = 20_000
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Metadata of one embedded image, or of one head in it.
-
-    Attributes:
-        id: Name, unique in an index.
-        label: Label of `labels`, or `UNKNOWN`.
-        source: Path of the image or record of a data set, for display.
-        group: Name of its group, such as a video, or "".
-        digest: SHA-256 of the bytes of the image, in hexadecimal.
-        box: Box of the head in the format of `boxes`; empty if the whole image is
-            embedded.
-        thumbnail: A small JPEG, or b"".
-    """
-
-    id: str
-    label: int = UNKNOWN
-    source: str = ""
-    group: str = ""
-    digest: str = ""
-    box: tuple[float, ...] = ()
-    thumbnail: bytes = dataclasses.field(default=b"", repr=False)
-
-
-@dataclasses.dataclass(frozen=True)
-class Neighbour:
-    """An entry found by a search.
-
-    Attributes:
-        entry: The entry.
-        value: Cosine similarity to the query, or Euclidean distance.
-    """
-
-    entry: Entry
-    value: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +21,20 @@ class _State:
 
     searcher: searchers.Searcher | None  # None if the index is empty.
     rows: np.ndarray
-    entries: tuple[Entry, ...]
+    entries: EntryTable
+    removed: np.ndarray | None = None  # bool `[N]`, entries not found any more.
+
+    def count(self) -> int:
+        """Returns the number of entries that are not removed."""
+        gone = 0 if self.removed is None else int(self.removed.sum())
+        return len(self.entries) - gone
+
+    def drop_removed(self) -> tuple[np.ndarray, EntryTable]:
+        """Returns rows and entries without those that are removed."""
+        if self.removed is None:
+            return self.rows, self.entries
+        keep = np.flatnonzero(~self.removed)
+        return self.rows[keep], EntryTable(self.entries[i] for i in keep.tolist())
 
 
 class Index:
@@ -74,8 +49,7 @@ class Index:
         metric: One of `searchers.METRICS`.
         searcher: "brute_force", "scann", or "auto", which decides by the number of rows
             (see `BRUTE_FORCE_BELOW`) and whether ScaNN is installed.
-        target_recall: Recall to tune ScaNN to, see `searchers.tune`; by default its
-            settings depend on the number of rows.
+        target_recall: Recall to tune ScaNN to, see `tuning`.
         embedding: Description of the embedding model, see `storage`; kept as it is.
         say: Called with messages for the user.
 
@@ -91,7 +65,7 @@ class Index:
         *,
         metric: str = "cosine",
         searcher: str = "auto",
-        target_recall: float | None = None,
+        target_recall: float = tuning.DEFAULT_RECALL,
         embedding: dict[str, Any] | None = None,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
@@ -103,6 +77,7 @@ class Index:
             raise ValueError(
                 f"searcher must be 'auto', 'brute_force' or 'scann', got {searcher!r}."
             )
+        tuning.check_recall(target_recall)
         self.metric = metric
         self.embedding = embedding or {}
         self._kind = searcher
@@ -111,6 +86,8 @@ class Index:
         rows = _rows(embeddings, metric)
         known = _entries(entries, len(rows))
         self._changes = concurrent.futures.ThreadPoolExecutor(1, "index")
+        # Rows at the start of it are those of the state; the rest is room to add.
+        self._buffer = rows
         self._state = _State(self._searcher(rows), rows, known)
 
     @classmethod
@@ -120,6 +97,7 @@ class Index:
         entries: Sequence[Entry],
         embedding: dict[str, Any],
         kind: str,
+        target_recall: float = tuning.DEFAULT_RECALL,
     ) -> "Index":
         """Creates an index from a searcher that `storage` has loaded.
 
@@ -128,19 +106,22 @@ class Index:
             entries: An entry for each row.
             embedding: See the constructor.
             kind: The constructor's `searcher`.
+            target_recall: See the constructor.
         """
         index = cls(
             searcher.rows[:0],
             (),
             metric=searcher.metric,
             searcher=kind,
+            target_recall=target_recall,
             embedding=embedding,
         )
-        index._state = _State(searcher, searcher.rows, tuple(entries))
+        index._buffer = searcher.rows
+        index._state = _State(searcher, searcher.rows, _table(entries))
         return index
 
     def __len__(self) -> int:
-        return len(self._state.entries)
+        return self._state.count()
 
     @property
     def dimension(self) -> int:
@@ -152,9 +133,21 @@ class Index:
         """The constructor's `searcher`."""
         return self._kind
 
-    def snapshot(self) -> tuple[searchers.Searcher | None, tuple[Entry, ...]]:
-        """Returns the searcher, None if the index is empty, and its entries."""
+    @property
+    def target_recall(self) -> float:
+        """The constructor's `target_recall`."""
+        return self._target_recall
+
+    def snapshot(self) -> tuple[searchers.Searcher | None, EntryTable]:
+        """Returns the searcher, None if the index is empty, and its entries.
+
+        If entries were removed since the searcher was built, it is built again.
+        """
+        if self._state.removed is not None:
+            self._changes.submit(self._build_again).result()
         state = self._state
+        if state.removed is not None:  # Removed in the meantime.
+            return self.snapshot()
         return state.searcher, state.entries
 
     def search(
@@ -178,21 +171,22 @@ class Index:
         queries = self._queries(queries)
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}.")
-        if state.searcher is None:
+        count = state.count()
+        if state.searcher is None or not count:
             return [[] for _ in queries]
         if leave_out is None:
-            return self._found(state, queries, min(k, len(state.entries)))
+            return self._found(state, queries, min(k, count))
         found: list[list[Neighbour]] = [[] for _ in queries]
         pending, wanted = list(range(len(queries))), k
         while pending:
             # Doubles the number until enough are left; for most queries once is enough.
-            wanted = min(max(2 * wanted, k + 8), len(state.entries))
+            wanted = min(max(2 * wanted, k + 8), count)
             batch = self._found(state, queries[pending], wanted)
             for query, neighbours in zip(pending, batch, strict=True):
                 found[query] = [x for x in neighbours if not leave_out[query](x.entry)][
                     :k
                 ]
-            if wanted == len(state.entries):
+            if wanted == count:
                 break
             pending = [query for query in pending if len(found[query]) < k]
         return found
@@ -200,15 +194,18 @@ class Index:
     def add(
         self, embeddings: np.ndarray, entries: Sequence[Entry | str]
     ) -> concurrent.futures.Future:
-        """Adds entries, rebuilding the searcher in the background.
+        """Adds entries in the background.
+
+        A few are compared with each query besides what ScaNN finds; with more, the
+        searcher is built again, see `amended`.
 
         Args:
             embeddings: `[M, D]`.
             entries: An entry for each embedding, or its id alone.
 
         Returns:
-            A future that is done once searches find the entries. If the rebuild fails
-            it has the exception, and the index is unchanged.
+            A future that is done once searches find the entries. If that fails it has
+            the exception, and the index is unchanged.
 
         Raises:
             ValueError: The embeddings have another dimension, or are invalid.
@@ -218,16 +215,12 @@ class Index:
             raise ValueError(
                 f"embeddings must be [N, {self.dimension}], got {list(rows.shape)}."
             )
-        known = _entries(entries, len(rows))
-
-        def joined(state: _State) -> tuple[np.ndarray, tuple[Entry, ...]]:
-            everything = _entries((*state.entries, *known), len(state.rows) + len(rows))
-            return np.concatenate([state.rows, rows]), everything
-
-        return self._changes.submit(self._change, joined)
+        return self._changes.submit(self._add, rows, _entries(entries, len(rows)))
 
     def remove(self, ids: Iterable[str]) -> concurrent.futures.Future:
         """Removes entries in the background.
+
+        ScaNN's searcher passes over a few; with more, it is built again.
 
         Args:
             ids: Ids of the entries.
@@ -235,22 +228,72 @@ class Index:
         Returns:
             A future, see `add`; its exception is a KeyError for an unknown id.
         """
-        gone = set(ids)
+        return self._changes.submit(self._remove, set(ids))
 
-        def left(state: _State) -> tuple[np.ndarray, tuple[Entry, ...]]:
-            unknown = gone - {entry.id for entry in state.entries}
-            if unknown:
-                raise KeyError(f"no entry {min(unknown)!r} in the index")
-            keep = [i for i, entry in enumerate(state.entries) if entry.id not in gone]
-            return state.rows[keep], tuple(state.entries[i] for i in keep)
+    def _add(self, rows: np.ndarray, entries: EntryTable) -> None:
+        state = self._state
+        if not len(rows):
+            return
+        new = set(entries.iterate_ids())
+        for place, id in enumerate(state.entries.iterate_ids()):
+            if id in new and (state.removed is None or not state.removed[place]):
+                raise ValueError(f"ids must differ, got {id!r} twice.")
+        removed = state.removed
+        if removed is not None:
+            removed = np.append(removed, np.zeros(len(rows), bool))
+        everything = self._append(state.rows, rows)
+        changed = _State(state.searcher, everything, state.entries + entries, removed)
+        if isinstance(state.searcher, searchers.ScaNN | amended.Amended):
+            base = _base(state.searcher)
+            # The same values, so that the older memory can be freed.
+            base.rows = everything[: len(base.rows)]
+        self._apply(changed)
 
-        return self._changes.submit(self._change, left)
+    def _remove(self, gone: set[str]) -> None:
+        state = self._state
+        removed = np.array([id in gone for id in state.entries.iterate_ids()], bool)
+        if state.removed is not None:
+            removed &= ~state.removed
+        found = {state.entries[i].id for i in np.flatnonzero(removed).tolist()}
+        if gone - found:
+            raise KeyError(f"no entry {min(gone - found)!r} in the index")
+        if not gone:
+            return
+        if state.removed is not None:
+            removed |= state.removed
+        self._apply(dataclasses.replace(state, removed=removed))
 
-    def _change(
-        self, make: Callable[[_State], tuple[np.ndarray, tuple[Entry, ...]]]
-    ) -> None:
-        rows, entries = make(self._state)
-        self._state = _State(self._searcher(rows), rows, entries)
+    def _apply(self, changed: _State) -> None:
+        """Takes over changed rows, with the searcher of before: amends or builds it."""
+        searcher = changed.searcher
+        if isinstance(searcher, searchers.ScaNN | amended.Amended):
+            base = _base(searcher)
+            new = amended.Amended(base, changed.rows, changed.removed)
+            if new.is_small:
+                self._state = dataclasses.replace(changed, searcher=new)
+                return
+        self._build(changed)
+
+    def _build_again(self) -> None:
+        self._build(self._state)
+
+    def _build(self, state: _State) -> None:
+        rows, entries = state.drop_removed()
+        searcher = self._searcher(rows)
+        if rows is not state.rows:
+            self._buffer = rows
+        self._state = _State(searcher, rows, entries)
+
+    def _append(self, rows: np.ndarray, more: np.ndarray) -> np.ndarray:
+        """Returns `rows`, the start of the buffer, with `more` behind them."""
+        total = len(rows) + len(more)
+        if total > len(self._buffer):
+            # Room for an eighth more, so that rows added one by one are seldom copied.
+            room = np.empty((total + total // 8, rows.shape[1]), np.float32)
+            room[: len(rows)] = rows
+            self._buffer = room
+        self._buffer[len(rows) : total] = more
+        return self._buffer[:total]
 
     def _searcher(self, rows: np.ndarray) -> searchers.Searcher | None:
         if not len(rows):
@@ -266,10 +309,7 @@ class Index:
                 kind = "brute_force"
         if kind == "brute_force":
             return searchers.BruteForce(rows, self.metric)
-        found = searchers.ScaNN(rows, self.metric)
-        if self._target_recall is None:
-            return found
-        return searchers.tune(found, self._target_recall)
+        return tuning.build(rows, self.metric, self._target_recall)
 
     def _queries(self, queries: np.ndarray) -> np.ndarray:
         queries = np.asarray(queries, np.float32)
@@ -295,6 +335,14 @@ class Index:
         ]
 
 
+def _base(searcher: searchers.Searcher) -> searchers.ScaNN:
+    """Returns the searcher that was built by ScaNN."""
+    if isinstance(searcher, amended.Amended):
+        return searcher.base
+    assert isinstance(searcher, searchers.ScaNN)
+    return searcher
+
+
 def _rows(embeddings: np.ndarray, metric: str) -> np.ndarray:
     rows = np.ascontiguousarray(embeddings, np.float32)
     if rows.ndim != 2:
@@ -315,8 +363,8 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / lengths
 
 
-def _entries(entries: Sequence[Entry | str], count: int) -> tuple[Entry, ...]:
-    known = tuple(Entry(x) if isinstance(x, str) else x for x in entries)
+def _entries(entries: Sequence[Entry | str], count: int) -> EntryTable:
+    known = [Entry(x) if isinstance(x, str) else x for x in entries]
     if len(known) != count:
         raise ValueError(
             f"entries must be as many as embeddings, {count}, got {len(known)}."
@@ -326,4 +374,8 @@ def _entries(entries: Sequence[Entry | str], count: int) -> tuple[Entry, ...]:
         if entry.id in seen:
             raise ValueError(f"ids must differ, got {entry.id!r} twice.")
         seen.add(entry.id)
-    return known
+    return EntryTable(known)
+
+
+def _table(entries: Iterable[Entry]) -> EntryTable:
+    return entries if isinstance(entries, EntryTable) else EntryTable(entries)

@@ -21,8 +21,9 @@ import tensorflow as tf
 from dfdetect import console, iterators, resumable
 from dfdetect.media import decode, drawing, source_files
 from dfdetect.pipeline import embedding
-from dfdetect.retrieval import storage
-from dfdetect.retrieval.index import UNKNOWN, Entry, Index
+from dfdetect.retrieval import storage, tuning
+from dfdetect.retrieval.entries import UNKNOWN, Entry
+from dfdetect.retrieval.index import Index
 
 _THUMBNAIL_QUALITY = 80
 
@@ -35,7 +36,7 @@ class IndexedImage:
         id: Name, unique among the images.
         read: Returns the bytes of the file; if it raises an OSError, the image is
             reported and skipped.
-        label: Label of `labels`, or `index.UNKNOWN`.
+        label: Label of `labels`, or `entries.UNKNOWN`.
         source: Where the image is, for display.
         group: Name of its group, or "".
     """
@@ -58,7 +59,7 @@ def build_index(
     batch_size: int = 8,
     thumbnail_side: int = 96,
     searcher: str = "auto",
-    target_recall: float | None = None,
+    target_recall: float = tuning.DEFAULT_RECALL,
     older: Index | None = None,
 ) -> Index:
     """Embeds images and saves an index of them, resuming an interrupted run.
@@ -74,7 +75,8 @@ def build_index(
         thumbnail_side: Longest side of the thumbnails in pixels; 0 for none.
         searcher: See `Index`.
         target_recall: See `Index`.
-        older: Index to extend; entries with the ids of new ones are replaced.
+        older: Index to extend, which is changed; entries with the ids of new ones are
+            replaced, and `searcher` and `target_recall` stay those that it has.
 
     Raises:
         ValueError: No image could be embedded, or `older` has another model.
@@ -104,17 +106,18 @@ def build_index(
         )
         rows, entries = _parts(folder, embedder.dimension)
         if older is not None:
-            rows, entries = _joined(older, rows, entries)
-        if not entries:
+            index = _add(older, rows, entries)
+        elif not entries:
             raise ValueError("no image could be embedded, so that no index is written.")
-        index = Index(
-            rows,
-            entries,
-            searcher=searcher,
-            target_recall=target_recall,
-            embedding=embedder.describe(),
-            say=say,
-        )
+        else:
+            index = Index(
+                rows,
+                entries,
+                searcher=searcher,
+                target_recall=target_recall,
+                embedding=embedder.describe(),
+                say=say,
+            )
         storage.save(index, output)
     shutil.rmtree(work)
     return index
@@ -233,16 +236,12 @@ def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[E
     return np.concatenate(rows), entries
 
 
-def _joined(
-    older: Index, rows: np.ndarray, entries: list[Entry]
-) -> tuple[np.ndarray, list[Entry]]:
-    """Joins the rows of an older index, without those of new ids, and the new ones."""
-    searcher, known = older.snapshot()
-    if searcher is None:
-        return rows, entries
+def _add(older: Index, rows: np.ndarray, entries: list[Entry]) -> Index:
+    """Adds to an index; entries of the same ids are replaced."""
     new = {entry.id for entry in entries}
-    stay = [i for i, entry in enumerate(known) if entry.id not in new]
-    return (
-        np.concatenate([searcher.rows[stay], rows]),
-        [known[i] for i in stay] + entries,
-    )
+    _, known = older.snapshot()
+    if replaced := new.intersection(known.iterate_ids()):
+        older.remove(replaced).result()
+    if entries:
+        older.add(rows, entries).result()
+    return older

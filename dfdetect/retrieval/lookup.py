@@ -7,7 +7,8 @@ import numpy as np
 from dfdetect import labels
 from dfdetect.pipeline import embedding, interfaces, result_lines
 from dfdetect.retrieval import familiarity
-from dfdetect.retrieval.index import Entry, Index, Neighbour
+from dfdetect.retrieval.entries import Entry, Neighbour
+from dfdetect.retrieval.index import Index
 
 _DIGITS = 4
 
@@ -46,7 +47,7 @@ class Lookup:
         self._index = index
         self._familiar = described["familiarity"]
         _, entries = index.snapshot()
-        self._labels = {entry.label for entry in entries}
+        self._labels = set(entries.labels.tolist())
 
     def __call__(
         self, image: np.ndarray, boxes: np.ndarray

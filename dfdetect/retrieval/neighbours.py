@@ -7,10 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect.pipeline import chunking
-from dfdetect.retrieval import searchers
+from dfdetect.retrieval import amended, searchers, tuning
 from dfdetect.retrieval.index import Index
 
 _QUERIES_AT_ONCE = 64
+_BLOCK = 2**24  # Values of candidates that are compared at once: 64 MiB.
 
 
 class Neighbours(tf.Module):
@@ -20,7 +21,9 @@ class Neighbours(tf.Module):
         index: Index with the metric "cosine", not empty.
         top_k: Number of entries per query; at most all of the index.
         exact: Whether to compare with all rows, by ops of stock TensorFlow. Otherwise
-            ScaNN searches, whose ops a server must load, as `dfdetect serve` does.
+            ScaNN searches, whose ops a server must load, as `dfdetect serve` does, with
+            the settings of the index; those of an index that is searched exactly are
+            tuned first.
 
     Raises:
         ImportError: ScaNN is not installed.
@@ -55,23 +58,31 @@ class Neighbours(tf.Module):
         self._dimension = index.dimension
         # Variables, because the constants of a graph are limited to 2 GB.
         self._ids = tf.Variable(
-            np.array([entry.id.encode(errors="surrogateescape") for entry in entries]),
+            np.array(
+                [x.encode(errors="surrogateescape") for x in entries.iterate_ids()]
+            ),
             trainable=False,
         )
-        self._labels = tf.Variable(
-            np.array([entry.label for entry in entries], np.int32), trainable=False
-        )
-        if exact:
-            self._rows = tf.Variable(searcher.rows, trainable=False)
-        else:
-            self._settings = (
-                searcher.settings
-                if isinstance(searcher, searchers.ScaNN)
-                else searchers.default_settings(len(entries))
-            )
-            self._searcher = searchers.build_scann(
-                import_scann_ops().builder, searcher.rows, index.metric, self._settings
-            ).serialize_to_module()
+        self._labels = tf.Variable(entries.labels, trainable=False)
+        self._rows = tf.Variable(searcher.rows, trainable=False)
+        if not exact:
+            self._build_scann(searcher, index)
+
+    def _build_scann(self, searcher: searchers.Searcher, index: Index) -> None:
+        """Builds ScaNN's searcher of all rows, with the settings of the index."""
+        rows = searcher.rows
+        if isinstance(searcher, amended.Amended):
+            searcher = searcher.base
+        if not isinstance(searcher, searchers.ScaNN):
+            searcher = tuning.build(rows, index.metric, index.target_recall)
+        self._settings = searcher.settings
+        self._basis = None
+        if searcher.projection is not None:
+            self._basis = tf.Variable(searcher.projection.basis, trainable=False)
+            rows = searcher.projection.project_rows(rows)
+        self._searcher = searchers.build_scann(
+            import_scann_ops().builder, rows, index.metric, self._settings
+        ).serialize_to_module()
 
     def describe(self) -> dict[str, Any]:
         """Returns its part of the manifest of a graph."""
@@ -105,8 +116,11 @@ class Neighbours(tf.Module):
             NaN and -1.
         """
         queries = tf.ensure_shape(queries, [None, self._dimension])
-        find = self._exactly if self.exact else self._by_scann
-        return chunking.map_chunks(find, [queries], _QUERIES_AT_ONCE, self.specs)
+        find, at_once = self._exactly, _QUERIES_AT_ONCE
+        if not self.exact:
+            compared = max(self._settings.reordered, self.top_k) * self._dimension
+            find, at_once = self._by_scann, min(at_once, max(1, _BLOCK // compared))
+        return chunking.map_chunks(find, [queries], at_once, self.specs)
 
     def _exactly(self, queries: tf.Tensor) -> chunking.Outputs:
         products = tf.matmul(queries, self._rows, transpose_b=True)
@@ -115,25 +129,29 @@ class Neighbours(tf.Module):
 
     def _by_scann(self, queries: tf.Tensor) -> chunking.Outputs:
         searcher = import_scann_ops().searcher_from_module(self._searcher)
-        positions, values = searcher.search_batched(
-            queries,
-            final_num_neighbors=self.top_k,
+        projected = queries if self._basis is None else queries @ self._basis
+        count = min(max(self._settings.reordered, self.top_k), self._rows.shape[0])
+        found, quantized = searcher.search_batched(
+            projected,
+            final_num_neighbors=count,
             leaves_to_search=self._settings.leaves_searched,
-            pre_reorder_num_neighbors=max(self._settings.reordered, self.top_k),
+            pre_reorder_num_neighbors=count,
         )
-        # ScaNN returns as many columns as the query with most results has.
-        missing = [[0, 0], [0, self.top_k - tf.shape(positions)[1]]]
-        positions = tf.pad(tf.cast(positions, tf.int32), missing, constant_values=-1)
-        values = tf.pad(values, missing, constant_values=math.nan)
-        shape = [None, self.top_k]
-        return self._named(
-            tf.ensure_shape(positions, shape), tf.ensure_shape(values, shape)
-        )
+        # ScaNN returns as many columns as the query with most results has, and NaN for
+        # queries that have fewer.
+        found = tf.where(tf.math.is_finite(quantized), tf.cast(found, tf.int32), -1)
+        missing = [[0, 0], [0, tf.maximum(0, self.top_k - tf.shape(found)[1])]]
+        found = tf.pad(found, missing, constant_values=-1)
+        candidates = tf.gather(self._rows, tf.maximum(found, 0))
+        values = tf.linalg.matvec(candidates, queries)
+        values = tf.where(found >= 0, values, -math.inf)
+        values, order = tf.math.top_k(values, self.top_k)
+        positions = tf.gather(found, order, batch_dims=1)
+        values = tf.where(positions >= 0, values, math.nan)
+        return self._named(positions, values)
 
     def _named(self, positions: tf.Tensor, values: tf.Tensor) -> chunking.Outputs:
-        count = tf.shape(self._labels)[0]
-        # Results that ScaNN did not find have an invalid position or value.
-        found = (positions >= 0) & (positions < count) & tf.math.is_finite(values)
+        found = positions >= 0
         positions = tf.where(found, positions, 0)
         named = {
             "neighbour_ids": tf.gather(self._ids, positions),

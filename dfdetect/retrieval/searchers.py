@@ -8,17 +8,22 @@ cosine similarities or Euclidean distances. K is at most the number of rows.
 import abc
 import dataclasses
 import math
+import os
 from typing import Any
 
 import numpy as np
+
+from dfdetect.retrieval import projection as projections
 
 METRICS = ("cosine", "euclidean")
 
 Nearest = tuple[np.ndarray, np.ndarray]
 
 _BLOCK = 2**24  # Values in one product of queries and rows: 64 MiB.
-_SAMPLE = 256  # Rows that measure recall when tuning.
 _MIN_TREE_ROWS = 16  # ScaNN cannot train a tree on fewer.
+# Rows that ScaNN trains on: a number, or so many for each leaf.
+_TRAINED, _OF_LEAF = 20_000, 100
+_PROJECTION = "projection.npy"
 
 
 class Searcher(abc.ABC):
@@ -91,25 +96,26 @@ class BruteForce(Searcher):
 
 @dataclasses.dataclass(frozen=True)
 class ScaNNSettings:
-    """Settings of a ScaNN search.
+    """Settings of a ScaNN search; see `tuning` for how they are found.
 
     Attributes:
         leaves: Number of partitions of the rows.
         leaves_searched: Number of partitions searched per query.
         reordered: Number of candidates whose values are computed exactly.
+        dimension: Dimension to which ScaNN's copy of the rows is projected, see
+            `projection`; 0 where it is not.
     """
 
     leaves: int
     leaves_searched: int
     reordered: int
+    dimension: int = 0
 
 
 def default_settings(num_rows: int) -> ScaNNSettings:
-    """Returns settings for a number of rows.
+    """Returns settings for a number of rows, from which tuning starts.
 
-    The number of leaves is its square root, as ScaNN's authors advise. Searching a
-    tenth of them and reordering 100 candidates finds .99 of the nearest ten of 20,000
-    to 100,000 of our embeddings, see `train/benchmark_retrieval.py`.
+    The number of leaves is its square root, as ScaNN's authors advise.
 
     Source: google-research/scann, docs/algorithms.md, "Rules of thumb".
     """
@@ -118,7 +124,7 @@ def default_settings(num_rows: int) -> ScaNNSettings:
 
 
 class ScaNN(Searcher):
-    """ScaNN: a tree of partitions, quantized search within, exact reordering.
+    """ScaNN: a tree of partitions and quantized search within; exact values by NumPy.
 
     Source: Guo et al., Accelerating Large-Scale Inference with Anisotropic Vector
     Quantization, ICML 2020.
@@ -128,6 +134,12 @@ class ScaNN(Searcher):
         metric: One of `METRICS`.
         settings: By default `default_settings` the number of rows.
         directory: Folder written by `save` for these rows, loaded instead of building.
+        projection: Projection to `settings.dimension`; fitted by default. Not needed
+            with a directory.
+
+    Attributes:
+        settings: Settings of the next searches; only those of the search may change.
+        projection: None if ScaNN's copy is not projected.
 
     Raises:
         ImportError: ScaNN is not installed.
@@ -140,20 +152,23 @@ class ScaNN(Searcher):
         metric: str,
         settings: ScaNNSettings | None = None,
         directory: str | None = None,
+        projection: projections.Projection | None = None,
     ) -> None:
         super().__init__(rows, metric)
         self.settings = settings or default_settings(len(rows))
+        self.projection = projection
         library = import_scann()
-        if directory is None:
-            self._searcher = build_scann(library.builder, rows, metric, self.settings)
+        if directory is not None:
+            self._load(library, directory)
             return
-        try:
-            self._searcher = library.load_searcher(directory)
-        # Its parser raises many types.
-        except Exception as error:
-            raise ValueError(
-                f"{directory} is not a ScaNN searcher: {error}."
-            ) from error
+        copied = rows
+        if self.settings.dimension:
+            if projection is None:
+                fitted = projections.fit(rows)
+                self.projection = fitted.truncate(self.settings.dimension)
+            assert self.projection is not None
+            copied = self.projection.project_rows(rows)
+        self._searcher = build_scann(library.builder, copied, metric, self.settings)
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
         positions, values = self.approximate(queries, k)
@@ -164,44 +179,92 @@ class ScaNN(Searcher):
             positions[short], values[short] = exact
         return positions, values
 
-    def approximate(self, queries: np.ndarray, k: int) -> Nearest:
-        """Like `search`, with -1 and NaN where ScaNN finds fewer than `k` rows."""
+    def approximate(
+        self, queries: np.ndarray, k: int, removed: np.ndarray | None = None
+    ) -> Nearest:
+        """Like `search`, with -1 and NaN where ScaNN finds fewer than `k` rows.
+
+        Args:
+            queries: float32 `[Q, D]`.
+            k: Number of rows per query.
+            removed: bool `[N]`, rows that must not be found.
+        """
+        positions = np.full((len(queries), k), -1, np.int64)
+        values = np.full((len(queries), k), math.nan, np.float32)
         if not len(queries):
-            return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
+            return positions, values
+        count = max(self.settings.reordered, k)
+        if removed is not None:
+            # As many more as would be found among the removed if these were all alike.
+            count = min(len(self.rows), count + int(removed.sum()))
+        candidates = self.find_candidates(queries, count)
+        for query, row in enumerate(candidates):
+            found = row[row >= 0]
+            if removed is not None:
+                found = found[~removed[found]]
+            exact = compute_values(queries[query], self.rows[found], self.metric)
+            # The first of equally near rows wins.
+            order = np.lexsort((found, exact if self.metric != "cosine" else -exact))
+            order = order[:k]
+            positions[query, : len(order)] = found[order]
+            values[query, : len(order)] = exact[order]
+        return positions, values
+
+    def find_candidates(self, queries: np.ndarray, count: int) -> np.ndarray:
+        """Finds the nearest rows by ScaNN's quantized values alone.
+
+        Args:
+            queries: float32 `[Q, D]`, Q from 1 on.
+            count: Most candidates of a query.
+
+        Returns:
+            Positions int64 `[Q, C]`, C at most `count`, nearest first; -1 as padding.
+        """
+        if self.projection is not None:
+            queries = self.projection.project_queries(queries, self.metric)
         options = {
-            "final_num_neighbors": k,
+            "final_num_neighbors": count,
             "leaves_to_search": self.settings.leaves_searched,
-            "pre_reorder_num_neighbors": max(self.settings.reordered, k),
+            # For folders of earlier versions, in which ScaNN itself reorders.
+            "pre_reorder_num_neighbors": count,
         }
         if len(queries) == 1:
             found = [x[None] for x in self._searcher.search(queries[0], **options)]
         else:
             found = self._searcher.search_batched(queries, **options)
-        short = ((0, 0), (0, k - found[0].shape[1]))
-        positions = np.pad(np.asarray(found[0], np.int64), short, constant_values=-1)
-        values = np.pad(
-            np.asarray(found[1], np.float32), short, constant_values=math.nan
-        )
-        if self.metric == "euclidean":
-            values = np.sqrt(np.maximum(values, 0))
-        positions[~np.isfinite(values)] = -1
-        return positions, values
+        positions = np.asarray(found[0], np.int64)
+        return np.where(np.isfinite(found[1]), positions, -1)
 
     def describe(self) -> dict[str, Any]:
         return {"name": "scann", **dataclasses.asdict(self.settings)}
 
     def save(self, directory: str) -> None:
         self._searcher.serialize(directory, relative_path=True)
+        if self.projection is not None:
+            np.save(os.path.join(directory, _PROJECTION), self.projection.pack())
+
+    def _load(self, library: Any, directory: str) -> None:
+        try:
+            self._searcher = library.load_searcher(directory)
+            if self.settings.dimension:
+                path = os.path.join(directory, _PROJECTION)
+                packed = np.load(path, allow_pickle=False)
+                self.projection = projections.unpack(packed)
+        # Its parser raises many types.
+        except Exception as error:
+            raise ValueError(
+                f"{directory} is not a ScaNN searcher: {error}."
+            ) from error
 
 
 def build_scann(
     make_builder: Any, rows: np.ndarray, metric: str, settings: ScaNNSettings
 ) -> Any:
-    """Builds a ScaNN searcher.
+    """Builds a ScaNN searcher of candidates.
 
     Args:
         make_builder: `builder` of ScaNN's module for Python or for TensorFlow.
-        rows: float32 `[N, D]`.
+        rows: float32 `[N, D]`, projected if `settings.dimension` says so.
         metric: One of `METRICS`.
         settings: Defaults of the search; each call may override them.
     """
@@ -212,47 +275,32 @@ def build_scann(
     builder = builder.tree(
         settings.leaves,
         settings.leaves_searched,
-        training_sample_size=min(len(rows), 100_000),
-        # Otherwise recall on unit vectors of classifiers is only .65 to .77.
-        spherical=metric == "cosine",
+        training_sample_size=min(len(rows), max(_TRAINED, _OF_LEAF * settings.leaves)),
+        # Otherwise recall on unit vectors of classifiers is only .65 to .77; centered
+        # rows have no unit length.
+        spherical=metric == "cosine" and not settings.dimension,
     )
     threshold = 0.2 if metric == "cosine" else math.nan
-    builder = builder.score_ah(2, anisotropic_quantization_threshold=threshold)
-    return builder.reorder(settings.reordered).build()
+    return builder.score_ah(
+        # Few dimensions deserve 4 bits each, many 2.
+        1 if settings.dimension else 2,
+        anisotropic_quantization_threshold=threshold,
+        training_sample_size=_TRAINED,
+    ).build()
 
 
-def tune(searcher: ScaNN, target_recall: float, k: int = 10) -> ScaNN:
-    """Tunes the settings of a searcher, in place, to the fastest that reach a recall.
+def compute_values(query: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
+    """Computes cosine similarities or Euclidean distances, float32 `[N]`.
 
     Args:
-        searcher: Searcher with any settings.
-        target_recall: Recall in (0, 1] of the `k` nearest other rows of random rows.
-        k: Number of neighbours.
-
-    Raises:
-        ValueError: No settings reach it.
+        query: float32 `[D]`, of unit length for "cosine".
+        rows: float32 `[N, D]`, as well.
+        metric: One of `METRICS`.
     """
-    rows, k = searcher.rows, min(k, len(searcher.rows) - 1)
-    if k < 1:
-        return searcher  # A single row is always found.
-    generator = np.random.default_rng(0)
-    chosen = generator.choice(len(rows), min(_SAMPLE, len(rows)), replace=False)
-    # Each row also finds itself, which is left out.
-    expected, _ = BruteForce(rows, searcher.metric).search(rows[chosen], k + 1)
-    best = 0.0
-    leaves = searcher.settings.leaves
-    for searched in _doubling(max(1, leaves // 50), leaves):
-        for reordered in (50, 100, 200, 400):
-            settings = ScaNNSettings(leaves, searched, reordered)
-            searcher.settings = settings
-            found, _ = searcher.approximate(rows[chosen], k + 1)
-            recall = _recall_of_others(expected, found, chosen)
-            best = max(best, recall)
-            if recall >= target_recall:
-                return searcher
-    raise ValueError(
-        f"target_recall must be at most {best:.3f}, the best here, got {target_recall}."
-    )
+    if metric == "cosine":
+        # Not a product of matrices, which would wake the threads of BLAS.
+        return np.einsum("nd,d->n", rows, query)
+    return np.linalg.norm(rows - query, axis=-1).astype(np.float32)
 
 
 def import_scann() -> Any:
@@ -266,20 +314,3 @@ def import_scann() -> Any:
     except ImportError as error:
         raise ImportError("ScaNN is missing: pip install scann==1.4.2") from error
     return scann_ops_pybind
-
-
-def _recall_of_others(
-    expected: np.ndarray, found: np.ndarray, chosen: np.ndarray
-) -> float:
-    shares = []
-    for wanted, came, self_position in zip(expected, found, chosen, strict=True):
-        others = set(wanted.tolist()) - {self_position}
-        shares.append(len(others & set(came.tolist())) / len(others))
-    return float(np.mean(shares))
-
-
-def _doubling(first: int, last: int) -> list[int]:
-    values = [first]
-    while values[-1] < last:
-        values.append(min(2 * values[-1], last))
-    return values

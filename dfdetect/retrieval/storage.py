@@ -3,23 +3,25 @@
 It contains `manifest.json` (of kind "index": counts, searcher, the embedding model, and
 size and SHA-256 of each other file), `embeddings.npy` (float32 `[N, D]`),
 `entries.jsonl` (a JSON line for each row), `thumbnails.bin` (concatenated JPEGs) and,
-for ScaNN, `scann/`.
+for ScaNN, `scann/`, which knows all rows or, if a few were added later, the first.
 """
 
 import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from dfdetect import files, manifest
-from dfdetect.retrieval import familiarity, searchers
-from dfdetect.retrieval.index import Entry, Index
+from dfdetect.retrieval import amended, familiarity, searchers, tuning
+from dfdetect.retrieval.entries import Entry, EntryTable
+from dfdetect.retrieval.index import Index
 
-FORMAT = 1
+# Format 1 has no settings of projection and recall, and every row is ScaNN's.
+FORMAT, _READ_FORMATS = 2, (1, 2)
 
 _EMBEDDINGS, _ENTRIES, _THUMBNAILS = "embeddings.npy", "entries.jsonl", "thumbnails.bin"
 _SCANN = "scann"
@@ -62,6 +64,7 @@ def save(index: Index, directory: str) -> None:
             "metric": index.metric,
             "searcher": searcher.describe(),
             "wanted_searcher": index.kind,
+            "target_recall": index.target_recall,
             "embedding": index.embedding,
             "familiarity": (
                 familiarity.compute_quantiles(index) if index.metric == "cosine" else []
@@ -102,9 +105,10 @@ def read_manifest(directory: str) -> dict[str, Any]:
         raise ValueError(
             f"{directory} is not a dfdetect index: {error.strerror}: {error.filename}."
         ) from error
-    if described["format"] != FORMAT:
+    if described["format"] not in _READ_FORMATS:
         raise ValueError(
-            f"format of {directory} must be {FORMAT}, got {described['format']!r}."
+            f"format of {directory} must be one of {_READ_FORMATS}, got "
+            f"{described['format']!r}."
         )
     return described
 
@@ -138,10 +142,15 @@ def load(
             f"{_EMBEDDINGS} of {directory} must be float32 {list(shape)}, "
             f"got {rows.dtype} {list(rows.shape)}."
         )
-    entries = _read_entries(directory, thumbnails)
+    entries = EntryTable(_read_entries(directory, thumbnails))
     searcher = _searcher(directory, rows, described, say)
-    kind = described["wanted_searcher"]
-    index = Index.restore(searcher, entries, described["embedding"], kind)
+    index = Index.restore(
+        searcher,
+        entries,
+        described["embedding"],
+        described["wanted_searcher"],
+        described.get("target_recall", tuning.DEFAULT_RECALL),
+    )
     return index, described
 
 
@@ -154,19 +163,21 @@ def _searcher(
     settings = dict(described["searcher"])
     name, metric = settings.pop("name"), described["metric"]
     if name == _SCANN:
+        count = settings.pop("rows", len(rows))
         try:
-            return searchers.ScaNN(
-                rows,
+            base = searchers.ScaNN(
+                rows[:count],
                 metric,
                 searchers.ScaNNSettings(**settings),
                 os.path.join(directory, _SCANN),
             )
+            return base if count == len(rows) else amended.Amended(base, rows)
         except ImportError as error:
             say(f"{error}; comparing with all {len(rows):,} rows instead")
     return searchers.BruteForce(rows, metric)
 
 
-def _write_entries(directory: str, entries: tuple[Entry, ...]) -> None:
+def _write_entries(directory: str, entries: Iterable[Entry]) -> None:
     lines = os.path.join(directory, _ENTRIES)
     images = os.path.join(directory, _THUMBNAILS)
     with open(lines, "w", encoding="utf-8") as file, open(images, "wb") as small:
@@ -178,8 +189,7 @@ def _write_entries(directory: str, entries: tuple[Entry, ...]) -> None:
             small.write(entry.thumbnail)
 
 
-def _read_entries(directory: str, thumbnails: bool) -> list[Entry]:
-    entries = []
+def _read_entries(directory: str, thumbnails: bool) -> Iterator[Entry]:
     lines = os.path.join(directory, _ENTRIES)
     images = os.path.join(directory, _THUMBNAILS)
     with open(lines, encoding="utf-8") as file, open(images, "rb") as small:
@@ -188,8 +198,7 @@ def _read_entries(directory: str, thumbnails: bool) -> list[Entry]:
             count = fields.pop("thumbnail_bytes")
             thumbnail = small.read(count) if thumbnails else b""
             fields["box"] = tuple(fields["box"])
-            entries.append(Entry(**fields, thumbnail=thumbnail))
-    return entries
+            yield Entry(**fields, thumbnail=thumbnail)
 
 
 def _account(directory: str) -> dict[str, dict[str, Any]]:

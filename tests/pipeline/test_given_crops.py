@@ -25,7 +25,7 @@ from dfdetect.export import saved_pipeline
 from dfdetect.media import image_status
 from dfdetect.pipeline import embedding, given_crops, result_formats
 from dfdetect.retrieval import index, storage
-from dfdetect.retrieval.index import Entry
+from dfdetect.retrieval.entries import Entry
 
 SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
 WHOLE = [0.0, 0.0, 1.0, 1.0]

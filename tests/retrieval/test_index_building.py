@@ -18,7 +18,8 @@ from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index_building, storage
-from dfdetect.retrieval.index import Entry, Index
+from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.index import Index
 
 
 def _image(seed, height=96, width=128):

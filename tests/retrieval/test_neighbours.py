@@ -16,7 +16,8 @@ from dfdetect.media import samples
 from dfdetect.pipeline import deepfake_pipeline, embedding
 from dfdetect.retrieval import neighbours as graph
 from dfdetect.retrieval import searchers
-from dfdetect.retrieval.index import Entry, Index
+from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.index import Index
 
 _COUNT, _TOP_K = 2000, 10
 
@@ -203,9 +204,12 @@ def test_scann_in_a_graph_finds_most_of_the_nearest(described):
 def test_scann_may_find_fewer(described, count):
     rows = _random(count, described["dimension"], seed=count)
     small = Index(rows, _entries(count), embedding=described)
+    queries = small.snapshot()[0].rows
+    narrow = searchers.ScaNN(queries, "cosine", searchers.default_settings(count))
+    assert narrow.settings.leaves_searched == 1
+    small = Index.restore(narrow, _entries(count), described, "scann")
     neighbours = graph.Neighbours(small, _TOP_K, exact=False)
     assert neighbours.top_k == min(count, _TOP_K)
-    queries = small.snapshot()[0].rows
     found = {name: x.numpy() for name, x in neighbours.search(queries).items()}
     missing = np.isnan(found["neighbour_similarities"])
     assert missing.shape == (count, neighbours.top_k)
@@ -213,6 +217,23 @@ def test_scann_may_find_fewer(described, count):
     assert (found["neighbour_labels"][missing] == -1).all()
     # Fewer than 16 cannot be divided, and are all compared.
     assert not missing.any() if count < 16 else missing.any()
+
+
+def test_a_graph_of_scann_finds_what_an_index_with_changes_finds(described):
+    dimension = described["dimension"]
+    rows = _near(_random(50, dimension, seed=1), 600, 2)
+    entries = [Entry(f"{i}", label=i % 2) for i in range(600)]
+    changed = Index(rows[:550], entries[:550], searcher="scann", embedding=described)
+    changed.add(rows[550:], entries[550:]).result(60)
+    changed.remove(["7"]).result(60)
+    found = graph.Neighbours(changed, 1, exact=False).search(tf.constant(rows))
+    ids = found["neighbour_ids"].numpy()[:, 0].astype(int)
+    itself = ids == np.arange(600)
+    assert itself[550:].mean() > 0.95 and itself.mean() > 0.95
+    assert 7 not in ids
+    np.testing.assert_allclose(
+        found["neighbour_similarities"].numpy()[itself, 0], 1, atol=1e-5
+    )
 
 
 def test_other_indexes_are_refused(plain, described):

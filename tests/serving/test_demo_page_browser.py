@@ -18,7 +18,8 @@ from dfdetect.media import samples, source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import deepfake_pipeline, embedding, findings
 from dfdetect.retrieval import neighbours as neighbours_module
-from dfdetect.retrieval.index import Entry, Index
+from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.index import Index
 from dfdetect.serving import demo_page, options
 
 pytestmark = [

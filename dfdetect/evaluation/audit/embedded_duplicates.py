@@ -16,7 +16,8 @@ import tensorflow_datasets as tfds
 from dfdetect import iterators
 from dfdetect.data import prepared
 from dfdetect.evaluation.audit.survey import Survey
-from dfdetect.retrieval.index import Entry, Index
+from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.index import Index
 
 MIN_SIMILARITY = 0.96
 
