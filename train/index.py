@@ -24,17 +24,18 @@ if __name__ == "__main__":
     # Before TensorFlow is imported: its notes would bury the messages.
     console.capture()
 
-# The graph runs on TensorFlow, whichever backend Keras is set to.
-os.environ["KERAS_BACKEND"] = "tensorflow"
+from dfdetect.export import runtime
+
+runtime.set_variables()  # Before TensorFlow is imported.
 
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from dfdetect import files, script
 from dfdetect.data import prepared, records
-from dfdetect.export import saved_pipeline
+from dfdetect.export import graph_cache
 from dfdetect.media import file_kinds, source_files
-from dfdetect.pipeline import build, embedding
+from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index_building, storage
 
 _IMAGES = flags.DEFINE_multi_string(
@@ -183,11 +184,7 @@ def main(argv: list[str]) -> None:
     older = None
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)
-    model = (
-        saved_pipeline.load(_MODEL.value)
-        if _MODEL.value
-        else build.build_from_directories()
-    )
+    model = graph_cache.load(_MODEL.value, script.say)
     embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
     index = index_building.build_index(
         found,

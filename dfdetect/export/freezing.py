@@ -8,6 +8,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -63,13 +64,17 @@ def fold(
     if for_this_machine:
         graph = _remap(graph, [x.name for x in [*frozen.inputs, *frozen.outputs]])
     _rename_functions(graph, f"_folded_{next(_COUNTER)}")
+    ends = [x.name for x in frozen.inputs]
+    structure = concrete.structured_outputs
+    del frozen, concrete
+    gc.collect()  # Graphs refer to themselves, and hold all constants.
     imported = tf.compat.v1.wrap_function(
         lambda: tf.graph_util.import_graph_def(graph, name=""), []
     )
     return imported.prune(
-        [imported.graph.get_tensor_by_name(x.name) for x in frozen.inputs],
+        [imported.graph.get_tensor_by_name(name) for name in ends],
         tf.nest.pack_sequence_as(
-            concrete.structured_outputs,
+            structure,
             [imported.graph.get_tensor_by_name(name) for name in names],
         ),
     )

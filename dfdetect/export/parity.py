@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.export import inspection
+from dfdetect.export import freezing, inspection
 from dfdetect.media import decode, image_status, resize, samples
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import chunking, deepfake_pipeline
@@ -138,30 +138,31 @@ def _run_both(
 ) -> tuple[dict[str, chunking.Outputs], dict[str, chunking.Outputs]]:
     """Runs all signatures of the models and of the saved graph on the same images."""
     frame = decode.decode_image(tf.constant(samples.read_portrait())).numpy()[None]
-    outputs = {
-        "serving_default": reference.detect(batch),
-        "frames": reference.detect_frames(frame),
-        "classify_crops": reference.classify_crops(batch),
-        "embed": reference.embed(batch),
-        "embed_content": reference.embed_content(batch),
-        "explain": reference.explain(batch),
-    }
-    # The first head of each image, or padding.
-    first_boxes = outputs["serving_default"]["boxes"][:, 0].numpy()
-    outputs["explain_heads"] = reference.explain_heads(batch, first_boxes)
-    if reference.neighbours is not None:
-        outputs["neighbours"] = reference.neighbours(batch)
+    # Optimizing would take longer than the few calls.
+    with freezing.grappler_disabled():
+        outputs = {
+            "serving_default": reference.detect(batch),
+            "frames": reference.detect_frames(frame),
+            "classify_crops": reference.classify_crops(batch),
+            "embed": reference.embed(batch),
+            "embed_content": reference.embed_content(batch),
+            "explain": reference.explain(batch),
+        }
+        # The first head of each image, or padding.
+        first_boxes = outputs["serving_default"]["boxes"][:, 0].numpy()
+        outputs["explain_heads"] = reference.explain_heads(batch, first_boxes)
+        if reference.neighbours is not None:
+            outputs["neighbours"] = reference.neighbours(batch)
     expected = {
         name: {key: value.numpy() for key, value in values.items()}
         for name, values in outputs.items()
     }
-    with inspection.open_signatures(directory) as run:
-        inputs: dict[str, inspection.Inputs] = {
-            "frames": frame,
-            "explain_heads": {"image_bytes": batch, "boxes": first_boxes},
-        }
-        found = {name: run(name, inputs.get(name, batch)) for name in expected}
-    return expected, found
+    inputs: dict[str, inspection.Inputs] = {
+        **dict.fromkeys(expected, batch),
+        "frames": frame,
+        "explain_heads": {"image_bytes": batch, "boxes": first_boxes},
+    }
+    return expected, inspection.run_signatures(directory, inputs)
 
 
 def _judge_as_trained(
@@ -171,7 +172,8 @@ def _judge_as_trained(
     size = described["image_size"]
     decoded = [resize.resize(decode.decode_image(crop), size) for crop in crops]
     judge = tf.function(lambda crops: classifier(crops, training=False)[:, 0])
-    logits = judge(tf.stack(decoded))
+    with freezing.grappler_disabled():
+        logits = judge(tf.stack(decoded))
     return calibration.calibrate_logits(logits, described["temperature"])
 
 

@@ -1,5 +1,6 @@
 """Publishes a graph as a version that TensorFlow Serving picks up from a folder."""
 
+import gc
 import os
 import shutil
 from collections.abc import Sequence
@@ -52,6 +53,7 @@ def publish(
     aside = os.path.join(base, f".{version}.{os.getpid()}.export")
     try:
         saved_pipeline.save(freezing.freeze(graph, precision), aside)
+        gc.collect()  # The frozen graph refers to itself.
         wanted = graph.manifest.get("index") or {}
         allowed = inspection.SCANN if wanted.get("exact") is False else ""
         inspection.check_operations(aside, allowed)

@@ -33,6 +33,13 @@ def decode_image(image_bytes: tf.Tensor) -> tf.Tensor:
     return _decode_with_header(image_bytes, headers.read(image_bytes))
 
 
+# `decode_image` outside of a graph: called as it is, each of its many operations would
+# be dispatched by Python.
+decode_at_once = tf.function(
+    decode_image, input_signature=[tf.TensorSpec([], tf.string)], autograph=False
+)
+
+
 def _decode_with_header(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
     tf.debugging.assert_positive(
         header[headers.HEIGHT] * header[headers.WIDTH],

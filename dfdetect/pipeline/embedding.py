@@ -128,19 +128,25 @@ class Embedder:
     def _embed_heads(self, contents: Sequence[bytes]) -> list[Embedded]:
         outputs = self._detect(tf.constant(list(contents), tf.string))
         outputs = {name: value.numpy() for name, value in outputs.items()}
-        found = []
-        for i, content in enumerate(contents):
-            status = image_status.STATUS_NAMES[outputs["status"][i]]
-            if status != "ok":
-                found.append(Embedded(status, *self._no_boxes()))
-                continue
-            boxes = outputs["boxes"][i][: outputs["num_heads"][i]]
+        statuses = [image_status.STATUS_NAMES[status] for status in outputs["status"]]
+        boxes, crops = [], []
+        for i, (content, status) in enumerate(zip(contents, statuses, strict=True)):
+            found = outputs["boxes"][i][: outputs["num_heads"][i]]
             # Heads that are too small to be judged are too small to tell who they are.
-            judged = ~np.isnan(outputs["fake_probabilities"][i][: len(boxes)])
-            image = decode.decode_image(tf.constant(content)).numpy()
-            embeddings = self.embed_boxes(image, boxes[judged])
-            found.append(Embedded(status, boxes[judged], embeddings))
-        return found
+            judged = ~np.isnan(outputs["fake_probabilities"][i][: len(found)])
+            boxes.append(found[judged] if status == "ok" else self._no_boxes()[0])
+            if len(boxes[-1]):
+                image = decode.decode_at_once(tf.constant(content)).numpy()
+                encoded = head_detection.encode_crops(image, boxes[-1], self._margin)
+                crops += encoded[1]
+        embeddings = self._no_boxes()[1]
+        if crops:
+            # The heads of all images at once.
+            embedded = self._embed(tf.constant(crops, tf.string))
+            embeddings = embedded["embedding"].numpy()
+        ends = np.cumsum([len(of_image) for of_image in boxes])
+        rows = np.split(embeddings, ends[:-1])
+        return [Embedded(*one) for one in zip(statuses, boxes, rows, strict=True)]
 
     def _no_boxes(self) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros((0, 4)), np.zeros((0, self.dimension), np.float32)

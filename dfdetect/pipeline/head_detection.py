@@ -104,7 +104,8 @@ def encode_crops(
     height, width = image.shape[:2]
     regions = np.asarray(box_format.crop_regions(boxes, height, width, margin))
     crops = [
-        tf.io.encode_png(image[y : y + height, x : x + width]).numpy()
+        # Not compressed, as it is decoded again at once.
+        tf.io.encode_png(image[y : y + height, x : x + width], 0).numpy()
         for y, x, height, width in regions
     ]
     return regions, crops

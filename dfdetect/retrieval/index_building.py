@@ -26,6 +26,7 @@ from dfdetect.retrieval.entries import UNKNOWN, Entry
 from dfdetect.retrieval.index import Index
 
 _THUMBNAIL_QUALITY = 80
+_CALLS_AT_ONCE = 2  # Calls of the graph that run at the same time.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +47,16 @@ class IndexedImage:
     label: int = UNKNOWN
     source: str = ""
     group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """What was embedded of a batch: a status for each image, a row for each entry."""
+
+    statuses: list[str]
+    problems: list[str]
+    rows: np.ndarray
+    entries: list[Entry]
 
 
 def build_index(
@@ -71,7 +82,7 @@ def build_index(
         embedder: Embeds the images.
         output: Folder of the index; an older index stays until this one is complete.
         say: Prints a line.
-        batch_size: Images per batch.
+        batch_size: Images at once, in two batches.
         thumbnail_side: Longest side of the thumbnails in pixels; 0 for none.
         searcher: See `Index`.
         target_recall: See `Index`.
@@ -156,31 +167,54 @@ def _embed(
 ) -> None:
     done = sum(step["pictures"] for step in folder.steps())
     number = sum(1 for _ in folder.steps())
+
+    def embed(batch: list[IndexedImage]) -> _Part:
+        return _embed_batch(batch, embedder, thumbnail_side)
+
     with console.Progress(total, say, noun="image", done=done) as shown:
         left = itertools.islice(images, done, None)
-        for batch in iterators.batched(left, batch_size):
-            contents, chosen = [], []
-            for image in batch:
-                try:
-                    contents.append(image.read())
-                    chosen.append(image)
-                except OSError as error:
-                    say(f"{image.source!r}: {error.strerror or error}")
-                    shown.count("unreadable")
-            rows: list[np.ndarray] = []
-            entries: list[Entry] = []
-            found = embedder(contents)
-            for image, content, one in zip(chosen, contents, found, strict=True):
-                if problem := source_files.describe_unread(one.status, content):
-                    say(f"{image.source!r}: {problem}")
-                shown.count(one.status)
-                rows.append(one.embeddings)
-                entries += _entries(image, content, one, embedder, thumbnail_side)
-            joined = np.concatenate([np.zeros((0, embedder.dimension)), *rows])
+        # Two halves: while one is read and cropped, the models embed the other.
+        halves = iterators.batched(left, max(batch_size // _CALLS_AT_ONCE, 1))
+        # The graph is loaded in its first call: once is enough.
+        first = map(embed, itertools.islice(halves, 1))
+        others = iterators.parallel_map(embed, halves, min(batch_size, _CALLS_AT_ONCE))
+        for part in itertools.chain(first, others):
+            for problem in part.problems:
+                say(problem)
+            for status in part.statuses:
+                shown.count(status)
             path = f"part-{number:07d}.npz"
-            folder.write(path, _packed(joined.astype(np.float32), entries))
-            folder.append({"pictures": len(batch), "path": path})
+            folder.write(path, _packed(part.rows, part.entries))
+            folder.append({"pictures": len(part.statuses), "path": path})
             number += 1
+
+
+def _embed_batch(
+    batch: list[IndexedImage], embedder: embedding.Embedder, thumbnail_side: int
+) -> _Part:
+    contents: list[bytes | None] = []
+    problems = []
+    for image in batch:
+        try:
+            contents.append(image.read())
+        except OSError as error:
+            contents.append(None)
+            problems.append(f"{image.source!r}: {error.strerror or error}")
+    found = iter(embedder([content for content in contents if content is not None]))
+    statuses, rows = [], [np.zeros((0, embedder.dimension))]
+    entries: list[Entry] = []
+    for image, content in zip(batch, contents, strict=True):
+        if content is None:
+            statuses.append("unreadable")
+            continue
+        one = next(found)
+        if problem := source_files.describe_unread(one.status, content):
+            problems.append(f"{image.source!r}: {problem}")
+        statuses.append(one.status)
+        rows.append(one.embeddings)
+        entries += _entries(image, content, one, embedder, thumbnail_side)
+    joined = np.concatenate(rows).astype(np.float32)
+    return _Part(statuses, problems, joined, entries)
 
 
 def _entries(
@@ -192,7 +226,9 @@ def _entries(
 ) -> Iterator[Entry]:
     if not len(embedded.boxes):
         return
-    image = decode.decode_image(tf.constant(content)).numpy()
+    image = np.zeros((1, 1, 3), np.uint8)
+    if thumbnail_side:
+        image = decode.decode_at_once(tf.constant(content)).numpy()
     digest = hashlib.sha256(content).hexdigest()
     for head, box in enumerate(embedded.boxes):
         yield Entry(

@@ -202,7 +202,8 @@ class ScaNN(Searcher):
             found = row[row >= 0]
             if removed is not None:
                 found = found[~removed[found]]
-            exact = compute_values(queries[query], self.rows[found], self.metric)
+            compared = self.rows.take(found, 0)
+            exact = compute_values(queries[query], compared, self.metric)
             # The first of equally near rows wins.
             order = np.lexsort((found, exact if self.metric != "cosine" else -exact))
             order = order[:k]

@@ -17,12 +17,13 @@ NUM_NEIGHBOURS = 10
 
 _SAMPLE = 512  # Rows that are held out.
 _TIMED = 64  # Of them, those that speed is measured by.
-_REORDERED = (20, 30, 40, 60, 80, 120, 160, 240, 320, 400)
+_REORDERED = (20, 25, 30, 35, 40, 50, 60, 70, 80, 100, 120, 160, 200, 300, 400)
 _LEAST_DIMENSION = 128
 # Candidates among which the nearest must be, by their projections alone.
 _PROJECTED_CANDIDATES = 100
+_TOO_SLOW = 1.2  # Times the fastest.
 # Share of the allowed misses that is kept back, as recall is that of a sample.
-_MARGIN = 0.2
+_MARGIN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _tune(searcher: searchers.ScaNN, held_out: _HeldOut, target_recall: float) -
     wanted = 1 - (1 - _MARGIN) * (1 - target_recall)
     leaves = searcher.settings.leaves
     fastest, best_time = None, np.inf
-    for searched in _growing(max(1, leaves // 100), leaves):
+    for searched in _growing(max(1, leaves // 50), leaves, 1.25):
         settings = dataclasses.replace(searcher.settings, leaves_searched=searched)
         searcher.settings = settings
         count = min(_REORDERED[-1] + 1, len(searcher.rows))
@@ -170,9 +171,10 @@ def _tune(searcher: searchers.ScaNN, held_out: _HeldOut, target_recall: float) -
         reordered = next((x for x in _REORDERED if x >= least), least)
         searcher.settings = dataclasses.replace(settings, reordered=reordered)
         seconds = _time_queries(searcher, held_out.queries[:_TIMED])
-        if seconds >= best_time:
+        if seconds < best_time:
+            fastest, best_time = searcher.settings, seconds
+        elif seconds > _TOO_SLOW * best_time:
             break  # More leaves take longer.
-        fastest, best_time = searcher.settings, seconds
     if fastest is None:
         fastest = _reorder_more(searcher, held_out, wanted)
     searcher.settings = fastest
@@ -204,7 +206,7 @@ def _time_queries(searcher: searchers.ScaNN, queries: np.ndarray) -> float:
     return min(rounds)
 
 
-def _growing(first: int, last: int, factor: float = 1.5) -> list[int]:
+def _growing(first: int, last: int, factor: float) -> list[int]:
     values = [min(first, last)]
     while values[-1] < last:
         values.append(min(max(values[-1] + 1, round(factor * values[-1])), last))
