@@ -136,34 +136,19 @@ def build_scann(rows: np.ndarray, target_recall: float) -> Settings:
         yield lambda queries: searcher.search(queries, _K)[0]
 
 
-def _search_faiss(rows: np.ndarray, description: str, refine: bool) -> Settings:
+def build_faiss_ivf(rows: np.ndarray, target_recall: float) -> Settings:
     import faiss
 
     faiss.omp_set_num_threads(1)
-    index = base = faiss.index_factory(
-        rows.shape[1], description, faiss.METRIC_INNER_PRODUCT
+    leaves = searchers.default_settings(len(rows)).leaves
+    index = faiss.index_factory(
+        rows.shape[1], f"IVF{leaves},Flat", faiss.METRIC_INNER_PRODUCT
     )
-    if refine:
-        index = faiss.IndexRefineFlat(base)
-        index.k_factor = 5
-    index.train(rows[: 100 * searchers.default_settings(len(rows)).leaves])
+    index.train(rows[: 100 * leaves])
     index.add(rows)
-    inverted = faiss.extract_index_ivf(base)
     for probes in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-        inverted.nprobe = probes
+        index.nprobe = probes
         yield lambda queries: index.search(queries, _K)[1]
-
-
-def build_faiss_ivf(rows: np.ndarray, target_recall: float) -> Settings:
-    leaves = searchers.default_settings(len(rows)).leaves
-    yield from _search_faiss(rows, f"IVF{leaves},Flat", False)
-
-
-def build_faiss_pca(rows: np.ndarray, target_recall: float) -> Settings:
-    # The same idea as ours, by faiss.
-    leaves = searchers.default_settings(len(rows)).leaves
-    dimension = min(128, rows.shape[1])
-    yield from _search_faiss(rows, f"PCA{dimension},IVF{leaves},SQ8", True)
 
 
 def build_hnsw(rows: np.ndarray, target_recall: float) -> Settings:
@@ -183,9 +168,8 @@ METHODS = {
     "ours (ScaNN, tuned)": build_scann,
     "hnswlib, M 16": build_hnsw,
     "faiss, IVF": build_faiss_ivf,
-    "faiss, PCA, IVF, refined": build_faiss_pca,
 }
-_OWN_COPY = ("hnswlib, M 16", "faiss, IVF", "faiss, PCA, IVF, refined")
+_OWN_COPY = ("hnswlib, M 16", "faiss, IVF")
 
 
 def measure_speed(search: Search, queries: np.ndarray, at_once: int) -> float:

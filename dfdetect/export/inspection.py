@@ -75,9 +75,7 @@ def run_signatures(
     Returns:
         By the name of a signature, its outputs by name.
     """
-    # One operation after the other, so that no two signatures hold memory at once.
-    config = tf.compat.v1.ConfigProto(inter_op_parallelism_threads=1)
-    with _open_session(directory, config) as (session, signatures):
+    with _open_session(directory) as (session, signatures):
         feeds: dict[str, np.ndarray] = {}
         fetches = {}
         for name, values in inputs.items():
@@ -103,9 +101,9 @@ def open_signatures(
 
 
 @contextlib.contextmanager
-def _open_session(directory: str, config: Any = None) -> Iterator[tuple[Any, Any]]:
+def _open_session(directory: str) -> Iterator[tuple[Any, Any]]:
     """Yields a session with a SavedModel, and its signatures by name."""
-    with tf.Graph().as_default(), tf.compat.v1.Session(config=config) as session:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
         yield session, meta_graph.signature_def
 
