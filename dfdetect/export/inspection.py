@@ -7,7 +7,6 @@ by their names.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -60,30 +59,6 @@ def list_operations(directory: str) -> set[str]:
     return found
 
 
-def run_signatures(
-    directory: str, inputs: dict[str, Inputs]
-) -> dict[str, dict[str, np.ndarray]]:
-    """Loads a SavedModel as TensorFlow Serving does, and runs signatures of it.
-
-    All run in one call: TensorFlow optimizes what is called, with copies of all
-    constants in it, for each combination of signatures anew.
-
-    Args:
-        directory: Folder of the SavedModel.
-        inputs: By the name of a signature, its inputs by name, or its only input.
-
-    Returns:
-        By the name of a signature, its outputs by name.
-    """
-    with _open_session(directory) as (session, signatures):
-        feeds: dict[str, np.ndarray] = {}
-        fetches = {}
-        for name, values in inputs.items():
-            feeds |= _name_feeds(signatures[name], values)
-            fetches[name] = _name_fetches(signatures[name])
-        return session.run(fetches, feeds)
-
-
 @contextlib.contextmanager
 def open_signatures(
     directory: str,
@@ -94,29 +69,19 @@ def open_signatures(
         A function that runs a signature: its name and its inputs by name, or its only
         input, to its outputs.
     """
-    with _open_session(directory) as (session, signatures):
-        yield lambda name, inputs: session.run(
-            _name_fetches(signatures[name]), _name_feeds(signatures[name], inputs)
-        )
-
-
-@contextlib.contextmanager
-def _open_session(directory: str) -> Iterator[tuple[Any, Any]]:
-    """Yields a session with a SavedModel, and its signatures by name."""
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
-        yield session, meta_graph.signature_def
 
+        def run(name: str, inputs: Inputs) -> dict[str, np.ndarray]:
+            signature = meta_graph.signature_def[name]
+            if not isinstance(inputs, dict):
+                (only,) = signature.inputs
+                inputs = {only: inputs}
+            feeds = {signature.inputs[key].name: x for key, x in inputs.items()}
+            fetches = {key: info.name for key, info in signature.outputs.items()}
+            return session.run(fetches, feeds)
 
-def _name_feeds(signature: Any, inputs: Inputs) -> dict[str, np.ndarray]:
-    if not isinstance(inputs, dict):
-        (only,) = signature.inputs
-        inputs = {only: inputs}
-    return {signature.inputs[key].name: value for key, value in inputs.items()}
-
-
-def _name_fetches(signature: Any) -> dict[str, str]:
-    return {key: info.name for key, info in signature.outputs.items()}
+        yield run
 
 
 def _is_stock(name: str) -> bool:

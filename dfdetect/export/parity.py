@@ -157,12 +157,14 @@ def _run_both(
         name: {key: value.numpy() for key, value in values.items()}
         for name, values in outputs.items()
     }
-    inputs: dict[str, inspection.Inputs] = {
-        **dict.fromkeys(expected, batch),
-        "frames": frame,
-        "explain_heads": {"image_bytes": batch, "boxes": first_boxes},
-    }
-    return expected, inspection.run_signatures(directory, inputs)
+    # One after the other: run in one call, they would wait for each other's threads.
+    with inspection.open_signatures(directory) as run:
+        inputs: dict[str, inspection.Inputs] = {
+            "frames": frame,
+            "explain_heads": {"image_bytes": batch, "boxes": first_boxes},
+        }
+        found = {name: run(name, inputs.get(name, batch)) for name in expected}
+    return expected, found
 
 
 def _judge_as_trained(

@@ -202,7 +202,7 @@ def test_nothing_is_left_of_what_is_refused(
     def refuse(*_):
         raise error
 
-    for name in ("check_operations", "run_signatures"):
+    for name in ("check_operations", "open_signatures"):
         monkeypatch.setattr(inspection, name, lambda *_: None)
     for name in ("write_requests", "write_batching"):
         monkeypatch.setattr(warmup, name, lambda *_: None)
