@@ -147,7 +147,7 @@ def build_faiss_ivf(rows: np.ndarray, target_recall: float) -> Settings:
     index.train(rows[: 100 * leaves])
     index.add(rows)
     for probes in (1, 2, 4, 8, 16, 32, 64, 128, 256):
-        index.nprobe = probes
+        faiss.extract_index_ivf(index).nprobe = probes
         yield lambda queries: index.search(queries, _K)[1]
 
 
