@@ -142,5 +142,30 @@ class EntryTable(Sequence[Entry]):
         return encoded.decode(errors="surrogatepass")
 
 
+def build_table(entries: Sequence[Entry | str], count: int | None = None) -> EntryTable:
+    """Checks entries, or ids of entries that are nothing else, and joins them.
+
+    Args:
+        entries: The entries; a table stays as it is.
+        count: How many there must be; any number by default.
+
+    Raises:
+        ValueError: There are more or fewer, or two have one id.
+    """
+    if count is not None and len(entries) != count:
+        raise ValueError(
+            f"entries must be as many as embeddings, {count}, got {len(entries)}."
+        )
+    if isinstance(entries, EntryTable):
+        return entries
+    known = [Entry(x) if isinstance(x, str) else x for x in entries]
+    seen: set[str] = set()
+    for entry in known:
+        if entry.id in seen:
+            raise ValueError(f"ids must differ, got {entry.id!r} twice.")
+        seen.add(entry.id)
+    return EntryTable(known)
+
+
 def _encode(text: str) -> bytes:
     return text.encode(errors="surrogatepass")  # File names need not be UTF-8.

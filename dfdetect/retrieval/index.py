@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dfdetect.retrieval import amended, searchers, tuning
-from dfdetect.retrieval.entries import Entry, EntryTable, Neighbour
+from dfdetect.retrieval.entries import Entry, EntryTable, Neighbour, build_table
 
 # Number of rows below which brute force is as fast as ScaNN, according to its authors
 # and to train/benchmark_retrieval.py.
@@ -83,8 +83,8 @@ class Index:
         self._kind = searcher
         self._target_recall = target_recall
         self._say = say
-        rows = _rows(embeddings, metric)
-        known = _entries(entries, len(rows))
+        rows = searchers.check_rows(embeddings, metric)
+        known = build_table(entries, len(rows))
         self._changes = concurrent.futures.ThreadPoolExecutor(1, "index")
         # Rows at the start of it are those of the state; the rest is room to add.
         self._buffer = rows
@@ -117,7 +117,7 @@ class Index:
             embedding=embedding,
         )
         index._buffer = searcher.rows
-        index._state = _State(searcher, searcher.rows, _table(entries))
+        index._state = _State(searcher, searcher.rows, build_table(entries))
         return index
 
     def __len__(self) -> int:
@@ -210,12 +210,12 @@ class Index:
         Raises:
             ValueError: The embeddings have another dimension, or are invalid.
         """
-        rows = _rows(embeddings, self.metric)
+        rows = searchers.check_rows(embeddings, self.metric)
         if rows.shape[1] != self.dimension:
             raise ValueError(
                 f"embeddings must be [N, {self.dimension}], got {list(rows.shape)}."
             )
-        return self._changes.submit(self._add, rows, _entries(entries, len(rows)))
+        return self._changes.submit(self._add, rows, build_table(entries, len(rows)))
 
     def remove(self, ids: Iterable[str]) -> concurrent.futures.Future:
         """Removes entries in the background.
@@ -319,7 +319,7 @@ class Index:
             )
         if not np.isfinite(queries).all():
             raise ValueError("queries must be finite, got NaN or infinity.")
-        return _unit(queries) if self.metric == "cosine" else queries
+        return searchers.scale_to_unit(queries) if self.metric == "cosine" else queries
 
     def _found(
         self, state: _State, queries: np.ndarray, k: int
@@ -341,41 +341,3 @@ def _base(searcher: searchers.Searcher) -> searchers.ScaNN:
         return searcher.base
     assert isinstance(searcher, searchers.ScaNN)
     return searcher
-
-
-def _rows(embeddings: np.ndarray, metric: str) -> np.ndarray:
-    rows = np.ascontiguousarray(embeddings, np.float32)
-    if rows.ndim != 2:
-        raise ValueError(f"embeddings must be [N, D], got {list(rows.shape)}.")
-    if not np.isfinite(rows).all():
-        raise ValueError("embeddings must be finite, got NaN or infinity.")
-    if metric == "euclidean":
-        return rows
-    if not rows.any(axis=1).all():
-        raise ValueError("embeddings must not be zero where the metric is cosine.")
-    return _unit(rows)
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    # Rows of unit length stay the same to the last bit.
-    lengths[(np.abs(lengths - 1) < 1e-6) | (lengths == 0)] = 1
-    return rows / lengths
-
-
-def _entries(entries: Sequence[Entry | str], count: int) -> EntryTable:
-    known = [Entry(x) if isinstance(x, str) else x for x in entries]
-    if len(known) != count:
-        raise ValueError(
-            f"entries must be as many as embeddings, {count}, got {len(known)}."
-        )
-    seen: set[str] = set()
-    for entry in known:
-        if entry.id in seen:
-            raise ValueError(f"ids must differ, got {entry.id!r} twice.")
-        seen.add(entry.id)
-    return EntryTable(known)
-
-
-def _table(entries: Iterable[Entry]) -> EntryTable:
-    return entries if isinstance(entries, EntryTable) else EntryTable(entries)
