@@ -52,9 +52,13 @@ _CORE = [
     "markdown>=3.4.2",
 ]
 
-# Builds data sets on many machines; older ones lack the cloudpickle by which a builder
-# travels to the workers.
-_BEAM = ["apache-beam>=2.77"]
+_BEAM = [
+    # Builds data sets and judges corpora on many machines; older ones lack the
+    # cloudpickle by which a builder travels to the workers.
+    "apache-beam>=2.77",
+    # Parquet of serve/batch_detect.py.
+    "pyarrow",
+]
 
 # Perceptual hashes and, through Pillow, what a file says of itself.
 _AUDIT = ["imagehash"]

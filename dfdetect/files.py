@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import os
+import secrets
 from collections.abc import Iterator
 
 # 64 megapixels of uncompressed 16-bit RGBA. Anything larger is a device or disk image
@@ -48,7 +49,8 @@ def open_atomic(path: str) -> Iterator[io.BufferedWriter]:
         OSError: The file cannot be written; names `path`, and nothing is left behind.
     """
     folder = os.path.dirname(path)
-    aside = os.path.join(folder, f".dfdetect.{os.getpid()}.tmp")
+    # Threads, and processes on machines that share the folder, write at the same time.
+    aside = os.path.join(folder, f".dfdetect.{secrets.token_hex(8)}.tmp")
     try:
         os.makedirs(folder or os.curdir, exist_ok=True)
         with name_errors(aside), open(aside, "wb") as file:

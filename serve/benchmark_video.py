@@ -78,7 +78,7 @@ def repeated(minutes: float, target: pathlib.Path) -> None:
 def measure_one(path: str) -> dict[str, float]:
     """Judges a clip; seconds by stage and in all, MiB, and what was found."""
     runtime.set_variables()
-    environment.use_single_malloc_arena()
+    runtime.use_single_malloc_arena()
     from dfdetect.export import graph_cache
     from dfdetect.pipeline import clips
 

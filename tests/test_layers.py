@@ -16,6 +16,7 @@ LAYERS = (
     {"export", "training"},
     {"evaluation", "serving"},
     {"reports"},
+    {"corpora"},
     {"cli"},
     {"__main__"},
 )

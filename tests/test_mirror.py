@@ -14,6 +14,8 @@ TESTED_BY = {
     "cli/bench/test_run.py": "cli.bench.cases cli.bench.chain cli.bench.command "
     "cli.bench.options cli.bench.peers cli.bench.processes cli.bench.tables "
     "cli.bench.timing cli.bench.worker media.samples",
+    "corpora/test_detection.py": "corpora.accounts corpora.copies corpora.file_access "
+    "corpora.shard_judge corpora.shards reports.image_copies",
     "data/builders/test_base.py": "data.builders.account data.builders.archives "
     "data.builders.streams",
     "data/builders/test_face_rows.py": "data.builders.known_face_sets",

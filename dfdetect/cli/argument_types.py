@@ -42,3 +42,15 @@ def parse_probability(text: str) -> float:
     if not 0.0 <= value <= 1.0:
         raise argparse.ArgumentTypeError(f"a number from 0 to 1, not {text!r}")
     return value
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Parses "K/N", a shard from 1 on of so many; returns K - 1 and N."""
+    number, _, total = text.partition("/")
+    if not (number.isdecimal() and total.isdecimal()) or not (
+        1 <= int(number) <= int(total)
+    ):
+        raise argparse.ArgumentTypeError(
+            f"K/N with K from 1 to N, such as 3/100, not {text!r}"
+        )
+    return int(number) - 1, int(total)

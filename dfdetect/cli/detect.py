@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import dfdetect
 from dfdetect import console, files
-from dfdetect.cli import argument_types, detect_arguments, environment, inputs
+from dfdetect.cli import detect_arguments, inputs
 from dfdetect.cli.parser import Commands, Parser, add_verbose
+from dfdetect.export import runtime
 from dfdetect.media import source_files
 
 if TYPE_CHECKING:
     from dfdetect.pipeline import interfaces
-
-# `aggregation.METHODS`, whose module is imported later.
-_AGGREGATES = ("mean", "median", "max", "top_k", "confident")
 
 
 def add_arguments(commands: Commands) -> Parser:
@@ -31,130 +29,27 @@ def add_arguments(commands: Commands) -> Parser:
         "them could not be written, 2 usage error, 1 the command failed.",
     )
     parser.set_defaults(run=run_command)
-    _add_image_arguments(parser)
-    _add_clip_arguments(parser)
+    detect_arguments.add_image_arguments(parser)
+    detect_arguments.add_clip_arguments(parser)
+    detect_arguments.add_run_arguments(parser)
     add_verbose(parser)
     return parser
-
-
-def _add_image_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="image, clip, folder (recursive) or quoted pattern; "
-        "by default a portrait that ships with matplotlib",
-    )
-    parser.add_argument(
-        "--model",
-        metavar="DIR",
-        help="exported graph; by default that of the included weights",
-    )
-    parser.add_argument(
-        "--classifier",
-        metavar="FILE",
-        help="judge with another classifier than the included one: a file packed by "
-        "train/release.py, or the folder of a training run",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        default="",
-        help="folder for copies with heads marked",
-    )
-    parser.add_argument(
-        "--batch_size",
-        metavar="N",
-        type=argument_types.parse_positive,
-        default=8,
-        help="images, or frames of a clip, judged at once (default 8)",
-    )
-    parser.add_argument(
-        "--threshold",
-        metavar="P",
-        type=argument_types.parse_probability,
-        help="fake from this fake probability on, else real; by default from the "
-        "model's own, with a band of uncertain below",
-    )
-    parser.add_argument(
-        "--tile",
-        action="store_true",
-        help="also search overlapping tiles of large images for small heads; slower",
-    )
-    parser.add_argument(
-        "--crops",
-        action="store_true",
-        help="each image is a crop of one head: judge it whole, without detection",
-    )
-    parser.add_argument(
-        "--explain",
-        action="store_true",
-        help="show in the copies and in the report where each head looks fake; needs "
-        "--output or --report",
-    )
-    parser.add_argument(
-        "--report",
-        metavar="FILE",
-        default="",
-        help=".html: one page of all files with their images, for a person to read",
-    )
-    parser.add_argument(
-        "--csv", action="store_true", help="a table with a row for each head"
-    )
-    parser.add_argument(
-        "--index",
-        metavar="DIR",
-        help="index made by train/index.py: report the nearest known real and fake of "
-        "each head",
-    )
-
-
-def _add_clip_arguments(parser: Parser) -> None:
-    parser.add_argument(
-        "--frames",
-        metavar="N",
-        type=argument_types.parse_frames,
-        default=32,
-        help="frames of each clip to judge, spread over its duration, or 'all' "
-        "(default 32)",
-    )
-    parser.add_argument(
-        "--every",
-        metavar="SECONDS",
-        type=argument_types.parse_seconds,
-        help="judge a frame of a clip every so many seconds instead",
-    )
-    parser.add_argument(
-        "--aggregate",
-        choices=_AGGREGATES,
-        default=_AGGREGATES[0],
-        help="how the probabilities of a person's frames in a clip are combined "
-        "(default mean)",
-    )
-    parser.add_argument(
-        "--resume",
-        metavar="FILE",
-        help="record each result in FILE; if the same command is run again after an "
-        "interruption, it skips what is recorded there",
-    )
-    parser.add_argument(
-        "--camera",
-        metavar="N|URL",
-        help="judge a camera, by its number, or a stream until it ends; a line of JSON "
-        "for each frame, and a window where there is a display",
-    )
 
 
 def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     """Runs the command; returns its exit code."""
     sources, passed_over = _check(arguments, parser)
+    if not sources and not arguments.camera:
+        # Another shard has them; there is nothing to load a model for.
+        detect_arguments.say_shard_is_empty(arguments)
+        return 0
     index = index_manifest = None
     if arguments.index is not None:
         index, index_manifest = inputs.open_index(
             arguments.index, parser, thumbnails=bool(arguments.report)
         )
 
-    environment.use_single_malloc_arena()
+    runtime.use_single_malloc_arena()
     model = _load_model(arguments, parser)
     from dfdetect.cli import camera
     from dfdetect.media import video
@@ -243,6 +138,7 @@ def _check(
             output,
             parser,
             clips=not arguments.crops,
+            shard=arguments.shard,
         )
     if arguments.report:
         detect_arguments.check_report(arguments, sources, parser)
@@ -339,6 +235,7 @@ def _open_journal(
     settings = {name: getattr(arguments, name) for name in (*names, "aggregate")}
     # Only where it is set, so that journals older than the flag stay valid.
     settings |= {"crops": True} if arguments.crops else {}
+    settings |= {"shard": list(arguments.shard)} if arguments.shard else {}
     if arguments.classifier is not None:
         settings["classifier"] = arguments.classifier
     settings |= {"thresholds": dict(thresholds), "version": dfdetect.__version__}

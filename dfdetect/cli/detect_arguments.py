@@ -1,4 +1,4 @@
-"""Refuses arguments of `dfdetect detect` that do not go together, before the slow part.
+"""The arguments of `dfdetect detect`, and which of them do not go together.
 
 Imports nothing heavy.
 """
@@ -7,9 +7,134 @@ import argparse
 import os
 from collections.abc import Sequence
 
-from dfdetect import manifest
+from dfdetect import console, manifest
+from dfdetect.cli import argument_types
 from dfdetect.cli import parser as cli_parser
 from dfdetect.media import source_files
+
+# `aggregation.METHODS`, whose module is not imported here, as it is slow.
+_AGGREGATES = ("mean", "median", "max", "top_k", "confident")
+
+
+def add_image_arguments(parser: cli_parser.Parser) -> None:
+    """Adds files, models and outputs."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="image, clip, folder (recursive) or quoted pattern; "
+        "by default a portrait that ships with matplotlib",
+    )
+    parser.add_argument(
+        "--model",
+        metavar="DIR",
+        help="exported graph; by default that of the included weights",
+    )
+    parser.add_argument(
+        "--classifier",
+        metavar="FILE",
+        help="judge with another classifier than the included one: a file packed by "
+        "train/release.py, or the folder of a training run",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        default="",
+        help="folder for copies with heads marked",
+    )
+    parser.add_argument(
+        "--batch_size",
+        metavar="N",
+        type=argument_types.parse_positive,
+        default=8,
+        help="images, or frames of a clip, judged at once (default 8)",
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="P",
+        type=argument_types.parse_probability,
+        help="fake from this fake probability on, else real; by default from the "
+        "model's own, with a band of uncertain below",
+    )
+    parser.add_argument(
+        "--tile",
+        action="store_true",
+        help="also search overlapping tiles of large images for small heads; slower",
+    )
+    parser.add_argument(
+        "--crops",
+        action="store_true",
+        help="each image is a crop of one head: judge it whole, without detection",
+    )
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="show in the copies and in the report where each head looks fake; needs "
+        "--output or --report",
+    )
+    parser.add_argument(
+        "--report",
+        metavar="FILE",
+        default="",
+        help=".html: one page of all files with their images, for a person to read",
+    )
+    parser.add_argument(
+        "--csv", action="store_true", help="a table with a row for each head"
+    )
+    parser.add_argument(
+        "--index",
+        metavar="DIR",
+        help="index made by train/index.py: report the nearest known real and fake of "
+        "each head",
+    )
+
+
+def add_clip_arguments(parser: cli_parser.Parser) -> None:
+    """Adds what concerns clips alone."""
+    parser.add_argument(
+        "--frames",
+        metavar="N",
+        type=argument_types.parse_frames,
+        default=32,
+        help="frames of each clip to judge, spread over its duration, or 'all' "
+        "(default 32)",
+    )
+    parser.add_argument(
+        "--every",
+        metavar="SECONDS",
+        type=argument_types.parse_seconds,
+        help="judge a frame of a clip every so many seconds instead",
+    )
+    parser.add_argument(
+        "--aggregate",
+        choices=_AGGREGATES,
+        default=_AGGREGATES[0],
+        help="how the probabilities of a person's frames in a clip are combined "
+        "(default mean)",
+    )
+
+
+def add_run_arguments(parser: cli_parser.Parser) -> None:
+    """Adds what resumes or divides a run, and the camera."""
+    parser.add_argument(
+        "--resume",
+        metavar="FILE",
+        help="record each result in FILE; if the same command is run again after an "
+        "interruption, it skips what is recorded there",
+    )
+    parser.add_argument(
+        "--camera",
+        metavar="N|URL",
+        help="judge a camera, by its number, or a stream until it ends; a line of JSON "
+        "for each frame, and a window where there is a display",
+    )
+    parser.add_argument(
+        "--shard",
+        metavar="K/N",
+        type=argument_types.parse_shard,
+        help="judge the K-th of N parts of the files, K from 1 on; the N results "
+        "together are those of one run",
+    )
 
 
 def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
@@ -67,8 +192,14 @@ def check_report(
 
 def check_camera(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
     """Refuses what does not go with a stream that may have no end."""
-    names = ("output", "csv", "resume", "explain", "report", "paths")
+    names = ("output", "csv", "resume", "explain", "report", "shard", "paths")
     others = [name for name in names if getattr(arguments, name)]
     if others:
         option = "PATH" if others[0] == "paths" else f"--{others[0]}"
         parser.error(f"--camera does not go with {option}")
+
+
+def say_shard_is_empty(arguments: argparse.Namespace) -> None:
+    """Tells that all files are in other shards, which is no error."""
+    number, total = arguments.shard
+    console.say(f"0 files: all are in other shards than {number + 1}/{total}")

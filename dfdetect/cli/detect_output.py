@@ -8,17 +8,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from dfdetect import console, files, labels, resumable
-from dfdetect.media import drawing, source_files
+from dfdetect import console, files, resumable
+from dfdetect.media import source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import findings, interfaces, result_formats, result_lines
-from dfdetect.reports import clip_copies
+from dfdetect.reports import clip_copies, image_copies
 from dfdetect.reports import page as report_page
 
 # `retrieval.lookup.Lookup`: maps an image and its boxes to known images of each.
 Lookup = Callable[[np.ndarray, np.ndarray], list[result_lines.KnownImages]]
-# `explainer.Explainer`: maps an image and its boxes to squares and heat maps.
-Explainer = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def judge_files(
@@ -29,7 +27,7 @@ def judge_files(
     batch_size: int = 8,
     output: str = "",
     as_csv: bool = False,
-    explainer: Explainer | None = None,
+    explainer: image_copies.Explainer | None = None,
     lookup: Lookup | None = None,
     judge_clip: findings.ClipJudge | None = None,
     journal: resumable.Journal | None = None,
@@ -141,7 +139,7 @@ def _write_outputs(
     finding: findings.Finding,
     output: str,
     thresholds: calibration.Thresholds,
-    explainer: Explainer | None,
+    explainer: image_copies.Explainer | None,
     page: report_page.ReportPage | None,
 ) -> bool:
     """Writes the copy and the part of the report; returns whether one is missing."""
@@ -198,7 +196,7 @@ def _write_copy(
     finding: findings.Finding,
     output: str,
     thresholds: calibration.Thresholds,
-    explainer: Explainer | None,
+    explainer: image_copies.Explainer | None,
 ) -> None:
     """Writes the copy with marks, and the chart of a clip, into `output`."""
     copy = os.path.join(output, finding.source.copy)
@@ -206,7 +204,7 @@ def _write_copy(
     if not os.path.basename(copy).startswith(stem):
         console.say(f"{finding.source.path!r}: its copy has a shorter name: {copy!r}")
     if not finding.source.is_clip:
-        files.write(copy, draw_copy(finding, explainer))
+        files.write(copy, image_copies.draw_copy(finding, explainer))
         return
     clip_copies.write_copy(finding.source.path, finding.result, copy)
     chart = os.path.join(output, finding.source.chart)
@@ -220,25 +218,6 @@ def _add_to_page(page: report_page.ReportPage, finding: findings.Finding) -> Non
         return
     frames = [] if finding.problem else clip_copies.read_key_frames(finding.result)
     page.add_clip(finding.result, frames, finding.problem)
-
-
-def draw_copy(finding: findings.Finding, explainer: Explainer | None = None) -> bytes:
-    """Draws the marks of heads over an image; returns `finding.source.copy`'s content.
-
-    Args:
-        finding: A finding without a problem.
-        explainer: Makes a heat map of each judged head.
-    """
-    heads = finding.result["heads"]
-    boxes = np.array([head["box"] for head in heads]).reshape(-1, 4)
-    probabilities = np.array([head["fake_probability"] for head in heads], np.float64)
-    canvas = finding.image
-    if explainer:
-        judged = boxes[~np.isnan(probabilities)]
-        canvas = drawing.overlay_heat_maps(canvas, *explainer(canvas, judged))
-    notes = [_note(head) for head in heads]
-    canvas = drawing.annotate(canvas, boxes, probabilities.tolist(), notes=notes)
-    return drawing.encode_image(canvas, os.path.splitext(finding.source.copy)[1])
 
 
 def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
@@ -255,19 +234,3 @@ def _look_up(finding: findings.Finding, lookup: Lookup) -> None:
         finding.result["verdict"] = calibration.doubt_unfamiliar(
             finding.result["verdict"], any(head["unfamiliar"] for head in judged)
         )
-
-
-def _note(head: result_lines.Head) -> str:
-    """Summarizes what a lookup found for a head, in a few letters."""
-    if head.get("unfamiliar"):
-        return "unfamiliar"
-    by_label = (head.get("nearest_real"), head.get("nearest_fake"))
-    known = [
-        (nearest["similarity"], name)
-        for name, nearest in zip(labels.NAMES, by_label, strict=True)
-        if nearest
-    ]
-    if not known:
-        return ""
-    similarity, name = max(known)
-    return f"like {name} {similarity:.2f}"

@@ -1,23 +1,8 @@
-"""Memory of the process, and the machine."""
+"""The machine that a command runs on."""
 
-import ctypes
 import os
 import pathlib
 import platform
-
-_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
-
-
-def use_single_malloc_arena() -> None:
-    """Makes all threads allocate from one heap, for commands that run alone.
-
-    By default glibc gives each thread heaps of its own, and memory freed in one cannot
-    be used by another: `dfdetect detect` takes a tenth more. Without glibc nothing
-    happens.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_ARENA_MAX, 1)
 
 
 def describe_machine() -> str:

@@ -1,5 +1,6 @@
 """Opens what several commands take: files, an index, and a graph."""
 
+import dataclasses
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -28,25 +29,39 @@ def open_index(
 
 
 def find_sources(
-    paths: Sequence[str], output: str, parser: Parser, *, clips: bool = False
+    paths: Sequence[str],
+    output: str,
+    parser: Parser,
+    *,
+    clips: bool = False,
+    shard: tuple[int, int] | None = None,
 ) -> tuple[list[source_files.Source], str]:
     """Finds the images, and clips if they are wanted, that are named; at least one.
+
+    A shard, see `source_files.find_sources`, may have none. Its copies have a folder of
+    their own, as they are named without regard to the files of other shards.
 
     Returns:
         The files, and a note on files in folders that were passed over, or "".
     """
     kinds: Counter[str] = Counter()
     try:
-        sources, barren = source_files.find_sources(paths, output, clips, kinds)
+        sources, barren = source_files.find_sources(paths, output, clips, kinds, shard)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     wanted = "images or clips" if clips else "images"
     passed_over = file_kinds.describe_passed_over(kinds)
-    if not sources:
+    if not sources and not (shard and len(barren) < len(paths)):
         note = f" ({passed_over})" if passed_over else ""
         parser.error(f"no {wanted} in {', '.join(barren)}{note}")
     for path in barren:
         console.say(f"no {wanted} in {path}")
+    if shard:
+        folder = f"shard-{shard[0] + 1}-of-{shard[1]}"
+        sources = [
+            dataclasses.replace(source, copy=os.path.join(folder, source.copy))
+            for source in sources
+        ]
     return sources, passed_over
 
 

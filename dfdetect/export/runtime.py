@@ -1,8 +1,14 @@
-"""Environment variables of TensorFlow, Keras and OpenCV; imports none of them."""
+"""The process that runs a graph: variables of TensorFlow, Keras and OpenCV, and memory.
 
+Imports none of them.
+"""
+
+import ctypes
 import os
 import sys
 from typing import Any
+
+_ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
 
 
 def set_variables() -> None:
@@ -34,3 +40,15 @@ def set_variables() -> None:
     # TensorFlow leaves oneDNN off where a processor lacks AVX512. The graph takes half
     # the time with it there, too.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+
+def use_single_malloc_arena() -> None:
+    """Makes all threads allocate from one heap, for commands that run alone.
+
+    By default glibc gives each thread heaps of its own, and memory freed in one cannot
+    be used by another: `dfdetect detect` takes a tenth more. Without glibc nothing
+    happens.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_ARENA_MAX, 1)

@@ -8,6 +8,7 @@ its first bytes, or by its suffix if they are unknown.
 
 import dataclasses
 import glob
+import hashlib
 import importlib.util
 import os
 import pathlib
@@ -58,6 +59,7 @@ def find_sources(
     output: str = "",
     clips: bool = False,
     passed_over: Counter[str] | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> tuple[list[Source], list[str]]:
     """Finds the inputs that `paths` name, each once, in the order of `paths`.
 
@@ -67,9 +69,11 @@ def find_sources(
         clips: Whether clips are wanted besides images.
         passed_over: Counter to which the other files in folders are added, by
             `file_kinds.name_passed_over`.
+        shard: Number of a shard, from 0 on, and the number of all shards: only the
+            files that `choose_shard` gives to it are looked at. None for all files.
 
     Returns:
-        The inputs, and those of `paths` without any input.
+        The inputs, and those of `paths` without any input or file of another shard.
 
     Raises:
         ValueError: An input is in `output`, where its copy could overwrite it.
@@ -82,18 +86,18 @@ def find_sources(
     for path in paths:
         folder = os.path.realpath(output) if output else ""
         is_barren = True
-        for one in _expand(path, folder):
+        for one in list_files(path, folder):
+            key = os.path.abspath(one.path)
+            if shard and choose_shard(key, shard[1]) != shard[0]:
+                is_barren = False
+                continue
             kind = (
                 file_kinds.UNKNOWN
                 if one.problem
                 else file_kinds.identify_file(one.path)
             )
-            is_clip = _is_clip(one.path, kind)
-            is_image = not is_clip and _is_image(one.path, kind)
-            # A clip with the suffix of an image is reported instead of skipped.
-            is_wanted = is_image or (clips and is_clip) or has_image_suffix(one.path)
-            key = os.path.abspath(one.path)
-            if not (is_wanted or one.is_named or one.problem):
+            source = select_source(one, kind, clips)
+            if source is None:
                 if key not in seen:
                     others[key] = file_kinds.name_passed_over(one.path, kind)
                 continue
@@ -102,15 +106,45 @@ def find_sources(
                 raise ValueError(f"{one.path} lies in the output folder {output}.")
             if key not in seen:
                 seen.add(key)
-                problem = one.problem
-                if is_clip and not clips:
-                    problem = f"a clip ({kind or 'by its name'}); wanted is an image"
-                sources.append(Source(one.path, one.copy, problem, is_clip and clips))
+                sources.append(source)
         if is_barren:
             barren.append(path)
     # Some may also have been named explicitly.
     passed_over.update(label for key, label in others.items() if key not in seen)
     return _name_copies(sources, output), barren
+
+
+def choose_shard(path: str, num_shards: int) -> int:
+    """Chooses the shard of a file, from 0 on, by a hash of its path.
+
+    Each path is in one shard, in every process, on every machine and in every version.
+
+    Args:
+        path: Absolute path or URL.
+        num_shards: Number of shards.
+    """
+    digest = hashlib.sha256(os.fsencode(path)).digest()
+    return int.from_bytes(digest[:8], "big") % num_shards
+
+
+def select_source(found: "FoundFile", kind: str, clips: bool) -> Source | None:
+    """Returns the source that a file is, or None for a file to pass over.
+
+    Args:
+        found: The file.
+        kind: See `file_kinds.identify_bytes`.
+        clips: Whether clips are wanted besides images.
+    """
+    is_clip = _is_clip(found.path, kind)
+    is_image = not is_clip and _is_image(found.path, kind)
+    # A clip with the suffix of an image is reported instead of skipped.
+    is_wanted = is_image or (clips and is_clip) or has_image_suffix(found.path)
+    if not (is_wanted or found.is_named or found.problem):
+        return None
+    problem = found.problem
+    if is_clip and not clips:
+        problem = f"a clip ({kind or 'by its name'}); wanted is an image"
+    return Source(found.path, found.copy, problem, is_clip and clips)
 
 
 def has_image_suffix(path: str) -> bool:
@@ -145,28 +179,42 @@ def find_sample() -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Found:
+class FoundFile:
+    """A file of any kind.
+
+    Attributes:
+        path: See `Source`.
+        copy: Name of the file, relative to the folder that was searched.
+        problem: See `Source`.
+        is_named: Whether it was named explicitly, not by a folder or pattern.
+    """
+
     path: str
     copy: str
     problem: str = ""
-    is_named: bool = False  # Explicitly, not by a folder or pattern.
+    is_named: bool = False
 
 
-def _expand(path: str, output: str) -> Iterator[_Found]:
-    """Yields the files that `path` names, of any kind."""
+def list_files(path: str, output: str = "") -> Iterator[FoundFile]:
+    """Yields the files that `path` names, of any kind.
+
+    Args:
+        path: A file, folder or pattern.
+        output: Real path of a folder that is not searched, or "".
+    """
     if os.path.isdir(path):
         yield from _walk(path, output)
     elif os.path.lexists(path) or not glob.has_magic(path):
-        yield _Found(path, os.path.basename(path), is_named=True)
+        yield FoundFile(path, os.path.basename(path), is_named=True)
     else:
         for match in sorted(glob.glob(path, recursive=True)):
             if os.path.isdir(match):
                 yield from _walk(match, output)
             else:
-                yield _Found(match, os.path.basename(match))
+                yield FoundFile(match, os.path.basename(match))
 
 
-def _walk(root: str, output: str) -> Iterator[_Found]:
+def _walk(root: str, output: str) -> Iterator[FoundFile]:
     problems: list[OSError] = []
     for folder, folders, names in os.walk(root, onerror=problems.append):
         folders[:] = sorted(
@@ -180,11 +228,11 @@ def _walk(root: str, output: str) -> Iterator[_Found]:
             # Skips pipes, which would block, but not broken links, which are reported.
             readable = os.path.isfile(path) or not os.path.exists(path)
             if name[0] != "." and readable:
-                yield _Found(path, os.path.relpath(path, root))
+                yield FoundFile(path, os.path.relpath(path, root))
     for problem in problems:
         path = os.fspath(problem.filename)
         reason = problem.strerror or "cannot be listed"
-        yield _Found(path, os.path.basename(path), reason)
+        yield FoundFile(path, os.path.basename(path), reason)
 
 
 def _is_below(path: str, folder: str) -> bool:

@@ -31,7 +31,7 @@ class Finding:
         source: Where it came from.
         content: The bytes of the image; empty for a clip, and where the image could
             not be read.
-        result: The result line.
+        result: The result line; where there is no answer, its `warning` says why.
         problem: Why there is no answer, or "".
     """
 
@@ -76,7 +76,10 @@ def find_in_sources(
     for is_clip, group in itertools.groupby(sources, lambda source: source.is_clip):
         if is_clip and judge_clip:
             for source in group:
-                yield Finding(source, b"", *judge_clip(source.path))
+                result, problem = judge_clip(source.path)
+                if problem:
+                    result["warning"] = problem
+                yield Finding(source, b"", result, problem)
         else:
             yield from _find_in_images(
                 detect, group, thresholds, batch_size, read_source or read
@@ -100,7 +103,9 @@ def _find_in_images(
             problem = problem or source_files.describe_unread(
                 result["status"], content or b""
             )
-            if not problem and file_kinds.is_animated(content or b""):
+            if problem:
+                result["warning"] = problem
+            elif file_kinds.is_animated(content or b""):
                 result["warning"] = "animated: only its first frame was judged"
             found.append(Finding(source, content or b"", result, problem))
         return found

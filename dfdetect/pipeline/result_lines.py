@@ -143,7 +143,7 @@ class ResultLine(_Answer, total=False):
         fake_probability: That of the most suspicious head or deciding track, in
             [0, 1]; None where nothing was judged.
         verdict: "real", "uncertain" or "fake"; None where nothing was judged.
-        warning: What is wrong with the file or was left out.
+        warning: What is wrong with the file or was left out, or why it was not read.
         duration: Of clips, seconds.
         frames: Of clips, the judged frames.
         tracks: Of clips.

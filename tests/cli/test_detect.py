@@ -31,6 +31,7 @@ from dfdetect.pipeline import (
     result_formats,
     result_lines,
 )
+from dfdetect.reports import image_copies
 
 SCHEMA = resources.files("dfdetect") / "schema" / "result.schema.json"
 
@@ -340,7 +341,7 @@ def test_size_and_copy_are_those_of_the_upright_image(loaded, tmp_path):
     sources, _ = source_files.find_sources([str(turned)])
     (finding,) = findings.find_in_sources(loaded.detect, sources, HALF)
     assert (finding.result["width"], finding.result["height"]) == (90, 150)
-    marked = cv2.imdecode(np.frombuffer(detect_output.draw_copy(finding), np.uint8), 1)
+    marked = cv2.imdecode(np.frombuffer(image_copies.draw_copy(finding), np.uint8), 1)
     assert marked.shape == (150, 90, 3)
 
 

@@ -376,3 +376,25 @@ def test_an_interrupt_ends_a_long_clip_at_once(graph, tmp_path):
         process.returncode == console.INTERRUPTED and err == "dfdetect: interrupted\n"
     )
     assert time.monotonic() - start < 15
+
+
+def test_shards_add_up(graph, mixed, tmp_path, capsys):
+    def detect(*arguments):
+        code = main.main(["detect", "--model", graph, *arguments, str(mixed)])
+        printed = capsys.readouterr()
+        return code, printed.out.splitlines(), printed.err
+
+    _, whole, _ = detect()
+    parts = []
+    for k in range(1, 10):
+        output = f"--output={tmp_path}"
+        code, lines, said = detect(f"--shard={k}/9", output)
+        parts += lines
+        assert code in (0, console.UNREAD)
+        assert lines or (code == 0 and f"in other shards than {k}/9" in said)
+    assert sorted(parts) == sorted(whole) and len(whole) > 3
+    copies = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path.parts[len(tmp_path.parts)][:6] for path in copies} == {"shard-"}
+    with pytest.raises(SystemExit, match="2"):
+        detect("--shard=0/9")
+    assert "--shard: K/N with K from 1 to N" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def render_article(
         number=number,
         result=result,
         facts=_list_facts(result),
-        problems=[words for words in (problem, result.get("warning")) if words],
+        problems=list(dict.fromkeys(filter(None, (problem, result.get("warning"))))),
         content=render(result, thumbnails, thresholds),
     )
 

@@ -1,0 +1,225 @@
+"""The Beam pipeline that judges a corpus: patterns to shards of result lines.
+
+    patterns -> files -> shards of files -> RunInference -> files of results -> summary
+
+A shard is the element that RunInference takes, and that a runner tries again: its
+files are read, batched and judged within, so that no image travels between machines,
+and its results are written once all are there, under a name that depends on nothing
+but the files. So a shard that is judged twice, because a machine was lost, replaces
+itself, and what an earlier run has finished is recognized by its file.
+"""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.ml.inference import base as inference
+
+from dfdetect.corpora import accounts, file_access, shard_judge, shards
+from dfdetect.media import source_files
+
+_NAMESPACE = "dfdetect"  # Of the metrics.
+_EARLIER = "earlier"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """What is judged, how, and where results go.
+
+    Attributes:
+        inputs: See `file_access.list_files`.
+        output: Prefix of the files that are written, see `shards`; may be a URL.
+        judge: How files are judged.
+        files_per_shard: About how many files a shard has.
+        total: Number of shards, as an earlier run has it; None to choose it by
+            `files_per_shard`.
+        with_parquet: Whether to write Parquet files besides JSON Lines.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    judge: shard_judge.JudgeSettings
+    files_per_shard: int = 500
+    total: int | None = None
+    with_parquet: bool = False
+
+
+class JudgeHandler(inference.ModelHandler):
+    """Loads the graph once a process, and judges shards with it.
+
+    Args:
+        settings: How files are judged.
+        output: See `RunSettings`.
+    """
+
+    def __init__(self, settings: shard_judge.JudgeSettings, output: str) -> None:
+        # A shard is batched within: see `shard_judge`.
+        super().__init__(min_batch_size=1, max_batch_size=1)
+        self._settings = settings
+        self._output = output
+
+    def load_model(self) -> shard_judge.ShardJudge:
+        return shard_judge.ShardJudge(self._settings, self._output)
+
+    def run_inference(
+        self,
+        batch: Sequence[shards.Shard],
+        model: shard_judge.ShardJudge,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterable[inference.PredictionResult]:
+        for shard in batch:
+            yield inference.PredictionResult(shard, model.judge(shard))
+
+    def get_num_bytes(self, batch: Sequence[shards.Shard]) -> int:
+        return sum(len(os.fsencode(one.path)) for shard in batch for one in shard.files)
+
+    def get_metrics_namespace(self) -> str:
+        return _NAMESPACE
+
+
+def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
+    """Adds the transforms of a run to a pipeline.
+
+    Returns:
+        A collection of one `accounts.Account`, of all files of all runs.
+    """
+    found = (
+        pipeline
+        | "Patterns" >> beam.Create(settings.inputs)
+        | "Find" >> beam.FlatMap(file_access.list_files)
+    )
+    if settings.total is None:
+        total = (
+            found
+            | "Count" >> beam.combiners.Count.Globally()
+            | "Shards" >> beam.Map(_choose_total, settings.files_per_shard)
+        )
+        wanted: Any = beam.pvalue.AsSingleton(total)
+    else:
+        wanted = settings.total
+    divided = (
+        found
+        | "Divide" >> beam.Map(_choose_shard, wanted)
+        | "Collect" >> beam.GroupByKey()
+        | "Build" >> beam.MapTuple(_build_shard)
+        # Or one worker would judge all.
+        | "Share" >> beam.Reshuffle()
+        | "Pass over"
+        >> beam.ParDo(_PassOver(settings)).with_outputs(_EARLIER, main="todo")
+    )
+    judged = (
+        divided.todo
+        | "Judge"
+        >> inference.RunInference(JudgeHandler(settings.judge, settings.output))
+        | "Write" >> beam.ParDo(_WriteShard(settings))
+    )
+    return (
+        (judged, divided[_EARLIER])
+        | "Accounts" >> beam.Flatten()
+        | "Add up" >> beam.CombineGlobally(_AddUp())
+        | "Summary" >> beam.Map(_write_summary, settings)
+    )
+
+
+def _choose_total(num_files: int, files_per_shard: int) -> int:
+    return max(1, math.ceil(num_files / files_per_shard))
+
+
+def _choose_shard(
+    found: source_files.FoundFile, total: int
+) -> tuple[tuple[int, int], source_files.FoundFile]:
+    path = file_access.identify(found.path)
+    return (source_files.choose_shard(path, total), total), found
+
+
+def _build_shard(
+    key: tuple[int, int], found: Iterable[source_files.FoundFile]
+) -> shards.Shard:
+    return shards.build_shard(*key, found)
+
+
+class _PassOver(beam.DoFn):
+    """Passes over what an earlier run has judged: files in a shard that it finished."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._settings = settings
+
+    def process(self, shard: shards.Shard) -> Iterator[Any]:
+        lines = _read_earlier(shard, self._settings.output)
+        todo = tuple(one for one in shard.files if one.path not in lines)
+        account = accounts.count_earlier(lines)
+        if todo or not lines:
+            yield dataclasses.replace(shard, files=todo)
+        elif self._settings.with_parquet:
+            name = shard.name(self._settings.output, ".parquet")
+            if not file_access.exists(name):
+                file_access.write(name, shards.encode_parquet(lines))
+        yield beam.pvalue.TaggedOutput(_EARLIER, account)
+
+
+class _WriteShard(beam.DoFn):
+    """Writes the results of a shard, and counts them as metrics of the runner."""
+
+    def __init__(self, settings: RunSettings) -> None:
+        self._settings = settings
+
+    def process(self, prediction: Any) -> Iterator[accounts.Account]:
+        shard: shards.Shard = prediction.example
+        judged: shard_judge.JudgedShard = prediction.inference
+        output = self._settings.output
+        with judged.account.timed("write"):
+            earlier = _read_earlier(shard, output)
+            lines = {**earlier, **judged.lines}
+            if self._settings.with_parquet:
+                content = shards.encode_parquet(lines)
+                file_access.write(shard.name(output, ".parquet"), content)
+            # Last, as it says that the shard is finished.
+            if judged.lines or not earlier:
+                name = shard.name(output, ".jsonl")
+                file_access.write(name, shards.encode_lines(lines))
+        for table, numbers in judged.account.tables.items():
+            for key, number in numbers.items():
+                is_time = table == "seconds"
+                name = f"{table}/{key}" + ("_milliseconds" if is_time else "")
+                beam.metrics.Metrics.counter(_NAMESPACE, name).inc(
+                    round(1000 * number) if is_time else int(number)
+                )
+        yield judged.account
+
+
+def _read_earlier(shard: shards.Shard, output: str) -> dict[str, str]:
+    name = shard.name(output, ".jsonl")
+    return shards.read_lines(name) if file_access.exists(name) else {}
+
+
+class _AddUp(beam.CombineFn):
+    """Adds accounts up."""
+
+    def create_accumulator(self) -> accounts.Account:
+        return accounts.Account()
+
+    def add_input(
+        self, total: accounts.Account, account: accounts.Account
+    ) -> accounts.Account:
+        total.add(account)
+        return total
+
+    def merge_accumulators(
+        self, totals: Iterable[accounts.Account]
+    ) -> accounts.Account:
+        merged = accounts.Account()
+        for total in totals:
+            merged.add(total)
+        return merged
+
+    def extract_output(self, total: accounts.Account) -> accounts.Account:
+        return total
+
+
+def _write_summary(account: accounts.Account, settings: RunSettings) -> None:
+    text = json.dumps(account.to_json(), indent=2, ensure_ascii=False)
+    file_access.write(f"{settings.output}-summary.json", f"{text}\n".encode())

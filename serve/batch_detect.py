@@ -1,0 +1,264 @@
+"""Judges the images and clips of a whole corpus on Apache Beam.
+
+    python serve/batch_detect.py --input='gs://bucket/photos/**' \
+        --output=gs://bucket/run/part --beam_runner=DataflowRunner --beam_options=...
+
+Writes the lines of `dfdetect detect` as OUTPUT-00003-of-00100.jsonl, and what became of
+the files as OUTPUT-summary.json; serve/README.md, "Whole corpora", has the rest. Needs
+`pip install dfdetect[beam]`. With --resume, a run that was interrupted or whose input
+has grown judges only what no finished shard holds. The exit code is 0 where every file
+was read, 3 where some were not, 2 for a usage error, 1 where the run failed.
+"""
+
+import json
+import os
+import sys
+
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before libraries are imported: their notes would bury the messages.
+    console.capture()
+
+from absl import app, flags
+
+import dfdetect
+from dfdetect import console, manifest, resumable, script
+from dfdetect.corpora import file_access, shards
+from dfdetect.corpora.shard_judge import COPIES, JudgeSettings
+from dfdetect.export import runtime
+
+_INPUT = flags.DEFINE_multi_string(
+    "input",
+    None,
+    "A file, a folder (recursive) or a quoted pattern, here or on a file system of "
+    "Beam (gs://bucket/**); may be given again.",
+    required=True,
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Beginning of the names of what is written, such as FOLDER/part or "
+    "gs://bucket/run/part.",
+    required=True,
+)
+_RESUME = flags.DEFINE_bool(
+    "resume", False, "Go on with an earlier run: pass over what it has finished."
+)
+_FORMAT = flags.DEFINE_enum(
+    "format",
+    "jsonl",
+    ["jsonl", "parquet"],
+    "parquet: besides the JSON Lines, a Parquet file for each shard.",
+)
+_COPIES = flags.DEFINE_enum(
+    "copies",
+    "none",
+    COPIES,
+    "suspicious: write copies with marks of files whose verdict is fake or uncertain, "
+    "and crops of their suspicious heads, to OUTPUT-copies; all: of every file with "
+    "heads.",
+)
+_FILES_PER_SHARD = flags.DEFINE_integer(
+    "files_per_shard",
+    500,
+    "About how many files are judged, written and, after a failure, judged again "
+    "together.",
+    lower_bound=1,
+)
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner",
+    "DirectRunner",
+    "DirectRunner, FlinkRunner, SparkRunner, DataflowRunner or DaskRunner.",
+)
+_BEAM_OPTIONS = flags.DEFINE_list(
+    "beam_options",
+    [],
+    "Options of the runner, such as direct_running_mode=multi_processing,"
+    "direct_num_workers=2.",
+)
+_ATTEMPTS = flags.DEFINE_integer(
+    "attempts",
+    3,
+    "How often the pipeline is started, should it fail; finished shards stay.",
+    lower_bound=1,
+)
+
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Exported graph, at a path that each worker has; by default that of the included "
+    "weights.",
+)
+_CLASSIFIER = flags.DEFINE_string(
+    "classifier", None, "Packed file or folder of another classifier; as --model."
+)
+_TILE = flags.DEFINE_bool("tile", False, "Also search overlapping tiles.")
+_CROPS = flags.DEFINE_bool("crops", False, "Each image is a crop of one head.")
+_THRESHOLD = flags.DEFINE_float(
+    "threshold", None, "Fake probability from which on it is a fake.", 0.0, 1.0
+)
+_FRAMES = flags.DEFINE_integer("frames", 32, "Frames of each clip; -1 for all.", -1)
+_EVERY = flags.DEFINE_float("every", None, "Seconds between frames of a clip.", 1e-3)
+_AGGREGATE = flags.DEFINE_enum(
+    "aggregate",
+    "mean",
+    ["mean", "median", "max", "top_k", "confident"],
+    "How the probabilities of a person's frames are combined.",
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images or frames at once.", 1)
+
+
+def read_judge_settings() -> JudgeSettings:
+    """Reads from the flags how files are judged.
+
+    Raises:
+        app.UsageError: Flags do not go together, or name no model.
+    """
+    if _FRAMES.value == 0:
+        raise app.UsageError("--frames must be from 1 on, or -1 for all, got 0.")
+    if _MODEL.value and (_CLASSIFIER.value or _TILE.value):
+        raise app.UsageError("--model does not go with --classifier or --tile.")
+    try:
+        if _MODEL.value:
+            manifest.read(os.path.join(_MODEL.value, "assets"), "pipeline")
+        if _CLASSIFIER.value:
+            manifest.read(_CLASSIFIER.value, "classifier")
+    except (OSError, ValueError) as error:
+        raise app.UsageError(f"no model of dfdetect: {error}") from error
+    return JudgeSettings(
+        model=_MODEL.value,
+        classifier=_CLASSIFIER.value,
+        tile=_TILE.value,
+        crops=_CROPS.value,
+        threshold=_THRESHOLD.value,
+        frames=_FRAMES.value,
+        every=_EVERY.value,
+        aggregate=_AGGREGATE.value,
+        batch_size=_BATCH_SIZE.value,
+        copies=_COPIES.value,
+    )
+
+
+def check_inputs() -> tuple[str, ...]:
+    """Returns the inputs, after those on this machine have been looked for.
+
+    Raises:
+        app.UsageError: There is no file for one.
+    """
+    inputs = tuple(os.path.expanduser(one) for one in _INPUT.value)
+    for one in inputs:
+        try:
+            if not file_access.is_url(one):  # Those may take minutes to list.
+                next(file_access.list_files(one))
+        except FileNotFoundError as error:
+            raise app.UsageError(f"--input: {error}") from error
+    return inputs
+
+
+def check_earlier_run(output: str, judge: JudgeSettings) -> int | None:
+    """Checks that an earlier run with this output judged alike, and notes the settings.
+
+    Returns:
+        Into how many shards it has divided the files; None where there was none.
+
+    Raises:
+        FileExistsError: There is one, and --resume is not given or its settings differ.
+    """
+    total = shards.find_total(output)
+    if total is not None and not _RESUME.value:
+        raise FileExistsError(
+            f"{output}-*.jsonl exists; --resume goes on with that run."
+        )
+    names = ("model", "classifier", "tile", "crops", "threshold", "frames", "every")
+    settings = {name: getattr(judge, name) for name in (*names, "aggregate")}
+    settings["version"] = dfdetect.__version__
+    path = f"{output}-settings.json"
+    if total is not None and file_access.exists(path):
+        resumable.check_settings(output, json.loads(file_access.read(path)), settings)
+    text = json.dumps({"settings": settings}, indent=2)
+    file_access.write(path, f"{text}\n".encode())
+    return total
+
+
+def run_pipeline(run_settings: object) -> None:
+    """Runs the pipeline once.
+
+    Raises:
+        RuntimeError: It failed; runners also raise errors of their own.
+    """
+    import apache_beam as beam
+    from apache_beam.options import pipeline_options
+
+    from dfdetect.corpora import detection
+
+    arguments = ["default_sdk_harness_log_level=WARNING", *_BEAM_OPTIONS.value]
+    if _BEAM_RUNNER.value == "DirectRunner":
+        # Otherwise Beam may try to download a runner of another language.
+        arguments.append("allow_unsafe_triggers")
+    runner = _BEAM_RUNNER.value
+    if runner == "DaskRunner":  # Beam knows it by its full name only.
+        runner = "apache_beam.runners.dask.dask_runner.DaskRunner"
+    options = pipeline_options.PipelineOptions([f"--{one}" for one in arguments])
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    assert isinstance(run_settings, detection.RunSettings)
+    detection.build(pipeline, run_settings)
+    state = pipeline.run().wait_until_finish()
+    if state != "DONE":
+        raise RuntimeError(f"the pipeline ended as {state}.")
+
+
+def main(argv: list[str]) -> None:
+    """Judges the files and says what became of them."""
+    try:
+        from dfdetect.corpora import detection
+    except ImportError as error:
+        raise ImportError(
+            f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
+        ) from error
+    runtime.set_variables()  # Workers on this machine inherit them.
+    output = os.path.expanduser(_OUTPUT.value)
+    judge = read_judge_settings()
+    inputs = check_inputs()
+    total = check_earlier_run(output, judge)
+    for attempt in range(1, _ATTEMPTS.value + 1):
+        settings = detection.RunSettings(
+            inputs=inputs,
+            output=output,
+            judge=judge,
+            files_per_shard=_FILES_PER_SHARD.value,
+            total=total,
+            with_parquet=_FORMAT.value == "parquet",
+        )
+        try:
+            run_pipeline(settings)
+            break
+        # Runners raise whatever they like.
+        except Exception as error:
+            reason = " ".join(str(error).split())[-300:]
+            if attempt == _ATTEMPTS.value:
+                raise RuntimeError(
+                    f"the run failed {attempt} times, at last by: {reason}; "
+                    "--resume goes on with it"
+                ) from error
+            script.say(f"attempt {attempt} of {_ATTEMPTS.value} failed: {reason}")
+            total = shards.find_total(output)
+    sys.exit(say_summary(output))
+
+
+def say_summary(output: str) -> int:
+    """Says what became of the files; returns the exit code."""
+    path = f"{output}-summary.json"
+    summary = json.loads(file_access.read(path))
+    counts, statuses = summary["files"], summary["statuses"]
+    verdicts = ", ".join(f"{n:,} {name}" for name, n in summary["verdicts"].items())
+    script.say(
+        f"{counts.get('judged', 0):,} files judged, {counts.get('from_earlier', 0):,} "
+        f"by earlier runs: {verdicts or 'none'}; see {path}"
+    )
+    unread = statuses.get("unreadable", 0) + statuses.get("too_large", 0)
+    return console.UNREAD if unread or counts.get("copies_lost") else 0
+
+
+if __name__ == "__main__":
+    script.run_main(main)

@@ -1,0 +1,245 @@
+"""`serve/batch_detect.py` and its Beam pipeline, against `dfdetect detect`."""
+
+import functools
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jsonschema
+import pytest
+
+import mixed_corpus
+import tiny_heads
+from dfdetect.cli import main
+from dfdetect.corpora import shard_judge, shards
+from dfdetect.export import saved_pipeline
+
+beam = pytest.importorskip("apache_beam")
+from apache_beam.options import pipeline_options  # noqa: E402
+
+from dfdetect.corpora import detection  # noqa: E402
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "serve" / "batch_detect.py"
+SCHEMA = json.loads((ROOT / "dfdetect" / "schema" / "result.schema.json").read_text())
+TWO_PROCESSES = (
+    "--beam_options=direct_running_mode=multi_processing,direct_num_workers=2"
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def load_once():
+    """Runs within this process share the graph."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_pipeline, "load", functools.cache(saved_pipeline.load))
+        yield
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("graph") / "1"
+    saved_pipeline.save(tiny_heads.build(), str(directory))
+    return str(directory)
+
+
+def _detect(capsys, graph, folder):
+    """Returns the lines of `dfdetect detect`, sorted by path."""
+    capsys.readouterr()
+    assert main.main(["detect", "--model", graph, str(folder)]) == 3
+    return _sorted(capsys.readouterr().out.splitlines())
+
+
+def _sorted(lines):
+    return sorted(map(json.loads, lines), key=lambda line: line["path"])
+
+
+def _read(output):
+    """Returns the lines of all shards, sorted by path."""
+    return _sorted(
+        line
+        for path in sorted(output.parent.glob(f"{output.name}-*-of-*.jsonl"))
+        for line in path.read_text().split("\n")
+        if line
+    )
+
+
+def _command(graph, folder, output, *more):
+    return [
+        sys.executable,
+        str(SCRIPT),
+        f"--input={folder}",
+        f"--output={output}",
+        f"--model={graph}",
+        "--files_per_shard=8",
+        *more,
+    ]
+
+
+def _judge(graph, folder, output, **settings):
+    """Runs the pipeline within this process; returns the summary."""
+    options = pipeline_options.PipelineOptions(["--allow_unsafe_triggers"])
+    with beam.Pipeline("DirectRunner", options=options) as pipeline:
+        detection.build(
+            pipeline,
+            detection.RunSettings(
+                inputs=(str(folder),),
+                output=str(output),
+                judge=shard_judge.JudgeSettings(model=graph, copies="suspicious"),
+                files_per_shard=8,
+                **settings,
+            ),
+        )
+    return json.loads(pathlib.Path(f"{output}-summary.json").read_text())
+
+
+def _run(*arguments):
+    """Runs the script; returns its exit code and what it says."""
+    done = subprocess.run(
+        _command(*arguments),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+def test_shards_hold_the_lines_of_detect(tmp_path, capsys, graph):
+    folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
+    number = mixed_corpus.draw(folder)
+    summary = _judge(graph, folder, output, with_parquet=True)
+    lines = _read(output)
+    assert lines == _detect(capsys, graph, folder)
+    assert len(lines) == number
+    for line in lines:
+        jsonschema.validate(line, SCHEMA)
+        assert line["status"] != "unreadable" or line["warning"]
+    names = {pathlib.Path(line["path"]).name: line for line in lines}
+    assert names["crossing.mp4"]["verdict"] == "fake"
+    assert names["gone.jpg"]["warning"] == "No such file or directory"
+
+    assert summary["files"]["judged"] == number
+    assert summary["statuses"]["unreadable"] == 5
+    assert summary["passed_over"] == {".txt": 1}
+    assert summary["kinds"] == {"image": number - 3, "video": 3}
+    assert summary["verdicts"]["fake"] == sum(x["verdict"] == "fake" for x in lines)
+    assert summary["seconds"]["judge_images"] > 0
+    _check_copies(lines, summary, tmp_path / "run" / "part-copies")
+    _check_parquet(lines, output)
+
+    # Again, with one more file: no other one is judged, no other shard written.
+    mixed_corpus.write_image(folder / "new.png", tiny_heads.frame())
+    before = {path: path.stat().st_mtime_ns for path in output.parent.glob("*.jsonl")}
+    counts = _judge(graph, folder, output, total=shards.find_total(str(output)))
+    assert counts["files"]["judged"] == 1
+    assert counts["files"]["from_earlier"] == number
+    assert _read(output) == _detect(capsys, graph, folder)
+    after = {path: path.stat().st_mtime_ns for path in output.parent.glob("*.jsonl")}
+    assert sum(before[path] != after[path] for path in before) == 1
+
+
+@pytest.mark.slow
+def test_the_script_resumes_only_what_was_judged_alike(tmp_path, graph):
+    folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
+    number = mixed_corpus.draw(folder)
+    code, said = _run(graph, folder / "nothing", output)
+    assert code == 2 and "no file matches" in said
+    code, said = _run(graph, folder, output)
+    assert code == 3, said
+    assert f"{number} files judged, 0 by earlier runs" in said
+    code, said = _run(graph, folder, output)
+    assert code == 2 and "--resume" in said
+    code, said = _run(graph, folder, output, "--resume", "--threshold=.9")
+    assert code == 2 and "threshold (there None, here 0.9)" in said
+    code, said = _run(graph, folder, output, "--resume")
+    assert code == 3, said
+    assert f"0 files judged, {number} by earlier runs" in said
+
+
+def _check_copies(lines, summary, folder):
+    suspicious = [x for x in lines if x["verdict"] in ("fake", "uncertain")]
+    assert summary["files"]["copies"] == len(suspicious) > 3
+    assert "copies_lost" not in summary["files"]
+    copies = [path for path in folder.rglob("*") if path.is_file()]
+    clips = [x for x in suspicious if x["kind"] == "video"]
+    assert sum(path.suffix == ".mp4" for path in copies) == len(clips) == 2
+    crops = [path for path in copies if "-head" in path.name]
+    heads = [
+        head
+        for x in suspicious
+        for head in x["heads"]
+        if head["fake_probability"] >= 0.3
+    ]
+    assert len(crops) == len(heads)
+
+
+def _check_parquet(lines, output):
+    from pyarrow import parquet
+
+    rows = [
+        row
+        for path in sorted(output.parent.glob("*.parquet"))
+        for row in parquet.read_table(path).to_pylist()
+    ]
+    assert len(rows) == len(lines)
+    by_path = {row["path"]: row for row in rows}
+    for line in lines:
+        row = by_path[line["path"].encode(errors="backslashreplace").decode()]
+        assert row["verdict"] == line["verdict"]
+        assert [x["box"] for x in row["heads"]] == [x["box"] for x in line["heads"]]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_detect_on_a_hundred_files(tmp_path, capsys, graph):
+    folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
+    number = mixed_corpus.draw(folder, 100)
+    code, said = _run(graph, folder, output, TWO_PROCESSES)
+    assert code == 3, said
+    lines = _read(output)
+    assert lines == _detect(capsys, graph, folder)
+    assert len(lines) == number
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
+    folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
+    number = mixed_corpus.draw(folder, 300)
+    process = subprocess.Popen(
+        _command(graph, folder, output, TWO_PROCESSES),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(output.parent.glob("part-*.jsonl")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.kill(_find_worker(process.pid), signal.SIGKILL)
+    _, said = process.communicate()
+    assert process.returncode == 3, said
+    assert "attempt 1 of 3 failed" in said
+    lines = _read(output)
+    assert lines == _detect(capsys, graph, folder)
+    summary = json.loads((tmp_path / "run" / "part-summary.json").read_text())
+    assert summary["files"]["from_earlier"] > 0
+    counts = summary["files"]
+    assert counts["judged"] + counts["from_earlier"] == number
+
+
+def _find_worker(parent):
+    """Finds a process of Beam's worker below a process."""
+    listed = subprocess.run(
+        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+    ).stdout
+    rows = [line.split(None, 2) for line in listed.splitlines()]
+    below = {str(parent)}
+    for _ in range(3):
+        below |= {pid for pid, above, _ in rows if above in below}
+    return next(
+        int(pid)
+        for pid, _, words in rows
+        if pid in below and "sdk_worker_main" in words and not words.startswith("/bin")
+    )
