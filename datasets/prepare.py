@@ -28,6 +28,7 @@ from absl import app, flags
 from tensorflow_datasets.core import shuffle
 
 from dfdetect import console, script
+from dfdetect.data import record_columns
 from dfdetect.data.builders import streams
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
@@ -205,6 +206,7 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
                 **_beam(),
             )
         )
+    record_columns.write_columns(builder)
     _print_summary(builder.info)
 
 

@@ -11,9 +11,34 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from dfdetect.data import sampling
+
 NAME = "tfds_id"  # Key of what TFDS calls a record: file and place.
 
 _SHUFFLE_EXAMPLES = 10_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """Which examples a worker takes: every `count`-th one, from the `place`-th on.
+
+    Attributes:
+        count: Number of workers; divides a batch.
+        place: This one's place among them, from 0.
+    """
+
+    count: int = 1
+    place: int = 0
+
+    def of_draws(self, draws: sampling.Draws) -> sampling.Draws:
+        """Chooses a worker's part of a batch."""
+        mine = slice(self.place, None, self.count)
+        return sampling.Draws(
+            draws.datasets[mine], draws.records[mine], draws.blended[mine]
+        )
+
+
+WHOLE = Share()
 
 
 class Source(Protocol):
@@ -26,8 +51,13 @@ class Source(Protocol):
     @property
     def size(self) -> int: ...
 
-    def from_index(self, index: int) -> tf.data.Dataset:
-        """Tuples of encoded examples, from that of this number on."""
+    def from_index(self, index: int, share: Share = WHOLE) -> tf.data.Dataset:
+        """Tuples of encoded examples, from that of this number on.
+
+        Args:
+            index: Place in the order of the first one, which begins a batch.
+            share: Which of them to read; all by default.
+        """
         ...
 
 
@@ -61,7 +91,7 @@ class ShuffledSource:
             )
         return size
 
-    def from_index(self, index: int) -> tf.data.Dataset:
+    def from_index(self, index: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Each example in a tuple with those `following`, from one on."""
         first_epoch, done = divmod(index, self.size)
 
@@ -77,7 +107,8 @@ class ShuffledSource:
             return shuffled.skip(done * tf.cast(number == first_epoch, tf.int64))
 
         epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-        return slide_windows(epochs.flat_map(epoch), 1 + self.following)
+        windows = slide_windows(epochs.flat_map(epoch), 1 + self.following)
+        return windows.shard(share.count, share.place)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,10 +162,8 @@ class Batches:
                 f"batch_size must be a multiple of {replicas} devices, "
                 f"got {self.batch_size}."
             )
-        # Each worker reads all bytes but decodes its share only: that is what costs.
-        mine = self._seeded(step).shard(
-            context.num_input_pipelines, context.input_pipeline_id
-        )
+        share = Share(context.num_input_pipelines, context.input_pipeline_id)
+        mine = self._seeded(step, share)
         # Its thread now and then never ends when an iterator of many devices does, and
         # with it the process (TensorFlow 2.20).
         options = tf.data.Options()
@@ -166,15 +195,16 @@ class Batches:
             return f"{name}: {error.message.splitlines()[0]}"
         return "none of the examples of this epoch"
 
-    def _seeded(self, step: int) -> tf.data.Dataset:
+    def _seeded(self, step: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Seed and the tuple of encoded examples, without end, from a step on."""
         first = self.position(step)
 
-        def seeded(index: tf.Tensor, examples: tuple) -> tuple:
+        def seeded(rank: tf.Tensor, examples: tuple) -> tuple:
+            index = first + share.place + rank * share.count
             number = tf.cast(index % 2**31, tf.int32)
             return tf.stack([tf.constant(self.seed, tf.int32), number]), *examples
 
-        return self.source.from_index(first).enumerate(first).map(seeded)
+        return self.source.from_index(first, share).enumerate().map(seeded)
 
 
 def slide_windows(examples: tf.data.Dataset, size: int) -> tf.data.Dataset:

@@ -13,6 +13,7 @@ from dfdetect.data import (
     crop_cache,
     given_heads,
     prepared,
+    record_columns,
     record_fields,
     record_index,
     sampling,
@@ -126,20 +127,17 @@ def count_labels(
 ) -> list[int]:
     """Counts the examples of a split by label, in the order of `dfdetect.labels`.
 
-    Without conditions the metadata of our builders has the counts; else all are read.
+    Without conditions the metadata of our builders has the counts.
     """
-    if where:
-        chosen = record_fields.choose_records(builder, split, where)
-        names = record_fields.read_fields(builder, split, ["label"])["label"][chosen]
-        return [int((names == name).sum()) for name in labels.NAMES]
     counts = dict(builder.info.metadata or {}).get("counts", {}).get(split)
-    if counts is not None:
+    if counts is not None and not where:
         return [counts.get(name, 0) for name in labels.NAMES]
-    found = [
-        int(e["label"])
-        for e in prepared.read_encoded(builder, split).as_numpy_iterator()
+    chosen = record_fields.choose_records(builder, split, where)
+    columns = record_columns.open_columns(builder, split)
+    truths = columns.numbers("field/label")[chosen]
+    return [
+        int(np.count_nonzero(truths == label)) for label in (labels.REAL, labels.FAKE)
     ]
-    return [found.count(labels.REAL), found.count(labels.FAKE)]
 
 
 def build_evaluation_batches(

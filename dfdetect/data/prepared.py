@@ -50,9 +50,14 @@ def describe_dataset(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
 
 
 def read_encoded(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """Reads the records of a split in order, with encoded images and `NAME`."""
+    """Reads the records of a split in order, with encoded images and `NAME`.
+
+    The order is that of the files, one after the other, as in `record_index`.
+    """
     return builder.as_dataset(
         split=split,
         decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(try_autocache=False, add_tfds_id=True),
+        read_config=tfds.ReadConfig(
+            try_autocache=False, add_tfds_id=True, interleave_cycle_length=1
+        ),
     )

@@ -1,18 +1,23 @@
 """Scalar fields of the records of a split, and which records they choose.
 
-Whole splits are read in the order of `prepared.read_encoded`, in which classifiers are
-measured; `stored_origin` and `stored_meets` look at one serialized record.
+All are in the order of `prepared.read_encoded`, in which classifiers are measured, and
+of `record_index`. Fields come from the columns beside the files, see `record_columns`;
+those that have none, such as `image/filename`, are read from the records.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels
-from dfdetect.data import conditions, prepared, records
+from dfdetect.data import (
+    coded_texts,
+    conditions,
+    prepared,
+    record_columns,
+    records,
+)
 
 
 def read_fields(
@@ -25,13 +30,43 @@ def read_fields(
         split: One of its splits.
         names: Names of its scalar fields to read.
     """
-    found: dict[str, list[records.Scalar]] = {name: [] for name in names}
     if not names:
         return {}
+    columns = record_columns.open_columns(builder, split)
+    found = {
+        name: _to_values(columns, builder.info.features[name], name)
+        for name in names
+        if f"field/{name}" in columns
+    }
+    others = [name for name in names if name not in found]
+    found |= _read_stored(builder, split, others)
+    return {name: found[name] for name in names}
+
+
+def _to_values(
+    columns: record_columns.Columns,
+    feature: tfds.features.FeatureConnector,
+    name: str,
+) -> np.ndarray:
+    """A column as `records.to_scalar` gives its values."""
+    if columns.is_text(f"field/{name}"):
+        return columns.texts(f"field/{name}").to_array()
+    distinct, codes = np.unique(columns.numbers(f"field/{name}"), return_inverse=True)
+    values = [records.to_scalar(feature, value) for value in distinct]
+    return np.array(values)[codes] if len(values) else np.array([])
+
+
+def _read_stored(
+    builder: tfds.core.DatasetBuilder, split: str, names: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """Reads fields that have no columns from the records."""
+    if not names:
+        return {}
+    found: dict[str, list[records.Scalar]] = {name: [] for name in names}
     examples = builder.as_dataset(
         split=split,
         decoders=tfds.decode.PartialDecoding(dict.fromkeys(names, True)),
-        read_config=tfds.ReadConfig(try_autocache=False),
+        read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
     for example in examples.as_numpy_iterator():
         for name, values in found.items():
@@ -51,11 +86,23 @@ def read_origins(
         field: The field that says so, such as source or method. A record in which it is
             empty comes from the data set, by its full name.
     """
-    name = prepared.name_dataset(builder)
-    if field not in builder.info.features:
-        return np.full(builder.info.splits[split].num_examples, name)
-    values = read_fields(builder, split, [field])[field].astype(str)
-    return np.where(values == "", name, values)
+    columns = record_columns.open_columns(builder, split)
+    return read_coded_origins(builder, columns, field).to_array()
+
+
+def read_coded_origins(
+    builder: tfds.core.DatasetBuilder, columns: record_columns.Columns, field: str
+) -> coded_texts.CodedTexts:
+    """Reads origins, see `read_origins`, from the columns of a split."""
+    dataset, name = prepared.name_dataset(builder), f"field/{field}"
+    if name not in columns:
+        return coded_texts.repeat(dataset, len(columns))
+    if columns.is_text(name):
+        return columns.texts(name).rename("", dataset)
+    distinct, codes = np.unique(columns.numbers(name), return_inverse=True)
+    feature = builder.info.features[field]
+    texts = [str(records.to_scalar(feature, value)) or dataset for value in distinct]
+    return coded_texts.encode(np.array(texts, str)[codes])
 
 
 def name_origins(
@@ -68,12 +115,19 @@ def name_origins(
 
     Records without a label are real.
     """
+    columns = record_columns.open_columns(builder, split)
     chosen = choose_records(builder, split, where)
-    origins = read_origins(builder, split, field)[chosen]
-    truths = np.full(len(origins), labels.NAMES[labels.REAL])
+    origins = read_coded_origins(builder, columns, field)
+    truths = np.broadcast_to(np.int8(labels.REAL), len(columns))
     if "label" in builder.info.features:
-        truths = read_fields(builder, split, ["label"])["label"][chosen]
-    return {name: np.unique(origins[truths == name]).tolist() for name in labels.NAMES}
+        truths = columns.numbers("field/label")
+    return {
+        name: sorted(origins.names[x] for x in np.unique(origins.codes[wanted]))
+        for name, wanted in (
+            (name, chosen & (truths == label))
+            for label, name in enumerate(labels.NAMES)
+        )
+    }
 
 
 def choose_records(
@@ -86,15 +140,36 @@ def choose_records(
     Where a data set has no such field, its records meet what is negated and nothing
     else.
     """
-    names = {condition.field for condition in where} & {*builder.info.features}
-    values = read_fields(builder, split, sorted(names))
     chosen = np.ones(builder.info.splits[split].num_examples, bool)
+    if not where:
+        return chosen
+    columns = record_columns.open_columns(builder, split)
     for condition in where:
-        if condition.field in values:
-            chosen &= condition.meets(values[condition.field])
-        else:
-            chosen &= condition.is_negated
+        chosen &= _meets(builder, split, columns, condition)
     return chosen
+
+
+def _meets(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    columns: record_columns.Columns,
+    condition: conditions.Condition,
+) -> np.ndarray:
+    """Says which records meet a condition, or whether all do."""
+    if condition.field not in builder.info.features:
+        return np.array(condition.is_negated)
+    name = f"field/{condition.field}"
+    if name not in columns:
+        values = read_fields(builder, split, [condition.field])[condition.field]
+        return condition.meets(values)
+    # Of each value once: there are far fewer than records.
+    if columns.is_text(name):
+        coded = columns.texts(name)
+        return condition.meets(coded.names)[coded.codes]
+    numbers = columns.numbers(name)
+    distinct, feature = np.unique(numbers), builder.info.features[condition.field]
+    texts = [str(records.to_scalar(feature, value)) for value in distinct]
+    return np.isin(numbers, distinct[condition.meets(texts)])
 
 
 def check_values(
@@ -112,8 +187,7 @@ def check_values(
         for builder in builders:
             if condition.field in builder.info.features:
                 for split in {*splits} & {*builder.info.splits}:
-                    values = read_fields(builder, split, [condition.field])
-                    found.update(values[condition.field].astype(str))
+                    found.update(_distinct(builder, split, condition.field))
         missing = [value for value in condition.values if value not in found]
         if missing:
             raise ValueError(
@@ -123,40 +197,9 @@ def check_values(
             )
 
 
-def stored_origin(
-    builder: tfds.core.DatasetBuilder,
-    field: str,
-    stored: Mapping[str, tf.train.Feature],
-) -> str:
-    """The origin of one record, see `read_origins`, by its `tf.train.Features`."""
-    return _stored_text(builder, field, stored) or prepared.name_dataset(builder)
-
-
-def stored_meets(
-    builder: tfds.core.DatasetBuilder,
-    where: Sequence[conditions.Condition],
-    stored: Mapping[str, tf.train.Feature],
-) -> bool:
-    """Whether one record meets every condition, see `choose`."""
-    for condition in where:
-        text = _stored_text(builder, condition.field, stored)
-        is_met = condition.is_negated if text is None else condition.meets([text])[0]
-        if not is_met:
-            return False
-    return True
-
-
-def _stored_text(
-    builder: tfds.core.DatasetBuilder,
-    field: str,
-    stored: Mapping[str, tf.train.Feature],
-) -> str | None:
-    """A scalar field as text; None where the data set does not have it."""
-    if field not in builder.info.features:
-        return None
-    feature = stored[field]
-    kind = feature.WhichOneof("kind")
-    value: Any = getattr(feature, kind).value[0]
-    if kind == "float_list":
-        value = np.float32(value)
-    return str(records.to_scalar(builder.info.features[field], value))
+def _distinct(builder: tfds.core.DatasetBuilder, split: str, field: str) -> set[str]:
+    """The values of a field as text."""
+    columns = record_columns.open_columns(builder, split)
+    if f"field/{field}" in columns and columns.is_text(f"field/{field}"):
+        return {*columns.texts(f"field/{field}").names}
+    return {*read_fields(builder, split, [field])[field].astype(str).tolist()}

@@ -1,32 +1,33 @@
 """Random access to the records of a prepared split: labeled crops, or heads.
 
-TFDS reads its TFRecord files from front to back. One pass notes where each record
-begins, what it shows and what it was made from; from then on any record can be read
-by itself, in any order, however large the files are.
+Where each record lies, what it shows and what it was made from stand in columns beside
+the files, see `record_columns`: any record can be read by itself, in any order, however
+many there are.
 """
 
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels
-from dfdetect.data import conditions, crop_cache, given_heads, record_fields, records
-from dfdetect.data.batches import NAME
+from dfdetect.data import (
+    coded_texts,
+    conditions,
+    crop_cache,
+    given_heads,
+    record_columns,
+    record_fields,
+    record_reader,
+)
+from dfdetect.data.batches import NAME, WHOLE, Share
 from dfdetect.data.sampling import Catalog, Sampler
-from dfdetect.media import exif, headers
 
-# A TFRecord is its length (8 bytes), a checksum of that (4), the data, another one (4).
-_BEFORE, _AFTER = 12, 4
-
-# What a fake was made from; the first that a record names counts.
-_ORIGINS = ("target_id", "group")
-
-Features = Mapping[str, tf.train.Feature]
-_Entry = tuple[int, str, tuple[float, ...]]  # Label, origin and box.
+_READ_AHEAD = 2  # Batches that are read while others are decoded.
 
 
 class RecordIndex:
@@ -50,7 +51,7 @@ class RecordIndex:
             a record in which it is empty has the full name of the data set instead.
 
     Raises:
-        ValueError: It holds neither, a label is not known, or the files are damaged.
+        ValueError: It holds neither, a label is not known, or the files are cut short.
     """
 
     def __init__(
@@ -69,69 +70,64 @@ class RecordIndex:
                 f"{builder.info.full_name} must have a split {split!r}, got "
                 f"{sorted(builder.info.splits)}."
             )
-        shards = records.list_shards(builder, split)
-        self._paths = [path for path, _ in shards]
-        look: Callable[[Features], list[_Entry]]
-        if whole_images and {"image", "objects"} <= {*features}:
-            look = _whole_image
-        elif "image" in features and "label" in features and not whole_images:
-            origins = [name for name in _ORIGINS if name in features]
-            has_box = given_heads.has_head_box(builder)
-            look = functools.partial(_labeled, origins=origins, has_box=has_box)
-        elif {"image", "objects"} <= {*features}:
-            look = functools.partial(_heads, least_side=least_side)
-        else:
+        has_labels = "image" in features and "label" in features and not whole_images
+        if not has_labels and not {"image", "objects"} <= {*features}:
             raise ValueError(
                 f"{builder.info.full_name} must have images with "
                 f"{'' if whole_images else 'a label or '}objects, got "
                 f"{sorted(features)}."
             )
-        places, found, sources = [], [], []
-        for number, (path, length) in enumerate(shards):
-            count = offset = 0
-            try:
-                for record in tf.data.TFRecordDataset(path).as_numpy_iterator():
-                    fields = tf.train.Example.FromString(record).features.feature
-                    is_wanted = record_fields.stored_meets(builder, where, fields)
-                    entries = look(fields) if is_wanted else []
-                    place = (number, offset + _BEFORE, len(record), count)
-                    places += [place] * len(entries)
-                    found += entries
-                    if source_field is not None:
-                        source = record_fields.stored_origin(
-                            builder, source_field, fields
-                        )
-                        sources += [source] * len(entries)
-                    offset += _BEFORE + len(record) + _AFTER
-                    count += 1
-            except records.DAMAGE as error:
+        columns = record_columns.open_columns(builder, split)
+        # The record of each entry; None where all records are entries.
+        self._records: np.ndarray | None = None
+        if where:
+            chosen = record_fields.choose_records(builder, split, where)
+            self._records = np.flatnonzero(chosen).astype(np.uint32)
+        # Boxes of each entry, or the columns of their sides, or nothing.
+        self._boxes: np.ndarray | list[np.ndarray] | None = None
+        if has_labels:
+            if given_heads.has_head_box(builder):
+                self._boxes = [columns.numbers(f"field/{x}") for x in given_heads.SIDES]
+        elif whole_images:
+            self._boxes = _choose(_find_largest(columns), self._records)
+        else:
+            self._records, self._boxes = _find_heads(columns, self._records, least_side)
+        self._columns = columns
+        self._reader = record_reader.RecordReader(columns.paths)
+        self.catalog = self._build_catalog(builder, has_labels, source_field)
+
+    def _build_catalog(
+        self,
+        builder: tfds.core.DatasetBuilder,
+        has_labels: bool,
+        source_field: str | None,
+    ) -> Catalog:
+        columns, chosen = self._columns, self._records
+        count = len(columns) if chosen is None else len(chosen)
+        truths = np.broadcast_to(np.int8(labels.REAL), count)
+        origins = coded_texts.repeat("", count)
+        if has_labels:
+            truths = _choose(columns.numbers("field/label"), chosen)
+            unknown = set(np.unique(truths).tolist()) - {labels.REAL, labels.FAKE}
+            if unknown:
                 raise ValueError(
-                    records.describe_damage(builder, path, str(error.message))
-                ) from error
-            if length is not None and count != length:
-                raise ValueError(
-                    records.describe_damage(
-                        builder, path, f"{count} of {length} records"
-                    )
+                    f"label of {builder.info.full_name} must be 0 or 1, got {unknown}."
                 )
-        truths, names, boxes = zip(*found, strict=True) if found else ((), (), ())
-        unknown = set(truths) - {labels.REAL, labels.FAKE}
-        if unknown:
-            raise ValueError(
-                f"label of {builder.info.full_name} must be 0 or 1, got {unknown}."
-            )
-        self._places = places
-        self._boxes = np.array(boxes, np.float32).reshape(-1, 4)
-        self.catalog = Catalog(
-            np.array(truths, np.int64),
-            np.array(names, str),
-            None if source_field is None else np.array(sources, str),
-        )
+            if "origin" in columns:
+                origins = _choose(columns.texts("origin"), chosen)
+        sources = None
+        if source_field is not None:
+            found = record_fields.read_coded_origins(builder, columns, source_field)
+            sources = _choose(found, chosen)
+        return Catalog(truths, origins, sources)
 
     def name(self, place: int) -> str:
         """Returns the TFDS id of a record: file and place in it."""
-        number, _, _, count = self._places[place]
-        return f"{os.path.basename(self._paths[number])}__{count}"
+        record = self._record(place)
+        starts = self._columns.numbers("starts")
+        number = int(np.searchsorted(starts, record, side="right")) - 1
+        path = os.path.basename(self._columns.paths[number])
+        return f"{path}__{record - int(starts[number])}"
 
     def box(self, place: int) -> np.ndarray:
         """The head, float32 `[4]` (see `boxes`); zeros where it fills the image.
@@ -140,57 +136,105 @@ class RecordIndex:
 
         For a whole image it is the largest head; zeros without a head.
         """
-        return self._boxes[place]
+        if self._boxes is None:
+            return np.zeros(4, np.float32)
+        if isinstance(self._boxes, np.ndarray):
+            return self._boxes[place]
+        record = self._record(place)
+        sides = np.array([[side[record] for side in self._boxes]], np.float32)
+        clipped = given_heads.clip_boxes(sides)
+        return clipped[0] if len(clipped) else np.zeros(4, np.float32)
 
     def largest_sides(self) -> np.ndarray:
         """Longer sides of all boxes (see `box`), float32 `[N]`; 0 where there is none.
 
         Relative to height or width of the image.
         """
-        return (self._boxes[:, 2:] - self._boxes[:, :2]).max(axis=1)
+        if not isinstance(self._boxes, np.ndarray):
+            boxes = np.array([self.box(x) for x in range(len(self.catalog.labels))])
+            boxes = boxes.reshape(-1, 4)
+        else:
+            boxes = self._boxes
+        return (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
 
     def read(self, place: int) -> bytes:
         """The bytes of the record, a serialized `tf.train.Example`."""
-        number, offset, length, _ = self._places[place]
-        with tf.io.gfile.GFile(self._paths[number], "rb") as file:
-            file.seek(offset)
-            return file.read(length)
+        return self.read_several([place])[0]
+
+    def read_several(self, places: Sequence[int]) -> list[bytes]:
+        """The bytes of several records, read at once.
+
+        Raises:
+            ValueError: A record cannot be read or was changed; names its file.
+        """
+        if not len(places):
+            return []
+        found = np.array([self._record(place) for place in places], np.int64)
+        starts = self._columns.numbers("starts")
+        return self._reader.read(
+            np.searchsorted(starts, found, side="right") - 1,
+            *(
+                self._columns.numbers(x)[found]
+                for x in ("offset", "length", "checksum")
+            ),
+        )
 
     def image(self, place: int) -> bytes:
         """The encoded image of the record."""
-        example = tf.train.Example.FromString(self.read(place))
-        return example.features.feature["image"].bytes_list.value[0]
+        return self.images([place])[0]
+
+    def images(self, places: Sequence[int]) -> list[bytes]:
+        """The encoded images of several records, read at once."""
+        return [_parse_image(record) for record in self.read_several(places)]
+
+    def _record(self, place: int) -> int:
+        return int(place if self._records is None else self._records[place])
 
 
-def _labeled(features: Features, origins: Sequence[str], has_box: bool) -> list[_Entry]:
-    values = [features[name].bytes_list.value[0] for name in origins]
-    origin = next(filter(None, values), b"").decode()
-    box = [0.0] * 4
-    if has_box:
-        sides = [features[side].float_list.value[0] for side in given_heads.SIDES]
-        box = next(iter(given_heads.clip_boxes(np.array([sides])).tolist()), box)
-    return [(features["label"].int64_list.value[0], origin, tuple(box))]
+def _parse_image(record: bytes) -> bytes:
+    example = tf.train.Example.FromString(record)
+    return example.features.feature["image"].bytes_list.value[0]
 
 
-def _whole_image(features: Features) -> list[_Entry]:
-    boxes = np.array(features["objects/bbox"].float_list.value).reshape(-1, 4)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    largest = boxes[areas.argmax()].tolist() if len(boxes) else [0.0] * 4
-    return [(labels.REAL, "", tuple(largest))]
+def _choose(column: Any, records: np.ndarray | None) -> Any:
+    return column if records is None else column[records]
 
 
-def _heads(features: Features, least_side: int) -> list[_Entry]:
-    extent = _read_extent(features["image"].bytes_list.value[0]).numpy()
-    boxes = np.array(features["objects/bbox"].float_list.value).reshape(-1, 4)
-    sides = ((boxes[:, 2:] - boxes[:, :2]) * extent).max(1)
-    difficult = features["objects/is_difficult"].int64_list.value or [0] * len(boxes)
-    kept = boxes[(sides >= least_side) & (np.array(difficult) == 0)]
-    return [(labels.REAL, "", tuple(box)) for box in kept.tolist()]
+def _find_largest(columns: record_columns.Columns) -> np.ndarray:
+    """The largest head of each image, `[N, 4]`; zeros without a head."""
+    starts, boxes = columns.numbers("head_starts"), columns.numbers("head_boxes")
+    largest = np.zeros((len(columns), 4), np.float32)
+    having = np.flatnonzero(np.diff(starts))
+    if not len(having):
+        return largest
+    wide = np.asarray(boxes, np.float64)
+    areas = np.nan_to_num((wide[:, 2:] - wide[:, :2]).prod(1), nan=np.inf)
+    most = np.repeat(
+        np.maximum.reduceat(areas, starts[having]), np.diff(starts)[having]
+    )
+    heads = np.flatnonzero(areas == most)
+    images = np.searchsorted(starts, heads, side="right") - 1
+    images, firsts = np.unique(images, return_index=True)
+    largest[images] = boxes[heads[firsts]]
+    return largest
 
 
-@tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-def _read_extent(image_bytes: tf.Tensor) -> tf.Tensor:
-    return exif.upright_extent(headers.read(image_bytes))
+def _find_heads(
+    columns: record_columns.Columns, records: np.ndarray | None, least_side: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the heads that count: the record of each, `[M]`, and its box, `[M, 4]`."""
+    boxes = np.asarray(columns.numbers("head_boxes"), np.float64)
+    counts = np.diff(columns.numbers("head_starts"))
+    record_of = np.repeat(np.arange(len(columns), dtype=np.uint32), counts)
+    extents = columns.numbers("extent")[record_of]
+    kept = ((boxes[:, 2:] - boxes[:, :2]) * extents).max(1) >= least_side
+    if "head_difficult" in columns:
+        kept &= columns.numbers("head_difficult") == 0
+    if records is not None:
+        chosen = np.zeros(len(columns), bool)
+        chosen[records] = True
+        kept &= chosen[record_of]
+    return record_of[kept], boxes[kept].astype(np.float32)
 
 
 class SampledRecords:
@@ -224,7 +268,7 @@ class SampledRecords:
         """Number of records of all data sets."""
         return sum(len(index.catalog.labels) for index in self._indexes)
 
-    def from_index(self, index: int) -> tf.data.Dataset:
+    def from_index(self, index: int, share: Share = WHOLE) -> tf.data.Dataset:
         """The records from a place in the order on, which begins a batch."""
         names = ("image", "packed_crop", "label", "blended", "box", "key", NAME)
         dtypes = [
@@ -237,38 +281,58 @@ class SampledRecords:
             tf.string,
         ]
         widths = {"box": [4], "key": [2]}
+        read = functools.partial(self._read, share=share)
 
         def load(first: tf.Tensor) -> tuple[dict[str, tf.Tensor]]:
             # A batch at once: to call Python costs more than to read a record.
-            parts = tf.numpy_function(self._read, [first], dtypes)
+            parts = tf.numpy_function(read, [first], dtypes)
+            count = self._batch_size // share.count
             batch = {
-                name: tf.ensure_shape(part, [self._batch_size, *widths.get(name, [])])
+                name: tf.ensure_shape(part, [count, *widths.get(name, [])])
                 for name, part in zip(names, parts, strict=True)
             }
             return (batch,)
 
         firsts = tf.data.Dataset.range(index, tf.int64.max, self._batch_size)
-        return firsts.map(load).unbatch()
+        return firsts.map(load, _READ_AHEAD).unbatch()
 
-    def _read(self, first: np.ndarray) -> tuple[np.ndarray, ...]:
-        """The examples of a batch: each of their parts."""
-        draws = self._sampler.batch_at(int(first))
+    def _read(self, first: np.ndarray, share: Share) -> tuple[np.ndarray, ...]:
+        """The examples of a share of a batch: each of their parts."""
+        draws = share.of_draws(self._sampler.batch_at(int(first)))
         keys = np.stack([draws.datasets, draws.records], axis=1)
-        contents, packed_crops, truths, boxes, names = [], [], [], [], []
-        for number, place in keys.tolist():
-            index = self._indexes[number]
-            crop = self._cache.get((number, place)) if self._cache else None
-            contents.append(b"" if crop else index.image(place))
-            packed_crops.append(crop or b"")
-            truths.append(index.catalog.labels[place])
-            boxes.append(index.box(place))
-            names.append(index.name(place).encode())
+        places = [tuple(key) for key in keys.tolist()]
+        crops = [self._cache.get(key) if self._cache else None for key in places]
+        contents = [b""] * len(places)
+        missing = [slot for slot, crop in enumerate(crops) if not crop]
+        images = read_images(self._indexes, [places[slot] for slot in missing])
+        for slot, image in zip(missing, images, strict=True):
+            contents[slot] = image
         return (
             np.array(contents, object),
-            np.array(packed_crops, object),
-            np.array(truths, np.int64),
+            np.array([crop or b"" for crop in crops], object),
+            np.array([self._indexes[n].catalog.labels[x] for n, x in places], np.int64),
             draws.blended,
-            np.stack(boxes),
+            np.stack([self._indexes[n].box(x) for n, x in places]),
             keys,
-            np.array(names, object),
+            np.array([self._indexes[n].name(x).encode() for n, x in places], object),
         )
+
+
+def read_records(
+    indexes: Sequence[RecordIndex], drawn: Sequence[tuple[int, int]]
+) -> list[bytes]:
+    """Reads serialized records, given data set and place each; of each set at once."""
+    found = [b""] * len(drawn)
+    for number, index in enumerate(indexes):
+        slots = [slot for slot, (other, _) in enumerate(drawn) if other == number]
+        contents = index.read_several([drawn[slot][1] for slot in slots])
+        for slot, content in zip(slots, contents, strict=True):
+            found[slot] = content
+    return found
+
+
+def read_images(
+    indexes: Sequence[RecordIndex], drawn: Sequence[tuple[int, int]]
+) -> list[bytes]:
+    """Reads encoded images, see `read_records`."""
+    return [_parse_image(record) for record in read_records(indexes, drawn)]

@@ -3,15 +3,18 @@
 Each is a function of seed and step alone, see `sampling.Sampler`.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from dfdetect.data.batches import NAME, slide_windows
-from dfdetect.data.record_index import RecordIndex
+from dfdetect.data.batches import NAME, WHOLE, Share, slide_windows
+from dfdetect.data.record_index import RecordIndex, read_records
 from dfdetect.data.sampling import Catalog, Sampler
+
+_READ_AHEAD = 2  # Batches that are read while others are decoded.
 
 # Longer side of the largest head of a closeup, at least, over that of the image.
 CLOSEUP_SIDE = 0.25
@@ -57,14 +60,16 @@ class SampledImages:
         """Images of all data sets."""
         return sum(len(index.catalog.labels) for index in self._indexes)
 
-    def from_index(self, index: int) -> tf.data.Dataset:
+    def from_index(self, index: int, share: Share = WHOLE) -> tf.data.Dataset:
         """The images from a place in the order on, which begins a batch."""
+        # With those that follow, a worker's images are about all there are.
+        read_share = WHOLE if self._following else share
+        count = self._batch_size // read_share.count
+        read = functools.partial(self._read, share=read_share)
 
         def load(first: tf.Tensor) -> dict[str, tf.Tensor]:
-            parts = tf.numpy_function(self._read, [first], [tf.string] * 3)
-            records, names, pasted = (
-                tf.ensure_shape(part, [self._batch_size]) for part in parts
-            )
+            parts = tf.numpy_function(read, [first], [tf.string] * 3)
+            records, names, pasted = (tf.ensure_shape(part, [count]) for part in parts)
             return {"record": records, NAME: names, "pasted": pasted}
 
         def parse(example: dict[str, tf.Tensor]) -> dict[str, Any]:
@@ -74,22 +79,27 @@ class SampledImages:
             return parsed
 
         firsts = tf.data.Dataset.range(index, tf.int64.max, self._batch_size)
-        examples = firsts.map(load).unbatch().map(parse)
-        return slide_windows(examples, 1 + self._following)
+        examples = firsts.map(load, _READ_AHEAD).unbatch().map(parse)
+        windows = slide_windows(examples, 1 + self._following)
+        return windows.shard(share.count, share.place) if self._following else windows
 
-    def _read(self, first: np.ndarray) -> tuple[np.ndarray, ...]:
-        """Serialized records of a batch, their names, and closeups or nothing."""
-        draws = self._sampler.batch_at(int(first))
+    def _read(self, first: np.ndarray, share: Share) -> tuple[np.ndarray, ...]:
+        """Serialized records of a share of a batch, their names, and closeups."""
+        draws = share.of_draws(self._sampler.batch_at(int(first)))
         drawn = list(zip(draws.datasets.tolist(), draws.records.tolist(), strict=True))
-        records = [self._indexes[number].read(place) for number, place in drawn]
+        records = read_records(self._indexes, drawn)
         names = [self._indexes[number].name(place).encode() for number, place in drawn]
         pasted = [b""] * len(drawn)
         if self._closeups is not None:
-            closeups = self._closeups.batch(int(first))
-            for slot, (number, place) in enumerate(drawn):
-                if not self._indexes[number].box(place).any():
-                    other, record = closeups[slot]
-                    pasted[slot] = self._indexes[other].read(record)
+            closeups = self._closeups.batch(int(first))[share.place :: share.count]
+            slots = [
+                slot
+                for slot, (number, place) in enumerate(drawn)
+                if not self._indexes[number].box(place).any()
+            ]
+            found = read_records(self._indexes, [closeups[slot] for slot in slots])
+            for slot, record in zip(slots, found, strict=True):
+                pasted[slot] = record
         return tuple(np.array(part, object) for part in (records, names, pasted))
 
 

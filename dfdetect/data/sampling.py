@@ -2,6 +2,9 @@
 
 There is no state, so that a run that was stopped and resumed, or that many
 workers share, sees the batches of one that was not.
+
+Strata of up to `LONGEST_LISTED` records are shuffled by `Generator.permutation` of
+NumPy, longer ones by `permutation.permute`, which takes no memory.
 """
 
 import dataclasses
@@ -11,6 +14,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dfdetect import labels
+from dfdetect.data import coded_texts, permutation
+
+# Records of a stratum whose order is kept as a list of 4 bytes each. Changing this
+# number changes the order of larger sets, and with it what resumed runs see.
+LONGEST_LISTED = 2**20
 
 MODES = ("natural", "balanced", "pairs")
 
@@ -18,6 +26,9 @@ _KINDS = (labels.REAL, labels.FAKE)
 
 # Slots after which the order of the strata repeats: weights count to a ten-thousandth.
 _CYCLE = 10_000
+
+_BLOCK = 2**20  # Records that are looked at together: it bounds the memory.
+_SPARE_BYTES = 2**24  # Orders kept beyond those in use.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +44,8 @@ class Catalog:
     """
 
     labels: np.ndarray
-    origins: np.ndarray
-    sources: np.ndarray | None = None
+    origins: np.ndarray | coded_texts.CodedTexts
+    sources: np.ndarray | coded_texts.CodedTexts | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,16 +64,67 @@ class Draws:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Part:
+    """Records of one data set that are drawn alike.
+
+    Attributes:
+        dataset: Place of the data set.
+        size: Number of the records.
+        records: `[size]`, their places; None for all from 0 on.
+    """
+
+    dataset: int
+    size: int
+    records: np.ndarray | None = None
+
+
 class _Stratum:
     """Records that are drawn alike, and whether to blend them.
 
-    Attributes:
-        records: `[M, 2]`, places of data set and record.
+    Args:
+        parts: The records by data set.
         blended: See `Draws`.
     """
 
-    records: np.ndarray
-    blended: bool = False
+    def __init__(self, parts: Sequence[_Part], blended: bool = False) -> None:
+        self._parts, self.blended = parts, blended
+        self._ends = np.cumsum([part.size for part in parts])
+        self.size = int(self._ends[-1])
+
+    def find(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Data sets and records at places `[M]` of the stratum."""
+        numbers = np.searchsorted(self._ends, places, side="right")
+        datasets, records = np.empty_like(places), np.empty_like(places)
+        for number, part in enumerate(self._parts):
+            chosen = numbers == number
+            within = places[chosen] - (self._ends[number] - part.size)
+            datasets[chosen] = part.dataset
+            records[chosen] = within if part.records is None else part.records[within]
+        return datasets, records
+
+
+class _Fakes:
+    """The fakes of a data set by origin.
+
+    Args:
+        catalog: Of the data set.
+        members: `[M]`, its fakes.
+    """
+
+    def __init__(self, catalog: Catalog, members: np.ndarray) -> None:
+        self._origins = coded_texts.encode(catalog.origins)
+        self._all = members
+        codes = self._origins.codes[members]
+        self._sorted = members[np.argsort(codes, kind="stable")]
+        counts = np.bincount(codes, minlength=len(self._origins.names))
+        self._ends = np.cumsum(counts)
+
+    def of_real(self, record: int) -> np.ndarray:
+        """The fakes of the origin of a real; all where it has none."""
+        code = int(self._origins.codes[record])
+        end = int(self._ends[code])
+        found = self._sorted[int(self._ends[code - 1]) if code else 0 : end]
+        return found if len(found) and self._origins.names[code] else self._all
 
 
 class Sampler:
@@ -122,19 +184,18 @@ class Sampler:
         self._catalogs = catalogs
         self._batch_size, self._seed, self._mode = batch_size, seed, mode
         self._self_blended = self_blended
-        self._members = [
-            {kind: np.flatnonzero(c.labels == kind) for kind in _KINDS}
-            for c in catalogs
-        ]
-        self._fakes = [_by_origin(c, labels.FAKE) for c in catalogs]
+        self._members = functools.cache(self._find_members)
+        self._fakes = functools.cache(self._sort_fakes)
         self._check_classes()
-        self._reals_by_source: list[np.ndarray] = []
+        self._reals_by_source: list[_Stratum] = []
         self._strata, shares = (
             self._cut_by_source() if by_source else self._cut(weights)
         )
         self._order = _interleave(shares, _CYCLE)
         self._counts = np.bincount(self._order, minlength=len(shares))
-        self._permutation = functools.lru_cache(maxsize=2 * len(shares) + 32)(
+        longest = max(stratum.size for stratum in self._strata)
+        spare = min(32, _SPARE_BYTES // (4 * min(longest, LONGEST_LISTED)))
+        self._permutation = functools.lru_cache(maxsize=2 * len(shares) + spare)(
             self._permute
         )
         self._ranks = np.zeros(_CYCLE, np.int64)
@@ -156,23 +217,25 @@ class Sampler:
         generator = np.random.default_rng([self._seed, step, *([rest] if rest else [])])
         if self._mode == "pairs":
             half = self._batch_size // 2
-            reals = [self._slot(first // 2 + i) for i in range(half)]
-            fakes = [self._partner(*real[:2], generator) for real in reals]
-            chosen = reals + fakes
+            reals = self._slots(first // 2, half)
+            fakes = self._partners(reals, generator)
             # Workers and parts of a batch take slots in order: all are to get both.
             places = generator.permutation(self._batch_size)
-            chosen = [chosen[place] for place in places]
-        else:
-            slots = [self._slot(first + i) for i in range(self._batch_size)]
-            chosen = [self._perhaps_blended(*slot, generator) for slot in slots]
-        datasets, records, blended = map(np.array, zip(*chosen, strict=True))
-        return Draws(datasets, records, blended)
+            columns = [
+                np.concatenate(parts)[places]
+                for parts in zip(reals, fakes, strict=True)
+            ]
+            return Draws(*columns)
+        drawn = self._slots(first, self._batch_size)
+        if self._self_blended:
+            self._blend_some(drawn, generator)
+        return Draws(*drawn)
 
     def _check_classes(self) -> None:
         if self._mode == "natural" and not self._self_blended:
             return
         reals, fakes = (
-            [len(members[kind]) for members in self._members] for kind in _KINDS
+            [_count(catalog, kind) for catalog in self._catalogs] for kind in _KINDS
         )
         wanting = not sum(fakes)
         if self._mode == "pairs":
@@ -184,11 +247,24 @@ class Sampler:
                 f"above 0, got {reals} real and {fakes} fake ones."
             )
 
+    def _find_members(self, dataset: int, label: int) -> np.ndarray:
+        """The records of a class of a data set, ascending uint32."""
+        found = self._catalogs[dataset].labels
+        blocks = [
+            np.flatnonzero(found[start : start + _BLOCK] == label).astype(np.uint32)
+            + np.uint32(start)
+            for start in range(0, len(found), _BLOCK)
+        ]
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.uint32)
+
+    def _sort_fakes(self, dataset: int) -> _Fakes:
+        return _Fakes(self._catalogs[dataset], self._members(dataset, labels.FAKE))
+
     def _cut(self, weights: Sequence[float]) -> tuple[list[_Stratum], np.ndarray]:
         """The strata, and the share of each in all slots."""
         if self._mode == "natural":
             strata = [
-                _Stratum(_pairs(place, np.arange(len(catalog.labels))))
+                _Stratum([_Part(place, len(catalog.labels))])
                 for place, catalog in enumerate(self._catalogs)
             ]
             return strata, np.array(weights) / np.sum(weights)
@@ -196,103 +272,130 @@ class Sampler:
         kinds = _KINDS[:1] if self._mode == "pairs" else _KINDS
         for kind in kinds:
             # Where there is no fake at all, reals are blended in their place.
-            blended = not any(len(members[kind]) for members in self._members)
+            blended = not any(_count(catalog, kind) for catalog in self._catalogs)
             source = labels.REAL if blended else kind
-            having = [p for p, m in enumerate(self._members) if len(m[source])]
+            having = [p for p, c in enumerate(self._catalogs) if _count(c, source)]
             total = sum(weights[place] for place in having)
             for place in having:
-                members = self._members[place][source]
-                strata.append(_Stratum(_pairs(place, members), blended))
+                members = self._members(place, source)
+                strata.append(_Stratum([_Part(place, len(members), members)], blended))
                 shares.append(weights[place] / total / len(kinds))
         return strata, np.array(shares)
 
     def _cut_by_source(self) -> tuple[list[_Stratum], np.ndarray]:
         """The strata, one for each class and source, and the share of each in all."""
         found = {label: self._records_by_source(label) for label in _KINDS}
-        self._reals_by_source = found[labels.REAL]
+        self._reals_by_source = [_Stratum(parts) for parts in found[labels.REAL]]
         # Where there is no fake at all, reals are blended in their place.
         blended = not found[labels.FAKE] and self._mode == "balanced"
         if blended:
             found[labels.FAKE] = found[labels.REAL]
-        sizes = {label: sum(map(len, parts)) for label, parts in found.items()}
+        sizes = {
+            label: sum(part.size for parts in of_label for part in parts)
+            for label, of_label in found.items()
+        }
         strata, shares = [], []
-        for label, parts in found.items():
+        for label, of_label in found.items():
             of_class = sizes[label] / sum(sizes.values())
             if self._mode == "balanced":
                 of_class = 1 / len(_KINDS)
-            for records in parts:
-                strata.append(_Stratum(records, blended and label == labels.FAKE))
-                shares.append(of_class / len(parts))
+            for parts in of_label:
+                strata.append(_Stratum(parts, blended and label == labels.FAKE))
+                shares.append(of_class / len(of_label))
         return strata, np.array(shares)
 
-    def _records_by_source(self, label: int) -> list[np.ndarray]:
-        """The records `[M, 2]` of each source of a class, in the order of names."""
-        found: dict[str, list[np.ndarray]] = {}
-        for place, (catalog, members) in enumerate(
-            zip(self._catalogs, self._members, strict=True)
-        ):
+    def _records_by_source(self, label: int) -> list[list[_Part]]:
+        """The records of each source of a class, in the order of names."""
+        found: dict[str, list[_Part]] = {}
+        for place, catalog in enumerate(self._catalogs):
             if catalog.sources is None:
                 raise ValueError("by_source needs the sources of all records.")
-            sources = catalog.sources[members[label]]
-            for source in np.unique(sources):
-                records = _pairs(place, members[label][sources == source])
-                found.setdefault(str(source), []).append(records)
-        return [np.concatenate(found[source]) for source in sorted(found)]
+            sources = coded_texts.encode(catalog.sources)
+            members = self._members(place, label)
+            codes = sources.codes[members]
+            ordered = members[np.argsort(codes, kind="stable")]
+            counts = np.bincount(codes, minlength=len(sources.names))
+            starts = np.cumsum(counts) - counts
+            for code in np.flatnonzero(counts).tolist():
+                records = ordered[starts[code] : starts[code] + counts[code]]
+                part = _Part(place, len(records), records)
+                found.setdefault(sources.names[code], []).append(part)
+        return [found[source] for source in sorted(found)]
 
-    def _slot(self, slot: int) -> tuple[int, int, bool]:
-        """Returns the record in a slot, counted from the first batch."""
-        cycle, place = divmod(slot, _CYCLE)
-        index = int(self._order[place])
-        nth = cycle * int(self._counts[index]) + int(self._ranks[place])
-        stratum = self._strata[index]
-        epoch, rank = divmod(nth, len(stratum.records))
-        dataset, record = stratum.records[self._permutation(index, epoch)[rank]]
-        return int(dataset), int(record), stratum.blended
+    def _slots(
+        self, first: int, count: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Data sets, records and whether to blend, of slots from the first batch on."""
+        cycles, places = np.divmod(first + np.arange(count), _CYCLE)
+        numbers = self._order[places]
+        nths = cycles * self._counts[numbers] + self._ranks[places]
+        datasets, records = np.empty_like(places), np.empty_like(places)
+        blended = np.zeros(count, bool)
+        for number in np.unique(numbers).tolist():
+            chosen, stratum = numbers == number, self._strata[number]
+            found = self._shuffled(number, nths[chosen])
+            datasets[chosen], records[chosen] = stratum.find(found)
+            blended[chosen] = stratum.blended
+        return datasets, records, blended
+
+    def _shuffled(self, number: int, nths: np.ndarray) -> np.ndarray:
+        """Places in a stratum of its records in the order of training."""
+        size = self._strata[number].size
+        epochs, ranks = np.divmod(nths, size)
+        places = np.empty_like(ranks)
+        for epoch in np.unique(epochs).tolist():
+            chosen = epochs == epoch
+            if size <= LONGEST_LISTED:
+                places[chosen] = self._permutation(number, epoch)[ranks[chosen]]
+            else:
+                key = [self._seed, number, epoch, 2]
+                places[chosen] = permutation.permute(ranks[chosen], size, key)
+        return places
 
     def _permute(self, stratum: int, epoch: int) -> np.ndarray:
         generator = np.random.default_rng([self._seed, stratum, epoch, 1])
-        return generator.permutation(len(self._strata[stratum].records))
+        order = generator.permutation(self._strata[stratum].size)
+        return order.astype(np.uint32)
 
-    def _partner(
-        self, dataset: int, real: int, generator: np.random.Generator
-    ) -> tuple[int, int, bool]:
-        """Draws the fake of a pair."""
-        blended, choice = generator.random(2)
-        fakes = self._members[dataset][labels.FAKE]
-        if blended < self._self_blended or not len(fakes):
-            return dataset, real, True
-        origin = str(self._catalogs[dataset].origins[real])
-        if origin:
-            fakes = self._fakes[dataset].get(origin, fakes)
-        return dataset, int(fakes[int(choice * len(fakes))]), False
+    def _partners(
+        self, reals: tuple[np.ndarray, ...], generator: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Draws the fake of each pair; alike the result of `_slots`."""
+        datasets, places, _ = reals
+        records, blended = places.copy(), np.zeros(len(places), bool)
+        draws = generator.random((len(places), 2))
+        for slot, (dataset, real) in enumerate(zip(datasets, places, strict=True)):
+            chance, choice = draws[slot]
+            fakes = self._members(int(dataset), labels.FAKE)
+            blended[slot] = chance < self._self_blended or not len(fakes)
+            if not blended[slot]:
+                fakes = self._fakes(int(dataset)).of_real(int(real))
+                records[slot] = fakes[int(choice * len(fakes))]
+        return datasets, records, blended
 
-    def _perhaps_blended(
-        self, dataset: int, record: int, blended: bool, generator: np.random.Generator
-    ) -> tuple[int, int, bool]:
-        """The record, or if it is a fake perhaps a real one to be blended."""
-        chance, choice = generator.random(2)
-        pairs = _pairs(dataset, self._members[dataset][labels.REAL])
-        if self._reals_by_source:
-            number = int(generator.integers(len(self._reals_by_source)))
-            pairs = self._reals_by_source[number]
-        is_fake = self._catalogs[dataset].labels[record] == labels.FAKE
-        if is_fake and len(pairs) and chance < self._self_blended:
-            dataset, record = map(int, pairs[int(choice * len(pairs))])
-            return dataset, record, True
-        return dataset, record, blended
+    def _blend_some(
+        self, drawn: tuple[np.ndarray, ...], generator: np.random.Generator
+    ) -> None:
+        """Puts reals to be blended in place of some of the fakes."""
+        datasets, records, blended = drawn
+        for slot in range(len(records)):
+            chance, choice = generator.random(2)
+            dataset = int(datasets[slot])
+            stratum = None
+            if self._reals_by_source:
+                number = int(generator.integers(len(self._reals_by_source)))
+                stratum = self._reals_by_source[number]
+            elif len(members := self._members(dataset, labels.REAL)):
+                stratum = _Stratum([_Part(dataset, len(members), members)])
+            is_fake = self._catalogs[dataset].labels[records[slot]] == labels.FAKE
+            if is_fake and stratum is not None and chance < self._self_blended:
+                place = np.array([int(choice * stratum.size)])
+                datasets[slot], records[slot] = (x[0] for x in stratum.find(place))
+                blended[slot] = True
 
 
-def _pairs(dataset: int, records: np.ndarray) -> np.ndarray:
-    """`[M, 2]`, a data set beside each of its records `[M]`."""
-    return np.stack([np.full_like(records, dataset), records], axis=1)
-
-
-def _by_origin(catalog: Catalog, label: int) -> dict[str, np.ndarray]:
-    places = np.flatnonzero(catalog.labels == label)
-    names, starts = np.unique(catalog.origins[places], return_inverse=True)
-    order = np.argsort(starts, kind="stable")
-    parts = np.split(places[order], np.cumsum(np.bincount(starts))[:-1])
-    return {str(name): part for name, part in zip(names, parts, strict=False)}
+def _count(catalog: Catalog, label: int) -> int:
+    return int(np.count_nonzero(catalog.labels == label))
 
 
 def _interleave(shares: Iterable[float], length: int) -> np.ndarray:

@@ -8,7 +8,13 @@ import tensorflow as tf
 
 import labelled_images
 from dfdetect import labels
-from dfdetect.data import classifier_input, crop_cache, record_index, sampling
+from dfdetect.data import (
+    batches,
+    classifier_input,
+    crop_cache,
+    record_index,
+    sampling,
+)
 from dfdetect.data import prepared as data
 from dfdetect.data import records as records_module
 from dfdetect.data.batches import NAME
@@ -229,12 +235,6 @@ def _cut(path, size):
     path.write_bytes(path.read_bytes()[:size])
 
 
-def _flip(path, place):
-    content = bytearray(path.read_bytes())
-    content[place] ^= 1
-    path.write_bytes(bytes(content))
-
-
 def _drop_the_last_record(path):
     """Cut where a record ends: only the number of records tells."""
     kept = list(tf.data.TFRecordDataset(str(path)).as_numpy_iterator())[:-1]
@@ -247,7 +247,6 @@ def _drop_the_last_record(path):
     "spoil, reason",
     [
         (lambda path: _cut(path, 5000), "is damaged"),
-        (lambda path: _flip(path, 3000), "is damaged"),
         (_drop_the_last_record, "7 of 8 records"),
         (lambda path: path.unlink(), "is damaged .*No such file"),
     ],
@@ -265,3 +264,40 @@ def test_a_damaged_file_of_a_set_is_named(prepared, tmp_path, spoil, reason):
             read()
         assert "\n" not in str(raised.value)
     records_module.check_files(builder, "validation")
+
+
+def test_a_changed_byte_is_told_when_its_record_is_read(prepared, tmp_path):
+    shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
+    (path,) = (tmp_path / "labeled_faces").rglob("*train.tfrecord*")
+    content = bytearray(path.read_bytes())
+    content[3000] ^= 1
+    path.write_bytes(bytes(content))
+    builder = data.open_builder(str(tmp_path), "labeled_faces")
+    index = record_index.RecordIndex(builder, "train")
+    assert len(index.read(7)) > 1000  # The others can be read.
+    with pytest.raises(ValueError, match=f"^{path} is damaged .the record at byte 12 "):
+        index.read(0)
+    with pytest.raises(ValueError, match=f"^{path} .*is damaged"):
+        records_module.check_files(builder, "train")
+
+
+@pytest.mark.parametrize("mode, self_blended", [("natural", 0.0), ("pairs", 0.5)])
+def test_workers_read_their_share_of_each_batch_alone(faces, mode, self_blended):
+    index = record_index.RecordIndex(faces, "train")
+    sampler = sampling.Sampler(
+        [index.catalog], 4, seed=0, mode=mode, self_blended=self_blended
+    )
+    source = record_index.SampledRecords([index], sampler, batch_size=4)
+    whole = list(source.from_index(8).take(12).as_numpy_iterator())
+    read = []
+    index.read_several = lambda places, real=index.read_several: (
+        read.append(len(places)) or real(places)
+    )
+    for place in range(2):
+        share = batches.Share(2, place)
+        found = list(source.from_index(8, share).take(6).as_numpy_iterator())
+        for (one,), (other,) in zip(whole[place::2], found, strict=True):
+            assert one.keys() == other.keys()
+            for name, value in one.items():
+                np.testing.assert_array_equal(value, other[name])
+    assert read and set(read) == {2}  # Of the four records of a batch.
