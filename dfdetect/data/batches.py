@@ -169,7 +169,7 @@ class Batches:
         options = tf.data.Options()
         options.autotune.enabled = False
         return (
-            mine.map(self.prepare, os.cpu_count())
+            mine.map(self._prepare(), os.cpu_count())
             .batch(self.batch_size // replicas, drop_remainder=True)
             # The strategies ask workers for more data at each step unless they know.
             .apply(
@@ -183,7 +183,7 @@ class Batches:
 
     def unreadable(self, step: int) -> str:
         """Names the first example from a step on that cannot be prepared, and why."""
-        prepare = tf.function(self.prepare)
+        prepare = tf.function(self._prepare(), autograph=False)
         name = "a record"
         try:
             for seed, example, *following in self._seeded(step).take(self.source.size):
@@ -194,6 +194,11 @@ class Batches:
         except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
             return f"{name}: {error.message.splitlines()[0]}"
         return "none of the examples of this epoch"
+
+    def _prepare(self) -> Callable[..., Any]:
+        # AutoGraph rewrites every function that it meets, which takes longer than to
+        # trace them, and finds nothing to do: conditions are `tf.cond` here.
+        return tf.autograph.experimental.do_not_convert(self.prepare)
 
     def _seeded(self, step: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Seed and the tuple of encoded examples, without end, from a step on."""

@@ -79,7 +79,11 @@ class SampledImages:
             return parsed
 
         firsts = tf.data.Dataset.range(index, tf.int64.max, self._batch_size)
-        examples = firsts.map(load, _READ_AHEAD).unbatch().map(parse)
+        examples = (
+            firsts.map(load, _READ_AHEAD)
+            .unbatch()
+            .map(tf.autograph.experimental.do_not_convert(parse))
+        )
         windows = slide_windows(examples, 1 + self._following)
         return windows.shard(share.count, share.place) if self._following else windows
 
