@@ -22,6 +22,7 @@ TESTED_BY = {
     "data/test_prepared.py": "data.batches "
     "data.classifier_input data.detector_examples data.detector_input "
     "data.unlabeled labels media.resize",
+    "data/test_degradations.py": "data.pixel_changes",
     "data/test_record_columns.py": "data.column_building",
     "data/test_record_index.py": "data.crop_cache data.records",
     "datasets/test_extract_frames.py": "data.builders.frames",

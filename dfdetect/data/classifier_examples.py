@@ -39,6 +39,7 @@ class CropPreparation:
             sources, which differ in size and compression; the classes of a data set of
             crops may be alike in both, and leveling then only costs detail.
         cache: Keeps decoded crops; None to decode each time.
+        kinds: Kinds of image files, see `decode.decode_image`.
 
     Raises:
         ValueError: An attribute is out of range.
@@ -50,6 +51,7 @@ class CropPreparation:
     blending: self_blending.Blending | None = None
     level_share: float = 1.0
     cache: crop_cache.CropCache | None = None
+    kinds: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.augmentation not in AUGMENTATIONS:
@@ -90,7 +92,7 @@ class CropPreparation:
         """Loads a crop, uint8 `[height, width, 3]`, from the cache if it is there."""
 
         def decode_and_cut() -> tf.Tensor:
-            image = decode.decode_image(example["image"])
+            image = decode.decode_image(example["image"], self.kinds)
             crop = given_heads.cut_head(image, example["box"], self.crop_margin)
             return self.cache.keep(example["key"], crop) if self.cache else crop
 

@@ -76,14 +76,6 @@ def build_training_batches(
             conditions, or an argument is out of range.
     """
     cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
-    prepare = classifier_examples.CropPreparation(
-        image_size,
-        augmentation,
-        crop_margin,
-        blending if self_blended else None,
-        level_share,
-        cache,
-    )
     least_side = image_size // image_status.MOST_ENLARGED
     indexes = [
         _index_records(builder, split, where, least_side, sample_by)
@@ -97,6 +89,15 @@ def build_training_batches(
         weights=weights,
         self_blended=self_blended,
         by_source=sample_by is not None,
+    )
+    prepare = classifier_examples.CropPreparation(
+        image_size,
+        augmentation,
+        crop_margin,
+        blending if self_blended else None,
+        level_share,
+        cache,
+        tuple(sorted({kind for index in indexes for kind in index.kinds()})),
     )
     source = record_index.SampledRecords(indexes, sampler, batch_size, cache)
     return Batches(source, prepare, batch_size, seed)

@@ -5,6 +5,7 @@ Images are not decoded. All checksums of the files are compared in passing.
 
 import concurrent.futures
 import os
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -25,6 +26,8 @@ _ALWAYS = ("label", "group")  # Kept besides `records.list_further_fields`.
 
 _ORIGINS = ("target_id", "group")  # What a fake was made from; the first that is named.
 
+_LONGEST_SIGNATURE = max(map(len, headers.SIGNATURES.values()))
+
 _AT_ONCE = 64  # Records; frames of 300 kB are 20 MB then.
 _FILES_AT_ONCE = 4
 
@@ -39,7 +42,9 @@ def build(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, _Part]:
     Returns:
         `starts`, `[S + 1]`: the first record of each file, and the number of all.
         `offset`, `length`, `checksum`, `[N]`: the place of the serialized record in its
-        file, and its CRC-32. `field/NAME`, `[N]`: each scalar field that is kept.
+        file, and its CRC-32. `kind`, `[N]`: that of its image, the place among
+        `headers.SIGNATURES` from 1 on, 0 for others. `field/NAME`, `[N]`: each scalar
+        field that is kept.
         `origin`, `[N]` texts: what a fake was made from. Where there are boxes of
         heads: `head_starts` `[N + 1]`, `head_boxes` `[M, 4]`, `head_difficult` `[M]`,
         and `extent` `[N, 2]`, height and width of the upright image.
@@ -93,13 +98,15 @@ class _Parser:
             name for name in self.fields if features[name].np_dtype in (object, str)
         ]
         self.origins = list_origins(builder)
-        self.has_heads = "objects" in features and "image" in features
+        self.has_image = "image" in features
+        self.has_heads = "objects" in features and self.has_image
         self._spec: dict[str, Any] = {
             name: tf.io.FixedLenFeature([], _stored_dtype(features[name]))
             for name in self.fields
         }
-        if self.has_heads:
+        if self.has_image:
             self._spec["image"] = tf.io.FixedLenFeature([], tf.string)
+        if self.has_heads:
             self._spec["objects/bbox"] = tf.io.RaggedFeature(tf.float32)
             if "is_difficult" in features["objects"].feature:
                 self._spec["objects/is_difficult"] = tf.io.RaggedFeature(tf.int64)
@@ -110,6 +117,9 @@ class _Parser:
         found = {f"field/{name}": parsed[name] for name in self.fields}
         found["length"] = tf.strings.length(serialized)
         found["checksum"] = tf.numpy_function(_checksums, [serialized], tf.uint32)
+        if self.has_image:
+            starts = tf.strings.substr(parsed["image"], 0, _LONGEST_SIGNATURE)
+            found["kind"] = tf.numpy_function(_identify, [starts], tf.uint8)
         if self.has_heads:
             boxes = parsed["objects/bbox"]
             found["head_counts"] = tf.cast(boxes.row_lengths() // 4, tf.int32)
@@ -132,12 +142,23 @@ def _checksums(serialized: np.ndarray) -> np.ndarray:
     return np.array([zlib.crc32(record) for record in serialized], np.uint32)
 
 
+def _identify(starts: np.ndarray) -> np.ndarray:
+    """Places of the kinds of files among `headers.SIGNATURES` from 1 on; 0 for none."""
+    patterns = headers.SIGNATURES.values()
+    kinds = [
+        next((i for i, x in enumerate(patterns, 1) if re.match(x, start, re.S)), 0)
+        for start in starts
+    ]
+    return np.array(kinds, np.uint8)
+
+
 def _read_file(
     builder: tfds.core.DatasetBuilder, parser: _Parser, path: str, length: int | None
 ) -> dict[str, _Part]:
     """Reads the columns of one file."""
     batches = tf.data.TFRecordDataset(path).batch(_AT_ONCE)
-    batches = batches.map(parser, min(8, os.cpu_count() or 1)).prefetch(1)
+    parse = tf.autograph.experimental.do_not_convert(parser)
+    batches = batches.map(parse, min(8, os.cpu_count() or 1)).prefetch(1)
     try:
         arrays, texts = _collect(batches.as_numpy_iterator(), parser)
     except (*records.DAMAGE, tf.errors.InvalidArgumentError) as error:

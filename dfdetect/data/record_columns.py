@@ -20,7 +20,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect.data import array_file, coded_texts, column_building, records
 
-_FORMAT = 1  # Files of others are made anew.
+_FORMAT = 2  # Files of others are made anew.
 _ABOUT = "about"  # The array that says what a file was made from, as JSON.
 _PLACES = ("starts", "offset", "length", "checksum")
 _CODES, _NAMES, _ENDS = "codes/", "names/", "ends/"

@@ -8,6 +8,7 @@ header has the fields that correct this.
 """
 
 import functools
+from collections.abc import Iterable
 
 import tensorflow as tf
 
@@ -37,6 +38,15 @@ __all__ = [
     "WIDTH",
 ]
 
+# First bytes of each kind of file, in which a dot is any byte.
+SIGNATURES = {
+    "jpeg": b"\xff\xd8\xff",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "gif": b"GIF8",
+    "bmp": b"BM",
+    "webp": b"RIFF....WEBP",
+}
+
 # More than any real image has; they bound the time for a hostile file.
 _MAX_GIF_BLOCKS = 100_000
 _MAX_PNG_CHUNKS = 2000
@@ -52,20 +62,31 @@ _PNG_TAIL_BYTES = 2**18
 )
 def read(image_bytes: tf.Tensor) -> tf.Tensor:
     """Reads one header: scalar string -> int64 `[NUM_FIELDS]`."""
+    return read_of_kinds(image_bytes, SIGNATURES)
+
+
+def read_of_kinds(image_bytes: tf.Tensor, kinds: Iterable[str]) -> tf.Tensor:
+    """Reads one header, like `read`, of some kinds of files: a smaller graph.
+
+    Args:
+        image_bytes: Scalar string.
+        kinds: Of `SIGNATURES`. To a file of another kind the header of one that cannot
+            be decoded is given.
+    """
     # Padding, for offsets beyond the end of a broken file.
     data = tf.io.decode_raw(image_bytes + b"\0" * 16, tf.uint8)
-    signatures = {
-        b"\xff\xd8\xff": lambda data, _: jpeg_headers.read(data),
-        b"\x89PNG\r\n\x1a\n": _png,
-        b"GIF8": _gif,
-        b"BM": _bmp,
-        b"RIFF....WEBP": lambda data, _: webp_headers.read(data),
+    readers = {
+        "jpeg": lambda data, _: jpeg_headers.read(data),
+        "png": _png,
+        "gif": _gif,
+        "bmp": _bmp,
+        "webp": lambda data, _: webp_headers.read(data),
     }
     kind = tf.constant(0)
     branches = [lambda: header_fields.pack_fields(0, 0)]
-    for number, (signature, reader) in enumerate(signatures.items(), start=1):
-        kind = tf.where(_starts_with(data, signature), number, kind)
-        branches.append(functools.partial(reader, data, image_bytes))
+    for number, name in enumerate(kinds, start=1):
+        kind = tf.where(_starts_with(data, SIGNATURES[name]), number, kind)
+        branches.append(functools.partial(readers[name], data, image_bytes))
     return tf.ensure_shape(tf.switch_case(kind, branches), [NUM_FIELDS])
 
 

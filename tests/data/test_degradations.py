@@ -57,7 +57,7 @@ def test_in_a_data_set_of_unknown_sizes(change):
 
 
 def test_forensics_leaves_some_images_alone_and_changes_most_of_them():
-    image = _image(64, 64)
+    image = _image(64, 64).round()
     changed = (
         tf.data.Dataset.range(250)
         .map(lambda index: degradations.degrade(image, tf.stack([index, 7])))
@@ -98,8 +98,7 @@ def test_jpeg_is_what_opencv_writes(height, width, quality):
         errors = {
             other: np.abs(found - pixels).mean() for other, pixels in expected.items()
         }
-        # One gray level: TensorFlow's fast transform.
-        assert errors.pop(mode) < 1.5 and min(errors.values()) > 1.5
+        assert errors.pop(mode) == 0 and min(errors.values()) > 1
 
 
 def test_jpeg_blurs_edges_of_color_as_its_mode_says():
@@ -171,7 +170,7 @@ def test_rescale_takes_details_away_and_keeps_the_rest():
 def test_gaussian_blur_is_that_of_opencv(sigma):
     image = _image(30, 44)
     found = degradations.blur_gaussian(image, SEED, (sigma, sigma))
-    side = 2 * int(3 * sigma + 0.5) + 1
+    side = 2 * round(3 * sigma) + 1
     expected = cv2.GaussianBlur(
         image, (side, side), sigma, borderType=cv2.BORDER_REPLICATE
     )
