@@ -49,9 +49,8 @@ def degrade(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     sensor, a smaller size, JPEG. Last, a rectangle is cut out, so that no single part
     of a face decides. What is not drawn costs nothing. Pixels are rounded, as in files.
     """
-    image = tf.convert_to_tensor(image)
-    pixels = tf.cast(tf.round(tf.clip_by_value(image, 0.0, 255.0)), tf.uint8)
-    return tf.cast(_change(pixel_changes.degrade, pixels, seed), tf.float32)
+    changed = _change(pixel_changes.degrade, image, seed, dtype=tf.uint8)
+    return tf.cast(changed, tf.float32)
 
 
 def level_quality(
@@ -163,6 +162,7 @@ def _change(
     image: tf.Tensor,
     seed: tf.Tensor,
     *bounds: Any,
+    dtype: tf.DType = tf.float32,
 ) -> tf.Tensor:
     """Calls a function of `pixel_changes` from a graph."""
 
@@ -173,9 +173,7 @@ def _change(
 
     image = tf.convert_to_tensor(image)
     tensors = [tf.convert_to_tensor(pair) for pair in bounds]
-    result = tf.numpy_function(
-        call, [image, seed, *tensors], image.dtype, stateful=False
-    )
+    result = tf.numpy_function(call, [image, seed, *tensors], dtype, stateful=False)
     return tf.ensure_shape(result, image.shape)
 
 
