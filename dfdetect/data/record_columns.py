@@ -109,6 +109,11 @@ def write_columns(builder: tfds.core.DatasetBuilder) -> None:
         open_columns(builder, split)
 
 
+def forget() -> None:
+    """Forgets what this process has opened, as if it had just started."""
+    _load_known.cache_clear()
+
+
 def _path_beside(builder: tfds.core.DatasetBuilder, split: str) -> str:
     return os.path.join(os.fspath(builder.data_path), f"columns-{split}.npz")
 

@@ -5,11 +5,12 @@ Every worker calls each function at the same point. If one worker fails, all do.
 
 import json
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect.data import prepared
+from dfdetect.data import prepared, sampling
 from dfdetect.training import distribute, run_record
 
 Say = Callable[[str], None]
@@ -77,7 +78,7 @@ def check_data(
     Raises:
         ValueError: The data sets differ, or one has no examples to train on.
     """
-    described = [prepared.describe_dataset(builder) for builder in builders]
+    described = [_describe(builder) for builder in builders]
 
     def check() -> None:
         content = json.dumps(described).encode()
@@ -100,6 +101,15 @@ def check_data(
             f"--batch_size={batch_size} is above the {total} examples of the training "
             "split: a step sees some of them more than once"
         )
+
+
+def _describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:
+    """Describes a data set, and its order where that is not the one of before."""
+    described = prepared.describe_dataset(builder)
+    if described["splits"].get("train", 0) > sampling.LONGEST_LISTED:
+        # A run of a version without this order cannot be resumed in it.
+        described["order"] = "feistel"
+    return described
 
 
 def check_split(builders: Sequence[tfds.core.DatasetBuilder], split: str) -> None:

@@ -97,7 +97,7 @@ def test_heads_of_images(tmp_path):
 def test_a_set_is_read_once(builder, count_builds):
     for _ in range(2):
         record_columns.open_columns(builder, "train")
-        record_columns._load_known.cache_clear()  # As in another process.
+        record_columns.forget()  # As in another process.
     assert count_builds() == 1 and _path(builder).exists()
     moved = pathlib.Path(builder.data_path).parents[1]
     shutil.copytree(moved / "labeled_faces", moved / "copy" / "labeled_faces")
@@ -176,7 +176,7 @@ def test_where_a_file_beside_the_shards_fails_the_cache_has_it(
 def _check_cached(builder, count_builds):
     for _ in range(2):
         columns = record_columns.open_columns(builder, "train")
-        record_columns._load_known.cache_clear()
+        record_columns.forget()
     assert len(columns) == 8 and count_builds() == 1
     assert not _path(builder).exists()
     # Other shards of the same size: here times count.

@@ -5,6 +5,7 @@ import collections
 import numpy as np
 import pytest
 
+from dfdetect.data import sampling
 from dfdetect.data.sampling import Catalog, Sampler
 
 
@@ -204,3 +205,30 @@ def test_wrong_arguments():
         Sampler([PAIRED], 4, seed=0, self_blended=2)
     with pytest.raises(ValueError, match="There is no record"):
         Sampler([Catalog(np.zeros(0), np.zeros(0, str))], 4, seed=0)
+
+
+def test_strata_above_the_limit_are_shuffled_without_a_list(monkeypatch):
+    """As those below: once before any comes again, a function of seed and step."""
+    monkeypatch.setattr(sampling, "LONGEST_LISTED", 8)
+    sampler = Sampler([PAIRED, LOOSE], 7, seed=0)
+    drawn = _records(sampler, 4)
+    assert collections.Counter(drawn).most_common()[0][1] == 2
+    assert len(set(drawn[:14])) == 14 == len(set(drawn[14:]))
+    again = Sampler([PAIRED, LOOSE], 7, seed=0)
+    np.testing.assert_array_equal(again.batch(3).records, sampler.batch(3).records)
+    np.testing.assert_array_equal(
+        again.batch_at(7).records, [record for _, record, _ in drawn[7:14]]
+    )
+    other = _records(Sampler([PAIRED, LOOSE], 7, seed=1), 2)
+    assert other != drawn[:14]
+    sampler = Sampler([PAIRED], 6, seed=0, mode="pairs", self_blended=0.2)
+    assert all(sum(sampler.batch(x).blended) <= 3 for x in range(9))
+
+
+def test_the_order_of_sets_below_the_limit_stays_what_it_was():
+    """Runs of earlier versions are resumed in it."""
+    sampler = Sampler([PAIRED, LOOSE], 10, seed=7, mode="balanced", self_blended=0.3)
+    draws = sampler.batch(2)
+    np.testing.assert_array_equal(draws.datasets, [0, 0, 0, 0, 1, 1, 0, 0, 0, 0])
+    np.testing.assert_array_equal(draws.records, [2, 8, 1, 1, 4, 0, 0, 2, 1, 4])
+    np.testing.assert_array_equal(draws.blended, [0, 0, 0, 1, 0, 1, 0, 1, 0, 0])
