@@ -156,11 +156,8 @@ def check_inputs() -> tuple[str, ...]:
     return inputs
 
 
-def check_earlier_run(output: str, judge: JudgeSettings) -> int | None:
+def check_earlier_run(output: str, judge: JudgeSettings) -> None:
     """Checks that an earlier run with this output judged alike, and notes the settings.
-
-    Returns:
-        Into how many shards it has divided the files; None where there was none.
 
     Raises:
         FileExistsError: There is one, and --resume is not given or its settings differ.
@@ -178,40 +175,12 @@ def check_earlier_run(output: str, judge: JudgeSettings) -> int | None:
         resumable.check_settings(output, json.loads(file_access.read(path)), settings)
     text = json.dumps({"settings": settings}, indent=2)
     file_access.write(path, f"{text}\n".encode())
-    return total
-
-
-def run_pipeline(run_settings: object) -> None:
-    """Runs the pipeline once.
-
-    Raises:
-        RuntimeError: It failed; runners also raise errors of their own.
-    """
-    import apache_beam as beam
-    from apache_beam.options import pipeline_options
-
-    from dfdetect.corpora import detection
-
-    arguments = ["default_sdk_harness_log_level=WARNING", *_BEAM_OPTIONS.value]
-    if _BEAM_RUNNER.value == "DirectRunner":
-        # Otherwise Beam may try to download a runner of another language.
-        arguments.append("allow_unsafe_triggers")
-    runner = _BEAM_RUNNER.value
-    if runner == "DaskRunner":  # Beam knows it by its full name only.
-        runner = "apache_beam.runners.dask.dask_runner.DaskRunner"
-    options = pipeline_options.PipelineOptions([f"--{one}" for one in arguments])
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    assert isinstance(run_settings, detection.RunSettings)
-    detection.build(pipeline, run_settings)
-    state = pipeline.run().wait_until_finish()
-    if state != "DONE":
-        raise RuntimeError(f"the pipeline ended as {state}.")
 
 
 def main(argv: list[str]) -> None:
     """Judges the files and says what became of them."""
     try:
-        from dfdetect.corpora import detection
+        from dfdetect.corpora import corpus_detection, running
     except ImportError as error:
         raise ImportError(
             f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
@@ -220,29 +189,27 @@ def main(argv: list[str]) -> None:
     output = os.path.expanduser(_OUTPUT.value)
     judge = read_judge_settings()
     inputs = check_inputs()
-    total = check_earlier_run(output, judge)
-    for attempt in range(1, _ATTEMPTS.value + 1):
-        settings = detection.RunSettings(
+    check_earlier_run(output, judge)
+
+    def run_once() -> None:
+        settings = corpus_detection.RunSettings(
             inputs=inputs,
             output=output,
             judge=judge,
             files_per_shard=_FILES_PER_SHARD.value,
-            total=total,
+            total=shards.find_total(output),
             with_parquet=_FORMAT.value == "parquet",
         )
-        try:
-            run_pipeline(settings)
-            break
-        # Runners raise whatever they like.
-        except Exception as error:
-            reason = " ".join(str(error).split())[-300:]
-            if attempt == _ATTEMPTS.value:
-                raise RuntimeError(
-                    f"the run failed {attempt} times, at last by: {reason}; "
-                    "--resume goes on with it"
-                ) from error
-            script.say(f"attempt {attempt} of {_ATTEMPTS.value} failed: {reason}")
-            total = shards.find_total(output)
+        running.run(
+            lambda pipeline: corpus_detection.build(pipeline, settings),
+            _BEAM_RUNNER.value,
+            _BEAM_OPTIONS.value,
+        )
+
+    try:
+        running.run_until_done(run_once, _ATTEMPTS.value, script.say)
+    except RuntimeError as error:
+        raise OSError(f"{error}; --resume goes on with it") from error
     sys.exit(say_summary(output))
 
 

@@ -14,8 +14,9 @@ TESTED_BY = {
     "cli/bench/test_run.py": "cli.bench.cases cli.bench.chain cli.bench.command "
     "cli.bench.options cli.bench.peers cli.bench.processes cli.bench.tables "
     "cli.bench.timing cli.bench.worker media.samples",
-    "corpora/test_detection.py": "corpora.accounts corpora.copies corpora.file_access "
-    "corpora.shard_judge corpora.shards reports.image_copies",
+    "corpora/test_corpus_detection.py": "corpora.accounts corpora.copies "
+    "corpora.file_access corpora.embedding_shards corpora.running corpora.shard_judge corpora.shards "
+    "reports.image_copies",
     "data/builders/test_base.py": "data.builders.account data.builders.archives "
     "data.builders.streams",
     "data/builders/test_face_rows.py": "data.builders.known_face_sets",
@@ -57,6 +58,8 @@ TESTED_BY = {
     "pipeline/test_tiling.py": "pipeline.head_detection",
     "reports/test_classification_report.py": "reports.classification_plots "
     "reports.classification_tables",
+    "reports/test_results_report.py": "cli.report reports.page.overview "
+    "reports.result_files",
     "reports/page/test_page.py": "reports.page.about reports.page.clip_entry "
     "reports.page.entries reports.page.formatting reports.page.heads "
     "reports.page.marks reports.page.thumbnails reports.page.timeline",

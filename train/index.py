@@ -3,9 +3,14 @@
     python train/index.py --images=FOLDER --output=INDEX
     python train/index.py --data_dir=DATA --dataset=labeled_faces --output=INDEX \
         [--heads] [--embedding=forgery] [--target_recall=.99]
+    python train/index.py --images='gs://bucket/**' --output=INDEX \
+        --shards=gs://bucket/run/part --beam_runner=DataflowRunner --beam_options=...
+    python train/index.py --merge=INDEX1,INDEX2 --output=INDEX
 
 An interrupted run resumes with the same command; an older index at --output stays until
-the new one is complete. --add adds to it. Prints the number of entries and the
+the new one is complete. --add adds to it. With --beam_runner the images are embedded by
+Apache Beam, into files beginning with --shards, of which the index is built; without it
+--shards builds one of the files that are there. Prints the number of entries and the
 searcher. The exit code is 2 for a usage error, and 1 where
 nothing could be indexed.
 """
@@ -32,11 +37,15 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from dfdetect import files, script
+from dfdetect.corpora import file_access, shards
 from dfdetect.data import prepared, records
 from dfdetect.export import graph_cache
 from dfdetect.media import file_kinds, source_files
 from dfdetect.pipeline import embedding
-from dfdetect.retrieval import index_building, storage
+from dfdetect.retrieval import index as index_module
+from dfdetect.retrieval import index_building, merging, storage
+
+_ATTEMPTS = 3  # Of a run on Beam.
 
 _IMAGES = flags.DEFINE_multi_string(
     "images",
@@ -85,6 +94,31 @@ _TARGET_RECALL = flags.DEFINE_float(
 )
 _THUMBNAIL = flags.DEFINE_integer(
     "thumbnail", 96, "Longest side of kept small copies in pixels; 0 for none.", 0
+)
+_MERGE = flags.DEFINE_list(
+    "merge",
+    [],
+    "Indexes to make one of; of entries of the same names, those of the last one stay.",
+)
+_SHARDS = flags.DEFINE_string(
+    "shards",
+    None,
+    "Beginning of the names of the shards of embeddings, such as FOLDER/part.",
+)
+_PRECISION = flags.DEFINE_enum(
+    "precision", "float16", ["float16", "float32"], "How shards keep embeddings."
+)
+_FILES_PER_SHARD = flags.DEFINE_integer(
+    "files_per_shard", 2000, "About how many files a shard has.", lower_bound=1
+)
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner",
+    None,
+    "Embed on Apache Beam (pip install dfdetect[beam]): DirectRunner, FlinkRunner, "
+    "SparkRunner, DataflowRunner or DaskRunner. Needs --images and --shards.",
+)
+_BEAM_OPTIONS = flags.DEFINE_list(
+    "beam_options", [], "Options of the runner, see serve/batch_detect.py."
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 16, "Images at once.", lower_bound=1)
 
@@ -175,18 +209,77 @@ def select_images() -> tuple[
     return iterate_records(builder, splits), total, origin
 
 
-def main(argv: list[str]) -> None:
-    logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
-    output = os.path.expanduser(_OUTPUT.value)
-    # Fail before the slow part.
-    storage.check_destination(output)
+def embed_shards() -> None:
+    """Embeds --images into --shards on Apache Beam, but for what is there already.
+
+    Raises:
+        app.UsageError: The flags do not go together.
+        RuntimeError: The run failed.
+    """
+    if not (_IMAGES.value and _SHARDS.value) or _DATASET.value:
+        raise app.UsageError("--beam_runner needs --images and --shards.")
+    try:
+        from dfdetect.corpora import embedding_shards, running
+    except ImportError as error:
+        raise ImportError(
+            f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
+        ) from error
+    runtime.set_variables()  # Workers on this machine inherit them.
+    prefix = os.path.expanduser(str(_SHARDS.value))
+
+    def run_once() -> None:
+        settings = embedding_shards.EmbeddingSettings(
+            inputs=tuple(_IMAGES.value),
+            output=prefix,
+            model=_MODEL.value,
+            kind=_EMBEDDING.value,
+            of_heads=_HEADS.value,
+            thumbnail_side=_THUMBNAIL.value,
+            batch_size=_BATCH_SIZE.value,
+            precision=_PRECISION.value,
+            files_per_shard=_FILES_PER_SHARD.value,
+            total=shards.find_total(prefix),
+        )
+        build_transforms = embedding_shards.build(settings)
+        running.run(build_transforms, _BEAM_RUNNER.value, _BEAM_OPTIONS.value)
+
+    running.run_until_done(run_once, _ATTEMPTS, script.say)
+
+
+def merge_parts(output: str) -> index_module.Index:
+    """Makes an index of --merge or of --shards.
+
+    Raises:
+        app.UsageError: There is no shard.
+    """
+    if _MERGE.value:
+        parts = [merging.open_index(os.path.expanduser(x)) for x in _MERGE.value]
+    else:
+        prefix = os.path.expanduser(str(_SHARDS.value))
+        paths = [x for x in file_access.list_prefix(prefix) if x.endswith(".npz")]
+        if not paths:
+            raise app.UsageError(f"--shards: there is no {prefix}-*.npz.")
+        parts = [merging.open_shard(path) for path in paths]
+    if _ADD.value:
+        parts.insert(0, merging.open_index(output))
+    return merging.merge(
+        parts,
+        output,
+        searcher=_SEARCHER.value,
+        target_recall=_TARGET_RECALL.value,
+        say=script.say,
+    )
+
+
+def build_from_images(output: str) -> index_module.Index:
+    """Embeds images in this process and makes an index of them."""
     found, total, origin = select_images()
     older = None
     if _ADD.value:
         older, _ = storage.load(output, thumbnails=True, say=script.say)
     model = graph_cache.load(_MODEL.value, script.say)
     embedder = embedding.Embedder(model, _EMBEDDING.value, _HEADS.value)
-    index = index_building.build_index(
+    return index_building.build_index(
         found,
         total,
         origin=origin,
@@ -199,6 +292,21 @@ def main(argv: list[str]) -> None:
         target_recall=_TARGET_RECALL.value,
         older=older,
     )
+
+
+def main(argv: list[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
+    output = os.path.expanduser(_OUTPUT.value)
+    # Fail before the slow part.
+    storage.check_destination(output)
+    if _MERGE.value and (_IMAGES.value or _DATASET.value or _SHARDS.value):
+        raise app.UsageError("--merge does not go with --images, --dataset, --shards.")
+    if _BEAM_RUNNER.value:
+        embed_shards()
+    if _MERGE.value or _SHARDS.value:
+        index = merge_parts(output)
+    else:
+        index = build_from_images(output)
     searcher, _ = index.snapshot()
     assert searcher is not None
     print(f"{output}: {len(index):,} entries, {json.dumps(searcher.describe())}")

@@ -172,22 +172,36 @@ def check_report(
     parser: cli_parser.Parser,
 ) -> None:
     """Refuses what cannot be a report, and makes its folder."""
-    path = arguments.report
     if arguments.resume:
         parser.error("--report does not go with --resume: it is of one whole run")
+    inputs = [source.path for source in sources]
+    check_page(arguments.report, inputs, parser, option="--report")
+
+
+def check_page(
+    path: str, inputs: Sequence[str], parser: cli_parser.Parser, *, option: str
+) -> None:
+    """Refuses a path that cannot be a page, and makes its folder.
+
+    Args:
+        path: The page.
+        inputs: Paths that it must not be.
+        parser: Reports the error.
+        option: Name of the option that names the page.
+    """
     if not path.lower().endswith(".html"):
-        parser.error(f"--report must end in .html: {path}")
+        parser.error(f"{option} must end in .html: {path}")
     if os.path.isdir(path):
-        parser.error(f"--report must be a file, not a folder: {path}")
-    if os.path.realpath(path) in {os.path.realpath(each.path) for each in sources}:
-        parser.error(f"--report must not be one of the inputs: {path}")
+        parser.error(f"{option} must be a file, not a folder: {path}")
+    if os.path.realpath(path) in {os.path.realpath(each) for each in inputs}:
+        parser.error(f"{option} must not be one of the inputs: {path}")
     folder = os.path.dirname(path) or os.curdir
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        parser.error(f"--report: {error.strerror}: {folder}")
+        parser.error(f"{option}: {error.strerror}: {folder}")
     if not os.access(folder, os.W_OK | os.X_OK):
-        parser.error(f"--report: the folder cannot be written to: {folder}")
+        parser.error(f"{option}: the folder cannot be written to: {folder}")
 
 
 def check_camera(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:

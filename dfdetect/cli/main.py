@@ -12,12 +12,13 @@ from typing import Any
 
 import dfdetect
 from dfdetect import console, files
-from dfdetect.cli import detect, search, serve
+from dfdetect.cli import detect, report, search, serve
 from dfdetect.cli.bench import command as bench
 from dfdetect.cli.parser import Parser
 
 _COMMANDS: dict[str, Any] = {
     "detect": detect,
+    "report": report,
     "search": search,
     "serve": serve,
     "bench": bench,

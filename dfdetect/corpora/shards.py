@@ -15,7 +15,7 @@ from typing import Any
 from dfdetect.corpora import file_access
 from dfdetect.media import source_files
 
-_NAME = re.compile(r"-(\d{5,})-of-(\d{5,})\.jsonl$")
+_NAME = re.compile(r"-(\d{5,})-of-(\d{5,})\.(jsonl|npz)$")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dfdetect.retrieval import amended, searchers, tuning
+from dfdetect.retrieval import amended, embedding_rows, searchers, tuning
 from dfdetect.retrieval.entries import Entry, EntryTable, Neighbour, build_table
 
 # Number of rows below which brute force is as fast as ScaNN, according to its authors
@@ -83,7 +83,7 @@ class Index:
         self._kind = searcher
         self._target_recall = target_recall
         self._say = say
-        rows = searchers.check_rows(embeddings, metric)
+        rows = embedding_rows.check_rows(embeddings, metric)
         known = build_table(entries, len(rows))
         self._changes = concurrent.futures.ThreadPoolExecutor(1, "index")
         # Rows at the start of it are those of the state; the rest is room to add.
@@ -210,7 +210,7 @@ class Index:
         Raises:
             ValueError: The embeddings have another dimension, or are invalid.
         """
-        rows = searchers.check_rows(embeddings, self.metric)
+        rows = embedding_rows.check_rows(embeddings, self.metric)
         if rows.shape[1] != self.dimension:
             raise ValueError(
                 f"embeddings must be [N, {self.dimension}], got {list(rows.shape)}."
@@ -319,7 +319,11 @@ class Index:
             )
         if not np.isfinite(queries).all():
             raise ValueError("queries must be finite, got NaN or infinity.")
-        return searchers.scale_to_unit(queries) if self.metric == "cosine" else queries
+        return (
+            embedding_rows.scale_to_unit(queries)
+            if self.metric == "cosine"
+            else queries
+        )
 
     def _found(
         self, state: _State, queries: np.ndarray, k: int

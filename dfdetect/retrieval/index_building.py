@@ -11,8 +11,9 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import cv2
 import numpy as np
@@ -47,16 +48,6 @@ class IndexedImage:
     label: int = UNKNOWN
     source: str = ""
     group: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """What was embedded of a batch: a status for each image, a row for each entry."""
-
-    statuses: list[str]
-    problems: list[str]
-    rows: np.ndarray
-    entries: list[Entry]
 
 
 def build_index(
@@ -168,8 +159,8 @@ def _embed(
     done = sum(step["pictures"] for step in folder.steps())
     number = sum(1 for _ in folder.steps())
 
-    def embed(batch: list[IndexedImage]) -> _Part:
-        return _embed_batch(batch, embedder, thumbnail_side)
+    def embed(batch: list[IndexedImage]) -> list[tuple[IndexedImage, EmbeddedImage]]:
+        return list(embed_batch(batch, embedder, thumbnail_side))
 
     with console.Progress(total, say, noun="image", done=done) as shown:
         left = itertools.islice(images, done, None)
@@ -178,43 +169,62 @@ def _embed(
         # The graph is loaded in its first call: once is enough.
         first = map(embed, itertools.islice(halves, 1))
         others = iterators.parallel_map(embed, halves, min(batch_size, _CALLS_AT_ONCE))
-        for part in itertools.chain(first, others):
-            for problem in part.problems:
-                say(problem)
-            for status in part.statuses:
-                shown.count(status)
+        for batch in itertools.chain(first, others):
+            rows: list[np.ndarray] = [np.zeros((0, embedder.dimension), np.float32)]
+            entries: list[Entry] = []
+            for image, one in batch:
+                if one.problem:
+                    say(f"{image.source!r}: {one.problem}")
+                shown.count(one.status)
+                rows.append(one.embeddings)
+                entries += one.entries
             path = f"part-{number:07d}.npz"
-            folder.write(path, _packed(part.rows, part.entries))
-            folder.append({"pictures": len(part.statuses), "path": path})
+            folder.write(path, pack(np.concatenate(rows), entries))
+            folder.append({"pictures": len(batch), "path": path})
             number += 1
 
 
-def _embed_batch(
-    batch: list[IndexedImage], embedder: embedding.Embedder, thumbnail_side: int
-) -> _Part:
-    contents: list[bytes | None] = []
-    problems = []
-    for image in batch:
+@dataclasses.dataclass(frozen=True)
+class EmbeddedImage:
+    """What an image adds to an index.
+
+    Attributes:
+        status: One of `image_status.STATUS_NAMES`.
+        problem: Why it adds nothing, or "".
+        embeddings: float32 `[K, D]`.
+        entries: K entries.
+    """
+
+    status: str
+    problem: str
+    embeddings: np.ndarray
+    entries: list[Entry]
+
+
+def embed_batch(
+    batch: Sequence[IndexedImage], embedder: embedding.Embedder, thumbnail_side: int
+) -> Iterator[tuple[IndexedImage, EmbeddedImage]]:
+    """Reads and embeds a batch of images; yields each with what it adds to an index."""
+    contents, problems = [], {}
+    for place, image in enumerate(batch):
         try:
             contents.append(image.read())
         except OSError as error:
-            contents.append(None)
-            problems.append(f"{image.source!r}: {error.strerror or error}")
-    found = iter(embedder([content for content in contents if content is not None]))
-    statuses, rows = [], [np.zeros((0, embedder.dimension))]
-    entries: list[Entry] = []
-    for image, content in zip(batch, contents, strict=True):
-        if content is None:
-            statuses.append("unreadable")
+            problems[place] = error.strerror or str(error)
+    found = iter(zip(contents, embedder(contents), strict=True))
+    for place, image in enumerate(batch):
+        if place in problems:
+            none = embedder.mark_unreadable()
+            yield (
+                image,
+                EmbeddedImage(none.status, problems[place], none.embeddings, []),
+            )
             continue
-        one = next(found)
-        if problem := source_files.describe_unread(one.status, content):
-            problems.append(f"{image.source!r}: {problem}")
-        statuses.append(one.status)
-        rows.append(one.embeddings)
-        entries += _entries(image, content, one, embedder, thumbnail_side)
-    joined = np.concatenate(rows).astype(np.float32)
-    return _Part(statuses, problems, joined, entries)
+        content, one = next(found)
+        entries = list(_entries(image, content, one, embedder, thumbnail_side))
+        problem = source_files.describe_unread(one.status, content)
+        embeddings = np.asarray(one.embeddings, np.float32)
+        yield image, EmbeddedImage(one.status, problem, embeddings, entries)
 
 
 def _entries(
@@ -242,7 +252,16 @@ def _entries(
         )
 
 
-def _packed(rows: np.ndarray, entries: list[Entry]) -> bytes:
+def pack(
+    rows: np.ndarray, entries: list[Entry], more: Mapping[str, Any] | None = None
+) -> bytes:
+    """Packs embeddings with their entries into an NPZ file.
+
+    Args:
+        rows: `[N, D]`, float32 or float16.
+        entries: N entries.
+        more: Further values, as JSON; see `unpack`.
+    """
     fields = [dataclasses.asdict(entry) for entry in entries]
     thumbnails = [field.pop("thumbnail") for field in fields]
     stream = io.BytesIO()
@@ -252,23 +271,43 @@ def _packed(rows: np.ndarray, entries: list[Entry]) -> bytes:
         entries=np.frombuffer(json.dumps(fields).encode(), np.uint8),
         thumbnails=np.frombuffer(b"".join(thumbnails), np.uint8),
         lengths=np.array([len(content) for content in thumbnails], np.int64),
+        more=np.frombuffer(json.dumps(dict(more or {})).encode(), np.uint8),
     )
     return stream.getvalue()
+
+
+def unpack(file: str | IO[bytes]) -> tuple[np.ndarray, list[Entry], dict[str, Any]]:
+    """Reads what `pack` has packed.
+
+    Returns:
+        Rows, entries, and the further values.
+
+    Raises:
+        ValueError: The file is no such NPZ file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as part:
+            thumbnails = part["thumbnails"].tobytes()
+            ends = np.cumsum(part["lengths"])
+            fields = json.loads(part["entries"].tobytes())
+            entries = []
+            for field, end, length in zip(fields, ends, part["lengths"], strict=True):
+                field["box"] = tuple(field["box"])
+                small = thumbnails[end - length : end]
+                entries.append(Entry(**field, thumbnail=small))
+            more = part["more"].tobytes() if "more" in part else b"{}"
+            return part["rows"], entries, json.loads(more)
+    except (KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is no shard of embeddings: {error}") from error
 
 
 def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[Entry]]:
     rows = [np.zeros((0, dimension), np.float32)]
     entries: list[Entry] = []
     for step in folder.steps():
-        with np.load(os.path.join(folder.folder, step["path"])) as part:
-            rows.append(part["rows"])
-            thumbnails = part["thumbnails"].tobytes()
-            ends = np.cumsum(part["lengths"])
-            fields = json.loads(part["entries"].tobytes())
-            for field, end, length in zip(fields, ends, part["lengths"], strict=True):
-                field["box"] = tuple(field["box"])
-                small = thumbnails[end - length : end]
-                entries.append(Entry(**field, thumbnail=small))
+        more_rows, more_entries, _ = unpack(os.path.join(folder.folder, step["path"]))
+        rows.append(more_rows)
+        entries += more_entries
     return np.concatenate(rows), entries
 
 

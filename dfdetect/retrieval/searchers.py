@@ -304,33 +304,6 @@ def compute_values(query: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarr
     return np.linalg.norm(rows - query, axis=-1).astype(np.float32)
 
 
-def check_rows(embeddings: np.ndarray, metric: str) -> np.ndarray:
-    """Checks embeddings; returns them as float32 `[N, D]`, of unit length for cosine.
-
-    Raises:
-        ValueError: They have another rank, are not finite, or zero where the metric is
-            cosine.
-    """
-    rows = np.ascontiguousarray(embeddings, np.float32)
-    if rows.ndim != 2:
-        raise ValueError(f"embeddings must be [N, D], got {list(rows.shape)}.")
-    if not np.isfinite(rows).all():
-        raise ValueError("embeddings must be finite, got NaN or infinity.")
-    if metric == "euclidean":
-        return rows
-    if not rows.any(axis=1).all():
-        raise ValueError("embeddings must not be zero where the metric is cosine.")
-    return scale_to_unit(rows)
-
-
-def scale_to_unit(rows: np.ndarray) -> np.ndarray:
-    """Scales rows `[N, D]` to unit length; zeros stay zero."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    # Rows of unit length stay the same to the last bit.
-    lengths[(np.abs(lengths - 1) < 1e-6) | (lengths == 0)] = 1
-    return rows / lengths
-
-
 def import_scann() -> Any:
     """Imports ScaNN's module for use in Python.
 

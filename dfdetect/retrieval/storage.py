@@ -135,7 +135,10 @@ def load(
     for name, wanted in described["files"].items():
         if thumbnails or name != _THUMBNAILS:
             _check_file(os.path.join(directory, name), wanted)
-    rows = np.load(os.path.join(directory, _EMBEDDINGS), allow_pickle=False)
+    # Mapped: processes share the pages, and a search reads only what it compares.
+    rows = np.load(
+        os.path.join(directory, _EMBEDDINGS), mmap_mode="r", allow_pickle=False
+    )
     shape = (described["count"], described["dimension"])
     if rows.shape != shape or rows.dtype != np.float32:
         raise ValueError(

@@ -74,19 +74,56 @@ def render(
         ),
         document.Section("Models", [_describe_models(pipeline_manifest)]),
     ]
+    return formatting.TEMPLATES.render(
+        "about.html",
+        explanations=document.render_sections(explanations),
+        card=_convert_card(pipeline_manifest),
+        origin=_render_origin(command),
+    )
+
+
+def render_of_lines(
+    thresholds: calibration.Thresholds, *, command: Sequence[str]
+) -> markupsafe.Markup:
+    """Renders the sections that follow files whose result lines alone are known.
+
+    Args:
+        thresholds: As far as the lines tell them; see `result_files.Survey`.
+        command: The arguments of `dfdetect`.
+    """
+    terms = _explain_terms(None) | _explain_index()
+    words = [
+        document.Table(["Verdict", "Meaning"], _rows(_explain_verdicts(thresholds))),
+        document.Table(["Status", "Meaning"], _rows(_STATUSES)),
+        document.Table(["Term", "Meaning"], _rows(terms)),
+    ]
+    source = (
+        "The result lines do not say which model and which thresholds they are of. The "
+        "thresholds above are those that the lines show: the lowest probabilities that "
+        "are called uncertain and fake."
+    )
+    return formatting.TEMPLATES.render(
+        "about.html",
+        explanations=document.render_sections(
+            [
+                document.Section("What the words mean", words),
+                document.Section("Thresholds", [document.Text(source)]),
+            ]
+        ),
+        card=None,
+        origin=_render_origin(command),
+    )
+
+
+def _render_origin(command: Sequence[str]) -> markupsafe.Markup:
     now = datetime.datetime.now().astimezone()
     origin = {
         "command": shlex.join(["dfdetect", *command]),
         "date": now.isoformat(" ", "seconds"),
         **manifest.collect_versions(),
     }
-    return formatting.TEMPLATES.render(
-        "about.html",
-        explanations=document.render_sections(explanations),
-        card=_convert_card(pipeline_manifest),
-        origin=document.render_sections(
-            [document.Section("How this was made", [document.Table([], _rows(origin))])]
-        ),
+    return document.render_sections(
+        [document.Section("How this was made", [document.Table([], _rows(origin))])]
     )
 
 
@@ -105,7 +142,8 @@ def _explain_verdicts(thresholds: calibration.Thresholds) -> dict[str, str]:
     }
 
 
-def _explain_terms(min_head_size: int) -> dict[str, str]:
+def _explain_terms(min_head_size: int | None) -> dict[str, str]:
+    least = "a least size" if min_head_size is None else f"{min_head_size} pixels"
     return {
         "fake probability": "How likely a head is a deepfake, for data in which half "
         "of the heads are. An image has that of its most suspicious head; a clip has "
@@ -113,7 +151,7 @@ def _explain_terms(min_head_size: int) -> dict[str, str]:
         "box": "Where a head is; its number is that in the list. Green is real, red "
         "fake, dashed yellow uncertain, dotted gray not judged.",
         "detector": "The detector's confidence in a head, from 0 to 1.",
-        "too small to be judged": f"Below {min_head_size} pixels a head would be "
+        "too small to be judged": f"Below {least} a head would be "
         "enlarged to a blur, which looks like a forgery.",
         "track": "One person's head over the time of a clip. The table counts tracks "
         "of a clip, and heads of an image.",

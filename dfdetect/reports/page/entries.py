@@ -20,7 +20,10 @@ _RANKS = (None, "real", "uncertain", "fake")
 
 
 def render_row(
-    number: int, result: Mapping[str, Any], with_familiarity: bool
+    number: int,
+    result: Mapping[str, Any],
+    with_familiarity: bool,
+    is_linked: bool = True,
 ) -> markupsafe.Markup:
     """Renders a row of the summary.
 
@@ -28,6 +31,7 @@ def render_row(
         number: Number of the file, from 1.
         result: See `page.ReportPage.add`.
         with_familiarity: Whether there is a column for the familiarity.
+        is_linked: Whether the name links to the file's part of the page.
     """
     known = [head.get("familiarity") for head in result["heads"]]
     return formatting.TEMPLATES.render(
@@ -37,6 +41,7 @@ def render_row(
         rank=_RANKS.index(result["verdict"]),
         num_heads=count_heads(result),
         with_familiarity=with_familiarity,
+        is_linked=is_linked,
         familiarity=min((value for value in known if value is not None), default=None),
     )
 

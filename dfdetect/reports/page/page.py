@@ -38,6 +38,9 @@ class ReportPage:
         thumbnails: JPEGs of the known images by the id of their entry, where heads
             are looked up in an index; else None.
         explainer: Makes heat maps of heads; None for none.
+        title: Title of the page; by default the number of files.
+        overview: HTML that stands before the files instead of the numbers of verdicts.
+        caption: Caption of the table of files.
     """
 
     def __init__(
@@ -50,6 +53,9 @@ class ReportPage:
         num_files: int = 1,
         thumbnails: Mapping[str, bytes] | None = None,
         explainer: thumbnails_module.Explainer | None = None,
+        title: str = "",
+        overview: str = "",
+        caption: str = "All files",
     ) -> None:
         self._path = pathlib.Path(path)
         self._thresholds = thresholds
@@ -58,6 +64,9 @@ class ReportPage:
         self._max_bytes = thumbnails_module.compute_max_bytes(num_files)
         self._thumbnails = thumbnails
         self._explainer = explainer
+        self._title = title
+        self._overview = overview
+        self._caption = caption
         self._verdicts: Counter[str] = Counter()
         self._statuses: Counter[str] = Counter()
         self._open = contextlib.ExitStack()
@@ -192,7 +201,10 @@ class ReportPage:
             formatting.TEMPLATES.write(
                 page,
                 "page.html",
-                title=f"Deepfake report: {formatting.format_count(num_files, 'file')}",
+                title=self._title
+                or f"Deepfake report: {formatting.format_count(num_files, 'file')}",
+                overview=markupsafe.Markup(self._overview),
+                caption=self._caption,
                 style=formatting.load_asset("style.css"),
                 script=formatting.load_asset("page.js"),
                 verdicts=self._verdicts,

@@ -21,7 +21,7 @@ from dfdetect.export import saved_pipeline
 beam = pytest.importorskip("apache_beam")
 from apache_beam.options import pipeline_options  # noqa: E402
 
-from dfdetect.corpora import detection  # noqa: E402
+from dfdetect.corpora import corpus_detection  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "serve" / "batch_detect.py"
@@ -83,9 +83,9 @@ def _judge(graph, folder, output, **settings):
     """Runs the pipeline within this process; returns the summary."""
     options = pipeline_options.PipelineOptions(["--allow_unsafe_triggers"])
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
-        detection.build(
+        corpus_detection.build(
             pipeline,
-            detection.RunSettings(
+            corpus_detection.RunSettings(
                 inputs=(str(folder),),
                 output=str(output),
                 judge=shard_judge.JudgeSettings(model=graph, copies="suspicious"),
@@ -146,7 +146,7 @@ def test_shards_hold_the_lines_of_detect(tmp_path, capsys, graph):
 def test_the_script_resumes_only_what_was_judged_alike(tmp_path, graph):
     folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
     number = mixed_corpus.draw(folder)
-    code, said = _run(graph, folder / "nothing", output)
+    code, said = _run(graph, folder / "*.nothing", output)
     assert code == 2 and "no file matches" in said
     code, said = _run(graph, folder, output)
     assert code == 3, said
@@ -232,7 +232,10 @@ def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
 def _find_worker(parent):
     """Finds a process of Beam's worker below a process."""
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True
+        ["ps", "-e", "-o", "pid=", "-o", "ppid=", "-o", "args="],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     rows = [line.split(None, 2) for line in listed.splitlines()]
     below = {str(parent)}

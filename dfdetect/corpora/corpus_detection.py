@@ -87,29 +87,10 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
     Returns:
         A collection of one `accounts.Account`, of all files of all runs.
     """
-    found = (
-        pipeline
-        | "Patterns" >> beam.Create(settings.inputs)
-        | "Find" >> beam.FlatMap(file_access.list_files)
-    )
-    if settings.total is None:
-        total = (
-            found
-            | "Count" >> beam.combiners.Count.Globally()
-            | "Shards" >> beam.Map(_choose_total, settings.files_per_shard)
-        )
-        wanted: Any = beam.pvalue.AsSingleton(total)
-    else:
-        wanted = settings.total
-    divided = (
-        found
-        | "Divide" >> beam.Map(_choose_shard, wanted)
-        | "Collect" >> beam.GroupByKey()
-        | "Build" >> beam.MapTuple(_build_shard)
-        # Or one worker would judge all.
-        | "Share" >> beam.Reshuffle()
-        | "Pass over"
-        >> beam.ParDo(_PassOver(settings)).with_outputs(_EARLIER, main="todo")
+    divided = divide(
+        pipeline, settings.inputs, settings.total, settings.files_per_shard
+    ) | "Pass over" >> beam.ParDo(_PassOver(settings)).with_outputs(
+        _EARLIER, main="todo"
     )
     judged = (
         divided.todo
@@ -122,6 +103,45 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
         | "Accounts" >> beam.Flatten()
         | "Add up" >> beam.CombineGlobally(_AddUp())
         | "Summary" >> beam.Map(_write_summary, settings)
+    )
+
+
+def divide(
+    pipeline: beam.Pipeline,
+    inputs: Sequence[str],
+    total: int | None,
+    files_per_shard: int,
+) -> Any:
+    """Finds files and divides them into shards.
+
+    Args:
+        pipeline: The pipeline, to which transforms are added.
+        inputs: See `file_access.list_files`.
+        total: Number of shards; None to choose it by `files_per_shard`.
+        files_per_shard: About how many files a shard has.
+
+    Returns:
+        A collection of `shards.Shard`.
+    """
+    found = (
+        pipeline
+        | "Patterns" >> beam.Create(inputs)
+        | "Find" >> beam.FlatMap(file_access.list_files)
+    )
+    wanted: Any = total
+    if total is None:
+        wanted = beam.pvalue.AsSingleton(
+            found
+            | "Count" >> beam.combiners.Count.Globally()
+            | "Shards" >> beam.Map(_choose_total, files_per_shard)
+        )
+    return (
+        found
+        | "Divide" >> beam.Map(_choose_shard, wanted)
+        | "Collect" >> beam.GroupByKey()
+        | "Build" >> beam.MapTuple(_build_shard)
+        # Or one worker would have all of them.
+        | "Share" >> beam.Reshuffle()
     )
 
 
