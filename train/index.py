@@ -241,7 +241,7 @@ def embed_shards() -> None:
             total=shards.find_total(prefix),
         )
         build_transforms = embedding_shards.build(settings)
-        running.run(build_transforms, _BEAM_RUNNER.value, _BEAM_OPTIONS.value)
+        running.run(build_transforms, str(_BEAM_RUNNER.value), _BEAM_OPTIONS.value)
 
     running.run_until_done(run_once, _ATTEMPTS, script.say)
 
