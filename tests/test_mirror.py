@@ -15,7 +15,7 @@ TESTED_BY = {
     "cli.bench.options cli.bench.peers cli.bench.processes cli.bench.tables "
     "cli.bench.timing cli.bench.worker media.samples",
     "corpora/test_corpus_detection.py": "corpora.accounts corpora.copies "
-    "corpora.file_access corpora.running corpora.shard_judge corpora.shards "
+    "corpora.running corpora.shard_judge corpora.shards "
     "reports.image_copies",
     "data/builders/test_base.py": "data.builders.account data.builders.archives "
     "data.builders.streams",

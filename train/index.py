@@ -259,7 +259,7 @@ def merge_parts(output: str) -> index_module.Index:
         paths = [x for x in file_access.list_prefix(prefix) if x.endswith(".npz")]
         if not paths:
             raise app.UsageError(f"--shards: there is no {prefix}-*.npz.")
-        parts = [merging.open_shard(path) for path in paths]
+        parts = [merging.open_shard(path, file_access.read) for path in paths]
     if _ADD.value:
         parts.insert(0, merging.open_index(output))
     return merging.merge(

@@ -298,7 +298,7 @@ def unpack(file: str | IO[bytes]) -> tuple[np.ndarray, list[Entry], dict[str, An
             more = part["more"].tobytes() if "more" in part else b"{}"
             return part["rows"], entries, json.loads(more)
     except (KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is no shard of embeddings: {error}") from error
+        raise ValueError(f"no embeddings as `pack` writes them: {error}") from error
 
 
 def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[Entry]]:

@@ -7,6 +7,7 @@ of 1,488 values, which a search from disk by brute force does not need.
 """
 
 import dataclasses
+import io
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dfdetect import files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import embedding_rows, index_building, storage, tuning
 from dfdetect.retrieval.entries import Entry
@@ -51,17 +53,28 @@ def open_index(directory: str) -> Part:
     return Part(directory, described["embedding"], read)
 
 
-def open_shard(path: str) -> Part:
-    """Opens a shard of embeddings, see `corpora.embedding`, as a part.
+def open_shard(path: str, read_file: Callable[[str], bytes] = files.read) -> Part:
+    """Opens a shard of embeddings, see `corpora.embedding_shards`, as a part.
+
+    Args:
+        path: The shard.
+        read_file: Reads a file.
 
     Raises:
         OSError: It cannot be read.
         ValueError: The file is no shard.
     """
-    _, _, more = index_building.unpack(path)
+
+    def unpack() -> tuple[np.ndarray, list[Entry], dict[str, Any]]:
+        try:
+            return index_building.unpack(io.BytesIO(read_file(path)))
+        except ValueError as error:
+            raise ValueError(f"{path} is no shard of embeddings: {error}") from error
+
+    _, _, more = unpack()
     if "embedding" not in more:
         raise ValueError(f"{path} does not say which embedding it has.")
-    return Part(path, more["embedding"], lambda: index_building.unpack(path)[:2])
+    return Part(path, more["embedding"], lambda: unpack()[:2])
 
 
 def merge(

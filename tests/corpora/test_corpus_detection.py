@@ -207,17 +207,19 @@ def test_two_processes_equal_detect_on_a_hundred_files(tmp_path, capsys, graph):
 @pytest.mark.slow
 def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
     folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
-    number = mixed_corpus.draw(folder, 300)
+    number = mixed_corpus.draw(folder, 600)
     process = subprocess.Popen(
         _command(graph, folder, output, TWO_PROCESSES),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not list(output.parent.glob("part-*.jsonl")):
+    worker = None
+    while not (worker and list(output.parent.glob("part-*.jsonl"))):
         assert process.poll() is None
+        worker = worker or _find_worker(process.pid)
         time.sleep(0.01)
-    os.kill(_find_worker(process.pid), signal.SIGKILL)
+    os.kill(worker, signal.SIGKILL)
     _, said = process.communicate()
     assert process.returncode == 3, said
     assert "attempt 1 of 3 failed" in said
@@ -230,19 +232,16 @@ def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
 
 
 def _find_worker(parent):
-    """Finds a process of Beam's worker below a process."""
-    listed = subprocess.run(
-        ["ps", "-e", "-o", "pid=", "-o", "ppid=", "-o", "args="],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    """Finds a process of Beam's worker below a process; None before there is one."""
+    command = ["ps", "-e", "-o", "pid=", "-o", "ppid=", "-o", "args="]
+    listed = subprocess.check_output(command, text=True)
     rows = [line.split(None, 2) for line in listed.splitlines()]
     below = {str(parent)}
     for _ in range(3):
         below |= {pid for pid, above, _ in rows if above in below}
-    return next(
+    workers = [
         int(pid)
         for pid, _, words in rows
         if pid in below and "sdk_worker_main" in words and not words.startswith("/bin")
-    )
+    ]
+    return workers[0] if workers else None
