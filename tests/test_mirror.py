@@ -20,6 +20,7 @@ TESTED_BY = {
     "data/builders/test_base.py": "data.builders.account data.builders.archives "
     "data.builders.streams",
     "data/builders/test_face_rows.py": "data.builders.known_face_sets",
+    "data/test_crop_heads.py": "corpora.crop_parts",
     "data/test_prepared.py": "data.batches "
     "data.classifier_input data.detector_examples data.detector_input "
     "data.unlabeled labels media.resize",

@@ -23,6 +23,7 @@ from absl import flags, logging
 
 from dfdetect import script
 from dfdetect.data import crop_heads, prepared
+from dfdetect.export import runtime
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -53,13 +54,63 @@ _MIN_SIZE = flags.DEFINE_integer(
     "min_size", 0, "Smallest longer side of a head, in pixels.", lower_bound=0
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images at once.", lower_bound=1)
+_BEAM_RUNNER = flags.DEFINE_string(
+    "beam_runner",
+    None,
+    "Cut on Apache Beam (pip install dfdetect[beam]), such as DirectRunner; each worker "
+    "must see --data_dir and --output.",
+)
+_BEAM_OPTIONS = flags.DEFINE_list(
+    "beam_options", [], "Options of the runner, see serve/batch_detect.py."
+)
+
+_ATTEMPTS = 3  # Of a run on Beam.
+
+
+def crop_on_beam(data_dir: str, output: str) -> None:
+    """Cuts the heads on Apache Beam."""
+    try:
+        from dfdetect.corpora import crop_parts, running
+    except ImportError as error:
+        raise ImportError(
+            f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
+        ) from error
+    runtime.set_variables()  # Workers on this machine inherit them.
+    settings = crop_heads.CropSettings.choose(
+        prepared.open_builder(data_dir, _DATASET.value),
+        detector=_DETECTOR.value,
+        score_threshold=_SCORE_THRESHOLD.value,
+        margin=_MARGIN.value,
+        min_size=_MIN_SIZE.value,
+        batch_size=_BATCH_SIZE.value,
+    )
+
+    def run_once() -> None:
+        crop_parts.crop_on_beam(
+            data_dir,
+            _DATASET.value,
+            output,
+            settings,
+            run=lambda build: running.run(
+                build, str(_BEAM_RUNNER.value), _BEAM_OPTIONS.value
+            ),
+        )
+
+    running.run_until_done(run_once, _ATTEMPTS, script.say)
+    script.say(
+        f"{output} is finished: see {crop_heads.HEADS} and {crop_heads.SUMMARY}."
+    )
 
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
+    data_dir, output = map(os.path.expanduser, (_DATA_DIR.value, _OUTPUT.value))
+    if _BEAM_RUNNER.value:
+        crop_on_beam(data_dir, output)
+        return
     crop_heads.crop_heads(
-        prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value),
-        os.path.expanduser(_OUTPUT.value),
+        prepared.open_builder(data_dir, _DATASET.value),
+        output,
         say=script.say,
         detector=_DETECTOR.value,
         score_threshold=_SCORE_THRESHOLD.value,

@@ -28,6 +28,7 @@ The tables are in the order of the data set, UTF-8, and quoted as CSV is: a text
 hold line breaks. Numbers read back as float32 are the very boxes and scores.
 """
 
+import dataclasses
 import itertools
 import os
 from collections import Counter
@@ -134,6 +135,83 @@ def build_head_cutter(
     return find_and_cut
 
 
+@dataclasses.dataclass(frozen=True)
+class CropSettings:
+    """Which heads are cut, and how.
+
+    Attributes:
+        detector: Model directory.
+        score_threshold: Score of a head.
+        margin: See `boxes.square_crops`.
+        min_size: See `build_head_cutter`.
+        batch_size: Images at once.
+    """
+
+    detector: str
+    score_threshold: float
+    margin: float
+    min_size: int
+    batch_size: int
+
+    @classmethod
+    def choose(
+        cls,
+        builder: tfds.core.DatasetBuilder,
+        *,
+        detector: str | None = None,
+        score_threshold: float | None = None,
+        margin: float = 1.3,
+        min_size: int = 0,
+        batch_size: int = 8,
+    ) -> "CropSettings":
+        """Fills in what is None; see `crop_heads`.
+
+        Raises:
+            ValueError: The data set or the detector cannot be used.
+        """
+        records.check_labeled(builder)
+        detector = detector or os.path.join(model_directory.DEFAULT_WEIGHTS, "detector")
+        description = manifest.read(detector, "detector")
+        if description["num_classes"] != 1:
+            raise ValueError(
+                "num_classes of the detector must be 1, heads, "
+                f"got {description['num_classes']}."
+            )
+        if score_threshold is None:
+            score_threshold = description["score_threshold"]
+        assert score_threshold is not None
+        return cls(detector, score_threshold, margin, min_size, batch_size)
+
+    def build_cutter(self) -> Callable[[tf.Tensor], chunking.Outputs]:
+        """Loads the detector; see `build_head_cutter`."""
+        model, description = model_directory.load_detector(self.detector)
+        return build_head_cutter(
+            model,
+            description,
+            score_threshold=self.score_threshold,
+            margin=self.margin,
+            min_size=self.min_size,
+            batch_size=self.batch_size,
+        )
+
+
+def open_output(
+    builder: tfds.core.DatasetBuilder, output: str, crop_settings: CropSettings
+) -> resumable.Output:
+    """Opens the folder of the crops; see `resumable.Output`."""
+    detector = crop_settings.detector
+    digest = files.sha256(os.path.join(detector, weights.FILE_NAME))
+    described = manifest.read(detector, "detector")
+    settings = {
+        "dataset": prepared.describe_dataset(builder),
+        "detector": {"weights_sha256": digest, "manifest": described},
+        "score_threshold": crop_settings.score_threshold,
+        "margin": crop_settings.margin,
+        "min_size": crop_settings.min_size,
+    }
+    return resumable.Output(output, SUMMARY, settings)
+
+
 def crop_heads(
     builder: tfds.core.DatasetBuilder,
     output: str,
@@ -161,39 +239,20 @@ def crop_heads(
         ValueError: The data set or the detector cannot be used.
         OSError: See `resumable.Output`.
     """
-    records.check_labeled(builder)
-    detector = detector or os.path.join(model_directory.DEFAULT_WEIGHTS, "detector")
-    description = manifest.read(detector, "detector")
-    if description["num_classes"] != 1:
-        raise ValueError(
-            "num_classes of the detector must be 1, heads, "
-            f"got {description['num_classes']}."
-        )
-    if score_threshold is None:
-        score_threshold = description["score_threshold"]
-    digest = files.sha256(os.path.join(detector, weights.FILE_NAME))
-    settings = {
-        "dataset": prepared.describe_dataset(builder),
-        "detector": {"weights_sha256": digest, "manifest": description},
-        "score_threshold": score_threshold,
-        "margin": margin,
-        "min_size": min_size,
-    }
-    with resumable.Output(output, SUMMARY, settings) as folder:
+    crop_settings = CropSettings.choose(
+        builder,
+        detector=detector,
+        score_threshold=score_threshold,
+        margin=margin,
+        min_size=min_size,
+        batch_size=batch_size,
+    )
+    with open_output(builder, output, crop_settings) as folder:
         if folder.finished:
             say(f"{output} is finished already.")
             return
-        model, _ = model_directory.load_detector(detector)
-        cutter = build_head_cutter(
-            model,
-            description,
-            score_threshold=score_threshold,
-            margin=margin,
-            min_size=min_size,
-            batch_size=batch_size,
-        )
-        _cut_all(cutter, builder, folder, batch_size, say)
-        _write_tables(folder, margin, records.list_further_fields(builder))
+        _cut_all(crop_settings.build_cutter(), builder, folder, batch_size, say)
+        write_tables(folder, margin, records.list_further_fields(builder))
         say(f"{output} is finished: see {HEADS}, {MISSES} and {SUMMARY}.")
 
 
@@ -215,15 +274,37 @@ def _cut_all(
             pending = records.read_records(builder, split, done[split])
             # Batches do not cross splits, so that a resumed run makes the same.
             while batch := list(itertools.islice(pending, batch_size)):
-                outputs = cutter(tf.constant([one.image_bytes for one in batch]))
-                images = list(_images(batch, outputs, folder))
-                folder.append({"split": split, "pictures": images})
-                for image in images:
+                step = cut_batch(cutter, split, batch, folder.write)
+                folder.append(step)
+                for image in step["pictures"]:
                     shown.count(image["status"])
 
 
-def _images(
-    batch: list[records.Record], outputs: chunking.Outputs, folder: resumable.Output
+def cut_batch(
+    cutter: Callable[[tf.Tensor], chunking.Outputs],
+    split: str,
+    batch: list[records.Record],
+    write: Callable[[str, bytes], None],
+) -> dict[str, Any]:
+    """Cuts the heads out of a batch of one split and writes them.
+
+    Args:
+        cutter: See `build_head_cutter`.
+        split: The split.
+        batch: Records.
+        write: Writes a crop; its path is relative to the folder of the crops.
+
+    Returns:
+        The step that the journal of the folder keeps.
+    """
+    outputs = cutter(tf.constant([one.image_bytes for one in batch]))
+    return {"split": split, "pictures": list(_write_crops(batch, outputs, write))}
+
+
+def _write_crops(
+    batch: list[records.Record],
+    outputs: chunking.Outputs,
+    write: Callable[[str, bytes], None],
 ) -> Iterator[dict[str, Any]]:
     """Writes the crops of a batch; yields what the journal keeps of each image."""
     values = {name: value.numpy() for name, value in outputs.items()}
@@ -236,7 +317,7 @@ def _images(
             chosen = values["chosen"][row].nonzero()[0].tolist()
             for head in chosen:
                 path = f"heads/{records.build_path_stem(record)}_{head}.png"
-                folder.write(path, next(crops))
+                write(path, next(crops))
                 numbers = (*values["boxes"][row, head], values["scores"][row, head])
                 heads.append([path, head, *map(records.to_shortest_float, numbers)])
             if not heads:
@@ -252,8 +333,14 @@ def _images(
         }
 
 
-def _write_tables(folder: resumable.Output, margin: float, fields: list[str]) -> None:
-    """Turns the journal into the tables and the summary."""
+def write_tables(folder: resumable.Output, margin: float, fields: list[str]) -> None:
+    """Turns the journal of a folder into the tables and the summary.
+
+    Args:
+        folder: The folder, whose journal has all images.
+        margin: See `CropSettings`.
+        fields: See `records.list_further_fields`.
+    """
     counts: dict[str, Any] = {}
     reasons: Counter[str] = Counter()
     with folder.text(HEADS) as file:

@@ -207,7 +207,7 @@ def test_two_processes_equal_detect_on_a_hundred_files(tmp_path, capsys, graph):
 @pytest.mark.slow
 def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
     folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
-    number = mixed_corpus.draw(folder, 600)
+    number = mixed_corpus.draw(folder, 300)
     process = subprocess.Popen(
         _command(graph, folder, output, TWO_PROCESSES),
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -233,7 +233,7 @@ def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
 
 def _find_worker(parent):
     """Finds a process of Beam's worker below a process; None before there is one."""
-    command = ["ps", "-e", "-o", "pid=", "-o", "ppid=", "-o", "args="]
+    command = ["ps", "-eww", "-o", "pid=", "-o", "ppid=", "-o", "args="]
     listed = subprocess.check_output(command, text=True)
     rows = [line.split(None, 2) for line in listed.splitlines()]
     below = {str(parent)}

@@ -413,3 +413,34 @@ if __name__ == "__main__":  # The script with the stand-in, slowly.
 
     resumable.Output.append = _slow_append
     runpy.run_path(str(ROOT / "train/crop_heads.py"), run_name="__main__")
+
+
+def test_beam_cuts_the_same(crops, builder, data_dir, detector, tmp_path):
+    pytest.importorskip("apache_beam")
+    from dfdetect.corpora import crop_parts, running
+
+    settings = crop_heads.CropSettings.choose(builder, detector=detector, batch_size=2)
+    tried = []
+
+    def run_pipeline(build):
+        tried.append(1)
+        running.run(build, "DirectRunner", ())
+        if len(tried) == 1:
+            raise RuntimeError("a worker is lost")
+
+    def cut():
+        return crop_parts.crop_on_beam(
+            str(data_dir),
+            "labelled_images",
+            str(tmp_path / "crops"),
+            settings,
+            run=run_pipeline,
+            images_per_part=4,
+        )
+
+    with pytest.raises(RuntimeError, match="lost"):
+        cut()
+    assert cut() and not cut()
+    # What the first attempt has cut is not cut again.
+    assert len(tried) == 1
+    assert tree(tmp_path / "crops") == tree(crops)

@@ -1,0 +1,171 @@
+"""The Beam pipeline that cuts heads out of a prepared data set: parts of it to crops.
+
+Workers cut `data.crop_heads`'s crops into the folder that all of them share, and leave
+for each part of the data set a file of steps. These are joined to the journal of the
+folder in their order, from which the tables are made as by one process.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.ml.inference import base as inference
+
+from dfdetect import files, resumable
+from dfdetect.data import crop_heads, prepared, records
+
+_PARTS = ".parts"
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Records of a split that are cut, written and tried again together.
+
+    Attributes:
+        split: The split.
+        start: Number of the first record.
+        stop: Number after that of the last one.
+    """
+
+    split: str
+    start: int
+    stop: int
+
+    def name(self, output: str) -> str:
+        """Names the file of the part's steps."""
+        name = f"{self.split}-{self.start:09d}-{self.stop:09d}.jsonl"
+        return os.path.join(output, _PARTS, name)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    data_dir: str
+    dataset: str
+    output: str
+    settings: crop_heads.CropSettings
+
+
+class _PartCutter:
+    """Cuts parts; loads detector and data set once a process."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+        self._builder = prepared.open_builder(source.data_dir, source.dataset)
+        self._cutter = source.settings.build_cutter()
+
+    def cut(self, part: Part) -> list[dict[str, Any]]:
+        """Writes the crops of a part; returns its steps."""
+        found = records.read_records(self._builder, part.split, part.start)
+        wanted = itertools.islice(found, part.stop - part.start)
+        steps = []
+        while batch := list(itertools.islice(wanted, self._source.settings.batch_size)):
+            steps.append(
+                crop_heads.cut_batch(self._cutter, part.split, batch, self._write)
+            )
+        return steps
+
+    def _write(self, path: str, content: bytes) -> None:
+        files.write(os.path.join(self._source.output, path), content)
+
+
+class _CutHandler(inference.ModelHandler):
+    """Cuts parts with the detector of the process."""
+
+    def __init__(self, source: _Source) -> None:
+        super().__init__(min_batch_size=1, max_batch_size=1)
+        self._source = source
+
+    def load_model(self) -> _PartCutter:
+        return _PartCutter(self._source)
+
+    def run_inference(
+        self,
+        batch: Sequence[Part],
+        model: _PartCutter,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterable[inference.PredictionResult]:
+        for part in batch:
+            yield inference.PredictionResult(part, model.cut(part))
+
+
+def crop_on_beam(
+    data_dir: str,
+    dataset: str,
+    output: str,
+    settings: crop_heads.CropSettings,
+    *,
+    run: Callable[[Callable[[beam.Pipeline], Any]], None],
+    images_per_part: int = 1024,
+) -> bool:
+    """Fills `output` as `crop_heads.crop_heads` does, or resumes such a run.
+
+    Args:
+        data_dir: Folder of prepared data sets, which all workers see.
+        dataset: NAME or NAME/CONFIG.
+        output: The folder, which all workers see.
+        settings: Which heads are cut, and how.
+        run: Runs a pipeline to which the function that it is given adds transforms.
+        images_per_part: Images that are cut, and after a failure cut again, together.
+
+    Returns:
+        Whether something was left to do.
+
+    Raises:
+        OSError: See `resumable.Output`.
+    """
+    builder = prepared.open_builder(data_dir, dataset)
+    source = _Source(data_dir, dataset, output, settings)
+    with crop_heads.open_output(builder, output, settings) as folder:
+        if folder.finished:
+            return False
+        # Batches as those of one process: neither they nor parts cross splits.
+        size = -(-images_per_part // settings.batch_size) * settings.batch_size
+        parts = list(_divide(builder, _count_done(folder), size))
+        missing = [part for part in parts if not os.path.exists(part.name(output))]
+        if missing:
+            run(lambda pipeline: _build(pipeline, missing, source))
+        for part in parts:
+            with open(part.name(output), encoding="utf-8") as file:
+                for line in file:
+                    folder.append(json.loads(line))
+        fields = records.list_further_fields(builder)
+        crop_heads.write_tables(folder, settings.margin, fields)
+    shutil.rmtree(os.path.join(output, _PARTS), ignore_errors=True)
+    return True
+
+
+def _build(pipeline: beam.Pipeline, parts: Sequence[Part], source: _Source) -> Any:
+    return (
+        pipeline
+        | "Parts" >> beam.Create(parts)
+        | "Share" >> beam.Reshuffle()
+        | "Cut" >> inference.RunInference(_CutHandler(source))
+        | "Write" >> beam.Map(_write_steps, source.output)
+    )
+
+
+def _write_steps(prediction: Any, output: str) -> None:
+    part: Part = prediction.example
+    # ASCII, as names of files need not be UTF-8.
+    text = "".join(f"{json.dumps(step)}\n" for step in prediction.inference)
+    files.write(part.name(output), text.encode())
+
+
+def _count_done(folder: resumable.Output) -> dict[str, int]:
+    """Counts by split the images that the journal has already."""
+    done: dict[str, int] = {}
+    for step in folder.steps():
+        split = step["split"]
+        done[split] = done.get(split, 0) + len(step["pictures"])
+    return done
+
+
+def _divide(builder: Any, done: dict[str, int], size: int) -> Iterator[Part]:
+    for split, info in builder.info.splits.items():
+        for start in range(done.get(split, 0), info.num_examples, size):
+            yield Part(split, start, min(start + size, info.num_examples))
