@@ -57,8 +57,8 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images at once.", lower_bou
 _BEAM_RUNNER = flags.DEFINE_string(
     "beam_runner",
     None,
-    "Cut on Apache Beam (pip install dfdetect[beam]), such as DirectRunner; each worker "
-    "must see --data_dir and --output.",
+    "Cut on Apache Beam (pip install dfdetect[beam]), such as DirectRunner; all of its "
+    "workers must see --data_dir and --output.",
 )
 _BEAM_OPTIONS = flags.DEFINE_list(
     "beam_options", [], "Options of the runner, see serve/batch_detect.py."

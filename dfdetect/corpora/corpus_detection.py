@@ -23,7 +23,6 @@ from dfdetect.corpora import accounts, file_access, shard_judge, shards
 from dfdetect.media import source_files
 
 _NAMESPACE = "dfdetect"  # Of the metrics.
-_EARLIER = "earlier"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,19 +86,20 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
     Returns:
         A collection of one `accounts.Account`, of all files of all runs.
     """
+    # Not by tagged outputs, which the DaskRunner mixes.
     divided = divide(
         pipeline, settings.inputs, settings.total, settings.files_per_shard
-    ) | "Pass over" >> beam.ParDo(_PassOver(settings)).with_outputs(
-        _EARLIER, main="todo"
-    )
+    ) | "Pass over" >> beam.FlatMap(_pass_over, settings)
+    earlier = divided | "Earlier" >> beam.Filter(_is_account)
     judged = (
-        divided.todo
+        divided
+        | "To do" >> beam.Filter(_is_shard)
         | "Judge"
         >> inference.RunInference(JudgeHandler(settings.judge, settings.output))
-        | "Write" >> beam.ParDo(_WriteShard(settings))
+        | "Write" >> beam.Map(_write_shard, settings)
     )
     return (
-        (judged, divided[_EARLIER])
+        (judged, earlier)
         | "Accounts" >> beam.Flatten()
         | "Add up" >> beam.CombineGlobally(_AddUp())
         | "Summary" >> beam.Map(_write_summary, settings)
@@ -162,53 +162,54 @@ def _build_shard(
     return shards.build_shard(*key, found)
 
 
-class _PassOver(beam.DoFn):
-    """Passes over what an earlier run has judged: files in a shard that it finished."""
+def _pass_over(shard: shards.Shard, settings: RunSettings) -> Iterator[Any]:
+    """Passes over what an earlier run has judged: files in a shard that it finished.
 
-    def __init__(self, settings: RunSettings) -> None:
-        self._settings = settings
-
-    def process(self, shard: shards.Shard) -> Iterator[Any]:
-        lines = _read_earlier(shard, self._settings.output)
-        todo = tuple(one for one in shard.files if one.path not in lines)
-        account = accounts.count_earlier(lines)
-        if todo or not lines:
-            yield dataclasses.replace(shard, files=todo)
-        elif self._settings.with_parquet:
-            name = shard.name(self._settings.output, ".parquet")
-            if not file_access.exists(name):
-                file_access.write(name, shards.encode_parquet(lines))
-        yield beam.pvalue.TaggedOutput(_EARLIER, account)
+    Yields:
+        The shard with the files that are left, if any, and an account of the others.
+    """
+    lines = _read_earlier(shard, settings.output)
+    todo = tuple(one for one in shard.files if one.path not in lines)
+    if todo or not lines:
+        yield dataclasses.replace(shard, files=todo)
+    elif settings.with_parquet:
+        name = shard.name(settings.output, ".parquet")
+        if not file_access.exists(name):
+            file_access.write(name, shards.encode_parquet(lines))
+    yield accounts.count_earlier(lines)
 
 
-class _WriteShard(beam.DoFn):
+def _is_shard(one: Any) -> bool:
+    return isinstance(one, shards.Shard)
+
+
+def _is_account(one: Any) -> bool:
+    return isinstance(one, accounts.Account)
+
+
+def _write_shard(prediction: Any, settings: RunSettings) -> accounts.Account:
     """Writes the results of a shard, and counts them as metrics of the runner."""
-
-    def __init__(self, settings: RunSettings) -> None:
-        self._settings = settings
-
-    def process(self, prediction: Any) -> Iterator[accounts.Account]:
-        shard: shards.Shard = prediction.example
-        judged: shard_judge.JudgedShard = prediction.inference
-        output = self._settings.output
-        with judged.account.timed("write"):
-            earlier = _read_earlier(shard, output)
-            lines = {**earlier, **judged.lines}
-            if self._settings.with_parquet:
-                content = shards.encode_parquet(lines)
-                file_access.write(shard.name(output, ".parquet"), content)
-            # Last, as it says that the shard is finished.
-            if judged.lines or not earlier:
-                name = shard.name(output, ".jsonl")
-                file_access.write(name, shards.encode_lines(lines))
-        for table, numbers in judged.account.tables.items():
-            for key, number in numbers.items():
-                is_time = table == "seconds"
-                name = f"{table}/{key}" + ("_milliseconds" if is_time else "")
-                beam.metrics.Metrics.counter(_NAMESPACE, name).inc(
-                    round(1000 * number) if is_time else int(number)
-                )
-        yield judged.account
+    shard: shards.Shard = prediction.example
+    judged: shard_judge.JudgedShard = prediction.inference
+    output = settings.output
+    with judged.account.timed("write"):
+        earlier = _read_earlier(shard, output)
+        lines = {**earlier, **judged.lines}
+        if settings.with_parquet:
+            content = shards.encode_parquet(lines)
+            file_access.write(shard.name(output, ".parquet"), content)
+        # Last, as it says that the shard is finished.
+        if judged.lines or not earlier:
+            name = shard.name(output, ".jsonl")
+            file_access.write(name, shards.encode_lines(lines))
+    for table, numbers in judged.account.tables.items():
+        for key, number in numbers.items():
+            is_time = table == "seconds"
+            name = f"{table}/{key}" + ("_milliseconds" if is_time else "")
+            beam.metrics.Metrics.counter(_NAMESPACE, name).inc(
+                round(1000 * number) if is_time else int(number)
+            )
+    return judged.account
 
 
 def _read_earlier(shard: shards.Shard, output: str) -> dict[str, str]:
