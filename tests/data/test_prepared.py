@@ -1,6 +1,5 @@
 import collections
 import dataclasses
-import types
 
 import cv2
 import numpy as np
@@ -192,9 +191,8 @@ def test_crops_that_are_not_augmented_are_those_of_the_evaluation(prepared):
 
 def test_labels_are_counted_with_metadata_and_without(prepared):
     builder = data.open_builder(str(prepared), "labeled_faces")
-    foreign = types.SimpleNamespace(
-        info=types.SimpleNamespace(metadata=None), as_dataset=builder.as_dataset
-    )
+    foreign = data.open_builder(str(prepared), "labeled_faces")
+    foreign.info.metadata.clear()
     assert classifier_input.count_labels(builder, "train") == [4, 4]
     assert classifier_input.count_labels(foreign, "validation") == [2, 2]
 
