@@ -187,9 +187,9 @@ def compress_jpeg(
         pixels = np.rint(np.clip(image, 0.0, 255.0)).astype(np.uint8)
     pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     _, content = cv2.imencode(".jpg", pixels, options)
-    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB)
+    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR)
     assert decoded is not None  # It was encoded here.
-    return decoded.astype(image.dtype)
+    return cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB).astype(image.dtype)
 
 
 def cut_out(
