@@ -15,6 +15,12 @@ import subprocess
 import sys
 import time
 
+if __name__ == "__main__":
+    from dfdetect import console
+
+    # Before libraries are imported: their notes would bury the messages.
+    console.capture()
+
 import cv2
 import numpy as np
 from absl import app, flags

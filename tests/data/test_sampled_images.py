@@ -112,7 +112,8 @@ def test_closeups_come_with_images_without_heads(builders):
 
 
 # Of the images of the second, some are mosaics and some are not.
-@pytest.mark.parametrize("mosaic", [pytest.param(0.0, marks=pytest.mark.slow), 0.4])
+@pytest.mark.slow
+@pytest.mark.parametrize("mosaic", [0.0, 0.4])
 def test_ordinary_images_have_their_heads_and_are_the_same_again(builders, mosaic):
     grid = anchors.Anchors(128, 2.0)
     batches = detector_input.build_training_batches(

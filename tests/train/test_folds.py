@@ -81,6 +81,7 @@ def _train(run_script, data_dir, model_dir, *more, check=True):
     )
 
 
+@pytest.mark.slow
 def test_two_sets_are_mixed_and_a_fold_of_both_is_held_out(
     run_script, two_sets, tmp_path
 ):
