@@ -148,7 +148,10 @@ class Journal:
             for number, line in enumerate(self._lines()):
                 if number == 0 and not line.startswith(_BEGINNING[: len(line)]):
                     # Not a journal, so it must not be truncated.
-                    raise FileExistsError(f"{path} is not an output of this command.")
+                    raise FileExistsError(
+                        f"{path} is not an output of this command that can be resumed "
+                        "(was it made with > ?); name a new file."
+                    )
                 try:
                     content = json.loads(line)
                 except ValueError:

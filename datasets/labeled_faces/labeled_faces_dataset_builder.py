@@ -308,7 +308,9 @@ def _check_grouped(rows: list[_Row]) -> None:
             f"{alone[0].where}: {alone[0].path!r} names neither a group nor a split, "
             f"nor do {len(alone) - 1:,} others. A random split of images leaks: those "
             "of one video or person stand in training and in the test, and every "
-            "figure is too good. --leaky_random_split does it all the same."
+            "figure is too good. Put what belongs together into a folder "
+            "(real/NAME/0.png), split into train/, val/ and test/, or name a group in "
+            "labels.csv; --leaky_random_split does without."
         )
 
 

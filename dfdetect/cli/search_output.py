@@ -61,6 +61,11 @@ def search_files(
                     print(result_formats.json_line(line), flush=True)
                 if query.problem:
                     console.say(f"{query.source.path!r}: {query.problem}")
+                if query.itself:
+                    console.say(
+                        f"{query.source.path!r}: left out the same file, "
+                        f"{min(query.itself)!r}; --keep_self lists it"
+                    )
             if sheets:
                 _add_rows(sheets, query, found)
             unread += bool(query.problem)
@@ -78,6 +83,8 @@ class Query:
         content: Its bytes; empty when they could not be read.
         embedded: Its embeddings.
         problem: Why there is no answer, or "".
+        itself: Names of the entries with its own bytes that `find_neighbors` met and
+            left out.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Query:
         self.problem = problem or (
             source_files.describe_unread(embedded.status, content)
         )
+        self.itself: set[str] = set()
 
 
 def embed_queries(
@@ -115,6 +123,8 @@ def find_neighbors(query: Query, index: Index, top_k: int, keep_self: bool) -> F
     own = hashlib.sha256(query.content).hexdigest()
 
     def is_itself(entry: Entry) -> bool:
+        if entry.digest == own:
+            query.itself.add(entry.source or entry.id)
         return entry.digest == own
 
     return index.search(embeddings, top_k, [is_itself] * len(embeddings))

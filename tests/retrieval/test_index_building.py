@@ -224,13 +224,14 @@ def test_search_finds_copies_and_leaves_out_the_query(
     found = [x["source"] for x in lines[1]["neighbours"]]
     assert len(found) == 3 and str(scripted / "images/05.png") not in found
     assert lines[2]["neighbours"] == [] and "can be decoded" in told.err
+    assert "05.png': left out the same file, " in told.err
     # A row for each query that was read: it and three neighbours.
     height, width = cv2.imread(str(sheet)).shape[:2]
     assert (height, width) == (2 * 148, 4 * 118)
     _, told = _search(capsys, graph, scripted, queries[1], "--keep_self")
     kept = json.loads(told.out)["neighbours"]
     assert kept[0]["similarity"] == pytest.approx(1, abs=1e-4)
-    assert len(kept) == 8
+    assert len(kept) == 8 and "left out" not in told.err
 
 
 def test_search_looks_for_each_head(graph, scripted, capsys):

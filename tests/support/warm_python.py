@@ -87,11 +87,25 @@ def _wait_for_a_start(channel: socket.socket) -> list[str] | None:
             for descriptor, pipe in zip((1, 2), pipes, strict=True):
                 os.dup2(pipe, descriptor)
                 os.close(pipe)
+            _open_streams()
             return json.loads(message)
         for pipe in pipes:
             os.close(pipe)
         _, status = os.waitpid(started, 0)
         channel.send(b"%d" % os.waitstatus_to_exitcode(status))
+
+
+def _open_streams() -> None:
+    """Makes standard output and error anew: those of before took them for files."""
+    for name, descriptor, buffering, errors in (
+        ("stdout", 1, -1, "strict"),
+        ("stderr", 2, 1, "backslashreplace"),  # Line by line, as of Python itself.
+    ):
+        stream = open(  # noqa: SIM115
+            descriptor, "w", buffering, "utf-8", errors, closefd=False
+        )
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
 
 
 def _run(arguments: list[str]) -> None:

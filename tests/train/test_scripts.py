@@ -160,9 +160,9 @@ def test_a_second_phase_starts_from_every_weight_of_the_first(
         for key in one.files:
             np.testing.assert_allclose(two[key], one[key], atol=1e-12, err_msg=key)
 
-    other = ("--phi=1", start)
+    other, third = ("--phi=1", start), tmp_path / "third"
     done = _train(
-        run_script, "detector", prepared, second, DETECTOR, 1, *other, check=False
+        run_script, "detector", prepared, third, DETECTOR, 1, *other, check=False
     )
     assert done.returncode == 1
     assert "does not fit efficientdet" in done.stderr.strip().splitlines()[-1]
