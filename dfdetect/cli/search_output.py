@@ -54,17 +54,17 @@ def search_files(
         len(sources), console.say, noun="image", note=passed_over
     ) as shown:
         for query in embed_queries(embedder, sources):
-            found = find_neighbors(query, index, top_k, keep_self)
+            found, itself = find_neighbors(query, index, top_k, keep_self)
             with shown.paused():
                 line = build_result_line(query, found, embedder.of_heads)
                 with files.name_errors("standard output"):
                     print(result_formats.json_line(line), flush=True)
                 if query.problem:
                     console.say(f"{query.source.path!r}: {query.problem}")
-                if query.itself:
+                if itself:
                     console.say(
                         f"{query.source.path!r}: left out the same file, "
-                        f"{min(query.itself)!r}; --keep_self lists it"
+                        f"{min(itself)!r}; --keep_self lists it"
                     )
             if sheets:
                 _add_rows(sheets, query, found)
@@ -83,8 +83,6 @@ class Query:
         content: Its bytes; empty when they could not be read.
         embedded: Its embeddings.
         problem: Why there is no answer, or "".
-        itself: Names of the entries with its own bytes that `find_neighbors` met and
-            left out.
     """
 
     def __init__(
@@ -100,7 +98,6 @@ class Query:
         self.problem = problem or (
             source_files.describe_unread(embedded.status, content)
         )
-        self.itself: set[str] = set()
 
 
 def embed_queries(
@@ -115,19 +112,28 @@ def embed_queries(
             yield Query(source, content or b"", one, problem)
 
 
-def find_neighbors(query: Query, index: Index, top_k: int, keep_self: bool) -> Found:
-    """Finds the nearest entries for each embedded part of a query."""
+def find_neighbors(
+    query: Query, index: Index, top_k: int, keep_self: bool
+) -> tuple[Found, set[str]]:
+    """Finds the nearest entries for each embedded part of a query.
+
+    Returns:
+        The entries, and the names of those with the query's own bytes that were met
+        and left out.
+    """
     embeddings = query.embedded.embeddings
     if keep_self:
-        return index.search(embeddings, top_k)
+        return index.search(embeddings, top_k), set()
     own = hashlib.sha256(query.content).hexdigest()
+    itself = set()
 
     def is_itself(entry: Entry) -> bool:
-        if entry.digest == own:
-            query.itself.add(entry.source or entry.id)
-        return entry.digest == own
+        if entry.digest != own:
+            return False
+        itself.add(entry.source or entry.id)
+        return True
 
-    return index.search(embeddings, top_k, [is_itself] * len(embeddings))
+    return index.search(embeddings, top_k, [is_itself] * len(embeddings)), itself
 
 
 def build_result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ real, and in the band between the verdict is "uncertain".
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -132,23 +132,15 @@ def fit_thresholds(
     by_source = [real[names[~is_fake] == name] for name in np.unique(names[~is_fake])]
     by_maker = [fake[names[is_fake] == name] for name in np.unique(names[is_fake])]
     weights = _equal_weights(labels, sources)[is_fake]
-    allowed = [_allowed(max_false_positive_rate, len(reals)) for reals in by_source]
     # Highest probability of a real image, over sources, that must not be called fake.
     spared = max(
-        np.sort(reals)[-1 - count]
-        for reals, count in zip(by_source, allowed, strict=True)
-        if count or not any(allowed)
+        reals[-1 - count]
+        for reals, count in _select_bounding(by_source, max_false_positive_rate)
     )
     caught = _lower_quantile(fake, weights, max_false_negative_rate)
     if max_source_false_negative_rate is not None:
-        rate = max_source_false_negative_rate
-        allowed = [_allowed(rate, len(fakes)) for fakes in by_maker]
-        of_each = [
-            np.sort(fakes)[count]
-            for fakes, count in zip(by_maker, allowed, strict=True)
-            if count or not any(allowed)
-        ]
-        caught = min(caught, *of_each)
+        of_each = _select_bounding(by_maker, max_source_false_negative_rate)
+        caught = min(caught, *(fakes[count] for fakes, count in of_each))
     fake_from = (spared + scores.min(where=scores > spared, initial=1.0)) / 2
     real_below = (caught + scores.max(where=scores < caught, initial=0.0)) / 2
     if fake_from == spared:
@@ -224,6 +216,23 @@ def _lower_quantile(scores: np.ndarray, weights: np.ndarray, rate: float) -> flo
     below = np.concatenate([[0.0], np.cumsum(weights[order])[:-1]])
     kept = np.flatnonzero(below <= rate * weights.sum() + 1e-9 * len(scores))
     return float(scores[order][kept[-1]])
+
+
+def _select_bounding(
+    parts: Sequence[np.ndarray], rate: float
+) -> list[tuple[np.ndarray, int]]:
+    """Selects the sources that bound a threshold: those large enough to show a rate.
+
+    Returns:
+        For each its scores, ascending, and how many of them may be wrong; of all
+        sources if none is large enough.
+    """
+    allowed = [_allowed(rate, len(part)) for part in parts]
+    return [
+        (np.sort(part), count)
+        for part, count in zip(parts, allowed, strict=True)
+        if count or not any(allowed)
+    ]
 
 
 def _allowed(rate: float, count: int) -> int:

@@ -47,7 +47,7 @@ class Amended(searchers.Searcher):
         first = len(self.base.rows)
         from_base = None if self.removed is None else self.removed[:first]
         positions, values = self.base.approximate(queries, k, from_base)
-        added = self._search_added(queries, k)
+        added = self._search_exactly(queries, k, first)
         both = [
             np.concatenate(x, 1) for x in zip((positions, values), added, strict=True)
         ]
@@ -55,7 +55,7 @@ class Amended(searchers.Searcher):
         # Where ScaNN found too little, what it missed may be nearer than what it found.
         short = np.flatnonzero((positions < 0).any(axis=1))
         if len(short):
-            positions[short], values[short] = self._search_all(queries[short], k)
+            positions[short], values[short] = self._search_exactly(queries[short], k)
         return positions, values
 
     def describe(self) -> dict[str, Any]:
@@ -65,8 +65,10 @@ class Amended(searchers.Searcher):
     def save(self, directory: str) -> None:
         self.base.save(directory)
 
-    def _search_added(self, queries: np.ndarray, k: int) -> searchers.Nearest:
-        first = len(self.base.rows)
+    def _search_exactly(
+        self, queries: np.ndarray, k: int, first: int = 0
+    ) -> searchers.Nearest:
+        """Compares with all rows from `first` on that are not removed."""
         live = np.arange(first, len(self.rows))
         if self.removed is not None:
             live = live[~self.removed[live]]
@@ -78,14 +80,6 @@ class Amended(searchers.Searcher):
             rows = self.rows[live]
         exact = searchers.BruteForce(rows, self.metric)
         positions, values = exact.search(queries, min(k, len(live)))
-        return live[positions], values
-
-    def _search_all(self, queries: np.ndarray, k: int) -> searchers.Nearest:
-        if self.removed is None:
-            return searchers.BruteForce(self.rows, self.metric).search(queries, k)
-        live = np.flatnonzero(~self.removed)
-        exact = searchers.BruteForce(self.rows[live], self.metric)
-        positions, values = exact.search(queries, k)
         return live[positions], values
 
 
