@@ -24,9 +24,8 @@ from absl import app, flags
 
 import dfdetect
 from dfdetect import console, manifest, resumable, script
-from dfdetect.corpora import file_access, shards
+from dfdetect.corpora import beam_setup, file_access, shards
 from dfdetect.corpora.shard_judge import COPIES, JudgeSettings
-from dfdetect.export import runtime
 
 _INPUT = flags.DEFINE_multi_string(
     "input",
@@ -179,13 +178,9 @@ def check_earlier_run(output: str, judge: JudgeSettings) -> None:
 
 def main(argv: list[str]) -> None:
     """Judges the files and says what became of them."""
-    try:
-        from dfdetect.corpora import corpus_detection, running
-    except ImportError as error:
-        raise ImportError(
-            f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
-        ) from error
-    runtime.set_variables()  # Workers on this machine inherit them.
+    beam_setup.require_beam()
+    from dfdetect.corpora import corpus_detection, running
+
     output = os.path.expanduser(_OUTPUT.value)
     judge = read_judge_settings()
     inputs = check_inputs()

@@ -22,8 +22,8 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 from absl import flags, logging
 
 from dfdetect import script
+from dfdetect.corpora import beam_setup
 from dfdetect.data import crop_heads, prepared
-from dfdetect.export import runtime
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -69,13 +69,9 @@ _ATTEMPTS = 3  # Of a run on Beam.
 
 def crop_on_beam(data_dir: str, output: str) -> None:
     """Cuts the heads on Apache Beam."""
-    try:
-        from dfdetect.corpora import crop_parts, running
-    except ImportError as error:
-        raise ImportError(
-            f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
-        ) from error
-    runtime.set_variables()  # Workers on this machine inherit them.
+    beam_setup.require_beam()
+    from dfdetect.corpora import crop_parts, running
+
     settings = crop_heads.CropSettings.choose(
         prepared.open_builder(data_dir, _DATASET.value),
         detector=_DETECTOR.value,

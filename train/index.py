@@ -37,7 +37,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
 from dfdetect import files, script
-from dfdetect.corpora import file_access, shards
+from dfdetect.corpora import beam_setup, file_access, shards
 from dfdetect.data import prepared, records
 from dfdetect.export import graph_cache
 from dfdetect.media import file_kinds, source_files
@@ -218,13 +218,9 @@ def embed_shards() -> None:
     """
     if not (_IMAGES.value and _SHARDS.value) or _DATASET.value:
         raise app.UsageError("--beam_runner needs --images and --shards.")
-    try:
-        from dfdetect.corpora import embedding_shards, running
-    except ImportError as error:
-        raise ImportError(
-            f"Apache Beam is missing: pip install dfdetect[beam] ({error})"
-        ) from error
-    runtime.set_variables()  # Workers on this machine inherit them.
+    beam_setup.require_beam()
+    from dfdetect.corpora import embedding_shards, running
+
     prefix = os.path.expanduser(str(_SHARDS.value))
 
     def run_once() -> None:

@@ -179,13 +179,13 @@ class ShardJudge:
         self, images: list[source_files.Source], account: accounts.Account
     ) -> Iterator[list[_Read]]:
         """Reads images in groups of limited number and bytes."""
+        from dfdetect.pipeline import findings
+
         group: list[_Read] = []
         size = 0
         for source in images:
-            content, problem = None, source.problem
-            if not problem:
-                with account.timed("read"):
-                    content, problem = _read(source.path)
+            with account.timed("read"):
+                content, problem = findings.read(source, file_access.read)
             size += len(content or b"")
             is_full = len(group) >= _BATCHES_READ * self._settings.batch_size
             if group and (is_full or size > _BYTES_READ):
@@ -259,13 +259,6 @@ class ShardJudge:
             return result_lines.build_clip_line(path, "unreadable"), reason
         line["path"] = path
         return line, problem
-
-
-def _read(path: str) -> tuple[bytes | None, str]:
-    try:
-        return file_access.read(path), ""
-    except OSError as error:
-        return None, error.strerror or str(error)
 
 
 def _timed(

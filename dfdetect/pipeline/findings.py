@@ -121,12 +121,14 @@ def _find_in_images(
             yield found.pop()  # Not kept, as its decoded image may be large.
 
 
-def read(source: source_files.Source) -> tuple[bytes | None, str]:
+def read(
+    source: source_files.Source, read_file: Callable[[str], bytes] = files.read
+) -> tuple[bytes | None, str]:
     """Returns the bytes of a source and "", or None and why it cannot be read."""
     if source.problem:
         return None, source.problem
     try:
-        return files.read(source.path), ""
+        return read_file(source.path), ""
     except OSError as error:
         return None, error.strerror or str(error)
 
