@@ -13,7 +13,7 @@ TESTED_BY = {
     "cli/test_outputs.py": "files media.clip_encoding",
     "cli/bench/test_run.py": "cli.bench.cases cli.bench.chain cli.bench.command "
     "cli.bench.options cli.bench.peers cli.bench.processes cli.bench.tables "
-    "cli.bench.timing cli.bench.worker media.samples",
+    "cli.bench.worker media.samples",
     "corpora/test_corpus_detection.py": "corpora.accounts corpora.copies "
     "corpora.running corpora.shard_judge corpora.shards "
     "reports.image_copies",

@@ -3,10 +3,18 @@
 import gc
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from dfdetect.export import freezing, inspection, parity, saved_pipeline, warmup
+from dfdetect import script
+from dfdetect.export import (
+    fastest_precision,
+    freezing,
+    inspection,
+    parity,
+    saved_pipeline,
+    warmup,
+)
 from dfdetect.pipeline import deepfake_pipeline
 
 
@@ -22,6 +30,8 @@ def publish(
     precision: str,
     batch_sizes: Sequence[int],
     timeout_micros: int,
+    *,
+    say: Callable[[str], None] = script.say,
 ) -> dict[str, Any]:
     """Freezes, saves and checks a graph, with all that a server reads beside it.
 
@@ -30,9 +40,11 @@ def publish(
     Args:
         graph: A graph with variables; the saved one is compared with it.
         directory: New folder of the version, named by its number.
-        precision: One of `freezing.PRECISIONS`.
+        precision: One of `freezing.PRECISIONS`, or "auto" for the one that is faster
+            on this machine, see `fastest_precision`.
         batch_sizes: See `warmup`.
         timeout_micros: See `warmup.write_batching`.
+        say: Prints a line.
 
     Returns:
         See `parity.check`.
@@ -52,7 +64,14 @@ def publish(
     # Not a number, so that no server takes it for a version.
     aside = os.path.join(base, f".{version}.{os.getpid()}.export")
     try:
-        saved_pipeline.save(freezing.freeze(graph, precision), aside)
+        frozen = (
+            fastest_precision.freeze_fastest(graph, say)
+            if precision == "auto"
+            else freezing.freeze(graph, precision)
+        )
+        precision = frozen.manifest["precision"]
+        saved_pipeline.save(frozen, aside)
+        del frozen
         gc.collect()  # The frozen graph refers to itself.
         wanted = graph.manifest.get("index") or {}
         allowed = inspection.SCANN if wanted.get("exact") is False else ""

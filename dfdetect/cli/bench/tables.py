@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from dfdetect.export import timing
+
 Rows = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
@@ -18,6 +20,7 @@ def format_graph(rows: Rows, main_batch: int) -> Iterator[str]:
         ([*row["key"], *_format_milliseconds(row)] for row in rows["alone"]),
     )
     yield from _format_chained(rows)
+    yield from _format_recommendation(rows, main_batch)
     if "widths" in rows:
         yield from format_table(
             ["images of one head", f"pixels wide, batch {main_batch}"]
@@ -45,6 +48,23 @@ def _format_chained(rows: Rows) -> Iterator[str]:
             for _, batch, heads in [row["key"]]
         ),
     )
+
+
+def _format_recommendation(rows: Rows, main_batch: int) -> Iterator[str]:
+    """Says which precision to export for this processor, if both were measured."""
+    seconds = {
+        row["key"][0]: row["median"]
+        for row in rows["chained"]
+        if row["key"][1:] == [main_batch, 1]
+    }
+    if len(seconds) > 1:
+        lowered, plain = seconds["bfloat16"], seconds["float32"]
+        faster = "bfloat16" if timing.is_clearly_faster(lowered, plain) else "float32"
+        yield (
+            f"Recommended: `--precision={faster}`, as bfloat16 takes "
+            f"{lowered / plain:.2f} times float32 here at batch {main_batch}."
+        )
+        yield ""
 
 
 def _format_stages(rows: Rows, main_batch: int) -> Iterator[str]:

@@ -29,7 +29,8 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
     tf.config.threading.set_intra_op_parallelism_threads(settings["threads"])
     tf.config.threading.set_inter_op_parallelism_threads(settings["threads"])
-    from dfdetect.cli.bench import cases, timing
+    from dfdetect.cli.bench import cases
+    from dfdetect.export import timing
     from dfdetect.models import classifier as classifiers
     from dfdetect.models import model_directory
 

@@ -9,7 +9,7 @@ import pytest
 
 from dfdetect import console
 from dfdetect.cli import main
-from dfdetect.cli.bench import processes, tables, timing
+from dfdetect.cli.bench import processes, tables
 from dfdetect.media import samples
 
 
@@ -20,15 +20,6 @@ def test_images_are_drawn_with_their_heads_again_and_again():
     assert decoded.shape == (240, 320, 3)
     with pytest.raises(ValueError, match="num_heads must be 0 to 10, got 11"):
         samples.draw_portraits(1, 11)
-
-
-def test_cases_are_called_in_turns():
-    called, said = [], []
-    cases = {name: lambda name=name: called.append(name) for name in "ab"}
-    took = timing.time_in_turns(cases, 3, say=said.append, warm_up=1)
-    assert "".join(called) == "abababab"
-    assert 0 < took["a"].best <= took["a"].median
-    assert "1 warm-up, 3 timed" in said[-1]
 
 
 def test_a_process_is_measured_alone():
@@ -71,6 +62,26 @@ def test_tables_set_each_beside_the_models_alone():
     assert "| float32 | 8 | 10 | 200.0 | 100.0 | 5.0 |  |" in lines
     assert "| crops, float32 | 30.0 | 15.0 | 75% |" in lines
     assert "| Keras | 144.0 | 72.0 | 2.00 |" in lines
+    assert not [line for line in lines if line.startswith("Recommended")]
+
+
+@pytest.mark.parametrize("seconds, expected", [(0.05, "bfloat16"), (0.07, "float32")])
+def test_a_precision_is_recommended_where_both_are_measured(seconds, expected):
+    def row(key, seconds):
+        return {"key": key, "median": seconds, "best": seconds}
+
+    rows = {
+        "alone": [],
+        "chained": [
+            row(["float32", 8, 1], 0.072),
+            row(["bfloat16", 8, 1], seconds),
+            row(["bfloat16", 8, 10], 9),
+        ],
+        "stages": [],
+    }
+    (line,) = [x for x in tables.format_graph(rows, 8) if x.startswith("Recommended")]
+    assert f"`--precision={expected}`" in line
+    assert f"{seconds / 0.072:.2f} times float32 here at batch 8" in line
 
 
 @pytest.mark.parametrize(
