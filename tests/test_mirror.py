@@ -54,8 +54,8 @@ TESTED_BY = {
     "models/test_matching.py": "models.grid_matching",
     "models/test_mobilenet.py": "models.moment_pooling",
     "pipeline/test_deepfake_pipeline.py": "export.saved_pipeline "
-    "pipeline.build pipeline.detector_settings pipeline.interfaces "
-    "pipeline.model_functions",
+    "pipeline.build pipeline.detector_settings pipeline.head_outputs "
+    "pipeline.interfaces pipeline.model_functions",
     "pipeline/test_tiling.py": "pipeline.head_detection",
     "reports/test_classification_report.py": "reports.classification_plots "
     "reports.classification_tables",

@@ -1,4 +1,4 @@
-"""Finds the input files of a command, and names copies of them.
+"""Finds the input files of a command.
 
 A folder is searched recursively for images and, if wanted, clips; symbolic links to
 folders and hidden names are skipped. A pattern that the shell left alone is expanded,
@@ -11,11 +11,10 @@ import glob
 import hashlib
 import importlib.util
 import os
-import pathlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from dfdetect.media import file_kinds, image_status
+from dfdetect.media import copy_names, file_kinds, image_status
 
 # Formats that `dfdetect.media.decode` reads.
 IMAGE_SUFFIXES = tuple(
@@ -26,8 +25,6 @@ CLIP_SUFFIXES = tuple(
     ".3g2 .3gp .asf .avi .divx .dv .f4v .flv .m2ts .m2v .m4v .mkv .mov .mp4 .mpeg .mpg "
     ".mts .mxf .ogm .ogv .qt .vob .webm .wmv .y4m".split()
 )
-_MAX_NAME_BYTES = 255  # On most file systems.
-_CHART_SUFFIX = ".png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +48,7 @@ class Source:
     @property
     def chart(self) -> str:
         """Path of the chart of a clip's probabilities, beside its copy."""
-        return self.copy + _CHART_SUFFIX
+        return self.copy + copy_names.CHART_SUFFIX
 
 
 def find_sources(
@@ -111,7 +108,14 @@ def find_sources(
             barren.append(path)
     # Some may also have been named explicitly.
     passed_over.update(label for key, label in others.items() if key not in seen)
-    return _name_copies(sources, output), barren
+    names = copy_names.choose_names(
+        [(source.copy, source.is_clip) for source in sources], output
+    )
+    named = [
+        dataclasses.replace(source, copy=name)
+        for source, name in zip(sources, names, strict=True)
+    ]
+    return named, barren
 
 
 def choose_shard(path: str, num_shards: int) -> int:
@@ -240,28 +244,6 @@ def _is_below(path: str, folder: str) -> bool:
     return os.path.commonpath((path, folder)) == folder
 
 
-def _name_copies(sources: Sequence[Source], output: str) -> list[Source]:
-    """Returns the sources with distinct names of their copies.
-
-    Args:
-        sources: Sources whose `copy` is the name of the file itself.
-        output: Folder of the copies, or "" if none are written.
-    """
-    longest = _max_name_bytes(output) if output else _MAX_NAME_BYTES
-    # A folder may have such a name, too.
-    used = {
-        str(folder).casefold()
-        for source in sources
-        for folder in pathlib.PurePath(source.copy).parents
-    }
-    return [
-        dataclasses.replace(
-            source, copy=_unused(source.copy, used, source.is_clip, longest)
-        )
-        for source in sources
-    ]
-
-
 def describe_unread(status: str, content: bytes) -> str:
     """Describes why an image has no result; "" if it has one.
 
@@ -274,53 +256,6 @@ def describe_unread(status: str, content: bytes) -> str:
     if status == "too_large":
         return f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
     return ""
-
-
-def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
-    """Returns a name with a suffix that can be written, numbered if it is taken.
-
-    Args:
-        name: Name relative to the folder of the copies.
-        used: Names that are taken; those of this file are added.
-        is_clip: Whether a chart is written as well.
-        longest: Most bytes of a name; longer ones are shortened.
-    """
-    stem, suffix = os.path.splitext(name)
-    folder, stem = os.path.split(stem)
-    if is_clip:
-        suffix = ".mp4"
-    elif suffix.lower() not in (".jpg", ".jpeg", ".png"):
-        suffix = ".png"
-    number = 1
-    while True:
-        ending = suffix if number == 1 else f"-{number}{suffix}"
-        room = longest - len(ending) - (len(_CHART_SUFFIX) if is_clip else 0)
-        name = os.path.join(folder, _cut(stem, room) + ending)
-        taken = [name, f"{name}{_CHART_SUFFIX}"] if is_clip else [name]
-        # Some file systems ignore case.
-        names = {x.casefold() for x in taken}
-        if not names & used:
-            used |= names
-            return name
-        number += 1
-
-
-def _cut(stem: str, num_bytes: int) -> str:
-    """Shortens a name to at most `num_bytes`, in whole characters."""
-    while len(os.fsencode(stem)) > num_bytes:
-        stem = stem[:-1]
-    return stem
-
-
-def _max_name_bytes(folder: str) -> int:
-    """Returns the longest file name, in bytes, in a folder that need not exist."""
-    folder = os.path.abspath(folder)
-    while not os.path.isdir(folder) and folder != os.path.dirname(folder):
-        folder = os.path.dirname(folder)
-    try:
-        return os.pathconf(folder, "PC_NAME_MAX")
-    except (OSError, ValueError, AttributeError):
-        return _MAX_NAME_BYTES
 
 
 def find_images(

@@ -13,6 +13,7 @@ from dfdetect.pipeline import (
     embedding,
     given_crops,
     head_detection,
+    head_outputs,
     image_batch,
     interfaces,
     model_functions,
@@ -69,14 +70,7 @@ class DeepfakePipeline(tf.Module):
     ) -> None:
         super().__init__(name="deepfake_pipeline")
         interfaces.check(description)
-        parts = {"detector": detector, "classifier": classifier}
-        for part, model in parts.items():
-            side = description[part]["image_size"]
-            if tuple(model.input_shape[1:]) != (side, side, 3):
-                raise ValueError(
-                    f"{part} must take images of {side} pixels, as its manifest "
-                    f"says, got {model.input_shape}."
-                )
+        model_functions.check_image_sizes(detector, classifier, description)
         # The variables alone, not the models: TensorFlow saves a second set for a
         # tracked Keras model, and TensorFlow Serving would restore only that one.
         self.model_variables = [
@@ -262,7 +256,7 @@ class DeepfakePipeline(tf.Module):
         """
         assert self.index is not None
         head_specs = self._head_specs()
-        specs = {name: head_specs[name] for name in ("num_heads", "boxes", "status")}
+        specs = {name: head_specs[name] for name in head_outputs.OF_ALL_SIGNATURES}
         num_boxes = self.manifest["max_detections"]
         for name, spec in self.index.specs.items():
             shape = [None, num_boxes, *spec.shape[1:]]
@@ -282,16 +276,7 @@ class DeepfakePipeline(tf.Module):
         )
 
     def _head_specs(self) -> dict[str, tf.TensorSpec]:
-        """Returns the specs of the outputs of `detect`."""
-        num_boxes = self.manifest["max_detections"]
-        return {
-            "num_heads": _spec(dtype=tf.int32),
-            "boxes": _spec([num_boxes, 4]),
-            "head_scores": _spec([num_boxes]),
-            "fake_probabilities": _spec([num_boxes]),
-            "fake_probability": _spec(),
-            "status": _spec(dtype=tf.int32),
-        }
+        return head_outputs.describe_outputs(self.manifest["max_detections"])
 
     def _read(self, image_bytes: tf.Tensor) -> tuple[image_batch.ImageBatch, tf.Tensor]:
         return image_batch.read(image_bytes, self._detector_settings)
@@ -301,29 +286,11 @@ class DeepfakePipeline(tf.Module):
     ) -> chunking.Outputs:
         """Computes the outputs of `detect` for images of `image_batch.read`."""
         found = self._find(read, status)
-        judged = found.judged
-        probabilities = chunking.map_chunks(
-            self.functions.judge,
-            [found.crops],
-            _CROPS_AT_ONCE,
-            {"fake_probability": _spec()},
+        specs = {"fake_probability": _spec()}
+        judged = chunking.map_chunks(
+            self.functions.judge, [found.crops], _CROPS_AT_ONCE, specs
         )
-        head_probabilities = tf.tensor_scatter_nd_update(
-            tf.where(found.is_head, float("nan"), 0.0),
-            tf.where(judged),
-            probabilities["fake_probability"],
-        )
-        any_judged = tf.reduce_any(judged, axis=1)
-        highest = tf.reduce_max(tf.where(judged, head_probabilities, 0.0), axis=1)
-        highest = tf.where(any_judged, highest, float("nan"))
-        return {
-            "num_heads": found.scatter_to_batch(found.num_heads),
-            "boxes": found.scatter_to_batch(found.boxes),
-            "head_scores": found.scatter_to_batch(found.scores),
-            "fake_probabilities": found.scatter_to_batch(head_probabilities),
-            "fake_probability": found.scatter_to_batch(highest, float("nan")),
-            "status": found.compute_status(),
-        }
+        return head_outputs.build_verdicts(found, judged["fake_probability"])
 
     def _look_up(
         self, read: image_batch.ImageBatch, status: tf.Tensor
@@ -334,21 +301,9 @@ class DeepfakePipeline(tf.Module):
         describe = self.functions.describe[self.index.embedding["kind"]]
         specs = {"embedding": _spec([self.index.embedding["dimension"]])}
         crops = chunking.map_chunks(describe, [found.crops], _CROPS_AT_ONCE, specs)
-        outputs = {
-            "num_heads": found.scatter_to_batch(found.num_heads),
-            "boxes": found.scatter_to_batch(found.boxes),
-            "status": found.compute_status(),
-        }
-        for name, value in self.index.search(crops["embedding"]).items():
-            nothing = self.index.NOTHING[name]
-            shape = tf.concat([tf.shape(found.judged), tf.shape(value)[1:]], 0)
-            per_head = tf.tensor_scatter_nd_update(
-                tf.fill(shape, tf.constant(nothing, value.dtype)),
-                tf.where(found.judged),
-                value,
-            )
-            outputs[name] = found.scatter_to_batch(per_head, nothing)
-        return outputs
+        return head_outputs.build_neighbours(
+            found, self.index.search(crops["embedding"]), self.index.NOTHING
+        )
 
     def _find(
         self, read: image_batch.ImageBatch, status: tf.Tensor

@@ -1,7 +1,7 @@
 """The models of a graph as functions that are traced once for all signatures."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -34,6 +34,28 @@ class ModelFunctions:
     describe: dict[str, Function]
     dimensions: dict[str, int]
     explain: Function
+
+
+def check_image_sizes(
+    detector: keras.Model, classifier: keras.Model, description: Mapping[str, Any]
+) -> None:
+    """Checks that both models take the images that their manifests say.
+
+    Args:
+        detector: See `deepfake_pipeline.DeepfakePipeline`.
+        classifier: Likewise.
+        description: Manifest of kind "pipeline".
+
+    Raises:
+        ValueError: One takes images of another size.
+    """
+    for part, model in (("detector", detector), ("classifier", classifier)):
+        side = description[part]["image_size"]
+        if tuple(model.input_shape[1:]) != (side, side, 3):
+            raise ValueError(
+                f"{part} must take images of {side} pixels, as its manifest says, got "
+                f"{model.input_shape}."
+            )
 
 
 def build_model_functions(

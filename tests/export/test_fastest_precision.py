@@ -16,6 +16,7 @@ def test_a_graph_is_frozen_in_what_was_measured_to_be_faster():
     assert chosen in freezing.PRECISIONS
     assert said[-1].startswith(f"--precision={chosen}: bfloat16 takes ")
     images = tf.constant(samples.draw_portraits(2, 1))
-    expected = freezing.freeze(graph, chosen).detect(images)
+    directly = freezing.freeze(graph, chosen)
+    expected = directly.detect(images)
     for name, value in frozen.detect(images).items():
         np.testing.assert_array_equal(value.numpy(), expected[name].numpy())
