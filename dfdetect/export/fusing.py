@@ -182,15 +182,18 @@ def _match_maps_and_vector(
 def _match_vector(
     node: tf.compat.v1.NodeDef, maps: str, channels: int, nodes: _Nodes
 ) -> np.ndarray | None:
-    """Returns the vector that a node adds to or multiplies with `maps`; else None."""
+    """Returns the vector that a node adds to or multiplies with `maps`; else None.
+
+    A single number is a vector of equal ones.
+    """
     if node.op not in ("AddV2", "BiasAdd", "Mul") or len(node.input) != 2:
         return None
     one, other = node.input
     value = _read_constant(other if one == maps else one, nodes)
-    # [C] or [1, 1, 1, C]; more dimensions would make the result larger.
-    if value is None or value.shape not in ((channels,), (1, 1, 1, channels)):
+    # [], [C] or [1, 1, 1, C]; more dimensions would make the result larger.
+    if value is None or value.shape not in ((), (channels,), (1, 1, 1, channels)):
         return None
-    return value.reshape(channels).astype(np.float64)
+    return np.broadcast_to(value.reshape(-1), channels).astype(np.float64)
 
 
 def _read_constant(name: str, nodes: _Nodes) -> np.ndarray | None:

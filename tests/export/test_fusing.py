@@ -3,6 +3,7 @@
 import collections
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from dfdetect.export import fusing
@@ -65,9 +66,15 @@ def test_scales_and_shifts_go_into_convolutions():
     _check(network, {"Mul": 3, "AddV2": 4})
 
 
-def test_the_scale_of_pixels_goes_into_the_convolution():
-    scale, shift = np.float32([0.1, 2, -3]), np.float32([-0.5, 0.25, 4])
-
+@pytest.mark.parametrize(
+    "scale, shift",
+    [
+        (np.float32([0.1, 2, -3]), np.float32([-0.5, 0.25, 4])),
+        # One number for all channels, as EfficientNet-Lite normalizes.
+        (np.float32(1 / 128), np.float32(-127 / 128)),
+    ],
+)
+def test_the_scale_of_pixels_goes_into_the_convolution(scale, shift):
     def network(x):
         x = _padded(x * scale + shift, 0, 1)
         return tf.nn.conv2d(x, _STEM, 2, "VALID") * _VECTORS[0] + _VECTORS[1]
