@@ -25,13 +25,6 @@ export function place(element, left, top, width, height) {
   }
 }
 
-/** Paints a part of a bitmap, resized, over the whole of a canvas. */
-export function paint(canvas, bitmap, x, y, width, height) {
-  const context = canvas.getContext("2d");
-  context.imageSmoothingQuality = "high";
-  context.drawImage(bitmap, x, y, width, height, 0, 0, canvas.width, canvas.height);
-}
-
 /** A canvas of a map in [0, 1]: from blue to red, and the more opaque, the higher. */
 export function heatCanvas(map) {
   const canvas = made("canvas", "map");

@@ -121,26 +121,3 @@ export function parse(text) {
   const strings = /"(?:[^"\\]|\\.)*"|-?\b(?:NaN|Infinity)\b/g;
   return JSON.parse(text.replace(strings, (x) => (x.startsWith('"') ? x : "null")));
 }
-
-/**
- * The file without a note to turn the image, where the graph does not follow it: it
- * does in JPEGs alone, and browsers in PNG and WebP, too.
- */
-export function withoutOrientation(bytes) {
-  const letters = (at) => String.fromCharCode(...bytes.subarray(at, at + 4));
-  const numbers = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const isPng = bytes.length > 8 && numbers.getUint32(0) === 0x89504e47;
-  const isWebp =
-    bytes.length > 12 && letters(0) === "RIFF" && letters(8) === "WEBP";
-  if (!isPng && !isWebp) return bytes;
-  const changed = bytes.slice();
-  for (let at = isPng ? 8 : 12; at + 8 <= bytes.length; ) {
-    // A chunk of an unknown name is passed over.
-    const name = letters(isPng ? at + 4 : at);
-    if (isPng && name === "eXIf") changed.set([0x78, 0x78, 0x58, 0x78], at + 4);
-    if (isWebp && name === "EXIF") changed.set([0x4a, 0x55, 0x4e, 0x4b], at);
-    const size = numbers.getUint32(isPng ? at : at + 4, !isPng);
-    at += isPng ? size + 12 : size + 8 + (size % 2);
-  }
-  return changed;
-}

@@ -1,6 +1,6 @@
 // Copies and saves a result: its JSON, and the image with the heads marked.
 
-import { at, made, paint } from "./elements.js";
+import { at, made } from "./elements.js";
 import { MANY_HEADS } from "./result.js";
 import { boxLabel } from "./words.js";
 
@@ -11,15 +11,16 @@ const OUTLINE = "#000";
 /**
  * The image with the heads and heat maps that the page shows, as a PNG.
  *
- * `heads` is what `show` returned; boxes and colors are those of the page.
+ * `pixels` is an `UprightImage`, `heads` is what `show` returned; boxes and colors are
+ * those of the page.
  */
-export async function markedImage(bitmap, heads) {
-  const { width, height } = bitmap;
+export async function markedImage(pixels, heads) {
+  const { width, height } = pixels;
   const shrink = Math.min(1, MAX_MARKED / Math.max(width, height));
   const canvas = made("canvas");
   canvas.width = Math.max(1, Math.round(width * shrink));
   canvas.height = Math.max(1, Math.round(height * shrink));
-  paint(canvas, bitmap, 0, 0, width, height);
+  pixels.paint(canvas, 0, 0, width, height);
   const context = canvas.getContext("2d");
   const isShown = (element) => element?.checkVisibility();
   // The most suspicious last, so that no other covers it.

@@ -1,21 +1,19 @@
 // The page: an image in, its heads, their probabilities and heat maps out.
 
 import { at, made } from "./elements.js";
-import { resultLine, withoutOrientation } from "./heads.js";
+import { resultLine } from "./heads.js";
 import { besides, canCopy, copy, markedImage, save } from "./keep.js";
 import { show, showHeat, showHeatMap, showNeighbours, showWeak } from "./result.js";
 import { Problem, Server } from "./server.js";
+import { decodeUpright } from "./upright_image.js";
 import { modelLine, summary } from "./words.js";
-
-// Pixels as they are stored, like the graph's: no color profile, no alpha.
-const AS_STORED = { colorSpaceConversion: "none", premultiplyAlpha: "none" };
 
 const server = new Server();
 
 let information = null;
 let file = null;
 let running = new AbortController();
-// What is shown, once it is: {heads, line, bitmap}.
+// What is shown, once it is: {heads, line, pixels}.
 let shown = null;
 // Asks for the heat maps of the heads that are folded, until it has.
 let explainWeak = null;
@@ -46,7 +44,7 @@ at("weak").addEventListener("toggle", () => {
 
 at("copy-json").hidden = at("copy-image").hidden = !canCopy();
 const json = () => new Blob([at("json").textContent + "\n"], { type: "text/plain" });
-const image = () => markedImage(shown.bitmap, shown.heads);
+const image = () => markedImage(shown.pixels, shown.heads);
 keep("copy-json", "Copied.", () => copy("text/plain", json()));
 keep("copy-image", "Copied.", () => copy("image/png", image()));
 keep("save-json", "Saved.", () => save(json(), besides(shown.line.path, ".json")));
@@ -131,31 +129,31 @@ async function askInformation() {
 
 async function look(image, signal) {
   if (!image.size) throw new Problem("file", "The file is empty.");
-  const bitmap = await decode(image);
+  const pixels = await decode(image);
   const outputs = await predict("serving_default", image, signal);
   if (signal.aborted) return;
-  const line = resultLine(image.name, outputs, bitmap, information);
+  const line = resultLine(image.name, outputs, pixels, information);
   if (line.status === "unreadable") {
     throw new Problem(
       "file",
       `${image.name} is no image that the server can read: it takes JPEG, PNG, WebP ` +
-        "(not animated), GIF and BMP.",
+        "GIF and BMP.",
     );
   }
   if (line.status === "too_large") {
     const most = Math.floor(information.max_pixels / 1e6);
     throw new Problem("file", `The image has more than ${most} megapixels.`);
   }
-  const heads = show(line, outputs, bitmap, information);
-  shown = { heads, line, bitmap };
+  const heads = show(line, outputs, pixels, information);
+  shown = { heads, line, pixels };
   for (const told of document.querySelectorAll("#result [role=status]")) {
     told.textContent = "";
   }
   setStatus(summary(line), true);
   if (information.neighbours) await lookUp(heads, line, image, signal);
-  if (information.explains && bitmap) {
+  if (information.explains && pixels) {
     const explainSome = (isWeak) =>
-      explain(heads.filter((head) => head.isWeak === isWeak), image, bitmap, signal);
+      explain(heads.filter((head) => head.isWeak === isWeak), image, pixels, signal);
     if (at("weak").open) await explainSome(true);
     else explainWeak = () => explainSome(true);
     await explainSome(false);
@@ -182,8 +180,7 @@ async function decode(image) {
     throw new Problem("file", "The file cannot be read. Was it moved or deleted?");
   }
   try {
-    const blob = new Blob([withoutOrientation(bytes)], { type: image.type });
-    return await createImageBitmap(blob, AS_STORED);
+    return await decodeUpright(bytes, image.type);
   } catch {
     return null;
   }
@@ -217,7 +214,7 @@ async function lookUp(heads, line, image, signal) {
 }
 
 /** Lays the heat map of each head over its square, the most suspicious head first. */
-async function explain(heads, image, bitmap, signal) {
+async function explain(heads, image, pixels, signal) {
   for (const head of heads.filter((head) => head.probability !== null)) {
     head.note.textContent = "Heat map …";
     try {
@@ -225,7 +222,7 @@ async function explain(heads, image, bitmap, signal) {
       const inputs = { boxes: head.exact };
       const found = await predict("explain_heads", image, signal, inputs);
       if (signal.aborted) return;
-      showHeatMap(head, found.heat_map, bitmap);
+      showHeatMap(head, found.heat_map, pixels);
       const isEmpty = !found.heat_map.flat().some((value) => value > 0);
       head.note.textContent = isEmpty ? "Heat map: nothing here speaks for a fake." : "";
     } catch (error) {

@@ -1,6 +1,6 @@
 // Shows a result: the verdict, the marked image, and a card for each head.
 
-import { at, heatCanvas, made, paint, place, tag } from "./elements.js";
+import { at, heatCanvas, made, place, tag } from "./elements.js";
 import { neighbours, rankedHeads, squareCrops } from "./heads.js";
 import { boxLabel, counted, percent, reason } from "./words.js";
 
@@ -15,25 +15,26 @@ const NEIGHBOURS_SHOWN = 3;
 /**
  * Shows the result of an image.
  *
- * `line` and `outputs` are what `resultLine` returned and took, `bitmap` are the pixels
- * or null. Returns the heads as `rankedHeads` does, most suspicious first; each also has
- * its `card`, `note` and, where there are pixels, `square` and `mark`.
+ * `line` and `outputs` are what `resultLine` returned and took, `pixels` is an
+ * `UprightImage` or null. Returns the heads as `rankedHeads` does, most suspicious
+ * first; each also has its `card`, `note` and, where there are pixels, `square` and
+ * `mark`.
  */
-export function show(line, outputs, bitmap, information) {
+export function show(line, outputs, pixels, information) {
   const heads = rankedHeads(line, outputs, information.thresholds);
-  if (bitmap) {
+  if (pixels) {
     const boxes = heads.map((head) => head.exact);
     const { crop_margin } = information;
-    squareCrops(boxes, bitmap.height, bitmap.width, crop_margin).forEach(
+    squareCrops(boxes, pixels.height, pixels.width, crop_margin).forEach(
       (square, i) => (heads[i].square = square),
     );
   }
   at("verdict").replaceChildren("Verdict: ", tag(line.verdict ?? "none"));
-  const hidden = bitmap ? "" : " This browser cannot show the image.";
+  const hidden = pixels ? "" : " This browser cannot show the image.";
   at("reason").textContent = reason(line, information) + hidden;
-  at("stage").hidden = at("keep-image").hidden = !bitmap;
+  at("stage").hidden = at("keep-image").hidden = !pixels;
   at("heat").hidden = !(
-    information.explains && bitmap && heads.some((head) => head.probability !== null)
+    information.explains && pixels && heads.some((head) => head.probability !== null)
   );
   showJson(line);
   at("marks").replaceChildren();
@@ -47,7 +48,7 @@ export function show(line, outputs, bitmap, information) {
   at("weak-count").textContent =
     `${counted(weak.length)} more, of which the detector is not sure: score below 50 %`;
   at("result").hidden = false;
-  if (bitmap) draw(heads, bitmap, line);
+  if (pixels) draw(heads, pixels, line);
   showHeat();
   showWeak();
   return heads;
@@ -79,9 +80,9 @@ export function showNeighbours(heads, outputs, line, information) {
 }
 
 /** Lays a heat map over the square that it is of, in the image and in the card. */
-export function showHeatMap(head, map, bitmap) {
+export function showHeatMap(head, map, pixels) {
   const { y, x, side } = head.square;
-  const { width, height } = bitmap;
+  const { width, height } = pixels;
   head.card.querySelector(".crop").append(heatCanvas(map));
   head.map = heatCanvas(map);
   head.map.classList.toggle("weak", head.isWeak);
@@ -89,14 +90,14 @@ export function showHeatMap(head, map, bitmap) {
   at("marks").prepend(head.map);
 }
 
-function draw(heads, bitmap, line) {
-  const { width, height } = bitmap;
+function draw(heads, pixels, line) {
+  const { width, height } = pixels;
   const shrink = Math.min(1, MAX_SHOWN / Math.max(width, height));
   const canvas = at("image");
   canvas.width = Math.max(1, Math.round(width * shrink));
   canvas.height = Math.max(1, Math.round(height * shrink));
   canvas.setAttribute("aria-label", `${line.path}, ${counted(heads.length)} marked`);
-  paint(canvas, bitmap, 0, 0, width, height);
+  pixels.paint(canvas, 0, 0, width, height);
   const isShort = heads.length > MANY_HEADS;
   at("marks").classList.toggle("many", isShort);
   // The most suspicious last, so that no other covers it.
@@ -119,7 +120,7 @@ function draw(heads, bitmap, line) {
     const { y, x, side } = head.square;
     const cropped = head.card.querySelector("canvas");
     cropped.width = cropped.height = Math.min(side, CROP_SHOWN);
-    paint(cropped, bitmap, x, y, side, side);
+    pixels.paint(cropped, x, y, side, side);
     head.card.addEventListener("pointerenter", () => light(heads, head));
   }
 }
