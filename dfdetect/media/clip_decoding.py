@@ -13,7 +13,13 @@ from typing import NoReturn
 
 import av
 
-from dfdetect.media import clip_frame, file_kinds, image_status, source_files
+from dfdetect.media import (
+    clip_frame,
+    file_kinds,
+    image_status,
+    packet_bounds,
+    source_files,
+)
 
 # Formats of local files. Others, such as playlists, could make FFmpeg open more files.
 _FORMATS = (
@@ -123,8 +129,8 @@ class OpenClip:
     def frames(self) -> Iterator[clip_frame.DecodedFrame]:
         """Yields the frames in display order.
 
-        Frames that the decoder reports as damaged are skipped and counted. Interlaced
-        clips are deinterlaced.
+        Frames that the decoder reports as damaged, and those of `packet_bounds`, are
+        skipped and counted. Interlaced clips are deinterlaced.
         """
         for frame in self._progressive_frames():
             yield clip_frame.DecodedFrame(frame, self._pixel_aspect)
@@ -153,7 +159,11 @@ class OpenClip:
             self.num_damaged += 1
 
     def _intact_frames(self) -> Iterator[av.VideoFrame]:
+        is_bounded = packet_bounds.is_bounded(self.codec)
         for packet in self.packets():
+            if is_bounded and packet_bounds.takes_too_long(self.codec, bytes(packet)):
+                self.num_damaged += 1
+                continue
             if packet.size == 0 and (packet.pts is not None or packet.dts is not None):
                 continue  # Repeats the last frame; the decoder rejects empty packets.
             try:
