@@ -4,10 +4,16 @@
     python client.py PATH... --protocol=grpc [--server=localhost:8500]
 
 PATH is an image or a folder (searched recursively). Lines come in the order of the
-inputs, with what `dfdetect detect` says of an image except for its size and verdict:
-`path`, `status`, `heads` and `fake_probability`. A file that got no answer has the
-status `failed` and an `error`. With --crops each image is one head, cut out already:
-the signature `classify_crops` judges it, and its head is the whole image, score null.
+inputs, with what `dfdetect detect` says of an image except for its size: `path`,
+`kind`, `status`, `heads`, `fake_probability` and `verdict`. An image that cannot be
+read has a `warning` that says what came and what was wanted; a clip is one of these. A
+file that got no answer has the status `failed` and an `error`. `verdict` is the served
+graph's own, by the thresholds that it was exported with; a graph that was exported
+before it had one gives lines without. With --crops each image is one head, cut out
+already: the signature `classify_crops` judges it, and its head is the whole image,
+score null.
+
+Standard error has a sentence about one image, and the numbers of several.
 
 A server that does not answer for a few files one after the other ends the run.
 
@@ -36,7 +42,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 # More than the usual 350 lines, because it has to work when it is copied alone.
 
@@ -49,20 +55,39 @@ _SUFFIXES = (
     *(".apng", ".bmp", ".dib", ".gif", ".jfif", ".jif", ".jpe", ".jpeg", ".jpg"),
     *(".pjp", ".pjpeg", ".png", ".webp"),
 )
-_IMAGES = (
-    *(rb"\xff\xd8\xff", rb"\x89PNG\r\n\x1a\n", rb"GIF8[79]a", rb"RIFF....WEBP"),
-    rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
-)
-# What else is often found in folders of images; it is counted and reported.
+_IMAGES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n\x1a\n",
+    "GIF": rb"GIF8[79]a",
+    "BMP": rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+    "WebP": rb"RIFF....WEBP",
+}
+_WANTED = "JPEG, PNG, BMP (of 8, 24 or 32 bits), GIF or WebP"
+# What else is often found in folders of images. Some begin as a clip does.
 _OTHERS = {
     "AVIF": rb"....ftypavi[fs]",
     "HEIC": rb"....ftyp(hei[cxms]|hev[cx]|mif1|msf1)",
+    "MPEG-4 audio": rb"....ftypM4[ABP] ",
+    "Canon raw": rb"....ftypcrx ",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
     "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL ",
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
-    "clips": rb"\0...(ftyp|moov|wide)|\x1a\x45\xdf\xa3|RIFF....AVI |\0\0\x01[\xb3\xba]",
+    "PDF": rb"%PDF-",
+    "ZIP": rb"PK\x03\x04",
+    "Git LFS pointer": rb"version https://git-lfs",
+    "web page": rb"(?i)\s*(<!doctype html|<html|<head)",
+    "SVG": rb"(?i)\s*(<\?xml[^>]*>\s*)?<svg",
 }
-_HEAD_BYTES = 64
+_CLIPS = {
+    "MP4 or QuickTime": rb"\0...(ftyp|moov|wide|pnot|skip|free)|....mdat",
+    "Matroska or WebM": rb"\x1a\x45\xdf\xa3",
+    "AVI": rb"RIFF....AVI[ X]",
+    "ASF or WMV": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "Flash video": rb"FLV\x01",
+    "MPEG": rb"\0\0\x01[\xb3\xba]",
+    "MPEG transport stream": rb"(.{4})?\x47.{187}(.{4})?\x47.{187}(.{4})?\x47",
+}
+_HEAD_BYTES = 1024
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds
 _MAX_LOST = 4  # files without an answer, one after the other
 _DIGITS = 6  # those of a float32 that are exact
@@ -368,17 +393,22 @@ def _message_classes() -> dict[str, Any]:
 
 
 def tensor_values(tensor: Any) -> list:
-    """Returns the numbers of a "Tensor" message as nested lists.
+    """Returns the values of a "Tensor" message as nested lists; strings as text.
 
     Raises:
-        ValueError: It holds neither float32 nor int32, or not as many as it says.
+        ValueError: It holds no float32, int32 or strings, or not as many as it says.
     """
-    if tensor.dtype not in (_FLOAT, _INT32):
-        raise ValueError(f"dtype must be {_FLOAT} or {_INT32}, got {tensor.dtype}")
+    if tensor.dtype not in (_FLOAT, _INT32, _STRING):
+        known = f"{_FLOAT}, {_INT32} or {_STRING}"
+        raise ValueError(f"dtype must be {known}, got {tensor.dtype}")
     is_float = tensor.dtype == _FLOAT
     shape = [dim.size for dim in tensor.tensor_shape.dim]
     count = math.prod(shape)
-    if tensor.tensor_content:
+    if tensor.dtype == _STRING:
+        flat: list = [value.decode() for value in tensor.string_val]
+        if len(flat) != count:
+            raise ValueError(f"string_val must have {count} values, got {len(flat)}")
+    elif tensor.tensor_content:
         if len(tensor.tensor_content) != 4 * count:
             raise ValueError(
                 f"tensor_content must have {4 * count} bytes, "
@@ -436,7 +466,11 @@ def status_name(number: int) -> str:
 
 
 def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
-    """Builds the line of an image from the outputs of `serving_default`."""
+    """Builds the line of an image from the outputs of `serving_default`.
+
+    Raises:
+        KeyError, IndexError, TypeError, ValueError: They are not those of dfdetect.
+    """
     heads = zip(
         outputs["boxes"],
         outputs["head_scores"],
@@ -445,6 +479,7 @@ def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         "path": path,
+        "kind": "image",
         "status": status_name(outputs["status"]),
         "heads": [
             {
@@ -455,6 +490,7 @@ def result_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
             for box, score, probability in list(heads)[: outputs["num_heads"]]
         ],
         "fake_probability": _round_number(outputs["fake_probability"]),
+        **_verdict(outputs),
     }
 
 
@@ -465,16 +501,67 @@ def crop_line(path: str, outputs: dict[str, Any]) -> dict[str, Any]:
     head = {"box": _WHOLE, "score": None, "fake_probability": probability}
     return {
         "path": path,
+        "kind": "image",
         "status": status,
         "heads": [head] if status == "ok" else [],
         "fake_probability": probability,
+        **_verdict(outputs),
     }
 
 
-def failed_line(path: str, status: str, error: str) -> dict[str, Any]:
-    """Builds the line of a file without outputs."""
-    empty: dict[str, Any] = {"heads": [], "fake_probability": None}
-    return {"path": path, "status": status, **empty, "error": error}
+def _verdict(outputs: dict[str, Any]) -> dict[str, str | None]:
+    """Returns the verdict under its key; nothing of a graph that gives none."""
+    if "verdict" not in outputs:
+        return {}
+    verdict = outputs["verdict"]
+    if not isinstance(verdict, str):
+        raise ValueError(f"verdict must be a string, got {verdict!r}")
+    return {"verdict": verdict or None}
+
+
+def failed_line(path: str, error: str) -> dict[str, Any]:
+    """Builds the line of a file that got no answer."""
+    return _empty_line(path, "image", "failed") | {"error": error}
+
+
+def unread_line(path: str, kind: str, warning: str) -> dict[str, Any]:
+    """Builds the line of a file that is not sent."""
+    return _empty_line(path, kind, "unreadable") | {"warning": warning}
+
+
+def _empty_line(path: str, kind: str, status: str) -> dict[str, Any]:
+    empty: dict[str, Any] = {"heads": [], "fake_probability": None, "verdict": None}
+    return {"path": path, "kind": kind, "status": status, **empty}
+
+
+def describe_unread(status: str, content: bytes) -> str:
+    """Says what came and what was wanted where an image has no result; else ""."""
+    if status == "too_large":
+        return "more megapixels than the server takes: 64, or its --max_pixels"
+    if status != "unreadable":
+        return ""
+    kind = "an empty file" if not content else _kind(content)
+    if kind in _IMAGES:
+        came = f"{kind}, cut short, damaged or of a rare form"
+    else:
+        came = kind or "of an unknown kind"
+    return f"no image that can be decoded: {came}; wanted is {_WANTED}"
+
+
+def describe_line(line: dict[str, Any]) -> str:
+    """Says in a sentence, for a person, what was found in an image that was read."""
+    num_heads, probability = len(line["heads"]), line["fake_probability"]
+    if not num_heads:
+        return "no head was found, so there is no verdict"
+    heads = "1 head" if num_heads == 1 else f"{num_heads} heads"
+    if probability is None:
+        return f"{heads}, too small to be judged, so there is no verdict"
+    whose = "" if num_heads == 1 else "the most suspicious with "
+    verdict = line.get("verdict", "no verdict, as the served graph gives none")
+    return (
+        f"{heads}, {whose}fake probability {probability:.2f}: {verdict} "
+        "(for research only)"
+    )
 
 
 def find_images(
@@ -509,16 +596,79 @@ def _other_kind(path: str) -> str:
         if os.path.isfile(path):
             with open(path, "rb") as file:
                 head = file.read(_HEAD_BYTES)
-    if suffix in _SUFFIXES or any(re.match(x, head, re.DOTALL) for x in _IMAGES):
+    kind = _kind(head)
+    if kind in _IMAGES or suffix in _SUFFIXES:
         return ""
-    for kind, pattern in _OTHERS.items():
-        if re.match(pattern, head, re.DOTALL):
-            return kind
-    return suffix or "without ending"
+    return kind or suffix or "without ending"
+
+
+def _kind(content: bytes) -> str:
+    """Names the kind of a file by how it begins; "" where it is not known."""
+    for kinds in (_OTHERS, _IMAGES, _CLIPS):
+        for kind, pattern in kinds.items():
+            if re.match(pattern, content[:_HEAD_BYTES], re.DOTALL):
+                return kind
+    return ""
+
+
+class Answer(NamedTuple):
+    """What is known of a file.
+
+    Attributes:
+        line: Its line.
+        problem: Why there is no result; "" where there is one.
+        is_answered: Whether the server answered for it.
+        is_lost: Whether the server was asked and did not answer.
+    """
+
+    line: dict[str, Any]
+    problem: str = ""
+    is_answered: bool = False
+    is_lost: bool = False
+
+
+def ask_about_file(
+    path: str,
+    predict: Callable[[bytes], dict[str, Any]],
+    build_line: Callable[[str, dict[str, Any]], dict[str, Any]],
+) -> Answer:
+    """Reads a file and asks the server about it.
+
+    Args:
+        path: Path of the file.
+        predict: Returns the outputs for the bytes of an image.
+        build_line: Builds the line from the path and the outputs.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_HEAD_BYTES)
+            kind = _kind(content)
+            if kind in _CLIPS:
+                problem = (
+                    f"a clip ({kind}); wanted is an image: {_WANTED}; "
+                    "`dfdetect detect` judges clips"
+                )
+                return Answer(unread_line(path, "video", problem), problem)
+            content += file.read()
+    except OSError as error:
+        problem = error.strerror or str(error)
+        return Answer(unread_line(path, "image", problem), problem)
+    try:
+        line = build_line(path, predict(content))
+    except RequestError as error:
+        problem = str(error)
+        return Answer(failed_line(path, problem), problem, is_lost=error.lost)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        problem = f"not the outputs of dfdetect: {error!r}"
+        return Answer(failed_line(path, problem), problem)
+    problem = describe_unread(line["status"], content)
+    if problem:
+        line["warning"] = problem
+    return Answer(line, problem, is_answered=True)
 
 
 def ask_about_files(
-    ask: Callable[[str], tuple[dict[str, Any], bool]],
+    ask: Callable[[str], Answer],
     paths: Iterator[str],
     *,
     concurrency: int,
@@ -530,7 +680,7 @@ def ask_about_files(
     of which was retried.
 
     Args:
-        ask: Returns the line of a path, and whether the server did not answer.
+        ask: Returns what is known of a path.
         paths: Paths of the images.
         concurrency: Number of requests at a time.
         passed_over: What `find_images` counts meanwhile.
@@ -538,50 +688,77 @@ def ask_about_files(
     Returns:
         The exit code.
     """
-    seen: collections.Counter[str] = collections.Counter()
-    lost = 0  # One after the other.
+    told = _Told()
     max_lost = max(_MAX_LOST, concurrency)
     with concurrent.futures.ThreadPoolExecutor(concurrency) as pool:
         waiting: collections.deque[concurrent.futures.Future] = collections.deque()
-
-        def print_next() -> None:
-            nonlocal lost
-            line, is_lost = waiting.popleft().result()
-            lost = lost + 1 if is_lost else 0
-            seen[line["status"]] += 1
-            seen["answered"] += "error" not in line
-            print(json.dumps(line), flush=True)
-            if "error" in line:
-                warn(f"{line['path']!r}: {line['error']}")
-            elif line["status"] in _UNREAD:
-                warn(f"{line['path']!r}: {line['status'].replace('_', ' ')}")
-
         try:
             for path in paths:
                 waiting.append(pool.submit(ask, path))
                 if len(waiting) > 4 * concurrency:
-                    print_next()
-                if lost >= max_lost:
+                    told.tell(waiting.popleft().result())
+                if told.num_lost >= max_lost:
                     break
-            while waiting and lost < max_lost:
-                print_next()
+            while waiting and told.num_lost < max_lost:
+                told.tell(waiting.popleft().result())
             if waiting:
-                warn(f"gave up: no answer for {lost} files one after the other")
+                number = told.num_lost
+                warn(f"gave up: no answer for {number} files one after the other")
                 pool.shutdown(wait=False, cancel_futures=True)
-                return UNREAD if seen["answered"] else FAILED
+                return UNREAD if told.num_answered else FAILED
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    if passed_over:
-        number = sum(passed_over.values())
-        kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(passed_over.items()))
-        warn(f"passed over {number} file{'s' if number > 1 else ''}: {kinds}")
-    if not seen:
-        warn("no images")
-        return USAGE
-    if seen["failed"] and not seen["answered"]:
-        return FAILED
-    return UNREAD if any(seen[status] for status in _UNREAD) else 0
+    told.sum_up(passed_over)
+    return told.exit_code()
+
+
+class _Told:
+    """Prints lines, and counts them.
+
+    Attributes:
+        num_answered: Files that the server answered for.
+        num_lost: Files without an answer, one after the other, up to now.
+    """
+
+    def __init__(self) -> None:
+        self.num_answered = self.num_lost = 0
+        self._outcomes: collections.Counter[str] = collections.Counter()
+        self._statuses: collections.Counter[str] = collections.Counter()
+        self._last: dict[str, Any] = {}
+
+    def tell(self, answer: Answer) -> None:
+        """Prints a line, and why it has no result where it has none."""
+        line = self._last = answer.line
+        self.num_answered += answer.is_answered
+        self.num_lost = self.num_lost + 1 if answer.is_lost else 0
+        self._outcomes[line.get("verdict") or line["status"]] += 1
+        self._statuses[line["status"]] += 1
+        print(json.dumps(line), flush=True)
+        if answer.problem:
+            warn(f"{line['path']!r}: {answer.problem}")
+
+    def sum_up(self, passed_over: collections.Counter[str]) -> None:
+        """Says what was found in all, or in the only image."""
+        number = sum(self._statuses.values())
+        if number > 1:
+            found = ", ".join(f"{n} {name}" for name, n in self._outcomes.items())
+            warn(f"{number} files: {found}")
+        elif number and self._last["status"] not in _UNREAD:
+            warn(f"{self._last['path']!r}: {describe_line(self._last)}")
+        if passed_over:
+            number = sum(passed_over.values())
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(passed_over.items()))
+            warn(f"passed over {number} file{'s' if number > 1 else ''}: {kinds}")
+
+    def exit_code(self) -> int:
+        """Returns the exit code of a run that came to its end."""
+        if not self._statuses:
+            warn("no images")
+            return USAGE
+        if self._statuses["failed"] and not self.num_answered:
+            return FAILED
+        return UNREAD if any(self._statuses[name] for name in _UNREAD) else 0
 
 
 def warn(message: str) -> None:
@@ -714,30 +891,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ImportError, OSError, ValueError) as error:
         parser.error(str(error))
 
-    def ask(path: str) -> tuple[dict[str, Any], bool]:
-        try:
-            with open(path, "rb") as file:
-                content = file.read()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            return failed_line(path, "unreadable", reason), False
-        try:
-            outputs = retry(
-                lambda deadline: client.predict(content, deadline),
-                seconds=flags.deadline,
-                retries=flags.retries,
-            )
-            return build_line(path, outputs), False
-        except RequestError as error:
-            return failed_line(path, "failed", str(error)), error.lost
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            reason = f"not the outputs of dfdetect: {error}"
-            return failed_line(path, "failed", reason), False
+    def predict(content: bytes) -> dict[str, Any]:
+        return retry(
+            lambda deadline: client.predict(content, deadline),
+            seconds=flags.deadline,
+            retries=flags.retries,
+        )
 
     try:
         passed_over: collections.Counter[str] = collections.Counter()
         return ask_about_files(
-            ask,
+            lambda path: ask_about_file(path, predict, build_line),
             find_images(flags.paths, passed_over),
             concurrency=flags.concurrency,
             passed_over=passed_over,

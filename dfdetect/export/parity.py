@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.export import freezing, inspection
+from dfdetect.export import freezing, inspection, served_verdict
 from dfdetect.media import decode, image_status, resize, samples
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import chunking, deepfake_pipeline
@@ -78,10 +78,12 @@ def check(
     """
     images = [*samples.draw_samples(_NUM_DRAWN), samples.read_portrait(), *_BROKEN]
     expected, found = _run_both(reference, directory, np.array(images, object))
+    described = reference.manifest
+    for name in served_verdict.SIGNATURES:
+        _take_verdicts(name, found[name], described["classifier"]["thresholds"])
     for name in expected:
         _check_status(name, expected[name], found[name])
 
-    described = reference.manifest
     threshold = described["detector"]["score_threshold"]
     heads = [
         _compare_heads(expected[name], found[name], threshold, bounds.head_score)
@@ -177,6 +179,22 @@ def _judge_as_trained(
     with freezing.grappler_disabled():
         logits = judge(tf.stack(decoded))
     return calibration.calibrate_logits(logits, described["temperature"])
+
+
+def _take_verdicts(
+    name: str, found: chunking.Outputs, thresholds: calibration.Thresholds
+) -> None:
+    """Removes the verdicts from outputs; they must follow from the probabilities."""
+    wanted = [
+        calibration.decide_verdict(float(probability), thresholds) or ""
+        for probability in found["fake_probability"]
+    ]
+    verdicts = found.pop(served_verdict.OUTPUT, np.array([]))
+    came = [verdict.decode() for verdict in verdicts]
+    if came != wanted:
+        raise ValueError(
+            f"verdict of {name} must be {wanted}, the exported graph gives {came}."
+        )
 
 
 def _check_status(

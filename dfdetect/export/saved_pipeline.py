@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import manifest
+from dfdetect.export import served_verdict
 from dfdetect.pipeline import deepfake_pipeline, interfaces
 from dfdetect.retrieval import neighbours
 
@@ -59,6 +60,8 @@ def load(directory: str) -> LoadedPipeline:
 def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     """Writes a graph, aside and then renamed, with its manifest in the assets.
 
+    Its signatures are those of the graph, with verdicts, see `served_verdict`.
+
     Args:
         graph: A graph with variables, or frozen.
         directory: New folder, named by a number for TensorFlow Serving.
@@ -82,6 +85,9 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     signatures = {name: getattr(graph, method) for name, method in methods.items()}
     for name, method in methods.items():
         setattr(exported, method, signatures[name])
+    thresholds = graph.manifest["classifier"]["thresholds"]
+    for name in served_verdict.SIGNATURES:
+        signatures[name] = served_verdict.add_verdict(signatures[name], thresholds)
     try:
         tf.saved_model.save(exported, aside, signatures=signatures)
         manifest.write(os.path.join(aside, "assets"), graph.manifest)

@@ -296,6 +296,7 @@ def test_signatures_of_the_saved_graph(saved):
         "fake_probabilities": ("float32", (None, _NUM_BOXES)),
         "fake_probability": ("float32", (None,)),
         "status": ("int32", (None,)),
+        "verdict": ("string", (None,)),
     }
     explanations = {
         "heat_map": ("float32", (None, _CROP_SIZE, _CROP_SIZE)),
@@ -308,6 +309,7 @@ def test_signatures_of_the_saved_graph(saved):
         "classify_crops": {
             "fake_probability": ("float32", (None,)),
             "status": ("int32", (None,)),
+            "verdict": ("string", (None,)),
         },
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
         # One stage of 8 maps in 3 x 3 and in 2 x 2 cells.

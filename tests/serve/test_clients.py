@@ -21,7 +21,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 _SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
 _KINDS = ("rest", "grpc")
-_OK, _NO_HEAD, _UNREADABLE = 0, 1, 2
+_OK, _NO_HEAD, _UNREADABLE, _TOO_LARGE = 0, 1, 2, 3
 
 # What a stand-in answers is what the file says: "busy 2" is busy two times.
 _CODES = {
@@ -36,6 +36,7 @@ def _crop_outputs(status):
     return {
         "fake_probability": np.float32([0.625 if status == _OK else np.nan]),
         "status": np.int32([status]),
+        "verdict": np.array([b"uncertain" if status == _OK else b""], object),
     }
 
 
@@ -52,6 +53,7 @@ def _outputs(status):
         "fake_probabilities": heads,
         "fake_probability": np.float32([0.75 if status == _OK else np.nan]),
         "status": np.int32([status]),
+        "verdict": np.array([b"fake" if status == _OK else b""], object),
     }
 
 
@@ -118,7 +120,10 @@ class _Rest(http.server.BaseHTTPRequestHandler):
             code, body = _CODES[status][0], {"error": f"it is {status}"}
         else:
             answer = _OUTPUTS[request.get("signature_name", "serving_default")]
-            outputs = {key: value.tolist() for key, value in answer(status).items()}
+            outputs = {
+                key: [x.decode() if isinstance(x, bytes) else x for x in value.tolist()]
+                for key, value in answer(status).items()
+            }
             code, body = 200, {"outputs": outputs}
         body = json.dumps(body).encode()
         self.send_response(code)
@@ -290,25 +295,36 @@ def test_lines_in_order_and_no_bad_file_stops_them(kind, serve, tmp_path):
     gone = tmp_path / "gone.jpg"
     lines, code, said = _run(kind, server, gone, tmp_path / "a")
     assert code == 3
-    assert said.splitlines()[-1].endswith("passed over 2 files: 1 .txt, 1 HEIC")
+    *problems, found, passed_over = said.splitlines()
+    assert passed_over.endswith("passed over 2 files: 1 .txt, 1 HEIC")
+    outcomes = "2 unreadable, 3 fake, 1 no_head, 1 failed"
+    assert found == f"client.py: 7 files: {outcomes}"
     assert [line["path"] for line in lines] == [str(x) for x in [gone, *paths]]
     assert [line["status"] for line in lines] == [
         *("unreadable", "ok", "ok", "no_head", "unreadable", "failed", "ok")
     ]
     assert lines[1] == {
         "path": str(paths[0]),
+        "kind": "image",
         "status": "ok",
         "heads": [
             {"box": [0, 0.25, 0.5, 1], "score": 0.875, "fake_probability": 0.75},
             {"box": [0.125, 0, 1, 0.5], "score": 0.5, "fake_probability": None},
         ],
         "fake_probability": 0.75,
+        "verdict": "fake",
     }
+    assert [line["verdict"] for line in lines] == [
+        *(None, "fake", "fake", None, None, None, "fake")
+    ]
     assert lines[3]["heads"] == [] and lines[3]["fake_probability"] is None
-    assert "No such file" in lines[0]["error"] and "it is wrong" in lines[5]["error"]
-    # Two that failed, one that is no image, and what was passed over.
-    assert said.count("\n") == 4 and "gone.jpg" in said
-    assert f"{str(paths[3])!r}: unreadable\n" in said
+    assert "No such file" in lines[0]["warning"] and "it is wrong" in lines[5]["error"]
+    # Two that failed, and one that is no image.
+    assert len(problems) == 3 and "gone.jpg" in problems[0]
+    told = (
+        f"{str(paths[3])!r}: no image that can be decoded: of an unknown kind; wanted"
+    )
+    assert told in problems[1]
     # What cannot get better is not asked again.
     assert stand_in.asked[b"wrong"] == 1 and stand_in.asked[b"busy 2 times"] == 3
     assert stand_in.requests[0] == ("dfdetect", None, None, None)
@@ -322,10 +338,106 @@ def test_crops_are_judged_whole(kind, serve, tmp_path):
     assert code == 3
     head = {"box": [0, 0, 1, 1], "score": None, "fake_probability": 0.625}
     answer = {"status": "ok", "heads": [head], "fake_probability": 0.625}
+    answer |= {"kind": "image", "verdict": "uncertain"}
     assert lines[0] == {"path": str(paths[0]), **answer}
-    empty = {"heads": [], "fake_probability": None}
+    empty = {"kind": "image", "heads": [], "fake_probability": None, "verdict": None}
+    warning = lines[1].pop("warning")
     assert lines[1] == {"path": str(paths[1]), "status": "unreadable", **empty}
+    assert "of an unknown kind; wanted is JPEG" in warning and warning in said
     assert lines[2]["status"] == "failed" and "it is wrong" in said
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_an_image_is_told_in_a_sentence(kind, serve, tmp_path, monkeypatch):
+    _, server = serve(kind)
+    one, empty, small, old = _files(tmp_path, "one", "empty", "small", "old")
+    sentences = {
+        one: "2 heads, the most suspicious with fake probability 0.75: fake (for "
+        "research only)",
+        empty: "no head was found, so there is no verdict",
+    }
+    for path, sentence in sentences.items():
+        _, code, said = _run(kind, server, path)
+        assert code == 0 and said == f"client.py: {str(path)!r}: {sentence}\n"
+    one_head = {"num_heads": np.int32([1])}
+    unjudged = one_head | {
+        "fake_probability": np.float32([np.nan]),
+        "status": np.int32([4]),
+        "verdict": np.array([b""], object),
+    }
+    monkeypatch.setitem(_OUTPUTS, "serving_default", lambda _: _outputs(_OK) | unjudged)
+    lines, code, said = _run(kind, server, small)
+    assert code == 0 and said.endswith(
+        ": 1 head, too small to be judged, so there is no verdict\n"
+    )
+    assert lines[0]["status"] == "head_too_small" and lines[0]["verdict"] is None
+    # A graph that was exported before there was a verdict.
+    outputs = _outputs(_OK) | one_head
+    del outputs["verdict"]
+    monkeypatch.setitem(_OUTPUTS, "serving_default", lambda _: outputs)
+    lines, code, said = _run(kind, server, old)
+    assert code == 0 and said.endswith(
+        ": 1 head, fake probability 0.75: no verdict, as the served graph gives none "
+        "(for research only)\n"
+    )
+    assert "verdict" not in lines[0] and lines[0]["status"] == "ok"
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_what_cannot_be_read_is_told_with_what_was_wanted(
+    kind, serve, tmp_path, monkeypatch
+):
+    stand_in, server = serve(kind)
+    wanted = "; wanted is JPEG, PNG, BMP (of 8, 24 or 32 bits), GIF or WebP"
+    contents = {
+        "a.heic": (b"\0\0\0\x18ftypheic", f"HEIC{wanted}"),
+        "a.avif": (b"\0\0\0\x18ftypavif", f"AVIF{wanted}"),
+        "a.tif": (b"II*\0", f"TIFF{wanted}"),
+        "a.jpg": (b"\xff\xd8\xff\xe0", "JPEG, cut short, damaged or of a rare form"),
+        "b.jpg": (b"", f"an empty file{wanted}"),
+        "c.jpg": (b"what", f"of an unknown kind{wanted}"),
+    }
+    for name, (content, _) in contents.items():
+        (tmp_path / name).write_bytes(content)
+    monkeypatch.setattr(stand_in, "answer", lambda content: _UNREADABLE)
+    lines, code, said = _run(kind, server, *(tmp_path / name for name in contents))
+    assert code == 3 and {line["status"] for line in lines} == {"unreadable"}
+    for line, (_, reason) in zip(lines, contents.values(), strict=True):
+        assert line["warning"].startswith(f"no image that can be decoded: {reason}")
+        assert f"{line['path']!r}: {line['warning']}\n" in said
+    monkeypatch.setattr(stand_in, "answer", lambda content: _TOO_LARGE)
+    lines, code, said = _run(kind, server, tmp_path / "a.jpg")
+    assert code == 3 and lines[0]["status"] == "too_large"
+    assert lines[0]["warning"] == (
+        "more megapixels than the server takes: 64, or its --max_pixels"
+    )
+    assert said == f"client.py: {lines[0]['path']!r}: {lines[0]['warning']}\n"
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_a_clip_is_told_and_not_sent(kind, serve, tmp_path):
+    stand_in, server = serve(kind)
+    clips = {
+        "a.mp4": (b"\0\0\0\x18ftypmp42", "MP4 or QuickTime"),
+        "a.mkv": (b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+        "a.avi": (b"RIFF0000AVI LIST", "AVI"),
+        "a.ts": (b"\x47".ljust(188, b"\0") * 3, "MPEG transport stream"),
+    }
+    for name, (content, _) in clips.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "z.jpg").write_text("good")
+    paths = [tmp_path / name for name in clips]
+    lines, code, said = _run(kind, server, *paths, tmp_path / "z.jpg")
+    assert code == 3 and list(stand_in.asked) == [b"good"]
+    for line, (_, name) in zip(lines, clips.values(), strict=False):
+        assert line["kind"] == "video" and line["status"] == "unreadable"
+        assert line["warning"].startswith(f"a clip ({name}); wanted is an image: JPEG")
+        assert line["warning"].endswith("; `dfdetect detect` judges clips")
+    assert said.count("\n") == 5 and lines[-1]["verdict"] == "fake"
+    # In a folder they are passed over, as what else is no image.
+    lines, code, said = _run(kind, server, tmp_path)
+    assert code == 0 and len(lines) == 1
+    assert "passed over 4 files: 1 AVI, 1 MP4 or QuickTime, 1 MPEG transport" in said
 
 
 @pytest.mark.parametrize("kind", _KINDS)
@@ -383,7 +495,8 @@ def test_nobody_there(kind, tmp_path):
     flag = {"rest": "--url=http://127.0.0.1:9", "grpc": "--server=127.0.0.1:9"}[kind]
     lines, code, said = _run(kind, flag, path, tmp_path / "gone.jpg", "--retries=1")
     assert code == 1 and [x["status"] for x in lines] == ["failed", "unreadable"]
-    assert said.count("\n") == 2
+    assert said.count("\n") == 3
+    assert said.endswith("2 files: 1 failed, 1 unreadable\n")
     assert _run(kind, flag, tmp_path / "gone.jpg")[1] == 3
 
 
