@@ -26,6 +26,7 @@ import dfdetect
 from dfdetect import console, manifest, resumable, script
 from dfdetect.corpora import beam_setup, file_access, shards
 from dfdetect.corpora.shard_judge import COPIES, JudgeSettings
+from dfdetect.export import graph_folder
 
 _INPUT = flags.DEFINE_multi_string(
     "input",
@@ -119,14 +120,16 @@ def read_judge_settings() -> JudgeSettings:
     if _MODEL.value and (_CLASSIFIER.value or _TILE.value):
         raise app.UsageError("--model does not go with --classifier or --tile.")
     try:
-        if _MODEL.value:
-            manifest.read(os.path.join(_MODEL.value, "assets"), "pipeline")
+        # Once, so that all workers take the same version.
+        model = graph_folder.find_graph(_MODEL.value, script.say)
+        if model:
+            manifest.read(os.path.join(model, "assets"), "pipeline")
         if _CLASSIFIER.value:
             manifest.read(_CLASSIFIER.value, "classifier")
     except (OSError, ValueError) as error:
         raise app.UsageError(f"no model of dfdetect: {error}") from error
     return JudgeSettings(
-        model=_MODEL.value,
+        model=model,
         classifier=_CLASSIFIER.value,
         tile=_TILE.value,
         crops=_CROPS.value,

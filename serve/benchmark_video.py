@@ -32,7 +32,11 @@ _CLIP = flags.DEFINE_string("clip", None, "A clip to repeat; drawn by default.")
 _MINUTES = flags.DEFINE_list("minutes", ["1", "10"], "Lengths of the clips.")
 _FRAMES = flags.DEFINE_integer("frames", 32, "Judged of each clip, -1 for all.", -1)
 _EVERY = flags.DEFINE_float("every", None, "Seconds between judged frames instead.")
-_MODEL = flags.DEFINE_string("model", None, "Exported graph; by default our weights.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Exported graph, or a folder of its versions; by default our weights.",
+)
 _ONE = flags.DEFINE_string("one", None, "Measure this clip in this process alone.")
 
 _STAGES = ("read", "wait", "graph", "tracks")

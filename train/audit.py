@@ -66,7 +66,9 @@ _MIN_SIMILARITY = flags.DEFINE_float(
     upper_bound=1.0,
 )
 _MODEL = flags.DEFINE_string(
-    "model", None, "Exported graph that embeds; by default our weights."
+    "model",
+    None,
+    "Exported graph that embeds, or a folder of its versions; by default our weights.",
 )
 _LISTED = flags.DEFINE_integer(
     "num_listed",
@@ -102,7 +104,7 @@ def _find_duplicates(
     from dfdetect.pipeline import build
 
     model: Any = (
-        saved_pipeline.load(_MODEL.value)
+        saved_pipeline.load(_MODEL.value, script.say)
         if _MODEL.value
         else build.build_from_directories()
     )

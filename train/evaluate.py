@@ -71,7 +71,7 @@ from dfdetect.evaluation import (
     maker_evaluation,
     peer_detectors,
 )
-from dfdetect.export import graph_cache
+from dfdetect.export import graph_cache, graph_folder
 from dfdetect.media import video
 from dfdetect.metrics import bootstrap, coco, detection_protocol
 from dfdetect.models import model_directory
@@ -117,7 +117,10 @@ _SPLIT = flags.DEFINE_string(
 )
 _CLIPS = flags.DEFINE_string("clips", None, "Folder of clips with a labels.csv.")
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "Exported graph that judges clips or images; by default our weights."
+    "graph",
+    None,
+    "Exported graph that judges clips or images, or a folder of its versions; by "
+    "default our weights.",
 )
 _FRAMES = flags.DEFINE_integer("frames", 32, "Frames of each clip; -1 for all.", -1)
 _EVERY = flags.DEFINE_float("every", None, "Seconds between frames of a clip instead.")
@@ -432,7 +435,8 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
 
 def _measure_clips(folder: str) -> dict[str, Any]:
     clips, described, judge_frames = _open_clips()
-    model = graph_cache.load(_GRAPH.value, script.say)
+    graph = graph_folder.find_graph(_GRAPH.value, script.say)
+    model = graph_cache.load(graph, script.say)
     thresholds = model.manifest["classifier"]["thresholds"]
     judge = clip_findings.ClipJudge(
         model,
@@ -455,7 +459,7 @@ def _measure_clips(folder: str) -> dict[str, Any]:
         clip_evaluation.write_results(folder, clips, lines)
     return {
         "task": "video",
-        "model": _GRAPH.value or "default weights",
+        "model": graph or "default weights",
         **described,
         "split": _SPLIT.value,
         "frames": _FRAMES.value,
@@ -483,8 +487,9 @@ def _open_clips() -> tuple[
 
 
 def _measure_chain(folder: str) -> dict[str, Any]:
-    graph = graph_cache.load(_GRAPH.value, script.say)
-    name = _GRAPH.value or "default weights"
+    path = graph_folder.find_graph(_GRAPH.value, script.say)
+    graph = graph_cache.load(path, script.say)
+    name = path or "default weights"
     together, results = chain_evaluation.evaluate_graph(
         name, graph, _load_sets(), script.say, _BATCH_SIZE.value
     )

@@ -39,7 +39,9 @@ _DATASET = flags.DEFINE_string(
 )
 _SPLIT = flags.DEFINE_string("split", "test", "The split to measure on.")
 _MODEL = flags.DEFINE_string(
-    "model", None, "Exported graph that embeds; by default our weights."
+    "model",
+    None,
+    "Exported graph that embeds, or a folder of its versions; by default our weights.",
 )
 _NUM_COPIES = flags.DEFINE_integer(
     "num_copies",
@@ -57,7 +59,7 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
     builder = prepared.open_builder(os.path.expanduser(_DATA_DIR.value), _DATASET.value)
     model: Any = (
-        saved_pipeline.load(_MODEL.value)
+        saved_pipeline.load(_MODEL.value, script.say)
         if _MODEL.value
         else build.build_from_directories()
     )

@@ -29,7 +29,7 @@ from absl import app, flags
 
 from dfdetect import console, files, script
 from dfdetect.evaluation import composed_clips, track_evaluation
-from dfdetect.export import graph_cache
+from dfdetect.export import graph_cache, graph_folder
 from dfdetect.media import source_files, video
 from dfdetect.pipeline import clips, deciding_tracks
 
@@ -46,7 +46,10 @@ _ROOMS = flags.DEFINE_string(
 _SPLIT = flags.DEFINE_string("split", "val", "Split of the portraits and the rooms.")
 _REPEATS = flags.DEFINE_integer("repeats", 6, "Clips of each scene.", lower_bound=1)
 _GRAPH = flags.DEFINE_string(
-    "graph", None, "Exported graph that judges clips; by default our weights."
+    "graph",
+    None,
+    "Exported graph that judges clips, or a folder of its versions; by default our "
+    "weights.",
 )
 _FRAMES = flags.DEFINE_integer(
     "frames", 32, "Frames of each clip to judge.", lower_bound=1
@@ -79,7 +82,8 @@ def main(argv: list[str]) -> None:
         raise app.UsageError("--portraits and --rooms go together")
     rules = _build_rules()
     paths = [path for folder in _CLIPS.value for path in _find_clips(folder)]
-    model = graph_cache.load(_GRAPH.value, script.say)
+    graph = graph_folder.find_graph(_GRAPH.value, script.say)
+    model = graph_cache.load(graph, script.say)
     judge = clips.ClipJudge(
         model,
         model.manifest["classifier"]["thresholds"],
@@ -97,7 +101,7 @@ def main(argv: list[str]) -> None:
     _print_table(measured)
     if _OUTPUT.value:
         figures = {
-            "model": _GRAPH.value or "default weights",
+            "model": graph or "default weights",
             "rules": [{**vars(rule), "counts": counts} for rule, counts in measured],
             "tracks": [
                 row

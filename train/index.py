@@ -39,7 +39,7 @@ from absl import app, flags, logging
 from dfdetect import files, script
 from dfdetect.corpora import beam_setup, file_access, shards
 from dfdetect.data import prepared, records
-from dfdetect.export import graph_cache
+from dfdetect.export import graph_cache, graph_folder
 from dfdetect.media import file_kinds, source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index as index_module
@@ -77,7 +77,9 @@ _EMBEDDING = flags.DEFINE_enum(
     "content: copies and sources are near; forgery: fakes of one make are.",
 )
 _MODEL = flags.DEFINE_string(
-    "model", None, "Exported graph that embeds; by default our weights."
+    "model",
+    None,
+    "Exported graph that embeds, or a folder of its versions; by default our weights.",
 )
 _SEARCHER = flags.DEFINE_enum(
     "searcher",
@@ -222,12 +224,14 @@ def embed_shards() -> None:
     from dfdetect.corpora import embedding_shards, running
 
     prefix = os.path.expanduser(str(_SHARDS.value))
+    # Once, so that all workers take the same version.
+    model = graph_folder.find_graph(_MODEL.value, script.say)
 
     def run_once() -> None:
         settings = embedding_shards.EmbeddingSettings(
             inputs=tuple(_IMAGES.value),
             output=prefix,
-            model=_MODEL.value,
+            model=model,
             kind=_EMBEDDING.value,
             of_heads=_HEADS.value,
             thumbnail_side=_THUMBNAIL.value,

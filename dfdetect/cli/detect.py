@@ -127,7 +127,7 @@ def _check(
     if arguments.classifier is not None:
         detect_arguments.check_classifier(arguments, parser)
     if arguments.model is not None:
-        inputs.check_graph(arguments.model, arguments.tile, parser)
+        arguments.model = inputs.find_graph(arguments.model, arguments.tile, parser)
     sources: list[source_files.Source] = []
     passed_over = ""
     if arguments.camera:

@@ -28,7 +28,8 @@ def add_image_arguments(parser: cli_parser.Parser) -> None:
     parser.add_argument(
         "--model",
         metavar="DIR",
-        help="exported graph; by default that of the included weights",
+        help="exported graph, or a folder of its versions, of which the newest is "
+        "taken; by default that of the included weights",
     )
     parser.add_argument(
         "--classifier",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfdetect import console, manifest
 from dfdetect.cli.parser import Parser
-from dfdetect.export import runtime
+from dfdetect.export import graph_folder, runtime
 from dfdetect.media import file_kinds, source_files
 
 if TYPE_CHECKING:
@@ -65,16 +65,19 @@ def find_sources(
     return sources, passed_over
 
 
-def check_graph(directory: str, tile: bool, parser: Parser) -> None:
-    """Refuses what is not a graph of dfdetect, before TensorFlow is imported."""
-    if not os.path.isfile(os.path.join(directory, "saved_model.pb")):
-        parser.error(f"--model must be a folder with a saved_model.pb: {directory}")
+def find_graph(path: str, tile: bool, parser: Parser) -> str:
+    """Returns the folder of the graph that a path names, see `graph_folder.find_graph`.
+
+    What is not a graph of dfdetect is refused, before TensorFlow is imported.
+    """
     try:
+        directory = graph_folder.find_graph(path, console.say)
         described = manifest.read(os.path.join(directory, "assets"), "pipeline")
     except (FileNotFoundError, ValueError) as error:
         parser.error(f"--model: {error}")
     if tile and not described["detector"].get("tile_size"):
         parser.error(f"--tile: the graph was exported without it: {directory}")
+    return directory
 
 
 def load_graph(

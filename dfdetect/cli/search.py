@@ -51,7 +51,8 @@ def add_arguments(commands: Commands) -> Parser:
     parser.add_argument(
         "--model",
         metavar="DIR",
-        help="exported graph; by default that of the included weights",
+        help="exported graph, or a folder of its versions; by default that of the "
+        "included weights",
     )
     add_verbose(parser)
     return parser
@@ -63,7 +64,7 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     if sheet and not sheet.lower().endswith((".jpg", ".jpeg", ".png")):
         parser.error(f"--output must end in .jpg or .png: {sheet}")
     if arguments.model is not None:
-        inputs.check_graph(arguments.model, False, parser)
+        arguments.model = inputs.find_graph(arguments.model, False, parser)
     sources, passed_over = inputs.find_sources(arguments.paths, "", parser)
     index, _ = inputs.open_index(arguments.index, parser, thumbnails=bool(sheet))
     model = inputs.load_graph(arguments.model, False)

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import cv2
 import numpy as np
 
-from dfdetect.export import graph_cache
+from dfdetect.export import graph_cache, graph_folder
 from dfdetect.iterators import batched
 from dfdetect.media import source_files, video
 from dfdetect.metrics import calibration
@@ -189,8 +189,9 @@ def load(
     in `$XDG_CACHE_HOME/dfdetect`; the logger "dfdetect" tells of it.
 
     Args:
-        path: Folder of a graph that `serve/export.py` wrote; by default the weights
-            that come with dfdetect.
+        path: Folder of a graph that `serve/export.py` wrote, or of its versions, of
+            which the newest is taken, as the logger tells; by default the weights that
+            come with dfdetect.
         classifier: Packed file or model directory of a classifier that judges instead
             of the default one; not with `path`.
         tile: Whether to search overlapping tiles of large images for small heads as
@@ -204,8 +205,10 @@ def load(
     """
     if path is not None and (classifier is not None or tile):
         raise ValueError("classifier and tile must be absent where path is given.")
+    exported = None if path is None else os.fspath(path)
     model = graph_cache.load(
-        None if path is None else os.fspath(path),
+        # Which version is taken is told to all, also without a handler.
+        graph_folder.find_graph(exported, _log.warning),
         _log.info,
         tile,
         None if classifier is None else os.fspath(classifier),

@@ -181,7 +181,7 @@ def load(
     """Loads an exported graph, or that of the default detector and a classifier.
 
     Args:
-        exported: Its folder, see `saved_pipeline.load`; None for a `CachedPipeline`.
+        exported: See `saved_pipeline.load`; None for a `CachedPipeline`.
         say: Prints a line.
         tile: See `build.build_from_directories`; ignored for an exported graph.
         classifier: See `CachedPipeline`; ignored for an exported graph.
@@ -191,7 +191,7 @@ def load(
         ValueError: The path is not a graph or not a classifier of dfdetect.
     """
     if exported:
-        return saved_pipeline.load(exported)
+        return saved_pipeline.load(exported, say)
     directory = find_folder() / _compute_key(tile, classifier)
     if not directory.is_absolute():
         say(f"the graph cannot be kept without a home folder: {_EACH_TIME}")

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from dfdetect import manifest
-from dfdetect.export import served_verdict
+from dfdetect import console, manifest
+from dfdetect.export import graph_folder, served_verdict
 from dfdetect.pipeline import deepfake_pipeline, interfaces
 from dfdetect.retrieval import neighbours
 
@@ -38,13 +39,18 @@ class LoadedPipeline:
         self.neighbours = getattr(graph, "neighbours", None)
 
 
-def load(directory: str) -> LoadedPipeline:
-    """Loads a graph that `save` wrote.
+def load(directory: str, say: Callable[[str], None] = console.say) -> LoadedPipeline:
+    """Loads a graph that `save` wrote, or the newest in a folder of versions.
+
+    Args:
+        directory: See `graph_folder.find_graph`.
+        say: Likewise.
 
     Raises:
         ImportError: ScaNN, which the index of the graph needs, is missing.
         ValueError: The folder has no valid manifest, and is not a graph of dfdetect.
     """
+    directory = graph_folder.find_graph(directory, say)
     try:
         description = manifest.read(os.path.join(directory, "assets"), "pipeline")
     except FileNotFoundError as error:

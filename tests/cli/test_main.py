@@ -60,7 +60,11 @@ def test_without_a_command_it_shows_the_help():
         ),
         (["x.jpg", "--output", "{tmp}/file"], "--output must be a folder: {tmp}/file"),
         (["{tmp}/file", "--output", "{tmp}"], "{tmp}/file lies in the output folder"),
-        (["x.jpg", "--model", "{tmp}/empty"], "a saved_model.pb: {tmp}/empty"),
+        (
+            ["x.jpg", "--model", "{tmp}/empty"],
+            "--model: {tmp}/empty is not a graph of dfdetect: it must be a folder with "
+            "a saved_model.pb, or one of versions named by numbers, got neither.",
+        ),
         (["x.jpg", "--model", "{tmp}/foreign"], "--model: "),
         (
             ["x.jpg", "--classifier", "{tmp}/empty", "--model", "{tmp}/empty"],
