@@ -7,7 +7,8 @@ Writes BASE/<version>/ for TensorFlow Serving and `dfdetect detect --model`: the
 with its weights as constants, warm-up requests and batching parameters. It is checked
 against the models that it was made of, and written aside and then renamed, so that a
 server that polls BASE never sees half of it or one that answers otherwise. Without the
-model directories, the default weights are exported. Prints the path of the new version.
+model directories, the default weights are exported. Prints the path of the new version;
+what goes on meanwhile is told on standard error.
 """
 
 import os
@@ -98,6 +99,7 @@ def batch_sizes() -> list[int]:
 
 def main(argv: list[str]) -> None:
     sizes = batch_sizes()
+    script.say("importing TensorFlow")
     # What was written aside shall not stay, whoever ends this.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
@@ -117,6 +119,7 @@ def main(argv: list[str]) -> None:
     if _INDEX.value:
         index, _ = storage.load(_INDEX.value, say=script.say)
         neighbours = index_graph.Neighbours(index, _TOP_K.value, _EXACT.value)
+    script.say("building the networks and loading their weights")
     graph = build.build_from_directories(
         _DETECTOR.value,
         _CLASSIFIER.value,
@@ -128,7 +131,12 @@ def main(argv: list[str]) -> None:
     )
     try:
         found = publish.publish(
-            graph, directory, _PRECISION.value, sizes, _BATCH_TIMEOUT.value
+            graph,
+            directory,
+            _PRECISION.value,
+            sizes,
+            _BATCH_TIMEOUT.value,
+            say=script.say,
         )
     except tf.errors.OpError as error:
         # Such as a disk that is full, which TensorFlow tells in many lines.

@@ -6,6 +6,7 @@ portrait, and files that are not images.
 
 import dataclasses
 import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -16,7 +17,7 @@ from dfdetect import boxes as box_format
 from dfdetect.export import freezing, inspection, served_verdict
 from dfdetect.media import decode, image_status, resize, samples
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import chunking, deepfake_pipeline
+from dfdetect.pipeline import chunking, deepfake_pipeline, interfaces
 
 _NUM_DRAWN = 6
 _BROKEN = (b"", b"no image")
@@ -61,6 +62,7 @@ def check(
     reference: deepfake_pipeline.DeepfakePipeline,
     directory: str,
     bounds: Drift,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Compares a saved graph with the models that it was made of.
 
@@ -68,6 +70,7 @@ def check(
         reference: The graph before it was saved, with variables.
         directory: Folder of the saved graph.
         bounds: The largest differences that are allowed.
+        say: Called with a line about each stage.
 
     Returns:
         The fields of the `Drift` that was found, and `num_heads` that were compared.
@@ -77,7 +80,7 @@ def check(
             missing.
     """
     images = [*samples.draw_samples(_NUM_DRAWN), samples.read_portrait(), *_BROKEN]
-    expected, found = _run_both(reference, directory, np.array(images, object))
+    expected, found = _run_both(reference, directory, np.array(images, object), say)
     described = reference.manifest
     for name in served_verdict.SIGNATURES:
         _take_verdicts(name, found[name], described["classifier"]["thresholds"])
@@ -90,6 +93,7 @@ def check(
         for name in ("serving_default", "frames")
     ]
     crops = images[: -len(_BROKEN)]
+    say("parity check: the classifier as it was trained")
     by_training = _judge_as_trained(
         reference.classifier, crops, described["classifier"]
     )
@@ -136,36 +140,38 @@ def check(
 
 
 def _run_both(
-    reference: deepfake_pipeline.DeepfakePipeline, directory: str, batch: np.ndarray
+    reference: deepfake_pipeline.DeepfakePipeline,
+    directory: str,
+    batch: np.ndarray,
+    say: Callable[[str], None],
 ) -> tuple[dict[str, chunking.Outputs], dict[str, chunking.Outputs]]:
     """Runs all signatures of the models and of the saved graph on the same images."""
+    methods = {**interfaces.SIGNATURES, **interfaces.BOX_SIGNATURES}
+    if reference.neighbours is not None:
+        methods["neighbours"] = "neighbours"
+    inputs: dict[str, inspection.Inputs] = dict.fromkeys(methods, batch)
     frame = decode.decode_image(tf.constant(samples.read_portrait())).numpy()[None]
+    inputs["frames"] = frame
+    expected: dict[str, chunking.Outputs] = {}
     # Optimizing would take longer than the few calls.
     with freezing.grappler_disabled():
-        outputs = {
-            "serving_default": reference.detect(batch),
-            "frames": reference.detect_frames(frame),
-            "classify_crops": reference.classify_crops(batch),
-            "embed": reference.embed(batch),
-            "embed_content": reference.embed_content(batch),
-            "explain": reference.explain(batch),
-        }
-        # The first head of each image, or padding.
-        first_boxes = outputs["serving_default"]["boxes"][:, 0].numpy()
-        outputs["explain_heads"] = reference.explain_heads(batch, first_boxes)
-        if reference.neighbours is not None:
-            outputs["neighbours"] = reference.neighbours(batch)
-    expected = {
-        name: {key: value.numpy() for key, value in values.items()}
-        for name, values in outputs.items()
-    }
-    # One after the other: run in one call, they would wait for each other's threads.
+        for number, (name, method) in enumerate(methods.items(), start=1):
+            say(f"parity check: {name} of the models, {number} of {len(methods)}")
+            if name == "explain_heads":
+                # The first head of each image, or padding.
+                boxes = expected["serving_default"]["boxes"][:, 0]
+                inputs[name] = {"image_bytes": batch, "boxes": boxes}
+                outputs = getattr(reference, method)(batch, boxes)
+            else:
+                outputs = getattr(reference, method)(inputs[name])
+            expected[name] = {key: value.numpy() for key, value in outputs.items()}
+    found: dict[str, chunking.Outputs] = {}
+    say("parity check: loading the graph as TensorFlow Serving does")
     with inspection.open_signatures(directory) as run:
-        inputs: dict[str, inspection.Inputs] = {
-            "frames": frame,
-            "explain_heads": {"image_bytes": batch, "boxes": first_boxes},
-        }
-        found = {name: run(name, inputs.get(name, batch)) for name in expected}
+        # One after the other: in one call, they would wait for each other's threads.
+        for number, name in enumerate(methods, start=1):
+            say(f"parity check: {name} of the graph, {number} of {len(methods)}")
+            found[name] = run(name, inputs[name])
     return expected, found
 
 

@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from dfdetect import script
 from dfdetect.export import (
     fastest_precision,
     freezing,
@@ -31,7 +30,7 @@ def publish(
     batch_sizes: Sequence[int],
     timeout_micros: int,
     *,
-    say: Callable[[str], None] = script.say,
+    say: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
     """Freezes, saves and checks a graph, with all that a server reads beside it.
 
@@ -44,7 +43,7 @@ def publish(
             on this machine, see `fastest_precision`.
         batch_sizes: See `warmup`.
         timeout_micros: See `warmup.write_batching`.
-        say: Prints a line.
+        say: Called with a line about each stage.
 
     Returns:
         See `parity.check`.
@@ -70,13 +69,14 @@ def publish(
             else freezing.freeze(graph, precision)
         )
         precision = frozen.manifest["precision"]
-        saved_pipeline.save(frozen, aside)
+        saved_pipeline.save(frozen, aside, say)
         del frozen
         gc.collect()  # The frozen graph refers to itself.
         wanted = graph.manifest.get("index") or {}
         allowed = inspection.SCANN if wanted.get("exact") is False else ""
         inspection.check_operations(aside, allowed)
-        found = parity.check(graph, aside, parity.BOUNDS[precision])
+        found = parity.check(graph, aside, parity.BOUNDS[precision], say)
+        say("writing warm-up requests and batching parameters")
         warmup.write_requests(aside, batch_sizes)
         warmup.write_batching(aside, batch_sizes, timeout_micros)
         os.rename(aside, directory)

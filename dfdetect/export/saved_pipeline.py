@@ -63,7 +63,11 @@ def load(directory: str, say: Callable[[str], None] = console.say) -> LoadedPipe
     return LoadedPipeline(tf.saved_model.load(directory), description)
 
 
-def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
+def save(
+    graph: deepfake_pipeline.DeepfakePipeline,
+    directory: str,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
     """Writes a graph, aside and then renamed, with its manifest in the assets.
 
     Its signatures are those of the graph, with verdicts, see `served_verdict`.
@@ -71,6 +75,7 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     Args:
         graph: A graph with variables, or frozen.
         directory: New folder, named by a number for TensorFlow Serving.
+        say: Called with a line about each stage.
 
     Raises:
         FileExistsError: The folder exists.
@@ -94,6 +99,10 @@ def save(graph: deepfake_pipeline.DeepfakePipeline, directory: str) -> None:
     thresholds = graph.manifest["classifier"]["thresholds"]
     for name in served_verdict.SIGNATURES:
         signatures[name] = served_verdict.add_verdict(signatures[name], thresholds)
+    for number, (name, signature) in enumerate(signatures.items(), start=1):
+        say(f"making the graph of {name}, {number} of {len(signatures)}")
+        signature.get_concrete_function()
+    say("writing the graph")
     try:
         tf.saved_model.save(exported, aside, signatures=signatures)
         manifest.write(os.path.join(aside, "assets"), graph.manifest)

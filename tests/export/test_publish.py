@@ -44,9 +44,11 @@ def _graph():
 
 @pytest.fixture(name="published", scope="module")
 def _published(graph, tmp_path_factory):
-    """Folder of a version in float32, and how far it drifts."""
+    """Folder of a version in float32, how far it drifts, and what was told."""
     directory = tmp_path_factory.mktemp("base") / "1"
-    return directory, publish.publish(graph, str(directory), "float32", _SIZES, 1000)
+    told = []
+    drift = publish.publish(graph, str(directory), "float32", _SIZES, 1000, told.append)
+    return directory, drift, told
 
 
 @pytest.fixture(name="lowered", scope="module")
@@ -60,8 +62,23 @@ def _batch():
     return np.array([*samples.draw_samples(3), b"", samples.read_portrait()], object)
 
 
+def test_each_stage_is_told(published):
+    _, _, told = published
+    names = ("serving_default", "frames", "classify_crops", "embed", "embed_content")
+    names += ("explain", "explain_heads")
+    numbered = [f"{name}, {i} of 7" for i, name in enumerate(names, start=1)]
+    assert told[:7] == [f"making the graph of {name}" for name in numbered]
+    assert told[7] == "writing the graph"
+    of_models, of_graph = (
+        [f"parity check: {name.replace(',', f' of the {whose},')}" for name in numbered]
+        for whose in ("models", "graph")
+    )
+    assert told[8:15] == of_models and told[16:23] == of_graph
+    assert told[-1] == "writing warm-up requests and batching parameters"
+
+
 def test_a_version_is_complete(published):
-    directory, _ = published
+    directory, *_ = published
     assert [x.name for x in directory.parent.iterdir()] == ["1"]
     files = {str(x.relative_to(directory)) for x in directory.rglob("*")}
     assert {
@@ -181,7 +198,7 @@ class _Graph:
     manifest = {}
 
 
-def _save_folder(graph, directory):
+def _save_folder(graph, directory, say):
     # No server takes it for a version.
     assert not os.path.basename(directory).isdecimal()
     os.makedirs(directory)
@@ -249,7 +266,7 @@ def test_operations_of_a_library_are_refused(tmp_path):
 
 
 def test_warm_up_requests_can_be_answered(published):
-    directory, _ = published
+    directory, *_ = published
     path = str(directory / warmup.REQUESTS)
     with inspection.open_signatures(str(directory)) as run:
         records = list(tf.compat.v1.io.tf_record_iterator(path))
