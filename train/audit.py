@@ -193,12 +193,8 @@ def _show_baseline(baseline: dict[str, Any]) -> None:
         f"accuracy {baseline['accuracy']:.3f} (majority "
         f"{baseline['majority_share']:.3f})\n"
     )
-    if baseline["auc"] > metadata_baseline.WARN_ABOVE:
-        print(
-            f"**WARNING: above {metadata_baseline.WARN_ABOVE}. The class is given "
-            "away without "
-            "a look at the image; a detector will learn that first.**\n"
-        )
+    if baseline["warning"]:
+        print(f"**WARNING: {baseline['warning']}**\n")
     _print_rows(
         ("feature", "AUC alone"),
         [(name, f"{auc:.3f}") for name, auc in baseline["single"].items()],

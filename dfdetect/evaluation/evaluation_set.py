@@ -90,12 +90,12 @@ class EvaluatedSet:
                 f"SEEN BEFORE: the model was trained on this set, and {self.split} "
                 "had a part in it."
             )
-        auc = self.baselines["no_pixels"].get("metrics", {}).get("auc", np.nan)
-        if auc > metadata_baseline.WARN_ABOVE:
-            found.append(
-                "SHORTCUT: without a look at any pixel, size, format and compression "
-                f"of the files tell the class with an AUC of {auc:.3f}."
-            )
+        blind = self.baselines["no_pixels"].get("metrics")
+        shortcut = blind and metadata_baseline.describe_shortcut(
+            blind["auc"], blind["auc_interval"], self.survey.truths, self.survey.groups
+        )
+        if shortcut:
+            found.append(shortcut)
         if len(np.unique(self.survey.groups)) < _FEW_GROUPS:
             found.append(
                 f"Fewer than {_FEW_GROUPS} groups: the intervals are too narrow to be "

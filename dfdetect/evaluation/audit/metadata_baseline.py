@@ -13,7 +13,7 @@ import numpy as np
 
 from dfdetect.evaluation.audit import folds
 from dfdetect.evaluation.audit.survey import Survey
-from dfdetect.metrics import classification
+from dfdetect.metrics import bootstrap, classification
 
 FEATURES = (
     "width",
@@ -31,7 +31,9 @@ FEATURES = (
     "has_exif",
     "has_icc",
 )
-WARN_ABOVE = 0.6
+
+_WARN_ABOVE = 0.6  # AUC.
+_FEW_GROUPS = 10  # Of a class; intervals of fewer are too narrow to be trusted.
 
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 _MODES = ("RGB", "L", "RGBA", "P", "CMYK", "I;16", "1")
@@ -82,8 +84,8 @@ def measure_baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
     Returns:
         `auc` with its 95 % `interval` (resampled by group), `accuracy` and
         `majority_share`, the AUC of each feature that varies alone in `single` (above
-        .5 whichever way it points), `num_images` and `num_groups`; or why there is no
-        figure in `reason`.
+        .5 whichever way it points), `num_images`, `num_groups` and `warning`, see
+        `describe_shortcut`; or why there is no figure in `reason`.
     """
     if survey.labels is None:
         return {"reason": "the data set has no labels"}
@@ -110,7 +112,39 @@ def measure_baseline(survey: Survey, seed: int = 0) -> dict[str, Any]:
         "single": dict(sorted(single.items(), key=lambda item: -item[1])),
         "num_images": len(truths),
         "num_groups": len(np.unique(groups)),
+        "warning": describe_shortcut(auc, interval, truths, groups),
     }
+
+
+def describe_shortcut(
+    auc: float, interval: bootstrap.Interval, truths: np.ndarray, groups: np.ndarray
+) -> str:
+    """Describes the shortcut that an AUC of this baseline shows.
+
+    Args:
+        auc: The AUC.
+        interval: Its 95 % interval.
+        truths: `[N]` of `dfdetect.labels`, the images that it was measured on.
+        groups: `[N]`, their groups.
+
+    Returns:
+        A warning, also where there are too few groups to tell a shortcut from chance;
+        "" where the AUC is low.
+    """
+    if not auc > _WARN_ABOVE:
+        return ""
+    smallest = min(len(np.unique(groups[truths == label])) for label in (0, 1))
+    ends = f"[{interval[0]:.3f}, {interval[1]:.3f}]"
+    tell = (
+        "without a look at any pixel, size, format and compression of the files tell "
+        f"the class with an AUC of {auc:.3f} {ends}"
+    )
+    if smallest >= _FEW_GROUPS and interval[0] > 0.5:
+        return f"SHORTCUT: {tell}. A detector may learn that instead of forgeries."
+    return (
+        f"TOO SMALL to tell whether there is a shortcut: {tell}, which may be chance "
+        f"with {smallest} groups of a class."
+    )
 
 
 def predict_split(

@@ -1,6 +1,7 @@
 """Leaks and shortcuts, planted and found."""
 
 import json
+import re
 
 import cv2
 import numpy as np
@@ -202,12 +203,15 @@ def test_a_size_that_tells_the_class_is_a_shortcut():
     assert list(leaky["single"]) == ["width", "num_bytes"]
     assert leaky["majority_share"] == 0.5 and leaky["num_groups"] == 200
     fair = metadata_baseline.measure_baseline(_containers(800, leak=0))
-    assert fair["auc"] < metadata_baseline.WARN_ABOVE
     assert fair["interval"][0] < 0.5 < fair["interval"][1]
+    assert leaky["warning"].startswith("SHORTCUT: without a look at any pixel")
+    assert not fair["warning"]
 
 
-@pytest.mark.parametrize("count", [10, 24, 44])
-def test_a_shortcut_shows_in_a_small_set_too(count):
+@pytest.mark.parametrize(
+    ("count", "warning"), [(10, "TOO SMALL"), (24, "SHORTCUT:"), (44, "SHORTCUT:")]
+)
+def test_a_shortcut_shows_in_a_small_set_too(count, warning):
     labels = np.arange(count) % 2
     features = np.zeros((count, len(metadata_baseline.FEATURES)), np.float32)
     features[:, 0] = 200 + 56 * labels
@@ -215,6 +219,25 @@ def test_a_shortcut_shows_in_a_small_set_too(count):
         _survey(["train"] * count, labels, features=features)
     )
     assert found["auc"] == 1 and found["accuracy"] == 1
+    assert found["warning"].startswith(warning)
+
+
+@pytest.mark.parametrize(
+    ("auc", "interval", "num_groups", "warning"),
+    [
+        (0.7, (0.65, 0.75), 20, "SHORTCUT: .* an AUC of 0.700 .0.650, 0.750.*"),
+        (0.7, (0.45, 0.9), 20, "TOO SMALL .* may be chance with 20 groups of a class."),
+        (0.7, (0.65, 0.75), 9, "TOO SMALL .* may be chance with 9 groups of a class."),
+        (0.7, (np.nan, np.nan), 1, "TOO SMALL .* with 1 groups of a class."),
+        (0.55, (0.52, 0.58), 20, ""),
+        (np.nan, (np.nan, np.nan), 20, ""),
+    ],
+)
+def test_a_shortcut_is_told_from_chance(auc, interval, num_groups, warning):
+    groups = np.repeat(np.arange(num_groups), 2)
+    truths = np.tile([0, 1], num_groups)
+    found = metadata_baseline.describe_shortcut(auc, interval, truths, groups)
+    assert re.fullmatch(warning, found)
 
 
 def test_too_few_groups_give_a_reason():
