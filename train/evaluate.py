@@ -39,6 +39,9 @@ runs without each maker in turn (--recipe).
 Detectors of others are compared with ours, by their probabilities or by a function, see
 `dfdetect.evaluation.peer_detectors`.
 
+A summary is printed; --output keeps all figures and a report, --json prints all
+figures.
+
 A detector needs `pip install dfdetect[evaluate]`. Several classifiers and sets may be
 given, also sets of a chain: each is measured on each.
 """
@@ -82,6 +85,7 @@ from dfdetect.reports import (
     classification_report,
     detection_report,
     source_tables,
+    terminal_summary,
 )
 
 FLAGS = flags.FLAGS
@@ -240,6 +244,9 @@ _OUTPUT = flags.DEFINE_string(
     "also report.html, one file to pass on, and predictions.csv; or a file ending in "
     ".json for the figures alone.",
 )
+_JSON = flags.DEFINE_bool(
+    "json", False, "Print all figures as JSON instead of a summary."
+)
 
 
 @flags.validator(_STEP, "must be whole numbers above 0")
@@ -268,10 +275,25 @@ def main(argv: list[str]) -> None:
         "video": _measure_clips,
         "chain": _measure_chain,
     }
-    text = figures.to_json(measure[_TASK.value](folder))
-    print(text)
+    measured = measure[_TASK.value](folder)
+    text = figures.to_json(measured)
     if output:
         files.write(output, f"{text}\n".encode())
+    if _JSON.value:
+        print(text)
+        return
+    print("\n".join(terminal_summary.summarize_figures(measured)))
+    if output:
+        print(f"\nwritten: {', '.join(_list_written(folder) or [output])}")
+    else:
+        print("\n--output=FOLDER keeps a report and all figures; --json prints these.")
+
+
+def _list_written(folder: str) -> list[str]:
+    """Lists the files for a reader in a folder, the first to look at first."""
+    names = ("report.html", "report.md", "metrics.json", "predictions.csv")
+    paths = [os.path.join(folder, name) for name in names]
+    return [path for path in paths if folder and os.path.exists(path)]
 
 
 def _check_flags() -> None:

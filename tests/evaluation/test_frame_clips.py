@@ -110,6 +110,7 @@ def test_the_script_measures_a_data_set(prepared, tmp_path, run_script, saved_he
         f"--graph={saved_heads}",
         "--resamples=2",
         f"--output={tmp_path / 'measured'}",
+        "--json",
     )
     figures = json.loads(done.stdout)
     assert figures["task"] == "video" and figures["metrics"]["auc"] == 1.0

@@ -102,6 +102,7 @@ def test_every_kept_step_is_measured_exported_and_started_from(
         "--dataset=labeled_faces",
         "--split=validation",
         "--resamples=20",
+        "--json",
     )
     results = json.loads(done.stdout)["results"]
     lines = (run / "evaluations.jsonl").read_text().splitlines()
