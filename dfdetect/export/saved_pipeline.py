@@ -93,15 +93,16 @@ def save(
     exported = tf.Module()
     exported.weights = graph.model_variables
     exported.index = graph.index
-    signatures = {name: getattr(graph, method) for name, method in methods.items()}
-    for name, method in methods.items():
-        setattr(exported, method, signatures[name])
     thresholds = graph.manifest["classifier"]["thresholds"]
-    for name in served_verdict.SIGNATURES:
-        signatures[name] = served_verdict.add_verdict(signatures[name], thresholds)
-    for number, (name, signature) in enumerate(signatures.items(), start=1):
-        say(f"making the graph of {name}, {number} of {len(signatures)}")
-        signature.get_concrete_function()
+    signatures = {}
+    for number, (name, method) in enumerate(methods.items(), start=1):
+        say(f"making the graph of {name}, {number} of {len(methods)}")
+        # TensorFlow would trace the method again where it saves it.
+        signature = getattr(graph, method).get_concrete_function()
+        setattr(exported, method, signature)
+        if name in served_verdict.SIGNATURES:
+            signature = served_verdict.add_verdict(signature, thresholds)
+        signatures[name] = signature
     say("writing the graph")
     try:
         tf.saved_model.save(exported, aside, signatures=signatures)

@@ -9,24 +9,25 @@ import tensorflow as tf
 
 from dfdetect import labels
 from dfdetect.metrics import calibration
-from dfdetect.pipeline import chunking, interfaces
+from dfdetect.pipeline import chunking
 
 OUTPUT = "verdict"
 # The signatures that give a fake probability for each image.
 SIGNATURES = ("serving_default", "frames", "classify_crops")
 
 
-def add_verdict(
-    signature: Any, thresholds: calibration.Thresholds
-) -> interfaces.Signature:
+def add_verdict(signature: Any, thresholds: calibration.Thresholds) -> Any:
     """Builds a signature that gives `verdict` besides the outputs of another one.
 
     `verdict` is string `[B]`: what `calibration.decide_verdict` makes of
     `fake_probability`; "" where nothing was judged.
 
     Args:
-        signature: A `tf.function` of one batch, with an input signature.
+        signature: A concrete function of one batch.
         thresholds: See `calibration.decide_verdict`.
+
+    Returns:
+        A concrete function.
     """
 
     def judge(batch: tf.Tensor) -> chunking.Outputs:
@@ -34,7 +35,8 @@ def add_verdict(
         verdict = _decide_verdicts(outputs["fake_probability"], thresholds)
         return {**outputs, OUTPUT: verdict}
 
-    return tf.function(judge, signature.input_signature, autograph=False)
+    (spec,), _ = signature.structured_input_signature
+    return tf.function(judge, [spec], autograph=False).get_concrete_function()
 
 
 def _decide_verdicts(

@@ -47,7 +47,9 @@ def _published(graph, tmp_path_factory):
     """Folder of a version in float32, how far it drifts, and what was told."""
     directory = tmp_path_factory.mktemp("base") / "1"
     told = []
-    drift = publish.publish(graph, str(directory), "float32", _SIZES, 1000, told.append)
+    drift = publish.publish(
+        graph, str(directory), "float32", _SIZES, 1000, say=told.append
+    )
     return directory, drift, told
 
 
@@ -195,7 +197,7 @@ def test_neighbours_that_are_not_as_near_are_told():
 class _Graph:
     """Is not saved, as a folder takes its place."""
 
-    manifest = {}
+    manifest = {"precision": "float32"}
 
 
 def _save_folder(graph, directory, say):

@@ -20,7 +20,7 @@ def _signature():
     def identity(given):
         return {"fake_probability": given, "status": tf.zeros_like(given, tf.int32)}
 
-    return identity
+    return identity.get_concrete_function()
 
 
 @pytest.mark.parametrize("thresholds", [_BAND, _SINGLE])

@@ -430,6 +430,7 @@ def test_a_foreign_graph_is_refused(tmp_path):
 
 def test_a_graph_of_another_format_is_refused(tmp_path):
     manifest.write(tmp_path / "assets", _description(format=2))
+    (tmp_path / "saved_model.pb").touch()
     with pytest.raises(ValueError, match="format must be 1, got 2"):
         saved_pipeline.load(str(tmp_path))
 
