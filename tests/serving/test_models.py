@@ -260,6 +260,50 @@ def test_a_version_in_use_is_not_freed(tmp_path):
     assert states(store, "m") == {1: "END", 2: "END"}
 
 
+def test_models_go_and_come_again_and_change_their_folder(tmp_path):
+    """As in TensorFlow Serving's own server_core_test.cc."""
+    for name in ("one/123", "two/123", "two/124"):
+        (tmp_path / name).mkdir(parents=True)
+    loads = []
+
+    def load(name, number, path):
+        loads.append(os.path.relpath(path, tmp_path))
+        return Closeable()
+
+    nothing = model_server_config_pb2.ModelServerConfig()
+    nothing.model_config_list.SetInParent()
+    one, two = (
+        config.build_models_config("m", str(tmp_path / name)) for name in ("one", "two")
+    )
+    store = model_store.ModelStore(load, 0.02)
+    store.configure(nothing)
+    assert store.wait_until_settled(10) == {} and store.names() == []
+    assert not store.ready()
+    store.configure(one)
+    store.wait_until_settled(10)
+    assert states(store, "m") == {123: "AVAILABLE"}
+    # What is no longer wanted goes, and is still told.
+    store.configure(nothing)
+    serving_support.eventually(lambda: states(store, "m") == {123: "END"})
+    assert store.names() == []
+    store.configure(one)
+    store.wait_until_settled(10)
+    assert states(store, "m") == {123: "AVAILABLE"}
+    store.configure(two)
+    swapped = {123: "END", 124: "AVAILABLE"}
+    serving_support.eventually(lambda: states(store, "m") == swapped)
+    store.configure(one)
+    swapped = {123: "AVAILABLE", 124: "END"}
+    serving_support.eventually(lambda: states(store, "m") == swapped)
+    assert loads == ["one/123", "one/123", "two/124", "one/123"]
+    custom = model_server_config_pb2.ModelServerConfig()
+    custom.custom_model_config.SetInParent()
+    with pytest.raises(errors.ServingError, match="custom_model_config"):
+        store.configure(custom)
+    assert states(store, "m") == swapped
+    store.close()
+
+
 def test_a_missing_base_path_is_refused_and_an_empty_one_is_not(tmp_path):
     lines = []
     store = model_store.ModelStore(lambda *version: Closeable(), 0.02, say=lines.append)
