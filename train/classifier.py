@@ -246,7 +246,8 @@ def main(argv: list[str]) -> None:
 
     with strategy.scope():
         student, model = _build_models(_TRAINING_SIZE.value or _IMAGE_SIZE.value)
-    print(_load_snapshot(student, batches))
+    report = _load_snapshot(student, batches)
+    print(report)
     freeze_through = "pool" if FLAGS.freeze_backbone else _FREEZE_THROUGH.value
     if freeze_through:
         _freeze(student, freeze_through)
@@ -300,6 +301,7 @@ def main(argv: list[str]) -> None:
         settings=settings,
         strategy=strategy,
         describe=describe,
+        evaluate_start=report.is_complete,
     ).train()
 
 
@@ -376,8 +378,9 @@ def _load_snapshot(student: keras.Model, batches: Batches) -> weights.LoadReport
     crops = np.concatenate([crops for crops, _ in first])
     mobilenet.load_tflite(student, FLAGS.snapshot, crops)
     keys = tuple(weights.variables(student))
-    loaded = tuple(key for key in keys if not key.startswith("logits"))
-    return weights.LoadReport(loaded=loaded)
+    missing = tuple(key for key in keys if key.startswith("logits"))
+    loaded = tuple(key for key in keys if key not in missing)
+    return weights.LoadReport(loaded=loaded, missing=missing)
 
 
 def _freeze(model: keras.Model, last: str) -> None:

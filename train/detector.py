@@ -187,10 +187,12 @@ def main(argv: list[str]) -> None:
     with strategy.scope():
         model = _build_model(_WINDOW_SIZE.value or evaluation_model.image_size)
     if _INIT_FROM.value:
-        print(weights.load(model, run_flags.find_starting_weights(_INIT_FROM.value)))
+        start = run_flags.find_starting_weights(_INIT_FROM.value)
+        report = weights.load(model, start)
     else:
         start = run_flags.find_starting_weights(FLAGS.snapshot)
-        print(weights.load_snapshot(model, start))
+        report = weights.load_snapshot(model, start)
+    print(report)
     model.backbone.trainable = not FLAGS.freeze_backbone
     run_flags.adapt_batch_norms(model, strategy)
     low, high = (
@@ -252,6 +254,7 @@ def main(argv: list[str]) -> None:
         settings=settings,
         strategy=strategy,
         describe=describe,
+        evaluate_start=report.is_complete,
     ).train()
 
 

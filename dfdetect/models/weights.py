@@ -37,6 +37,11 @@ class LoadReport:
     unexpected: tuple[str, ...] = ()
     mismatched: tuple[str, ...] = ()
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every weight of the model was loaded."""
+        return bool(self.loaded) and not self.missing and not self.mismatched
+
     def __str__(self) -> str:
         lines = []
         for field in dataclasses.fields(self):

@@ -26,7 +26,8 @@ class EvaluationLog:
     Args:
         model_dir: The folder.
         metric: Figure that decides what is best; with a minus sign if less is better.
-        step: Step of the run; lines of later steps are dropped.
+        step: Step of the run; lines of later steps are dropped, and all lines at step
+            0, as a run that starts evaluates its start again.
     """
 
     def __init__(self, model_dir: str, metric: str, step: int) -> None:
@@ -37,7 +38,8 @@ class EvaluationLog:
         if os.path.exists(self._path):
             with open(self._path, encoding="utf-8") as file:
                 self._lines = [json.loads(text) for text in file]
-        self._lines = [figures for figures in self._lines if figures["step"] <= step]
+        kept = step if step else -1
+        self._lines = [figures for figures in self._lines if figures["step"] <= kept]
 
     def best(self) -> dict[str, float] | None:
         """Returns the figures of the best evaluation, the first of equals."""

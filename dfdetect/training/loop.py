@@ -79,6 +79,8 @@ class Run:
         strategy: Where to train; on one device by default.
         describe: Called with the figures of every evaluation. Returns the manifest of
             `evaluation_model`, which is kept beside the step's checkpoint.
+        evaluate_start: Whether to evaluate the model before the first step, too: its
+            weights are those of a trained one, and are kept if no step is better.
 
     Raises:
         ValueError: The checkpoint is of another run.
@@ -96,12 +98,14 @@ class Run:
         settings: Settings,
         strategy: tf.distribute.Strategy | None = None,
         describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
+        evaluate_start: bool = False,
     ) -> None:
         self._began = time.monotonic()
         self._strategy = strategy or tf.distribute.get_strategy()
         self._chief = distribute.is_chief(self._strategy)
         self._evaluation_model = evaluation_model
         self._evaluate, self._keep_best, self._describe = evaluate, keep_best, describe
+        self._evaluate_start = evaluate_start
         self._settings = settings
         with self._strategy.scope():
             self._state = train_step.State(model, settings)
@@ -116,6 +120,7 @@ class Run:
             self._state, self._checkpoints, batches, self._strategy
         )
         self._evaluations = EvaluationLog(model_dir, settings.best_metric, self._step)
+        self._first = self._step + 1  # The first step that this process takes.
         self._events = tensorboard.EventWriter(
             model_dir, settings.hparams, self._chief, settings.profile_steps
         )
@@ -181,6 +186,8 @@ class Run:
             with self._progress.waiting():
                 batch = _next_batch(iterator, self._batches, self._step)
             asked = tf.constant(0.0 if signals.number is None else 1.0)
+            if self._step == first:
+                self._progress.announce_first(first + 1)
             scalars = self._train_step(batch, tf.constant(self._step, tf.int64), asked)
             self._step += 1
             self._progress.advance()
@@ -191,7 +198,7 @@ class Run:
 
     def _is_done(self) -> bool:
         """Evaluates a step that is due; returns whether the run ends at it."""
-        if self._step and self._is_evaluated():
+        if self._is_evaluated():
             with self._progress.paused():
                 if self._chief and not self._evaluations.has(self._step):
                     self._evaluate_step()
@@ -206,6 +213,8 @@ class Run:
     def _is_evaluated(self) -> bool:
         if self._evaluate is None:
             return self._step == self._settings.steps
+        if not self._step:
+            return self._evaluate_start
         return self._is_due(self._settings.eval_every)
 
     def _is_due(self, every: int) -> bool:
@@ -219,7 +228,7 @@ class Run:
             self._events.write_scalars("validation", measured)
             self._progress.say("step %d validation %s", step, format_figures(measured))
             figures = {**measured, "step": step}
-            if self._describe is not None:
+            if self._describe is not None and step:  # The start has no checkpoint.
                 self._checkpoints.describe(step, self._describe(figures))
             if self._evaluate is None or self._evaluations.add(figures):
                 self._events.write_text("manifest", self._keep_best(figures))
@@ -235,12 +244,16 @@ class Run:
         settings, step = self._settings, self._step
         log, evaluated = self._is_due(settings.log_every), self._is_evaluated()
         save = evaluated or self._is_due(settings.checkpoint_every)
-        self._read_figures(unread=0 if log or save else 1)
+        self._read_figures(unread=0 if log or save or step == self._first else 1)
         if self._stop:
             self._read_figures(unread=0)
+        speed = {}
+        if step == self._first:
+            self._progress.report_first(step, self._figures)
+        elif log:
+            speed = self._progress.report(step, self._figures)
         if log:
             with self._events.at_step(step):
-                speed = self._progress.report(step, self._figures)
                 self._events.write_scalars("training", self._figures | speed)
         if evaluated:
             with self._events.at_step(step):
@@ -277,6 +290,8 @@ class Run:
             metric = self._evaluations.metric
             self._progress.say("no evaluation has a %s: no weights are kept", metric)
         if self._chief:
+            if best.get("step") == 0:
+                _log.info("no step is better than the weights it started from")
             _log.info(
                 "at step %d after %.0f s; the best, in %s: %s",
                 self._step,

@@ -59,6 +59,20 @@ class TrainingProgress:
         yield
         self._since += time.perf_counter() - since
 
+    def announce_first(self, step: int) -> None:
+        """Says that a first step begins, and why it takes longer than all others."""
+        self.say("building the graph of the training step; step %d takes longest", step)
+
+    def report_first(self, step: int, figures: Mapping[str, float]) -> None:
+        """Shows the figures of a first step, and leaves its time out of the speed."""
+        took = time.perf_counter() - self._since
+        if self._bar is not None:
+            self._bar.set_postfix_str(format_figures({"loss": figures["loss"]}))
+        elif self._shown:
+            text = format_figures(figures)
+            _log.info("step %d/%d %s after %.1f s", step, self._steps, text, took)
+        self._begin(step)
+
     def report(self, step: int, figures: Mapping[str, float]) -> dict[str, float]:
         """Shows the figures of a step.
 

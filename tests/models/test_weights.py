@@ -60,7 +60,7 @@ def test_round_trip_into_a_second_model_of_the_process(tmp_path):
     weights.save(model, tmp_path / "weights.npz")
     assert list(np.load(tmp_path / "weights.npz")) == _KEYS
     report = weights.load(other, tmp_path)  # the folder will do
-    assert report == weights.LoadReport(loaded=tuple(_KEYS))
+    assert report == weights.LoadReport(loaded=tuple(_KEYS)) and report.is_complete
     told = "weights: 8 loaded; 0 missing; 0 unexpected; 0 mismatched"
     assert str(report) == told
     for ours, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
@@ -172,6 +172,7 @@ def test_snapshot_takes_what_fits(tmp_path):
     assert report.loaded == tuple(_KEYS[:6])
     assert report.mismatched == ("logits/kernel", "logits/bias")
     assert (report.missing, report.unexpected) == ((), ())
+    assert not report.is_complete
     assert str(report) == (
         "weights: 6 loaded; 0 missing; 0 unexpected; "
         "2 mismatched (logits/kernel, logits/bias)"
@@ -193,7 +194,7 @@ def test_snapshot_none_keeps_the_random_weights():
     model = _model()
     before = model.get_weights()
     report = weights.load_snapshot(model, "none")
-    assert report == weights.LoadReport(missing=tuple(_KEYS))
+    assert report == weights.LoadReport(missing=tuple(_KEYS)) and not report.is_complete
     for expected, found in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(found, expected)
 

@@ -159,6 +159,10 @@ def test_a_second_phase_starts_from_every_weight_of_the_first(
         assert len(one.files) == missing and {*one.files} == {*two.files}
         for key in one.files:
             np.testing.assert_allclose(two[key], one[key], atol=1e-12, err_msg=key)
+    # No step is better than the start, which is evaluated first.
+    lines = (second / "evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 1]
+    assert manifest.read(second, "detector")["metrics"]["validation"]["step"] == 0
 
     other, third = ("--phi=1", start), tmp_path / "third"
     done = _train(

@@ -317,6 +317,66 @@ def test_fewer_steps_than_are_done_end_at_once(tmp_path, caplog):
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
 
 
+def test_weights_to_start_from_are_kept_if_no_step_is_better(tmp_path, caplog):
+    run = _Run()
+    for model in (run.model, run.judged):
+        model.layers[0].set_weights([np.full((1, 1), 2.0), np.zeros(1)])
+
+    def loss(model, batch):  # Away from y = 2x.
+        sums, weight = run.loss(model, batch)
+        return {"loss": -sums["loss"] + tf.reduce_sum(model(batch))}, weight
+
+    with caplog.at_level("INFO"):
+        best = run.run(_settings(tmp_path), loss=loss, evaluate_start=True)
+    assert best == {"nearness": 0.0, "step": 0} and run.kept == [best]
+    assert "no step is better than the weights it started from" in caplog.text
+    lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 10, 20, 30, 40]
+    assert list(_events(tmp_path)["validation/nearness"]) == [0, 10, 20, 30, 40]
+    # A run that starts anew forgets the start of another one.
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.unlink()
+    worse = _Run()
+    assert worse.run(_settings(tmp_path), evaluate_start=True)["step"] > 0
+    assert worse.kept[0] == {"nearness": -2.0, "step": 0}
+
+
+def test_a_run_from_weights_goes_on_bit_for_bit(tmp_path):
+    settings = {"steps": 12, "eval_every": 5, "checkpoint_every": 3}
+    whole = _Run(_dropout)
+    whole.run(_settings(tmp_path / "whole", **settings), evaluate_start=True)
+    failing = _Run(_dropout)
+
+    def evaluate():
+        if failing.seen:
+            raise RuntimeError("the second evaluation")
+        return failing.evaluate()
+
+    parts = _settings(tmp_path / "parts", **settings)
+    with pytest.raises(RuntimeError, match="the second evaluation"):
+        failing.run(parts, evaluate=evaluate, evaluate_start=True)
+    again = _Run(_dropout)
+    again.run(parts, evaluate_start=True)
+    assert _equal(again.model.get_weights(), whole.model.get_weights())
+    both = [(tmp_path / d / "evaluations.csv").read_text() for d in ("whole", "parts")]
+    assert both[0] == both[1]
+
+
+def test_the_first_step_is_logged_at_once(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        _Run().run(_settings(tmp_path, steps=20))
+        _Run().run(_settings(tmp_path, steps=30))
+    lines = [record.getMessage() for record in caplog.records]
+    logged = [line.split()[1] for line in lines if line.startswith("step ")]
+    assert [x for x in logged if "/" in x] == [
+        *("1/20", "5/20", "10/20", "15/20", "20/20"),
+        *("21/30", "25/30", "30/30"),
+    ]
+    first = next(i for i, line in enumerate(lines) if line.startswith("step 1/20"))
+    assert "building the graph of the training step" in lines[first - 1]
+    assert " left " not in lines[first] and " left " in lines[first + 1]
+
+
 def test_without_validation_the_last_weights_are_kept(tmp_path):
     run = _Run()
     assert run.run(_settings(tmp_path), evaluate=None) == {"step": 40}
