@@ -13,7 +13,7 @@ from dfdetect.data import classifier_input, given_heads, prepared
 from dfdetect.evaluation import figures
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
 from dfdetect.iterators import batched
-from dfdetect.media import decode, exif, headers, image_status
+from dfdetect.media import decode, image_extents, image_status
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import head_detection, interfaces
 
@@ -176,9 +176,10 @@ def _judge_batch(
     graph: interfaces.Pipeline, batch: Sequence[tuple[bytes, given_heads.GivenHeads]]
 ) -> list[dict[str, Any]]:
     """The columns of `Answers` that a graph has a say in, a row for each image."""
-    contents = tf.constant([content for content, _ in batch], tf.string)
-    found = {name: value.numpy() for name, value in graph.detect(contents).items()}
-    extents = _extents(contents).numpy()
+    contents = [content for content, _ in batch]
+    outputs = graph.detect(tf.constant(contents, tf.string))
+    found = {name: value.numpy() for name, value in outputs.items()}
+    extents = image_extents.read_upright_extents(contents)
     of_crops = _judge_given(graph, batch)
     rows = []
     for i, (_, given) in enumerate(batch):
@@ -223,12 +224,6 @@ def _judge_given(
     joined = tf.constant([crop for cut in crops for crop in cut], tf.string)
     probabilities = graph.classify_crops(joined)["fake_probability"].numpy()
     return np.split(probabilities, np.cumsum([len(cut) for cut in crops])[:-1])
-
-
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-def _extents(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Heights and widths `[B, 2]` of the upright images, by their headers."""
-    return exif.upright_extent(headers.read_batch(image_bytes))
 
 
 def _share(box: np.ndarray, extent: np.ndarray) -> float:

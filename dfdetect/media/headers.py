@@ -96,6 +96,17 @@ def read_batch(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.map_fn(read, image_bytes, fn_output_signature=spec)
 
 
+def identify_kind(content: bytes) -> str | None:
+    """Returns the key of `SIGNATURES` that `read` goes by; None if there is none."""
+    for kind, signature in SIGNATURES.items():
+        pairs = zip(signature, content, strict=False)
+        if len(content) >= len(signature) and all(
+            wanted in (ord("."), byte) for wanted, byte in pairs
+        ):
+            return kind
+    return None
+
+
 def extract_first_frame(image_bytes: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
     """Extracts the first frame of a GIF or WebP as a file; returns others unchanged.
 

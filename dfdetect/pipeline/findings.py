@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dfdetect import files, iterators
 from dfdetect.iterators import batched
-from dfdetect.media import decode, exif, file_kinds, headers, source_files
+from dfdetect.media import decode, file_kinds, image_extents, source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import interfaces, result_lines
 
@@ -140,19 +140,13 @@ def _detect_rows(
     if not contents:
         return []
     image_bytes = tf.constant(contents, tf.string)
-    # Tracing the small function takes a second: meanwhile, TensorFlow optimizes the
+    # Tracing the small functions takes a moment: meanwhile, TensorFlow prepares the
     # graph.
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
-        sizes = pool.submit(_upright_sizes, image_bytes)
+        extents = pool.submit(image_extents.read_upright_extents, contents)
         outputs = {name: value.numpy() for name, value in detect(image_bytes).items()}
-    outputs["height"], outputs["width"] = sizes.result().numpy().T
+    outputs["height"], outputs["width"] = extents.result().T
     return [
         {name: value[i] for name, value in outputs.items()}
         for i in range(len(contents))
     ]
-
-
-@tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
-def _upright_sizes(image_bytes: tf.Tensor) -> tf.Tensor:
-    """Reads heights and widths `[B, 2]` from the headers; 0 where there is none."""
-    return exif.upright_extent(headers.read_batch(image_bytes))
