@@ -121,6 +121,22 @@ _LEVEL_SHARE = flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+_ROTATED_SHARE = flags.DEFINE_float(
+    "rotated_share",
+    0.0,
+    "Share of the crops, real and fake alike, that are rotated: by up to 45 degrees, "
+    "15 of 100 of them by any angle.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
+_GAMMA_SHARE = flags.DEFINE_float(
+    "gamma_share",
+    0.0,
+    "Share of the crops, real and fake alike, whose gamma is changed by an exponent of "
+    "0.4 to 3.5.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 _CACHE_MEGABYTES = flags.DEFINE_integer(
     "cache_megabytes",
     0,
@@ -345,6 +361,8 @@ def _build_batches(
         sample_by=_SAMPLE_BY.value,
         where=where,
         level_share=_LEVEL_SHARE.value,
+        rotated_share=_ROTATED_SHARE.value,
+        gamma_share=_GAMMA_SHARE.value,
         blending=self_blending.Blending(
             tuple(_SELF_BLENDING_MASKS.value), tuple(_SELF_BLENDING_MISMATCHES.value)
         ),

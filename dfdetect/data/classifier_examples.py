@@ -4,6 +4,7 @@ TensorFlow ops only; every random change is drawn from the seed of the example.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -19,6 +20,7 @@ from dfdetect.media import decode, resize
 
 AUGMENTATIONS = ("none", "light", "forensic", "makers")
 
+_ROTATION, _GAMMA = 1, 2  # What is folded into the seed of an example for each.
 _NUM_SEEDS = 5  # For the crop, the flip, the color, the blending and the leveling.
 
 
@@ -38,6 +40,11 @@ class CropPreparation:
             with one are always leveled. Head boxes come with data sets of several
             sources, which differ in size and compression; the classes of a data set of
             crops may be alike in both, and leveling then only costs detail.
+        rotated_share: Share of the crops that are rotated, see `pixel_changes.rotate`,
+            whichever the augmentation: before "makers" levels them, as a head leans
+            before its image is compressed.
+        gamma_share: Share of the crops whose gamma is changed, whichever the
+            augmentation.
         cache: Keeps decoded crops; None to decode each time.
         kinds: Kinds of image files, see `decode.decode_image`.
 
@@ -50,6 +57,8 @@ class CropPreparation:
     crop_margin: float = 1.0
     blending: self_blending.Blending | None = None
     level_share: float = 1.0
+    rotated_share: float = 0.0
+    gamma_share: float = 0.0
     cache: crop_cache.CropCache | None = None
     kinds: tuple[str, ...] | None = None
 
@@ -59,8 +68,10 @@ class CropPreparation:
                 f"augmentation must be one of {AUGMENTATIONS}, "
                 f"got {self.augmentation!r}."
             )
-        if not 0 <= self.level_share <= 1:
-            raise ValueError(f"level_share must be in [0, 1], got {self.level_share}.")
+        for name in ("level_share", "rotated_share", "gamma_share"):
+            share = getattr(self, name)
+            if not 0 <= share <= 1:
+                raise ValueError(f"{name} must be in [0, 1], got {share}.")
 
     def __call__(self, seed: tf.Tensor, example: dict) -> tuple[tf.Tensor, tf.Tensor]:
         """Prepares one example.
@@ -81,8 +92,17 @@ class CropPreparation:
                 lambda: self._blend(crop, seeds[3]),
                 lambda: tf.cast(crop, tf.float32),
             )
+        if self.rotated_share:
+            # Seeds of their own: without them all other draws stay what they were.
+            turn = tf.random.experimental.stateless_fold_in(seed, _ROTATION)
+            crop = _change_some(degradations.rotate, crop, turn, self.rotated_share)
         if self.augmentation == "makers":
             crop = self._level(crop, example["box"], seeds[4])
+        if self.gamma_share:
+            light = tf.random.experimental.stateless_fold_in(seed, _GAMMA)
+            crop = _change_some(
+                degradations.adjust_gamma, crop, light, self.gamma_share
+            )
         label = tf.where(
             example["blended"], labels.FAKE, tf.cast(example["label"], tf.int32)
         )
@@ -132,3 +152,20 @@ class CropPreparation:
         if self.augmentation == "forensic":
             return degradations.degrade(crop, seeds[1])
         return augment.adjust_color(augment.flip(crop, seeds[1]), seeds[2])
+
+
+def _change_some(
+    change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    crop: tf.Tensor,
+    seed: tf.Tensor,
+    share: float,
+) -> tf.Tensor:
+    """Changes a share of the crops; all come out as float32."""
+    seeds = tf.random.split(seed, 2)
+    crop = tf.cast(crop, tf.float32)
+    changed = tf.cond(
+        tf.random.stateless_uniform([], seeds[0]) < share,
+        lambda: change(crop, seeds[1]),
+        lambda: crop,
+    )
+    return tf.ensure_shape(changed, [None, None, 3])

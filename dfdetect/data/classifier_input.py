@@ -42,6 +42,8 @@ def build_training_batches(
     where: Sequence[conditions.Condition] = (),
     blending: self_blending.Blending = self_blending.DEFAULT,
     level_share: float = 1.0,
+    rotated_share: float = 0.0,
+    gamma_share: float = 0.0,
 ) -> Batches:
     """Builds endless batches of head crops, each a function of seed and step.
 
@@ -67,6 +69,8 @@ def build_training_batches(
         blending: How fakes are made out of reals.
         level_share: Share of the crops without a head box that "makers" levels, see
             `classifier_examples.CropPreparation`.
+        rotated_share: Share of the crops that are rotated, see there.
+        gamma_share: Share of the crops whose gamma is changed, see there.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -94,10 +98,12 @@ def build_training_batches(
         image_size,
         augmentation,
         crop_margin,
-        blending if self_blended else None,
-        level_share,
-        cache,
-        tuple(sorted({kind for index in indexes for kind in index.kinds()})),
+        blending=blending if self_blended else None,
+        level_share=level_share,
+        rotated_share=rotated_share,
+        gamma_share=gamma_share,
+        cache=cache,
+        kinds=tuple(sorted({kind for index in indexes for kind in index.kinds()})),
     )
     source = record_index.SampledRecords(indexes, sampler, batch_size, cache)
     return Batches(source, prepare, batch_size, seed)

@@ -129,6 +129,18 @@ def rescale(
     return _change(pixel_changes.rescale, image, seed, factors)
 
 
+def adjust_gamma(
+    image: tf.Tensor, seed: tf.Tensor, exponents: tuple[float, float] = (0.4, 3.5)
+) -> tf.Tensor:
+    """See `pixel_changes.adjust_gamma`."""
+    return _change(pixel_changes.adjust_gamma, image, seed, exponents)
+
+
+def rotate(image: tf.Tensor, seed: tf.Tensor, degrees: float = 45.0) -> tf.Tensor:
+    """See `pixel_changes.rotate`."""
+    return _change(pixel_changes.rotate, image, seed, degrees)
+
+
 def blur_gaussian(
     image: tf.Tensor, seed: tf.Tensor, sigmas: tuple[float, float] = (0.4, 2.5)
 ) -> tf.Tensor:

@@ -28,6 +28,7 @@ _KERNELS = (
     (cv2.INTER_CUBIC, True),
     (cv2.INTER_LANCZOS4, True),
 )
+_ROTATION_KERNELS = (cv2.INTER_LINEAR, cv2.INTER_CUBIC, cv2.INTER_LANCZOS4)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601.
 
 Bounds = tuple[float, float] | np.ndarray
@@ -77,6 +78,48 @@ def adjust_color(
     moved = cv2.LUT(image, table[:, None])
     gray = np.tile(_LUMA * np.float32(-saturation), (3, 1))
     return cv2.transform(moved, gray + np.eye(3) * (1 + saturation))
+
+
+def adjust_gamma(
+    image: np.ndarray, random: np.random.Generator, exponents: Bounds = (0.4, 3.5)
+) -> np.ndarray:
+    """Raises pixels in [0, 1] to a power drawn evenly in its logarithm; 2 darkens."""
+    exponent = float(np.exp(random.uniform(*np.log(np.asarray(exponents, np.float64)))))
+    if image.dtype != np.uint8:
+        changed = np.clip(image / 255.0, 0.0, 1.0) ** exponent * 255.0
+        return changed.astype(image.dtype)
+    levels = (np.arange(256) / 255.0) ** exponent * 255.0
+    return cv2.LUT(image, np.rint(levels).astype(np.uint8))
+
+
+def rotate(
+    image: np.ndarray,
+    random: np.random.Generator,
+    degrees: float = 45.0,
+    any_angle: float = 0.15,
+) -> np.ndarray:
+    """Rotates an image about its center; its sides stay, and so does its scale.
+
+    What comes in from outside is the image reflected or its edge continued: black
+    corners would be a trace of their own.
+
+    Args:
+        image: `[H, W, 3]`.
+        random: Generator to draw from.
+        degrees: Most degrees in either direction, drawn evenly.
+        any_angle: Chance that the angle is drawn from the whole circle instead.
+    """
+    draws = random.random(2)
+    most = 180.0 if draws[0] < any_angle else float(degrees)
+    height, width = image.shape[:2]
+    center = ((width - 1) / 2, (height - 1) / 2)
+    matrix = cv2.getRotationMatrix2D(center, most * (2.0 * draws[1] - 1.0), 1.0)
+    kernel = _ROTATION_KERNELS[random.integers(len(_ROTATION_KERNELS))]
+    borders = (cv2.BORDER_REFLECT_101, cv2.BORDER_REPLICATE)
+    border = borders[random.integers(len(borders))]
+    return _within(
+        cv2.warpAffine(image, matrix, (width, height), flags=kernel, borderMode=border)
+    )
 
 
 def blur_gaussian(

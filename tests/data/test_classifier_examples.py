@@ -16,21 +16,25 @@ def noise():
     return tf.io.encode_png(pixels)
 
 
-def _prepare(image, box, seeds=NUM_SEEDS, **settings):
+def _prepare(image, box, seeds=NUM_SEEDS, label=0, **settings):
     """The crops `[N, 96, 96, 3]` of one image with a head box, a crop for each seed."""
-    preparation = classifier_examples.CropPreparation(96, **settings)
+    preparation = classifier_examples.CropPreparation(96, kinds=("png",), **settings)
     example = {
         "image": image,
         "packed_crop": tf.constant(""),
-        "label": tf.constant(0, tf.int64),
+        "label": tf.constant(label, tf.int64),
         "blended": tf.constant(False),
         "box": tf.constant(box),
         "key": tf.constant([0, 0], tf.int64),
     }
     numbers = tf.data.Dataset.range(seeds)
-    crops = numbers.map(
-        lambda number: preparation(tf.stack([3, tf.cast(number, tf.int32)]), example)
-    )
+
+    # As in `batches`: AutoGraph would rewrite every function, which takes longer.
+    @tf.autograph.experimental.do_not_convert
+    def prepare(number):
+        return preparation(tf.stack([3, tf.cast(number, tf.int32)]), example)
+
+    crops = numbers.map(prepare)
     return np.stack([crop for crop, _ in crops.as_numpy_iterator()])
 
 
@@ -55,10 +59,31 @@ def test_images_with_a_head_box_are_always_leveled(noise):
 
 
 @pytest.mark.parametrize(
+    ("augmentation", "change"),
+    [("none", "rotated_share"), ("makers", "rotated_share"), ("none", "gamma_share")],
+)
+def test_a_share_of_the_crops_is_changed_and_the_others_are_as_without(
+    noise, augmentation, change
+):
+    plain = _prepare(noise, HEAD, augmentation=augmentation)
+    some = _prepare(noise, HEAD, augmentation=augmentation, **{change: 0.4})
+    is_plain = np.isclose(some, plain, atol=1e-3).all((1, 2, 3))
+    assert 24 < is_plain.sum() < 48  # 36 of 60 are expected.
+
+
+def test_reals_and_fakes_are_rotated_alike(noise):
+    real = _prepare(noise, HEAD, augmentation="none", rotated_share=1.0)
+    fake = _prepare(noise, HEAD, augmentation="none", rotated_share=1.0, label=1)
+    np.testing.assert_array_equal(real, fake)
+
+
+@pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"level_share": 1.5}, r"level_share must be in \[0, 1\], got 1.5"),
         ({"level_share": -0.1}, r"level_share must be in \[0, 1\], got -0.1"),
+        ({"rotated_share": 2}, r"rotated_share must be in \[0, 1\], got 2"),
+        ({"gamma_share": -1}, r"gamma_share must be in \[0, 1\], got -1"),
         ({"augmentation": "some"}, "augmentation must be one of .*, got 'some'"),
     ],
 )

@@ -3,13 +3,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.data import degradations
+from dfdetect.data import degradations, pixel_changes
 
 SEED = tf.constant([1, 2])
 CHANGES = [
     degradations.degrade,
     degradations.compress_jpeg,
     degradations.rescale,
+    degradations.adjust_gamma,
+    degradations.rotate,
     degradations.blur_gaussian,
     degradations.blur_motion,
     degradations.add_noise,
@@ -205,6 +207,70 @@ def test_noise_has_its_sigma_and_is_gray_or_colored():
         assert abs(likeness) < 0.1 or likeness > 0.999
         gray.append(likeness > 0.5)
     assert {*gray} == {False, True}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_gamma_raises_pixels_to_a_power(dtype):
+    image = _image(20, 30).round().astype(dtype)
+    found = pixel_changes.adjust_gamma(image, np.random.default_rng(0), (2.0, 2.0))
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, (image / 255.0) ** 2 * 255, atol=0.51)
+    ends = np.array([[[0, 0, 0], [255, 255, 255]]], dtype)
+    for index in range(20):
+        changed = pixel_changes.adjust_gamma(ends, np.random.default_rng(index))
+        np.testing.assert_array_equal(changed, ends)
+
+
+def test_gamma_darkens_and_brightens():
+    gray = np.full((1, 1, 3), 128, np.float32)
+    levels = [
+        pixel_changes.adjust_gamma(gray, np.random.default_rng(index))[0, 0, 0]
+        for index in range(100)
+    ]
+    # Of 255: .502 to the power of 3.5 and of .4.
+    assert 22 < min(levels) < 35 and 185 < max(levels) < 194
+
+
+def test_rotation_is_about_the_center_and_within_its_bounds():
+    image = np.zeros((81, 81, 3), np.float32)
+    cv2.circle(image, (40, 12), 3, (255, 255, 255), -1)
+    angles = []
+    for index in range(120):
+        found = pixel_changes.rotate(image, np.random.default_rng(index), 30, 0)
+        # By another border the spot may be seen again, far from its circle.
+        y, x = np.mean(np.nonzero(found[..., 0] > 200), axis=1) - 40
+        assert np.hypot(y, x) == pytest.approx(28, abs=0.7)
+        angles.append(np.degrees(np.arctan2(-x, -y)))
+    assert -31 < min(angles) < -25 and 25 < max(angles) < 31
+
+
+def test_some_rotations_are_by_any_angle():
+    image = np.zeros((81, 81, 3), np.float32)
+    cv2.circle(image, (40, 26), 3, (255, 255, 255), -1)
+    spots = [
+        np.mean(
+            np.nonzero(
+                pixel_changes.rotate(image, np.random.default_rng(index), 10, 0.5)[
+                    ..., 0
+                ]
+                > 200
+            ),
+            axis=1,
+        )
+        for index in range(80)
+    ]
+    # Evenly on the circle: half of this half ends up below the center.
+    assert 10 < sum(y > 40 for y, _ in spots) < 30
+
+
+def test_rotation_leaves_no_border():
+    flat = np.full((30, 41, 3), 90, np.uint8)
+    for index in range(20):
+        found = pixel_changes.rotate(flat, np.random.default_rng(index))
+        np.testing.assert_array_equal(found, flat)
+    image = _image(30, 41)
+    same = pixel_changes.rotate(image, np.random.default_rng(0), 0, 0)
+    np.testing.assert_allclose(same, image, atol=1e-3)
 
 
 def test_cut_out_fills_one_rectangle():
