@@ -40,7 +40,7 @@ def measure(settings: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     else:
         loaded = model_directory.load_classifier(classifier)
     detector = model_directory.load_detector(settings["detector"])
-    bench = cases.Bench(detector, loaded, settings["widths"][0])
+    bench = cases.Bench(detector, loaded, settings["widths"][0], say=_say)
     main = settings["main_batch"]
     wanted: dict[tuple, cases.Case] = {}
     for batch in settings["batch_sizes"]:
