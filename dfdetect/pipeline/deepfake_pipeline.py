@@ -22,7 +22,7 @@ from dfdetect.pipeline import (
 # They bound the memory of a call, whatever its batch: decoded images and their heads,
 # images in the detector, and crops in the classifier. Larger chunks gain little speed.
 _IMAGES_AT_ONCE = 8
-_IMAGES_IN_DETECTOR = 4
+_IMAGES_IN_DETECTOR = 8
 _CROPS_AT_ONCE = 8
 
 
