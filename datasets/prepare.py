@@ -7,8 +7,10 @@ dataset and is simply started again. The exit code is 2 for a usage error, 1 whe
 source files cannot be used, 130 after an interrupt.
 """
 
+import contextlib
 import importlib.util
 import inspect
+import io
 import logging
 import pathlib
 import signal
@@ -198,14 +200,17 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
         print("Prepared already; --overwrite does it again.")
     else:
         shuffle.MAX_MEM_BUFFER_SIZE = _SORTED_IN_MEMORY
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(
-                manual_dir=manual_dir,
-                download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
-                try_download_gcs=False,
-                **_beam(),
-            )
+        source = manual_dir or "the network"
+        script.say(f"preparing {builder.info.full_name} from {source}")
+        config = tfds.download.DownloadConfig(
+            manual_dir=manual_dir,
+            download_mode=tfds.download.GenerateMode.REUSE_CACHE_IF_EXISTS,
+            try_download_gcs=False,
+            **_beam(),
         )
+        # TFDS prints of a download of unknown size, whatever there is to do.
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=config)
     record_columns.write_columns(builder)
     _print_summary(builder.info)
 
