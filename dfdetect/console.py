@@ -11,9 +11,11 @@ Imports nothing heavy, so that a capture can begin before TensorFlow is imported
 import contextlib
 import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -30,6 +32,10 @@ _WATCH = 'trap "" HUP INT TERM; read -r _ || tail -c {most} <&{log} >&2'
 
 # Exceptions that end a command with our own message, or none.
 _EXPECTED = (SystemExit, KeyboardInterrupt, OSError)
+
+# A note of absl's logging, and what it says before its first line.
+_NOTE = re.compile(rb"I\d{4} |WARNING: All log messages before absl::InitializeLog")
+_hiding = threading.RLock()  # One redirection at a time.
 
 _LOGGER = "dfdetect"
 _SECONDS_BETWEEN_LINES = 30  # Without a terminal for a progress bar.
@@ -164,6 +170,37 @@ def captured(verbose: bool = False) -> Iterator[None]:
         release(show=True)
         raise
     release()
+
+
+@contextlib.contextmanager
+def notes_hidden() -> Iterator[None]:
+    """Hides the notes that absl's logging below Python writes within a block.
+
+    No setting silences them, and a process that uses dfdetect as a library captures
+    nothing. Whatever else is written to the descriptor of standard error within the
+    block, also by other threads, appears when the block ends. With
+    `TF_CPP_MIN_LOG_LEVEL=0` nothing is hidden.
+    """
+    with _hiding, contextlib.ExitStack() as opened:
+        try:
+            log = opened.enter_context(tempfile.TemporaryFile())
+            shown = opened.enter_context(os.fdopen(os.dup(_STDERR), "wb", 0))
+        except OSError:  # There is no room for a log, or no standard error.
+            log = None
+        wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL") == "0"
+        if log is None or sys.stderr is None or wanted:
+            yield
+            return
+        sys.stderr.flush()
+        os.dup2(log.fileno(), _STDERR)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(shown.fileno(), _STDERR)
+            log.seek(0)
+            with contextlib.suppress(OSError):
+                shown.write(b"".join(line for line in log if not _NOTE.match(line)))
 
 
 def _is_original(file: TextIO) -> bool:

@@ -82,6 +82,71 @@ def test_an_unknown_flag_is_one_line():
     assert done.stderr.startswith("-c: ") and done.stderr.count("\n") == 1
 
 
+HIDING = """
+import os, sys
+from dfdetect import console
+def write():
+    os.write(2, b"WARNING: All log messages before absl::InitializeLog() is called\\n")
+    os.write(2, b"I0000 00:00:17.1 1 devices.cc:67] Number of eligible GPUs: 0\\n")
+    print("told by Python", file=sys.stderr)
+    os.write(2, b"E0000 00:00:17.2 1 devices.cc:68] an error\\n")
+{prepare}
+try:
+    with console.notes_hidden():
+        with console.notes_hidden():
+            write()
+        raise RuntimeError("within")
+except RuntimeError as error:
+    print(error, file=sys.stderr)
+os.write(2, b"I0000 afterwards\\n")
+print("answer")
+"""
+
+
+def test_notes_of_libraries_are_hidden_and_nothing_else():
+    done = subprocess.run(
+        [sys.executable, "-c", HIDING.format(prepare="")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
+    )
+    assert done.stderr.splitlines() == [
+        "told by Python",
+        "E0000 00:00:17.2 1 devices.cc:68] an error",
+        "within",
+        "I0000 afterwards",
+    ]
+    assert done.stdout == "answer\n"
+
+
+@pytest.mark.parametrize(
+    "prepare, level, notes",
+    [("", "0", 2), ("import tempfile; tempfile.tempdir = '/none'", "3", 2)],
+)
+def test_notes_are_shown_on_request_or_where_they_cannot_be_hidden(
+    prepare, level, notes
+):
+    done = subprocess.run(
+        [sys.executable, "-c", HIDING.format(prepare=prepare)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": level},
+    )
+    assert done.stderr.count("I0000") == notes and "within" in done.stderr
+
+
+def test_without_standard_error_nothing_fails():
+    program = "from dfdetect import console\nwith console.notes_hidden(): print('in')"
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stdout == b"in\n"
+
+
 def test_no_log_is_left_behind_and_none_is_needed(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM.format(end="pass")]

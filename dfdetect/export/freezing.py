@@ -20,6 +20,7 @@ from tensorflow.python.eager import context
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
+from dfdetect import console
 from dfdetect.export import bfloat16, fusing
 from dfdetect.pipeline import deepfake_pipeline, model_functions
 
@@ -206,7 +207,8 @@ def _optimize(
         tf.graph_util.import_graph_def(graph, name="")
     meta_graph = tf.compat.v1.train.export_meta_graph(graph_def=graph, graph=imported)
     meta_graph.collection_def["train_op"].node_list.value.extend(ends)
-    return tf_optimizer.OptimizeGraph(config, meta_graph)
+    with console.notes_hidden():
+        return tf_optimizer.OptimizeGraph(config, meta_graph)
 
 
 def _rename_functions(graph: tf.compat.v1.GraphDef, suffix: str) -> None:

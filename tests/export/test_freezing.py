@@ -55,6 +55,15 @@ def test_the_same_numbers(function, precision, atol, for_this_machine):
             np.testing.assert_allclose(found[name], value, atol=atol)
 
 
+def test_nothing_is_told_of_grappler(function, capfd, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    freezing.fold(function, for_this_machine=True)
+    assert capfd.readouterr().err == ""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "0")
+    freezing.fold(function, for_this_machine=True)
+    assert "single_machine.cc" in capfd.readouterr().err
+
+
 def test_only_for_this_machine_are_convolutions_joined_with_what_follows():
     kernel, bias = tf.Variable(tf.ones([3, 3, 3, 8])), tf.Variable(tf.ones([8]))
 
