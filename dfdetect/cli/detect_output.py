@@ -73,7 +73,11 @@ def judge_files(
                 with shown.paused():
                     last = noted.read(source.path)
                     printer.show(last)
-                unread += last["status"] in findings.UNREAD
+                if last["status"] in findings.UNREAD:
+                    status = last["status"].replace("_", " ")
+                    with shown.paused():
+                        console.say(f"{source.path!r}: {status}, as noted before")
+                    unread += 1
                 continue
             finding = next(found)
             if lookup and not source.is_clip:

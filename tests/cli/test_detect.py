@@ -416,6 +416,23 @@ def test_a_single_image_gets_a_sentence(graph, images, tmp_path, capsys):
         assert " files: " in said(*paths)[-1] or " file: " in said(*paths)[-1]
 
 
+def test_a_finished_run_says_why_it_does_not_exit_with_0(
+    graph, images, tmp_path, capsys
+):
+    arguments = ["detect", "--model", graph, "--resume", str(tmp_path / "noted")]
+    told = []
+    for _ in range(2):
+        assert main.main([*arguments, *images[:2]]) == console.UNREAD
+        first, *_, last = capsys.readouterr().err.splitlines()
+        told.append((first, last.split("; ")[0]))
+    cut = f"dfdetect: {images[1]!r}: "
+    assert told == [
+        (f"{cut}no image that can be decoded: JPEG, cut short or damaged",)
+        + ("dfdetect: 2 files: 1 fake, 1 unreadable",),
+        (f"{cut}unreadable, as noted before", "dfdetect: 0 files: none left"),
+    ]
+
+
 def test_explain_lays_heat_over_the_judged_heads_of_copies(
     graph, loaded, images, tmp_path, capsys
 ):
