@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from dfdetect import labels
-from dfdetect.data import coded_texts, permutation
+from dfdetect.data import coded_texts, permutation, strata
 
 # Records of a stratum whose order is kept as a list of 4 bytes each. Changing this
 # number changes the order of larger sets, and with it what resumed runs see.
@@ -27,7 +27,6 @@ _KINDS = (labels.REAL, labels.FAKE)
 # Slots after which the order of the strata repeats: weights count to a ten-thousandth.
 _CYCLE = 10_000
 
-_BLOCK = 2**20  # Records that are looked at together: it bounds the memory.
 _SPARE_BYTES = 2**24  # Orders kept beyond those in use.
 
 
@@ -61,70 +60,6 @@ class Draws:
     datasets: np.ndarray
     records: np.ndarray
     blended: np.ndarray
-
-
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """Records of one data set that are drawn alike.
-
-    Attributes:
-        dataset: Place of the data set.
-        size: Number of the records.
-        records: `[size]`, their places; None for all from 0 on.
-    """
-
-    dataset: int
-    size: int
-    records: np.ndarray | None = None
-
-
-class _Stratum:
-    """Records that are drawn alike, and whether to blend them.
-
-    Args:
-        parts: The records by data set.
-        blended: See `Draws`.
-    """
-
-    def __init__(self, parts: Sequence[_Part], blended: bool = False) -> None:
-        self._parts, self.blended = parts, blended
-        self._ends = np.cumsum([part.size for part in parts])
-        self.size = int(self._ends[-1])
-
-    def find(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Data sets and records at places `[M]` of the stratum."""
-        numbers = np.searchsorted(self._ends, places, side="right")
-        datasets, records = np.empty_like(places), np.empty_like(places)
-        for number, part in enumerate(self._parts):
-            chosen = numbers == number
-            within = places[chosen] - (self._ends[number] - part.size)
-            datasets[chosen] = part.dataset
-            records[chosen] = within if part.records is None else part.records[within]
-        return datasets, records
-
-
-class _Fakes:
-    """The fakes of a data set by origin.
-
-    Args:
-        catalog: Of the data set.
-        members: `[M]`, its fakes.
-    """
-
-    def __init__(self, catalog: Catalog, members: np.ndarray) -> None:
-        self._origins = coded_texts.encode(catalog.origins)
-        self._all = members
-        codes = self._origins.codes[members]
-        self._sorted = members[np.argsort(codes, kind="stable")]
-        counts = np.bincount(codes, minlength=len(self._origins.names))
-        self._ends = np.cumsum(counts)
-
-    def of_real(self, record: int) -> np.ndarray:
-        """The fakes of the origin of a real; all where it has none."""
-        code = int(self._origins.codes[record])
-        end = int(self._ends[code])
-        found = self._sorted[int(self._ends[code - 1]) if code else 0 : end]
-        return found if len(found) and self._origins.names[code] else self._all
 
 
 class Sampler:
@@ -187,7 +122,7 @@ class Sampler:
         self._members = functools.cache(self._find_members)
         self._fakes = functools.cache(self._sort_fakes)
         self._check_classes()
-        self._reals_by_source: list[_Stratum] = []
+        self._reals_by_source: list[strata.Stratum] = []
         self._strata, shares = (
             self._cut_by_source() if by_source else self._cut(weights)
         )
@@ -235,7 +170,8 @@ class Sampler:
         if self._mode == "natural" and not self._self_blended:
             return
         reals, fakes = (
-            [_count(catalog, kind) for catalog in self._catalogs] for kind in _KINDS
+            [strata.count(catalog.labels, kind) for catalog in self._catalogs]
+            for kind in _KINDS
         )
         wanting = not sum(fakes)
         if self._mode == "pairs":
@@ -249,43 +185,46 @@ class Sampler:
 
     def _find_members(self, dataset: int, label: int) -> np.ndarray:
         """The records of a class of a data set, ascending uint32."""
-        found = self._catalogs[dataset].labels
-        blocks = [
-            np.flatnonzero(found[start : start + _BLOCK] == label).astype(np.uint32)
-            + np.uint32(start)
-            for start in range(0, len(found), _BLOCK)
-        ]
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.uint32)
+        return strata.find_members(self._catalogs[dataset].labels, label)
 
-    def _sort_fakes(self, dataset: int) -> _Fakes:
-        return _Fakes(self._catalogs[dataset], self._members(dataset, labels.FAKE))
+    def _sort_fakes(self, dataset: int) -> strata.Fakes:
+        origins = coded_texts.encode(self._catalogs[dataset].origins)
+        return strata.Fakes(origins, self._members(dataset, labels.FAKE))
 
-    def _cut(self, weights: Sequence[float]) -> tuple[list[_Stratum], np.ndarray]:
+    def _cut(self, weights: Sequence[float]) -> tuple[list[strata.Stratum], np.ndarray]:
         """The strata, and the share of each in all slots."""
         if self._mode == "natural":
-            strata = [
-                _Stratum([_Part(place, len(catalog.labels))])
+            cut = [
+                strata.Stratum([strata.Part(place, len(catalog.labels))])
                 for place, catalog in enumerate(self._catalogs)
             ]
-            return strata, np.array(weights) / np.sum(weights)
-        strata, shares = [], []
+            return cut, np.array(weights) / np.sum(weights)
+        cut, shares = [], []
         kinds = _KINDS[:1] if self._mode == "pairs" else _KINDS
         for kind in kinds:
             # Where there is no fake at all, reals are blended in their place.
-            blended = not any(_count(catalog, kind) for catalog in self._catalogs)
+            blended = not any(
+                strata.count(catalog.labels, kind) for catalog in self._catalogs
+            )
             source = labels.REAL if blended else kind
-            having = [p for p, c in enumerate(self._catalogs) if _count(c, source)]
+            having = [
+                p
+                for p, c in enumerate(self._catalogs)
+                if strata.count(c.labels, source)
+            ]
             total = sum(weights[place] for place in having)
             for place in having:
                 members = self._members(place, source)
-                strata.append(_Stratum([_Part(place, len(members), members)], blended))
+                cut.append(
+                    strata.Stratum([strata.Part(place, len(members), members)], blended)
+                )
                 shares.append(weights[place] / total / len(kinds))
-        return strata, np.array(shares)
+        return cut, np.array(shares)
 
-    def _cut_by_source(self) -> tuple[list[_Stratum], np.ndarray]:
+    def _cut_by_source(self) -> tuple[list[strata.Stratum], np.ndarray]:
         """The strata, one for each class and source, and the share of each in all."""
         found = {label: self._records_by_source(label) for label in _KINDS}
-        self._reals_by_source = [_Stratum(parts) for parts in found[labels.REAL]]
+        self._reals_by_source = [strata.Stratum(parts) for parts in found[labels.REAL]]
         # Where there is no fake at all, reals are blended in their place.
         blended = not found[labels.FAKE] and self._mode == "balanced"
         if blended:
@@ -294,31 +233,31 @@ class Sampler:
             label: sum(part.size for parts in of_label for part in parts)
             for label, of_label in found.items()
         }
-        strata, shares = [], []
+        cut, shares = [], []
         for label, of_label in found.items():
             of_class = sizes[label] / sum(sizes.values())
             if self._mode == "balanced":
                 of_class = 1 / len(_KINDS)
             for parts in of_label:
-                strata.append(_Stratum(parts, blended and label == labels.FAKE))
+                cut.append(strata.Stratum(parts, blended and label == labels.FAKE))
                 shares.append(of_class / len(of_label))
-        return strata, np.array(shares)
+        return cut, np.array(shares)
 
-    def _records_by_source(self, label: int) -> list[list[_Part]]:
+    def _records_by_source(self, label: int) -> list[list[strata.Part]]:
         """The records of each source of a class, in the order of names."""
-        found: dict[str, list[_Part]] = {}
+        found: dict[str, list[strata.Part]] = {}
         for place, catalog in enumerate(self._catalogs):
             if catalog.sources is None:
                 raise ValueError("by_source needs the sources of all records.")
             sources = coded_texts.encode(catalog.sources)
             members = self._members(place, label)
-            codes = sources.codes[members]
-            ordered = members[np.argsort(codes, kind="stable")]
-            counts = np.bincount(codes, minlength=len(sources.names))
-            starts = np.cumsum(counts) - counts
+            ordered, ends = strata.group_by_code(
+                members, sources.codes, len(sources.names)
+            )
+            counts = np.diff(ends, prepend=0)
             for code in np.flatnonzero(counts).tolist():
-                records = ordered[starts[code] : starts[code] + counts[code]]
-                part = _Part(place, len(records), records)
+                records = ordered[ends[code] - counts[code] : ends[code]]
+                part = strata.Part(place, len(records), records)
                 found.setdefault(sources.names[code], []).append(part)
         return [found[source] for source in sorted(found)]
 
@@ -386,16 +325,12 @@ class Sampler:
                 number = int(generator.integers(len(self._reals_by_source)))
                 stratum = self._reals_by_source[number]
             elif len(members := self._members(dataset, labels.REAL)):
-                stratum = _Stratum([_Part(dataset, len(members), members)])
+                stratum = strata.Stratum([strata.Part(dataset, len(members), members)])
             is_fake = self._catalogs[dataset].labels[records[slot]] == labels.FAKE
             if is_fake and stratum is not None and chance < self._self_blended:
                 place = np.array([int(choice * stratum.size)])
                 datasets[slot], records[slot] = (x[0] for x in stratum.find(place))
                 blended[slot] = True
-
-
-def _count(catalog: Catalog, label: int) -> int:
-    return int(np.count_nonzero(catalog.labels == label))
 
 
 def _interleave(shares: Iterable[float], length: int) -> np.ndarray:
