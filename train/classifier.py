@@ -21,7 +21,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import app, flags
 
-from dfdetect import labels, manifest
+from dfdetect import labels, manifest, script
 from dfdetect.data import (
     classifier_input,
     conditions,
@@ -36,6 +36,7 @@ from dfdetect.metrics import calibration, classification
 from dfdetect.models import classifier, grad_cam, mobilenet, model_directory, weights
 from dfdetect.training import (
     distillation,
+    distribute,
     held_out,
     label_counts,
     loop,
@@ -257,7 +258,10 @@ def main(argv: list[str]) -> None:
     natural = _SAMPLING.value == "natural" and not _SAMPLE_BY.value
     makes_fakes = bool(_SELF_BLENDED.value) and not natural
     label_counts.check_labels(builders, where, makes_fakes)
-    validation = _load_validation(builders, split, validated_on)
+    validation = _load_validation(builders, split, validated_on, strategy)
+    if validation is not None and distribute.is_chief(strategy):
+        for line in validation.describe_sizes():
+            script.say(line)
     batches = _build_batches(builders, where)
 
     with strategy.scope():
@@ -325,6 +329,7 @@ def _load_validation(
     builders: Sequence[tfds.core.DatasetBuilder],
     split: str,
     where: Sequence[conditions.Condition],
+    strategy: tf.distribute.Strategy,
 ) -> classifier_validation.ClassifierValidation | None:
     if split == "none":
         return None
@@ -335,6 +340,7 @@ def _load_validation(
         image_size=_IMAGE_SIZE.value,
         batch_size=FLAGS.batch_size,
         crop_margin=_CROP_MARGIN.value,
+        strategy=strategy,
     )
 
 

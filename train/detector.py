@@ -22,19 +22,28 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import manifest
+from dfdetect import manifest, script
 from dfdetect.data import (
     conditions,
     detector_input,
     prepared,
+    record_columns,
     record_fields,
     records,
 )
-from dfdetect.evaluation import detectors
+from dfdetect.data.batches import Share
+from dfdetect.evaluation import detectors, validation_size
 from dfdetect.media import resize
 from dfdetect.metrics import detection, detection_sets
 from dfdetect.models import anchors, efficientdet, weights
-from dfdetect.training import held_out, loop, objectives, run_flags, tensorboard
+from dfdetect.training import (
+    distribute,
+    held_out,
+    loop,
+    objectives,
+    run_flags,
+    tensorboard,
+)
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(run_flags)
@@ -202,22 +211,27 @@ def main(argv: list[str]) -> None:
     if _JPEG_QUALITY.value:
         least, most = map(int, _JPEG_QUALITY.value)
         jpeg_quality = (least, most)
-    validation = _load_validation(builders, evaluation_model.image_size)
+    share = distribute.get_share(strategy)
+    validation = _load_validation(builders, evaluation_model.image_size, share)
+    if distribute.is_chief(strategy):
+        _say_sizes([builder for builder, _ in validation.values()])
     detect_function = detectors.build_detect_function(evaluation_model)
     loss_function = detectors.build_loss_function(evaluation_model, FLAGS.batch_size)
 
     def evaluate() -> dict[str, float]:
         findings = {
-            name: detectors.collect_detections(detect_function, batches)[:2]
-            for name, batches in validation.items()
+            name: _find_heads(detect_function, *each, strategy)
+            for name, each in validation.items()
         }
+        losses = _measure_losses(
+            loss_function, evaluation_model.anchors, builders, strategy
+        )
+        if not distribute.is_chief(strategy):
+            return {}
         _show_detections(
-            findings, {n: next(iter(batches)) for n, batches in validation.items()}
+            findings, {n: next(iter(batches)) for n, (_, batches) in validation.items()}
         )
-        figures = detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value)
-        return figures | _measure_losses(
-            loss_function, evaluation_model.anchors, builders
-        )
+        return detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value) | losses
 
     def describe(figures: Mapping[str, float]) -> dict[str, Any]:
         return _describe(evaluation_model, builders, figures)
@@ -284,10 +298,23 @@ def _describe(
     }
 
 
+def _find_heads(
+    detect_function: detectors.Function,
+    builder: tfds.core.DatasetBuilder,
+    batches: tf.data.Dataset,
+    strategy: tf.distribute.Strategy,
+) -> detection_sets.Findings:
+    """Finds the heads of a data set; each worker judges its share of the batches."""
+    with records.naming_damage(builder, held_out.validation_split()):
+        found, truth, _ = detectors.collect_detections(detect_function, batches)
+    return detectors.gather_detections(strategy, found, truth)
+
+
 def _measure_losses(
     loss_function: Callable,
     grid: anchors.Anchors,
     builders: Sequence[tfds.core.DatasetBuilder],
+    strategy: tf.distribute.Strategy,
 ) -> dict[str, float]:
     """Computes and shows the validation losses if --compute_val_loss asks for them."""
     if not _COMPUTE_VAL_LOSS.value:
@@ -301,11 +328,12 @@ def _measure_losses(
             image_size=grid.image_size,
             batch_size=FLAGS.batch_size,
             where=held_out.validation_conditions(),
+            share=distribute.get_share(strategy),
         )
         for builder in builders
         if wanted in builder.info.splits
     )
-    found = detectors.measure_losses(loss_function, batches)
+    found = detectors.measure_losses(loss_function, batches, strategy)
     for name, value in found.items():
         tf.summary.scalar(f"training/{name}", value)
     return found
@@ -325,10 +353,10 @@ def _build_model(image_size: int | None) -> efficientdet.EfficientDet:
 
 
 def _load_validation(
-    builders: Sequence[tfds.core.DatasetBuilder], image_size: int
-) -> dict[str, tf.data.Dataset]:
-    """Loads validation batches of each data set that has some, by full name."""
-    found: dict[str, tf.data.Dataset] = {}
+    builders: Sequence[tfds.core.DatasetBuilder], image_size: int, share: Share
+) -> Mapping[str, tuple[tfds.core.DatasetBuilder, tf.data.Dataset]]:
+    """Finds the data sets to validate on, by name, each with a worker's batches."""
+    found: dict[str, tuple[tfds.core.DatasetBuilder, tf.data.Dataset]] = {}
     wanted = held_out.validation_split()
     where = held_out.validation_conditions()
     if wanted == "none":
@@ -341,20 +369,33 @@ def _load_validation(
         if not record_fields.choose_records(builder, wanted, where).any():
             print(f"{name} has no group that is held out: it is not validated on.")
             continue
-        records.check_files(builder, wanted)
-        found[name] = detector_input.build_evaluation_batches(
+        # A file that is missing or cut short is named here; a changed byte when its
+        # record is read.
+        record_columns.open_columns(builder, wanted)
+        batches = detector_input.build_evaluation_batches(
             builder,
             wanted,
             image_size=image_size,
             batch_size=FLAGS.batch_size,
             where=where,
+            share=share,
         )
+        found[name] = builder, batches
     if not found:
         raise ValueError(
             f"--dataset must name a set with a {wanted} split, got {_DATASET.value}; "
             "--validation_split takes another split, or none."
         )
     return found
+
+
+def _say_sizes(builders: Sequence[tfds.core.DatasetBuilder]) -> None:
+    """Says how much the validation of each data set can tell."""
+    split, where = held_out.validation_split(), held_out.validation_conditions()
+    for builder in builders:
+        line = validation_size.describe_heads(builder, split, where)
+        if line:
+            script.say(line)
 
 
 def _show_detections(

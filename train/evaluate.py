@@ -62,7 +62,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import files, manifest, script
-from dfdetect.data import detector_input, prepared, records
+from dfdetect.data import detector_input, prepared, record_columns, records
 from dfdetect.evaluation import (
     chain_evaluation,
     classifier_comparison,
@@ -403,14 +403,15 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     builder = _open_set(FLAGS.dataset)
     coco.import_pycocotools()  # Fail before the slow part.
     detect, described, name = _load_detector()
-    records.check_files(builder, _SPLIT.value)
+    record_columns.open_columns(builder, _SPLIT.value)  # Names a file cut short.
     batches = detector_input.build_evaluation_batches(
         builder,
         _SPLIT.value,
         image_size=described["image_size"],
         batch_size=_BATCH_SIZE.value,
     )
-    measured = detectors.collect_detections(detect, batches)
+    with records.naming_damage(builder, _SPLIT.value):
+        measured = detectors.collect_detections(detect, batches)
     found = {
         "task": "detect",
         "model": name,

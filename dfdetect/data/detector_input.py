@@ -7,7 +7,6 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect.data import (
-    classifier_input,
     conditions,
     detector_examples,
     prepared,
@@ -16,7 +15,7 @@ from dfdetect.data import (
     sampled_images,
     sampling,
 )
-from dfdetect.data.batches import NAME, Batches
+from dfdetect.data.batches import NAME, WHOLE, Batches, Share
 from dfdetect.media import decode, resize
 from dfdetect.models import anchors, grid_matching
 
@@ -105,6 +104,7 @@ def build_evaluation_batches(
     image_size: int,
     batch_size: int,
     where: Sequence[conditions.Condition] = (),
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Reads letterboxed images once, in order, with their true boxes.
 
@@ -114,6 +114,7 @@ def build_evaluation_batches(
         image_size: Side of the images in pixels.
         batch_size: Images at once.
         where: Conditions that records meet, see `record_fields.choose_records`.
+        share: Which of the batches to read, see `prepared.read_chosen`.
 
     Returns:
         Batches of dicts: `images` `[B, S, S, 3]` float32 in [0, 255], `image_bytes`
@@ -131,8 +132,14 @@ def build_evaluation_batches(
             "difficult": example["objects"]["is_difficult"],
         }
 
-    examples = _chosen(builder, split, where).map(prepare, tf.data.AUTOTUNE)
-    return examples.ragged_batch(batch_size).prefetch(2)
+    examples = _read_chosen(builder, split, where, share=share, batch_size=batch_size)
+    return (
+        examples.map(
+            tf.autograph.experimental.do_not_convert(prepare), tf.data.AUTOTUNE
+        )
+        .ragged_batch(batch_size)
+        .prefetch(2)
+    )
 
 
 def build_target_batches(
@@ -143,8 +150,11 @@ def build_target_batches(
     image_size: int,
     batch_size: int,
     where: Sequence[conditions.Condition] = (),
+    share: Share = WHOLE,
 ) -> tf.data.Dataset:
     """Reads letterboxed images once, in order, with the targets of their anchors.
+
+    Arguments as for `build_evaluation_batches`; `grid` has the anchors of a model.
 
     Returns:
         Batches like those of `build_training_batches` without augmentation; the last
@@ -159,19 +169,28 @@ def build_target_batches(
         )
         return image, class_targets, box_targets
 
-    examples = _chosen(builder, split, where).map(prepare, tf.data.AUTOTUNE)
-    return examples.batch(batch_size).prefetch(2)
+    examples = _read_chosen(builder, split, where, share=share, batch_size=batch_size)
+    return (
+        examples.map(
+            tf.autograph.experimental.do_not_convert(prepare), tf.data.AUTOTUNE
+        )
+        .batch(batch_size)
+        .prefetch(2)
+    )
 
 
-def _chosen(
+def _read_chosen(
     builder: tfds.core.DatasetBuilder,
     split: str,
     where: Sequence[conditions.Condition],
+    *,
+    share: Share,
+    batch_size: int,
 ) -> tf.data.Dataset:
-    """Reads the records of a split that meet every condition, in order."""
+    """Reads the records of a split that meet every condition, in order, or a share."""
     wanted = record_fields.choose_records(builder, split, where) if where else None
-    return classifier_input.choose_examples(
-        prepared.read_encoded(builder, split), wanted
+    return prepared.read_chosen(
+        builder, split, wanted, share=share, batch_size=batch_size
     )
 
 

@@ -19,6 +19,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect.data import array_file, coded_texts, column_building, records
+from dfdetect.media import headers
 
 _FORMAT = 2  # Files of others are made anew.
 _ABOUT = "about"  # The array that says what a file was made from, as JSON.
@@ -63,6 +64,12 @@ class Columns:
     def texts(self, name: str) -> coded_texts.CodedTexts:
         """Returns a column of texts."""
         return self._texts[name]
+
+    def kinds(self) -> tuple[str, ...]:
+        """Returns the kinds of the image files, those of `headers.SIGNATURES`."""
+        found = np.unique(self.numbers("kind"))
+        names = enumerate(headers.SIGNATURES, start=1)
+        return tuple(name for number, name in names if number in found)
 
     def _unpack(self, name: str) -> list[str]:
         return coded_texts.unpack(

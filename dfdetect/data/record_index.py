@@ -26,7 +26,6 @@ from dfdetect.data import (
 )
 from dfdetect.data.batches import NAME, WHOLE, Share
 from dfdetect.data.sampling import Catalog, Sampler
-from dfdetect.media import headers
 
 _READ_AHEAD = 2  # Batches that are read while others are decoded.
 
@@ -122,10 +121,9 @@ class RecordIndex:
             sources = _choose(found, chosen)
         return Catalog(truths, origins, sources)
 
-    def kinds(self) -> list[str]:
-        """Kinds of the image files, those of `headers.SIGNATURES` that there are."""
-        found = set(np.unique(self._columns.numbers("kind")).tolist())
-        return [x for i, x in enumerate(headers.SIGNATURES, start=1) if i in found]
+    def kinds(self) -> tuple[str, ...]:
+        """See `record_columns.Columns.kinds`."""
+        return self._columns.kinds()
 
     def name(self, place: int) -> str:
         """Returns the TFDS id of a record: file and place in it."""

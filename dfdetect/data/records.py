@@ -4,6 +4,7 @@ Each has `image` (the bytes of a file), `image/filename`, `label` (see `labels`)
 `group`; whichever further scalars its builder keeps come along.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
@@ -111,6 +112,23 @@ def check_files(builder: tfds.core.DatasetBuilder, split: str) -> None:
             )
 
 
+@contextlib.contextmanager
+def naming_damage(builder: tfds.core.DatasetBuilder, split: str) -> Iterator[None]:
+    """Names the damaged file where reading a split fails within a block.
+
+    Raises:
+        ValueError: A file is missing, cut short or changed.
+    """
+    try:
+        yield
+    except DAMAGE as error:
+        check_files(builder, split)
+        raise ValueError(
+            f"The files of {split} of {builder.info.full_name} are damaged; prepare it "
+            "again."
+        ) from error
+
+
 def list_shards(
     builder: tfds.core.DatasetBuilder, split: str
 ) -> list[tuple[str, int | None]]:
@@ -160,7 +178,7 @@ def read_records(
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1),
     )
     features = builder.info.features
-    try:
+    with naming_damage(builder, split):
         for index, example in enumerate(examples.as_numpy_iterator(), start):
             filename, label = _text(example["image/filename"]), int(example["label"])
             if label not in (labels.REAL, labels.FAKE):
@@ -174,12 +192,6 @@ def read_records(
                 _text(example["group"]),
                 {name: to_scalar(features[name], example[name]) for name in further},
             )
-    except DAMAGE as error:
-        check_files(builder, split)  # Names the file.
-        raise ValueError(
-            f"The files of {split} of {builder.info.full_name} are damaged; prepare it "
-            "again."
-        ) from error
 
 
 def build_path_stem(record: Record) -> str:

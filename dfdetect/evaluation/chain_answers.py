@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from dfdetect import console
 from dfdetect import labels as label_names
-from dfdetect.data import classifier_input, given_heads, prepared
+from dfdetect.data import given_heads, prepared
 from dfdetect.evaluation import figures
 from dfdetect.evaluation.evaluation_set import EvaluatedSet
 from dfdetect.iterators import batched
@@ -163,8 +163,7 @@ def _examples(
     """The file of each image and its given heads, in the order of the survey."""
     reader = given_heads.GivenHeadReader(judged.builder)
     wanted = ["image", "image/filename", *reader.fields]
-    examples = prepared.read_encoded(judged.builder, judged.split)
-    examples = classifier_input.choose_examples(examples, judged.wanted)
+    examples = prepared.read_chosen(judged.builder, judged.split, judged.wanted)
     examples = examples.map(lambda example: {name: example[name] for name in wanted})
     names = judged.survey.filenames
     for name, example in zip(names, examples.as_numpy_iterator(), strict=True):

@@ -1,5 +1,6 @@
 """Validation of a classifier in training: figures, calibration and TensorBoard."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,12 +13,13 @@ from dfdetect.data import (
     classifier_input,
     conditions,
     prepared,
+    record_columns,
     record_fields,
     records,
 )
-from dfdetect.evaluation import classifiers
+from dfdetect.evaluation import classifiers, validation_size
 from dfdetect.metrics import calibration, classification
-from dfdetect.training import run_checks, tensorboard
+from dfdetect.training import distribute, run_checks, tensorboard
 
 
 def select_labeled_sets(
@@ -45,7 +47,9 @@ def select_labeled_sets(
     run_checks.check_split(labeled, split)
     found = {}
     for builder in labeled:
-        records.check_files(builder, split)
+        # A file that is missing or cut short is named here; a changed byte when its
+        # record is read.
+        record_columns.open_columns(builder, split)
         counts = classifier_input.count_labels(builder, split, where)
         name = prepared.name_dataset(builder)
         found[name] = dict(zip(labels.NAMES, counts, strict=True))
@@ -69,6 +73,7 @@ class ClassifierValidation:
         image_size: Side of the crops in pixels.
         batch_size: Crops at once.
         crop_margin: See `classifier_input.build_evaluation_batches`.
+        strategy: Strategy of the training, whose workers share the crops.
 
     Raises:
         ValueError: No record of any set meets the conditions.
@@ -83,9 +88,13 @@ class ClassifierValidation:
         image_size: int,
         batch_size: int,
         crop_margin: float,
+        strategy: tf.distribute.Strategy,
     ) -> None:
-        self._batch_size = batch_size
-        self._batches: dict[str, tf.data.Dataset] = {}
+        self._batch_size, self._split, self._where = batch_size, split, where
+        self._strategy = strategy
+        # Each set, with this worker's share of its batches.
+        self._sets: dict[str, tuple[tfds.core.DatasetBuilder, tf.data.Dataset]] = {}
+        self._shown: tf.data.Dataset | None = None  # All batches of the first set.
         sources: list[np.ndarray] = []
         for builder in builders:
             name = prepared.name_dataset(builder)
@@ -93,7 +102,8 @@ class ClassifierValidation:
             if not wanted.any():
                 print(f"--where leaves no validation record of {name}.")
                 continue
-            self._batches[name] = classifier_input.build_evaluation_batches(
+            build = functools.partial(
+                classifier_input.build_evaluation_batches,
                 builder,
                 split,
                 image_size=image_size,
@@ -101,8 +111,11 @@ class ClassifierValidation:
                 wanted=wanted,
                 crop_margin=crop_margin,
             )
+            self._sets[name] = builder, build(share=distribute.get_share(strategy))
+            if self._shown is None:
+                self._shown = build()
             sources.append(record_fields.read_origins(builder, split)[wanted])
-        if not self._batches:
+        if not self._sets:
             raise ValueError("--where leaves no validation record.")
         self._sources = np.concatenate(sources)
         self._logits, self._truths = np.zeros(0, np.float32), np.zeros(0, np.int32)
@@ -110,17 +123,25 @@ class ClassifierValidation:
     def measure(self, logits_function: classifiers.Function) -> dict[str, float]:
         """Measures a classifier on all sets, and shows its curves in TensorBoard.
 
+        Every worker must call it, and judges its share of the crops.
+
         Args:
             logits_function: See `classifiers.build_logits_function`.
 
         Returns:
             The mean of each of `classification.METRICS` over the sets that have both
-            labels; of several sets also the area of each one, `auc_NAME`.
+            labels; of several sets also the area of each one, `auc_NAME`. Empty on
+            workers other than the chief.
+
+        Raises:
+            ValueError: A file of a set is damaged.
         """
         answers = {
-            name: classifiers.predict_logits(logits_function, crops)
-            for name, crops in self._batches.items()
+            name: self._judge(logits_function, builder, crops)
+            for name, (builder, crops) in self._sets.items()
         }
+        if not distribute.is_chief(self._strategy):
+            return {}
         self._logits, self._truths = (
             np.concatenate(arrays) for arrays in zip(*answers.values(), strict=True)
         )
@@ -136,6 +157,26 @@ class ClassifierValidation:
                 if len(np.unique(truths)) == len(labels.NAMES)
             }
         )
+
+    def _judge(
+        self,
+        logits_function: classifiers.Function,
+        builder: tfds.core.DatasetBuilder,
+        crops: tf.data.Dataset,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the logits of all workers' crops, and their labels, in order."""
+        with records.naming_damage(builder, self._split):
+            logits, truths = classifiers.predict_logits(logits_function, crops)
+        rows = np.stack([logits, truths.astype(np.float32)], axis=1)
+        logits, found = distribute.gather(self._strategy, rows).T
+        return logits, found.astype(np.int32)
+
+    def describe_sizes(self) -> list[str]:
+        """Describes how much each set can tell, a line each."""
+        return [
+            validation_size.describe_crops(builder, self._split, self._where)
+            for builder, _ in self._sets.values()
+        ]
 
     def calibrate(
         self,
@@ -186,9 +227,8 @@ class ClassifierValidation:
             )
 
     def _first(self, num_crops: int) -> tf.data.Dataset:
-        return next(iter(self._batches.values())).take(
-            -(-num_crops // self._batch_size)
-        )
+        assert self._shown is not None
+        return self._shown.take(-(-num_crops // self._batch_size))
 
 
 def _average_figures(figures: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -224,6 +224,8 @@ def predict_logits(
     for crops, truths in batches:
         pairs.append((logits_function(crops), truths))
         count(len(truths))
+    if not pairs:
+        return np.zeros(0, np.float32), np.zeros(0, np.int32)
     logits, truths = zip(*pairs, strict=True)
     return np.concatenate(logits), np.concatenate(truths)
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 from dfdetect.export import freezing
 from dfdetect.media import resize
 from dfdetect.pipeline import detector_settings, head_detection, image_batch
-from dfdetect.training import objectives
+from dfdetect.training import distribute, objectives
 
 # Average precision wants the doubtful detections, too.
 _SCORE_THRESHOLD = 0.01
@@ -112,6 +112,33 @@ def collect_detections(
     return found, truth, np.reshape(extents, (-1, 2))
 
 
+def gather_detections(
+    strategy: tf.distribute.Strategy,
+    found: list[Pair],
+    truth: list[Pair],
+) -> tuple[list[Pair], list[Pair]]:
+    """Joins what `collect_detections` collects on each worker's share of the images.
+
+    Every worker must call it at the same point, and gets the same.
+
+    Args:
+        strategy: Strategy of the training.
+        found: Boxes and scores of each image.
+        truth: True boxes of each image, and whether they are difficult.
+    """
+    joined = []
+    for pairs in (found, truth):
+        counts = np.array([len(values) for _, values in pairs], np.int64)
+        rows = [np.column_stack(pair) for pair in pairs] or [np.zeros((0, 5))]
+        ends = np.cumsum(distribute.gather(strategy, counts))
+        values = distribute.gather(strategy, np.concatenate(rows).astype(np.float32))
+        joined.append(np.split(values, ends)[:-1])
+    return (
+        [(rows[:, :4], rows[:, 4]) for rows in joined[0]],
+        [(rows[:, :4], rows[:, 4] > 0) for rows in joined[1]],
+    )
+
+
 def build_loss_function(model: keras.Model, batch_size: int) -> Callable:
     """Builds a traced function of the losses of a detector.
 
@@ -132,25 +159,35 @@ def build_loss_function(model: keras.Model, batch_size: int) -> Callable:
 
 
 def measure_losses(
-    loss_function: Callable, batches: Iterable[tuple[tf.Tensor, ...]]
+    loss_function: Callable,
+    batches: Iterable[tuple[tf.Tensor, ...]],
+    strategy: tf.distribute.Strategy,
 ) -> dict[str, float]:
     """Measures the losses of a detector over whole splits.
 
+    Every worker must call it at the same point, and gets the same.
+
     Args:
         loss_function: See `build_loss_function`.
-        batches: Batches of `detector_input.build_target_batches`.
+        batches: Batches of `detector_input.build_target_batches`, a worker's share.
+        strategy: Strategy of the training.
 
     Returns:
         `val_loss` and its parts `val_class_loss` and `val_box_loss`; NaN without any
         batch.
     """
-    totals, weight = dict.fromkeys(DETECTOR_LOSSES, 0.0), 0.0
+    rows = []
     for batch in batches:
-        sums, more = loss_function(*batch)
-        weight += float(more)
-        for name, value in sums.items():
-            totals[f"val_{name}"] += float(value)
-    return {n: total / weight if weight else math.nan for n, total in totals.items()}
+        sums, weight = loss_function(*batch)
+        parts = [sums[name.removeprefix("val_")] for name in DETECTOR_LOSSES]
+        rows.append([float(value) for value in (*parts, weight)])
+    mine = np.reshape(np.array(rows, np.float32), (-1, len(DETECTOR_LOSSES) + 1))
+    # A sum in order, so that it does not depend on the number of workers.
+    *totals, weight = map(sum, distribute.gather(strategy, mine).T.tolist())
+    return {
+        name: total / weight if weight else math.nan
+        for name, total in zip(DETECTOR_LOSSES, totals, strict=True)
+    }
 
 
 def _upright(found: dict[str, tf.Tensor], extents: tf.Tensor) -> dict[str, tf.Tensor]:

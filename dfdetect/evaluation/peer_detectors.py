@@ -327,9 +327,7 @@ def _files(
         return classifier_input.read_encoded_files(
             judged.builder, judged.split, judged.wanted, crop_margin
         )
-    examples = classifier_input.choose_examples(
-        prepared.read_encoded(judged.builder, judged.split), judged.wanted
-    )
+    examples = prepared.read_chosen(judged.builder, judged.split, judged.wanted)
     return (example["image"] for example in examples.as_numpy_iterator())
 
 

@@ -1,7 +1,7 @@
 """Devices and machines of a training: a `tf.distribute` strategy by name.
 
 Several machines find each other by the environment variable `TF_CONFIG`. The first of
-them is the chief: only it reads checkpoints, evaluates and writes.
+them is the chief: only it reads checkpoints and writes.
 """
 
 import functools
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from dfdetect.data.batches import WHOLE, Share
 from dfdetect.training import rendezvous
 
 NAMES = ("one", "mirrored", "multi_worker", "tpu")
@@ -135,12 +136,23 @@ def num_workers(strategy: tf.distribute.Strategy) -> int:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether this process is the one that evaluates and writes."""
+    """Returns whether this process is the one that writes."""
     if num_workers(strategy) == 1:
         return True
     resolver = strategy.cluster_resolver
     has_chief = "chief" in resolver.cluster_spec().as_dict()
     return resolver.task_id == 0 and (resolver.task_type == "chief" or not has_chief)
+
+
+def get_share(strategy: tf.distribute.Strategy) -> Share:
+    """Returns which of the workers this process is; the chief is the first."""
+    count = num_workers(strategy)
+    if count == 1:
+        return WHOLE
+    resolver = strategy.cluster_resolver
+    chiefs = len(resolver.cluster_spec().as_dict().get("chief", ()))
+    first = chiefs if resolver.task_type == "worker" else 0
+    return Share(count, first + resolver.task_id)
 
 
 def all_reduce(values: Any) -> Any:
@@ -171,6 +183,38 @@ def share(
     return [strategy.experimental_local_results(value)[0].numpy() for value in shared]
 
 
+def share_number(strategy: tf.distribute.Strategy, number: int) -> int:
+    """Returns the chief's number; every worker waits here for the others."""
+    return int(share(strategy, [np.array(number, np.int64)])[0])
+
+
+def gather(strategy: tf.distribute.Strategy, rows: np.ndarray) -> np.ndarray:
+    """Concatenates the rows of all workers, those of the chief first.
+
+    Every worker must call it at the same point, and gets the same.
+
+    Args:
+        strategy: Strategy of the training.
+        rows: `[N, ...]` float or int64; only N may differ between workers.
+    """
+    share = get_share(strategy)
+    if share.count == 1:
+        return rows
+
+    def add_up(array: np.ndarray) -> np.ndarray:
+        total = _build_sum_of_workers(strategy)(tf.constant(array))
+        return strategy.experimental_local_results(total)[0].numpy()
+
+    counts = np.zeros(share.count, np.int64)
+    counts[share.place] = len(rows)
+    ends = np.cumsum(add_up(counts))
+    # Zeros where others have rows: the sum of all is exact.
+    everything = np.zeros((ends[-1], *rows.shape[1:]), rows.dtype)
+    everything[ends[share.place] - len(rows) : ends[share.place]] = rows
+    # An empty tensor ends the process by SIGSEGV (TensorFlow 2.20).
+    return add_up(everything) if everything.size else everything
+
+
 def share_bytes(strategy: tf.distribute.Strategy, content: bytes) -> bytes:
     """Gives every worker the chief's bytes; see `share`."""
     if num_workers(strategy) == 1:
@@ -196,6 +240,19 @@ def _build_sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     return tf.function(
         lambda tensor: strategy.run(lambda x: all_reduce(tf.identity(x)), (tensor,))
     )
+
+
+@functools.cache
+def _build_sum_of_workers(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """Builds a function that gives all replicas the sum of the workers' tensors."""
+    local = strategy.num_replicas_in_sync // num_workers(strategy)
+
+    def add_up(tensor: tf.Tensor) -> Any:
+        context = tf.distribute.get_replica_context()
+        is_first = tf.equal(context.replica_id_in_sync_group % local, 0)
+        return all_reduce(tf.where(is_first, tensor, tf.zeros_like(tensor)))
+
+    return tf.function(lambda tensor: strategy.run(add_up, (tensor,)))
 
 
 @functools.cache

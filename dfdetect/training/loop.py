@@ -1,8 +1,9 @@
 """The training loop: the same on one device, on many devices and on many machines.
 
-The chief evaluates, writes checkpoints and TensorBoard events; the other workers wait
-for it. Data and random numbers depend only on seed and step, so that a run that resumes
-from a checkpoint ends with the weights of a run that was never stopped.
+All workers evaluate, each its share if the script divides the records; the chief writes
+checkpoints and TensorBoard events. Data and random numbers depend only on seed and
+step, so that a run that resumes from a checkpoint ends with the weights of a run that
+was never stopped.
 """
 
 import collections
@@ -19,7 +20,13 @@ import tensorflow as tf
 
 from dfdetect.data.batches import Batches
 from dfdetect.models import kept_steps
-from dfdetect.training import checkpoints, distribute, tensorboard, train_step
+from dfdetect.training import (
+    checkpoints,
+    distribute,
+    run_state,
+    tensorboard,
+    train_step,
+)
 from dfdetect.training.evaluation_log import EvaluationLog
 from dfdetect.training.progress_bar import TrainingProgress, format_figures
 from dfdetect.training.settings import Settings
@@ -35,9 +42,6 @@ LOST = (
     tf.errors.DeadlineExceededError,
     tf.errors.InternalError,
 )
-
-# Name of the number of examples seen, in checkpoints.
-_POSITION = "position"
 
 
 class Interrupted(Exception):
@@ -70,7 +74,8 @@ class Run:
             the settings say so.
         loss: See `train_step.LossFunction`.
         batches: Training batches.
-        evaluate: Returns the validation figures of `evaluation_model`. Whatever it
+        evaluate: Returns the validation figures of `evaluation_model`. All workers call
+            it and may share the work; the figures of the chief count, and whatever it
             writes with `tf.summary` goes to the run's events. None without validation
             data: the weights of the last step are kept.
         keep_best: Called with the figures, after `evaluate`, whenever they are the best
@@ -116,7 +121,7 @@ class Run:
         self._checkpoints = checkpoints.Checkpoints(
             os.path.join(model_dir, kept_steps.FOLDER), settings.keep
         )
-        self._step, self._batches = _restore(
+        self._step, self._batches = run_state.restore(
             self._state, self._checkpoints, batches, self._strategy
         )
         self._evaluations = EvaluationLog(model_dir, settings.best_metric, self._step)
@@ -171,7 +176,8 @@ class Run:
             self._progress.close()
             self._checkpoints.wait()
             self._events.close()
-        _share_number(self._strategy, 0)  # The others leave after the chief's writes.
+        # The others leave after the chief's writes.
+        distribute.share_number(self._strategy, 0)
         return self._report_best()
 
     def _run_loop(self, signals: StopSignals) -> None:
@@ -200,9 +206,10 @@ class Run:
         """Evaluates a step that is due; returns whether the run ends at it."""
         if self._is_evaluated():
             with self._progress.paused():
-                if self._chief and not self._evaluations.has(self._step):
+                is_due = self._chief and not self._evaluations.has(self._step)
+                if distribute.share_number(self._strategy, int(is_due)):
                     self._evaluate_step()
-                stale = _share_number(
+                stale = distribute.share_number(
                     self._strategy, self._evaluations.count_since_best()
                 )
             if self._settings.patience and stale >= self._settings.patience:
@@ -221,10 +228,14 @@ class Run:
         return self._step % every == 0 or self._step == self._settings.steps
 
     def _evaluate_step(self) -> None:
+        """Evaluates the step on all workers; the chief records the figures."""
         step = self._step
-        self._evaluation_model.set_weights(self._state.evaluation_weights())
+        weights = distribute.share(self._strategy, self._state.evaluation_weights())
+        self._evaluation_model.set_weights(weights)
         with self._events.at_step(step):
             measured = self._evaluate() if self._evaluate is not None else {}
+            if not self._chief:
+                return
             self._events.write_scalars("validation", measured)
             self._progress.say("step %d validation %s", step, format_figures(measured))
             figures = {**measured, "step": step}
@@ -261,7 +272,7 @@ class Run:
         self._checkpoints.check()
         if self._chief and (save or self._stop):
             position = self._batches.position(step)
-            self._checkpoints.save(step, _to_arrays(self._state, position))
+            self._checkpoints.save(step, run_state.to_arrays(self._state, position))
 
     def _read_figures(self, unread: int) -> None:
         """Reads and checks the figures of all steps but the newest `unread` ones."""
@@ -300,45 +311,6 @@ class Run:
                 format_figures(best),
             )
         return best
-
-
-def _to_arrays(state: train_step.State, position: int) -> dict[str, np.ndarray]:
-    arrays = {name: variable.numpy() for name, variable in state.variables().items()}
-    return {**arrays, _POSITION: np.array(position, np.int64)}
-
-
-def _share_number(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Returns the chief's number; every worker waits here for the others."""
-    return int(distribute.share(strategy, [np.array(number, np.int64)])[0])
-
-
-def _restore(
-    state: train_step.State,
-    saved: checkpoints.Checkpoints,
-    batches: Batches,
-    strategy: tf.distribute.Strategy,
-) -> tuple[int, Batches]:
-    """Brings the chief's newest checkpoint, or its initial values, into all replicas.
-
-    Returns:
-        The step of the checkpoint, 0 without one, and the batches that continue where
-        those of the checkpoint ended, even if they were of another size.
-    """
-    variables = state.variables()
-    step = 0
-    arrays: dict[str, np.ndarray] = {}
-    if distribute.is_chief(strategy):
-        shapes = {name: tuple(v.shape) for name, v in variables.items()}
-        step, arrays = saved.restore(shapes, optional=(_POSITION,))
-    # Checkpoints of older versions have no position.
-    position = int(arrays.pop(_POSITION, batches.position(step)))
-    step, position = (_share_number(strategy, number) for number in (step, position))
-    arrays = arrays or {name: v.numpy() for name, v in variables.items()}
-    shared = distribute.share(strategy, [arrays[name] for name in variables])
-    with strategy.scope():
-        for variable, value in zip(variables.values(), shared, strict=True):
-            variable.assign(value)
-    return step, batches.placed(step, position)
 
 
 def _next_batch(iterator: Iterator, batches: Batches, step: int) -> Any:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from dfdetect.data import classifier_input, detector_input, unlabeled
 from dfdetect.data import prepared as data
-from dfdetect.data.batches import Batches, ShuffledSource
+from dfdetect.data.batches import NAME, Batches, Share, ShuffledSource
 from dfdetect.media import decode, resize, source_files
 from dfdetect.models import anchors, matching
 
@@ -55,6 +55,48 @@ def test_classifier_evaluation_is_in_order_and_complete(prepared):
     ]
     found = sorted(again[0].numpy().tolist())
     np.testing.assert_allclose(found, sorted(np.array(expected).tolist()), atol=1e-3)
+
+
+def _names(examples):
+    return [x.decode() for x in examples.map(lambda x: x[NAME]).as_numpy_iterator()]
+
+
+@pytest.mark.parametrize("num_wanted", [0, 1, 5, 8])
+@pytest.mark.parametrize(("count", "batch_size"), [(2, 3), (3, 1), (4, 8), (3, 2)])
+def test_shares_of_workers_are_whole_batches_in_order(
+    prepared, num_wanted, count, batch_size
+):
+    builder = data.open_builder(str(prepared), "labeled_faces")
+    wanted = np.zeros(8, bool)
+    wanted[np.random.default_rng(0).permutation(8)[:num_wanted]] = True
+    everything = np.array(_names(data.read_encoded(builder, "train")))
+    whole = _names(data.read_chosen(builder, "train", wanted))
+    assert whole == everything[wanted].tolist()
+    parts = [
+        _names(
+            data.read_chosen(
+                builder,
+                "train",
+                wanted,
+                share=Share(count, place),
+                batch_size=batch_size,
+            )
+        )
+        for place in range(count)
+    ]
+    assert [name for part in parts for name in part] == whole
+    batches = [-(-len(part) // batch_size) for part in parts]
+    assert max(batches) - min(batches) <= 1 and (not whole or parts[0])
+    ends = np.cumsum([len(part) for part in parts])
+    assert all(end % batch_size == 0 or end == len(whole) for end in ends)
+
+
+def test_a_share_of_all_records_reads_no_more(prepared):
+    builder = data.open_builder(str(prepared), "labeled_faces")
+    everything = _names(data.read_encoded(builder, "train"))
+    share = data.read_chosen(builder, "train", share=Share(2, 1), batch_size=3)
+    assert _names(share) == everything[6:] and int(share.cardinality()) == 2
+    assert _names(data.read_encoded(builder, "train", 5)) == everything[5:]
 
 
 def test_classifier_training_repeats_with_its_seed_and_changes_images(prepared):

@@ -38,7 +38,7 @@ def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, mod
         batches = detector_input.build_target_batches(
             builder, "validation", grid=model.anchors, image_size=128, batch_size=size
         )
-        return detectors.measure_losses(add, batches)
+        return detectors.measure_losses(add, batches, tf.distribute.get_strategy())
 
     one, all_at_once = losses(2), losses(5)
     assert tuple(one) == detectors.DETECTOR_LOSSES
@@ -79,5 +79,6 @@ def test_targets_are_those_of_training_without_augmentation(tmp_path, model):
 
 
 def test_without_images_there_is_no_loss(model):
-    found = detectors.measure_losses(detectors.build_loss_function(model, 4), [])
+    add = detectors.build_loss_function(model, 4)
+    found = detectors.measure_losses(add, [], tf.distribute.get_strategy())
     assert np.isnan(list(found.values())).all() and tf.nest.flatten(found)

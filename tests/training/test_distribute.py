@@ -269,6 +269,31 @@ def test_where_the_chief_cannot_start_the_other_asks_to_be_started_again(runs):
     assert "start all of them again" in workers.logs[1].read_text()
 
 
+@pytest.mark.slow  # Half a minute.
+def test_workers_share_an_evaluation_and_get_what_one_gets(runs, prepared):
+    arguments = ["tests/support/shared_evaluation.py", f"--data_dir={prepared}"]
+    alone, both = runs / "evaluation_alone", runs / "evaluation_workers"
+    _run([*arguments, f"--model_dir={alone}"], runs / "evaluation_alone.log")
+    with _Workers([*arguments, f"--model_dir={both}"], both) as workers:
+        workers.finish()
+    (expected,) = (json.loads(p.read_text()) for p in alone.glob("worker*.json"))
+    chief, other = (
+        json.loads((both / f"worker{place}.json").read_text()) for place in range(2)
+    )
+    for case, of_chief, of_other in zip(expected, chief, other, strict=True):
+        for part in ("classifier", "detector"):
+            total = case[part].pop("judged")
+            shares = [found[part].pop("judged") for found in (of_chief, of_other)]
+            # Whole batches, the chief's first: of a single one the other has nothing.
+            assert sum(shares) == total and shares[0] >= shares[1]
+        assert of_chief == case
+        assert of_other["detector"] == case["detector"]
+        assert of_other["classifier"] == {"figures": {}, "calibration": {}}
+    assert [case["detector"]["losses"]["val_loss"] > 0 for case in expected] == [
+        True
+    ] * 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_worker_that_waits_for_others_obeys_signals(runs, number):
