@@ -61,9 +61,9 @@ _COPIES = flags.DEFINE_enum(
 )
 _FILES_PER_SHARD = flags.DEFINE_integer(
     "files_per_shard",
-    500,
+    None,
     "About how many files are judged, written and, after a failure, judged again "
-    "together.",
+    "together; by default 500, fewer of a small corpus.",
     lower_bound=1,
 )
 _BEAM_RUNNER = flags.DEFINE_string(

@@ -10,19 +10,28 @@ itself, and what an earlier run has finished is recognized by its file.
 """
 
 import dataclasses
+import functools
 import json
 import math
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference import base as inference
 
-from dfdetect.corpora import accounts, file_access, shard_judge, shards
+from dfdetect.corpora import (
+    accounts,
+    file_access,
+    process_handler,
+    shard_judge,
+    shards,
+)
 from dfdetect.media import source_files
 
 _NAMESPACE = "dfdetect"  # Of the metrics.
+# By default there are so many shards at least, as long as their files are not too few
+# for batches, or too many to judge again.
+_SHARDS, _LEAST_IN_SHARD, _MOST_IN_SHARD = 32, 16, 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +42,8 @@ class RunSettings:
         inputs: See `file_access.list_files`.
         output: Prefix of the files that are written, see `shards`; may be a URL.
         judge: How files are judged.
-        files_per_shard: About how many files a shard has.
+        files_per_shard: About how many files a shard has; by default 500, but fewer of
+            a small corpus, so that many processes share it.
         total: Number of shards, as an earlier run has it; None to choose it by
             `files_per_shard`.
         with_parquet: Whether to write Parquet files besides JSON Lines.
@@ -42,42 +52,9 @@ class RunSettings:
     inputs: tuple[str, ...]
     output: str
     judge: shard_judge.JudgeSettings
-    files_per_shard: int = 500
+    files_per_shard: int | None = None
     total: int | None = None
     with_parquet: bool = False
-
-
-class JudgeHandler(inference.ModelHandler):
-    """Loads the graph once a process, and judges shards with it.
-
-    Args:
-        settings: How files are judged.
-        output: See `RunSettings`.
-    """
-
-    def __init__(self, settings: shard_judge.JudgeSettings, output: str) -> None:
-        # A shard is batched within: see `shard_judge`.
-        super().__init__(min_batch_size=1, max_batch_size=1)
-        self._settings = settings
-        self._output = output
-
-    def load_model(self) -> shard_judge.ShardJudge:
-        return shard_judge.ShardJudge(self._settings, self._output)
-
-    def run_inference(
-        self,
-        batch: Sequence[shards.Shard],
-        model: shard_judge.ShardJudge,
-        inference_args: dict[str, Any] | None = None,
-    ) -> Iterable[inference.PredictionResult]:
-        for shard in batch:
-            yield inference.PredictionResult(shard, model.judge(shard))
-
-    def get_num_bytes(self, batch: Sequence[shards.Shard]) -> int:
-        return sum(len(os.fsencode(one.path)) for shard in batch for one in shard.files)
-
-    def get_metrics_namespace(self) -> str:
-        return _NAMESPACE
 
 
 def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
@@ -94,8 +71,7 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
     judged = (
         divided
         | "To do" >> beam.Filter(_is_shard)
-        | "Judge"
-        >> inference.RunInference(JudgeHandler(settings.judge, settings.output))
+        | "Judge" >> inference.RunInference(_build_handler(pipeline, settings))
         | "Write" >> beam.Map(_write_shard, settings)
     )
     return (
@@ -106,11 +82,19 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
     )
 
 
+def _build_handler(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
+    return process_handler.ProcessHandler(
+        functools.partial(shard_judge.ShardJudge, settings.judge, settings.output),
+        shard_judge.ShardJudge.judge,
+        process_handler.count_threads(pipeline),
+    )
+
+
 def divide(
     pipeline: beam.Pipeline,
     inputs: Sequence[str],
     total: int | None,
-    files_per_shard: int,
+    files_per_shard: int | None,
 ) -> Any:
     """Finds files and divides them into shards.
 
@@ -118,7 +102,7 @@ def divide(
         pipeline: The pipeline, to which transforms are added.
         inputs: See `file_access.list_files`.
         total: Number of shards; None to choose it by `files_per_shard`.
-        files_per_shard: About how many files a shard has.
+        files_per_shard: See `RunSettings`.
 
     Returns:
         A collection of `shards.Shard`.
@@ -145,7 +129,10 @@ def divide(
     )
 
 
-def _choose_total(num_files: int, files_per_shard: int) -> int:
+def _choose_total(num_files: int, files_per_shard: int | None) -> int:
+    if files_per_shard is None:
+        wanted = math.ceil(num_files / _SHARDS)
+        files_per_shard = min(max(wanted, _LEAST_IN_SHARD), _MOST_IN_SHARD)
     return max(1, math.ceil(num_files / files_per_shard))
 
 

@@ -6,17 +6,19 @@ folder in their order, from which the tables are made as by one process.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.ml.inference import base as inference
 
 from dfdetect import files, resumable
+from dfdetect.corpora import process_handler
 from dfdetect.data import crop_heads, prepared, records
 
 _PARTS = ".parts"
@@ -73,26 +75,6 @@ class _PartCutter:
         files.write(os.path.join(self._source.output, path), content)
 
 
-class _CutHandler(inference.ModelHandler):
-    """Cuts parts with the detector of the process."""
-
-    def __init__(self, source: _Source) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=1)
-        self._source = source
-
-    def load_model(self) -> _PartCutter:
-        return _PartCutter(self._source)
-
-    def run_inference(
-        self,
-        batch: Sequence[Part],
-        model: _PartCutter,
-        inference_args: dict[str, Any] | None = None,
-    ) -> Iterable[inference.PredictionResult]:
-        for part in batch:
-            yield inference.PredictionResult(part, model.cut(part))
-
-
 def crop_on_beam(
     data_dir: str,
     dataset: str,
@@ -140,11 +122,16 @@ def crop_on_beam(
 
 
 def _build(pipeline: beam.Pipeline, parts: Sequence[Part], source: _Source) -> Any:
+    handler = process_handler.ProcessHandler(
+        functools.partial(_PartCutter, source),
+        _PartCutter.cut,
+        process_handler.count_threads(pipeline),
+    )
     return (
         pipeline
         | "Parts" >> beam.Create(parts)
         | "Share" >> beam.Reshuffle()
-        | "Cut" >> inference.RunInference(_CutHandler(source))
+        | "Cut" >> inference.RunInference(handler)
         | "Write" >> beam.Map(_write_steps, source.output)
     )
 

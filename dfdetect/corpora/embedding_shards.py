@@ -8,17 +8,20 @@ It is that of `corpus_detection` with another handler. The shard
 
 import dataclasses
 import functools
-import io
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 from apache_beam.ml.inference import base as inference
 
-from dfdetect.corpora import corpus_detection, file_access, shards
-from dfdetect.export import runtime
+from dfdetect.corpora import (
+    corpus_detection,
+    file_access,
+    process_handler,
+    shards,
+)
 from dfdetect.iterators import batched
 from dfdetect.media import source_files
 
@@ -62,8 +65,6 @@ class ShardEmbedder:
     """
 
     def __init__(self, settings: EmbeddingSettings) -> None:
-        runtime.set_variables()
-        runtime.use_single_malloc_arena()
         from dfdetect.export import graph_cache
         from dfdetect.pipeline import embedding
 
@@ -123,40 +124,21 @@ def _read(path: str, problem: str) -> bytes:
     return file_access.read(path)
 
 
-class EmbedHandler(inference.ModelHandler):
-    """Embeds shards with the graph of the process.
-
-    Args:
-        settings: How files are embedded.
-    """
-
-    def __init__(self, settings: EmbeddingSettings) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=1)
-        self._settings = settings
-
-    def load_model(self) -> ShardEmbedder:
-        return ShardEmbedder(self._settings)
-
-    def run_inference(
-        self,
-        batch: Sequence[shards.Shard],
-        model: ShardEmbedder,
-        inference_args: dict[str, Any] | None = None,
-    ) -> Iterable[inference.PredictionResult]:
-        for shard in batch:
-            yield inference.PredictionResult(shard, model.embed(shard))
-
-
 def build(settings: EmbeddingSettings) -> Callable[[beam.Pipeline], Any]:
     """Returns a function that adds the transforms of a run to a pipeline."""
 
     def add(pipeline: beam.Pipeline) -> Any:
+        handler = process_handler.ProcessHandler(
+            functools.partial(ShardEmbedder, settings),
+            ShardEmbedder.embed,
+            process_handler.count_threads(pipeline),
+        )
         return (
             corpus_detection.divide(
                 pipeline, settings.inputs, settings.total, settings.files_per_shard
             )
             | "Pass over" >> beam.Filter(_is_missing, settings.output)
-            | "Embed" >> inference.RunInference(EmbedHandler(settings))
+            | "Embed" >> inference.RunInference(handler)
             | "Write" >> beam.Map(_write, settings.output)
         )
 
@@ -170,7 +152,8 @@ def _is_missing(shard: shards.Shard, output: str) -> bool:
     name = shard.name(output, ".npz")
     if not file_access.exists(name):
         return True
-    _, _, more = index_building.unpack(io.BytesIO(file_access.read(name)))
+    # The embeddings stay unread.
+    more = file_access.look_into(name, index_building.unpack_further)
     return more["paths"] != [one.path for one in shard.files]
 
 

@@ -13,7 +13,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 from dfdetect import files
 from dfdetect.media import file_kinds, source_files
@@ -89,6 +89,27 @@ def read(path: str) -> bytes:
     if len(content) > files.MAX_BYTES:
         raise OSError(f"larger than {files.MAX_BYTES >> 20} MiB")
     return content
+
+
+def look_into(path: str, look: Callable[[IO[bytes]], _T]) -> _T:
+    """Calls a function with an open file, of which it may read parts only.
+
+    Args:
+        path: The file, of any size.
+        look: Called again, up to three times in all, if it fails for a URL.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if not is_url(path):
+        with open(path, "rb") as file:
+            return look(file)
+
+    def try_once() -> _T:
+        with _open_url(path) as file:
+            return look(file)
+
+    return _try_thrice(try_once)
 
 
 def identify_kind(path: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from dfdetect.corpora import accounts, file_access, shards
-from dfdetect.export import runtime
 from dfdetect.iterators import prefetch
 from dfdetect.media import file_kinds, source_files
 
@@ -84,9 +83,7 @@ class ShardJudge:
     """
 
     def __init__(self, settings: JudgeSettings, output: str) -> None:
-        # Here, as the process may not have imported TensorFlow yet.
-        runtime.set_variables()
-        runtime.use_single_malloc_arena()
+        # Here, after `process_handler` has set what TensorFlow reads when imported.
         from dfdetect.export import graph_cache
         from dfdetect.media import video
         from dfdetect.metrics import calibration

@@ -6,6 +6,7 @@ be read-only, and must not grow.
 """
 
 import contextlib
+import fcntl
 import functools
 import hashlib
 import importlib.metadata
@@ -14,7 +15,7 @@ import pathlib
 import platform
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
@@ -40,6 +41,7 @@ _SOURCES = (
 _EACH_TIME = (
     "each start takes as long as this one; XDG_CACHE_HOME can name another folder"
 )
+_LOCK = "lock"  # A file that the process that builds has locked.
 _MOST_KEPT = 4  # Graphs of different versions and settings; each takes up to 120 MB.
 
 
@@ -90,18 +92,27 @@ class CachedPipeline:
             setattr(self, method, _Signature(functools.partial(self._load, name)))
 
     def _read_manifest(self) -> dict[str, Any]:
+        if described := self._read_kept_manifest():
+            return described
+        self._try_to_keep(lambda directory: None)  # Fails before the slow part.
+        with _building_alone(self._directory):
+            if described := self._read_kept_manifest():
+                return described
+            described = self._built.manifest
+
+            def keep(directory: pathlib.Path) -> None:
+                manifest.write(directory, described)
+                _drop_oldest(directory.parent)
+
+            self._try_to_keep(keep)
+        return described
+
+    def _read_kept_manifest(self) -> dict[str, Any]:
+        """Reads the manifest from disk; empty where it is absent or damaged."""
         if self._directory:
             with contextlib.suppress(OSError, ValueError):
                 return manifest.read(self._directory, "pipeline")
-            self._try_to_keep(lambda directory: None)  # Fails before the slow part.
-        described = self._built.manifest
-
-        def keep(directory: pathlib.Path) -> None:
-            manifest.write(directory, described)
-            _drop_oldest(directory.parent)
-
-        self._try_to_keep(keep)
-        return described
+        return {}
 
     def _try_to_keep(self, keep: Callable[[pathlib.Path], object]) -> bool:
         """Writes something to the cache, or says once why that is impossible.
@@ -139,21 +150,41 @@ class CachedPipeline:
 
     def _load(self, name: str) -> Callable[..., Any]:
         """Loads one signature from disk, or else builds and keeps it."""
-        method = interfaces.SIGNATURES[name]
-        if self._directory:
-            # It is absent, or damaged, as by a full disk: it is built again.
-            with contextlib.suppress(OSError, ValueError):
-                function = frozen_function.load(self._directory / f"{name}.pb")
-                with contextlib.suppress(OSError):  # It may be read-only.
-                    os.utime(self._directory)
-                return function
-        built = getattr(self._built, method)
-        self._say(f"{self._preparing}: making the graph of {name}")
-        if self._try_to_keep(
-            lambda kept: frozen_function.save(built, kept / f"{name}.pb")
-        ):
-            self._say("prepared; the next start will be faster")
+        if kept := self._load_kept(name):
+            return kept
+        with _building_alone(self._directory):
+            if kept := self._load_kept(name):
+                return kept
+            built = getattr(self._built, interfaces.SIGNATURES[name])
+            self._say(f"{self._preparing}: making the graph of {name}")
+            if self._try_to_keep(
+                lambda kept: frozen_function.save(built, kept / f"{name}.pb")
+            ):
+                self._say("prepared; the next start will be faster")
         return built
+
+    def _load_kept(self, name: str) -> Callable[..., Any] | None:
+        """Loads a signature; None where it is absent, or damaged, as by a full disk."""
+        if not self._directory:
+            return None
+        with contextlib.suppress(OSError, ValueError):
+            function = frozen_function.load(self._directory / f"{name}.pb")
+            with contextlib.suppress(OSError):  # It may be read-only.
+                os.utime(self._directory)
+            return function
+        return None
+
+
+@contextlib.contextmanager
+def _building_alone(directory: pathlib.Path | None) -> Iterator[None]:
+    """Keeps other processes from building what one builds already, and waits for it."""
+    with contextlib.ExitStack() as stack:
+        if directory:
+            # A folder may be read-only, and some file systems have no locks.
+            with contextlib.suppress(OSError):
+                file = stack.enter_context(open(directory / _LOCK, "ab"))
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class _Signature:

@@ -9,14 +9,24 @@ import sys
 from typing import Any
 
 _ARENA_MAX = -8  # M_ARENA_MAX of malloc.h.
+# Numbers of threads, of TensorFlow within an operation and for several, and of OpenCV.
+_THREADS = (
+    "TF_NUM_INTRAOP_THREADS",
+    "TF_NUM_INTEROP_THREADS",
+    "OPENCV_FOR_THREADS_NUM",
+)
 
 
-def set_variables() -> None:
+def set_variables(threads: int | None = None) -> None:
     """Sets the variables that TensorFlow, Keras and OpenCV read when imported.
 
     Variables that the user has set stay, except the backend of Keras. Those of
     TensorFlow stay unset in a process that has imported it already, as it no longer
     reads them.
+
+    Args:
+        threads: Threads of TensorFlow's operations, and of OpenCV's; None for the
+            number of cores.
 
     Raises:
         ImportError: Keras is imported already, with another backend than TensorFlow.
@@ -35,6 +45,9 @@ def set_variables() -> None:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
     if "tensorflow" in sys.modules:
         return
+    if threads is not None:
+        for name in _THREADS:
+            os.environ.setdefault(name, str(threads))
     # TensorFlow's notes on its own internals are not for the user either.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow leaves oneDNN off where a processor lacks AVX512. The graph takes half

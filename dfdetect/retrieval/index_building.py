@@ -295,10 +295,26 @@ def unpack(file: str | IO[bytes]) -> tuple[np.ndarray, list[Entry], dict[str, An
                 field["box"] = tuple(field["box"])
                 small = thumbnails[end - length : end]
                 entries.append(Entry(**field, thumbnail=small))
-            more = part["more"].tobytes() if "more" in part else b"{}"
-            return part["rows"], entries, json.loads(more)
+            return part["rows"], entries, _decode_further(part)
     except (KeyError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"no embeddings as `pack` writes them: {error}") from error
+
+
+def unpack_further(file: str | IO[bytes]) -> dict[str, Any]:
+    """Reads the further values alone, without the rest of what `pack` has packed.
+
+    Raises:
+        ValueError: The file is no NPZ file.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as part:
+            return _decode_further(part)
+    except (TypeError, zipfile.BadZipFile) as error:
+        raise ValueError(f"no embeddings as `pack` writes them: {error}") from error
+
+
+def _decode_further(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    return json.loads(part["more"].tobytes() if "more" in part else b"{}")
 
 
 def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[Entry]]:

@@ -52,6 +52,18 @@ def test_content_is_read_as_it_is_and_tried_thrice(drawn, monkeypatch):
         file_access.read("drawn://nothing")
 
 
+def test_a_part_of_a_file_is_read(drawn, monkeypatch):
+    def read_end(file):
+        file.seek(-5, 2)
+        return file.read()
+
+    assert file_access.look_into(str(drawn / "c.txt"), read_end) == b"c.txt"
+    monkeypatch.setattr(drawn_file_system.DrawnFileSystem, "failures", 2)
+    assert file_access.look_into("drawn://c.txt", read_end) == b"c.txt"
+    with pytest.raises(FileNotFoundError):
+        file_access.look_into(str(drawn / "nothing"), read_end)
+
+
 @pytest.mark.parametrize("beginning", ["drawn://", ""])
 def test_what_is_written_replaces_what_was_there(drawn, beginning):
     path = f"{beginning or drawn}/run/part-1"

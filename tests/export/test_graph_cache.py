@@ -1,9 +1,11 @@
 """The graph that is kept: made once, loaded alike, made anew where it is damaged."""
 
 import ast
+import concurrent.futures
 import functools
 import os
 import pathlib
+import threading
 
 import numpy as np
 import pytest
@@ -55,7 +57,8 @@ def test_it_is_made_once_and_each_signature_when_it_is_called(made, tmp_path):
     assert "building the networks" in said[0] and "serving_default" in said[1]
     assert said[2] == "prepared; the next start will be faster"
     (directory,) = (tmp_path / "cache" / "dfdetect").iterdir()
-    assert sorted(os.listdir(directory)) == ["manifest.json", "serving_default.pb"]
+    kept = sorted(os.listdir(directory))
+    assert kept == ["lock", "manifest.json", "serving_default.pb"]
 
     second = graph_cache.load(None, said.append)
     assert second.manifest == first.manifest and second.neighbours is None
@@ -79,6 +82,29 @@ def test_a_damaged_one_is_made_anew(made, tmp_path):
     _same(answers, _answers(graph_cache.load(None, str)))
     assert made == [False, False]
     assert saved.stat().st_size > len(whole) // 2
+
+
+def test_what_one_process_builds_another_waits_for(made, monkeypatch):
+    build = graphs.build_from_directories
+    begun, go_on = threading.Event(), threading.Event()
+
+    def build_slowly(**options):
+        begun.set()
+        assert go_on.wait(60)
+        return build(**options)
+
+    monkeypatch.setattr(graphs, "build_from_directories", build_slowly)
+    # Locks are of open files, so that threads stand for processes.
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        first = pool.submit(graph_cache.load, None, str)
+        assert begun.wait(60)
+        second = pool.submit(graph_cache.load, None, str)
+        assert not concurrent.futures.wait([second], 0.2).done
+        go_on.set()
+        models = [one.result(60) for one in (first, second)]
+    assert models[0].manifest == models[1].manifest
+    _same(_answers(models[0]), _answers(models[1]))
+    assert made == [False]
 
 
 def test_it_answers_where_nothing_can_be_kept(made, monkeypatch, tmp_path):

@@ -1,0 +1,61 @@
+"""Workers that are loaded once a process, and the threads that each has."""
+
+import os
+import threading
+
+import pytest
+
+beam = pytest.importorskip("apache_beam")
+from apache_beam.ml.inference import base as inference  # noqa: E402
+from apache_beam.options import pipeline_options  # noqa: E402
+from apache_beam.testing import util  # noqa: E402
+
+from dfdetect.corpora import process_handler  # noqa: E402
+
+_LOADED = []
+
+
+class _Doubler:
+    """Something that works, and knows how often it was loaded."""
+
+    def __init__(self):
+        _LOADED.append(threading.get_ident())
+
+    def double(self, number):
+        return 2 * number
+
+
+def test_a_worker_is_loaded_once_and_given_each_element():
+    handler = process_handler.ProcessHandler(_Doubler, _Doubler.double, None)
+    options = pipeline_options.PipelineOptions(["--allow_unsafe_triggers"])
+    with beam.Pipeline("DirectRunner", options=options) as pipeline:
+        found = (
+            pipeline
+            | beam.Create(range(100))
+            | beam.Reshuffle()
+            | inference.RunInference(handler)
+            | beam.Map(lambda one: (one.example, one.inference))
+        )
+        util.assert_that(found, util.equal_to([(i, 2 * i) for i in range(100)]))
+    assert len(_LOADED) == 1
+
+
+@pytest.mark.parametrize(
+    ("runner", "options", "expected"),
+    [
+        ("DirectRunner", [], None),
+        ("DirectRunner", ["--direct_running_mode=multi_threading"], None),
+        ("DirectRunner", ["--direct_num_workers=2"], 3),
+        ("DirectRunner", ["--direct_num_workers=4"], 1),
+        ("DirectRunner", ["--direct_num_workers=9"], 1),
+        ("DirectRunner", ["--direct_num_workers=0"], 1),
+        ("FlinkRunner", [], 1),
+    ],
+)
+def test_processes_share_the_cores(monkeypatch, runner, options, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
+    if any("num_workers" in option for option in options):
+        options = [*options, "--direct_running_mode=multi_processing"]
+    parsed = pipeline_options.PipelineOptions(options)
+    pipeline = beam.Pipeline(runner, options=parsed)
+    assert process_handler.count_threads(pipeline) == expected
