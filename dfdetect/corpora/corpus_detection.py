@@ -23,6 +23,7 @@ from dfdetect.corpora import (
     accounts,
     file_access,
     process_handler,
+    running,
     shard_judge,
     shards,
 )
@@ -77,7 +78,9 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
     return (
         (judged, earlier)
         | "Accounts" >> beam.Flatten()
-        | "Add up" >> beam.CombineGlobally(_AddUp())
+        # There is one for each shard; a default would be a side input, for which the
+        # DaskRunner computes all before once more.
+        | "Add up" >> beam.CombineGlobally(_AddUp()).without_defaults()
         | "Summary" >> beam.Map(_write_summary, settings)
     )
 
@@ -107,6 +110,10 @@ def divide(
     Returns:
         A collection of `shards.Shard`.
     """
+    if running.divides_first(pipeline):
+        return pipeline | "Shards" >> beam.Create(
+            list_shards(inputs, total, files_per_shard)
+        )
     found = (
         pipeline
         | "Patterns" >> beam.Create(inputs)
@@ -117,7 +124,7 @@ def divide(
         wanted = beam.pvalue.AsSingleton(
             found
             | "Count" >> beam.combiners.Count.Globally()
-            | "Shards" >> beam.Map(_choose_total, files_per_shard)
+            | "Shards" >> beam.Map(choose_total, files_per_shard)
         )
     return (
         found
@@ -129,7 +136,25 @@ def divide(
     )
 
 
-def _choose_total(num_files: int, files_per_shard: int | None) -> int:
+def list_shards(
+    inputs: Sequence[str], total: int | None, files_per_shard: int | None
+) -> list[shards.Shard]:
+    """Finds files and divides them into shards, all in this process; see `divide`."""
+    found = [one for each in inputs for one in file_access.list_files(each)]
+    total = total or choose_total(len(found), files_per_shard)
+    by_key: dict[tuple[int, int], list[source_files.FoundFile]] = {}
+    for one in found:
+        by_key.setdefault(_choose_shard(one, total)[0], []).append(one)
+    return [_build_shard(key, by_key[key]) for key in sorted(by_key)]
+
+
+def choose_total(num_files: int, files_per_shard: int | None) -> int:
+    """Chooses the number of shards of a corpus.
+
+    Args:
+        num_files: Number of files, which may be named more than once.
+        files_per_shard: See `RunSettings`.
+    """
     if files_per_shard is None:
         wanted = math.ceil(num_files / _SHARDS)
         files_per_shard = min(max(wanted, _LEAST_IN_SHARD), _MOST_IN_SHARD)

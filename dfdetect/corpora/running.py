@@ -5,6 +5,10 @@ from collections.abc import Callable, Sequence
 import apache_beam as beam
 from apache_beam.options import pipeline_options
 
+# Beam knows it by its full name only.
+_DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
+_PARTITIONS = ("dask_partition_size", "dask_npartitions")
+
 
 def run(
     build: Callable[[beam.Pipeline], object], runner: str, options: Sequence[str]
@@ -23,14 +27,26 @@ def run(
     if runner == "DirectRunner":
         # Otherwise Beam may try to download a runner of another language.
         arguments.append("allow_unsafe_triggers")
-    elif runner == "DaskRunner":  # Beam knows it by its full name only.
-        runner = "apache_beam.runners.dask.dask_runner.DaskRunner"
+    elif runner == "DaskRunner":
+        runner = _DASK_RUNNER
+        # Elements of one partition, 128 by default, stay in one process.
+        if not any(one.startswith(_PARTITIONS) for one in options):
+            arguments.append("dask_partition_size=1")
     parsed = pipeline_options.PipelineOptions([f"--{one}" for one in arguments])
     pipeline = beam.Pipeline(runner=runner, options=parsed)
     build(pipeline)
     state = pipeline.run().wait_until_finish()
     if state != "DONE":
         raise RuntimeError(f"the pipeline ended as {state}.")
+
+
+def divides_first(pipeline: beam.Pipeline) -> bool:
+    """Whether a corpus must be divided before the pipeline runs.
+
+    The DaskRunner leaves what follows a GroupByKey in as many partitions as there were
+    before, of which a few patterns are one, and computes side inputs within tasks.
+    """
+    return type(pipeline.runner).__name__ == _DASK_RUNNER.rpartition(".")[2]
 
 
 def run_until_done(

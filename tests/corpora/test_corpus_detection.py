@@ -20,6 +20,7 @@ from dfdetect.export import saved_pipeline
 
 beam = pytest.importorskip("apache_beam")
 from apache_beam.options import pipeline_options  # noqa: E402
+from apache_beam.testing import util  # noqa: E402
 
 from dfdetect.corpora import corpus_detection  # noqa: E402
 
@@ -140,6 +141,61 @@ def test_shards_hold_the_lines_of_detect(tmp_path, capsys, graph):
     assert _read(output) == _detect(capsys, graph, folder)
     after = {path: path.stat().st_mtime_ns for path in output.parent.glob("*.jsonl")}
     assert sum(before[path] != after[path] for path in before) == 1
+
+
+@pytest.mark.parametrize(
+    ("num_files", "files_per_shard", "expected"),
+    [
+        (0, None, 1),
+        (100, None, 7),  # Of 16 files.
+        (1600, None, 32),
+        (1_000_000, None, 2000),
+        (1000, 300, 4),
+    ],
+)
+def test_small_corpora_have_enough_shards_for_many_processes(
+    num_files, files_per_shard, expected
+):
+    assert corpus_detection.choose_total(num_files, files_per_shard) == expected
+
+
+@pytest.mark.parametrize("total", [None, 5])
+def test_shards_are_the_same_wherever_files_are_divided(tmp_path, total):
+    for i in range(40):
+        (tmp_path / f"{i}.jpg").write_bytes(b"a")
+    inputs = (str(tmp_path), str(tmp_path / "7.jpg"))
+    expected = corpus_detection.list_shards(inputs, total, 8)
+    assert len(expected) == (total or 6)
+    assert sum(len(shard.files) for shard in expected) == 40
+    options = pipeline_options.PipelineOptions(["--allow_unsafe_triggers"])
+    with beam.Pipeline("DirectRunner", options=options) as pipeline:
+        found = corpus_detection.divide(pipeline, inputs, total, 8)
+        util.assert_that(found, util.equal_to(expected))
+
+
+@pytest.mark.slow
+def test_two_processes_of_dask_equal_detect(tmp_path, capsys, graph):
+    distributed = pytest.importorskip("dask.distributed")
+    folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
+    number = mixed_corpus.draw(folder, 100)
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        code, said = _run(
+            graph,
+            folder,
+            output,
+            "--beam_runner=DaskRunner",
+            f"--beam_options=dask_client_address={cluster.scheduler_address}",
+        )
+        assert code == 3, said
+        # Both have judged.
+        workers = client.run(lambda: "tensorflow" in sys.modules)
+    assert list(workers.values()) == [True, True]
+    lines = _read(output)
+    assert lines == _detect(capsys, graph, folder)
+    assert len(lines) == number
 
 
 @pytest.mark.slow

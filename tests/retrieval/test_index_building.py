@@ -132,6 +132,20 @@ def test_an_interrupted_run_goes_on_and_ends_alike(
     assert _same(storage.load(str(tmp_path / "index"), thumbnails=True)[0], whole)
 
 
+def test_further_values_are_read_without_the_embeddings():
+    entries = [Entry("a", thumbnail=b"small"), Entry("b")]
+    packed = index_building.pack(np.eye(2, 5), entries, {"paths": ["a", "b\udc80"]})
+    rows, unpacked, further = index_building.unpack(io.BytesIO(packed))
+    assert unpacked == entries and rows.shape == (2, 5)
+    assert further == {"paths": ["a", "b\udc80"]}
+    # The others' bytes may be anything.
+    damaged = packed.replace(rows.tobytes(), b"x" * rows.nbytes)
+    assert damaged != packed
+    assert index_building.unpack_further(io.BytesIO(damaged)) == further
+    with pytest.raises(ValueError, match="no embeddings as `pack` writes them"):
+        index_building.unpack_further(io.BytesIO(b"PK\3\4 no file"))
+
+
 def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
     _build(images, tmp_path / "index", loaded)
     more = tmp_path / "more"
