@@ -20,7 +20,7 @@ TESTED_BY = {
     "data/builders/test_base.py": "data.builders.account data.builders.archives "
     "data.builders.streams",
     "data/builders/test_face_rows.py": "data.builders.known_face_sets",
-    "data/test_crop_heads.py": "corpora.crop_parts",
+    "data/test_crop_heads.py": "corpora.crop_parts data.head_tables",
     "data/test_prepared.py": "data.batches "
     "data.classifier_input data.detector_examples data.detector_input "
     "data.unlabeled labels media.resize",
@@ -81,13 +81,12 @@ TESTED_BY = {
     "serving.options serving.ports serving.rest serving.security serving.service "
     "serving.web",
     "train/test_folds.py": "data.conditions training.held_out",
-    "train/test_run_safety.py": "evaluation.classifier_validation "
-    "training.evaluation_log training.label_counts training.run_checks "
+    "train/test_run_safety.py": "training.evaluation_log training.label_counts training.run_checks "
     "training.run_flags training.stop_signals",
     "train/test_scripts.py": "evaluation.classifier_comparison",
     "training/test_checkpoints.py": "models.kept_steps",
     "training/test_fused_batch_norm.py": "training.train_step",
-    "training/test_loop.py": "training.progress_bar training.settings "
+    "training/test_loop.py": "training.progress_bar training.run_state training.settings "
     "training.tensorboard",
 }
 

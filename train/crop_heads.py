@@ -23,7 +23,7 @@ from absl import flags, logging
 
 from dfdetect import script
 from dfdetect.corpora import beam_setup
-from dfdetect.data import crop_heads, prepared
+from dfdetect.data import crop_heads, head_tables, prepared
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -94,7 +94,7 @@ def crop_on_beam(data_dir: str, output: str) -> None:
 
     running.run_until_done(run_once, _ATTEMPTS, script.say)
     script.say(
-        f"{output} is finished: see {crop_heads.HEADS} and {crop_heads.SUMMARY}."
+        f"{output} is finished: see {head_tables.HEADS} and {crop_heads.SUMMARY}."
     )
 
 

@@ -10,26 +10,15 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels
+from dfdetect.data import head_tables
 from dfdetect.data.builders import archives, base
 from dfdetect.data.builders.account import Account
 
 _SPLITS = ("train", "validation", "test")
 _EXAMPLES_AT_ONCE = 64
-_HEADS = "heads.csv"  # What train/crop_heads.py says of its crops.
-# What the crops' table must say; the rest is not needed here.
+# What the table of the crops must say; the rest is not needed here.
 _COLUMNS = (
-    "path",
-    "label",
-    "split",
-    "group",
-    "image/filename",
-    "head",
-    "ymin",
-    "xmin",
-    "ymax",
-    "xmax",
-    "score",
-    "margin",
+    *head_tables.HEAD_COLUMNS,
     "dataset",
     "source",
     "target_id",
@@ -252,7 +241,7 @@ class _Piece:
 
 def _pieces(folder: tfds.core.Path) -> Iterator[tuple[_Piece, set[str]]]:
     """Cuts the table of crops up; says which splits are in each piece."""
-    path = folder / _HEADS
+    path = folder / head_tables.HEADS
     if not path.exists():
         raise FileNotFoundError(
             f"There is no {path}: train/crop_heads.py makes it of cvcs/full."
@@ -291,7 +280,7 @@ def _heads(
     task: tuple[_Piece, str], account: Account
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     piece, split = task
-    with (tfds.core.Path(piece.folder) / _HEADS).open("rb") as file:
+    with (tfds.core.Path(piece.folder) / head_tables.HEADS).open("rb") as file:
         file.seek(piece.start)
         lines = file.read(piece.stop - piece.start).splitlines(keepends=True)
     for _, values in _rows(lines):

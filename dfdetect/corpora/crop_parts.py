@@ -19,7 +19,7 @@ from apache_beam.ml.inference import base as inference
 
 from dfdetect import files, resumable
 from dfdetect.corpora import process_handler
-from dfdetect.data import crop_heads, prepared, records
+from dfdetect.data import crop_heads, head_tables, prepared, records
 
 _PARTS = ".parts"
 
@@ -116,7 +116,7 @@ def crop_on_beam(
                 for line in file:
                     folder.append(json.loads(line))
         fields = records.list_further_fields(builder)
-        crop_heads.write_tables(folder, settings.margin, fields)
+        head_tables.write_tables(folder, settings.margin, fields)
     shutil.rmtree(os.path.join(output, _PARTS), ignore_errors=True)
     return True
 

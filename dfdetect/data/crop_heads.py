@@ -5,42 +5,25 @@ The folder that it makes holds
 * `heads/<split>/...png`: one lossless RGB file a head, the square of
   `boxes.square_crops` as it stands in the upright original, not resized.
   `resize.resize` makes of it what `resize.crop_heads` makes of the original.
-* `heads.csv`, one row a head: the columns of `HEAD_COLUMNS`, then those of
-  `name_field_columns`.
-    - `path` of the crop, from the folder on, with `/`;
-    - `label` 0 or 1 (see `labels`), `split` ("train", "validation", "test"), `group`
-      and `image/filename` of the image's record;
-    - `head`: the head's place among those found in its image, 0 the best score;
-    - `ymin`, `xmin`, `ymax`, `xmax`: the detector's box (see `boxes`), relative to the
-      upright original and without margin;
-    - `score` of the detector, and the `margin` of the crop (see `boxes.square_crops`);
-    - each further scalar of the record under its name, or under `image/` and its name
-      where that is taken: numbers as they are, flags 0 or 1, classes and texts in
-      words.
-* `no_head.csv`, one row an image without a crop: the columns of `MISS_COLUMNS`.
-  `reason` is one of `image_status.STATUS_NAMES`: `no_head`, `unreadable`, `too_large`
-  or `head_too_small`.
+* `heads.csv` and `no_head.csv`, see `head_tables`.
 * `crops.json`: the settings, among them the detector's manifest, the digest of its
   weights and the data set's name, version and fingerprint; the counts by split and
   label; the versions of the libraries.
-
-The tables are in the order of the data set, UTF-8, and quoted as CSV is: a text may
-hold line breaks. Numbers read back as float32 are the very boxes and scores.
 """
 
 import dataclasses
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect import console, files, labels, manifest, resumable
-from dfdetect.data import prepared, records
+from dfdetect import console, files, manifest, resumable
+from dfdetect.data import head_tables, prepared, records
 from dfdetect.media import image_status
 from dfdetect.models import model_directory, weights
 from dfdetect.pipeline import (
@@ -50,32 +33,7 @@ from dfdetect.pipeline import (
     image_batch,
 )
 
-HEADS, MISSES, SUMMARY = "heads.csv", "no_head.csv", "crops.json"
-HEAD_COLUMNS = (
-    "path",
-    "label",
-    "split",
-    "group",
-    "image/filename",
-    "head",
-    "ymin",
-    "xmin",
-    "ymax",
-    "xmax",
-    "score",
-    "margin",
-)
-MISS_COLUMNS = ("image/filename", "split", "label", "group", "reason")
-
-
-def name_field_columns(fields: Iterable[str]) -> list[str]:
-    """Names the columns of further fields, with `image/` before taken names."""
-    columns: list[str] = []
-    for name in fields:
-        while name in HEAD_COLUMNS or name in columns:
-            name = f"image/{name}"
-        columns.append(name)
-    return columns
+SUMMARY = "crops.json"
 
 
 def build_head_cutter(
@@ -252,8 +210,10 @@ def crop_heads(
             say(f"{output} is finished already.")
             return
         _cut_all(crop_settings.build_cutter(), builder, folder, batch_size, say)
-        write_tables(folder, margin, records.list_further_fields(builder))
-        say(f"{output} is finished: see {HEADS}, {MISSES} and {SUMMARY}.")
+        fields = records.list_further_fields(builder)
+        head_tables.write_tables(folder, margin, fields)
+        tables = f"{head_tables.HEADS}, {head_tables.MISSES}"
+        say(f"{output} is finished: see {tables} and {SUMMARY}.")
 
 
 def _cut_all(
@@ -331,54 +291,3 @@ def _write_crops(
             "status": image_status.STATUS_NAMES[status],
             "heads": heads,
         }
-
-
-def write_tables(folder: resumable.Output, margin: float, fields: list[str]) -> None:
-    """Turns the journal of a folder into the tables and the summary.
-
-    Args:
-        folder: The folder, whose journal has all images.
-        margin: See `CropSettings`.
-        fields: See `records.list_further_fields`.
-    """
-    counts: dict[str, Any] = {}
-    reasons: Counter[str] = Counter()
-    with folder.text(HEADS) as file:
-        rows = resumable.make_csv_writer(file)
-        rows.writerow([*HEAD_COLUMNS, *name_field_columns(fields)])
-        for split, image in _journal(folder):
-            before = [image["label"], split, image["group"], image["filename"]]
-            for path, *head in image["heads"]:
-                rows.writerow([path, *before, *head, margin, *image["fields"]])
-    with folder.text(MISSES) as file:
-        rows = resumable.make_csv_writer(file)
-        rows.writerow(MISS_COLUMNS)
-        for split, image in _journal(folder):
-            name, status = labels.NAMES[image["label"]], image["status"]
-            of_split = counts.setdefault(
-                split,
-                {
-                    label: {"pictures": 0, "heads": 0, "without_head": 0}
-                    for label in labels.NAMES
-                },
-            )
-            of_split[name]["pictures"] += 1
-            of_split[name]["heads"] += len(image["heads"])
-            of_split[name]["without_head"] += not image["heads"]
-            if not image["heads"]:
-                reasons[status] += 1
-                label, group = image["label"], image["group"]
-                rows.writerow([image["filename"], split, label, group, status])
-    folder.finish(
-        {
-            "counts": counts,
-            "without_head": dict(sorted(reasons.items())),
-            "versions": manifest.collect_versions(),
-        }
-    )
-
-
-def _journal(folder: resumable.Output) -> Iterator[tuple[str, dict[str, Any]]]:
-    for step in folder.steps():
-        for image in step["pictures"]:
-            yield step["split"], image
