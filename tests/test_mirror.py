@@ -81,13 +81,14 @@ TESTED_BY = {
     "serving.options serving.ports serving.rest serving.security serving.service "
     "serving.web",
     "train/test_folds.py": "data.conditions training.held_out",
-    "train/test_run_safety.py": "training.evaluation_log training.label_counts training.run_checks "
-    "training.run_flags training.stop_signals",
+    "train/test_run_safety.py": "training.evaluation_log "
+    "training.label_counts training.run_checks training.run_flags "
+    "training.stop_signals",
     "train/test_scripts.py": "evaluation.classifier_comparison",
     "training/test_checkpoints.py": "models.kept_steps",
     "training/test_fused_batch_norm.py": "training.train_step",
-    "training/test_loop.py": "training.progress_bar training.run_state training.settings "
-    "training.tensorboard",
+    "training/test_loop.py": "training.progress_bar training.run_state "
+    "training.settings training.tensorboard",
 }
 
 
