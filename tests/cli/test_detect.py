@@ -461,7 +461,7 @@ def test_explain_lays_heat_over_the_judged_heads_of_copies(
 def test_a_graph_without_explain_is_a_usage_error(graph, tmp_path, capsys, monkeypatch):
     described = manifest.read(os.path.join(graph, "assets"), "pipeline")
     older = types.SimpleNamespace(manifest=described, explain=None)
-    monkeypatch.setattr(saved_pipeline, "load", lambda directory: older)
+    monkeypatch.setattr(saved_pipeline, "load", lambda directory, say: older)
     with pytest.raises(SystemExit) as stop:
         arguments = ["--model", graph, "--output", str(tmp_path), "--explain"]
         main.main(["detect", source_files.find_sample(), *arguments])

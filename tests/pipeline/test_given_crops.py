@@ -45,7 +45,8 @@ def exported(tmp_path_factory):
 def graph(exported, monkeypatch):
     """The folder of the graph, which the command finds loaded."""
     directory, model = exported
-    monkeypatch.setattr(saved_pipeline, "load", {directory: model}.__getitem__)
+    loads = {directory: model}
+    monkeypatch.setattr(saved_pipeline, "load", lambda path, say: loads[path])
     return directory
 
 
@@ -144,7 +145,8 @@ def test_no_detector_is_asked(exported, monkeypatch, crops, capsys):
 
     without = types.SimpleNamespace(**vars(model))
     without.detect = without.detect_frames = refuse
-    monkeypatch.setattr(saved_pipeline, "load", {directory: without}.__getitem__)
+    loads = {directory: without}
+    monkeypatch.setattr(saved_pipeline, "load", lambda path, say: loads[path])
     assert _run(capsys, crops / "a.png", "--model", directory)[0] == 0
 
 
