@@ -273,7 +273,7 @@ def test_mistakes_are_told_in_one_line(graph, scripted, tmp_path, capsys):
         (graph, graph, "is not a dfdetect index"),
         (tmp_path / "strange", graph, "fingerprint must be"),
         (tmp_path / "s", graph, "dimension must be"),
-        (scripted / "index", tmp_path, "--model must be a folder"),
+        (scripted / "index", tmp_path, "is not a graph of dfdetect"),
     ):
         with pytest.raises(SystemExit) as stopped:
             main.main(["search", query, "--index", str(index), "--model", str(model)])
