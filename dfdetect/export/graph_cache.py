@@ -33,6 +33,7 @@ _SOURCES = (
     "labels.py",
     "manifest.py",
     "media",
+    "metrics/calibration.py",
     "models",
     "pipeline",
     "export",
