@@ -53,8 +53,9 @@ class Drift:
 BOUNDS = {
     "float32": Drift(1e-4, 1e-4, 1e-4, 1e-4, 1e-5, 1e-3),
     # Embeddings and explanations stay in float32. For 109 heads of 12 photographs,
-    # boxes moved by .007 at most, and one probability in a hundred by .06.
-    "bfloat16": Drift(0.02, 0.15, 0.02, 0.01, 1e-5, 1e-3),
+    # boxes moved by .007 at most, and one probability in a hundred by .06. On a
+    # processor with AMX, the box of one drawn head moved by .018.
+    "bfloat16": Drift(0.02, 0.15, 0.02, 0.03, 1e-5, 1e-3),
 }
 
 
