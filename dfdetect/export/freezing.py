@@ -54,9 +54,10 @@ def fold(
     check_precision(precision)
     concrete = function.get_concrete_function()
     # Loops stay functions, as the following steps see one level at a time.
-    frozen = convert_to_constants.convert_variables_to_constants_v2(
-        concrete, lower_control_flow=False
-    )
+    with console.notes_hidden():
+        frozen = convert_to_constants.convert_variables_to_constants_v2(
+            concrete, lower_control_flow=False
+        )
     names = [tensor.name for tensor in frozen.outputs]
     ends = [name.split(":")[0] for name in names]
     graph = fusing.fuse(_simplify(frozen), ends)
