@@ -4,10 +4,11 @@ tensors.
 
 import collections
 import contextlib
+import functools
 import os
 import pathlib
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,9 @@ class SavedModel:
             meta_graph.signature_def
         )
         self._lock = threading.Lock()
-        self._callables: collections.OrderedDict = collections.OrderedDict()
+        self._callables: collections.OrderedDict[Any, _Callable] = (
+            collections.OrderedDict()
+        )
 
     def run(self, feeds: Arrays, fetches: Sequence[str]) -> dict[str, np.ndarray]:
         """Runs the graph; safe from many threads.
@@ -71,8 +74,10 @@ class SavedModel:
         """
         names = tuple(sorted(feeds)), tuple(sorted(set(fetches)))
         with self._lock:
-            run = self._callables.get(names) or self._make_callable(*names)
-            self._callables[names] = run
+            run = self._callables.get(names)
+            if run is None:
+                make = functools.partial(self._make_callable, *names)
+                run = self._callables[names] = _Callable(make)
             self._callables.move_to_end(names)
             if len(self._callables) > _MOST_CALLABLES:
                 self._callables.popitem(last=False)
@@ -94,6 +99,28 @@ class SavedModel:
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
         options.run_options.timeout_in_ms = round(self._run_seconds * 1e3)
         return self._session._make_callable_from_options(options)
+
+
+class _Callable:
+    """What runs some outputs of a graph; it is prepared by the first call.
+
+    TensorFlow may take seconds for that, in which only calls of the same outputs wait.
+
+    Args:
+        make: Prepares it.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._run: Any = None
+
+    def __call__(self, *values: np.ndarray) -> Any:
+        if self._run is None:
+            with self._lock:
+                if self._run is None:
+                    self._run = self._make()
+        return self._run(*values)
 
 
 def _load(directory, tags, session_config):

@@ -29,6 +29,7 @@ from dfdetect.serving import (
     inference,
     metrics,
     model_store,
+    saved_model,
     servable,
     versions,
 )
@@ -716,6 +717,47 @@ def test_large_images_are_not_decoded(tmp_path):
         # What is no model of ours gets what was sent.
         found = started.client.predict("ours", given, "other").outputs["echo"]
         assert list(found.string_val) == encoded
+
+
+class PreparedSlowly(saved_model.SavedModel):
+    """A model that prepares some outputs only once it may."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.begun, self.allowed = threading.Event(), threading.Event()
+
+    def _make_callable(self, feeds, fetches):
+        if len(fetches) > 1:
+            self.begun.set()
+            assert self.allowed.wait(60)
+        return super()._make_callable(feeds, fetches)
+
+
+def test_outputs_that_are_being_prepared_keep_no_others_waiting(tmp_path):
+    serving_support.save(tmp_path / "1", serving_support.adder)
+    model = PreparedSlowly(str(tmp_path / "1"))
+    signature = model.signatures["serving_default"]
+    feeds = {
+        signature.inputs["a"].name: np.float32([1.0]),
+        signature.inputs["b"].name: np.int32([2]),
+    }
+    names = sorted(info.name for info in signature.outputs.values())
+    found = []
+    threads = [
+        threading.Thread(target=lambda: found.append(model.run(feeds, names)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    assert model.begun.wait(60)
+    one = signature.outputs["sum"].name
+    assert model.run(feeds, [one]) == {one: [3.0]} and not found
+    model.allowed.set()
+    for thread in threads:
+        thread.join()
+    assert [answer[one].tolist() for answer in found] == [[3.0], [3.0]]
+    assert len(model._callables) == 2
+    model.close()
 
 
 def test_a_server_may_leave_warm_up_requests_alone(tmp_path, saved):
