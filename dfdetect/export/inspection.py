@@ -7,6 +7,7 @@ by their names.
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -57,6 +58,20 @@ def list_operations(directory: str) -> set[str]:
         for function in library:
             found |= {node.op for node in function.node_def} - functions
     return found
+
+
+def is_optimized(description: dict[str, Any]) -> bool:
+    """Whether TensorFlow's optimizer, Grappler, gains nothing for an exported graph.
+
+    A frozen graph is folded and fused when it is exported. Grappler then takes seconds
+    for each signature and each set of outputs before its first call, for the same speed
+    and the same numbers. Only a GPU may gain by its layout of the convolutions.
+
+    Args:
+        description: Manifest of the graph, of kind "pipeline".
+    """
+    is_frozen = "precision" in description
+    return is_frozen and not tf.config.list_physical_devices("GPU")
 
 
 @contextlib.contextmanager

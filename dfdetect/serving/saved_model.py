@@ -15,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2, meta_graph_pb2
 
+from dfdetect import manifest
 from dfdetect.export import inspection
 from dfdetect.retrieval import neighbours
 
@@ -28,6 +29,9 @@ _MOST_CALLABLES = 64
 
 class SavedModel:
     """A loaded graph.
+
+    A graph that is an export of ours and optimized already is not optimized again, see
+    `inspection.is_optimized`.
 
     Args:
         directory: With the `saved_model.pb`.
@@ -53,7 +57,12 @@ class SavedModel:
         run_seconds: float = 0.0,
     ) -> None:
         self._run_seconds = run_seconds
-        self._session, meta_graph = _load(directory, tags, session_config)
+        config = config_pb2.ConfigProto()
+        if session_config is not None:
+            config.CopyFrom(session_config)
+        if _is_optimized(directory):
+            config.graph_options.rewrite_options.disable_meta_optimizer = True
+        self._session, meta_graph = _load(directory, tags, config)
         self.signatures: dict[str, meta_graph_pb2.SignatureDef] = dict(
             meta_graph.signature_def
         )
@@ -121,6 +130,14 @@ class _Callable:
                 if self._run is None:
                     self._run = self._make()
         return self._run(*values)
+
+
+def _is_optimized(directory: str) -> bool:
+    try:
+        described = manifest.read(os.path.join(directory, "assets"), "pipeline")
+    except (OSError, ValueError):
+        return False  # It is not ours.
+    return inspection.is_optimized(described)
 
 
 def _load(directory, tags, session_config):

@@ -17,35 +17,6 @@ from dfdetect.serving import demo_page
 
 FOLDER = pathlib.Path(demo_page.__file__).parent / "demo"
 INFO = f"{demo_page.PATH}info.json"
-CLASSIFIER = {
-    "kind": "classifier",
-    "model": "xception",
-    "image_size": 96,
-    "crop_margin": 1.3,
-    "temperature": 1.0,
-    "thresholds": {"real_below": 0.25, "fake_from": 0.75, "rates": [0.1]},
-    "labels": ["real", "fake"],
-    "secret": "/home/someone/data",
-}
-DETECTOR = {
-    "kind": "detector",
-    "phi": 0,
-    "image_size": 128,
-    "anchor_scale": 4.0,
-    "num_classes": 1,
-    "score_threshold": 0.3,
-    "iou_threshold": 0.5,
-    "max_detections": 10,
-    "labels": ["head"],
-}
-PIPELINE = {
-    "kind": "pipeline",
-    "format": 1,
-    "max_detections": 10,
-    "min_head_size": 24,
-    "detector": DETECTOR,
-    "classifier": CLASSIFIER,
-}
 
 
 def without_explain():
@@ -79,10 +50,14 @@ def models(tmp_path_factory):
     """Bases by name; of the last one alone the page can make use."""
     folder = tmp_path_factory.mktemp("models")
     for name, signatures, manifest in (
-        ("half", serving_support.half_plus(2.0), PIPELINE),
+        ("half", serving_support.half_plus(2.0), serving_support.PIPELINE),
         ("bare", serving_support.no_heads, None),
-        ("older", serving_support.no_heads, {**PIPELINE, "kind": "detector"}),
-        ("ours", serving_support.no_heads, PIPELINE),
+        (
+            "older",
+            serving_support.no_heads,
+            {**serving_support.PIPELINE, "kind": "detector"},
+        ),
+        ("ours", serving_support.no_heads, serving_support.PIPELINE),
     ):
         write(folder / name / "1", signatures, manifest)
     return folder
@@ -198,13 +173,13 @@ def test_the_page_follows_the_latest_version_and_tells_when_there_is_none(
     ) as started:
         missing = {"error": "No model of dfdetect is available"}
         assert started.client.rest(INFO) == (404, missing)
-        write(tmp_path / "new", without_explain, PIPELINE)
+        write(tmp_path / "new", without_explain, serving_support.PIPELINE)
         (tmp_path / "new").rename(base / "2")
         serving_support.eventually(lambda: started.client.rest(INFO)[0] == 200)
         found = started.client.rest(INFO)[1]
         assert (found["version"], found["explains"]) == (2, False)
         assert found["neighbours"] is False
-        write(tmp_path / "newer", with_neighbours, PIPELINE)
+        write(tmp_path / "newer", with_neighbours, serving_support.PIPELINE)
         (tmp_path / "newer").rename(base / "3")
         serving_support.eventually(lambda: started.client.rest(INFO)[1]["version"] == 3)
         found = started.client.rest(INFO)[1]

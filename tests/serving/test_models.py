@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 from tensorflow_serving.config import model_server_config_pb2
 
 import serving_support
+from dfdetect import manifest
 from dfdetect.media import decode, image_status
 from dfdetect.serving import (
     config,
@@ -758,6 +759,27 @@ def test_outputs_that_are_being_prepared_keep_no_others_waiting(tmp_path):
     assert [answer[one].tolist() for answer in found] == [[3.0], [3.0]]
     assert len(model._callables) == 2
     model.close()
+
+
+def test_a_graph_that_is_optimized_already_is_not_optimized_again(tmp_path):
+    for name, more in (("frozen", {"precision": "float32"}), ("plain", {})):
+        serving_support.save(tmp_path / name, serving_support.no_heads)
+        manifest.write(tmp_path / name / "assets", {**serving_support.PIPELINE, **more})
+    serving_support.save(tmp_path / "other", serving_support.no_heads)
+    has_gpu = bool(tf.config.list_physical_devices("GPU"))
+    for name, is_optimized in (
+        ("frozen", not has_gpu),
+        ("plain", False),
+        ("other", False),
+    ):
+        model = saved_model.SavedModel(str(tmp_path / name))
+        rewriting = model._session._config.graph_options.rewrite_options
+        assert rewriting.disable_meta_optimizer == is_optimized, name
+        output = model.signatures["serving_default"].outputs["status"].name
+        given = model.signatures["serving_default"].inputs["image_bytes"].name
+        feeds = {given: np.array([b""], object)}
+        assert model.run(feeds, [output])[output] == [1]
+        model.close()
 
 
 def test_a_server_may_leave_warm_up_requests_alone(tmp_path, saved):

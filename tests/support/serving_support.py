@@ -27,6 +27,37 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 v1 = tf.compat.v1
 
+_CLASSIFIER = {
+    "kind": "classifier",
+    "model": "xception",
+    "image_size": 96,
+    "crop_margin": 1.3,
+    "temperature": 1.0,
+    "thresholds": {"real_below": 0.25, "fake_from": 0.75, "rates": [0.1]},
+    "labels": ["real", "fake"],
+    "secret": "/home/someone/data",
+}
+_DETECTOR = {
+    "kind": "detector",
+    "phi": 0,
+    "image_size": 128,
+    "anchor_scale": 4.0,
+    "num_classes": 1,
+    "score_threshold": 0.3,
+    "iou_threshold": 0.5,
+    "max_detections": 10,
+    "labels": ["head"],
+}
+# Manifest of a graph of ours.
+PIPELINE = {
+    "kind": "pipeline",
+    "format": 1,
+    "max_detections": 10,
+    "min_head_size": 24,
+    "detector": _DETECTOR,
+    "classifier": _CLASSIFIER,
+}
+
 
 def save(folder, signatures):
     """Writes a SavedModel.
