@@ -30,7 +30,7 @@ def add_arguments(commands: Commands) -> Parser:
         metavar="K",
         type=argument_types.parse_positive,
         default=10,
-        help="neighbors of each query (default 10)",
+        help="neighbours of each query (default 10)",
     )
     parser.add_argument(
         "--heads",

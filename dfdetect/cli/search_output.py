@@ -37,7 +37,7 @@ def search_files(
         embedder: Embeds whole images or heads; it must fit the index.
         index: The index; with thumbnails if a sheet is wanted.
         sources: The queries.
-        top_k: Number of neighbors of each query.
+        top_k: Number of neighbours of each query.
         keep_self: Whether an entry with the query's own bytes is a result.
         sheet: File of the contact sheet, see `contact_sheet.Sheets`, or "" for none.
         passed_over: The summary's note on files that were passed over.
@@ -54,7 +54,7 @@ def search_files(
         len(sources), console.say, noun="image", note=passed_over
     ) as shown:
         for query in embed_queries(embedder, sources):
-            found, itself = find_neighbors(query, index, top_k, keep_self)
+            found, itself = find_neighbours(query, index, top_k, keep_self)
             with shown.paused():
                 line = build_result_line(query, found, embedder.of_heads)
                 with files.name_errors("standard output"):
@@ -112,7 +112,7 @@ def embed_queries(
             yield Query(source, content or b"", one, problem)
 
 
-def find_neighbors(
+def find_neighbours(
     query: Query, index: Index, top_k: int, keep_self: bool
 ) -> tuple[Found, set[str]]:
     """Finds the nearest entries for each embedded part of a query.

@@ -5,7 +5,7 @@ permuted again until they fall within it (cycle walking, at most four times on a
 Its rounds mix with the finalizer of SplitMix64.
 
 Quality: chi-squared tests of where records go, of the steps between them and of low
-bits, and a count of neighbors in one batch, cannot tell it from
+bits, and a count of neighbours in one batch, cannot tell it from
 `numpy.random.Generator.permutation` (see the tests of this module). It reaches at most
 `2**512` of the permutations. It is meant for shuffling, not for secrets.
 

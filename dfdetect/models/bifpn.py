@@ -123,7 +123,7 @@ def _upsample(x: Any, target: Any, name: str) -> Any:
     """Doubles `x` to the size of `target`, which may lack a last row and column."""
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=name)(x)
     # The level above one of odd size has half of it, rounded up. Without its last row
-    # the doubled level equals nearest-neighbor resizing, as in google/automl.
+    # the doubled level equals nearest-neighbour resizing, as in google/automl.
     sides = zip(x.shape[1:3], target.shape[1:3], strict=True)
     extra = [have - want for have, want in sides]
     if any(extra):

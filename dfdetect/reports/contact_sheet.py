@@ -23,7 +23,7 @@ class Sheets:
     Args:
         path: File of the first, which ends in .jpg, .jpeg or .png. The next ones have
             numbers before the ending.
-        top_k: Number of neighbors in a row.
+        top_k: Number of neighbours in a row.
     """
 
     def __init__(self, path: str, top_k: int) -> None:
@@ -35,13 +35,13 @@ class Sheets:
     def add(
         self, image: np.ndarray, box: np.ndarray, name: str, found: list[Neighbour]
     ) -> None:
-        """Adds a row: a part of an image, and its neighbors.
+        """Adds a row: a part of an image, and its neighbours.
 
         Args:
             image: `[height, width, 3]` uint8 RGB.
             box: Box of the part, in the format of `dfdetect.boxes`.
             name: Caption of the part.
-            found: Neighbors, nearest first.
+            found: Neighbours, nearest first.
         """
         query = _decode(index_building.encode_thumbnail(image, box, _SIDE))
         tiles = [_draw_tile(query, (name, "query"), _INK)]

@@ -56,7 +56,7 @@ def test_it_looks_as_random_as_that_of_numpy(size, key):
         assert abs(ranks) < 5
 
 
-def test_neighbors_come_apart():
+def test_neighbours_come_apart():
     """Two records of a clip of 32 frames are in one batch of 32 by chance alone."""
     size, batch = 2**20 + 77, 32
     order = permutation.permute(np.arange(size), size, [5, 2])

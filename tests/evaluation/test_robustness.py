@@ -46,7 +46,7 @@ def builder(tmp_path_factory):
 
 
 def _logits(crops):
-    """High where neighbors are alike, about 0 in the middle of the drawn images."""
+    """High where neighbours are alike, about 0 in the middle of the drawn images."""
     detail = tf.abs(crops[:, :, 1:] - crops[:, :, :-1])
     return 10 * (3.0 - tf.reduce_mean(detail, axis=[1, 2, 3]))
 

@@ -464,7 +464,7 @@ def test_lite_has_relu6_and_plain_sums_alone():
     np.testing.assert_allclose(found, [[[[-127 / 128, 0.0, 1.0]]]])
 
 
-def test_odd_levels_are_enlarged_to_their_nearest_neighbors():
+def test_odd_levels_are_enlarged_to_their_nearest_neighbours():
     coarse = np.arange(9.0, dtype=np.float32).reshape(1, 3, 3, 1)
     for side in (5, 6):
         fine = np.zeros((1, side, side, 1), np.float32)

@@ -21,7 +21,7 @@ from dfdetect.retrieval.index import Index
 
 MIN_SIMILARITY = 0.96
 
-_NEIGHBORS = 20  # Of one image; thousands of equal frames would make millions.
+_NEIGHBOURS = 20  # Of one image; thousands of equal frames would make millions.
 _BATCH = 16
 
 # Encoded images to float32 `[B, D]`, zeros for what cannot be decoded.
@@ -60,12 +60,12 @@ def find_pairs(
     for start in range(0, len(rows), _BATCH):
         batch = slice(start, start + _BATCH)
         others = [_of_split(entry.group) for entry in entries[batch]]
-        near = index.search(rows[batch], _NEIGHBORS, others)
-        for place, neighbors in zip(places[batch].tolist(), near, strict=True):
-            for neighbor in neighbors:
-                if neighbor.value >= min_similarity:
-                    pair = sorted((place, int(neighbor.entry.id)))
-                    found[pair[0], pair[1]] = neighbor.value
+        near = index.search(rows[batch], _NEIGHBOURS, others)
+        for place, neighbours in zip(places[batch].tolist(), near, strict=True):
+            for neighbour in neighbours:
+                if neighbour.value >= min_similarity:
+                    pair = sorted((place, int(neighbour.entry.id)))
+                    found[pair[0], pair[1]] = neighbour.value
     labels = survey.labels
     return [
         {
