@@ -1,16 +1,18 @@
-"""Loads `dfdetect serve` as many clients at once do, with batching and without.
+"""Measures a `dfdetect serve` under load, with batching and without.
 
     python serve/benchmark_serve.py --model_base_path=BASE --images=FOLDER \
         [--protocol=grpc|rest] [--signature=classify_crops] [--seconds=60]
         [--clients=16] [--requests=5000]
 
-Starts a server without --enable_batching, then one with it, on the same images, and
-prints a table in Markdown with the machine, its load and the command; below it what the
-graph does alone, without a server, and the memory of a third server, with batching,
-after 500 and after --requests requests. The processor time of an image depends less
-than its speed on what else the machine does, and bounds it: so many cores over that
-time. Needs pip install 'dfdetect[serve]'.
+Each of `--clients` sends one image after the other to a server without
+--enable_batching, then to one with it. Prints, in Markdown, the machine, its load and
+the command; the speed of both servers; that of the graph without a server; and the
+memory of a server with batching after 500 and after --requests requests. CPU time an
+image depends less than speed on what else the machine does, and bounds the speed of a
+number of cores. Needs `pip install 'dfdetect[serve]'`.
 """
+
+# One file of more than 350 lines: clients, server and measurements are of use together.
 
 import base64
 import contextlib
@@ -26,7 +28,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import flags, logging
@@ -40,24 +42,26 @@ _MODEL_BASE_PATH = flags.DEFINE_string(
     "model_base_path", None, "Folder of the versions of an export.", required=True
 )
 _IMAGES = flags.DEFINE_string("images", None, "Folder of images.", required=True)
-_PROTOCOL = flags.DEFINE_enum("protocol", "grpc", ["grpc", "rest"], "Of the clients.")
+_PROTOCOL = flags.DEFINE_enum(
+    "protocol", "grpc", ["grpc", "rest"], "Protocol of the clients."
+)
 _SIGNATURE = flags.DEFINE_enum(
     "signature",
     "serving_default",
     ["serving_default", "classify_crops"],
-    "What is asked. The second takes images of one head each, and less time.",
+    "Signature to call; classify_crops takes images of one head each.",
 )
-_CLIENTS = flags.DEFINE_integer("clients", 16, "At a time.", lower_bound=1)
-_SECONDS = flags.DEFINE_float("seconds", 60.0, "Of load for each server.", 0.1)
+_CLIENTS = flags.DEFINE_integer("clients", 16, "Clients at a time.", lower_bound=1)
+_SECONDS = flags.DEFINE_float("seconds", 60.0, "Seconds of load.", 0.1)
 _REQUESTS = flags.DEFINE_integer(
-    "requests", 5000, "After which memory is compared; 0: not.", lower_bound=0
+    "requests", 5000, "Requests after which memory is compared; 0 for no comparison.", 0
 )
-_MAX_BATCH_SIZE = flags.DEFINE_integer("max_batch_size", 8, "Images.", lower_bound=1)
+_MAX_BATCH_SIZE = flags.DEFINE_integer("max_batch_size", 8, "Most images a batch.", 1)
 _BATCH_TIMEOUT = flags.DEFINE_integer(
-    "batch_timeout_micros", 20_000, "How long a batch waits for others.", lower_bound=0
+    "batch_timeout_micros", 20_000, "Microseconds that a batch waits for more.", 0
 )
 _BATCH_THREADS = flags.DEFINE_integer(
-    "num_batch_threads", 1, "Batches that run at a time.", lower_bound=1
+    "num_batch_threads", 1, "Batches that run at a time.", 1
 )
 
 _MODEL = "dfdetect"
@@ -70,17 +74,17 @@ _COUNTED = (
 )
 _TICK = 0.02
 
-# Sends an image; raises what went wrong.
+# Sends an image; raises the error of the answer.
 Ask = Callable[[bytes], None]
 
 
 class Load:
-    """Clients that each send images, one after the other, until stopped.
+    """Clients that each send one image after the other until stopped.
 
     Args:
-        connect: Gives each client its `Ask`.
-        images: What they send, in turns.
-        clients: How many they are.
+        connect: Opens the connection of a client; returns what sends an image.
+        images: Encoded images, which the clients send in turns.
+        clients: Number of clients.
     """
 
     def __init__(
@@ -88,7 +92,7 @@ class Load:
     ) -> None:
         self._images = images
         self._stopping = threading.Event()
-        # When each was answered, and how long that took; appending is atomic.
+        # Time of each answer, and the seconds until it; appending is atomic.
         self.answers: list[tuple[float, float]] = []
         self.failures: list[str] = []
         self._threads = [
@@ -104,7 +108,7 @@ class Load:
             time.sleep(_TICK)
 
     def stop(self) -> None:
-        """Stops once each has its answer."""
+        """Stops the clients after their present requests."""
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -123,8 +127,8 @@ class Load:
             number += _CLIENTS.value
 
 
-def grpc_client(port: int) -> Ask:
-    """Asks over a channel of its own."""
+def _connect_grpc(port: int) -> Ask:
+    """Opens a gRPC channel."""
     import grpc
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
@@ -145,8 +149,8 @@ def grpc_client(port: int) -> Ask:
     return ask
 
 
-def rest_client(port: int) -> Ask:
-    """Asks over a connection of its own."""
+def _connect_rest(port: int) -> Ask:
+    """Opens an HTTP connection."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
 
     def ask(image: bytes) -> None:
@@ -169,8 +173,8 @@ def _check(status: int) -> None:
 
 
 @contextlib.contextmanager
-def server(*arguments: str) -> Iterator[tuple[int, int]]:
-    """A server's ports of gRPC and REST, once it has loaded its model."""
+def _run_server(*arguments: str) -> Iterator[tuple[int, int]]:
+    """Runs a server; gives its ports of gRPC and REST once its model is loaded."""
     ports = []
     for _ in range(2):
         with socket.socket() as found:
@@ -182,7 +186,7 @@ def server(*arguments: str) -> Iterator[tuple[int, int]]:
     with tempfile.TemporaryFile("w+") as messages:
         process = subprocess.Popen(command, stderr=messages)
         try:
-            while not _serves(ports[1]):
+            while not _has_loaded(ports[1]):
                 if process.poll() is not None:
                     messages.seek(0)
                     raise RuntimeError(f"no server: {messages.read()[-1000:]}")
@@ -193,7 +197,7 @@ def server(*arguments: str) -> Iterator[tuple[int, int]]:
             process.wait()
 
 
-def _serves(port: int) -> bool:
+def _has_loaded(port: int) -> bool:
     try:
         path = f"http://127.0.0.1:{port}/v1/models/{_MODEL}"
         with urllib.request.urlopen(path, timeout=10) as answer:
@@ -202,8 +206,8 @@ def _serves(port: int) -> bool:
         return False
 
 
-def metric(port: int, name: str) -> float:
-    """The sum of a metric over its labels."""
+def _read_metric(port: int, name: str) -> float:
+    """Reads a metric of a server, summed over its labels."""
     path = f"http://127.0.0.1:{port}/monitoring/prometheus/metrics"
     with urllib.request.urlopen(path, timeout=60) as answer:
         page = answer.read().decode()
@@ -212,11 +216,11 @@ def metric(port: int, name: str) -> float:
 
 
 @contextlib.contextmanager
-def loaded(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
-    """A load on a server with these flags, and its port of REST."""
-    with server(*arguments) as (port, rest_port):
+def _run_load(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
+    """Runs a server with these flags under load; gives the load and the REST port."""
+    with _run_server(*arguments) as (port, rest_port):
         over_rest = _PROTOCOL.value == "rest"
-        connect = rest_client if over_rest else grpc_client
+        connect = _connect_rest if over_rest else _connect_grpc
         load = Load(
             lambda: connect(rest_port if over_rest else port), images, _CLIENTS.value
         )
@@ -228,20 +232,20 @@ def loaded(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
         script.say(f"{len(load.failures)} errors, the first: {failure}")
 
 
-def measure(images: list[bytes], *arguments: str) -> dict[str, float]:
-    """Loads a server for some seconds; a row of the table by column."""
-    with loaded(images, *arguments) as (load, rest_port):
-        # The graph's first runs, of each batch size, are slower.
+def _measure_server(images: list[bytes], *arguments: str) -> dict[str, float]:
+    """Measures a server under load for --seconds; returns a row of the table."""
+    with _run_load(images, *arguments) as (load, rest_port):
+        # The first runs of the graph, of each batch size, are slower.
         load.wait_for(4 * _CLIENTS.value)
-        before = [metric(rest_port, name) for name in _COUNTED]
+        before = [_read_metric(rest_port, name) for name in _COUNTED]
         start = time.monotonic()
         time.sleep(_SECONDS.value)
         end = time.monotonic()
-        after = [metric(rest_port, name) for name in _COUNTED]
+        after = [_read_metric(rest_port, name) for name in _COUNTED]
         seconds = [took for at, took in list(load.answers) if start <= at <= end]
     if not seconds:
         raise ValueError(f"no answer within {_SECONDS.value} s")
-    images_run, batches, processor, requests_run = np.subtract(after, before)
+    images_run, batches, cpu_seconds, requests_run = np.subtract(after, before)
     p50, p95, p99 = np.percentile(seconds, [50, 95, 99])
     return {
         "requests/s": len(seconds) / (end - start),
@@ -251,28 +255,30 @@ def measure(images: list[bytes], *arguments: str) -> dict[str, float]:
         "errors": len(load.failures),
         # Without batching there are no batches, and no metrics of them.
         "mean batch size": images_run / batches if batches else 1.0,
-        "processor s an image": processor / requests_run,
+        "CPU s an image": cpu_seconds / requests_run,
     }
 
 
-def growth(images: list[bytes], requests: int, *arguments: str) -> None:
+def _print_memory_growth(images: list[bytes], requests: int, *arguments: str) -> None:
     """Prints a server's memory after 500 requests and after `requests`."""
     resident = []
-    with loaded(images, *arguments) as (load, rest_port):
+    with _run_load(images, *arguments) as (load, rest_port):
         for count in (_FIRST_REQUESTS, requests):
             load.wait_for(count)
-            mebibytes = metric(rest_port, "process_resident_memory_bytes") / 2**20
+            mebibytes = _read_metric(rest_port, "process_resident_memory_bytes") / 2**20
             resident.append(mebibytes)
             _print(f"Memory after {count} requests: {mebibytes:.0f} MiB.")
     change = 100 * (resident[1] / resident[0] - 1)
     _print(f"That is {change:+.1f} %, with {len(load.failures)} errors.")
 
 
-def alone(images: list[bytes], batch_size: int, threads: int) -> tuple[float, float]:
-    """The graph without a server, from so many threads.
+def _measure_graph(
+    images: list[bytes], batch_size: int, threads: int
+) -> tuple[float, float]:
+    """Measures the graph without a server, called by a number of threads.
 
     Returns:
-        Images/s, and seconds of processors' time an image.
+        Images a second, and CPU seconds an image.
     """
     from dfdetect.serving import saved_model, versions
 
@@ -309,57 +315,66 @@ def alone(images: list[bytes], batch_size: int, threads: int) -> tuple[float, fl
 
 def main(argv: list[str]) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # What the graph's loader says of its own making is not for this person.
+    # Hides the notes of the graph's loader.
     logging.set_verbosity(logging.ERROR)
     sources, _ = source_files.find_sources([_IMAGES.value])
     images = [files.read(source.path) for source in sources]
     if not images:
         raise ValueError(f"--images must hold images: {_IMAGES.value}")
-    load = os.getloadavg()[0]
-    parameters = (
-        f"max_batch_size {{ value: {_MAX_BATCH_SIZE.value} }}\n"
-        f"batch_timeout_micros {{ value: {_BATCH_TIMEOUT.value} }}\n"
-        f"num_batch_threads {{ value: {_BATCH_THREADS.value} }}\n"
-    )
+    _print_conditions(len(images))
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder) / "batching.config"
+        path.write_text(
+            f"max_batch_size {{ value: {_MAX_BATCH_SIZE.value} }}\n"
+            f"batch_timeout_micros {{ value: {_BATCH_TIMEOUT.value} }}\n"
+            f"num_batch_threads {{ value: {_BATCH_THREADS.value} }}\n",
+            encoding="utf-8",
+        )
+        batching = ("--enable_batching", f"--batching_parameters_file={path}")
+        _print_servers(images, {"off": (), "on": batching})
+        _print("| graph alone: batch | threads | images/s | CPU s an image |")
+        _print("|---|---|---|---|")
+        for batch_size, threads in ((1, 1), (1, 2), (_MAX_BATCH_SIZE.value, 1)):
+            speed, cost = _measure_graph(images, batch_size, threads)
+            _print(f"| {batch_size} | {threads} | {speed:.2f} | {cost:.2f} |")
+        if _REQUESTS.value:
+            _print("")
+            _print_memory_growth(images, _REQUESTS.value, *batching)
+
+
+def _print_conditions(num_images: int) -> None:
     _print(f"dfdetect {dfdetect.__version__}.")
     _print(
-        f"Machine: {environment.describe_machine()}; load before the start {load:.1f}."
+        f"Machine: {environment.describe_machine()}; load before the start "
+        f"{os.getloadavg()[0]:.1f}."
     )
     _print(
         f"Command: `{' '.join(['python', 'serve/benchmark_serve.py', *sys.argv[1:]])}`,"
-        f" {len(images)} given images; {_CLIENTS.value} clients over "
+        f" {num_images} given images; {_CLIENTS.value} clients over "
         f"{_PROTOCOL.value} for {_SECONDS.value:.0f} s; batches of up to "
         f"{_MAX_BATCH_SIZE.value}, which wait {_BATCH_TIMEOUT.value} us, "
         f"{_BATCH_THREADS.value} at a time.\n"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder) / "batching.config"
-        path.write_text(parameters, encoding="utf-8")
-        batching = ("--enable_batching", f"--batching_parameters_file={path}")
-        speeds: list[float] = []
-        for name, arguments in (("off", ()), ("on", batching)):
-            row = measure(images, *arguments)
-            if not speeds:
-                _print(f"| batching | {' | '.join(row)} |\n|---|{'---|' * len(row)}")
-            values = (
-                str(value) if isinstance(value, int) else f"{value:.2f}"
-                for value in row.values()
-            )
-            _print(f"| {name} | {' | '.join(values)} |")
-            speeds.append(row["requests/s"])
-        _print(f"\nBatching gives {speeds[1] / speeds[0]:.2f} times the requests/s.\n")
-        _print("| graph alone: batch | threads | images/s | processor s an image |")
-        _print("|---|---|---|---|")
-        for batch_size, threads in ((1, 1), (1, 2), (_MAX_BATCH_SIZE.value, 1)):
-            speed, processor = alone(images, batch_size, threads)
-            _print(f"| {batch_size} | {threads} | {speed:.2f} | {processor:.2f} |")
-        if _REQUESTS.value:
-            _print("")
-            growth(images, _REQUESTS.value, *batching)
+
+
+def _print_servers(images: list[bytes], kinds: Mapping[str, Sequence[str]]) -> None:
+    """Prints the table of servers without and with batching."""
+    speeds: list[float] = []
+    for name, arguments in kinds.items():
+        row = _measure_server(images, *arguments)
+        if not speeds:
+            _print(f"| batching | {' | '.join(row)} |\n|---|{'---|' * len(row)}")
+        values = (
+            str(value) if isinstance(value, int) else f"{value:.2f}"
+            for value in row.values()
+        )
+        _print(f"| {name} | {' | '.join(values)} |")
+        speeds.append(row["requests/s"])
+    _print(f"\nBatching gives {speeds[1] / speeds[0]:.2f} times the requests/s.\n")
 
 
 def _print(line: str) -> None:
-    # At once: it goes on for minutes.
+    # Without a buffer, as the measurements take minutes.
     print(line, flush=True)
 
 

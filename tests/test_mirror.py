@@ -82,9 +82,11 @@ TESTED_BY = {
     "serving.web",
     "train/test_folds.py": "data.conditions training.held_out",
     "train/test_run_safety.py": "training.evaluation_log "
+    "training.classifier_flags training.detector_flags "
     "training.label_counts training.run_checks training.run_flags "
     "training.stop_signals",
-    "train/test_scripts.py": "evaluation.classifier_comparison",
+    "train/test_scripts.py": "evaluation.classifier_comparison "
+    "evaluation.evaluation_flags",
     "training/test_checkpoints.py": "models.kept_steps",
     "training/test_fused_batch_norm.py": "training.train_step",
     "training/test_loop.py": "training.progress_bar training.run_state "

@@ -6,7 +6,6 @@
 
 import functools
 import itertools
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,12 +30,13 @@ from dfdetect.data import (
     record_fields,
     records,
 )
-from dfdetect.data.batches import Share
+from dfdetect.data.batches import Batches, Share
 from dfdetect.evaluation import detectors, validation_size
 from dfdetect.media import resize
 from dfdetect.metrics import detection, detection_sets
 from dfdetect.models import anchors, efficientdet, weights
 from dfdetect.training import (
+    detector_flags,
     distribute,
     held_out,
     loop,
@@ -46,171 +46,26 @@ from dfdetect.training import (
 )
 
 FLAGS = flags.FLAGS
-flags.adopt_module_key_flags(run_flags)
-flags.adopt_module_key_flags(held_out)
+flags.adopt_module_key_flags(detector_flags)
 
-_DATASET = flags.DEFINE_list(
-    "dataset",
-    ["hollywood_heads"],
-    "Prepared data sets, by commas, such as hollywood_heads,labeled_heads/portraits. "
-    "Each that has a validation split is validated on by itself; --best_metric is the "
-    "mean over those with heads.",
-)
-_WEIGHTS = flags.DEFINE_list(
-    "dataset_weights",
-    [],
-    "Weights of the data sets in training; by default their sizes.",
-)
-_MAX_FALSE_BOXES = flags.DEFINE_float(
-    "max_false_boxes",
-    0.05,
-    "Most boxes per image that the score threshold may let pass on validation images "
-    "of a data set without heads.",
-    lower_bound=0.0,
-)
-_PHI = flags.DEFINE_integer("phi", 0, "Compound coefficient, 0 to 7.", 0, 7)
-_LITE = flags.DEFINE_bool(
-    "lite",
-    False,
-    "Use EfficientDet-Lite of that phi, 0 to 4: no squeeze-and-excitation, ReLU6 for "
-    "swish, plain sums.",
-)
-_IMAGE_SIZE = flags.DEFINE_integer(
-    "image_size",
-    None,
-    "Side of the input in px, a multiple of 32; by default that of --phi.",
-)
-_WINDOW_SIZE = flags.DEFINE_integer(
-    "window_size",
-    None,
-    "Train on random windows of this side in px, a multiple of 32: heads are as large "
-    "as at --image_size, but steps are cheaper. By default --image_size.",
-)
-_RANDOM_TRANSFORM = flags.DEFINE_bool(
-    "random_transform",
-    True,
-    "Change training images at random; else they are letterboxed as for evaluation.",
-)
-_AUGMENTATION = flags.DEFINE_enum(
-    "augmentation",
-    "light",
-    ["light", "ordinary"],
-    "light scales, crops, mirrors and colors training images at random. ordinary also "
-    "adds borders, rotates by up to 15 degrees, makes one in ten gray, blurs, adds "
-    "noise, compresses as JPEG, and pastes closeups onto images without heads.",
-)
-_SCALES = flags.DEFINE_list(
-    "scales", ["0.1", "2.0"], "Bounds of the scale jitter; 1 fills image_size."
-)
-_MOSAIC = flags.DEFINE_float(
-    "mosaic", 0.0, "Chance to join an image with the next three.", 0.0, 1.0
-)
-_JPEG_QUALITY = flags.DEFINE_list(
-    "jpeg_quality",
-    [],
-    "Bounds of JPEG compression, such as 30,95. By default none, or with "
-    "--augmentation=ordinary 30,95 for half of the images.",
-)
-_ANCHOR_SCALE = flags.DEFINE_float(
-    "anchor_scale", None, "Side of the smallest anchor in strides; 4, or 5 for D7."
-)
-_WEIGHTED_BIFPN = flags.DEFINE_bool(
-    "weighted_bifpn", None, "Learned fusion weights; by default up to phi 5."
-)
-_DROP_CONNECT = flags.DEFINE_float(
-    "drop_connect_rate", 0.2, "Chance to skip the last residual block of the backbone."
-)
-_BN_MOMENTUM = flags.DEFINE_float(
-    "bn_momentum", 0.99, "Momentum of the batch norms; lower for short runs."
-)
-_INIT_FROM = flags.DEFINE_string(
-    "init_from",
-    None,
-    "Model folder of an earlier run to start from: its weights must be those of the "
-    "model, none missing and none left over. --snapshot is not read.",
-)
-
-_COMPUTE_VAL_LOSS = flags.DEFINE_bool(
-    "compute_val_loss",
-    False,
-    "At each evaluation, also compute the loss of the validation images and its parts: "
-    "val_loss, val_class_loss and val_box_loss, in TensorBoard beside those of "
-    "training. --best_metric=-val_loss then keeps the weights of the lowest.",
-)
 
 _SCORE_THRESHOLD = 0.3  # For a detector without validation.
 _SHOWN = 16  # Number of validation images in TensorBoard, over all data sets.
 
-flags.mark_flags_as_required(["model_dir", "data_dir"])
-
-
-@flags.validator(_SCALES, "must be two numbers above 0 that ascend, as 0.1,2")
-def _are_scales(texts: list[str]) -> bool:
-    bounds = _parse_numbers(float, texts)
-    return len(bounds) == 2 and 0 < bounds[0] <= bounds[1] < math.inf
-
-
-@flags.validator(_JPEG_QUALITY, "must be two whole numbers that ascend within 0 to 100")
-def _are_qualities(texts: list[str]) -> bool:
-    bounds = _parse_numbers(int, texts)
-    return not texts or len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] <= 100
-
-
-@flags.multi_flags_validator(
-    [_DATASET, _WEIGHTS],
-    "--dataset must be different names, --dataset_weights a number above 0 for each.",
-)
-def _are_weights(values: dict[str, Any]) -> bool:
-    names, texts = values[_DATASET.name], values[_WEIGHTS.name]
-    weights = _parse_numbers(float, texts)
-    if not names or len({*names}) < len(names) or len(weights) < len(texts):
-        return False
-    return len(texts) in (0, len(names)) and all(0 < w < math.inf for w in weights)
-
-
-@flags.multi_flags_validator(
-    [_RANDOM_TRANSFORM, _MOSAIC, _JPEG_QUALITY, _WINDOW_SIZE, _AUGMENTATION],
-    "--norandom_transform excludes --mosaic, --jpeg_quality, --window_size and "
-    "--augmentation=ordinary.",
-)
-def _are_changes_wanted(values: dict[str, Any]) -> bool:
-    values = {**values, _AUGMENTATION.name: values[_AUGMENTATION.name] != "light"}
-    return values.pop(_RANDOM_TRANSFORM.name) or not any(values.values())
-
-
-def _parse_numbers(kind: type, texts: list[str]) -> list:
-    """Converts texts to numbers; nothing if one of them is not a number."""
-    try:
-        return [kind(text) for text in texts]
-    except ValueError:
-        return []
-
 
 def main(argv: list[str]) -> None:
-    losses = detectors.DETECTOR_LOSSES if _COMPUTE_VAL_LOSS.value else ()
-    builders = [prepared.open_builder(FLAGS.data_dir, name) for name in _DATASET.value]
+    losses = detectors.DETECTOR_LOSSES if FLAGS.compute_val_loss else ()
+    builders = [prepared.open_builder(FLAGS.data_dir, name) for name in FLAGS.dataset]
     settings, strategy = run_flags.start_run(argv, (*detection.METRICS, *losses))
     run_flags.check_data(builders, strategy)
     # Two models of the same weights: for training windows, and for whole images.
-    evaluation_model = _build_model(_IMAGE_SIZE.value)
+    evaluation_model = _build_model(FLAGS.image_size)
     with strategy.scope():
-        model = _build_model(_WINDOW_SIZE.value or evaluation_model.image_size)
-    if _INIT_FROM.value:
-        start = run_flags.find_starting_weights(_INIT_FROM.value)
-        report = weights.load(model, start)
-    else:
-        start = run_flags.find_starting_weights(FLAGS.snapshot)
-        report = weights.load_snapshot(model, start)
+        model = _build_model(FLAGS.window_size or evaluation_model.image_size)
+    report = _load_weights(model)
     print(report)
     model.backbone.trainable = not FLAGS.freeze_backbone
     run_flags.adapt_batch_norms(model, strategy)
-    low, high = (
-        float(s) * evaluation_model.image_size / model.image_size for s in _SCALES.value
-    )
-    jpeg_quality = None
-    if _JPEG_QUALITY.value:
-        least, most = map(int, _JPEG_QUALITY.value)
-        jpeg_quality = (least, most)
     share = distribute.get_share(strategy)
     validation = _load_validation(builders, evaluation_model.image_size, share)
     if distribute.is_chief(strategy):
@@ -231,7 +86,7 @@ def main(argv: list[str]) -> None:
         _show_detections(
             findings, {n: next(iter(batches)) for n, (_, batches) in validation.items()}
         )
-        return detection_sets.evaluate(findings, _MAX_FALSE_BOXES.value) | losses
+        return detection_sets.evaluate(findings, FLAGS.max_false_boxes) | losses
 
     def describe(figures: Mapping[str, float]) -> dict[str, Any]:
         return _describe(evaluation_model, builders, figures)
@@ -246,23 +101,7 @@ def main(argv: list[str]) -> None:
         model,
         evaluation_model,
         loss=functools.partial(objectives.detection, batch_size=FLAGS.batch_size),
-        batches=detector_input.build_training_batches(
-            builders,
-            "train",
-            grid=model.anchors,
-            image_size=model.image_size,
-            batch_size=FLAGS.batch_size,
-            seed=FLAGS.seed,
-            scales=(low, high),
-            augmentation=_AUGMENTATION.value if _RANDOM_TRANSFORM.value else "none",
-            mosaic=_MOSAIC.value,
-            jpeg_quality=jpeg_quality,
-            weights=_parse_numbers(float, _WEIGHTS.value) or None,
-            where=[
-                conditions.parse_condition(text)
-                for text in held_out.training_conditions()
-            ],
-        ),
+        batches=_build_batches(model, builders, evaluation_model.image_size),
         evaluate=evaluate if validation else None,
         keep_best=keep_best,
         settings=settings,
@@ -270,6 +109,43 @@ def main(argv: list[str]) -> None:
         describe=describe,
         evaluate_start=report.is_complete,
     ).train()
+
+
+def _load_weights(model: efficientdet.EfficientDet) -> weights.LoadReport:
+    if FLAGS.init_from:
+        start = run_flags.find_starting_weights(FLAGS.init_from)
+        return weights.load(model, start)
+    start = run_flags.find_starting_weights(FLAGS.snapshot)
+    return weights.load_snapshot(model, start)
+
+
+def _build_batches(
+    model: efficientdet.EfficientDet,
+    builders: Sequence[tfds.core.DatasetBuilder],
+    whole_size: int,
+) -> Batches:
+    """Builds training windows, in which heads are as large as at `whole_size`."""
+    low, high = (float(s) * whole_size / model.image_size for s in FLAGS.scales)
+    jpeg_quality = None
+    if FLAGS.jpeg_quality:
+        least, most = map(int, FLAGS.jpeg_quality)
+        jpeg_quality = (least, most)
+    return detector_input.build_training_batches(
+        builders,
+        "train",
+        grid=model.anchors,
+        image_size=model.image_size,
+        batch_size=FLAGS.batch_size,
+        seed=FLAGS.seed,
+        scales=(low, high),
+        augmentation=FLAGS.augmentation if FLAGS.random_transform else "none",
+        mosaic=FLAGS.mosaic,
+        jpeg_quality=jpeg_quality,
+        weights=[float(weight) for weight in FLAGS.dataset_weights] or None,
+        where=[
+            conditions.parse_condition(text) for text in held_out.training_conditions()
+        ],
+    )
 
 
 def _describe(
@@ -317,7 +193,7 @@ def _measure_losses(
     strategy: tf.distribute.Strategy,
 ) -> dict[str, float]:
     """Computes and shows the validation losses if --compute_val_loss asks for them."""
-    if not _COMPUTE_VAL_LOSS.value:
+    if not FLAGS.compute_val_loss:
         return {}
     wanted = held_out.validation_split()
     batches = itertools.chain.from_iterable(
@@ -341,14 +217,14 @@ def _measure_losses(
 
 def _build_model(image_size: int | None) -> efficientdet.EfficientDet:
     return efficientdet.EfficientDet(
-        phi=_PHI.value,
+        phi=FLAGS.phi,
         num_classes=1,
         image_size=image_size,
-        anchor_scale=_ANCHOR_SCALE.value,
-        weighted_bifpn=_WEIGHTED_BIFPN.value,
-        bn_momentum=_BN_MOMENTUM.value,
-        drop_connect_rate=_DROP_CONNECT.value,
-        lite=_LITE.value,
+        anchor_scale=FLAGS.anchor_scale,
+        weighted_bifpn=FLAGS.weighted_bifpn,
+        bn_momentum=FLAGS.bn_momentum,
+        drop_connect_rate=FLAGS.drop_connect_rate,
+        lite=FLAGS.lite,
     )
 
 
@@ -383,7 +259,7 @@ def _load_validation(
         found[name] = builder, batches
     if not found:
         raise ValueError(
-            f"--dataset must name a set with a {wanted} split, got {_DATASET.value}; "
+            f"--dataset must name a set with a {wanted} split, got {FLAGS.dataset}; "
             "--validation_split takes another split, or none."
         )
     return found

@@ -70,14 +70,10 @@ def judge_files(
     ) as shown:
         for source in sources:
             if source.path in noted.places:
+                last = noted.read(source.path)
                 with shown.paused():
-                    last = noted.read(source.path)
                     printer.show(last)
-                if last["status"] in findings.UNREAD:
-                    status = last["status"].replace("_", " ")
-                    with shown.paused():
-                        console.say(f"{source.path!r}: {status}, as noted before")
-                    unread += 1
+                    unread += _say_if_unread(source.path, last)
                 continue
             finding = next(found)
             if lookup and not source.is_clip:
@@ -124,6 +120,15 @@ class _Printer:
             else:
                 print(result_formats.json_line(result))
             sys.stdout.flush()
+
+
+def _say_if_unread(path: str, noted: result_lines.ResultLine) -> bool:
+    """Says so if the file of a line noted before could not be read; returns whether."""
+    is_unread = noted["status"] in findings.UNREAD
+    if is_unread:
+        status = noted["status"].replace("_", " ")
+        console.say(f"{path!r}: {status}, as noted before")
+    return is_unread
 
 
 def _say_what_was_found(

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 # Kubeflow's training operator restarts what ends with a code from 128 on; 138 is free
 # for programs.
 _LOST_WORKER_CODE = 138
-_HELD_OUT = "dfdetect.training.held_out"  # Its flags belong to runs that import it.
+_NOT_OF_RUN = ("allow_changed_flags", "verbose")  # They change no result.
 
 flags.DEFINE_string(
     "model_dir", None, "Folder for checkpoints, events, weights and manifest."
@@ -288,12 +288,11 @@ def adapt_batch_norms(model: keras.Model, strategy: tf.distribute.Strategy) -> N
 
 
 def _find_flags(script: str) -> dict[str, flags.Flag]:
-    """Finds the flags of a script and of this module that belong to a run."""
+    """Finds the flags that a script defines or adopts and that belong to a run."""
     return {
         flag.name: flag
-        for module in (script, __name__, _HELD_OUT)
-        for flag in FLAGS.get_flags_for_module(module)
-        if flag.name != "allow_changed_flags"
+        for flag in FLAGS.get_key_flags_for_module(script)
+        if flag.name not in _NOT_OF_RUN
     }
 
 

@@ -30,7 +30,7 @@ def test_both_servers_are_loaded_and_compared(base, run_script, protocol):
         if len(cells := line.strip("| ").split(" | ")) > 5
     }
     names = ["requests/s", "p50, s", "p95, s", "p99, s", "errors"]
-    names += ["mean batch size", "processor s an image"]
+    names += ["mean batch size", "CPU s an image"]
     assert rows["batching"] == names
     for name in ("off", "on"):
         assert float(rows[name][0]) > 1 and rows[name][4] == "0"
