@@ -85,7 +85,7 @@ def batch_sizes() -> list[int]:
     """The flag as numbers.
 
     Raises:
-        app.UsageError: They are no ascending numbers from 1 on.
+        app.UsageError: They are not ascending numbers from 1 on.
     """
     sizes = _BATCH_SIZES.value
     if all(size.isdecimal() for size in sizes):
@@ -100,7 +100,7 @@ def batch_sizes() -> list[int]:
 def main(argv: list[str]) -> None:
     sizes = batch_sizes()
     script.say("importing TensorFlow")
-    # What was written aside shall not stay, whoever ends this.
+    # Whatever ends this, what was written aside is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"

@@ -115,7 +115,7 @@ def test_each_module_has_tests_or_says_which():
 
 
 def test_names_of_test_files_are_unique():
-    # Folders of tests are no packages, so that two of one name would be one module.
+    # Folders of tests are not packages, so that two of one name would be one module.
     files = [*(ROOT / "tests").rglob("test_*.py")]
     assert len({path.name for path in files}) == len(files)
     assert not list((ROOT / "tests").rglob("__init__.py"))

@@ -144,7 +144,7 @@ def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> Non
         if getattr(arguments, name) != parser.get_default(name):
             parser.error(f"--crops does not go with --{name}")
     if not arguments.paths:
-        parser.error("--crops needs a PATH: the sample portrait is no crop")
+        parser.error("--crops needs a PATH: the sample portrait is not a crop")
     for path in arguments.paths:
         if path.lower().endswith(source_files.CLIP_SUFFIXES) and not os.path.isdir(
             path
@@ -153,7 +153,7 @@ def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> Non
 
 
 def check_classifier(arguments: argparse.Namespace, parser: cli_parser.Parser) -> None:
-    """Refuses what is no classifier, before TensorFlow is imported."""
+    """Refuses what is not a classifier, before TensorFlow is imported."""
     if arguments.model is not None:
         parser.error("--classifier does not go with --model: a graph has its own")
     try:
@@ -215,6 +215,6 @@ def check_camera(arguments: argparse.Namespace, parser: cli_parser.Parser) -> No
 
 
 def say_shard_is_empty(arguments: argparse.Namespace) -> None:
-    """Tells that all files are in other shards, which is no error."""
+    """Tells that all files are in other shards, which is not an error."""
     number, total = arguments.shard
     console.say(f"0 files: all are in other shards than {number + 1}/{total}")

@@ -59,5 +59,5 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     except (FileExistsError, ValueError) as error:
         parser.error(str(error))
     if num_wrong:
-        console.say(f"{num_wrong:,} lines are no result lines and left out")
+        console.say(f"{num_wrong:,} lines are not result lines and left out")
     return console.UNREAD if num_wrong else 0

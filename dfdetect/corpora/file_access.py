@@ -72,7 +72,7 @@ def _list_urls(pattern: str) -> Iterator[source_files.FoundFile]:
 
 
 def _match(pattern: str) -> list[str]:
-    """Lists the URLs that match a pattern; none is no error."""
+    """Lists the URLs that match a pattern; none is not an error."""
     found = _try_thrice(lambda: _file_systems().match([pattern]))
     return [one.path for one in found[0].metadata_list]
 

@@ -21,7 +21,7 @@ _ENDING = ".npy"
 
 
 class DamagedError(ValueError):
-    """A file is no file of arrays, or not what was written."""
+    """A file is not a file of arrays, or not what was written."""
 
 
 def write(path: str, arrays: Mapping[str, np.ndarray]) -> None:

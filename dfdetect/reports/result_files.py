@@ -47,7 +47,7 @@ class Survey:
         bins: Numbers of lines by verdict in `NUM_BINS` equal parts of the range of
             fake probabilities.
         suspicious: The lines of highest fake probability, highest first.
-        num_wrong: Number of lines that are no result lines.
+        num_wrong: Number of lines that are not result lines.
         problems: What is wrong with the first of those.
         thresholds: Between which probabilities the verdicts change, as far as the lines
             tell; see `calibration.decide_verdict`.
@@ -154,7 +154,7 @@ def _read_all(
 
 
 def find_problem(line: Any) -> str:
-    """Describes why something is no result line; "" if it may be one."""
+    """Describes why something is not a result line; "" if it may be one."""
     if not isinstance(line, dict):
         return f"wanted a result line, got {type(line).__name__}"
     wanted = _KEYS | (_CLIP_KEYS if line.get("kind") == "video" else {})

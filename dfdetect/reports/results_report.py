@@ -47,7 +47,7 @@ def write_report(
         with_images: Whether to read the images and clips for small copies of them.
 
     Returns:
-        Number of lines that are left out, as they are no result lines.
+        Number of lines that are left out, as they are not result lines.
 
     Raises:
         FileExistsError: The folder of the pages has other files.

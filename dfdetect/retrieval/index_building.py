@@ -283,7 +283,7 @@ def unpack(file: str | IO[bytes]) -> tuple[np.ndarray, list[Entry], dict[str, An
         Rows, entries, and the further values.
 
     Raises:
-        ValueError: The file is no such NPZ file.
+        ValueError: The file is not such an NPZ file.
     """
     try:
         with np.load(file, allow_pickle=False) as part:

@@ -62,14 +62,14 @@ def open_shard(path: str, read_file: Callable[[str], bytes] = files.read) -> Par
 
     Raises:
         OSError: It cannot be read.
-        ValueError: The file is no shard.
+        ValueError: The file is not a shard.
     """
 
     def unpack() -> tuple[np.ndarray, list[Entry], dict[str, Any]]:
         try:
             return index_building.unpack(io.BytesIO(read_file(path)))
         except ValueError as error:
-            raise ValueError(f"{path} is no shard of embeddings: {error}") from error
+            raise ValueError(f"{path} is not a shard of embeddings: {error}") from error
 
     _, _, more = unpack()
     if "embedding" not in more:

@@ -102,7 +102,7 @@ def read_batching(path: str) -> Batching:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no such text proto, or a value is out of range.
+        ValueError: It is not such a text proto, or a value is out of range.
     """
     parameters = _parse(path, _messages()["BatchingParameters"]())
     values: dict[str, Any] = {}
@@ -128,7 +128,7 @@ def read_metrics_path(path: str) -> str | None:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no such text proto, or the path does not begin with a slash.
+        ValueError: It is not such a text proto, or the path lacks its first slash.
     """
     monitoring = _parse(path, _messages()["MonitoringConfig"]())
     if not monitoring.prometheus_config.enable:
@@ -144,7 +144,7 @@ def read_grpc_credentials(path: str) -> grpc.ServerCredentials:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no such text proto, or lacks the server's key or certificate.
+        ValueError: It is not such a text proto, or lacks the key or certificate.
     """
     keys = _parse(path, _messages()["SSLConfig"]())
     if not keys.server_key or not keys.server_cert:
@@ -163,7 +163,7 @@ def read_models(path: str) -> model_server_config_pb2.ModelServerConfig:
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: It is no such text proto, or `check_models` refuses it.
+        ValueError: It is not such a text proto, or `check_models` refuses it.
     """
     config = _parse(path, model_server_config_pb2.ModelServerConfig())
     try:

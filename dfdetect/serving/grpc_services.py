@@ -119,7 +119,9 @@ class Gate(grpc.aio.ServerInterceptor):
                 await context.abort(unavailable, "The server is shutting down")
             if request is None:
                 mistake = grpc.StatusCode.INVALID_ARGUMENT
-                await context.abort(mistake, f"The request is no message of {method}")
+                await context.abort(
+                    mistake, f"The request is not a message of {method}"
+                )
             self.active += 1
             try:
                 return await handler.unary_unary(request, context)

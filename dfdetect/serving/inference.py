@@ -105,7 +105,7 @@ def run_signature(
     for alias, info in signature.inputs.items():
         if not info.name:
             raise errors.ServingError(
-                "UNIMPLEMENTED", f"Input {alias} is no dense tensor."
+                "UNIMPLEMENTED", f"Input {alias} is not a dense tensor."
             )
         if alias in arrays:
             feeds[info.name] = _checked(arrays[alias], info, alias)
@@ -317,7 +317,7 @@ def _wanted(signature: _Signature, output_filter: Sequence[str]) -> dict[str, st
     for alias, name in wanted.items():
         if not name:
             raise errors.ServingError(
-                "UNIMPLEMENTED", f"Output {alias} is no dense tensor."
+                "UNIMPLEMENTED", f"Output {alias} is not a dense tensor."
             )
     return wanted
 

@@ -20,7 +20,7 @@ def parse_classification(
     """Parses the body of a request.
 
     Raises:
-        errors.ServingError: It is no such request.
+        errors.ServingError: It is not such a request.
     """
     request = classification_pb2.ClassificationRequest(model_spec=spec)
     _fill(request, body, "classify")

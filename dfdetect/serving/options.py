@@ -159,7 +159,7 @@ def parse_channel_arguments(text: str) -> list[tuple[str, int | str]]:
     """Parses the arguments of a gRPC server from the flag's value.
 
     Raises:
-        ValueError: It is no list of names and values.
+        ValueError: It is not a list of names and values.
     """
     found: list[tuple[str, int | str]] = []
     for one in filter(None, text.split(",")):

@@ -393,7 +393,7 @@ def test_shards_add_up(graph, mixed, tmp_path, capsys):
     assert sorted(parts) == sorted(whole) and len(whole) > 3
     copies = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {path.parts[len(tmp_path.parts)][:6] for path in copies} == {"shard-"}
-    # So many that some have no file, which is no error and loads no model.
+    # So many that some have no file, which is not an error and loads no model.
     counts = [
         len(source_files.find_sources([str(mixed)], clips=True, shard=(k, 99))[0])
         for k in range(99)

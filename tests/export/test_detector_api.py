@@ -81,7 +81,7 @@ def test_crops_equal_those_of_the_command(detector, exported, folder, capsys):
 
 
 def test_arrays_are_judged_as_files_without_loss(detector, folder):
-    # A width that is no multiple of four, which rows of a BMP file are padded to.
+    # A width that is not a multiple of four, which rows of a BMP file are padded to.
     odd = np.random.default_rng(0).integers(0, 256, (45, 50, 3), np.uint8)
     odd[:32, 5:37] = tiny_heads.BLUE
     cv2.imwrite(str(folder.parent / "odd.png"), odd[..., ::-1])

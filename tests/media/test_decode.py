@@ -91,7 +91,7 @@ _JPEG = _READABLE["jpeg"][0]
 _PNG = _READABLE["png"][0]
 _UNREADABLE = {
     "empty": b"",
-    "text": b"This is no image. " * 50,
+    "text": b"This is not an image. " * 50,
     "jpeg_truncated": _JPEG[:-100],
     "jpeg_signature_only": _JPEG[:3],
     "png_truncated": _PNG[: len(_PNG) // 2],

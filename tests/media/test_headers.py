@@ -39,7 +39,7 @@ PROGRESSIVE = jpeg(progressive=True)
 MANY = {
     "scans": with_scans(PROGRESSIVE, 300),
     "scans behind a comment": with_scans(PROGRESSIVE, 300, comment(b"a comment")),
-    # What is in a comment is no end of the image.
+    # A marker within a comment does not end the image.
     "scans behind a false end": with_scans(PROGRESSIVE, 300, comment(b"\xff\xd9")),
     "scans behind dirt": with_scans(PROGRESSIVE, 300, b"\xff\xd0dirt\xff\xff"),
     "comments": with_scans(PROGRESSIVE, 3, comment(b"") * 1000),

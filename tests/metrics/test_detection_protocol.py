@@ -125,7 +125,7 @@ def test_sizes_begin_their_range_and_are_of_the_true_head():
     ]
     recalls = [sizes[name]["recall"] for name in ("<16", "16-32", "32-64", ">=128")]
     assert recalls == [1, 1, 0, 0]
-    # The wrong box of 40 px is no matter of other sizes.
+    # The wrong box of 40 px counts for its own size alone.
     assert sizes["<16"]["ap"] == sizes["16-32"]["ap"] == 1
     assert sizes["32-64"]["ap"] == 0
     assert np.isnan(sizes["64-128"]["ap"]) and np.isnan(sizes["64-128"]["recall"])

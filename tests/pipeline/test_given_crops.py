@@ -185,7 +185,7 @@ def test_copies_are_framed_and_explained_all_over(
     assert frame.shape == heat.shape == (60, 90, 3)
     inside = np.s_[25:-3, 3:-3]  # Below the label.
     np.testing.assert_array_equal(frame[inside], cv2.imread(str(image))[inside])
-    # The map is that of the file, over the whole of an image that is no square.
+    # The map is that of the file, over the whole of an image that is not square.
     found = model.explain(tf.constant([before]))["heat_map"].numpy()[0]
     hot = cv2.resize(found, (90, 60), interpolation=cv2.INTER_LINEAR)
     changed = np.abs(heat - frame).max(axis=-1)

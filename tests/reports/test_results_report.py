@@ -72,7 +72,7 @@ def test_lines_that_are_none_are_told_and_left_out(tmp_path, capsys):
         assert f"r.jsonl', line {number}: " in said and problem in said
     assert "a fake probability must be in [0, 1], got 7" in said
     assert "left out, as its line is damaged" in said
-    assert "5 lines are no result lines" in said
+    assert "5 lines are not result lines" in said
     assert output.read_text().count("<article ") == 1
 
     path.write_text("")

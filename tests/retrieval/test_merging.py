@@ -81,5 +81,5 @@ def test_parts_of_other_embeddings_are_refused(tmp_path):
         merging.merge([parts[0], heads], str(tmp_path / "all"))
     assert not (tmp_path / "all").exists()
     (tmp_path / "x.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="x.npz is no shard of embeddings"):
+    with pytest.raises(ValueError, match="x.npz is not a shard of embeddings"):
         merging.open_shard(str(tmp_path / "x.npz"))

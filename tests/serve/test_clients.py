@@ -319,7 +319,7 @@ def test_lines_in_order_and_no_bad_file_stops_them(kind, serve, tmp_path):
     ]
     assert lines[3]["heads"] == [] and lines[3]["fake_probability"] is None
     assert "No such file" in lines[0]["warning"] and "it is wrong" in lines[5]["error"]
-    # Two that failed, and one that is no image.
+    # Two that failed, and one that is not an image.
     assert len(problems) == 3 and "gone.jpg" in problems[0]
     told = (
         f"{str(paths[3])!r}: no image that can be decoded: of an unknown kind; wanted"
@@ -434,7 +434,7 @@ def test_a_clip_is_told_and_not_sent(kind, serve, tmp_path):
         assert line["warning"].startswith(f"a clip ({name}); wanted is an image: JPEG")
         assert line["warning"].endswith("; `dfdetect detect` judges clips")
     assert said.count("\n") == 5 and lines[-1]["verdict"] == "fake"
-    # In a folder they are passed over, as what else is no image.
+    # In a folder they are passed over, as what else is not an image.
     lines, code, said = _run(kind, server, tmp_path)
     assert code == 0 and len(lines) == 1
     assert "passed over 4 files: 1 AVI, 1 MP4 or QuickTime, 1 MPEG transport" in said

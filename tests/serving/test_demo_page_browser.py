@@ -441,7 +441,7 @@ def test_problems_are_told_in_words(browser, tmp_path):
     (tmp_path / "large.jpg").write_bytes(b"\xff\xd8" * 800_000)
     PIL.Image.new("L", (9000, 8000)).save(tmp_path / "many.png")
     assert fails(browser, tmp_path / "empty.jpg") == "The file is empty."
-    assert "text.jpg is no image" in fails(browser, tmp_path / "text.jpg")
+    assert "text.jpg is not an image" in fails(browser, tmp_path / "text.jpg")
     assert "has 1.6 MB; this server takes 1.5 MB" in fails(
         browser, tmp_path / "large.jpg"
     )
@@ -451,7 +451,7 @@ def test_problems_are_told_in_words(browser, tmp_path):
         "document.dispatchEvent(new DragEvent('drop', "
         "{dataTransfer: new DataTransfer()}))"
     )
-    assert browser.text("#problem p") == "That is no file."
+    assert browser.text("#problem p") == "That is not a file."
     PIL.Image.new("RGB", (80, 60), (90, 120, 90)).save(tmp_path / "green.png")
     assert shows(browser, tmp_path / "green.png")["status"] == "no_head"
     assert "No head was found" in browser.text("#reason")

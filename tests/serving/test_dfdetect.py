@@ -42,7 +42,7 @@ def started(base, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def images():
-    """A portrait, the same upside down, none, and what is no image."""
+    """A portrait, the same upside down, none, and what is not an image."""
     portrait = pathlib.Path(source_files.find_sample()).read_bytes()
     turned = tf.io.encode_png(tf.io.decode_image(portrait)[::-1]).numpy()
     empty = tf.io.encode_png(tf.zeros([80, 80, 3], tf.uint8)).numpy()

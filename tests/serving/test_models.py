@@ -715,7 +715,7 @@ def test_large_images_are_not_decoded(tmp_path):
             .outputs["status"]
             .int_val
         )
-        # What is no model of ours gets what was sent.
+        # A model that is not ours gets what was sent.
         found = started.client.predict("ours", given, "other").outputs["echo"]
         assert list(found.string_val) == encoded
 

@@ -262,7 +262,7 @@ class Client:
                 status, text = got.status, got.read()
         except urllib.error.HTTPError as error:
             status, text = error.code, error.read()
-        # Strings may have bytes that are no UTF-8, as with TensorFlow Serving.
+        # Strings may have bytes that are not UTF-8, as with TensorFlow Serving.
         text = text.decode("utf-8", "surrogateescape")
         try:
             return status, json.loads(text)

@@ -109,7 +109,7 @@ def test_a_classifier_learns_beside_a_teacher(run_script, prepared, tmp_path):
     assert re.search(r"step 2/2 loss .* teacher \d", done.stderr)
     described = manifest.read(student, "classifier")
     assert described["model"] == "lightxception" and described["image_size"] == 96
-    # What it learned from is no part of it.
+    # What it learned from is not part of it.
     with np.load(student / "weights.npz") as weights:
         assert not any("block_" in name or "project" in name for name in weights.files)
 

@@ -114,7 +114,7 @@ function sixDigits(number) {
 }
 
 /**
- * An answer of the server. It writes NaN, which is no JSON, for what there is not;
+ * An answer of the server. It writes NaN, which is not JSON, for what there is not;
  * strings, which may hold one, stay as they are.
  */
 export function parse(text) {

@@ -70,7 +70,7 @@ document.addEventListener("paste", (event) => {
 start();
 
 function take(files) {
-  if (!files.length) return tell(new Problem("file", "That is no file."));
+  if (!files.length) return tell(new Problem("file", "That is not a file."));
   file = files[0];
   start();
 }
@@ -136,7 +136,7 @@ async function look(image, signal) {
   if (line.status === "unreadable") {
     throw new Problem(
       "file",
-      `${image.name} is no image that the server can read: it takes JPEG, PNG, WebP ` +
+      `${image.name} is not an image that the server can read: it takes JPEG, PNG, WebP ` +
         "GIF and BMP.",
     );
   }

@@ -157,7 +157,7 @@ function prefixedOrientation(file, at) {
 function* jpegSegments(file) {
   for (let at = 2, i = 0; at < file.length && i < MAX_JPEG_SEGMENTS; i++) {
     const marker = file.uint(at + 1, 1);
-    // Fill bytes, and others that are no marker.
+    // Fill bytes, and others that are not a marker.
     if (file.uint(at, 1) !== 0xff || marker === 0xff) {
       at += 1;
       continue;

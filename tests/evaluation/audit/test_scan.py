@@ -291,7 +291,7 @@ def test_interval_is_that_of_groups():
     # Hanley and McNeil's standard error of this area is about .026.
     width = alone[1] - alone[0]
     assert alone[0] < auc < alone[1] and width == pytest.approx(4 * 0.026, abs=0.02)
-    # Ten copies of each image are no more proof, if they are one group.
+    # Ten copies of each image prove no more if they are one group.
     _, copied = classification.compute_auc_interval(
         np.repeat(labels, 10), np.repeat(scores, 10), np.repeat(np.arange(400), 10)
     )
