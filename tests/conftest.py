@@ -8,6 +8,7 @@ import importlib
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 import threading
 
@@ -118,6 +119,18 @@ def _write_faces(folder: pathlib.Path) -> None:
                     name = f"{split}{index}_{label}.png"
                     cv2.imwrite(str(folder / name), image)
                     rows.writerow([name, label, split, f"{split}{index}"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graphs_as_they_are(pytestconfig) -> None:
+    """Keeps Grappler from optimizing graphs within the process of quick tests.
+
+    It would take longer than the one or two calls of a graph. The slow tests have it,
+    and so do the scripts and commands that tests run.
+    """
+    if "tensorflow" in sys.modules and pytestconfig.getoption("markexpr") != "slow":
+        optimizer = sys.modules["tensorflow"].config.optimizer
+        optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture(scope="session")

@@ -160,6 +160,16 @@ def grappler_disabled() -> Iterator[None]:
         current.function_call_options = before
 
 
+def without_grappler(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function that calls `function` with `grappler_disabled`."""
+
+    def call(*inputs: Any) -> Any:
+        with grappler_disabled():
+            return function(*inputs)
+
+    return call
+
+
 def check_precision(precision: str) -> None:
     """Refuses an unknown precision.
 

@@ -60,31 +60,49 @@ def list_operations(directory: str) -> set[str]:
     return found
 
 
-def is_optimized(description: dict[str, Any]) -> bool:
-    """Whether TensorFlow's optimizer, Grappler, gains nothing for an exported graph.
-
-    A frozen graph is folded and fused when it is exported. Grappler then takes seconds
-    for each signature and each set of outputs before its first call, for the same speed
-    and the same numbers. Only a GPU may gain by its layout of the convolutions.
+def is_frozen(description: dict[str, Any]) -> bool:
+    """Whether a graph was folded and fused for an export.
 
     Args:
         description: Manifest of the graph, of kind "pipeline".
     """
-    is_frozen = "precision" in description
-    return is_frozen and not tf.config.list_physical_devices("GPU")
+    return "precision" in description
+
+
+def is_optimized(description: dict[str, Any]) -> bool:
+    """Whether TensorFlow's optimizer, Grappler, gains nothing for an exported graph.
+
+    It takes seconds for each signature and each set of outputs before the first call,
+    for the same speed and the same numbers where the graph is frozen. Only a GPU may
+    gain by its layout of the convolutions.
+
+    Args:
+        description: Manifest of the graph, of kind "pipeline".
+    """
+    return is_frozen(description) and not tf.config.list_physical_devices("GPU")
 
 
 @contextlib.contextmanager
 def open_signatures(
-    directory: str,
+    directory: str, optimize: bool = True
 ) -> Iterator[Callable[[str, Inputs], dict[str, np.ndarray]]]:
     """Loads a SavedModel as TensorFlow Serving does.
+
+    Args:
+        directory: Folder of the SavedModel.
+        optimize: Whether TensorFlow optimizes each signature before its first call, as
+            TensorFlow Serving does; see `is_optimized`.
 
     Yields:
         A function that runs a signature: its name and its inputs by name, or its only
         input, to its outputs.
     """
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = not optimize
+    with (
+        tf.Graph().as_default(),
+        tf.compat.v1.Session(config=config) as session,
+    ):
         meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
 
         def run(name: str, inputs: Inputs) -> dict[str, np.ndarray]:

@@ -1,5 +1,6 @@
 """Saves a graph as a SavedModel, and loads it again."""
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -8,9 +9,15 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import console, manifest
-from dfdetect.export import graph_folder, served_verdict
-from dfdetect.pipeline import deepfake_pipeline, interfaces
+from dfdetect.export import freezing, graph_folder, inspection, served_verdict
+from dfdetect.pipeline import chunking, deepfake_pipeline, interfaces
 from dfdetect.retrieval import neighbours
+
+_METHODS = (
+    *interfaces.SIGNATURES.values(),
+    *interfaces.BOX_SIGNATURES.values(),
+    "neighbours",
+)
 
 
 class LoadedPipeline:
@@ -24,19 +31,24 @@ class LoadedPipeline:
         neighbours: None where the graph was exported without an index.
     """
 
+    detect: interfaces.Signature
+    detect_frames: interfaces.Signature
+    classify_crops: interfaces.Signature
+    embed: interfaces.Signature
+    embed_content: interfaces.Signature | None
+    explain: interfaces.Signature | None
+    explain_heads: Callable[[tf.Tensor, tf.Tensor], chunking.Outputs] | None
+    neighbours: interfaces.Signature | None
+
     def __init__(self, graph: Any, description: dict[str, Any]) -> None:
         self.manifest = description
         # The functions alone do not keep the variables alive.
         self._graph = graph
-        self.detect = graph.detect
-        self.detect_frames = graph.detect_frames
-        self.classify_crops = graph.classify_crops
-        self.embed = graph.embed
-        # Graphs of earlier versions lack some.
-        self.embed_content = getattr(graph, "embed_content", None)
-        self.explain = getattr(graph, "explain", None)
-        self.explain_heads = getattr(graph, "explain_heads", None)
-        self.neighbours = getattr(graph, "neighbours", None)
+        for method in _METHODS:
+            function = getattr(graph, method, None)
+            if function and inspection.is_optimized(description):
+                function = freezing.without_grappler(function)
+            setattr(self, method, function)
 
 
 def load(directory: str, say: Callable[[str], None] = console.say) -> LoadedPipeline:
@@ -89,6 +101,26 @@ def save(
     methods = {**interfaces.SIGNATURES, **interfaces.BOX_SIGNATURES}
     if graph.neighbours is not None:
         methods["neighbours"] = "neighbours"
+    try:
+        with contextlib.ExitStack() as stack:
+            if inspection.is_frozen(graph.manifest):
+                # What is traced here says so of the functions that it calls: a session
+                # that optimizes nothing itself leaves them as they are, too.
+                stack.enter_context(freezing.grappler_disabled())
+            _write(graph, aside, methods, say)
+        manifest.write(os.path.join(aside, "assets"), graph.manifest)
+        os.rename(aside, directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _write(
+    graph: deepfake_pipeline.DeepfakePipeline,
+    directory: str,
+    methods: dict[str, str],
+    say: Callable[[str], None],
+) -> None:
+    """Writes the graph with these methods as signatures, by their names."""
     # Not the pipeline itself, of which TensorFlow would write everything.
     exported = tf.Module()
     exported.weights = graph.model_variables
@@ -104,9 +136,4 @@ def save(
             signature = served_verdict.add_verdict(signature, thresholds)
         signatures[name] = signature
     say("writing the graph")
-    try:
-        tf.saved_model.save(exported, aside, signatures=signatures)
-        manifest.write(os.path.join(aside, "assets"), graph.manifest)
-        os.rename(aside, directory)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    tf.saved_model.save(exported, directory, signatures=signatures)

@@ -489,6 +489,7 @@ def test_command_streams_lines_and_exits_with_3(graph, images, capsys):
     assert json.loads(capsys.readouterr().out)["verdict"] == "real"
 
 
+@pytest.mark.slow  # A quarter of a minute.
 def test_command_ends_in_one_line_when_interrupted(graph, images, tmp_path):
     os.mkfifo(tmp_path / "pipe")  # nobody writes: the command waits for its bytes
     arguments = (images[0], str(tmp_path / "pipe"), "--batch_size", "1")
@@ -517,6 +518,7 @@ def _opened_for(process, pipe):
     raise AssertionError("The command ended before it read the pipe.")
 
 
+@pytest.mark.slow  # A quarter of a minute.
 def test_command_ends_quietly_when_nobody_reads(graph, images):
     process = command(images[0], images[2], "--model", graph)
     process.stdout.close()

@@ -165,6 +165,7 @@ def test_a_journal_on_a_full_disk_is_named_and_goes_on_later(tmp_path):
         assert list(noted.steps()) == [{"step": 1}]
 
 
+@pytest.mark.slow  # A quarter of a minute.
 def test_standard_output_on_a_full_disk_is_told_in_one_line(graph, tmp_path):
     code = "import sys; from dfdetect.cli import main; sys.exit(main.main())"
     arguments = ["detect", draw(tmp_path / "a.png"), "--model", graph]

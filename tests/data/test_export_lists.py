@@ -131,6 +131,7 @@ def test_a_split_of_one_class_cannot_be_balanced(tmp_path):
         run(builder, tmp_path / "lists", balanced=True)
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on_and_ends_in_the_same_files(
     builder, data_dir, tmp_path
 ):

@@ -99,6 +99,7 @@ def test_a_partial_download_is_told_and_strict_stops_at_damage(tmp_path, run_scr
     assert "2 method/DeepFakeDetection" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_terminated_build_leaves_nothing(tmp_path):
     root = tmp_path / "manual"
     write(root / "0-FFHQ/a.png", encoded(".png", 8, 8))

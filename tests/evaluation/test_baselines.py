@@ -173,6 +173,7 @@ def test_the_majority_share_stands_beside_each_method(surveys):
     assert {line.count("|") for line in lines} == {7}
 
 
+@pytest.mark.slow
 def test_script_prints_a_table_and_leaves_the_figures(run_script, folder, tmp_path):
     done = run_script(
         "train/baseline.py",

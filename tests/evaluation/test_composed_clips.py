@@ -44,6 +44,7 @@ def test_heads_are_where_the_truth_says(name):
             np.testing.assert_allclose(color, (GREEN, BLUE)[truth.part], atol=12)
 
 
+@pytest.mark.slow  # A quarter of a minute: composes a clip of each scene.
 def test_who_is_there_and_counts():
     def seen(name):
         return [[truth.part for truth in truths] for truths in truths_of(name)]

@@ -30,6 +30,7 @@ def _model():
     return model
 
 
+@pytest.mark.slow
 def test_it_does_not_depend_on_the_batches_and_is_that_of_training(tmp_path, model):
     builder = drawn_heads.prepare(tmp_path, "drawn_3", validation=5)
     add = detectors.build_loss_function(model, 4)

@@ -101,6 +101,7 @@ def test_other_data_sets_are_refused():
         frame_clips.find_clips(both)
 
 
+@pytest.mark.slow  # A quarter of a minute.
 def test_the_script_measures_a_data_set(prepared, tmp_path, run_script, saved_heads):
     done = run_script(
         "train/evaluate.py",

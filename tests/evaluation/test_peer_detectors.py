@@ -171,6 +171,7 @@ def test_makers_that_a_peer_was_trained_on_are_told_apart(judged, tmp_path):
     assert not leave_one_out.is_seen(peer.manifest, pooled, "swap")
 
 
+@pytest.mark.slow  # A quarter of a minute: runs the script twice.
 def test_evaluate_measures_a_peer_beside_ours(run_script, prepared, tmp_path):
     rows = [
         (f"test{i}_{x}.png", {"real": 0.4, "fake": 0.6}[x])

@@ -3,6 +3,7 @@
 import re
 
 import numpy as np
+import pytest
 
 import drawn_heads
 import sourced_faces
@@ -37,6 +38,7 @@ def test_a_small_set_of_crops_is_warned_of(tmp_path):
     assert _width(warning) > 0.2 and "may be chance" in warning
 
 
+@pytest.mark.slow  # Simulates many sets.
 def test_heads_of_one_image_count_less_than_those_of_many(tmp_path):
     crowded = drawn_heads.prepare(tmp_path / "a", "many_6", train=1, validation=3)
     lonely = drawn_heads.prepare(tmp_path / "b", "few_1", train=1, validation=18)

@@ -1,6 +1,7 @@
 """The precision that the machine at hand computes faster."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 import tiny_pipeline
@@ -8,6 +9,7 @@ from dfdetect.export import fastest_precision, freezing
 from dfdetect.media import samples
 
 
+@pytest.mark.slow  # Half a minute: freezes twice, and measures.
 def test_a_graph_is_frozen_in_what_was_measured_to_be_faster():
     said = []
     graph = tiny_pipeline.build()

@@ -107,6 +107,7 @@ def test_what_one_process_builds_another_waits_for(made, monkeypatch):
     assert made == [False]
 
 
+@pytest.mark.slow  # Traces twice.
 def test_it_answers_where_nothing_can_be_kept(made, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -136,6 +137,7 @@ def test_settings_have_graphs_of_their_own_and_old_ones_go(made, tmp_path):
     assert made == [False, True]
 
 
+@pytest.mark.slow  # Traces twice.
 def test_each_classifier_has_a_graph_of_its_own(made, tmp_path):
     said = []
     plain = _answers(graph_cache.load(None, said.append))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from google.protobuf import text_format
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
 import serving_messages
@@ -94,6 +95,20 @@ def test_a_version_is_complete(published):
     found = inspection.list_operations(str(directory))
     assert not {"VarHandleOp", "ReadVariableOp", "VariableV2"} & found
     assert {"Conv2D", "NonMaxSuppressionV5", "While"} & found
+
+
+def test_its_functions_are_called_as_they_are(published):
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((published[0] / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    calls = [
+        node.attr["config_proto"].s for node in nodes if "config_proto" in node.attr
+    ]
+    assert len(calls) > 7
+    for call in calls:
+        config = config_pb2.ConfigProto.FromString(call)
+        assert config.graph_options.rewrite_options.disable_meta_optimizer
 
 
 def test_float32_is_the_same(published):

@@ -173,6 +173,7 @@ def _images(count, seed):
     return np.stack(images), truths, np.stack(places)
 
 
+@pytest.mark.slow  # Trains a network.
 def test_grad_cam_finds_a_checkerboard_that_was_learned(tmp_path):
     keras.utils.set_random_seed(0)
     model, judged = (

@@ -339,6 +339,7 @@ def test_the_loaded_graph_answers_alike(graph, saved):
             np.testing.assert_allclose(found[key], value, atol=1e-5)
 
 
+@pytest.mark.slow  # Saves two graphs.
 def test_the_temperature_is_in_the_exported_graph(parts, saved, tmp_path):
     described = _description()
     described["classifier"]["temperature"] = 3 * _TEMPERATURE
@@ -543,6 +544,7 @@ def test_export_numbers_the_versions(directories, tmp_path, run_script):
     assert again.returncode != 0 and "is there already" in again.stdout + again.stderr
 
 
+@pytest.mark.slow
 def test_a_graph_with_tiles_is_saved_and_says_so(parts, tmp_path):
     described = _description()
     described["detector"]["tile_size"] = _DETECTOR_SIZE

@@ -395,6 +395,7 @@ def test_what_finds_copies_and_sources_is_measured(labeled):
         )
 
 
+@pytest.mark.slow
 def test_copies_across_splits_are_found_by_embedding(labeled):
     survey = scan.scan_dataset(labeled, lambda split: None)
 

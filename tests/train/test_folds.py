@@ -133,6 +133,7 @@ def test_two_sets_are_mixed_and_a_fold_of_both_is_held_out(
     assert any("SEEN BEFORE" in text for text in measured["warnings"])
 
 
+@pytest.mark.slow  # Half a minute: prepares two sets, and trains.
 def test_a_share_of_the_groups_is_held_out(run_script, two_sets, tmp_path):
     _train(run_script, two_sets, tmp_path / "run", "--validation_share=0.3")
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())

@@ -73,6 +73,7 @@ def test_a_frozen_layer_keeps_its_statistics():
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow  # Builds a detector twice.
 def test_all_norms_of_a_detector_are_fused_and_nothing_else_changes():
     model = efficientdet.EfficientDet(0, image_size=64, lite=True)
     images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")

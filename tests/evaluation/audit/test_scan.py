@@ -171,6 +171,7 @@ def test_group_leaks_end_with_3_and_missing_data_with_1(tmp_path, run_script):
     assert usage.returncode == 2 and "max_distance" in usage.stderr
 
 
+@pytest.mark.slow  # A quarter of a minute.
 def test_frames_of_films_have_no_labels(prepared):
     import dfdetect.data.prepared
 
