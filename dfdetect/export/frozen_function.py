@@ -12,6 +12,7 @@ import tensorflow as tf
 from google.protobuf import message
 
 from dfdetect import files
+from dfdetect.export import inlined_calls
 
 _NAME = "call"
 
@@ -34,6 +35,7 @@ def save(function: Any, path: str | os.PathLike) -> None:
             f"{len(concrete.captured_inputs)}."
         )
     content = tf.compat.v1.MetaGraphDef(graph_def=concrete.graph.as_graph_def())
+    inlined_calls.inline_calls(content.graph_def)
     signature = content.signature_def[_NAME]
     (given,) = concrete.inputs
     for name, tensor in concrete.structured_outputs.items():

@@ -168,17 +168,17 @@ def _run_both(
             expected[name] = {key: value.numpy() for key, value in outputs.items()}
     found: dict[str, chunking.Outputs] = {}
     say("parity check: loading the graph as TensorFlow Serving does")
-    with (
-        inspection.open_signatures(directory) as run_optimized,
-        inspection.open_signatures(directory, optimize=False) as run,
-    ):
-        # One after the other: in one call, they would wait for each other's threads.
-        for number, name in enumerate(methods, start=1):
-            say(f"parity check: {name} of the graph, {number} of {len(methods)}")
-            # It has all that the others consist of, but for gradients. Optimizing each
-            # would take longer than all calls.
-            of_name = run_optimized if name == "serving_default" else run
-            found[name] = of_name(name, inputs[name])
+    # Optimized, `serving_default` alone, which has all that the others consist of but
+    # for gradients: to optimize each would take longer than all calls.
+    for optimize in (True, False):
+        with inspection.open_signatures(directory, optimize) as run:
+            # One after the other: in one call, they would wait for each other's
+            # threads.
+            for number, name in enumerate(methods, start=1):
+                if optimize == (name == "serving_default"):
+                    line = f"{name} of the graph, {number} of {len(methods)}"
+                    say(f"parity check: {line}")
+                    found[name] = run(name, inputs[name])
     return expected, found
 
 

@@ -9,7 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import console, manifest
-from dfdetect.export import freezing, graph_folder, inspection, served_verdict
+from dfdetect.export import (
+    freezing,
+    graph_folder,
+    inlined_calls,
+    inspection,
+    served_verdict,
+)
 from dfdetect.pipeline import chunking, deepfake_pipeline, interfaces
 from dfdetect.retrieval import neighbours
 
@@ -137,3 +143,4 @@ def _write(
         signatures[name] = signature
     say("writing the graph")
     tf.saved_model.save(exported, directory, signatures=signatures)
+    inlined_calls.inline_calls_of_saved_model(directory)
