@@ -138,6 +138,19 @@ def test_jpeg_draws_qualities_and_modes():
     assert {quality for quality, _ in seen} == {50, 51}
 
 
+def test_jpeg_halves_chroma_both_ways_most_of_the_time():
+    image = _image(16, 24).round().astype(np.uint8)
+
+    def compress(index, mode):
+        random = np.random.default_rng(index)
+        return pixel_changes.compress_jpeg(image, random, (50, 50), mode).tobytes()
+
+    modes = {compress(0, mode): mode for mode in degradations.CHROMA_MODES}
+    drawn = [modes[compress(index, None)] for index in range(500)]
+    shares = [drawn.count(mode) / 500 for mode in degradations.CHROMA_MODES]
+    np.testing.assert_allclose(shares, [0.6, 0.15, 0.25], atol=0.07)
+
+
 def test_jpeg_wants_bounds_and_modes_that_there_are():
     with pytest.raises(ValueError, match="ascend within 0 to 100, got"):
         degradations.compress_jpeg(_spot(8), SEED, (90, 101))
@@ -166,6 +179,26 @@ def test_rescale_takes_details_away_and_keeps_the_rest():
         for index in range(40)
     }
     assert len(kernels) > 12
+
+
+@pytest.mark.parametrize(
+    ("extent", "most"),
+    [([97, 120], 1.0), ([20, 23], 2.0), ([31, 90], 2.0)],  # Smaller: blurs round, too.
+)
+def test_resize_of_bytes_is_that_of_floats(extent, most):
+    image = _image(64, 80).round()
+    image[::7] = 255  # Steep, so that some kernels overshoot.
+    image[::5] = 0
+    found = set()
+    for index in range(40):
+        pair = [
+            pixel_changes.resize(pixels, extent, np.random.default_rng(index))
+            for pixels in (image.astype(np.uint8), image)
+        ]
+        assert pair[0].dtype == np.uint8 and [*pair[0].shape] == [*extent, 3]
+        np.testing.assert_allclose(pair[0], np.clip(pair[1], 0, 255), atol=most)
+        found.add(pair[0].tobytes())
+    assert len(found) >= 5
 
 
 @pytest.mark.parametrize("sigma", [0.5, 1.3, 2.5])
@@ -207,6 +240,38 @@ def test_noise_has_its_sigma_and_is_gray_or_colored():
         assert abs(likeness) < 0.1 or likeness > 0.999
         gray.append(likeness > 0.5)
     assert {*gray} == {False, True}
+
+
+def test_noise_is_as_often_far_from_its_mean_as_a_normal_one():
+    image = np.full((256, 256, 3), 128, np.uint8)
+    exact = image.astype(np.float32)
+    for index in range(6):
+        noise = pixel_changes.add_noise(exact, np.random.default_rng(index), (9, 9))
+        noise = (noise - 128) / 9
+        for one, other in ((noise[1:], noise[:-1]), (noise[:, 1:], noise[:, :-1])):
+            assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.02
+        assert noise.std() == pytest.approx(1, abs=0.02)
+        assert np.mean(np.abs(noise) > 1) == pytest.approx(0.3173, abs=0.01)
+        assert np.mean(np.abs(noise) > 2) == pytest.approx(0.0455, abs=0.004)
+        assert np.mean(np.abs(noise) > 3) == pytest.approx(0.0027, abs=0.001)
+        rounded = pixel_changes.add_noise(image, np.random.default_rng(index), (9, 9))
+        assert rounded.dtype == np.uint8
+        np.testing.assert_allclose(rounded, 128 + 9 * noise, atol=0.51)
+
+
+def test_colors_are_an_affine_map_of_a_pixel():
+    image = _image(30, 44).round().astype(np.uint8)
+    for index in range(30):
+        found = pixel_changes.adjust_color(image, np.random.default_rng(index), 0.3)
+        draws = np.random.default_rng(index).uniform(-0.3, 0.3, 3)
+        brightness, contrast, saturation = draws
+        means = image.mean((0, 1))
+        moved = (image - means) * (1 + contrast) + means + 255 * brightness
+        gray = (moved @ [0.299, 0.587, 0.114])[..., None]
+        expected = gray + (moved - gray) * (1 + saturation)
+        assert found.dtype == np.uint8
+        # OpenCV rounds weights as well.
+        np.testing.assert_allclose(found, np.clip(expected, 0, 255), atol=0.8)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
