@@ -31,6 +31,13 @@ def random_crop(
     Returns:
         `[size, size, 3]` float32 in [0, 255].
     """
+    return resize.resize(random_window(image, seed, min_area), size)
+
+
+def random_window(
+    image: tf.Tensor, seed: tf.Tensor, min_area: float = 0.7
+) -> tf.Tensor:
+    """Cuts a random window, see `random_crop`; returns it in the dtype of the image."""
     start, extent, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.shape(image),
         tf.zeros([1, 0, 4]),
@@ -39,7 +46,7 @@ def random_crop(
         area_range=(min_area, 1.0),
         use_image_if_no_bounding_boxes=True,
     )
-    return resize.resize(tf.slice(image, start, extent), size)
+    return tf.slice(image, start, extent)
 
 
 def adjust_color(image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2) -> tf.Tensor:

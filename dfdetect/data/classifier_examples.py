@@ -148,9 +148,10 @@ class CropPreparation:
         """Cuts and changes a crop at random; brings it to `image_size`."""
         if self.augmentation == "none":
             return resize.resize(crop, self.image_size)
-        crop = augment.random_crop(crop, self.image_size, seeds[0])
         if self.augmentation == "forensic":
-            return degradations.degrade(crop, seeds[1])
+            window = augment.random_window(crop, seeds[0])
+            return degradations.degrade(window, seeds[1], self.image_size)
+        crop = augment.random_crop(crop, self.image_size, seeds[0])
         return augment.adjust_color(augment.flip(crop, seeds[1]), seeds[2])
 
 

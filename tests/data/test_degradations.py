@@ -1,9 +1,12 @@
+import functools
+
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from dfdetect.data import degradations, pixel_changes
+from dfdetect.media import resize
 
 SEED = tf.constant([1, 2])
 CHANGES = [
@@ -69,6 +72,24 @@ def test_forensics_leaves_some_images_alone_and_changes_most_of_them():
     # Without flips: .7 * .85 * .92 * .8 * .7 * .5 * .8 of them meet no change.
     assert 0.06 < np.mean(differences < 1e-3) < 0.19
     assert np.median(differences) < 12
+
+
+@pytest.mark.parametrize("extent", [(40, 57), (70, 33), (64, 64), (90, 140)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_forensics_resizes_as_other_augmentations_do(extent, dtype):
+    image = _image(*extent).round().astype(dtype)
+    change = tf.function(functools.partial(degradations.degrade, size=64))
+    resized = resize.resize(image, 64).numpy().round()
+    for index in range(12):
+        seed = tf.constant([index, 7])
+        found = change(image, seed)
+        assert found.shape == (64, 64, 3)
+        # Where a pixel is halfway between two levels, both are right, and a change
+        # may carry the difference on.
+        assert np.mean(found != degradations.degrade(resized, seed)) < 0.1
+    np.testing.assert_array_equal(
+        degradations.degrade(image, seed, 64), change(image, seed)
+    )
 
 
 def _difference(found, image):
