@@ -8,7 +8,9 @@ of about 200 to 400 pixels.
 
 The changes themselves are in `pixel_changes`, in OpenCV: as TensorFlow ops they took
 several times as long, and a second to trace. They therefore run on the processor, in
-the input of a training only, and cannot be exported.
+the input of a training only, and cannot be exported. Images are changed in parallel
+already: a process that only trains best calls `cv2.setNumThreads(0)`, as OpenCV's own
+threads take processor time while they wait for work.
 """
 
 import functools

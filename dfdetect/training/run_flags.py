@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import keras
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -187,7 +188,7 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 def start_run(
     argv: Sequence[str], metrics: Sequence[str]
 ) -> tuple[Settings, tf.distribute.Strategy]:
-    """Checks the flags, sets seed and precision, writes `flags.txt`.
+    """Checks the flags, sets up the process and its seed, writes `flags.txt`.
 
     Args:
         argv: Arguments of `main`.
@@ -247,6 +248,8 @@ def start_run(
     if FLAGS.deterministic:
         tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy(FLAGS.precision)
+    # Images are changed in parallel already, and threads that wait take CPU time.
+    cv2.setNumThreads(0)
     return settings, strategy
 
 
