@@ -1,4 +1,4 @@
-"""The rehearsal of a full-size set, and the benchmark of starts, with few records."""
+"""The rehearsal of a full-size set, with few clips."""
 
 import re
 
@@ -21,12 +21,3 @@ def test_the_whole_way_from_drawn_clips_to_figures(run_script, tmp_path):
         "train/rehearse.py", f"--work_dir={tmp_path / 'work'}", check=False
     )
     assert again.returncode == 2 and "must be empty" in again.stderr
-
-
-@pytest.mark.slow
-def test_starts_are_measured(run_script):
-    done = run_script("train/benchmark_input.py", "--records=300,700")
-    rows = re.findall(r"\| (\d+) \| [\d.]+ \| \d+ \| [\d.]+ \| \d+ \|", done.stdout)
-    assert rows == ["300", "700"]
-    done = run_script("train/benchmark_input.py", check=False)
-    assert done.returncode == 2 and "--data_dir or --records" in done.stderr
