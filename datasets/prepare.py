@@ -209,7 +209,7 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
             **_beam(),
         )
         # TFDS prints of a download of unknown size, whatever there is to do.
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _watched_workers():
             builder.download_and_prepare(download_config=config)
     record_columns.write_columns(builder)
     _print_summary(builder.info)
@@ -219,15 +219,18 @@ def _beam() -> dict[str, Any]:
     if _BEAM_RUNNER.value is None:
         return {}
     streams.import_beam()
-    from apache_beam.options import pipeline_options
+    from dfdetect.corpora import running
 
-    arguments = ["default_sdk_harness_log_level=WARNING", *_BEAM_OPTIONS.value]
-    return {
-        "beam_runner": _BEAM_RUNNER.value,
-        "beam_options": pipeline_options.PipelineOptions(
-            [f"--{argument}" for argument in arguments]
-        ),
-    }
+    options = running.parse_options(_BEAM_RUNNER.value, _BEAM_OPTIONS.value)
+    return {"beam_runner": _BEAM_RUNNER.value, "beam_options": options}
+
+
+def _watched_workers() -> contextlib.AbstractContextManager[None]:
+    if _BEAM_RUNNER.value is None:
+        return contextlib.nullcontext()
+    from dfdetect.corpora import worker_processes
+
+    return worker_processes.watched()
 
 
 def _print_summary(info: tfds.core.DatasetInfo) -> None:

@@ -206,7 +206,9 @@ def main(argv: list[str]) -> None:
 
     try:
         running.run_until_done(run_once, _ATTEMPTS.value, script.say)
-    except RuntimeError as error:
+    except FileExistsError:
+        raise
+    except OSError as error:
         raise OSError(f"{error}; --resume goes on with it") from error
     sys.exit(say_summary(output))
 

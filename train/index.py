@@ -216,7 +216,7 @@ def embed_shards() -> None:
 
     Raises:
         app.UsageError: The flags do not go together.
-        RuntimeError: The run failed.
+        OSError: The run failed.
     """
     if not (_IMAGES.value and _SHARDS.value) or _DATASET.value:
         raise app.UsageError("--beam_runner needs --images and --shards.")

@@ -1,9 +1,14 @@
 """Runs Beam pipelines, and starts them again where a runner gives up."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.options import pipeline_options
+
+from dfdetect.corpora import worker_processes
 
 # Beam knows it by its full name only.
 _DASK_RUNNER = "apache_beam.runners.dask.dask_runner.DaskRunner"
@@ -15,6 +20,8 @@ def run(
 ) -> None:
     """Runs a pipeline to its end.
 
+    SIGTERM interrupts it as SIGINT does, so that it ends its processes.
+
     Args:
         build: Adds the transforms to a pipeline.
         runner: Name of Beam's runner.
@@ -22,22 +29,48 @@ def run(
 
     Raises:
         RuntimeError: It failed; runners raise errors of other types, too.
+        KeyboardInterrupt: It was interrupted.
+    """
+    if runner == "DaskRunner":
+        runner = _DASK_RUNNER
+    pipeline = beam.Pipeline(runner=runner, options=parse_options(runner, options))
+    build(pipeline)
+    with _interrupted_by_sigterm(), worker_processes.watched():
+        state = pipeline.run().wait_until_finish()
+    if state != "DONE":
+        raise RuntimeError(f"the pipeline ended as {state}.")
+
+
+def parse_options(
+    runner: str, options: Sequence[str]
+) -> pipeline_options.PipelineOptions:
+    """Returns the options of a runner, with those that it needs to run here.
+
+    Args:
+        runner: See `run`.
+        options: See `run`.
     """
     arguments = ["default_sdk_harness_log_level=WARNING", *options]
     if runner == "DirectRunner":
         # Otherwise Beam may try to download a runner of another language.
         arguments.append("allow_unsafe_triggers")
-    elif runner == "DaskRunner":
-        runner = _DASK_RUNNER
+    elif runner == _DASK_RUNNER and not any(x.startswith(_PARTITIONS) for x in options):
         # Elements of one partition, 128 by default, stay in one process.
-        if not any(one.startswith(_PARTITIONS) for one in options):
-            arguments.append("dask_partition_size=1")
-    parsed = pipeline_options.PipelineOptions([f"--{one}" for one in arguments])
-    pipeline = beam.Pipeline(runner=runner, options=parsed)
-    build(pipeline)
-    state = pipeline.run().wait_until_finish()
-    if state != "DONE":
-        raise RuntimeError(f"the pipeline ended as {state}.")
+        arguments.append("dask_partition_size=1")
+    return pipeline_options.PipelineOptions([f"--{one}" for one in arguments])
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Lets SIGTERM raise KeyboardInterrupt within the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python lets no other thread set what a signal does.
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def divides_first(pipeline: beam.Pipeline) -> bool:
@@ -60,16 +93,20 @@ def run_until_done(
         say: Prints a line.
 
     Raises:
-        RuntimeError: The last attempt failed.
+        FileExistsError: What is there is of another run, which no attempt changes.
+        OSError: The last attempt failed.
     """
     for attempt in range(1, attempts + 1):
         try:
             return run_once()
+        except FileExistsError:
+            raise
         # Runners raise whatever they like.
         except Exception as error:
             reason = " ".join(str(error).split())[-300:]
             if attempt == attempts:
-                raise RuntimeError(
-                    f"the run failed {attempt} times, at last by: {reason}"
+                raise OSError(
+                    f"the run failed {attempt} times, at last by: {reason}; what was "
+                    "finished stays, and --verbose shows the messages of all processes"
                 ) from error
             say(f"attempt {attempt} of {attempts} failed: {reason}")
