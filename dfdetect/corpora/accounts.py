@@ -47,13 +47,22 @@ class Account:
         self.tables["kinds"][line["kind"]] += 1
 
     @contextlib.contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Adds the seconds of a block to a stage."""
+    def timed(self, stage: str, within: str | None = None) -> Iterator[None]:
+        """Adds the seconds of a block to a stage.
+
+        Args:
+            stage: Name of the stage.
+            within: Stage of which another block holds this one, and to which these
+                seconds are not added.
+        """
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.tables["seconds"][stage] += time.perf_counter() - start
+            seconds = time.perf_counter() - start
+            self.tables["seconds"][stage] += seconds
+            if within:
+                self.tables["seconds"][within] -= seconds
 
     def add(self, other: "Account") -> None:
         """Adds another account to this one."""

@@ -1,5 +1,6 @@
 """Judges the files of a shard, with one graph a process, as `dfdetect detect` does."""
 
+import collections
 import contextlib
 import dataclasses
 import logging
@@ -15,10 +16,13 @@ COPIES = ("none", "suspicious", "all")
 
 _log = logging.getLogger("dfdetect")
 
-# Images that are read ahead together: so many batches, and no more bytes than that but
-# for a single image. The graph decodes two of them at a time, whatever their pixels.
-_BATCHES_READ = 8
-_BYTES_READ = 64 * 2**20
+# Images are read ahead in groups of so many batches, and of so many bytes but for a
+# single image. There are four at once: one is read, two wait, one is judged.
+_BATCHES_READ = 2
+_BYTES_READ = 16 * 2**20
+_GROUPS_WAITING = 2
+
+_IMAGES, _CLIPS = "judge_images", "judge_clips"  # Stages.
 
 # Shards that the threads of a process judge at once; more would only take memory.
 _SHARDS_AT_ONCE = 2
@@ -143,17 +147,12 @@ class ShardJudge:
         with account.timed("find"):
             sources = list(self._select(shard, account))
         images = [source for source in sources if not source.is_clip]
-        groups = prefetch(self._read_groups(images, account), 1)
-        with contextlib.closing(groups):
-            while True:
-                with account.timed("wait_for_files"):
-                    group = next(groups, None)
-                if group is None:
-                    break
-                yield from self._judge_group(group, account)
-        for source in sources:
-            if source.is_clip:
-                yield from self._judge_group([(source, None, "")], account)
+        clips: Iterator[_Read] = ((x, None, "") for x in sources if x.is_clip)
+        with contextlib.closing(
+            prefetch(self._read_groups(images, account), _GROUPS_WAITING)
+        ) as groups:
+            yield from self._judge_each(_join(groups, account), account, _IMAGES)
+        yield from self._judge_each(clips, account, _CLIPS)
 
     def _select(
         self, shard: shards.Shard, account: accounts.Account
@@ -176,13 +175,11 @@ class ShardJudge:
         self, images: list[source_files.Source], account: accounts.Account
     ) -> Iterator[list[_Read]]:
         """Reads images in groups of limited number and bytes."""
-        from dfdetect.pipeline import findings
-
         group: list[_Read] = []
         size = 0
         for source in images:
             with account.timed("read"):
-                content, problem = findings.read(source, file_access.read)
+                content, problem = _read(source)
             size += len(content or b"")
             is_full = len(group) >= _BATCHES_READ * self._settings.batch_size
             if group and (is_full or size > _BYTES_READ):
@@ -192,38 +189,39 @@ class ShardJudge:
         if group:
             yield group
 
-    def _judge_group(
-        self, group: list[_Read], account: accounts.Account
+    def _judge_each(
+        self, reads: Iterator[_Read], account: accounts.Account, stage: str
     ) -> Iterator[Any]:
-        """Yields the findings of a group; after an exception, of one file at a time."""
-        stage = "judge_clips" if group[0][0].is_clip else "judge_images"
-        pending = list(group)
-        while pending:
+        """Yields a finding for each file, in full batches but for the last one.
+
+        After an exception, the files that were at work are judged one at a time.
+        """
+        pending: collections.deque[_Read] = collections.deque()
+        is_done = False
+        while not is_done:
             try:
-                for finding in _timed(self._find(pending), account, stage):
+                for finding in _timed(self._find(reads, pending), account, stage):
+                    pending.popleft()
                     yield finding
-                    del pending[0]
+                is_done = True
             # Whatever it is: the shard has other files.
             except Exception as error:
+                if not pending:
+                    raise
                 _log.warning("%r and others: %s", pending[0][0].path, error)
-                batch, pending = (
-                    pending[: self._settings.batch_size],
-                    pending[self._settings.batch_size :],
-                )
-                for one in batch:
-                    yield self._judge_alone(one, account, stage)
+                while pending:
+                    yield self._judge_alone(pending.popleft(), account, stage)
 
     def _judge_alone(self, one: _Read, account: accounts.Account, stage: str) -> Any:
         from dfdetect.pipeline import findings, result_lines
 
         try:
             with account.timed(stage):
-                (finding,) = self._find([one])
+                (finding,) = self._find(iter([one]), collections.deque())
             return finding
         except Exception as error:
             source = one[0]
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            problem = f"judging it failed: {reason[:500]}"
+            problem = f"judging it failed: {_describe(error)}"
             result = (
                 result_lines.build_clip_line(source.path, "unreadable")
                 if source.is_clip
@@ -232,17 +230,30 @@ class ShardJudge:
             result["warning"] = problem
             return findings.Finding(source, b"", result, problem)
 
-    def _find(self, group: list[_Read]) -> Iterator[Any]:
+    def _find(
+        self, reads: Iterator[_Read], pending: collections.deque[_Read]
+    ) -> Iterator[Any]:
+        """Yields findings; `pending` has the files that were begun and have none yet.
+
+        The caller removes from `pending` what it is given.
+        """
         from dfdetect.pipeline import findings
 
-        by_path = {source.path: (content, why) for source, content, why in group}
+        contents: dict[str, tuple[bytes | None, str]] = {}
+
+        def take() -> Iterator[source_files.Source]:
+            for source, content, problem in reads:
+                pending.append((source, content, problem))
+                contents[source.path] = content, problem
+                yield source
+
         return findings.find_in_sources(
             self._detect,
-            [source for source, _, _ in group],
+            take(),
             self._thresholds,
             batch_size=self._settings.batch_size,
             judge_clip=self._judge_clip,
-            read_source=lambda source: by_path[source.path],
+            read_source=lambda source: contents.pop(source.path),
         )
 
     def _judge_clip(self, path: str) -> Any:
@@ -256,6 +267,30 @@ class ShardJudge:
             return result_lines.build_clip_line(path, "unreadable"), reason
         line["path"] = path
         return line, problem
+
+
+def _read(source: source_files.Source) -> tuple[bytes | None, str]:
+    """Reads an image as `findings.read` does; no error keeps others from theirs."""
+    from dfdetect.pipeline import findings
+
+    try:
+        return findings.read(source, file_access.read)
+    except Exception as error:
+        return None, f"reading it failed: {_describe(error)}"
+
+
+def _describe(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
+
+
+def _join(groups: Iterator[list[_Read]], account: accounts.Account) -> Iterator[_Read]:
+    """Yields the images of all groups; counts the seconds that are waited for them."""
+    while True:
+        with account.timed("wait_for_files", within=_IMAGES):
+            group = next(groups, None)
+        if group is None:
+            return
+        yield from group
 
 
 def _timed(

@@ -17,6 +17,7 @@ import tiny_heads
 from dfdetect.cli import main
 from dfdetect.corpora import shard_judge, shards
 from dfdetect.export import saved_pipeline
+from dfdetect.media import source_files
 
 beam = pytest.importorskip("apache_beam")
 from apache_beam.options import pipeline_options  # noqa: E402
@@ -171,6 +172,60 @@ def test_shards_are_the_same_wherever_files_are_divided(tmp_path, total):
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
         found = corpus_detection.divide(pipeline, inputs, total, 8)
         util.assert_that(found, util.equal_to(expected))
+
+
+def _judge_watched(monkeypatch, graph, folder, watch):
+    """Judges a folder as one shard; `watch` is told the images of each call."""
+    judge = shard_judge.ShardJudge(shard_judge.JudgeSettings(model=graph), "part")
+    detect = judge._detect
+
+    def detect_watched(image_bytes):
+        watch(list(image_bytes.numpy()))
+        return detect(image_bytes)
+
+    monkeypatch.setattr(judge, "_detect", detect_watched)
+    shard = shards.build_shard(0, 1, source_files.list_files(str(folder)))
+    return judge.judge(shard)
+
+
+def test_batches_are_full_however_files_are_read(tmp_path, monkeypatch, graph):
+    for i in range(21):
+        mixed_corpus.write_image(tmp_path / f"{i:02d}.png", tiny_heads.frame())
+    # As with large images: each is read alone.
+    monkeypatch.setattr(shard_judge, "_BYTES_READ", 1)
+    sizes = []
+    judged = _judge_watched(
+        monkeypatch, graph, tmp_path, lambda images: sizes.append(len(images))
+    )
+    # Of half a batch each, two at a time.
+    assert sorted(sizes) == [1, 4, 4, 4, 4, 4]
+    assert len(judged.lines) == 21
+    seconds = judged.account.tables["seconds"]
+    assert seconds["judge_images"] > 0 and seconds["wait_for_files"] > 0
+
+
+def test_an_image_that_cannot_be_judged_costs_no_other_its_line(
+    tmp_path, monkeypatch, graph
+):
+    for i in range(30):
+        mixed_corpus.write_image(
+            tmp_path / f"{i:02d}.png", tiny_heads.frame((24, 24, tiny_heads.RED))
+        )
+    mixed_corpus.write_image(tmp_path / "13.png", tiny_heads.frame())
+    poison = (tmp_path / "13.png").read_bytes()
+
+    def refuse(images):
+        if poison in images:
+            raise RuntimeError("no\nmemory")
+
+    judged = _judge_watched(monkeypatch, graph, tmp_path, refuse)
+    lines = {pathlib.Path(path).name: json.loads(x) for path, x in judged.lines.items()}
+    assert len(lines) == 30
+    refused = lines.pop("13.png")
+    assert refused["warning"] == "judging it failed: RuntimeError: no memory"
+    assert {line["verdict"] for line in lines.values()} == {"fake"}
+    assert not any(line.get("warning") for line in lines.values())
+    assert judged.account.tables["files"]["judged"] == 30
 
 
 @pytest.mark.slow
