@@ -63,7 +63,7 @@ _FILES_PER_SHARD = flags.DEFINE_integer(
     "files_per_shard",
     None,
     "About how many files are judged, written and, after a failure, judged again "
-    "together; by default 500, fewer of a small corpus.",
+    "together; by default at most 500 images or 60 clips, fewer of a small corpus.",
     lower_bound=1,
 )
 _BEAM_RUNNER = flags.DEFINE_string(

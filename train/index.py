@@ -111,7 +111,11 @@ _PRECISION = flags.DEFINE_enum(
     "precision", "float16", ["float16", "float32"], "How shards keep embeddings."
 )
 _FILES_PER_SHARD = flags.DEFINE_integer(
-    "files_per_shard", 2000, "About how many files a shard has.", lower_bound=1
+    "files_per_shard",
+    None,
+    "About how many files a shard has; by default at most 2000, fewer of a small "
+    "corpus.",
+    lower_bound=1,
 )
 _BEAM_RUNNER = flags.DEFINE_string(
     "beam_runner",

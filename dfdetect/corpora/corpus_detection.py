@@ -12,7 +12,6 @@ itself, and what an earlier run has finished is recognized by its file.
 import dataclasses
 import functools
 import json
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -30,9 +29,7 @@ from dfdetect.corpora import (
 from dfdetect.media import source_files
 
 _NAMESPACE = "dfdetect"  # Of the metrics.
-# By default there are so many shards at least, as long as their files are not too few
-# for batches, or too many to judge again.
-_SHARDS, _LEAST_IN_SHARD, _MOST_IN_SHARD = 32, 16, 500
+_MOST_IN_SHARD = 500  # Images by default: a minute of a process.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +40,9 @@ class RunSettings:
         inputs: See `file_access.list_files`.
         output: Prefix of the files that are written, see `shards`; may be a URL.
         judge: How files are judged.
-        files_per_shard: About how many files a shard has; by default 500, but fewer of
-            a small corpus, so that many processes share it.
-        total: Number of shards, as an earlier run has it; None to choose it by
-            `files_per_shard`.
+        files_per_shard: About how many files a shard has; None to choose it by what
+            they are, see `shards.Division`.
+        total: Number of shards, as an earlier run has it; None to choose it.
         with_parquet: Whether to write Parquet files besides JSON Lines.
     """
 
@@ -64,10 +60,16 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
     Returns:
         A collection of one `accounts.Account`, of all files of all runs.
     """
+    division = shards.Division(
+        batch_size=settings.judge.batch_size,
+        most=_MOST_IN_SHARD,
+        files_per_shard=settings.files_per_shard,
+        total=settings.total,
+        num_processes=process_handler.count_processes(pipeline),
+    )
+    found = divide(pipeline, settings.inputs, division)
     # Not by tagged outputs, which the DaskRunner mixes.
-    divided = divide(
-        pipeline, settings.inputs, settings.total, settings.files_per_shard
-    ) | "Pass over" >> beam.FlatMap(_pass_over, settings)
+    divided = found | "Pass over" >> beam.FlatMap(_pass_over, settings)
     earlier = divided | "Earlier" >> beam.Filter(_is_account)
     judged = (
         divided
@@ -94,41 +96,36 @@ def _build_handler(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
 
 
 def divide(
-    pipeline: beam.Pipeline,
-    inputs: Sequence[str],
-    total: int | None,
-    files_per_shard: int | None,
+    pipeline: beam.Pipeline, inputs: Sequence[str], division: shards.Division
 ) -> Any:
     """Finds files and divides them into shards.
 
     Args:
         pipeline: The pipeline, to which transforms are added.
         inputs: See `file_access.list_files`.
-        total: Number of shards; None to choose it by `files_per_shard`.
-        files_per_shard: See `RunSettings`.
+        division: Into how many.
 
     Returns:
         A collection of `shards.Shard`.
     """
     if running.divides_first(pipeline):
-        return pipeline | "Shards" >> beam.Create(
-            list_shards(inputs, total, files_per_shard)
-        )
+        return pipeline | "Shards" >> beam.Create(list_shards(inputs, division))
     found = (
         pipeline
         | "Patterns" >> beam.Create(inputs)
         | "Find" >> beam.FlatMap(file_access.list_files)
     )
-    wanted: Any = total
+    total: Any = division.total
     if total is None:
-        wanted = beam.pvalue.AsSingleton(
+        total = beam.pvalue.AsSingleton(
             found
-            | "Count" >> beam.combiners.Count.Globally()
-            | "Shards" >> beam.Map(choose_total, files_per_shard)
+            | "Weigh" >> beam.Map(division.weigh)
+            | "Add weights" >> beam.CombineGlobally(sum)
+            | "Shards" >> beam.Map(division.choose_total)
         )
     return (
         found
-        | "Divide" >> beam.Map(_choose_shard, wanted)
+        | "Divide" >> beam.Map(_choose_shard, total)
         | "Collect" >> beam.GroupByKey()
         | "Build" >> beam.MapTuple(_build_shard)
         # Or one worker would have all of them.
@@ -136,29 +133,14 @@ def divide(
     )
 
 
-def list_shards(
-    inputs: Sequence[str], total: int | None, files_per_shard: int | None
-) -> list[shards.Shard]:
+def list_shards(inputs: Sequence[str], division: shards.Division) -> list[shards.Shard]:
     """Finds files and divides them into shards, all in this process; see `divide`."""
     found = [one for each in inputs for one in file_access.list_files(each)]
-    total = total or choose_total(len(found), files_per_shard)
+    total = division.choose_total(sum(map(division.weigh, found)))
     by_key: dict[tuple[int, int], list[source_files.FoundFile]] = {}
     for one in found:
         by_key.setdefault(_choose_shard(one, total)[0], []).append(one)
     return [_build_shard(key, by_key[key]) for key in sorted(by_key)]
-
-
-def choose_total(num_files: int, files_per_shard: int | None) -> int:
-    """Chooses the number of shards of a corpus.
-
-    Args:
-        num_files: Number of files, which may be named more than once.
-        files_per_shard: See `RunSettings`.
-    """
-    if files_per_shard is None:
-        wanted = math.ceil(num_files / _SHARDS)
-        files_per_shard = min(max(wanted, _LEAST_IN_SHARD), _MOST_IN_SHARD)
-    return max(1, math.ceil(num_files / files_per_shard))
 
 
 def _choose_shard(

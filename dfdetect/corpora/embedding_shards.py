@@ -27,6 +27,8 @@ from dfdetect.media import source_files
 
 PRECISIONS = ("float16", "float32")
 
+_MOST_IN_SHARD = 2000  # Images by default.
+
 
 @dataclasses.dataclass(frozen=True)
 class EmbeddingSettings:
@@ -41,7 +43,8 @@ class EmbeddingSettings:
         thumbnail_side: See `index_building.build_index`.
         batch_size: Images at once.
         precision: One of `PRECISIONS`; float16 moves a cosine by less than .001.
-        files_per_shard: About how many files a shard has.
+        files_per_shard: About how many files a shard has; by default at most 2,000, see
+            `shards.Division`.
         total: Number of shards of an earlier run, or None.
     """
 
@@ -53,7 +56,7 @@ class EmbeddingSettings:
     thumbnail_side: int = 96
     batch_size: int = 16
     precision: str = "float16"
-    files_per_shard: int = 2000
+    files_per_shard: int | None = None
     total: int | None = None
 
 
@@ -133,10 +136,15 @@ def build(settings: EmbeddingSettings) -> Callable[[beam.Pipeline], Any]:
             ShardEmbedder.embed,
             process_handler.count_threads(pipeline),
         )
+        division = shards.Division(
+            batch_size=settings.batch_size,
+            most=_MOST_IN_SHARD,
+            files_per_shard=settings.files_per_shard,
+            total=settings.total,
+            num_processes=process_handler.count_processes(pipeline),
+        )
         return (
-            corpus_detection.divide(
-                pipeline, settings.inputs, settings.total, settings.files_per_shard
-            )
+            corpus_detection.divide(pipeline, settings.inputs, division)
             | "Pass over" >> beam.Filter(_is_missing, settings.output)
             | "Embed" >> inference.RunInference(handler)
             | "Write" >> beam.Map(_write, settings.output)

@@ -60,6 +60,17 @@ class ProcessHandler(
         return "dfdetect"
 
 
+def count_processes(pipeline: beam.Pipeline) -> int:
+    """Counts the processes of this machine that share the work; 1 if others decide."""
+    direct = pipeline.options.view_as(pipeline_options.DirectOptions)
+    if (
+        not isinstance(pipeline.runner, beam.runners.DirectRunner)
+        or direct.direct_running_mode != "multi_processing"
+    ):
+        return 1
+    return direct.direct_num_workers or _count_cores()
+
+
 def count_threads(pipeline: beam.Pipeline) -> int | None:
     """Counts the threads of a process that leave the others of its machine theirs.
 
@@ -74,5 +85,8 @@ def count_threads(pipeline: beam.Pipeline) -> int | None:
     direct = pipeline.options.view_as(pipeline_options.DirectOptions)
     if direct.direct_running_mode != "multi_processing":
         return None
-    cores = len(os.sched_getaffinity(0))
-    return max(1, cores // (direct.direct_num_workers or cores))
+    return max(1, _count_cores() // count_processes(pipeline))
+
+
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0))

@@ -8,6 +8,7 @@ interrupted run leaves whole shards only, and a file's shard follows from its pa
 import dataclasses
 import io
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -16,6 +17,10 @@ from dfdetect.corpora import file_access
 from dfdetect.media import source_files
 
 _NAME = re.compile(r"-(\d{5,})-of-(\d{5,})\.(jsonl|npz)$")
+
+# By default there are so many shards at least, as long as each has so many batches.
+# Batches do not cross shards, and the last one of a shard is seldom full.
+_SHARDS, _BATCHES_IN_SHARD = 32, 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +40,49 @@ class Shard:
     def name(self, prefix: str, suffix: str) -> str:
         """Names a file of the shard, such as "prefix-00003-of-00100.jsonl"."""
         return f"{prefix}-{self.number:05d}-of-{self.total:05d}{suffix}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Division:
+    """How many shards a corpus is divided into.
+
+    By default each of the processes has as many shards, and shards have several full
+    batches where there are files enough. A clip has its own batches of frames, so that
+    it counts as a batch.
+
+    Attributes:
+        batch_size: Images of a shard that are worked on at once.
+        most: By default a shard has so many images at most, which a failure repeats.
+        files_per_shard: About how many files a shard has; None to choose it.
+        total: Number of shards, as an earlier run has it; None to choose it.
+        num_processes: Processes that share the shards; 1 where the runner decides.
+    """
+
+    batch_size: int
+    most: int
+    files_per_shard: int | None = None
+    total: int | None = None
+    num_processes: int = 1
+
+    def weigh(self, found: source_files.FoundFile) -> int:
+        """Returns the weight of a file, of which `choose_total` takes the sum."""
+        is_clip = found.path.lower().endswith(source_files.CLIP_SUFFIXES)
+        return self.batch_size if is_clip and self.files_per_shard is None else 1
+
+    def choose_total(self, weight: int) -> int:
+        """Chooses the number of shards.
+
+        Args:
+            weight: Of all files, each as often as it is named.
+        """
+        if self.total is not None:
+            return self.total
+        if self.files_per_shard is not None:
+            return max(1, math.ceil(weight / self.files_per_shard))
+        size = max(weight / _SHARDS, _BATCHES_IN_SHARD * self.batch_size)
+        total = math.ceil(weight / min(size, self.most))
+        total = math.ceil(total / self.num_processes) * self.num_processes
+        return max(1, min(total, weight // self.batch_size))
 
 
 def build_shard(

@@ -145,19 +145,36 @@ def test_shards_hold_the_lines_of_detect(tmp_path, capsys, graph):
 
 
 @pytest.mark.parametrize(
-    ("num_files", "files_per_shard", "expected"),
+    ("weight", "given", "expected"),
     [
-        (0, None, 1),
-        (100, None, 7),  # Of 16 files.
-        (1600, None, 32),
-        (1_000_000, None, 2000),
-        (1000, 300, 4),
+        (0, {}, 1),
+        (7, {}, 1),
+        (100, {}, 2),  # Of six batches.
+        (1600, {}, 25),  # Of eight batches.
+        (3200, {}, 32),
+        (1_000_000, {}, 2000),
+        (1_000_000, {"most": 2000}, 500),
+        (1000, {"batch_size": 32}, 4),
+        (1000, {"files_per_shard": 300}, 4),
+        (1000, {"files_per_shard": 300, "total": 7}, 7),
+        # As many for each process, as long as each has a full batch.
+        (160, {"num_processes": 2}, 4),
+        (1600, {"num_processes": 2}, 26),
+        (100, {"num_processes": 16}, 12),
+        (7, {"num_processes": 16}, 1),
     ],
 )
-def test_small_corpora_have_enough_shards_for_many_processes(
-    num_files, files_per_shard, expected
-):
-    assert corpus_detection.choose_total(num_files, files_per_shard) == expected
+def test_shards_have_full_batches_and_all_processes_shards(weight, given, expected):
+    division = shards.Division(**{"batch_size": 8, "most": 500, **given})
+    assert division.choose_total(weight) == expected
+
+
+def test_a_clip_counts_as_a_batch_of_images():
+    files = [source_files.FoundFile(path, path) for path in ("a.jpg", "b.MP4", "notes")]
+    division = shards.Division(batch_size=8, most=500)
+    assert list(map(division.weigh, files)) == [1, 8, 1]
+    division = shards.Division(batch_size=8, most=500, files_per_shard=10)
+    assert list(map(division.weigh, files)) == [1, 1, 1]
 
 
 @pytest.mark.parametrize("total", [None, 5])
@@ -165,12 +182,13 @@ def test_shards_are_the_same_wherever_files_are_divided(tmp_path, total):
     for i in range(40):
         (tmp_path / f"{i}.jpg").write_bytes(b"a")
     inputs = (str(tmp_path), str(tmp_path / "7.jpg"))
-    expected = corpus_detection.list_shards(inputs, total, 8)
+    division = shards.Division(batch_size=8, most=500, files_per_shard=8, total=total)
+    expected = corpus_detection.list_shards(inputs, division)
     assert len(expected) == (total or 6)
     assert sum(len(shard.files) for shard in expected) == 40
     options = pipeline_options.PipelineOptions(["--allow_unsafe_triggers"])
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
-        found = corpus_detection.divide(pipeline, inputs, total, 8)
+        found = corpus_detection.divide(pipeline, inputs, division)
         util.assert_that(found, util.equal_to(expected))
 
 

@@ -41,21 +41,22 @@ def test_a_worker_is_loaded_once_and_given_each_element():
 
 
 @pytest.mark.parametrize(
-    ("runner", "options", "expected"),
+    ("runner", "options", "processes", "threads"),
     [
-        ("DirectRunner", [], None),
-        ("DirectRunner", ["--direct_running_mode=multi_threading"], None),
-        ("DirectRunner", ["--direct_num_workers=2"], 3),
-        ("DirectRunner", ["--direct_num_workers=4"], 1),
-        ("DirectRunner", ["--direct_num_workers=9"], 1),
-        ("DirectRunner", ["--direct_num_workers=0"], 1),
-        ("FlinkRunner", [], 1),
+        ("DirectRunner", [], 1, None),
+        ("DirectRunner", ["--direct_running_mode=multi_threading"], 1, None),
+        ("DirectRunner", ["--direct_num_workers=2"], 2, 3),
+        ("DirectRunner", ["--direct_num_workers=4"], 4, 1),
+        ("DirectRunner", ["--direct_num_workers=9"], 9, 1),
+        ("DirectRunner", ["--direct_num_workers=0"], 6, 1),
+        ("FlinkRunner", [], 1, 1),
     ],
 )
-def test_processes_share_the_cores(monkeypatch, runner, options, expected):
+def test_processes_share_the_cores(monkeypatch, runner, options, processes, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)))
     if any("num_workers" in option for option in options):
         options = [*options, "--direct_running_mode=multi_processing"]
     parsed = pipeline_options.PipelineOptions(options)
     pipeline = beam.Pipeline(runner, options=parsed)
-    assert process_handler.count_threads(pipeline) == expected
+    assert process_handler.count_processes(pipeline) == processes
+    assert process_handler.count_threads(pipeline) == threads
