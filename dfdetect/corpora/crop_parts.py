@@ -9,7 +9,9 @@ import dataclasses
 import functools
 import itertools
 import json
+import math
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -18,10 +20,12 @@ import apache_beam as beam
 from apache_beam.ml.inference import base as inference
 
 from dfdetect import files, resumable
-from dfdetect.corpora import process_handler
+from dfdetect.corpora import process_handler, shards
 from dfdetect.data import crop_heads, head_tables, prepared, records
 
 _PARTS = ".parts"
+_PART_NAME = re.compile(r"(.+)-(\d{9,})-(\d{9,})\.jsonl")
+_MOST_IN_PART = 1024  # Images by default.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +86,7 @@ def crop_on_beam(
     settings: crop_heads.CropSettings,
     *,
     run: Callable[[Callable[[beam.Pipeline], Any]], None],
-    images_per_part: int = 1024,
+    images_per_part: int | None = None,
 ) -> bool:
     """Fills `output` as `crop_heads.crop_heads` does, or resumes such a run.
 
@@ -92,7 +96,8 @@ def crop_on_beam(
         output: The folder, which all workers see.
         settings: Which heads are cut, and how.
         run: Runs a pipeline to which the function that it is given adds transforms.
-        images_per_part: Images that are cut, and after a failure cut again, together.
+        images_per_part: Images that are cut, and after a failure cut again, together;
+            by default at most 1,024.
 
     Returns:
         Whether something was left to do.
@@ -105,16 +110,20 @@ def crop_on_beam(
     with crop_heads.open_output(builder, output, settings) as folder:
         if folder.finished:
             return False
-        # Batches as those of one process: neither they nor parts cross splits.
-        size = -(-images_per_part // settings.batch_size) * settings.batch_size
-        parts = list(_divide(builder, _count_done(folder), size))
-        missing = [part for part in parts if not os.path.exists(part.name(output))]
-        if missing:
-            run(lambda pipeline: _build(pipeline, missing, source))
-        for part in parts:
-            with open(part.name(output), encoding="utf-8") as file:
-                for line in file:
-                    folder.append(json.loads(line))
+        done = _count_done(folder)
+
+        def build(pipeline: beam.Pipeline) -> None:
+            size = _choose_size(pipeline, builder, settings, images_per_part)
+            _build(pipeline, list(_list_missing(builder, done, output, size)), source)
+
+        if any(_list_missing(builder, done, output, size=1)):
+            run(build)
+        lacking = next(_list_missing(builder, done, output, size=1), None)
+        if lacking is not None:
+            raise FileNotFoundError(
+                f"{lacking.name(output)} is missing: all workers must see {output}."
+            )
+        _append_steps(builder, done, folder)
         fields = records.list_further_fields(builder)
         head_tables.write_tables(folder, settings.margin, fields)
     shutil.rmtree(os.path.join(output, _PARTS), ignore_errors=True)
@@ -152,7 +161,61 @@ def _count_done(folder: resumable.Output) -> dict[str, int]:
     return done
 
 
-def _divide(builder: Any, done: dict[str, int], size: int) -> Iterator[Part]:
+def _append_steps(builder: Any, done: dict[str, int], folder: resumable.Output) -> None:
+    """Appends the steps of all parts to the journal, in the order of the data set."""
+    for split in builder.info.splits:
+        for part in list(_list_finished(split, done, folder.folder)):
+            with open(part.name(folder.folder), encoding="utf-8") as file:
+                for line in file:
+                    folder.append(json.loads(line))
+
+
+def _choose_size(
+    pipeline: beam.Pipeline,
+    builder: Any,
+    settings: crop_heads.CropSettings,
+    images_per_part: int | None,
+) -> int:
+    """Chooses how many images a part has, in full batches."""
+    num_images = sum(info.num_examples for info in builder.info.splits.values())
+    total = shards.Division(
+        batch_size=settings.batch_size,
+        most=_MOST_IN_PART,
+        files_per_shard=images_per_part,
+        num_processes=process_handler.count_processes(pipeline),
+    ).choose_total(num_images)
+    # Batches as those of one process: neither they nor parts cross splits.
+    batches = math.ceil(num_images / total / settings.batch_size)
+    return batches * settings.batch_size
+
+
+def _list_finished(split: str, done: dict[str, int], output: str) -> Iterator[Part]:
+    """Yields the parts of a split whose steps are there, in their order.
+
+    Args:
+        split: The split.
+        done: By split, the images that the journal has already.
+        output: The folder.
+    """
+    folder = os.path.join(output, _PARTS)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    place = done.get(split, 0)
+    for match in filter(None, map(_PART_NAME.fullmatch, names)):
+        start, stop = int(match[2]), int(match[3])
+        # Others overlap, of a run that was interrupted between steps of a part.
+        if match[1] == split and start >= place:
+            yield Part(split, start, stop)
+            place = stop
+
+
+def _list_missing(
+    builder: Any, done: dict[str, int], output: str, size: int
+) -> Iterator[Part]:
+    """Yields parts of so many images at most that lie between the finished ones."""
     for split, info in builder.info.splits.items():
-        for start in range(done.get(split, 0), info.num_examples, size):
-            yield Part(split, start, min(start + size, info.num_examples))
+        place = done.get(split, 0)
+        end = Part(split, info.num_examples, info.num_examples)
+        for part in (*_list_finished(split, done, output), end):
+            for start in range(place, part.start, size):
+                yield Part(split, start, min(start + size, part.start))
+            place = part.stop

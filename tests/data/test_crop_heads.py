@@ -420,27 +420,36 @@ def test_beam_cuts_the_same(crops, builder, data_dir, detector, tmp_path):
     from dfdetect.corpora import crop_parts, running
 
     settings = crop_heads.CropSettings.choose(builder, detector=detector, batch_size=2)
+    parts = tmp_path / "crops" / ".parts"
     tried = []
 
     def run_pipeline(build):
-        tried.append(1)
         running.run(build, "DirectRunner", ())
+        tried.append({path.name: path.stat().st_mtime_ns for path in parts.iterdir()})
         if len(tried) == 1:
             raise RuntimeError("a worker is lost")
 
-    def cut():
+    def cut(images_per_part):
         return crop_parts.crop_on_beam(
             str(data_dir),
             "labelled_images",
             str(tmp_path / "crops"),
             settings,
             run=run_pipeline,
-            images_per_part=4,
+            images_per_part=images_per_part,
         )
 
     with pytest.raises(RuntimeError, match="lost"):
-        cut()
-    assert cut() and not cut()
+        cut(4)
+    lost = "train-000000000-000000004.jsonl"
+    (parts / lost).unlink()
+    assert cut(2) and not cut(2)
     # What the first attempt has cut is not cut again.
-    assert len(tried) == 1
+    first, second = tried
+    del first[lost]
+    assert first.items() <= second.items()
+    assert second.keys() - first.keys() == {
+        "train-000000000-000000002.jsonl",
+        "train-000000002-000000004.jsonl",
+    }
     assert tree(tmp_path / "crops") == tree(crops)
