@@ -10,6 +10,7 @@ has grown judges only what no finished shard holds. The exit code is 0 where eve
 was read, 3 where some were not, 2 for a usage error, 1 where the run failed.
 """
 
+import functools
 import json
 import os
 import sys
@@ -80,7 +81,7 @@ _BEAM_OPTIONS = flags.DEFINE_list(
 _ATTEMPTS = flags.DEFINE_integer(
     "attempts",
     3,
-    "How often the pipeline is started, should it fail; finished shards stay.",
+    "How often in a row the pipeline may fail without finishing a shard.",
     lower_bound=1,
 )
 
@@ -205,7 +206,12 @@ def main(argv: list[str]) -> None:
         )
 
     try:
-        running.run_until_done(run_once, _ATTEMPTS.value, script.say)
+        running.run_until_done(
+            run_once,
+            _ATTEMPTS.value,
+            script.say,
+            functools.partial(shards.count_finished, output),
+        )
     except FileExistsError:
         raise
     except OSError as error:

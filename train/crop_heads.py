@@ -8,6 +8,7 @@ resumes with the same command and ends with the same files. The exit code is 2 f
 usage error, such as other settings for a folder in use, and 1 if data cannot be used.
 """
 
+import functools
 import os
 
 if __name__ == "__main__":
@@ -64,7 +65,7 @@ _BEAM_OPTIONS = flags.DEFINE_list(
     "beam_options", [], "Options of the runner, see serve/batch_detect.py."
 )
 
-_ATTEMPTS = 3  # Of a run on Beam.
+_ATTEMPTS = 3  # Of a run on Beam, in a row without a finished part.
 
 
 def crop_on_beam(data_dir: str, output: str) -> None:
@@ -92,7 +93,12 @@ def crop_on_beam(data_dir: str, output: str) -> None:
             ),
         )
 
-    running.run_until_done(run_once, _ATTEMPTS, script.say)
+    running.run_until_done(
+        run_once,
+        _ATTEMPTS,
+        script.say,
+        functools.partial(crop_parts.count_finished, output),
+    )
     script.say(
         f"{output} is finished: see {head_tables.HEADS} and {crop_heads.SUMMARY}."
     )

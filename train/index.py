@@ -45,7 +45,7 @@ from dfdetect.pipeline import embedding
 from dfdetect.retrieval import index as index_module
 from dfdetect.retrieval import index_building, merging, storage
 
-_ATTEMPTS = 3  # Of a run on Beam.
+_ATTEMPTS = 3  # Of a run on Beam, in a row without a finished shard.
 
 _IMAGES = flags.DEFINE_multi_string(
     "images",
@@ -247,7 +247,12 @@ def embed_shards() -> None:
         build_transforms = embedding_shards.build(settings)
         running.run(build_transforms, str(_BEAM_RUNNER.value), _BEAM_OPTIONS.value)
 
-    running.run_until_done(run_once, _ATTEMPTS, script.say)
+    running.run_until_done(
+        run_once,
+        _ATTEMPTS,
+        script.say,
+        functools.partial(shards.count_finished, prefix),
+    )
 
 
 def merge_parts(output: str) -> index_module.Index:

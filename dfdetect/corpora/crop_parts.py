@@ -130,6 +130,11 @@ def crop_on_beam(
     return True
 
 
+def count_finished(output: str) -> int:
+    """Counts the parts that are finished in the folder of the crops."""
+    return len(_match_parts(output))
+
+
 def _build(pipeline: beam.Pipeline, parts: Sequence[Part], source: _Source) -> Any:
     handler = process_handler.ProcessHandler(
         functools.partial(_PartCutter, source),
@@ -197,15 +202,20 @@ def _list_finished(split: str, done: dict[str, int], output: str) -> Iterator[Pa
         done: By split, the images that the journal has already.
         output: The folder.
     """
-    folder = os.path.join(output, _PARTS)
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     place = done.get(split, 0)
-    for match in filter(None, map(_PART_NAME.fullmatch, names)):
+    for match in _match_parts(output):
         start, stop = int(match[2]), int(match[3])
         # Others overlap, of a run that was interrupted between steps of a part.
         if match[1] == split and start >= place:
             yield Part(split, start, stop)
             place = stop
+
+
+def _match_parts(output: str) -> list[re.Match[str]]:
+    """Returns the matches of the names of finished parts, sorted."""
+    folder = os.path.join(output, _PARTS)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [match for name in names if (match := _PART_NAME.fullmatch(name))]
 
 
 def _list_missing(

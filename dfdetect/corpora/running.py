@@ -83,30 +83,37 @@ def divides_first(pipeline: beam.Pipeline) -> bool:
 
 
 def run_until_done(
-    run_once: Callable[[], None], attempts: int, say: Callable[[str], None]
+    run_once: Callable[[], None],
+    attempts: int,
+    say: Callable[[str], None],
+    count_finished: Callable[[], int],
 ) -> None:
-    """Calls a function that goes on where it failed before, up to a number of times.
+    """Calls a function that goes on where it failed before, as long as it gets on.
 
     Args:
         run_once: Runs a pipeline that passes over what is finished.
-        attempts: Number of calls.
+        attempts: Number of calls in a row that may fail without finishing anything.
         say: Prints a line.
+        count_finished: Counts what is finished, such as shards.
 
     Raises:
         FileExistsError: What is there is of another run, which no attempt changes.
         OSError: The last attempt failed.
     """
-    for attempt in range(1, attempts + 1):
+    failed, finished = 0, count_finished()
+    while True:
         try:
             return run_once()
         except FileExistsError:
             raise
         # Runners raise whatever they like.
         except Exception as error:
+            before, finished = finished, count_finished()
+            failed = 1 if finished > before else failed + 1
             reason = " ".join(str(error).split())[-300:]
-            if attempt == attempts:
+            if failed == attempts:
                 raise OSError(
-                    f"the run failed {attempt} times, at last by: {reason}; what was "
+                    f"the run failed {attempts} times, at last by: {reason}; what was "
                     "finished stays, and --verbose shows the messages of all processes"
                 ) from error
-            say(f"attempt {attempt} of {attempts} failed: {reason}")
+            say(f"attempt {failed} of {attempts} failed: {reason}")

@@ -96,6 +96,11 @@ def build_shard(
     return Shard(number, total, tuple(ordered))
 
 
+def count_finished(prefix: str) -> int:
+    """Counts the shards that are finished."""
+    return sum(map(bool, map(_NAME.search, file_access.list_prefix(prefix))))
+
+
 def find_total(prefix: str) -> int | None:
     """Finds into how many shards an earlier run has divided; None without a shard.
 

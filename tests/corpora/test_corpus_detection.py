@@ -23,7 +23,7 @@ beam = pytest.importorskip("apache_beam")
 from apache_beam.options import pipeline_options  # noqa: E402
 from apache_beam.testing import util  # noqa: E402
 
-from dfdetect.corpora import corpus_detection  # noqa: E402
+from dfdetect.corpora import corpus_detection, running  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "serve" / "batch_detect.py"
@@ -190,6 +190,39 @@ def test_shards_are_the_same_wherever_files_are_divided(tmp_path, total):
     with beam.Pipeline("DirectRunner", options=options) as pipeline:
         found = corpus_detection.divide(pipeline, inputs, division)
         util.assert_that(found, util.equal_to(expected))
+
+
+@pytest.mark.parametrize(
+    ("finished", "expected"),
+    [
+        ([0, 0, 0], ["attempt 1 of 2 failed: 1"]),
+        ([0, 1, 1], ["attempt 1 of 2 failed: 1"]),
+        ([0, 1, 4, 4], ["attempt 1 of 2 failed: 1", "attempt 1 of 2 failed: 2"]),
+        ([0, 0, 4, 4], ["attempt 1 of 2 failed: 1", "attempt 1 of 2 failed: 2"]),
+    ],
+)
+def test_a_run_is_started_again_as_long_as_it_gets_on(finished, expected):
+    said, tried = [], []
+
+    def fail():
+        tried.append(1)
+        raise KeyError(len(tried))
+
+    counts = iter(finished)
+    with pytest.raises(OSError, match="failed 2 times, at last by"):
+        running.run_until_done(fail, 2, said.append, lambda: next(counts))
+    assert said == expected
+    assert not list(counts)
+
+
+def test_output_of_another_run_is_refused_at_once():
+    def refuse():
+        raise FileExistsError("there")
+
+    said = []
+    with pytest.raises(FileExistsError, match="there"):
+        running.run_until_done(refuse, 2, said.append, lambda: 0)
+    assert not said
 
 
 def _judge_watched(monkeypatch, graph, folder, watch):

@@ -66,7 +66,7 @@ def run_once():
 
 
 def main(argv):
-    running.run_until_done(run_once, {attempts}, script.say)
+    running.run_until_done(run_once, {attempts}, script.say, lambda: 0)
 
 
 if __name__ == "__main__":
