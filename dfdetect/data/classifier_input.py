@@ -67,10 +67,9 @@ def build_training_batches(
             often in each class; see `by_source` of `sampling.Sampler`.
         where: Conditions that records meet, see `record_fields.choose_records`.
         blending: How fakes are made out of reals.
-        level_share: Share of the crops without a head box that "makers" levels, see
-            `classifier_examples.CropPreparation`.
-        rotated_share: Share of the crops that are rotated, see there.
-        gamma_share: Share of the crops whose gamma is changed, see there.
+        level_share: See `classifier_examples.CropPreparation`.
+        rotated_share: Likewise.
+        gamma_share: Likewise.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -80,9 +79,8 @@ def build_training_batches(
             conditions, or an argument is out of range.
     """
     cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
-    least_side = image_size // image_status.MOST_ENLARGED
     indexes = [
-        _index_records(builder, split, where, least_side, sample_by)
+        _index_records(builder, split, where, image_size, sample_by)
         for builder in builders
     ]
     sampler = sampling.Sampler(
@@ -105,20 +103,24 @@ def build_training_batches(
         cache=cache,
         kinds=tuple(sorted({kind for index in indexes for kind in index.kinds()})),
     )
-    source = record_index.SampledRecords(indexes, sampler, batch_size, cache)
-    return Batches(source, prepare, batch_size, seed)
+    records = record_index.SampledRecords(indexes, sampler, batch_size, cache)
+    return Batches(records, prepare, batch_size, seed)
 
 
 def _index_records(
     builder: tfds.core.DatasetBuilder,
     split: str,
     where: Sequence[conditions.Condition],
-    least_side: int,
+    image_size: int,
     source_field: str | None,
 ) -> record_index.RecordIndex:
     """Indexes the records that meet the conditions, at least one."""
     index = record_index.RecordIndex(
-        builder, split, least_side=least_side, where=where, source_field=source_field
+        builder,
+        split,
+        least_side=image_size // image_status.MOST_ENLARGED,
+        where=where,
+        source_field=source_field,
     )
     if where and not len(index.catalog.labels):
         raise ValueError(
