@@ -2,8 +2,9 @@
 
 It contains `manifest.json` (of kind "index": counts, searcher, the embedding model, and
 size and SHA-256 of each other file), `embeddings.npy` (float32 `[N, D]`),
-`entries.jsonl` (a JSON line for each row), `thumbnails.bin` (concatenated JPEGs) and,
-for ScaNN, `scann/`, which knows all rows or, if a few were added later, the first.
+`entries.jsonl` (a JSON line for each row), `thumbnails.bin` (a title, then concatenated
+JPEGs) and, for ScaNN, `scann/`, which knows all rows or, if a few were added later, the
+first.
 """
 
 import dataclasses
@@ -23,6 +24,9 @@ from dfdetect.retrieval.index import Index
 # Format 1 has no settings of projection and recall, and every row is ScaNN's.
 FORMAT, _READ_FORMATS = 2, (1, 2)
 
+# Without it the file would be taken for the first of its JPEGs, as by `detect FOLDER`;
+# those of earlier versions have none.
+_TITLE = b"dfdetect thumbnails\n"
 _EMBEDDINGS, _ENTRIES, _THUMBNAILS = "embeddings.npy", "entries.jsonl", "thumbnails.bin"
 _SCANN = "scann"
 _FIELDS = [
@@ -184,6 +188,7 @@ def _write_entries(directory: str, entries: Iterable[Entry]) -> None:
     lines = os.path.join(directory, _ENTRIES)
     images = os.path.join(directory, _THUMBNAILS)
     with open(lines, "w", encoding="utf-8") as file, open(images, "wb") as small:
+        small.write(_TITLE)
         for entry in entries:
             fields = {name: getattr(entry, name) for name in _FIELDS}
             fields["thumbnail_bytes"] = len(entry.thumbnail)
@@ -196,6 +201,8 @@ def _read_entries(directory: str, thumbnails: bool) -> Iterator[Entry]:
     lines = os.path.join(directory, _ENTRIES)
     images = os.path.join(directory, _THUMBNAILS)
     with open(lines, encoding="utf-8") as file, open(images, "rb") as small:
+        if small.read(len(_TITLE)) != _TITLE:
+            small.seek(0)
         for line in file:
             fields = json.loads(line)
             count = fields.pop("thumbnail_bytes")

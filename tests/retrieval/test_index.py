@@ -1,11 +1,14 @@
 """Searching, changing, saving and loading an index of embeddings."""
 
+import hashlib
 import json
 import threading
 
+import cv2
 import numpy as np
 import pytest
 
+from dfdetect.media import source_files
 from dfdetect.retrieval import familiarity, searchers, storage, tuning
 from dfdetect.retrieval.entries import Entry
 from dfdetect.retrieval.index import Index
@@ -227,6 +230,28 @@ for folder in sys.argv[2:]:
     found = storage.load(folder)[0].search(queries, 5)
     print(json.dumps([[n.entry.id for n in row] for row in found]))
 """
+
+
+def test_thumbnails_are_no_image_file_and_those_of_earlier_versions_open(tmp_path):
+    _, small = cv2.imencode(".jpg", np.zeros((20, 30, 3), np.uint8))
+    entries = [Entry("a", thumbnail=small.tobytes()), Entry("b", thumbnail=b"small")]
+    folder = tmp_path / "index"
+    storage.save(Index(np.eye(2, 4, dtype=np.float32), entries), str(folder))
+    # A folder of images may hold an index.
+    assert source_files.find_sources([str(tmp_path)])[0] == []
+    stored, _ = storage.load(str(folder), thumbnails=True)
+    assert stored.snapshot()[1] == entries
+
+    path = folder / "thumbnails.bin"
+    path.write_bytes(small.tobytes() + b"small")
+    described = json.loads((folder / "manifest.json").read_text())
+    described["files"][path.name] = {
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    (folder / "manifest.json").write_text(json.dumps(described))
+    stored, _ = storage.load(str(folder), thumbnails=True)
+    assert stored.snapshot()[1] == entries
 
 
 @pytest.mark.slow  # Most of a minute: a process each.
