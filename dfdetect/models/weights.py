@@ -198,7 +198,7 @@ def _read_any(model: keras.Model, path: str) -> dict[str, np.ndarray] | None:
 
 def _load_imagenet(model: keras.Model) -> LoadReport:
     if not hasattr(model, "load_imagenet"):
-        raise ValueError(f"ImageNet weights of {model.name} are not available.")
+        raise ValueError(f"There are no ImageNet weights for {model.name}.")
 
     def load() -> None:
         try:
