@@ -72,6 +72,7 @@ def test_a_run_without_each_maker_is_trained_and_measured(run_script, faces, tmp
         "train/evaluate.py",
         "--task=classify",
         "--leave_out=source",
+        "--json",
         f"--model_dir={','.join(runs)}",
         f"--data_dir={faces}",
         "--dataset=sourced_faces",

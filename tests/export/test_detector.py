@@ -63,7 +63,7 @@ def test_the_saved_model_equals_the_chain(detector, images, in_chain, tmp_path):
     detect = tf.saved_model.load(tmp_path).signatures["serving_default"]
     for image, (expected, scores) in zip(images, in_chain, strict=True):
         found = _alone(
-            lambda batch: detect(images=tf.constant(batch)),
+            lambda images: detect(images=tf.constant(images)),
             image,
             detector[1]["image_size"],
         )
