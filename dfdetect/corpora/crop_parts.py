@@ -169,7 +169,7 @@ def _count_done(folder: resumable.Output) -> dict[str, int]:
 def _append_steps(builder: Any, done: dict[str, int], folder: resumable.Output) -> None:
     """Appends the steps of all parts to the journal, in the order of the data set."""
     for split in builder.info.splits:
-        for part in list(_list_finished(split, done, folder.folder)):
+        for part in _list_finished(split, done, folder.folder):
             with open(part.name(folder.folder), encoding="utf-8") as file:
                 for line in file:
                     folder.append(json.loads(line))

@@ -62,12 +62,9 @@ class ProcessHandler(
 
 def count_processes(pipeline: beam.Pipeline) -> int:
     """Counts the processes of this machine that share the work; 1 if others decide."""
-    direct = pipeline.options.view_as(pipeline_options.DirectOptions)
-    if (
-        not isinstance(pipeline.runner, beam.runners.DirectRunner)
-        or direct.direct_running_mode != "multi_processing"
-    ):
+    if not _starts_processes(pipeline):
         return 1
+    direct = pipeline.options.view_as(pipeline_options.DirectOptions)
     return direct.direct_num_workers or _count_cores()
 
 
@@ -82,10 +79,18 @@ def count_threads(pipeline: beam.Pipeline) -> int | None:
     """
     if not isinstance(pipeline.runner, beam.runners.DirectRunner):
         return 1
-    direct = pipeline.options.view_as(pipeline_options.DirectOptions)
-    if direct.direct_running_mode != "multi_processing":
+    if not _starts_processes(pipeline):
         return None
     return max(1, _count_cores() // count_processes(pipeline))
+
+
+def _starts_processes(pipeline: beam.Pipeline) -> bool:
+    """Whether the DirectRunner starts processes of this machine."""
+    direct = pipeline.options.view_as(pipeline_options.DirectOptions)
+    return (
+        isinstance(pipeline.runner, beam.runners.DirectRunner)
+        and direct.direct_running_mode == "multi_processing"
+    )
 
 
 def _count_cores() -> int:

@@ -33,6 +33,9 @@ def run(
     """
     if runner == "DaskRunner":
         runner = _DASK_RUNNER
+        if not any(one.startswith(_PARTITIONS) for one in options):
+            # Elements of one partition, 128 by default, stay in one process.
+            options = [*options, "dask_partition_size=1"]
     pipeline = beam.Pipeline(runner=runner, options=parse_options(runner, options))
     build(pipeline)
     with _interrupted_by_sigterm(), worker_processes.watched():
@@ -54,9 +57,6 @@ def parse_options(
     if runner == "DirectRunner":
         # Otherwise Beam may try to download a runner of another language.
         arguments.append("allow_unsafe_triggers")
-    elif runner == _DASK_RUNNER and not any(x.startswith(_PARTITIONS) for x in options):
-        # Elements of one partition, 128 by default, stay in one process.
-        arguments.append("dask_partition_size=1")
     return pipeline_options.PipelineOptions([f"--{one}" for one in arguments])
 
 

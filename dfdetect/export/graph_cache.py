@@ -196,12 +196,10 @@ class _Signature:
 
     @functools.cached_property
     def _function(self) -> Callable[..., Any]:
-        return self._load()
+        return freezing.without_grappler(self._load())
 
     def __call__(self, batch: tf.Tensor) -> dict[str, tf.Tensor]:
-        function = self._function
-        with freezing.grappler_disabled():
-            return function(batch)
+        return self._function(batch)
 
 
 def load(

@@ -19,11 +19,9 @@ from dfdetect.export import (
 from dfdetect.pipeline import chunking, deepfake_pipeline, interfaces
 from dfdetect.retrieval import neighbours
 
-_METHODS = (
-    *interfaces.SIGNATURES.values(),
-    *interfaces.BOX_SIGNATURES.values(),
-    "neighbours",
-)
+_REQUIRED = ("detect", "detect_frames", "classify_crops", "embed")
+# Graphs of earlier versions lack some.
+_OPTIONAL = ("embed_content", "explain", "explain_heads", "neighbours")
 
 
 class LoadedPipeline:
@@ -50,11 +48,13 @@ class LoadedPipeline:
         self.manifest = description
         # The functions alone do not keep the variables alive.
         self._graph = graph
-        for method in _METHODS:
-            function = getattr(graph, method, None)
-            if function and inspection.is_optimized(description):
+        found = {name: getattr(graph, name) for name in _REQUIRED}
+        found |= {name: getattr(graph, name, None) for name in _OPTIONAL}
+        is_optimized = inspection.is_optimized(description)
+        for name, function in found.items():
+            if function and is_optimized:
                 function = freezing.without_grappler(function)
-            setattr(self, method, function)
+            setattr(self, name, function)
 
 
 def load(directory: str, say: Callable[[str], None] = console.say) -> LoadedPipeline:
