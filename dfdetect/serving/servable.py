@@ -19,6 +19,7 @@ from dfdetect.serving import (
     errors,
     examples,
     metrics,
+    run_limit,
     saved_model,
 )
 
@@ -39,6 +40,11 @@ class Servable:
         directory: Its folder.
         signatures: See `saved_model.SavedModel`.
         max_pixels: See `image_bounds.hide_large`.
+
+    Args:
+        batching_parameters: How requests are joined; None: they are not.
+        counted: The metrics to update.
+        limit: Of the server's requests, see `run_limit.RunLimit`.
     """
 
     def __init__(
@@ -47,8 +53,9 @@ class Servable:
         version: int,
         directory: str,
         model: saved_model.SavedModel,
-        batcher: batching.Batcher | None,
+        batching_parameters: config.Batching | None,
         counted: metrics.Metrics,
+        limit: run_limit.RunLimit,
         max_pixels: int = image_status.MAX_PIXELS,
     ) -> None:
         self.max_pixels = max_pixels
@@ -57,8 +64,15 @@ class Servable:
         self.directory = directory
         self.signatures = model.signatures
         self._model = model
-        self._batcher = batcher
+        self._limit = limit
         self._metrics = counted
+        self._batcher = None
+        if batching_parameters is not None:
+            self._batcher = batching.Batcher(
+                self._run_in_turn,
+                batching_parameters,
+                functools.partial(counted.batch, name),
+            )
 
     def signature(self, name: str) -> meta_graph_pb2.SignatureDef | None:
         """Returns the signature of a name, "" for the default one; None if missing."""
@@ -86,8 +100,10 @@ class Servable:
         started = time.monotonic()
         if started > deadline:
             raise errors.ServingError("DEADLINE_EXCEEDED", "Deadline exceeded in queue")
-        if not api or self._batcher is None:
+        if not api:
             outputs = self._model.run(feeds, fetches)
+        elif self._batcher is None:
+            outputs = self._run_in_turn(feeds, fetches, deadline)
         else:
             outputs = self._batcher.run(feeds, fetches, deadline)
         if api:
@@ -98,6 +114,15 @@ class Servable:
     def joins(self) -> bool:
         """Whether requests are joined into batches of several sizes."""
         return self._batcher is not None
+
+    def _run_in_turn(
+        self,
+        feeds: saved_model.Arrays,
+        fetches: Sequence[str],
+        deadline: float = NEVER,
+    ) -> dict[str, np.ndarray]:
+        with self._limit.running(deadline):
+            return self._model.run(feeds, fetches)
 
     def close(self) -> None:
         """Frees the graph; no request may be using it."""
@@ -137,6 +162,7 @@ class Loader:
         self._tags = tags
         self._session_config = session_config
         self._warm_up = warm_up
+        self._limit = run_limit.RunLimit()
         self._given_up = threading.Event()
 
     def give_up(self) -> None:
@@ -152,6 +178,10 @@ class Loader:
         Raises:
             Exception: What is wrong with the version; see `errors.to_serving_error`.
         """
+        with self._limit.loading():
+            return self._load(name, version, directory)
+
+    def _load(self, name: str, version: int, directory: str) -> Servable:
         parameters = self._parameters
         own = os.path.join(directory, BATCHING)
         if parameters is not None and tf.io.gfile.exists(own):
@@ -159,12 +189,15 @@ class Loader:
         model = saved_model.SavedModel(
             directory, self._tags, self._session_config, self._run_seconds
         )
-        batcher = None
-        if parameters is not None:
-            counted = functools.partial(self._metrics.batch, name)
-            batcher = batching.Batcher(model.run, parameters, counted)
         servable = Servable(
-            name, version, directory, model, batcher, self._metrics, self._max_pixels
+            name,
+            version,
+            directory,
+            model,
+            parameters,
+            self._metrics,
+            self._limit,
+            self._max_pixels,
         )
         try:
             self._answer_warmup(servable, os.path.join(directory, WARMUP))
