@@ -39,7 +39,7 @@ TESTED_BY = {
     "evaluation/test_source_pairs.py": "evaluation.audit.low_level "
     "evaluation.classifiers evaluation.maker_evaluation reports.source_tables",
     "export/test_detector_api.py": "export.runtime",
-    "export/test_publish.py": "export.inspection export.warmup",
+    "export/test_publish.py": "export.inspection export.model_outputs export.warmup",
     "media/test_clip_decoding.py": "media.clip_frame",
     "media/test_decode.py": (
         "media.header_fields media.image_status media.jpeg_headers media.webp_headers"

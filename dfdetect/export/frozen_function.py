@@ -5,7 +5,7 @@ within, with copies of their constants.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -60,17 +60,46 @@ def load(path: str | os.PathLike) -> Callable[[tf.Tensor], dict[str, tf.Tensor]]
         signature = content.signature_def[_NAME]
         (given,) = signature.inputs.values()
         spec = tf.TensorSpec(given.tensor_shape, given.dtype)
-        names = {name: tensor.name for name, tensor in signature.outputs.items()}
-
-        def call(batch: tf.Tensor) -> dict[str, tf.Tensor]:
-            outputs = tf.graph_util.import_graph_def(
-                content.graph_def,
-                input_map={given.name: batch},
-                return_elements=list(names.values()),
-                name="",
-            )
-            return dict(zip(names, outputs, strict=True))
-
-        return tf.compat.v1.wrap_function(call, [spec])
+        outputs = {name: tensor.name for name, tensor in signature.outputs.items()}
+        return import_function(content.graph_def, {given.name: spec}, outputs)
     except (message.DecodeError, ValueError, KeyError, tf.errors.OpError) as error:
         raise ValueError(f"{os.fspath(path)} is damaged: {error}") from error
+
+
+def import_function(
+    graph: tf.compat.v1.GraphDef,
+    inputs: Mapping[str, tf.TensorSpec],
+    outputs: Mapping[str, str],
+) -> Callable[..., dict[str, tf.Tensor]]:
+    """Makes a function of a graph without variables.
+
+    Args:
+        graph: The graph; these placeholders are removed from it, as a runtime that
+            inlines functions would want values for them.
+        inputs: The function's inputs in their order, by the names of the placeholders
+            that they replace.
+        outputs: Names of tensors, by the names that the function gives them.
+
+    Raises:
+        ValueError, tf.errors.OpError: The graph is damaged, or lacks a tensor.
+    """
+
+    replaced = {name.split(":")[0] for name in inputs}
+    for position in reversed(range(len(graph.node))):
+        if graph.node[position].name in replaced:
+            del graph.node[position]
+
+    # It is called once; the function that it makes holds it for ever.
+    once = [graph]
+    del graph
+
+    def call(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        values = tf.graph_util.import_graph_def(
+            once.pop(),
+            input_map=dict(zip(inputs, tensors, strict=True)),
+            return_elements=list(outputs.values()),
+            name="",
+        )
+        return dict(zip(outputs, values, strict=True))
+
+    return tf.compat.v1.wrap_function(call, list(inputs.values()))

@@ -6,19 +6,23 @@ by their names.
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-# There is no public name for the message.
+# None has a public name.
 from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow.python.saved_model import loader_impl
+from tensorflow.python.trackable import base as tracking_base
 
 # Operations that are registered with TensorFlow, but call back into Python.
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
 Inputs = np.ndarray | dict[str, np.ndarray]
+
+_VARIABLES = ("variables", "variables")  # Prefix of the files of variables.
 
 SCANN = "Scann>"  # Prefix of ScaNN's operations.
 
@@ -103,7 +107,7 @@ def open_signatures(
         tf.Graph().as_default(),
         tf.compat.v1.Session(config=config) as session,
     ):
-        meta_graph = tf.compat.v1.saved_model.load(session, ["serve"], directory)
+        meta_graph = load_into_session(session, directory)
 
         def run(name: str, inputs: Inputs) -> dict[str, np.ndarray]:
             signature = meta_graph.signature_def[name]
@@ -115,6 +119,47 @@ def open_signatures(
             return session.run(fetches, feeds)
 
         yield run
+
+
+def load_into_session(
+    session: tf.compat.v1.Session, directory: str, tags: Sequence[str] = ("serve",)
+) -> tf.compat.v1.MetaGraphDef:
+    """Loads a SavedModel as `tf.compat.v1.saved_model.load` does, but runs no more of
+    it than is needed.
+
+    Each run of other outputs prepares and keeps copies of the whole graph. For frozen
+    weights of 83 MB, restoring nothing and initializing nothing took 3 s and 900 MB.
+
+    Args:
+        session: A new session of a new graph.
+        directory: Folder of the SavedModel.
+        tags: Tags of the graph in it.
+
+    Raises:
+        OSError: There is no SavedModel.
+        RuntimeError: It has no graph with these tags.
+        tf.errors.OpError: It cannot be read or restored.
+    """
+    loader = loader_impl.SavedModelLoader(directory)
+    meta_graph = loader.get_meta_graph_def_from_tags(tags)
+    with session.graph.as_default():
+        saver, _ = loader.load_graph(session.graph, tags)
+        if _has_variables(directory):
+            loader.restore_variables(session, saver)
+        start = loader_impl.get_init_op(meta_graph)
+        start = getattr(start, "op", start)
+        if start is not None and (start.inputs or start.control_inputs):
+            loader.run_init_ops(session, tags)
+    return meta_graph
+
+
+def _has_variables(directory: str) -> bool:
+    """Whether a SavedModel holds values to restore, or they cannot be listed."""
+    try:
+        listed = tf.train.list_variables(os.path.join(directory, *_VARIABLES))
+    except (OSError, ValueError, tf.errors.OpError):
+        return True
+    return any(name != tracking_base.OBJECT_GRAPH_PROTO_KEY for name, _ in listed)
 
 
 def _is_stock(name: str) -> bool:

@@ -6,16 +6,15 @@ portrait, and files that are not images.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from dfdetect import boxes as box_format
-from dfdetect.export import freezing, inspection, served_verdict
-from dfdetect.media import decode, image_status, resize, samples
+from dfdetect.export import inspection, model_outputs, runtime, served_verdict
+from dfdetect.media import decode, image_status, samples
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import chunking, deepfake_pipeline, interfaces
 
@@ -80,8 +79,16 @@ def check(
         ValueError: The drift is larger, a head or status differs, or an output is
             missing.
     """
-    images = [*samples.draw_samples(_NUM_DRAWN), samples.read_portrait(), *_BROKEN]
-    expected, found = _run_both(reference, directory, np.array(images, object), say)
+    portrait = samples.read_portrait()
+    # The last is the frame of `frames`: a JPEG is read otherwise, in parts.
+    lossless = tf.io.encode_png(decode.decode_image(portrait)).numpy()
+    images = [*samples.draw_samples(_NUM_DRAWN), portrait, lossless]
+    # First, as the models then keep hundreds of MB of graphs.
+    names = [*interfaces.SIGNATURES, *interfaces.BOX_SIGNATURES]
+    names += ["neighbours"] if reference.neighbours is not None else []
+    found = _run_saved(directory, names, images, say)
+    boxes = found["serving_default"]["boxes"][: len(images), 0]
+    expected = model_outputs.compute_outputs(reference, images, _BROKEN, boxes, say)
     described = reference.manifest
     for name in served_verdict.SIGNATURES:
         _take_verdicts(name, found[name], described["classifier"]["thresholds"])
@@ -93,16 +100,9 @@ def check(
         _compare_heads(expected[name], found[name], threshold, bounds.head_score)
         for name in ("serving_default", "frames")
     ]
-    crops = images[: -len(_BROKEN)]
-    say("parity check: the classifier as it was trained")
-    by_training = _judge_as_trained(
-        reference.classifier, crops, described["classifier"]
-    )
     judged = [
-        (expected["classify_crops"]["fake_probability"], "classify_crops"),
-        (expected["explain"]["fake_probability"], "explain"),
-        (expected["explain_heads"]["fake_probability"], "explain_heads"),
-        (np.append(by_training, [math.nan] * len(_BROKEN)), "classify_crops"),
+        (expected[name]["fake_probability"], name)
+        for name in ("classify_crops", "explain", "explain_heads")
     ]
     cosines = [
         np.sum(expected[name]["embedding"] * found[name]["embedding"], -1)
@@ -124,7 +124,7 @@ def check(
         head_fake_probability=_largest(*(x["fake_probability"] for x in heads)),
         head_score=_largest(*(x["head_score"] for x in heads)),
         box=_largest(*(x["box"] for x in heads)),
-        embedding=_largest(*(1 - x[: len(crops)] for x in cosines)),
+        embedding=_largest(*(1 - x[: len(images)] for x in cosines)),
         heat_map=_largest(np.abs(heat_maps).mean((1, 2))),
     )
     for name, value in dataclasses.asdict(drift).items():
@@ -140,32 +140,24 @@ def check(
     }
 
 
-def _run_both(
-    reference: deepfake_pipeline.DeepfakePipeline,
+def _run_saved(
     directory: str,
-    batch: np.ndarray,
+    names: Sequence[str],
+    images: list[bytes],
     say: Callable[[str], None],
-) -> tuple[dict[str, chunking.Outputs], dict[str, chunking.Outputs]]:
-    """Runs all signatures of the models and of the saved graph on the same images."""
-    methods = {**interfaces.SIGNATURES, **interfaces.BOX_SIGNATURES}
-    if reference.neighbours is not None:
-        methods["neighbours"] = "neighbours"
-    inputs: dict[str, inspection.Inputs] = dict.fromkeys(methods, batch)
-    frame = decode.decode_image(tf.constant(samples.read_portrait())).numpy()[None]
-    inputs["frames"] = frame
-    expected: dict[str, chunking.Outputs] = {}
-    # Optimizing would take longer than the few calls.
-    with freezing.grappler_disabled():
-        for number, (name, method) in enumerate(methods.items(), start=1):
-            say(f"parity check: {name} of the models, {number} of {len(methods)}")
-            if name == "explain_heads":
-                # The first head of each image, or padding.
-                boxes = expected["serving_default"]["boxes"][:, 0]
-                inputs[name] = {"image_bytes": batch, "boxes": boxes}
-                outputs = getattr(reference, method)(batch, boxes)
-            else:
-                outputs = getattr(reference, method)(inputs[name])
-            expected[name] = {key: value.numpy() for key, value in outputs.items()}
+) -> dict[str, chunking.Outputs]:
+    """Runs the signatures of the saved graph on images, and files that are none.
+
+    Args:
+        directory: Folder of the saved graph.
+        names: Names of the signatures, `serving_default` among them.
+        images: Encoded images. `frames` gets the last; `explain_heads` gets the first
+            head of each, or padding.
+        say: Called with a line about each stage.
+    """
+    batch = np.array([*images, *_BROKEN], object)
+    inputs: dict[str, inspection.Inputs] = dict.fromkeys(names, batch)
+    inputs["frames"] = decode.decode_image(tf.constant(images[-1])).numpy()[None]
     found: dict[str, chunking.Outputs] = {}
     say("parity check: loading the graph as TensorFlow Serving does")
     # Optimized, `serving_default` alone, which has all that the others consist of but
@@ -174,24 +166,16 @@ def _run_both(
         with inspection.open_signatures(directory, optimize) as run:
             # One after the other: in one call, they would wait for each other's
             # threads.
-            for number, name in enumerate(methods, start=1):
-                if optimize == (name == "serving_default"):
-                    line = f"{name} of the graph, {number} of {len(methods)}"
-                    say(f"parity check: {line}")
-                    found[name] = run(name, inputs[name])
-    return expected, found
-
-
-def _judge_as_trained(
-    classifier: keras.Model, crops: list[bytes], described: dict[str, Any]
-) -> np.ndarray:
-    """Computes fake probabilities of encoded crops as training measures them."""
-    size = described["image_size"]
-    decoded = [resize.resize(decode.decode_image(crop), size) for crop in crops]
-    judge = tf.function(lambda crops: classifier(crops, training=False)[:, 0])
-    with freezing.grappler_disabled():
-        logits = judge(tf.stack(decoded))
-    return calibration.calibrate_logits(logits, described["temperature"])
+            for number, name in enumerate(names, start=1):
+                if optimize != (name == "serving_default"):
+                    continue
+                say(f"parity check: {name} of the graph, {number} of {len(names)}")
+                if name == "explain_heads":
+                    boxes = found["serving_default"]["boxes"][:, 0]
+                    inputs[name] = {"image_bytes": batch, "boxes": boxes}
+                found[name] = run(name, inputs[name])
+        runtime.release_memory()
+    return found
 
 
 def _take_verdicts(

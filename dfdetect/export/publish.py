@@ -1,6 +1,5 @@
 """Publishes a graph as a version that TensorFlow Serving picks up from a folder."""
 
-import gc
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,6 +10,7 @@ from dfdetect.export import (
     freezing,
     inspection,
     parity,
+    runtime,
     saved_pipeline,
     warmup,
 )
@@ -71,7 +71,7 @@ def publish(
         precision = frozen.manifest["precision"]
         saved_pipeline.save(frozen, aside, say)
         del frozen
-        gc.collect()  # The frozen graph refers to itself.
+        runtime.release_memory()
         wanted = graph.manifest.get("index") or {}
         allowed = inspection.SCANN if wanted.get("exact") is False else ""
         inspection.check_operations(aside, allowed)

@@ -14,6 +14,7 @@ from dfdetect.export import (
     graph_folder,
     inlined_calls,
     inspection,
+    runtime,
     served_verdict,
 )
 from dfdetect.pipeline import chunking, deepfake_pipeline, interfaces
@@ -142,5 +143,7 @@ def _write(
             signature = served_verdict.add_verdict(signature, thresholds)
         signatures[name] = signature
     say("writing the graph")
+    runtime.release_memory()
     tf.saved_model.save(exported, directory, signatures=signatures)
+    runtime.release_memory()
     inlined_calls.inline_calls_of_saved_model(directory)

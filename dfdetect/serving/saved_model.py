@@ -149,15 +149,11 @@ def _load(directory, tags, session_config):
             # Without it, TensorFlow says which operation is missing.
             with contextlib.suppress(ImportError):
                 neighbours.import_scann_ops()
-    return _load_once(directory, tags, session_config)
-
-
-def _load_once(directory, tags, session_config):
     graph = tf.Graph()
     session = tf.compat.v1.Session(graph=graph, config=session_config)
     try:
         with graph.as_default():
-            meta_graph = tf.compat.v1.saved_model.load(session, list(tags), directory)
+            meta_graph = inspection.load_into_session(session, directory, list(tags))
     except BaseException:
         session.close()
         raise

@@ -72,11 +72,14 @@ def test_each_stage_is_told(published):
     numbered = [f"{name}, {i} of 7" for i, name in enumerate(names, start=1)]
     assert told[:7] == [f"making the graph of {name}" for name in numbered]
     assert told[7] == "writing the graph"
-    of_models, of_graph = (
-        [f"parity check: {name.replace(',', f' of the {whose},')}" for name in numbered]
-        for whose in ("models", "graph")
-    )
-    assert told[8:15] == of_models and told[16:23] == of_graph
+    of_graph = [
+        f"parity check: {name.replace(',', ' of the graph,')}" for name in numbered
+    ]
+    assert told[9:16] == of_graph
+    of_models = [
+        f"parity check: {what} by the models" for what in ("whole images", "crops")
+    ]
+    assert told[16:18] == of_models
     assert told[-1] == "writing warm-up requests and batching parameters"
 
 
