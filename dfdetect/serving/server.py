@@ -15,6 +15,7 @@ import tensorflow as tf
 from grpc_health.v1 import health, health_pb2
 from tensorflow.core.protobuf import config_pb2
 
+from dfdetect import console
 from dfdetect.serving import (
     config,
     demo_page,
@@ -217,6 +218,7 @@ def run_server(
     tf.get_logger().setLevel("ERROR")
     for name in ("tornado.access", "tornado.general"):
         logging.getLogger(name).setLevel("ERROR")
+    _hide_notes()
     _warn(settings)
     code, ended = asyncio.run(_run(Server(settings, held), settings.drain_seconds))
     if not ended:
@@ -310,6 +312,16 @@ def _build_loader(
         settings.max_run_seconds,
         settings.max_pixels,
     )
+
+
+def _hide_notes() -> None:
+    """Runs a small graph first, as TensorFlow tells some notes once, at the first run.
+
+    What is written later is told: a server has no end at which a log could be shown.
+    """
+    with console.notes_hidden(), tf.Graph().as_default():
+        with tf.compat.v1.Session() as session:
+            session.run(tf.constant(0))
 
 
 def _warn(settings: options.Options) -> None:
