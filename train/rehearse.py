@@ -30,7 +30,7 @@ from dfdetect import script
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 _METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
 _CLIPS_OF_PAIR = 2 + 2 * len(_METHODS)
-_SHARES = {"train": 0.7, "validation": 0.15, "test": 0.15}
+_SHARE = 0.15  # Of the pairs, in validation and in test.
 
 _WORK_DIR = flags.DEFINE_string("work_dir", None, "Empty folder.", required=True)
 _CLIPS = flags.DEFINE_integer("clips", 50, "Clips to draw.", 30, 10_000)
@@ -110,10 +110,12 @@ def _draw_all(folder: pathlib.Path) -> int:
     """Draws the clips of pairs of each split; returns their number."""
     pairs = _list_pairs()
     random = np.random.default_rng(0)
+    total = _CLIPS.value // _CLIPS_OF_PAIR
+    held_out = max(1, round(total * _SHARE))
+    wanted = {"validation": held_out, "test": held_out, "train": total - 2 * held_out}
     count = 0
-    for split, share in _SHARES.items():
-        wanted = max(1, round(_CLIPS.value * share / _CLIPS_OF_PAIR))
-        for pair in pairs[split][:wanted]:
+    for split, number in wanted.items():
+        for pair in pairs[split][:number]:
             one, other = pair.split("_")
             color = random.integers(80, 220, 3)
             for name in (one, other):

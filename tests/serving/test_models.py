@@ -640,7 +640,7 @@ def test_a_server_ends_in_time_while_a_version_loads(tmp_path, first):
         base.mkdir()
         (tmp_path / "2").rename(base / "2")
         process = subprocess.Popen(
-            [sys.executable, "-m", "dfdetect.cli", "serve", *arguments],
+            [sys.executable, "-m", "dfdetect", "serve", *arguments],
             cwd=serving_support.ROOT,
             env={**os.environ, "PYTHONPATH": str(serving_support.ROOT)},
             stderr=subprocess.PIPE,
