@@ -617,12 +617,14 @@ class Answer(NamedTuple):
     Attributes:
         line: Its line.
         problem: Why there is no result; "" where there is one.
+        is_asked: Whether the server was asked about it.
         is_answered: Whether the server answered for it.
         is_lost: Whether the server was asked and did not answer.
     """
 
     line: dict[str, Any]
     problem: str = ""
+    is_asked: bool = True
     is_answered: bool = False
     is_lost: bool = False
 
@@ -648,11 +650,13 @@ def ask_about_file(
                     f"a clip ({kind}); wanted is an image: {_WANTED}; "
                     "`dfdetect detect` judges clips"
                 )
-                return Answer(unread_line(path, "video", problem), problem)
+                line = unread_line(path, "video", problem)
+                return Answer(line, problem, is_asked=False)
             content += file.read()
     except OSError as error:
         problem = error.strerror or str(error)
-        return Answer(unread_line(path, "image", problem), problem)
+        line = unread_line(path, "image", problem)
+        return Answer(line, problem, is_asked=False)
     try:
         line = build_line(path, predict(content))
     except RequestError as error:
@@ -731,7 +735,8 @@ class _Told:
         """Prints a line, and why it has no result where it has none."""
         line = self._last = answer.line
         self.num_answered += answer.is_answered
-        self.num_lost = self.num_lost + 1 if answer.is_lost else 0
+        if answer.is_asked:
+            self.num_lost = self.num_lost + 1 if answer.is_lost else 0
         self._outcomes[line.get("verdict") or line["status"]] += 1
         self._statuses[line["status"]] += 1
         print(json.dumps(line), flush=True)

@@ -104,8 +104,6 @@ def main(argv: list[str]) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    import tensorflow as tf
-
     from dfdetect.export import publish
     from dfdetect.pipeline import build
     from dfdetect.retrieval import neighbours as index_graph
@@ -129,19 +127,14 @@ def main(argv: list[str]) -> None:
         detector_step=_DETECTOR_STEP.value,
         classifier_step=_CLASSIFIER_STEP.value,
     )
-    try:
-        found = publish.publish(
-            graph,
-            directory,
-            _PRECISION.value,
-            sizes,
-            _BATCH_TIMEOUT.value,
-            say=script.say,
-        )
-    except tf.errors.OpError as error:
-        # Such as a disk that is full, which TensorFlow tells in many lines.
-        reason = error.message.partition("\n")[0]
-        raise OSError(f"{directory} cannot be written: {reason}") from error
+    found = publish.publish(
+        graph,
+        directory,
+        _PRECISION.value,
+        sizes,
+        _BATCH_TIMEOUT.value,
+        say=script.say,
+    )
     num_heads = found.pop("num_heads")
     figures = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
     script.say(

@@ -9,6 +9,7 @@ folder. Both take letterboxed images and give boxes, scores and their number: se
 
 import os
 import shutil
+from typing import Any
 
 from absl import app, flags
 
@@ -47,7 +48,7 @@ def main(argv: list[str]) -> None:
     if os.path.exists(output):
         raise app.UsageError(f"{output} is there already.")
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    from dfdetect.export import detector as detector_export
+    from dfdetect.export import writing
     from dfdetect.models import model_directory
 
     detector, described = model_directory.load_detector(
@@ -57,19 +58,27 @@ def main(argv: list[str]) -> None:
         described["score_threshold"] = _SCORE_THRESHOLD.value
     described["soft_nms_sigma"] = _SOFT_NMS_SIGMA.value
     aside = f"{output}.{os.getpid()}.tmp"
-    os.makedirs(aside)
     try:
-        if _FORMAT.value == "saved_model":
-            detector_export.save(detector, described, aside)
-        else:
-            int8 = _FORMAT.value == "tflite_int8"
-            content = detector_export.convert_to_tflite(detector, described, int8)
-            files.write(os.path.join(aside, "detector.tflite"), content)
-            manifest.write(aside, described)
-        os.rename(aside, output)
+        with writing.errors_told(output):
+            os.makedirs(aside)
+            _write(detector, described, aside)
+            os.rename(aside, output)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     print(output)
+
+
+def _write(detector: Any, described: dict[str, Any], directory: str) -> None:
+    """Writes the detector into a new folder, in the format of --format."""
+    from dfdetect.export import detector as detector_export
+
+    if _FORMAT.value == "saved_model":
+        detector_export.save(detector, described, directory)
+    else:
+        int8 = _FORMAT.value == "tflite_int8"
+        content = detector_export.convert_to_tflite(detector, described, int8)
+        files.write(os.path.join(directory, "detector.tflite"), content)
+        manifest.write(directory, described)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from dfdetect.export import (
     runtime,
     saved_pipeline,
     warmup,
+    writing,
 )
 from dfdetect.pipeline import deepfake_pipeline
 
@@ -51,6 +52,7 @@ def publish(
     Raises:
         FileExistsError: The folder is there already.
         ImportError: tensorflow-serving-api is missing.
+        OSError: It cannot be written.
         ValueError: The saved graph does not answer as `graph`, or has operations that
             TensorFlow Serving lacks.
     """
@@ -69,7 +71,8 @@ def publish(
             else freezing.freeze(graph, precision)
         )
         precision = frozen.manifest["precision"]
-        saved_pipeline.save(frozen, aside, say)
+        with writing.errors_told(directory):
+            saved_pipeline.save(frozen, aside, say)
         del frozen
         runtime.release_memory()
         wanted = graph.manifest.get("index") or {}
@@ -77,9 +80,10 @@ def publish(
         inspection.check_operations(aside, allowed)
         found = parity.check(graph, aside, parity.BOUNDS[precision], say)
         say("writing warm-up requests and batching parameters")
-        warmup.write_requests(aside, batch_sizes)
-        warmup.write_batching(aside, batch_sizes, timeout_micros)
-        os.rename(aside, directory)
+        with writing.errors_told(directory):
+            warmup.write_requests(aside, batch_sizes)
+            warmup.write_batching(aside, batch_sizes, timeout_micros)
+            os.rename(aside, directory)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return found

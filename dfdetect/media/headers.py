@@ -48,7 +48,7 @@ SIGNATURES = {
 }
 
 # More than any real image has; they bound the time for a hostile file.
-_MAX_GIF_BLOCKS = 100_000
+_MAX_GIF_BLOCKS = 10_000
 _MAX_PNG_CHUNKS = 2000
 _MAX_PNG_EXIF = 16
 # Each may decompress to 8 MB, which libpng keeps.

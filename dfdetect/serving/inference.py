@@ -113,7 +113,9 @@ def run_signature(
             default = signature.defaults[alias]
             feeds[info.name] = tensors.to_array(default, 2**31, alias)
     wanted = _wanted(signature, output_filter)
-    feeds = image_bounds.hide_large(signature, feeds, model.max_pixels)
+    feeds = image_bounds.hide_large(
+        signature, feeds, model.max_pixels, model.limit_time(deadline)
+    )
     try:
         values = model.run(feeds, list(wanted.values()), api, deadline)
     except Exception as error:

@@ -7,6 +7,7 @@ left waiting. Imports nothing heavy.
 import errno
 import os
 import socket
+import sys
 
 from dfdetect.serving import options
 
@@ -16,7 +17,7 @@ _NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 class HeldPort:
-    """A port that is bound but does not listen.
+    """A port that is bound but does not listen, and that no other server holds.
 
     Args:
         flag: By which a person names it.
@@ -30,6 +31,7 @@ class HeldPort:
     def __init__(self, flag: str, host: str, port: int) -> None:
         self._where = f"{shown_host(host)}:{port} (--{flag})"
         self._sockets: list[socket.socket] = []
+        self._marks: list[socket.socket] = []
         try:
             found = socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -61,6 +63,7 @@ class HeldPort:
             except OSError as error:
                 raise self.describe(error) from error
         taken, self._sockets = self._sockets, []
+        self.close()
         return taken
 
     def describe(self, error: OSError | None = None) -> OSError:
@@ -74,8 +77,9 @@ class HeldPort:
 
     def close(self) -> None:
         """Releases the port, unless it listens."""
-        while self._sockets:
-            self._sockets.pop().close()
+        for held in (self._sockets, self._marks):
+            while held:
+                held.pop().close()
 
     def _bind(self, one: socket.socket, address: tuple) -> None:
         try:
@@ -85,10 +89,28 @@ class HeldPort:
                 one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             one.setblocking(False)
             one.bind(address)
+            self._mark(one)
         except OSError:
             one.close()
             raise
         self._sockets.append(one)
+
+    def _mark(self, bound: socket.socket) -> None:
+        """Keeps other servers from binding the same address before it listens.
+
+        Linux lets two sockets with SO_REUSEADDR bind one address as long as neither
+        listens. A name of the same network that one alone can have stands for it.
+        """
+        if sys.platform != "linux":
+            return
+        host, port = bound.getsockname()[:2]
+        mark = socket.socket(socket.AF_UNIX)
+        self._marks.append(mark)
+        try:
+            mark.bind(f"\0dfdetect serve {host} {port}")
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise
 
 
 def hold_ports(settings: options.Options) -> dict[str, HeldPort]:

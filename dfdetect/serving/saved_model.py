@@ -42,6 +42,7 @@ class SavedModel:
 
     Attributes:
         signatures: By name, as in the file.
+        run_seconds: See above.
 
     Raises:
         OSError: There is no SavedModel.
@@ -56,7 +57,7 @@ class SavedModel:
         session_config: config_pb2.ConfigProto | None = None,
         run_seconds: float = 0.0,
     ) -> None:
-        self._run_seconds = run_seconds
+        self.run_seconds = run_seconds
         config = config_pb2.ConfigProto()
         if session_config is not None:
             config.CopyFrom(session_config)
@@ -106,7 +107,7 @@ class SavedModel:
         # `Session.run` refuses a feed whose shape disagrees with the placeholder's.
         # TensorFlow Serving does not, and neither does this.
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-        options.run_options.timeout_in_ms = round(self._run_seconds * 1e3)
+        options.run_options.timeout_in_ms = round(self.run_seconds * 1e3)
         return self._session._make_callable_from_options(options)
 
 

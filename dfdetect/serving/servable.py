@@ -110,6 +110,15 @@ class Servable:
             self._metrics.runtime(self.name, api, time.monotonic() - started)
         return outputs
 
+    def limit_time(self, deadline: float) -> float:
+        """Returns until when work on a request outside of the graph may go on.
+
+        Args:
+            deadline: Of the request, see `run`.
+        """
+        seconds = self._model.run_seconds
+        return min(deadline, time.monotonic() + seconds) if seconds else deadline
+
     @property
     def joins(self) -> bool:
         """Whether requests are joined into batches of several sizes."""

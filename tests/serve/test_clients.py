@@ -508,6 +508,12 @@ def test_a_dead_server_ends_the_run(kind, tmp_path):
     lines, code, said = _run(kind, flag, *paths, *flags)
     assert code == 1 and len(lines) == 4
     assert said.endswith("gave up: no answer for 4 files one after the other\n")
+    # Files that no server is asked about, every second here, are no answers of it.
+    absent = [str(tmp_path / f"absent{i}.png") for i in range(20)]
+    mixed = [path for pair in zip(absent, paths[:20], strict=True) for path in pair]
+    lines, code, said = _run(kind, flag, *mixed, *flags)
+    assert code == 1 and len(lines) == 8
+    assert said.endswith("gave up: no answer for 4 files one after the other\n")
 
 
 @pytest.mark.parametrize("kind", _KINDS)

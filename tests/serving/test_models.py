@@ -720,6 +720,27 @@ def test_large_images_are_not_decoded(tmp_path):
         assert list(found.string_val) == encoded
 
 
+def test_headers_are_read_within_the_time_of_a_request(tmp_path):
+    spec = [tf.TensorSpec([None], tf.string, "image_bytes")]
+    signature = tf.function(
+        lambda image_bytes: {"status": decode.decode(image_bytes)[1]}, spec
+    )
+    tf.saved_model.save(tf.Module(), str(tmp_path / "ours" / "1"), signature)
+    # Segments of nothing, which are cheap to send.
+    slow = b"\xff\xd8" + b"\xff\xe0\x00\x02" * 1990
+    with serving_support.in_process(
+        model_name="ours",
+        model_base_path=str(tmp_path / "ours"),
+        max_pixels=10_000,
+        max_run_seconds=1,
+    ) as started:
+        given = {"image_bytes": np.array([slow] * 1000, object)}
+        with pytest.raises(grpc.RpcError) as caught:
+            started.client.predict("ours", given)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert "while headers were read" in caught.value.details()
+
+
 class PreparedSlowly(saved_model.SavedModel):
     """A model that prepares some outputs only once it may."""
 

@@ -874,6 +874,9 @@ def test_nobody_connects_before_the_models_are_there():
     held = listening.HeldPort("port", "127.0.0.1", port)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port)).close()
+    # Nor does another server that starts meanwhile take it.
+    with pytest.raises(OSError, match=f"127.0.0.1:{port} .--port.: Address"):
+        listening.HeldPort("port", "127.0.0.1", port)
     (opened,) = held.listen()
     with opened:
         socket.create_connection(("127.0.0.1", port)).close()
