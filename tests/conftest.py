@@ -7,6 +7,7 @@ import http.server
 import importlib
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -59,11 +60,17 @@ def _warm_python() -> warm_python.WarmPython:
     return warm
 
 
+# A line of a library's log, which is not for the user of a script that succeeds.
+LIBRARY_NOTE = re.compile(r"^([IWE]\d{4} |\d{4}-\d\d-\d\d .*: [IWE] |WARNING:)", re.M)
+
+
 def _run_script(*arguments: object, check: bool = True) -> subprocess.CompletedProcess:
     """Runs Python in the checkout as a user would, and captures its output."""
     done = _warm_python().run([*map(str, arguments)])
     if check and done.returncode:
         raise AssertionError(f"{arguments} gave {done.returncode}:\n{done.stderr}")
+    if not done.returncode and "--verbose" not in arguments:
+        assert not LIBRARY_NOTE.search(done.stderr), done.stderr
     return done
 
 

@@ -534,6 +534,8 @@ def test_default_weights_find_the_head_of_the_portrait():
     process = command()
     shown, said = process.communicate()
     assert process.returncode == 0, said
+    # One line of a graph that is made the first time, and what was found.
+    assert all(line.startswith("dfdetect") for line in said.splitlines()), said
     (result,) = (json.loads(line) for line in shown.splitlines())
     assert result["status"] == "ok"
     assert (result["width"], result["height"]) == (512, 600)
