@@ -54,8 +54,8 @@ _CALIBRATION_CROPS = 128  # Crops that a .tflite snapshot's batch norms are fitt
 
 def main(argv: list[str]) -> None:
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in FLAGS.dataset]
-    settings, strategy = run_flags.start_run(argv, classification.METRICS)
-    run_flags.check_data(builders, strategy)
+    settings, strategy, record = run_flags.start_run(argv, classification.METRICS)
+    run_flags.check_data(builders, strategy, record)
 
     trained_on = [*FLAGS.where, *held_out.training_conditions()]
     where = [conditions.parse_condition(text) for text in trained_on]
@@ -123,6 +123,7 @@ def main(argv: list[str]) -> None:
         keep_best=keep_best,
         settings=settings,
         strategy=strategy,
+        record=record,
         describe=describe,
         evaluate_start=report.is_complete,
     ).train()

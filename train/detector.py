@@ -56,8 +56,9 @@ _SHOWN = 16  # Number of validation images in TensorBoard, over all data sets.
 def main(argv: list[str]) -> None:
     losses = detectors.DETECTOR_LOSSES if FLAGS.compute_val_loss else ()
     builders = [prepared.open_builder(FLAGS.data_dir, name) for name in FLAGS.dataset]
-    settings, strategy = run_flags.start_run(argv, (*detection.METRICS, *losses))
-    run_flags.check_data(builders, strategy)
+    metrics = (*detection.METRICS, *losses)
+    settings, strategy, record = run_flags.start_run(argv, metrics)
+    run_flags.check_data(builders, strategy, record)
     # Two models of the same weights: for training windows, and for whole images.
     evaluation_model = _build_model(FLAGS.image_size)
     with strategy.scope():
@@ -106,6 +107,7 @@ def main(argv: list[str]) -> None:
         keep_best=keep_best,
         settings=settings,
         strategy=strategy,
+        record=record,
         describe=describe,
         evaluate_start=report.is_complete,
     ).train()

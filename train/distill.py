@@ -49,7 +49,7 @@ flags.mark_flags_as_required(["model_dir"])
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start_run(argv, ["explained"])
+    settings, strategy, record = run_flags.start_run(argv, ["explained"])
     kinds: collections.Counter[str] = collections.Counter()
     paths = source_files.find_images(_IMAGES.value, kinds)
     if kinds:
@@ -98,6 +98,7 @@ def main(argv: list[str]) -> None:
         keep_best=keep_best,
         settings=settings,
         strategy=strategy,
+        record=record,
     ).train()
 
 

@@ -23,6 +23,7 @@ from dfdetect.models import kept_steps
 from dfdetect.training import (
     checkpoints,
     distribute,
+    run_record,
     run_state,
     tensorboard,
     train_step,
@@ -82,6 +83,7 @@ class Run:
             so far. Saves `evaluation_model`, and returns its manifest for TensorBoard.
         settings: How to train.
         strategy: Where to train; on one device by default.
+        record: Flags and data of the run, to be written before the first step.
         describe: Called with the figures of every evaluation. Returns the manifest of
             `evaluation_model`, which is kept beside the step's checkpoint.
         evaluate_start: Whether to evaluate the model before the first step, too: its
@@ -102,6 +104,7 @@ class Run:
         keep_best: Callable[[Mapping[str, float]], Mapping[str, Any]],
         settings: Settings,
         strategy: tf.distribute.Strategy | None = None,
+        record: run_record.RunRecord | None = None,
         describe: Callable[[Mapping[str, float]], Mapping[str, Any]] | None = None,
         evaluate_start: bool = False,
     ) -> None:
@@ -110,7 +113,7 @@ class Run:
         self._chief = distribute.is_chief(self._strategy)
         self._evaluation_model = evaluation_model
         self._evaluate, self._keep_best, self._describe = evaluate, keep_best, describe
-        self._evaluate_start = evaluate_start
+        self._evaluate_start, self._record = evaluate_start, record
         self._settings = settings
         with self._strategy.scope():
             self._state = train_step.State(model, settings)
@@ -149,7 +152,7 @@ class Run:
         Raises:
             FloatingPointError: The loss or the gradient is not finite.
             ValueError: A record cannot be read, or the metric is unknown.
-            OSError: A checkpoint cannot be written, such as on a full disk.
+            OSError: A checkpoint or the record cannot be written, as on a full disk.
             Interrupted: SIGTERM or SIGINT came, and a checkpoint was written.
             WorkerLost: Another worker died.
         """
@@ -159,6 +162,8 @@ class Run:
             )
         elif self._chief and self._step:
             _log.info("continues from step %d", self._step)
+        if self._chief and self._record is not None:
+            self._record.write()  # All checks are passed.
         signals = StopSignals()
         try:
             self._run_loop(signals)

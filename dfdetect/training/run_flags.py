@@ -187,8 +187,8 @@ def run_script(main: Callable[[list[str]], None]) -> None:
 
 def start_run(
     argv: Sequence[str], metrics: Sequence[str]
-) -> tuple[Settings, tf.distribute.Strategy]:
-    """Checks the flags, sets up the process and its seed, writes `flags.txt`.
+) -> tuple[Settings, tf.distribute.Strategy, run_record.RunRecord]:
+    """Checks the flags, and sets up the process and its seed.
 
     Args:
         argv: Arguments of `main`.
@@ -196,7 +196,8 @@ def start_run(
             `--best_metric`.
 
     Returns:
-        The settings of the training loop, and the strategy.
+        The settings of the training loop, the strategy, and the record of the run,
+        which the loop writes before its first step.
 
     Raises:
         app.UsageError: A value is out of range, or differs from that of the chief or of
@@ -232,9 +233,10 @@ def start_run(
                 f"--batch_size must be a multiple of {strategy.num_replicas_in_sync} "
                 f"devices, got {FLAGS.batch_size}."
             )
+        record = _open_record()
         run_checks.check_flags(
             strategy,
-            _open_record(),
+            record,
             lines={name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
             defaults={
                 n: _default_line(flag) for n, flag in _find_flags(argv[0]).items()
@@ -250,16 +252,18 @@ def start_run(
     keras.mixed_precision.set_global_policy(FLAGS.precision)
     # Images are changed in parallel already, and threads that wait take CPU time.
     cv2.setNumThreads(0)
-    return settings, strategy
+    return settings, strategy, record
 
 
 def check_data(
-    builders: Sequence[tfds.core.DatasetBuilder], strategy: tf.distribute.Strategy
+    builders: Sequence[tfds.core.DatasetBuilder],
+    strategy: tf.distribute.Strategy,
+    record: run_record.RunRecord,
 ) -> None:
     """See `run_checks.check_data`."""
     run_checks.check_data(
         strategy,
-        _open_record(),
+        record,
         builders=builders,
         batch_size=FLAGS.batch_size,
         say=script.say,

@@ -66,6 +66,9 @@ Lines = Mapping[str, str]  # A flag's line or lines in `flags.txt`, by its name.
 class RunRecord:
     """The record in a model directory.
 
+    Flags and data are compared first, and written once nothing can refuse the run: a
+    command that is refused leaves the record as it was.
+
     Args:
         model_dir: The directory.
         step: The newest step that it keeps; 0 for a run that has not started, which
@@ -76,9 +79,10 @@ class RunRecord:
         self._model_dir = model_dir
         self._step = step
         self._path = os.path.join(model_dir, FLAGS_FILE)
+        self._unwritten: dict[str, str] = {}  # Texts by path.
 
     def check_flags(self, lines: Lines, defaults: Lines, allowed: bool) -> list[str]:
-        """Compares the flags with those of the run, and writes them.
+        """Compares the flags with those of the run, for `write`.
 
         Args:
             lines: The flags of this command.
@@ -113,11 +117,11 @@ class RunRecord:
         ]
         text = [*comments, *(f"# {note}" for note in notes)]
         text += [lines[name] for name in sorted(lines)]
-        files.write(self._path, ("\n".join(text) + "\n").encode())
+        self._unwritten[self._path] = "\n".join(text) + "\n"
         return notes
 
     def check_data(self, data: Sequence[Mapping[str, Any]]) -> None:
-        """Compares the data sets with those of the run, and writes them.
+        """Compares the data sets with those of the run, for `write`.
 
         Args:
             data: Descriptions of the data sets, see `prepared.describe_dataset`.
@@ -138,7 +142,17 @@ class RunRecord:
                             "that would be another run. Choose another --model_dir, or "
                             "the previous data."
                         )
-        files.write(path, (json.dumps(list(data), indent=2) + "\n").encode())
+        self._unwritten[path] = json.dumps(list(data), indent=2) + "\n"
+
+    def write(self) -> None:
+        """Writes the flags and the data sets that were compared.
+
+        Raises:
+            OSError: A file cannot be written.
+        """
+        for path, text in self._unwritten.items():
+            files.write(path, text.encode())
+        self._unwritten = {}
 
     def _read(self) -> tuple[dict[str, str], list[str]]:
         """Reads flags by name, and comments."""

@@ -19,7 +19,7 @@ _PAUSE = flags.DEFINE_float("pause", 0.0, "Seconds that a step takes at least.")
 
 
 def main(argv: list[str]) -> None:
-    settings, strategy = run_flags.start_run(argv, ["nearness"])
+    settings, strategy, record = run_flags.start_run(argv, ["nearness"])
     with strategy.scope():
         model = _build()
     run_flags.adapt_batch_norms(model, strategy)
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> None:
         keep_best=lambda figures: figures,
         settings=settings,
         strategy=strategy,
+        record=record,
     ).train()
 
 

@@ -71,22 +71,32 @@ def test_a_run_is_continued_as_itself_or_not_at_all(run_script, prepared, run):
 
 
 @pytest.mark.slow
-def test_other_data_of_the_same_name_are_refused(run_script, prepared, run, tmp_path):
+def test_what_is_refused_leaves_the_run_as_it_was(run_script, prepared, run, tmp_path):
     shutil.copytree(prepared / "labeled_faces", tmp_path / "labeled_faces")
     (path,) = tmp_path.rglob("dataset_info.json")
-    fingerprint = json.loads((run / "data.json").read_text())[0]["fingerprint"]
+    recorded = [(run / name).read_text() for name in ("flags.txt", "data.json")]
+    fingerprint = json.loads(recorded[1])[0]["fingerprint"]
     for place in path.parent.glob("*.json"):
         place.write_text(place.read_text().replace(fingerprint, "0" * 64))
-    done = run_script(
-        *CLASSIFIER,
-        f"--data_dir={tmp_path}",
-        f"--model_dir={run}",
-        "--steps=4",
-        "--allow_changed_flags",
-        check=False,
-    )
-    assert done.returncode == 1 and f"was {fingerprint} when" in _last_line(done)
-    assert len(list(run.glob("checkpoints/*.index"))) == 3
+    for data_dir, more, message in (
+        (tmp_path, [], f"was {fingerprint} when"),
+        (prepared, ["--snapshot=absent.npz"], "absent.npz"),
+        (prepared, ["--freeze_through=absent"], "no layer 'absent' in"),
+    ):
+        done = run_script(
+            *CLASSIFIER,
+            f"--data_dir={data_dir}",
+            f"--model_dir={run}",
+            "--steps=4",
+            "--learning_rate=0.1",
+            "--allow_changed_flags",
+            *more,
+            check=False,
+        )
+        assert done.returncode and message in _last_line(done), done.stderr
+        # What was refused is not on record.
+        assert recorded == [(run / n).read_text() for n in ("flags.txt", "data.json")]
+        assert len(list(run.glob("checkpoints/*.index"))) == 3
 
 
 @pytest.mark.slow
