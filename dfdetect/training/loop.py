@@ -87,7 +87,8 @@ class Run:
         describe: Called with the figures of every evaluation. Returns the manifest of
             `evaluation_model`, which is kept beside the step's checkpoint.
         evaluate_start: Whether to evaluate the model before the first step, too: its
-            weights are those of a trained one, and are kept if no step is better.
+            weights are those of a trained one, and are kept if no step is better. The
+            chief's counts.
 
     Raises:
         ValueError: The checkpoint is of another run.
@@ -113,7 +114,7 @@ class Run:
         self._chief = distribute.is_chief(self._strategy)
         self._evaluation_model = evaluation_model
         self._evaluate, self._keep_best, self._describe = evaluate, keep_best, describe
-        self._evaluate_start, self._record = evaluate_start, record
+        self._record = record
         self._settings = settings
         with self._strategy.scope():
             self._state = train_step.State(model, settings)
@@ -126,6 +127,10 @@ class Run:
         )
         self._step, self._batches = run_state.restore(
             self._state, self._checkpoints, batches, self._strategy
+        )
+        # The chief's weights count, so that its word does.
+        self._evaluate_start = distribute.share_number(
+            self._strategy, int(evaluate_start)
         )
         self._evaluations = EvaluationLog(model_dir, settings.best_metric, self._step)
         self._first = self._step + 1  # The first step that this process takes.
@@ -226,7 +231,7 @@ class Run:
         if self._evaluate is None:
             return self._step == self._settings.steps
         if not self._step:
-            return self._evaluate_start
+            return bool(self._evaluate_start)
         return self._is_due(self._settings.eval_every)
 
     def _is_due(self, every: int) -> bool:

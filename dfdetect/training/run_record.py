@@ -15,7 +15,7 @@ FLAGS_FILE = "flags.txt"
 DATA_FILE = "data.json"
 
 # Flags of where and how often, not what: they may change without notice.
-UNBOUND = frozenset(
+_UNBOUND = frozenset(
     (
         "model_dir",
         "data_dir",
@@ -34,6 +34,24 @@ UNBOUND = frozenset(
         "snapshot",
         "snapshot_step",
         "init_from",
+    )
+)
+
+# The workers of a run may differ in these: in paths, in their memory, and in what only
+# the chief does. What decides when they wait for each other is not among them.
+_OF_ONE_WORKER = frozenset(
+    (
+        "model_dir",
+        "data_dir",
+        "snapshot",
+        "init_from",
+        "start_timeout",
+        "cache_megabytes",
+        "keep",
+        "histograms",
+        "profile_steps",
+        "projected",
+        "explained",
     )
 )
 
@@ -102,7 +120,7 @@ class RunRecord:
             changed = {
                 name: (old, new)
                 for name, default in defaults.items()
-                if name not in UNBOUND
+                if name not in _UNBOUND
                 and (old := before.get(name, default))
                 != (new := lines.get(name, default))
             }
@@ -205,12 +223,12 @@ def parse_flag_lines(lines: Sequence[str]) -> dict[str, str]:
 
 
 def describe_differences(lines: Lines, chiefs: Lines) -> list[str]:
-    """Describes each flag that differs from the chief's, with both values."""
+    """Describes each flag that must be the chief's and is not, with both values."""
     return [
         f"{_format_line(lines.get(name, ''), name)}, the chief "
         f"{_format_line(chiefs.get(name, ''), name)}"
         for name in sorted({*lines} | {*chiefs})
-        if lines.get(name, "") != chiefs.get(name, "") and name not in UNBOUND
+        if lines.get(name, "") != chiefs.get(name, "") and name not in _OF_ONE_WORKER
     ]
 
 

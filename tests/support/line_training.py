@@ -3,6 +3,7 @@
 python tests/support/line_training.py --model_dir=DIR --strategy=multi_worker --steps=20
 """
 
+import os
 import time
 
 import keras
@@ -11,6 +12,7 @@ import tensorflow as tf
 from absl import flags
 
 from dfdetect.data.batches import Batches, ShuffledSource
+from dfdetect.models import weights
 from dfdetect.training import loop, run_flags
 
 flags.adopt_module_key_flags(run_flags)
@@ -22,6 +24,7 @@ def main(argv: list[str]) -> None:
     settings, strategy, record = run_flags.start_run(argv, ["nearness"])
     with strategy.scope():
         model = _build()
+    report = weights.load_snapshot(model, run_flags.FLAGS.snapshot)
     run_flags.adapt_batch_norms(model, strategy)
     judged = _build()
     random = np.random.default_rng(0)
@@ -37,6 +40,10 @@ def main(argv: list[str]) -> None:
         error = judged(inputs, training=False) - targets
         return {"nearness": -float(np.abs(error).mean())}
 
+    def keep_best(figures):
+        weights.save(judged, os.path.join(settings.model_dir, weights.FILE_NAME))
+        return figures
+
     loop.Run(
         model,
         judged,
@@ -51,10 +58,11 @@ def main(argv: list[str]) -> None:
             run_flags.FLAGS.seed,
         ),
         evaluate=evaluate,
-        keep_best=lambda figures: figures,
+        keep_best=keep_best,
         settings=settings,
         strategy=strategy,
         record=record,
+        evaluate_start=report.is_complete,
     ).train()
 
 

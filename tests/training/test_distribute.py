@@ -247,12 +247,29 @@ def test_sigterm_to_one_worker_ends_both_after_a_checkpoint(runs):
 def test_workers_with_other_flags_both_leave_and_say_which(runs):
     folder = runs / "line_flags"
     arguments = [*LINE, "--steps=30", f"--model_dir={folder}"]
-    with _Workers(arguments, folder, ["--learning_rate=0.1"]) as workers:
+    others = ["--learning_rate=0.1", "--checkpoint_every=6", "--devices=2"]
+    with _Workers(arguments, folder, others) as workers:
         assert [process.wait(240) for process in workers.processes] == [2, 2]
     first, second = (log.read_text().strip().splitlines()[-1] for log in workers.logs)
-    assert "this one has --learning_rate=0.1, the chief --learning_rate=0.05" in second
+    assert (
+        "this one has --checkpoint_every=6, the chief --checkpoint_every=5; "
+        "--devices=2, the chief no --devices; "
+        "--learning_rate=0.1, the chief --learning_rate=0.05." in second
+    )
     assert "1 other workers cannot start" in first
     assert not list(folder.glob("*tfevents*")) and not (folder / "flags.txt").exists()
+
+
+@pytest.mark.slow  # Half a minute.
+def test_the_weights_of_the_chief_are_those_of_all(line, runs):
+    folder = runs / "line_started"
+    arguments = [*LINE, "--steps=2", f"--model_dir={folder}", f"--snapshot={line}"]
+    with _Workers(arguments, folder, ["--snapshot=none"]) as workers:
+        workers.finish()
+    first = json.loads((folder / "evaluations.jsonl").read_text().splitlines()[0])
+    lines = (line / "evaluations.jsonl").read_text().splitlines()
+    best = max(map(json.loads, lines), key=lambda figures: figures["nearness"])
+    assert first == {"nearness": pytest.approx(best["nearness"]), "step": 0}
 
 
 @pytest.mark.slow

@@ -97,6 +97,24 @@ def test_other_data_are_another_run(tmp_path):
     assert json.loads((tmp_path / "data.json").read_text()) == [DATA]
 
 
+def test_workers_may_differ_in_what_is_their_own_only():
+    chief = {
+        "log_every": "--log_every=5",
+        "devices": "--devices=1",
+        "snapshot": "--snapshot=none",
+        "data_dir": "--data_dir=a",
+        "keep": "--keep=2",
+    }
+    own = {name: f"{line}0" for name, line in chief.items()}
+    assert run_record.describe_differences(
+        {**own, "snapshot_step": "--snapshot_step=3"}, chief
+    ) == [
+        "--devices=10, the chief --devices=1",
+        "--log_every=50, the chief --log_every=5",
+        "--snapshot_step=3, the chief no --snapshot_step",
+    ]
+
+
 def test_flag_files_are_parsed_by_name():
     lines = ["--nobalance", "--where=a", "--where=b", "--model=x=y", "--histograms"]
     assert run_record.parse_flag_lines(lines) == {
