@@ -56,7 +56,14 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import files, manifest, script
-from dfdetect.data import detector_input, prepared, record_columns, records
+from dfdetect.data import (
+    conditions,
+    detector_input,
+    prepared,
+    record_columns,
+    record_fields,
+    records,
+)
 from dfdetect.evaluation import (
     chain_evaluation,
     classifier_comparison,
@@ -197,12 +204,13 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     builder = _open_set(FLAGS.dataset)
     coco.import_pycocotools()  # Fail before the slow part.
     detect, described, name = _load_detector()
-    record_columns.open_columns(builder, FLAGS.split)  # Names a file cut short.
+    where = _choose_images(builder)
     batches = detector_input.build_evaluation_batches(
         builder,
         FLAGS.split,
         image_size=described["image_size"],
         batch_size=FLAGS.batch_size,
+        where=where,
     )
     with records.naming_damage(builder, FLAGS.split):
         measured = detectors.collect_detections(detect, batches)
@@ -211,6 +219,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         "model": name,
         "step": int(FLAGS.step[0]) if FLAGS.step else None,
         "split": FLAGS.split,
+        "where": FLAGS.where,
         "precision": FLAGS.precision,
         "data": prepared.describe_dataset(builder),
         "metrics": {
@@ -219,12 +228,29 @@ def _measure_detector(folder: str) -> dict[str, Any]:
         },
     }
     if folder:
-        images = functools.partial(detector_input.read_images, builder, FLAGS.split)
+        images = functools.partial(
+            detector_input.read_images, builder, FLAGS.split, where=where
+        )
         boxes, truth, extents = measured
         detection_report.write_report(
             folder, found, boxes, truth, extents=extents, images=images
         )
     return found
+
+
+def _choose_images(
+    builder: tfds.core.DatasetBuilder,
+) -> list[conditions.Condition]:
+    """Reads --where, and refuses conditions that no image of the split meets."""
+    record_columns.open_columns(builder, FLAGS.split)  # Names a file cut short.
+    where = [conditions.parse_condition(text) for text in FLAGS.where]
+    chosen = record_fields.choose_records(builder, FLAGS.split, where)
+    if where and not chosen.any():
+        raise ValueError(
+            f"No record of {FLAGS.split} of {builder.info.full_name} meets "
+            f"{' and '.join(FLAGS.where)}."
+        )
+    return where
 
 
 def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:

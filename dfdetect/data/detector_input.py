@@ -195,9 +195,18 @@ def _read_chosen(
 
 
 def read_images(
-    builder: tfds.core.DatasetBuilder, split: str, places: Sequence[int]
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    places: Sequence[int],
+    where: Sequence[conditions.Condition] = (),
 ) -> dict[int, tuple[str, np.ndarray]]:
     """Reads some images of a split, by their places in its order.
+
+    Args:
+        builder: A prepared data set.
+        split: One of its splits.
+        places: Places among the records that meet every condition.
+        where: Conditions, see `record_fields.choose_records`.
 
     Returns:
         For each place the name of the image and `[height, width, 3]` uint8 RGB.
@@ -207,9 +216,8 @@ def read_images(
         return tf.reduce_any(tf.constant(places, tf.int64) == place)
 
     found = {}
-    for place, example in (
-        prepared.read_encoded(builder, split).enumerate().filter(wanted)
-    ):
+    examples = _read_chosen(builder, split, where, share=WHOLE, batch_size=1)
+    for place, example in examples.enumerate().filter(wanted):
         name = example.get("image/filename", example[NAME]).numpy().decode()
         found[int(place)] = name, decode.decode_image(example["image"]).numpy()
     return found

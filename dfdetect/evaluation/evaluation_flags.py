@@ -83,9 +83,8 @@ flags.DEFINE_string(
 flags.DEFINE_multi_string(
     "where",
     [],
-    "Measure classifiers, clips and chains only on records that meet this: "
-    "FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE. If given more than once, on those that "
-    "meet all.",
+    "Measure only on records of --dataset that meet this: FIELD=VALUE|VALUE, "
+    "FIELD!=VALUE|VALUE or group@0/5. If given more than once, on those that meet all.",
 )
 flags.DEFINE_bool(
     "allow_leaky_split",
@@ -190,6 +189,8 @@ def check_flags() -> None:
         if FLAGS[name].value is None:
             instead = ", or --clips" if FLAGS.task == "video" else ""
             raise app.UsageError(f"--task={FLAGS.task} needs --{name}{instead}")
+    if of_folder and FLAGS.where:
+        raise app.UsageError("--where chooses records of --dataset, not of --clips")
     if FLAGS.task == "chain" and FLAGS.model_dir:
         raise app.UsageError("--task=chain takes --graph instead of --model_dir")
     if FLAGS.leave_out and FLAGS.task != "classify":

@@ -54,7 +54,7 @@ def write_report(
 
     Args:
         folder: Folder to write to; created if absent.
-        figures: `model`, `split`, `data` (of `prepared.describe_dataset`), and
+        figures: `model`, `split`, `where`, `data` (of `prepared.describe_dataset`), and
             `metrics`: those of `detection_protocol.compute_metrics` and, as `coco`, of
             `coco.compute_metrics`.
         found: Boxes and scores of each image, see `detection_protocol.compute_metrics`.
@@ -118,6 +118,7 @@ def format_tables(figures: dict[str, Any]) -> list[str]:
     data, metrics = figures["data"], figures["metrics"]
     named = data["name"], data["config"], data["version"]
     threshold = metrics["f1_score_threshold"]
+    chosen = " and ".join(figures["where"]).replace("|", r"\|")
     return [
         f"# Detection on {data['name']}, {figures['split']}",
         "",
@@ -126,6 +127,7 @@ def format_tables(figures: dict[str, Any]) -> list[str]:
         f"| model | {figures['model']} |",
         f"| data | {' '.join(filter(None, named))} |",
         f"| split | {figures['split']} |",
+        f"| chosen | {chosen or 'all records'} |",
         f"| fingerprint | {data['fingerprint']} |",
         "",
         *_figure_rows(metrics),

@@ -38,7 +38,13 @@ def figures():
     }
     metrics["f1_score_threshold"] = 0.5  # The three detections of high scores count.
     data = {"name": "heads", "config": "", "version": "1.0.0", "fingerprint": "abc"}
-    return {"model": "m", "split": "test", "data": data, "metrics": metrics}
+    return {
+        "model": "m",
+        "split": "test",
+        "where": ["source=a|b", "group@0/5"],
+        "data": data,
+        "metrics": metrics,
+    }
 
 
 def test_errors_count_from_the_threshold_on():
@@ -63,6 +69,7 @@ def test_report_has_all_figures_and_the_worst_images(figures, tmp_path):
     )
     lines = (folder / "report.md").read_text().splitlines()
     assert "| fingerprint | abc |" in lines and "| data | heads 1.0.0 |" in lines
+    assert r"| chosen | source=a\|b and group@0/5 |" in lines
     assert lines[-2:] == ["| image1.png | 1 | 1 |", "| image2.png | 0 | 1 |"]
     names = {line.split(" | ")[0].strip("| ") for line in lines}
     numbers = {name for name, value in figures["metrics"].items() if np.isscalar(value)}

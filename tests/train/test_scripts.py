@@ -373,6 +373,24 @@ def test_evaluate_leaves_a_report_of_a_detector(
     )
     assert figures["data"]["fingerprint"] in (folder / "report.md").read_text()
 
+    names = [path.name for path in prepared.rglob("JPEGImages/mov_004_*")]
+    where = f"image/filename={names[0]}|{names[1]}"
+    done = run_script(
+        "train/evaluate.py",
+        "--task=detect",
+        f"--model_dir={detector}",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+        f"--where={where}",
+        f"--output={folder}",
+    )
+    assert done.stdout.startswith(f"{detector} on hollywood_heads, test, where {where}")
+    figures = json.loads((folder / "metrics.json").read_text())
+    assert figures["where"] == [where] and figures["metrics"]["num_images"] == 2
+    report = (folder / "report.md").read_text()
+    assert names[2] not in report
+    assert f"| chosen | image/filename={names[0]}\\|{names[1]} |" in report
+
 
 @pytest.mark.slow
 def test_export_writes_a_version_that_detect_reads(
@@ -436,6 +454,10 @@ def test_distilled_weights_start_a_training(run_script, prepared, tmp_path):
             ("train/evaluate.py", "--task=detect", "--data_dir=x", "--dataset=x")
             + ("--output=setup.py",),
             "setup.py",
+        ),
+        (
+            ("train/evaluate.py", "--task=video", "--clips=x", "--where=source=a"),
+            "where chooses records",
         ),
         (("serve/export.py",), "output"),
     ],
