@@ -124,10 +124,13 @@ class RunRecord:
                 and (old := before.get(name, default))
                 != (new := lines.get(name, default))
             }
-        if "steps" in changed and _read_number(lines["steps"]) <= self._step:
-            # The run is done already, and nothing changes.
-            return []
+        # Of fewer steps than are done nothing is left to do.
+        is_over = "steps" in changed and _read_number(lines["steps"]) < self._step
+        if is_over:
+            del changed["steps"]
         self._refuse(changed, allowed)
+        if is_over:
+            return []
         notes = [
             f"from step {self._step} on {_format_line(new)} "
             f"(before: {_format_line(old)})"

@@ -315,6 +315,13 @@ def test_fewer_steps_than_are_done_end_at_once(tmp_path, caplog):
     assert "the run is done: step 40 of 25" in caplog.text
     assert again.kept == [] and again.seen == []
     assert sorted(p.name for p in (tmp_path / "checkpoints").iterdir()) == kept
+    # Nor is an evaluation made up for that a kill has left out.
+    path = tmp_path / "evaluations.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert again.run(_settings(tmp_path, steps=25))["step"] < 40
+    assert again.kept == [] and again.seen == []
+    again.run(_settings(tmp_path))
+    assert len(again.seen) == 1
 
 
 def test_weights_to_start_from_are_kept_if_no_step_is_better(tmp_path, caplog):

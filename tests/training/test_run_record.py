@@ -74,7 +74,14 @@ def test_more_steps_are_noted_and_fewer_than_done_change_nothing(run):
     ]
     text = (run / "flags.txt").read_text()
     assert _check(run, steps="--steps=5") == []
+    # Not even with them are other flags those of the run.
+    with pytest.raises(ValueError, match="--learning_rate=0.2 now"):
+        _check(run, steps="--steps=5", learning_rate="--learning_rate=0.2")
     assert (run / "flags.txt").read_text() == text
+    # To end where it is changes the run: its last step is evaluated.
+    assert _check(run, steps="--steps=10") == [
+        "from step 10 on --steps=10 (before: --steps=60)"
+    ]
 
 
 def test_another_model_is_another_run(run):
