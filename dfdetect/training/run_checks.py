@@ -11,7 +11,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect.data import prepared, sampling
-from dfdetect.training import distribute, run_record
+from dfdetect.training import distribute, loop, run_record
 
 Say = Callable[[str], None]
 
@@ -133,14 +133,24 @@ _ADVICE = " --validation_split takes another split, or none."
 
 
 def _check_on_all(strategy: tf.distribute.Strategy, check: Callable[[], None]) -> None:
-    """Calls a function; if it fails on one worker, it fails on all."""
-    failure = None
+    """Calls a function; if it fails on one worker, it fails on all.
+
+    Raises:
+        ValueError: As the function does, or because another worker must not go on.
+        OSError: As the function does.
+        loop.WorkerLost: Others cannot go on as their systems fail, which may pass.
+    """
+    failure: ValueError | OSError | None = None
     try:
         check()
     except (ValueError, OSError) as error:
         failure = error
     failures = distribute.count_failures(strategy, failure is not None)
+    passing = distribute.count_failures(strategy, isinstance(failure, OSError))
     if failure is not None:
         raise failure
     if failures:
-        raise ValueError(f"{failures} other workers cannot start: see their logs.")
+        told = f"{failures} other workers cannot start: see their logs"
+        if passing == failures:
+            raise loop.WorkerLost(f"{told}; start all of them again")
+        raise ValueError(f"{told}.")

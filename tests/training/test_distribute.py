@@ -285,6 +285,14 @@ def test_where_the_chief_cannot_start_the_other_asks_to_be_started_again(runs):
     assert f"No checkpoint in {folder / 'checkpoints'} can be read" in last
     assert "start all of them again" in workers.logs[1].read_text()
 
+    # So it does before any model is built, where the chief's system fails.
+    (folder / "flags.txt").mkdir()
+    with _Workers(arguments, folder) as workers:
+        assert [process.wait(240) for process in workers.processes] == [1, 138]
+    first, second = (log.read_text().strip().splitlines()[-1] for log in workers.logs)
+    assert str(folder / "flags.txt") in first
+    assert "1 other workers cannot start" in second and second.endswith("again")
+
 
 @pytest.mark.slow  # Half a minute.
 def test_workers_share_an_evaluation_and_get_what_one_gets(runs, prepared):
