@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 
 # 64 megapixels of uncompressed 16-bit RGBA. Anything larger is a device or disk image
@@ -12,6 +14,10 @@ from collections.abc import Iterator
 MAX_BYTES = 512 * 2**20
 
 _BLOCK = 2**20  # Bytes.
+
+_ASIDE = re.compile(r"\.dfdetect\.[0-9a-f]{16}\.tmp")
+# A file that is being written changes more often, whatever machine writes it.
+_LEFT_AFTER = 3600.0  # Seconds.
 
 
 def read(path: str) -> bytes:
@@ -74,6 +80,24 @@ def write(path: str, content: bytes) -> None:
     """
     with open_atomic(path) as file:
         file.write(content)
+
+
+def remove_leftovers(folder: str) -> None:
+    """Removes what killed processes of `open_atomic` have left in a folder, if any.
+
+    Only files that have not changed for an hour: others may be in use.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if _ASIDE.fullmatch(entry.name) and _is_left(entry):
+                _remove(entry.path)
+
+
+def _is_left(entry: os.DirEntry) -> bool:
+    with contextlib.suppress(OSError):
+        changed = entry.stat(follow_symlinks=False).st_mtime
+        return entry.is_file() and time.time() - changed > _LEFT_AFTER
+    return False
 
 
 def write_all(file: io.RawIOBase, content: bytes) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 
+from dfdetect import files
+
 FILE_NAME = "weights.npz"  # in a model directory
 
 # Errors that NumPy raises on a truncated or changed file.
@@ -111,17 +113,8 @@ def save(
                 raise ValueError(f"{key} does not fit into float16.")
             array = array.astype(np.float16)
         arrays[key] = array
-    target = _file(path)
-    aside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with open(aside, "wb") as stream:
-            np.savez(stream, allow_pickle=False, **arrays)
-        os.replace(aside, target)
-    except OSError as error:
-        # The error of a full disk names no file.
-        raise OSError(error.errno, error.strerror, os.fspath(target)) from error
-    finally:
-        aside.unlink(missing_ok=True)
+    with files.open_atomic(os.fspath(_file(path))) as stream:
+        np.savez(stream, allow_pickle=False, **arrays)
 
 
 def load(model: keras.Model, path: str | os.PathLike[str]) -> LoadReport:

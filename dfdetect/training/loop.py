@@ -18,6 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from dfdetect import files
 from dfdetect.data.batches import Batches
 from dfdetect.models import kept_steps
 from dfdetect.training import (
@@ -167,8 +168,7 @@ class Run:
             )
         elif self._chief and self._step:
             _log.info("continues from step %d", self._step)
-        if self._chief and self._record is not None:
-            self._record.write()  # All checks are passed.
+        self._begin()
         signals = StopSignals()
         try:
             self._run_loop(signals)
@@ -189,6 +189,16 @@ class Run:
         # The others leave after the chief's writes.
         distribute.share_number(self._strategy, 0)
         return self._report_best()
+
+    def _begin(self) -> None:
+        """Removes what killed runs left; writes the record, as all checks passed."""
+        if not self._chief:
+            return
+        model_dir = self._settings.model_dir
+        for folder in (model_dir, os.path.join(model_dir, kept_steps.FOLDER)):
+            files.remove_leftovers(folder)
+        if self._record is not None:
+            self._record.write()
 
     def _run_loop(self, signals: StopSignals) -> None:
         first = self._step

@@ -2,6 +2,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -210,6 +212,32 @@ def test_checkpoints_are_the_newest_few(tmp_path):
     saved = checkpoints.Checkpoints(str(tmp_path / "checkpoints"), 3)
     assert saved.steps() == [30, 32, 40]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 6
+
+
+def test_what_killed_writes_left_is_removed(tmp_path):
+    kept = tmp_path / "checkpoints"
+    kept.mkdir()
+    # As a write leaves it that a signal ends which nothing can catch.
+    code = """
+import os, signal, sys
+from dfdetect import files
+with files.open_atomic(sys.argv[1]) as file:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    for path in (tmp_path / "weights.npz", kept / "step_00000010.json"):
+        done = subprocess.run([sys.executable, "-c", code, path], check=False)
+        assert done.returncode == -signal.SIGKILL
+    left = [path for folder in (tmp_path, kept) for path in folder.glob(".*")]
+    assert len(left) == 2
+    young = tmp_path / f".dfdetect.{'0' * 16}.tmp"
+    young.touch()
+    foreign = tmp_path / ".dfdetect.notes.tmp"
+    foreign.touch()
+    for path in (*left, foreign):
+        os.utime(path, (0, 0))
+    _Run().run(_settings(tmp_path, steps=5))
+    assert {path.name for path in tmp_path.glob(".*")} == {young.name, foreign.name}
+    assert not list(kept.glob(".*"))
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
