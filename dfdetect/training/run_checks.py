@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 
 from dfdetect.data import prepared, sampling
 from dfdetect.training import distribute, loop, run_record
+from dfdetect.training.settings import Settings
 
 Say = Callable[[str], None]
 
@@ -55,6 +56,22 @@ def check_flags(
                 say(note)
 
     _check_on_all(strategy, compare)
+    _check_on_all(strategy, check)
+
+
+def check_warmup(
+    strategy: tf.distribute.Strategy, record: run_record.RunRecord, settings: Settings
+) -> None:
+    """Checks the warm-up of a run that has steps left, by the chief's record.
+
+    Raises:
+        ValueError: It does not end before the run.
+    """
+
+    def check() -> None:
+        if distribute.is_chief(strategy) and record.step < settings.steps:
+            settings.check_warmup()
+
     _check_on_all(strategy, check)
 
 

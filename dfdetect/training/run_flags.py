@@ -244,6 +244,7 @@ def start_run(
             allowed=FLAGS.allow_changed_flags,
             say=script.say,
         )
+        run_checks.check_warmup(strategy, record, settings)
     except ValueError as error:
         raise app.UsageError(str(error)) from error
     keras.utils.set_random_seed(FLAGS.seed)

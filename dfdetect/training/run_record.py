@@ -87,15 +87,18 @@ class RunRecord:
     Flags and data are compared first, and written once nothing can refuse the run: a
     command that is refused leaves the record as it was.
 
-    Args:
-        model_dir: The directory.
+    Attributes:
         step: The newest step that it keeps; 0 for a run that has not started, which
             may have any flags and data.
+
+    Args:
+        model_dir: The directory.
+        step: See above.
     """
 
     def __init__(self, model_dir: str, step: int) -> None:
         self._model_dir = model_dir
-        self._step = step
+        self.step = step
         self._path = os.path.join(model_dir, FLAGS_FILE)
         self._unwritten: dict[str, str] = {}  # Texts by path.
 
@@ -116,7 +119,7 @@ class RunRecord:
         """
         before, comments = self._read()
         changed = {}
-        if self._step and before:
+        if self.step and before:
             changed = {
                 name: (old, new)
                 for name, default in defaults.items()
@@ -125,14 +128,14 @@ class RunRecord:
                 != (new := lines.get(name, default))
             }
         # Of fewer steps than are done nothing is left to do.
-        is_over = "steps" in changed and _read_number(lines["steps"]) < self._step
+        is_over = "steps" in changed and _read_number(lines["steps"]) < self.step
         if is_over:
             del changed["steps"]
         self._refuse(changed, allowed)
         if is_over:
             return []
         notes = [
-            f"from step {self._step} on {_format_line(new)} "
+            f"from step {self.step} on {_format_line(new)} "
             f"(before: {_format_line(old)})"
             for old, new in changed.values()
         ]
@@ -151,7 +154,7 @@ class RunRecord:
             ValueError: The data sets differ.
         """
         path = os.path.join(self._model_dir, DATA_FILE)
-        if self._step and os.path.exists(path):
+        if self.step and os.path.exists(path):
             with open(path, encoding="utf-8") as file:
                 before = json.load(file)
             for old, new in zip(before, data, strict=False):
@@ -177,7 +180,7 @@ class RunRecord:
 
     def _read(self) -> tuple[dict[str, str], list[str]]:
         """Reads flags by name, and comments."""
-        if not self._step or not os.path.exists(self._path):
+        if not self.step or not os.path.exists(self._path):
             return {}, []
         with open(self._path, encoding="utf-8") as file:
             lines = file.read().splitlines()
@@ -205,7 +208,7 @@ class RunRecord:
                     for name in sorted(wanting)
                 )
                 raise ValueError(
-                    f"{self._model_dir} is at step {self._step} with other flags: "
+                    f"{self._model_dir} is at step {self.step} with other flags: "
                     f"{told}; {advice}"
                 )
 

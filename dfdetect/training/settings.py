@@ -94,14 +94,21 @@ class Settings:
         ):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {known}.")
-        if not 0 <= self.warmup_steps < self.steps:
-            raise ValueError(
-                f"warmup_steps must be in [0, {self.steps}), got {self.warmup_steps}."
-            )
         profiled = self.profile_steps
         if profiled and (len(profiled) != 2 or not 0 < profiled[0] <= profiled[1]):
             raise ValueError(
                 f"profile_steps must be a first and a last step, got {profiled}."
+            )
+
+    def check_warmup(self) -> None:
+        """Refuses a warm-up that does not end before the run; not for one that is done.
+
+        Raises:
+            ValueError: It is as long as the run, or longer.
+        """
+        if not 0 <= self.warmup_steps < self.steps:
+            raise ValueError(
+                f"warmup_steps must be in [0, {self.steps}), got {self.warmup_steps}."
             )
 
     def learning_rate_at(self, step: Any) -> Any:

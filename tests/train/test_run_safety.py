@@ -47,6 +47,7 @@ def _run(run_script, prepared, tmp_path_factory):
         "--dataset=labeled_faces",
         f"--model_dir={folder}",
         "--steps=3",
+        "--warmup_steps=2",
     )
     return folder
 
@@ -56,13 +57,17 @@ def test_a_run_is_continued_as_itself_or_not_at_all(run_script, prepared, run):
     for changes, code, message in (
         (["--image_size=96"], 2, "--image_size=96 now, --image_size=64 before; that"),
         (["--learning_rate=0.1"], 2, "--allow_changed_flags continues anyway"),
+        # Its warm-up is as long, but over.
         (["--steps=2"], 0, "at step 3 after"),
+        (["--steps=2", "--learning_rate=0.1"], 2, "--learning_rate=0.1 now"),
+        (["--allow_changed_flags", "--warmup_steps=4", "--steps=4"], 2, "got 4"),
     ):
         done = run_script(
             *CLASSIFIER,
             f"--data_dir={prepared}",
             f"--model_dir={run}",
             "--steps=3",
+            "--warmup_steps=2",
             *changes,
             check=False,
         )

@@ -322,7 +322,6 @@ def test_float16_passes_over_steps_whose_gradient_overflows(tmp_path):
     [
         ({"steps": 0}, "steps must be above 0, got 0"),
         ({"learning_rate": -1.0}, "learning_rate must be above 0"),
-        ({"warmup_steps": 40}, r"warmup_steps must be in \[0, 40\), got 40"),
         ({"ema_decay": 1.0}, r"ema_decay must be in \[0, 1\), got 1.0"),
         ({"schedule": "sine"}, "schedule must be one of .*cosine"),
         ({"profile_steps": (3,)}, "profile_steps must be a first and a last step"),
@@ -331,6 +330,14 @@ def test_float16_passes_over_steps_whose_gradient_overflows(tmp_path):
 def test_bad_settings_are_refused(tmp_path, changes, message):
     with pytest.raises(ValueError, match=message):
         _settings(tmp_path, **changes)
+
+
+@pytest.mark.parametrize("warmup_steps", [40, 500, -1])
+def test_a_warm_up_ends_before_the_run(tmp_path, warmup_steps):
+    settings = _settings(tmp_path, warmup_steps=warmup_steps)
+    with pytest.raises(ValueError, match=rf"in \[0, 40\), got {warmup_steps}\."):
+        settings.check_warmup()
+    _settings(tmp_path, warmup_steps=39).check_warmup()
 
 
 def test_fewer_steps_than_are_done_end_at_once(tmp_path, caplog):
