@@ -34,7 +34,7 @@ def check_flags(
         lines: See `run_record.RunRecord.check_flags`.
         defaults: See there.
         allowed: See there.
-        say: Called with a line for each change.
+        say: Called with a line for each change, or if the flags of the run are unknown.
 
     Raises:
         ValueError: The flags differ from the chief's, or a change is not allowed.
@@ -90,7 +90,8 @@ def check_data(
         record: Record of the run.
         builders: Prepared data sets to train on.
         batch_size: Examples per step.
-        say: Called with a line if the data sets have fewer examples than a batch.
+        say: Called with a line if the data sets have fewer examples than a batch, or
+            if those of the run are unknown.
 
     Raises:
         ValueError: The data sets differ, or one has no examples to train on.
@@ -109,7 +110,8 @@ def check_data(
                 )
         check_split(builders, "train")
         if distribute.is_chief(strategy):
-            record.check_data(described)
+            for note in record.check_data(described):
+                say(note)
 
     _check_on_all(strategy, check)
     total = sum(builder.info.splits["train"].num_examples for builder in builders)

@@ -112,7 +112,7 @@ class RunRecord:
             allowed: Whether flags that alter the course of the run may change.
 
         Returns:
-            A message for each change.
+            A message for each change, or that the flags of the run are unknown.
 
         Raises:
             ValueError: A change is not allowed.
@@ -142,19 +142,23 @@ class RunRecord:
         text = [*comments, *(f"# {note}" for note in notes)]
         text += [lines[name] for name in sorted(lines)]
         self._unwritten[self._path] = "\n".join(text) + "\n"
-        return notes
+        return notes if before else self._describe_missing(FLAGS_FILE, "flags")
 
-    def check_data(self, data: Sequence[Mapping[str, Any]]) -> None:
+    def check_data(self, data: Sequence[Mapping[str, Any]]) -> list[str]:
         """Compares the data sets with those of the run, for `write`.
 
         Args:
             data: Descriptions of the data sets, see `prepared.describe_dataset`.
 
+        Returns:
+            A message if those of the run are unknown.
+
         Raises:
             ValueError: The data sets differ.
         """
         path = os.path.join(self._model_dir, DATA_FILE)
-        if self.step and os.path.exists(path):
+        is_known = os.path.exists(path)
+        if self.step and is_known:
             with open(path, encoding="utf-8") as file:
                 before = json.load(file)
             for old, new in zip(before, data, strict=False):
@@ -167,6 +171,7 @@ class RunRecord:
                             "the previous data."
                         )
         self._unwritten[path] = json.dumps(list(data), indent=2) + "\n"
+        return [] if is_known else self._describe_missing(DATA_FILE, "data")
 
     def write(self) -> None:
         """Writes the flags and the data sets that were compared.
@@ -177,6 +182,14 @@ class RunRecord:
         for path, text in self._unwritten.items():
             files.write(path, text.encode())
         self._unwritten = {}
+
+    def _describe_missing(self, name: str, what: str) -> list[str]:
+        if not self.step:
+            return []
+        return [
+            f"{os.path.join(self._model_dir, name)} is missing: whether the {what} are "
+            f"those of the run until step {self.step} is unknown, and not checked"
+        ]
 
     def _read(self) -> tuple[dict[str, str], list[str]]:
         """Reads flags by name, and comments."""

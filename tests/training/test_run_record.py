@@ -104,6 +104,19 @@ def test_other_data_are_another_run(tmp_path):
     assert json.loads((tmp_path / "data.json").read_text()) == [DATA]
 
 
+def test_a_run_whose_flags_and_data_are_unknown_says_so(tmp_path):
+    record = run_record.RunRecord(str(tmp_path), 10)
+    for name, notes in (
+        ("flags.txt", record.check_flags(LINES, DEFAULTS, False)),
+        ("data.json", record.check_data([DATA])),
+    ):
+        (note,) = notes
+        assert note.startswith(f"{tmp_path / name} is missing: whether the {name[:4]}")
+        assert "until step 10 is unknown" in note
+    record.write()
+    assert record.check_flags(LINES, DEFAULTS, False) == record.check_data([DATA]) == []
+
+
 def test_workers_may_differ_in_what_is_their_own_only():
     chief = {
         "log_every": "--log_every=5",
