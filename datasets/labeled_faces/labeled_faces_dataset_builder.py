@@ -210,7 +210,7 @@ def _images_of(
     row: label_table.Row, root: tfds.core.Path, columns: Sequence[str]
 ) -> Iterator[_Row]:
     """The image of a row, or the frames of the clip that it names."""
-    clip, text = row.further.get("clip", ""), row.further.get("frame", "") or "-1"
+    text = row.further.get("frame", "") or "-1"
     if not re.fullmatch(r"-?\d+", text):
         raise ValueError(f"{row.where}: frame must be a whole number, got {text!r}.")
     texts: dict[str, Any] = {name: row.further.get(name, "") for name in _TEXTS}
@@ -229,8 +229,7 @@ def _images_of(
         yield known
         return
     for path in face_rows.find_frames(root, row.path):
-        of_clip, number = face_rows.parse_frame_path(path)
-        yield dataclasses.replace(known, path=path, clip=clip or of_clip, frame=number)
+        yield face_rows.name_frame(dataclasses.replace(known, path=path))
 
 
 def _read_box(where: str, texts: Sequence[str]) -> tuple[float, ...]:

@@ -22,8 +22,10 @@ NO_BOX = (0.0,) * 4
 _LISTS = tuple(f"{name}.txt" for name in ("train", "val", "validation", "test"))
 # Folders of a frame's clip that say nothing of it.
 _CLIP_FOLDERS = ("frames", "videos")
-# The path of a frame: its clip, and its number.
-FRAME_PATH = re.compile(r"(?P<clip>.+)/(?P<frame>\d+)\.[A-Za-z]+")
+# The path of a frame: its clip, its number, and the rate factor of `extract_frames`.
+FRAME_PATH = re.compile(
+    r"(?P<clip>.+)/(?P<frame>\d+)(?:\.(?P<compression>crf\d+))?\.[A-Za-z]+"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,14 +75,24 @@ def find_frames(root: str | os.PathLike, path: str) -> list[str]:
     return []
 
 
-def parse_frame_path(path: str) -> tuple[str, int]:
-    """Parses a frame's path to its clip and number; "" and -1 if it is not a frame."""
-    match = FRAME_PATH.fullmatch(path)
+def name_frame(row: FaceRow) -> FaceRow:
+    """Returns a row with the clip, number and compression that its path tells.
+
+    A clip that the row names stays, and `crf30` is added to its compression. The row
+    itself where the path is not that of a frame.
+    """
+    match = FRAME_PATH.fullmatch(row.path)
     if not match:
-        return "", -1
+        return row
     *folders, name = match["clip"].split("/")
     kept = [folder for folder in folders if folder not in _CLIP_FOLDERS]
-    return "/".join([*kept, name]), int(match["frame"])
+    compression = filter(None, (row.compression, match["compression"]))
+    return dataclasses.replace(
+        row,
+        clip=row.clip or "/".join([*kept, name]),
+        frame=int(match["frame"]),
+        compression="+".join(compression),
+    )
 
 
 def read_lists(

@@ -191,14 +191,7 @@ def _celeb_group(source: str, clip: str) -> str:
 def _frame_row(
     root: str, path: str, label: int, split: str, group: str, **further: Any
 ) -> face_rows.FaceRow:
-    clip, frame = face_rows.parse_frame_path(path)
-    return face_rows.FaceRow(
-        os.path.join(root, path),
-        path,
-        label,
-        split,
-        group,
-        clip=clip,
-        frame=frame,
-        **further,
+    where = os.path.join(root, path)
+    return face_rows.name_frame(
+        face_rows.FaceRow(where, path, label, split, group, **further)
     )

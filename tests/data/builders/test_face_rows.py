@@ -186,6 +186,41 @@ def test_a_table_of_clips_names_their_extracted_frames(run_script, tmp_path):
     assert {*predictions.name_videos(judged.survey)} == {"a/two", "a/two_fake"}
 
 
+def test_frames_tell_the_rate_factor_that_their_clip_was_compressed_at(tmp_path):
+    """As `extract_frames --rate_factors` names them, of each kind of clip."""
+    frames = ("000004.crf18.png", "000009.crf40.png")
+    fields = ("clip", "frame", "compression")
+    root = tmp_path / "table"
+    write(
+        root / "labels.csv",
+        "path,label,split,group,compression\na.mp4,real,train,x,\nb.mp4,fake,train,x,c23",
+    )
+    sets = tmp_path / "sets"
+    fake = "manipulated_sequences/Deepfakes/c23"
+    for name in frames:
+        for folder in (root / "a", root / "b"):
+            _image(folder / name)
+        _image(sets / "faceforensics" / fake / "videos" / "071_054" / name)
+        _image(sets / "celeb" / "Celeb-real" / "id0_0000" / name)
+    assert _found(_prepare(root, tmp_path / "data"), *fields) == {
+        ("train", f"{clip}/{name}"): (label, "x", clip, number, before + factor)
+        for clip, label, before in (("a", 0, ""), ("b", 1, "c23+"))
+        for name, number, factor in zip(frames, (4, 9), ("crf18", "crf40"), strict=True)
+    }
+    for name, told in {
+        "faceforensics": [
+            (1, "054_071", f"{fake}/071_054", 4, "c23+crf18"),
+            (1, "054_071", f"{fake}/071_054", 9, "c23+crf40"),
+        ],
+        "celeb": [
+            (0, "id0_0000", "Celeb-real/id0_0000", 4, "crf18"),
+            (0, "id0_0000", "Celeb-real/id0_0000", 9, "crf40"),
+        ],
+    }.items():
+        builder = _prepare(sets / name, tmp_path / "of" / name)
+        assert sorted(_found(builder, *fields).values()) == told
+
+
 @pytest.mark.parametrize("prefix", ["", "FaceForensics++/"])
 def test_frames_of_faceforensics_as_deepfakebench_prepares_them(prefix, tmp_path):
     root = tmp_path / "manual"
