@@ -141,14 +141,25 @@ class Builder(base.Builder):
         self, root: tfds.core.Path, passed_over: collections.Counter[str]
     ) -> list[_Row]:
         """The images, by whatever in the folder names their labels."""
-        if (root / label_table.FILE_NAME).exists() and not self._lists:
+        has_table = (root / label_table.FILE_NAME).exists()
+        if has_table and not self._lists:
             return _read_rows(root, self._columns)
         paths = archives.list_members(root)
-        return (
-            face_rows.read_lists(root, self._lists, paths)
-            or known_face_sets.read_known(root, paths, passed_over)
-            or face_rows.read_numbered(root, paths)
-            or _rows_of_folders(root, passed_over)
+        rows = face_rows.read_lists(root, self._lists, paths)
+        if rows:
+            known = (
+                _read_rows(root, self._columns)
+                if has_table
+                else known_face_sets.read_known(
+                    root, paths, left_out=collections.Counter(), official=False
+                )
+            )
+            return face_rows.name_frames(face_rows.describe_listed(rows, known), paths)
+        return known_face_sets.read_known(
+            root, paths, left_out=passed_over
+        ) or face_rows.name_frames(
+            face_rows.read_numbered(root, paths) or _rows_of_folders(root, passed_over),
+            paths,
         )
 
 

@@ -13,6 +13,7 @@ import posixpath
 import re
 from collections.abc import Mapping, Sequence
 
+from dfdetect import labels
 from dfdetect.data import label_table
 from dfdetect.data.builders import archives
 from dfdetect.media import source_files
@@ -22,6 +23,7 @@ NO_BOX = (0.0,) * 4
 _LISTS = tuple(f"{name}.txt" for name in ("train", "val", "validation", "test"))
 # Folders of a frame's clip that say nothing of it.
 _CLIP_FOLDERS = ("frames", "videos")
+_FRAMES_FILE = "extract_frames.json"  # In a folder that `extract_frames` filled.
 # The path of a frame: its clip, its number, and the rate factor of `extract_frames`.
 FRAME_PATH = re.compile(
     r"(?P<clip>.+)/(?P<frame>\d+)(?:\.(?P<compression>crf\d+))?\.[A-Za-z]+"
@@ -93,6 +95,64 @@ def name_frame(row: FaceRow) -> FaceRow:
         frame=int(match["frame"]),
         compression="+".join(compression),
     )
+
+
+def name_frames(rows: Sequence[FaceRow], paths: Sequence[str]) -> list[FaceRow]:
+    """Returns rows with the clip of each image that is surely a frame.
+
+    A number for a name is not enough: photographs have that, too. It is a frame where
+    `extract_frames` filled the folder or gave the name, or where the clip's folder is
+    in `frames` or `videos`. A frame that would be a group by itself goes by its clip.
+
+    Args:
+        rows: The images; what names its clip is left alone.
+        paths: Files of the folder, see `archives.list_members`.
+    """
+    filled = tuple(
+        path.removesuffix(_FRAMES_FILE)
+        for path in paths
+        if posixpath.basename(path) == _FRAMES_FILE
+    )
+    named = []
+    for row in rows:
+        match = FRAME_PATH.fullmatch(row.path)
+        folders = match["clip"].split("/")[:-1] if match else []
+        is_frame = match and (
+            match["compression"]
+            or row.path.startswith(filled)
+            or (folders and folders[-1] in _CLIP_FOLDERS)
+        )
+        if is_frame and not row.clip:
+            row = name_frame(row)
+            if row.group == row.path:
+                row = dataclasses.replace(row, group=row.clip)
+        named.append(row)
+    return named
+
+
+def describe_listed(
+    listed: Sequence[FaceRow], known: Sequence[FaceRow]
+) -> list[FaceRow]:
+    """Adds to the images of lists what else is known of them, such as their groups.
+
+    Args:
+        listed: The images, with the label and the split that count.
+        known: Rows of the same folder, of all images or some.
+
+    Raises:
+        ValueError: The label of an image is another one; file and line.
+    """
+    known_of = {row.path: row for row in known}
+    rows = []
+    for row in listed:
+        found = known_of.get(row.path, row)
+        if found.label != row.label:
+            raise ValueError(
+                f"{row.where}: {row.path!r} is {labels.NAMES[row.label]} here and "
+                f"{labels.NAMES[found.label]} by {found.where}."
+            )
+        rows.append(dataclasses.replace(found, where=row.where, split=row.split))
+    return rows
 
 
 def read_lists(

@@ -30,7 +30,11 @@ _PAIR = re.compile(r"(\d{3})_(\d{3})")
 
 
 def read_known(
-    root: str | os.PathLike, paths: Sequence[str], left_out: Counter[str]
+    root: str | os.PathLike,
+    paths: Sequence[str],
+    *,
+    left_out: Counter[str],
+    official: bool = True,
 ) -> list[face_rows.FaceRow]:
     """Reads frames of FaceForensics++ or Celeb-DF, as DeepfakeBench prepares them.
 
@@ -40,6 +44,8 @@ def read_known(
         root: The folder.
         paths: Files in the folder.
         left_out: Counts, by reason, the frames that no split can hold; added to.
+        official: Whether the sets' own lists name the splits; else none is named, and
+            no frame is left out for the sake of theirs.
 
     Raises:
         ValueError: A list of the set cannot be read.
@@ -50,7 +56,7 @@ def read_known(
         if (match := face_rows.FRAME_PATH.fullmatch(path))
     ]
     for read in (_read_faceforensics, _read_celeb):
-        rows = list(read(os.fspath(root), frames, paths, left_out))
+        rows = list(read(os.fspath(root), frames, paths, left_out, official))
         if rows:
             return rows
     return []
@@ -61,6 +67,7 @@ def _read_faceforensics(
     frames: Sequence[tuple[str, str]],
     paths: Sequence[str],
     left_out: Counter[str],
+    official: bool,
 ) -> Iterator[face_rows.FaceRow]:
     found = [(m, p) for c, p in frames if (m := _FACEFORENSICS.fullmatch(c))]
     split_of, pair_of = _pairs(root, paths, [match["clip"] for match, _ in found])
@@ -76,7 +83,7 @@ def _read_faceforensics(
             root,
             path,
             labels.FAKE if match["fake"] else labels.REAL,
-            split_of.get(pair, ""),
+            split_of.get(pair, "") if official else "",
             pair,
             source="" if match["fake"] else method,
             method=method,
@@ -129,9 +136,10 @@ def _read_celeb(
     frames: Sequence[tuple[str, str]],
     paths: Sequence[str],
     left_out: Counter[str],
+    official: bool,
 ) -> Iterator[face_rows.FaceRow]:
     found = [(m, p) for c, p in frames if (m := _CELEB.fullmatch(c))]
-    listed = _test_clips(root, paths) if found else set()
+    listed = _test_clips(root, paths) if found and official else set()
     of_test = {_celeb_group(source, clip) for source, clip in listed}
     for match, path in found:
         source, clip = match["source"], match["clip"]

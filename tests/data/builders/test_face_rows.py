@@ -86,6 +86,61 @@ def test_wrong_lines_of_lists_are_named(lines, told, tmp_path):
         _prepare(tmp_path / "manual", tmp_path / "data")
 
 
+def test_lists_of_frames_keep_what_belongs_together(tmp_path):
+    """Frames go by their clip or pair: alone, each would count as independent."""
+    fields = ("method", "compression", "clip", "frame")
+    real = "original_sequences/youtube/c23/frames"
+    fake = "manipulated_sequences/Deepfakes/c23/frames"
+    root = tmp_path / "manual"
+    names = [f"{real}/071/000.png 0", f"{real}/071/008.png 0"]
+    names += [f"{fake}/071_054/008.png 1", "more/frames/x/3.png 0", "more/y/4.png 0"]
+    for line in names:
+        _image(root / line.split(" ")[0])
+    write(root / "train.txt", "\n".join(names))
+    found = _found(_prepare(root, tmp_path / "data"), *fields)
+    pair, clip = "054_071", "original_sequences/youtube/c23/071"
+    swapped = "manipulated_sequences/Deepfakes/c23/071_054"
+    assert {path: values for (_, path), values in found.items()} == {
+        f"{real}/071/000.png": (0, pair, "youtube", "c23", clip, 0),
+        f"{real}/071/008.png": (0, pair, "youtube", "c23", clip, 8),
+        f"{fake}/071_054/008.png": (1, pair, "Deepfakes", "c23", swapped, 8),
+        "more/frames/x/3.png": (0, "more/x", "", "", "more/x", 3),
+        # Any photograph may have a number.
+        "more/y/4.png": (0, "more/y/4.png", "", "", "", -1),
+    }
+    write(root / "test.txt", names.pop(0))
+    write(root / "train.txt", "\n".join(names))
+    with pytest.raises(ValueError, match=r"group '054_071' stands in .*train.* test"):
+        _prepare(root, tmp_path / "no")
+    write(root / "train.txt", f"{real}/071/000.png 1")
+    (root / "test.txt").unlink()
+    with pytest.raises(ValueError, match=r"train\.txt:1: .* is fake here and real by"):
+        _prepare(root, tmp_path / "no")
+
+
+def test_frames_that_extract_frames_wrote_are_known_by_its_file(tmp_path):
+    """In lists, beside texts of their labels and in folders that name these."""
+    fields = ("clip", "frame", "compression")
+    paths = ("real/a/000001.png", "real/a/000003.png", "fake/a/000001.crf23.png")
+    for kind, of_group in (("lists", "{}/a"), ("numbered", "{}/a"), ("folders", "a")):
+        root = tmp_path / kind
+        write(root / "extract_frames.json", "{}")
+        labels = [int(path.startswith("fake")) for path in paths]
+        lines = [f"{p} {label}" for p, label in zip(paths, labels, strict=True)]
+        for path, label in zip(paths, labels, strict=True):
+            _image(root / path)
+            if kind == "numbered":
+                write((root / path).with_suffix(".txt"), str(label))
+        if kind == "lists":
+            write(root / "train.txt", "\n".join(lines))
+        builder = _prepare(root, tmp_path / "data" / kind)
+        assert sorted(_found(builder, *fields).values()) == [
+            (0, of_group.format("real"), "real/a", 1, ""),
+            (0, of_group.format("real"), "real/a", 3, ""),
+            (1, of_group.format("fake"), "fake/a", 1, "crf23"),
+        ]
+
+
 def test_numbered_files_without_a_split_are_refused_as_leaky(tmp_path):
     for number in range(2):
         _image(tmp_path / "manual" / f"{number}.png")
@@ -150,9 +205,14 @@ def test_exported_lists_are_read_again_with_all_that_was_known(tmp_path):
     def without_names(found):
         return sorted((split, *values) for (split, _), values in found.items())
 
-    assert without_names(_found(again, *fields)) == without_names(
-        _found(builder, *fields)
+    expected = without_names(_found(builder, *fields))
+    assert without_names(_found(again, *fields)) == expected
+    # Lists choose among the images; what they do not say is in the table.
+    lists = [str(tmp_path / "lists" / f"{name}.txt") for name in ("train", "test")]
+    chosen = _prepare(
+        tmp_path / "lists", tmp_path / "chosen", columns=["camera"], lists=lists
     )
+    assert without_names(_found(chosen, *fields)) == expected
 
 
 def test_a_table_of_clips_names_their_extracted_frames(run_script, tmp_path):
