@@ -58,7 +58,7 @@ class Builder(base.Builder):
     --columns. A path may be that of a clip whose frames extract_frames.py has written.
     Or give a folder with train.txt, val.txt and test.txt (lines of path and label, as
     export_lists.py writes them); with a text file of 0 or 1 beside each image; with the
-    frames of FaceForensics++ or Celeb-DF as DeepfakeBench or extract_frames.py writes
+    frames of FaceForensics++ and Celeb-DF as DeepfakeBench or extract_frames.py writes
     them; or with the folders real/ and fake/, in train/, val/ and test/ where the split
     is known; folders within them are groups.
     """
@@ -306,7 +306,9 @@ def _rows_of_folders(
         raise ValueError(
             f"{root} must have a labels.csv, or its images in real/ and fake/ (these "
             f"in train/, val/ and test/ where the split is known); "
-            f"{f'elsewhere lies {strange[0]}' if strange else 'there are none'}."
+            f"{f'elsewhere lies {strange[0]}' if strange else 'there are none'}. "
+            "Of DeepfakeBench's frames, FaceForensics++ (with FaceShifter) and "
+            "Celeb-DF are read as they are; name those of other sets in a labels.csv."
         )
     return rows
 

@@ -16,6 +16,11 @@ from dfdetect import labels
 from dfdetect.data import label_table
 from dfdetect.data.builders import archives, base, face_rows
 
+# DeepfakeBench's other sets, mostly.
+_UNKNOWN = (
+    "images of neither FaceForensics++ nor Celeb-DF (name those of other sets in a "
+    "labels.csv)"
+)
 _TEST_LIST = "List_of_testing_videos.txt"
 _FACEFORENSICS = re.compile(
     r"(?:.*/)?(?:original_sequences/(?P<real>\w+)|manipulated_sequences/(?P<fake>\w+))/"
@@ -36,30 +41,39 @@ def read_known(
     left_out: Counter[str],
     official: bool = True,
 ) -> list[face_rows.FaceRow]:
-    """Reads frames of FaceForensics++ or Celeb-DF, as DeepfakeBench prepares them.
+    """Reads frames of FaceForensics++ and Celeb-DF, as DeepfakeBench prepares them.
+
+    Both may lie side by side, as in its folder `rgb`. Images of its other sets are
+    counted in `left_out` where one of the two is there.
 
     Frames that `extract_frames` makes of the clips of these sets are read as well.
 
     Args:
         root: The folder.
         paths: Files in the folder.
-        left_out: Counts, by reason, the frames that no split can hold; added to.
+        left_out: Counts, by reason, the images that no split can hold; added to.
         official: Whether the sets' own lists name the splits; else none is named, and
             no frame is left out for the sake of theirs.
 
     Raises:
         ValueError: A list of the set cannot be read.
     """
+    images = [*filter(face_rows.is_face_image, paths)]
     frames = [
         (match["clip"], path)
-        for path in filter(face_rows.is_face_image, paths)
+        for path in images
         if (match := face_rows.FRAME_PATH.fullmatch(path))
     ]
-    for read in (_read_faceforensics, _read_celeb):
-        rows = list(read(os.fspath(root), frames, paths, left_out, official))
-        if rows:
-            return rows
-    return []
+    before = left_out.total()
+    rows = [
+        row
+        for read in (_read_faceforensics, _read_celeb)
+        for row in read(os.fspath(root), frames, paths, left_out, official)
+    ]
+    unknown = len(images) - len(rows) - (left_out.total() - before)
+    if rows and unknown:
+        left_out[_UNKNOWN] += unknown
+    return rows
 
 
 def _read_faceforensics(

@@ -350,3 +350,37 @@ def test_frames_of_celeb_df(between, tmp_path):
     write(root / "List_of_testing_videos.txt", "Celeb-real/id0_0000.mp4\n")
     with pytest.raises(ValueError, match=r"videos\.txt:1: must be LABEL FOLDER/CLIP"):
         _prepare(root.parent, tmp_path / "no")
+
+
+def test_sets_of_deepfakebench_side_by_side(tmp_path, caplog):
+    """Both known sets are read, of `rgb/` as a whole; what is not read is counted."""
+    root = tmp_path / "rgb"
+    names = {
+        "FaceForensics++/original_sequences/youtube/c23/frames/071": "youtube",
+        "FaceForensics++/manipulated_sequences/FaceShifter/c23/frames/071_054": (
+            "FaceShifter"
+        ),
+        "Celeb-DF-v1/Celeb-real/frames/id0_0000": "Celeb-real",
+        "Celeb-DF-v2/Celeb-synthesis/frames/id0_id1_0000": "Celeb-synthesis",
+    }
+    for name in names:
+        _image(root / name / "000.png")
+    for name in ("UADFV/real/frames/0047", "DFDCP/method_A/1/frames/1_A", "DFDCP"):
+        _image(root / name / "000.png")
+    actors = "FaceForensics++/original_sequences/actors/c23/frames/01__talking"
+    _image(root / actors / "000.png")
+    builder = _prepare(root, tmp_path / "data")
+    found = _found(builder, "method")
+    assert {name: values[-1] for (_, name), values in found.items()} == {
+        f"{name}/000.png": method for name, method in names.items()
+    }
+    assert {name: values[1] for (_, name), values in found.items()} == {
+        f"{name}/000.png": "054_071" if "FaceForensics" in name else "id0_0000"
+        for name in names
+    }
+    totals = builder.info.metadata["totals"]
+    passed_over = {k: n for k, n in totals.items() if k.startswith("passed_over/")}
+    assert sorted(passed_over.values()) == [1, 3]
+    assert "3 images of neither FaceForensics++ nor Celeb-DF" in caplog.text
+    with pytest.raises(ValueError, match="DeepfakeBench.*name those of other sets"):
+        _prepare(root / "DFDCP", tmp_path / "no")
