@@ -28,6 +28,12 @@ from dfdetect.models.classifier import EfficientNet
 
 Arrays = dict[str, np.ndarray]
 
+_PYTORCH_MODELS = "xception_pytorch, efficientnet_lite0 to _lite4 and EfficientDet-Lite"
+_NO_KERAS = (
+    "it takes no file of Keras; such files are read for xception, lightxception, "
+    "efficientnet_b0 to _b4 and EfficientDet D0 to D6"
+)
+
 
 def identify(path: str | os.PathLike[str]) -> str:
     """Identifies the kind of a file of weights by its content.
@@ -91,7 +97,10 @@ def read(
             return _read_xception(model, path)
         if hasattr(model, "load_pytorch"):
             return None
-        raise ValueError(f"{model.name} takes no .pth file, got {path}.")
+        raise ValueError(
+            f"{model.name} takes no .pth file, got {path}; such files are read for "
+            f"{_PYTORCH_MODELS}."
+        )
     layers = keras_weights.read(path)
     try:
         return _from_keras(model, layers, keys)
@@ -121,7 +130,7 @@ def _from_keras(
 ) -> Arrays:
     if isinstance(model, xception.Xception):
         if model.pool_padding != "same" or model.spatial != "depthwise":
-            raise ValueError("files of Keras are for xception and lightxception")
+            raise ValueError(_NO_KERAS)
         return xception_weights.convert_applications(model, layers)
     if isinstance(model, efficientdet.EfficientDet) and not model.lite:
         if efficientdet_weights.is_published(layers):
@@ -138,7 +147,7 @@ def _from_keras(
             pairs = zip(weights, layers.get(name, ()), strict=False)
             found |= {(name, weight.name): array for weight, array in pairs}
         return _by_key(found, [model, backbone], keys) | _list_rest(found, layers)
-    raise ValueError("it takes no file of Keras")
+    raise ValueError(_NO_KERAS)
 
 
 def _list_rest(

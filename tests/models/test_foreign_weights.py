@@ -139,7 +139,9 @@ def test_pytorch_weights_are_refused_where_they_would_give_other_outputs(
     )
     with pytest.raises(ValueError, match="pads as xception_pytorch does"):
         weights.load_snapshot(classifier.build("xception", 71), path)
-    with pytest.raises(ValueError, match="efficientnet_b0 takes no .pth file"):
+    with pytest.raises(
+        ValueError, match="efficientnet_b0 takes no .pth file.*read for xception_pyt"
+    ):
         weights.load_snapshot(classifier.build("efficientnet_b0", 32), path)
     other = pytorch_files.tensors({"layer1.0.conv1.weight": np.zeros((4, 4), "f4")})
     path = pytorch_files.write(tmp_path / "resnet.pth", other)
@@ -214,12 +216,22 @@ def test_where_a_keras_xception_fits_in_part_and_where_not(keras_xception, tmp_p
     assert report.missing == ("logits/kernel", "logits/bias")
     assert "block12_sepconv3/0" in report.unexpected
     for name in ("midwayxception", "xception_pytorch"):
-        with pytest.raises(ValueError, match="files of Keras are for xception"):
+        with pytest.raises(ValueError, match="no file of Keras; .* xception, lightx"):
             weights.load_snapshot(classifier.build(name, 71), path)
     with pytest.raises(
         ValueError, match="must be an EfficientNet of keras.applications"
     ):
         weights.load_snapshot(classifier.build("efficientnet_b0", 32), path)
+
+
+def test_a_keras_file_of_a_network_that_takes_none_is_told_which_do(tmp_path):
+    path = str(tmp_path / "model.h5")
+    images = keras.Input((32, 32, 3))
+    keras.Model(images, keras.layers.Conv2D(8, 3, name="Conv1")(images)).save(path)
+    told = "read for xception, lightxception, efficientnet_b0 to _b4 and EfficientDet"
+    for name in ("mobilenet_v2", "mesonet4", "efficientnet_lite0"):
+        with pytest.raises(ValueError, match=f"does not fit {name}: .*{told}"):
+            weights.load_snapshot(classifier.build(name, 32), path)
 
 
 @pytest.fixture(scope="module")
