@@ -1,11 +1,14 @@
 """Rules for every model, at its smallest size: one line each in `_MODELS`."""
 
+import pathlib
+import re
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.models import classifier, squeezenet
+from dfdetect.models import classifier, efficientdet, squeezenet
 
 _MODELS = {
     "xception": lambda: classifier.build("xception", 71),
@@ -100,3 +103,48 @@ def test_logits_stay_in_float32(name):
     assert model(_images(model)).dtype == "float32"
     assert classifier.build_embedding_model(model)(_images(model)).dtype == "float32"
     assert model.get_layer("normalise").compute_dtype == "float32"
+
+
+_README = pathlib.Path(__file__).resolve().parents[2] / "train/README.md"
+_COUNTED_FAST = ("xception", "mesonet4", "mesoinception4", "efficientnet_lite0", "D0")
+
+
+def _read_parameters():
+    """Parameters by model, of the tables in train/README.md."""
+    counts = {}
+    for line in _README.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip(" `") for cell in line.split("|")]
+        # `lite0` to `_lite4`, D0 to D4, or one name.
+        if not (numbers := re.findall(r"\d[\d,]{5,}", "".join(cells[2:3]))):
+            continue
+        first = re.split(r"[` ]", cells[1])[0]
+        stem, start = (first, "") if len(numbers) == 1 else (first[:-1], first[-1])
+        for place, number in enumerate(numbers):
+            name = f"{stem}{int(start) + place}" if start else stem
+            counts[name] = int(number.replace(",", ""))
+    return counts
+
+
+def test_the_table_of_models_has_them_all():
+    detectors = [f"D{phi}" for phi in efficientdet.PRESETS]
+    detectors += [f"Lite{phi}" for phi in efficientdet.LITE_PRESETS]
+    names = [*classifier.NAMES, *classifier.TEACHERS, *detectors]
+    assert sorted(_read_parameters()) == sorted(names)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in _COUNTED_FAST else pytest.param(name, marks=pytest.mark.slow)
+        for name in _read_parameters()
+    ],
+)
+def test_the_table_of_models_has_their_parameters(name):
+    detector = re.fullmatch(r"(D|Lite)(\d)", name)
+    if detector:
+        lite, phi = detector[1] == "Lite", int(detector[2])
+        model = efficientdet.EfficientDet(phi, image_size=128, lite=lite)
+    else:
+        # Those of MesoNets depend on the side.
+        model = classifier.build(name, 256 if name.startswith("meso") else 96)
+    assert model.count_params() == _read_parameters()[name]
