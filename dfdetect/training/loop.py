@@ -225,9 +225,8 @@ class Run:
     def _is_done(self) -> bool:
         """Evaluates a step that is due; returns whether the run ends at it."""
         if self._step > self._settings.steps:
-            return (
-                True  # It had more steps once: their weights are not those asked for.
-            )
+            # It had more steps once, whose weights are not those asked for.
+            return True
         if self._is_evaluated():
             with self._progress.paused():
                 is_due = self._chief and not self._evaluations.has(self._step)
