@@ -16,7 +16,7 @@ from dfdetect.data.builders import base
 from dfdetect.data.builders import frames as clips
 from dfdetect.data.builders import rate_factors as factors
 from dfdetect.data.builders.account import Account
-from dfdetect.media import video
+from dfdetect.media import clip_decoding, video
 
 _FOLDERS = {"raw": ("raw", "c0"), "c23": ("c23",), "c40": ("c40",)}
 _DFD = "DeepFakeDetection"
@@ -310,6 +310,6 @@ def _masks(clip: _Clip, wanted: list[int], account: Account) -> Iterator[bytes]:
         try:
             for frame in video.read_frames(clip.mask_path, wanted):
                 yield clips.encode_image(frame.image[..., 0], "png")
-        except ValueError:
-            account.skip(f"mask of {clip.name}", "no clip that can be decoded")
+        except clip_decoding.UnreadableClipError as error:
+            account.skip(f"mask of {clip.name}", error.reason)
     yield from itertools.repeat(b"")

@@ -89,7 +89,7 @@ class OpenClip:
         try:
             self.container = _open(self.name)
         except (av.FFmpegError, OSError) as error:
-            detail = _system_error(error) or _other_kind(self.name)
+            detail = _system_error(error) or _describe_file(self.name)
             raise UnreadableClipError(self.name, detail) from error
         stream = self.container.streams.best("video")
         if not isinstance(stream, av.VideoStream) or _is_cover(stream):
@@ -223,10 +223,14 @@ def _system_error(error: Exception) -> str:
     return os.strerror(error.errno or 0) if isinstance(error, OSError) else ""
 
 
-def _other_kind(name: str) -> str:
-    """Describes the kind of a file that is not a clip; "" if unknown."""
+def _describe_file(name: str) -> str:
+    """Describes a file that FFmpeg does not open; "" for a stream."""
+    if not os.path.isfile(name):
+        return ""
     kind = file_kinds.identify_file(name)
-    return "" if file_kinds.is_clip(kind) else file_kinds.describe_kind(kind)
+    if file_kinds.is_clip(kind):
+        return f"{kind}, cut short or damaged"
+    return file_kinds.describe_other(kind, file_kinds.WANTED_CLIPS)
 
 
 def _is_cover(stream: av.VideoStream) -> bool:

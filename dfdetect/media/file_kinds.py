@@ -73,6 +73,7 @@ _PATTERNS = {
 EMPTY, TEXT, UNKNOWN = "empty", "text", ""
 
 WANTED_IMAGES = "JPEG, PNG, BMP, GIF or WebP"
+WANTED_CLIPS = "MP4, QuickTime, Matroska, WebM, AVI or another clip"
 
 _NON_TEXT = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 
@@ -129,6 +130,11 @@ def identify_file(path: str | os.PathLike) -> str:
 def describe_kind(kind: str) -> str:
     """Describes a kind for messages; "" for `UNKNOWN`."""
     return {EMPTY: "an empty file", TEXT: "a text"}.get(kind, kind)
+
+
+def describe_other(kind: str, wanted: str) -> str:
+    """Describes a file of another kind than those that are wanted."""
+    return f"{describe_kind(kind) or 'of an unknown kind'}; wanted is {wanted}"
 
 
 def is_image(kind: str) -> bool:
@@ -195,4 +201,4 @@ def _describe(content: bytes) -> str:
             return "a BMP with compressed pixels"
     if is_image(kind):
         return f"{kind}, cut short or damaged"
-    return f"{describe_kind(kind) or 'of an unknown kind'}; wanted is {WANTED_IMAGES}"
+    return describe_other(kind, WANTED_IMAGES)

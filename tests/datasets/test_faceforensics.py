@@ -19,6 +19,9 @@ from building_support import (
 
 FaceForensics = builder_class("faceforensics")
 
+NO_CLIP = "no clip that can be decoded"
+WANTED = "wanted is MP4, QuickTime, Matroska, WebM, AVI or another clip"
+
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
@@ -165,12 +168,12 @@ def test_metadata_counts_and_lists(clips):
     }
     assert metadata["skipped"] == {
         "train": [
-            "Deepfakes/054_071.mp4: no clip that can be decoded: an empty file",
+            f"Deepfakes/054_071.mp4: {NO_CLIP}: an empty file; {WANTED}",
             "Deepfakes/071_054 (1).mp4: not a name of the set",
             "Deepfakes/071_672.mp4: not a name of the set",
             "youtube/054.mp4: cut short: 1.6 of 4.0 seconds could be read",
         ],
-        "validation": ["Deepfakes/720_672.mp4: no clip that can be decoded: a text"],
+        "validation": [f"Deepfakes/720_672.mp4: {NO_CLIP}: a text; {WANTED}"],
         "test": [],
     }
     assert metadata["settings"] == {"frames_per_video": 4, "frame_format": "png"}
@@ -218,7 +221,7 @@ def test_a_damaged_mask_leaves_the_frames(tmp_path):
     builder = prepare(FaceForensics(config="c23", data_dir=tmp_path / "data"), root)
     assert [r["mask"] for r in records(builder, "train").values()] == [b""] * 4
     assert builder.info.metadata["skipped"]["train"] == [
-        "mask of Face2Face/071_054: no clip that can be decoded"
+        f"mask of Face2Face/071_054: {NO_CLIP}: a text; {WANTED}"
     ]
 
 

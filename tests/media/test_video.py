@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+import drawn_clips
 from building_support import clip, cut
 from dfdetect.media import video
 from tiny_heads import write_clip
@@ -38,13 +39,40 @@ def test_a_clip_cut_short_gives_the_frames_it_has(tmp_path):
     assert [frame.index for frame in frames] == [0, there - 1]
 
 
-@pytest.mark.parametrize("content", [b"", b"no clip", b"\0" * 1000])
-def test_what_is_no_clip_says_so(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "came"),
+    [
+        (b"", "an empty file"),
+        (b"no clip", "a text"),
+        (b"\0" * 1000, "of an unknown kind"),
+        (b"%PDF-1.7\n", "PDF"),
+    ],
+)
+def test_what_is_no_clip_says_so(tmp_path, content, came):
     (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(ValueError, match="a.mp4: no clip that can be decoded"):
+    told = (
+        f"a.mp4: no clip that can be decoded: {came}; wanted is MP4, QuickTime, "
+        r"Matroska, WebM, AVI or another clip\.$"
+    )
+    with pytest.raises(ValueError, match=told):
         video.count_frames(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match="a.mp4: no clip that can be decoded"):
+    with pytest.raises(ValueError, match=told):
         list(video.read_frames(tmp_path / "a.mp4", [0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.mp4", "MP4 or QuickTime"), ("a.mkv", "Matroska or WebM")]
+)
+def test_a_clip_whose_header_is_missing_is_called_damaged(tmp_path, name, kind):
+    path = drawn_clips.draw(tmp_path / name, "-c:v", "mpeg4")
+    content = path.read_bytes()
+    # The header of an MP4 is at its end.
+    path.write_bytes(
+        content[: content.find(b"moov")] if kind[1] == "P" else content[:40]
+    )
+    told = f"no clip that can be decoded: {kind}, cut short or damaged"
+    with pytest.raises(ValueError, match=told):
+        video.Reader(path)
 
 
 def gray(index):

@@ -150,7 +150,7 @@ def test_what_is_no_clip(judge, tmp_path, content):
     result, problem = judge(str(tmp_path / "a.mp4"))
     assert result["status"] == "unreadable"
     kind = "a text" if content else "an empty file"
-    assert problem == f"no clip that can be decoded: {kind}"
+    assert problem.startswith(f"no clip that can be decoded: {kind}; wanted is MP4")
     result, problem = judge(str(tmp_path / "b.mp4"))
     assert (result["status"], problem) == ("unreadable", "No such file or directory")
     result, problem = judge(str(tmp_path))
