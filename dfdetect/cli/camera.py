@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from dfdetect.media import drawing, shots, video
+from dfdetect.media import drawing, image_status, shots, video
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import clips, result_formats, result_lines
 
@@ -62,9 +62,12 @@ def _open_frames(source: str, every: float | None) -> Iterator[video.Frame]:
         return _read_camera(int(source), every or 0.0)
     sampling = video.Sampling(every=every or DEFAULT_EVERY)
     try:
-        return iter(video.Reader(source, sampling))
+        reader = video.Reader(source, sampling)
     except ValueError as error:
         raise OSError(f"--camera: {error}") from error
+    if reader.is_too_large:
+        raise OSError(f"--camera: {source}: {image_status.TOO_LARGE_REASON}.")
+    return iter(reader)
 
 
 def _read_camera(number: int, every: float) -> Iterator[video.Frame]:

@@ -254,7 +254,7 @@ def describe_unread(status: str, content: bytes) -> str:
     if status == "unreadable":
         return file_kinds.describe_unreadable(content)
     if status == "too_large":
-        return f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
+        return image_status.TOO_LARGE_REASON
     return ""
 
 

@@ -88,7 +88,7 @@ class Reader:
         self.size = self._clip.size
         self._decoded: Iterator[clip_frame.DecodedFrame] = iter(())
         # The decoder would reject larger frames without giving the reason.
-        if self.size[0] * self.size[1] <= image_status.MAX_PIXELS:
+        if not self.is_too_large:
             self._decoded = self._clip.frames()
             self._first = next(self._decoded, None)
             if self._first is None:
@@ -103,6 +103,11 @@ class Reader:
         self.num_read = 0
         self.is_cut_short = False
         self.warning = ""
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether frames have too many pixels, as stored or in display geometry."""
+        return self.size[0] * self.size[1] > image_status.MAX_PIXELS
 
     def __iter__(self) -> Iterator[Frame]:
         with self._clip:

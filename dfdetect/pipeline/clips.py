@@ -96,12 +96,9 @@ class ClipJudge:
             ), error.strerror or str(error)
         except clip_decoding.UnreadableClipError as error:
             return result_lines.build_clip_line(path, "unreadable"), error.reason
-        width, height = reader.size
-        if width * height > image_status.MAX_PIXELS:
-            problem = f"more than {image_status.MAX_PIXELS // 10**6} megapixels"
-            return result_lines.build_clip_line(
-                path, "too_large", (width, height)
-            ), problem
+        if reader.is_too_large:
+            line = result_lines.build_clip_line(path, "too_large", reader.size)
+            return line, image_status.TOO_LARGE_REASON
         line, problem = self.judge_frames(path, reader)
         if not problem:
             line["duration"] = result_lines.round_time(reader.duration)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from dfdetect.data.builders import rate_factors
-from dfdetect.media import clip_decoding, video
+from dfdetect.media import clip_decoding, image_status, video
 
 # What a frame may be kept as, lossless or at quality 95, and how its file ends.
 ENDINGS = {"png": ".png", "jpeg": ".jpg"}
@@ -39,19 +39,20 @@ def encode_frames(
         Their positions, and the frames: streamed if all are wanted.
 
     Raises:
-        ValueError: The clip cannot be decoded, or is cut short.
+        ValueError: The clip cannot be decoded, is cut short or has too large frames.
     """
     try:
+        # All are too many to hold: a pass before the first says if they are there.
+        reader = video.Reader(path, video.Sampling(1 if count < 0 else count))
+        if reader.is_too_large:
+            raise ValueError(image_status.TOO_LARGE_REASON)
         if count < 0:
-            # Too many to hold: a pass before the first frame says if all are there.
-            reader = video.Reader(path, video.Sampling(1))
             collections.deque(reader, maxlen=0)
             wanted = list(range(reader.num_read))
             frames: Iterable[Encoded] = _encoded(
                 video.read_frames(path, wanted), frame_format
             )
         else:
-            reader = video.Reader(path, video.Sampling(count))
             frames = list(_encoded(reader, frame_format))
             wanted = [index for index, _, _ in frames]
     except clip_decoding.UnreadableClipError as error:
