@@ -55,7 +55,7 @@ def by_pass(path: str, indices: list[int]) -> int:
 
 def by_building(path: str, indices: list[int]) -> int:
     """Counts frames read in one pass and encoded as PNG, as the builder does it."""
-    _, frames = clips.encode_frames(path, _FRAMES.value, "png")
+    frames = clips.encode_frames(path, _FRAMES.value, "png").frames
     return sum(1 for _ in frames)
 
 

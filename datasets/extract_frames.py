@@ -9,6 +9,8 @@ again, and a later run adds the clips that are new. Files that say the labels an
 of clips (labels.csv, List_of_testing_videos.txt, train.json, val.json, test.json) are
 copied, so that `prepare.py --dataset=labeled_faces --manual_dir=FRAMES` reads them.
 
+A clip with something wrong, such as a frame that cannot be decoded, is named, too.
+
 The exit code is 3 when some clips could not be read, or their frames not written (each
 is named), 2 for a usage error, 1 when the command failed.
 """
@@ -91,21 +93,24 @@ def folders_of(
     }
 
 
-def extract(clip: pathlib.Path, folder: pathlib.Path) -> None:
+def extract(clip: pathlib.Path, folder: pathlib.Path) -> str:
     """Writes the frames of a clip into a folder that appears when it is complete.
+
+    Returns:
+        What is wrong with the clip, or "".
 
     Raises:
         ValueError: The clip cannot be decoded, or is cut short.
         OSError: A frame cannot be written; what was written is gone.
     """
     factors = rate_factors.parse_rate_factors(_RATE_FACTORS.value)
-    wanted, frames = clips.encode_frames(clip, _FRAMES.value, _FORMAT.value, factors)
-    places = {index: place for place, index in enumerate(wanted)}
+    encoded = clips.encode_frames(clip, _FRAMES.value, _FORMAT.value, factors)
+    places = {index: place for place, index in enumerate(encoded.wanted)}
     aside = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(aside, ignore_errors=True)
     try:
         aside.mkdir(parents=True)
-        for index, _, image_bytes in frames:
+        for index, _, image_bytes in encoded.frames:
             factor = clips.choose_factor(places[index], factors) if factors else None
             middle = "" if factor is None else f".crf{factor}"
             name = f"{index:06d}{middle}{clips.ENDINGS[_FORMAT.value]}"
@@ -115,6 +120,7 @@ def extract(clip: pathlib.Path, folder: pathlib.Path) -> None:
     except OSError:
         shutil.rmtree(aside, ignore_errors=True)
         raise
+    return encoded.warning
 
 
 def _check_settings(output: pathlib.Path) -> None:
@@ -185,8 +191,10 @@ def main(argv: list[str]) -> None:
         try:
             for future in concurrent.futures.as_completed(futures):
                 try:
-                    future.result()
-                    bar.count("extracted")
+                    if warning := future.result():
+                        with bar.paused():
+                            script.say(f"{futures[future]}: {warning}")
+                    bar.count("extracted with a warning" if warning else "extracted")
                 except ValueError as error:
                     with bar.paused():
                         script.say(f"{futures[future]}: {error}")

@@ -266,7 +266,7 @@ def _records(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """The frames of one clip: all that are wanted, or none."""
     try:
-        wanted, frames = clips.encode_frames(
+        encoded = clips.encode_frames(
             clip.path, frames_per_video, frame_format, rate_factors
         )
     except ValueError as error:
@@ -274,9 +274,12 @@ def _records(
         return
     ending = clips.ENDINGS[frame_format]
     account.counts["n_clips"] += 1
-    masks = _masks(clip, wanted, account)
-    places = {index: place for place, index in enumerate(wanted)}
-    for (index, time, image_bytes), mask in zip(frames, masks, strict=False):
+    if encoded.warning:
+        account.counts["n_clips_with_warning"] += 1
+        base.warn(f"{clip.name}.mp4: {encoded.warning}")
+    masks = _masks(clip, encoded.wanted, account)
+    places = {index: place for place, index in enumerate(encoded.wanted)}
+    for (index, time, image_bytes), mask in zip(encoded.frames, masks, strict=False):
         account.counts[labels.NAMES[clip.label]] += 1
         account.counts[f"method/{clip.method}"] += 1
         account.counts["n_masks"] += bool(mask)

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
 
+from dfdetect import console
 from dfdetect.media import drawing, image_status, shots, video
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import clips, result_formats, result_lines
@@ -46,18 +47,29 @@ def judge_camera(
     """
     frames = _open_frames(source, every)
     window = _can_show()
+    told = ""
     try:
         for frame, heads in judge.find_heads(frames):
+            told = _tell_warning(source, frames, told)
             line = result_lines.build_frame_line(source, frame, heads, thresholds)
             print(result_formats.json_line(line), flush=True)
             if window and not _show(frame.image, heads):
                 break
+        _tell_warning(source, frames, told)
     finally:
         if window:
             cv2.destroyAllWindows()
 
 
-def _open_frames(source: str, every: float | None) -> Iterator[video.Frame]:
+def _tell_warning(source: str, frames: Iterable[video.Frame], told: str) -> str:
+    """Tells what is wrong with a stream if that is not what was told; returns it."""
+    warning = frames.warning if isinstance(frames, video.Reader) else ""
+    if warning and warning != told:
+        console.say(f"{source!r}: {warning}")
+    return warning
+
+
+def _open_frames(source: str, every: float | None) -> Iterable[video.Frame]:
     if source.isdecimal():
         return _read_camera(int(source), every or 0.0)
     sampling = video.Sampling(every=every or DEFAULT_EVERY)
@@ -67,7 +79,7 @@ def _open_frames(source: str, every: float | None) -> Iterator[video.Frame]:
         raise OSError(f"--camera: {error}") from error
     if reader.is_too_large:
         raise OSError(f"--camera: {source}: {image_status.TOO_LARGE_REASON}.")
-    return iter(reader)
+    return reader
 
 
 def _read_camera(number: int, every: float) -> Iterator[video.Frame]:

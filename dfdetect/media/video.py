@@ -72,7 +72,7 @@ class Reader:
         interval: Seconds between frames.
         num_read: Number of frames read so far.
         is_cut_short: After the last frame, whether the end is missing.
-        warning: After the last frame, what was wrong, or "".
+        warning: What is wrong as far as it is known, complete after the last frame.
 
     Raises:
         clip_decoding.UnreadableClipError: The file cannot be decoded as a clip; a
@@ -134,7 +134,9 @@ class Reader:
             except av.FFmpegError:
                 self._clip.num_damaged += 1
                 continue
-            hdr = hdr or decoded.hdr
+            if decoded.hdr and not hdr:
+                hdr = decoded.hdr
+                self.warning = _describe_hdr(hdr)
             shot = shot_counter.add(image)
             next_view = time + _SECONDS_BETWEEN_VIEWS
             if is_wanted:
@@ -166,11 +168,15 @@ class Reader:
         self.is_cut_short = problem.startswith("cut short")
         problems = [problem] if problem else []
         if hdr:
-            problems.append(f"{hdr} of high dynamic range: its colors look washed out")
+            problems.append(_describe_hdr(hdr))
         damaged = self._clip.num_damaged
         if damaged and not self.is_cut_short:
             problems.append(f"{damaged} of its frames could not be decoded")
         self.warning = "; ".join(problems)
+
+
+def _describe_hdr(transfer: str) -> str:
+    return f"{transfer} of high dynamic range: its colors look washed out"
 
 
 def bin_centers(num_frames: int, count: int) -> list[int]:

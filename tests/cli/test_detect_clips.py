@@ -16,10 +16,11 @@ import jsonschema
 import numpy as np
 import pytest
 
+import drawn_clips
 import tiny_heads
 from dfdetect import console
 from dfdetect.cli import main
-from dfdetect.media import source_files
+from dfdetect.media import image_status, source_files
 from dfdetect.pipeline import result_formats
 
 SCHEMA = json.loads(
@@ -358,6 +359,20 @@ def test_a_stream_gives_lines_as_they_come(
     assert err.splitlines()[-1].endswith(".gone: no clip that can be decoded.")
     code, out, err = run(capsys, "--camera", "87", "--model", graph)
     assert (code, out) == (console.FAILED, "") and "no camera 87" in err
+
+
+def test_what_is_wrong_with_a_stream_is_told_once(graph, tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    path = drawn_clips.draw_hdr(tmp_path / "a.mp4")
+    arguments = ("--camera", path, "--model", graph)
+    code, out, err = run(capsys, *arguments)
+    assert code == 0 and len(lines(out)) == 2
+    assert err.count("\n") == err.count(f"{str(path)!r}: PQ of high dynamic") == 1
+    monkeypatch.setattr(image_status, "MAX_PIXELS", 160 * 120 - 1)
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (console.FAILED, "")
+    assert err == f"dfdetect: --camera: {path}: more than 64 megapixels.\n"
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import cv2
 import numpy as np
 
+import drawn_clips
 from building_support import clip, cut, snapshot
 
 _SCRIPT = "datasets/extract_frames.py"
@@ -87,6 +88,18 @@ def test_a_name_too_long_for_a_folder_ends_no_run(tmp_path, run_script):
     assert "File name too long" in done.stderr and "Traceback" not in done.stderr
     assert _frames(output) == ["other/000001.png"]
     assert not list(output.glob(".*"))
+
+
+def test_what_is_wrong_with_a_clip_is_told(tmp_path, run_script):
+    root, output = tmp_path / "clips", tmp_path / "frames"
+    clip(root / "one.mp4", 3)
+    drawn_clips.draw_hdr(root / "two.mp4")
+    done = run_script(_SCRIPT, "-i", root, "-o", output, "-f", 1)
+    (told,) = (line for line in done.stderr.splitlines() if "two.mp4" in line)
+    assert told.endswith(": PQ of high dynamic range: its colors look washed out")
+    summary = done.stderr.splitlines()[-1]
+    assert "1 extracted" in summary and "1 extracted with a warning" in summary
+    assert _frames(output) == ["one/000001.png", "two/000012.png"]
 
 
 def test_frames_of_clips_that_were_compressed_say_so(tmp_path, run_script):

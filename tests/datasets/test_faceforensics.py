@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import drawn_clips
 from building_support import (
     ROOT,
     YOUTUBE,
@@ -223,6 +224,17 @@ def test_a_damaged_mask_leaves_the_frames(tmp_path):
     assert builder.info.metadata["skipped"]["train"] == [
         f"mask of Face2Face/071_054: {NO_CLIP}: a text; {WANTED}"
     ]
+
+
+def test_what_is_wrong_with_a_clip_is_told_and_counted(tmp_path, caplog):
+    root = tmp_path / "manual"
+    clip(root / YOUTUBE / "071.mp4", 4)
+    drawn_clips.draw_hdr(root / YOUTUBE / "054.mp4")
+    builder = FaceForensics(config="c23", data_dir=tmp_path / "data")
+    metadata = prepare(builder, root).info.metadata
+    assert metadata["counts"]["train"]["n_clips"] == 2
+    assert metadata["totals"]["n_clips_with_warning"] == 1
+    assert "youtube/054.mp4: PQ of high dynamic range" in caplog.text
 
 
 def test_actors_never_cross(tmp_path):

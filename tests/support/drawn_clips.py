@@ -27,3 +27,10 @@ def decode(path, height, width, *options):
     raw = ["-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
     done = subprocess.run([*program, *options, *raw], check=True, capture_output=True)
     return np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
+
+
+def draw_hdr(path):
+    """Writes a clip of high dynamic range (PQ); returns the path."""
+    of_hdr = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+    options = "-c:v libx265 -pix_fmt yuv420p10 -x265-params".split()
+    return draw(path, *options, of_hdr)

@@ -3,6 +3,7 @@
 import collections
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,12 +20,26 @@ _PARAMETERS = {"png": [], "jpeg": [cv2.IMWRITE_JPEG_QUALITY, 95]}
 Encoded = tuple[int, float, bytes]
 
 
+class EncodedClip(NamedTuple):
+    """Frames of a clip as image files.
+
+    Attributes:
+        wanted: Positions of the frames.
+        frames: The frames; streamed if all are wanted.
+        warning: What is wrong with the clip, or "".
+    """
+
+    wanted: list[int]
+    frames: Iterable[Encoded]
+    warning: str
+
+
 def encode_frames(
     path: str | os.PathLike,
     count: int,
     frame_format: str,
     factors: Sequence[int] = (),
-) -> tuple[list[int], Iterable[Encoded]]:
+) -> EncodedClip:
     """Encodes frames of a complete clip.
 
     Args:
@@ -34,9 +49,6 @@ def encode_frames(
         factors: Constant rate factors, see `rate_factors.parse_rate_factors`. Each
             frame looks as it does after its clip was compressed at the factor of the
             frame, see `choose_factor`. Empty: frames stay as the clip has them.
-
-    Returns:
-        Their positions, and the frames: streamed if all are wanted.
 
     Raises:
         ValueError: The clip cannot be decoded, is cut short or has too large frames.
@@ -63,7 +75,7 @@ def encode_frames(
         by_index = {x: choose_factor(place, factors) for place, x in enumerate(wanted)}
         whole = video.read_frames(path, range(wanted[-1] + 1))
         frames = _encoded(rate_factors.compress_frames(whole, by_index), frame_format)
-    return wanted, frames
+    return EncodedClip(wanted, frames, reader.warning)
 
 
 def choose_factor(place: int, factors: Sequence[int]) -> int:

@@ -53,8 +53,8 @@ def test_a_stream_that_changes_its_size_keeps_both(clip):
 
 
 def test_frames_have_their_factors_in_turns(clip):
-    wanted, frames = clips.encode_frames(clip, 4, "png", (10, 45))
-    plain_wanted, plain = clips.encode_frames(clip, 4, "png")
+    wanted, frames, _ = clips.encode_frames(clip, 4, "png", (10, 45))
+    plain_wanted, plain, _ = clips.encode_frames(clip, 4, "png")
     assert wanted == plain_wanted == [1, 4, 7, 10]
     found, plain = list(frames), list(plain)
     assert [index for index, _, _ in found] == wanted
@@ -67,7 +67,7 @@ def test_frames_have_their_factors_in_turns(clip):
         assert again == [x for _, _, x in found]
     factors = [clips.choose_factor(place, (10, 45)) for place in range(4)]
     assert factors == [10, 45, 10, 45]
-    everything, frames = clips.encode_frames(clip, -1, "png", (10, 45))
+    everything, frames, _ = clips.encode_frames(clip, -1, "png", (10, 45))
     assert [index for index, _, _ in frames] == everything == list(range(12))
 
 
