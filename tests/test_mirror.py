@@ -27,7 +27,6 @@ TESTED_BY = {
     "data/test_degradations.py": "data.pixel_changes",
     "data/test_record_columns.py": "data.column_building",
     "data/test_record_index.py": "data.crop_cache data.records",
-    "datasets/test_extract_frames.py": "data.builders.frames",
     "datasets/test_labeled_heads.py": "data.builders.class_names "
     "data.builders.coco_layout data.builders.head_boxes data.builders.labeled_images "
     "data.builders.voc_layout",

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dfdetect import console, manifest
 from dfdetect.cli import argument_types
 from dfdetect.cli import parser as cli_parser
-from dfdetect.media import source_files
+from dfdetect.media import file_kinds, source_files
 
 # `aggregation.METHODS`, whose module is not imported here, as it is slow.
 _AGGREGATES = ("mean", "median", "max", "top_k", "confident")
@@ -146,9 +146,9 @@ def check_crops(arguments: argparse.Namespace, parser: cli_parser.Parser) -> Non
     if not arguments.paths:
         parser.error("--crops needs a PATH: the sample portrait is not a crop")
     for path in arguments.paths:
-        if path.lower().endswith(source_files.CLIP_SUFFIXES) and not os.path.isdir(
-            path
-        ):
+        has_suffix = path.lower().endswith(source_files.CLIP_SUFFIXES)
+        is_image = file_kinds.is_image(file_kinds.identify_file(path))
+        if has_suffix and not is_image and not os.path.isdir(path):
             parser.error(f"--crops judges images, not clips: {path}")
 
 

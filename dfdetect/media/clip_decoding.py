@@ -27,6 +27,10 @@ _FORMATS = (
     "yuv4mpegpipe,nut,ivf,obu,av1,mjpeg,h264,hevc,vvc,m4v,mpegvideo,vc1,rm,gxf,wtv,"
     "nsv,mpegtsraw,h263,lxf,dhav,ty,pva"
 )
+# Formats without a container, which FFmpeg sees in much that is no clip at all.
+_BARE_FORMATS = frozenset(
+    "av1 h263 h264 hevc m4v mjpeg mpegtsraw mpegvideo obu vc1 vvc".split()
+)
 # Suffixes that make FFmpeg read a file as an image sequence.
 _SEQUENCE_SUFFIXES = (*source_files.IMAGE_SUFFIXES, ".tif", ".tiff", ".jp2", ".avif")
 
@@ -181,6 +185,15 @@ class OpenClip:
     def _refuse(self, detail: str) -> NoReturn:
         self.close()
         raise UnreadableClipError(self.name, detail)
+
+
+def is_container(path: str | os.PathLike) -> bool:
+    """Whether FFmpeg sees a container format with moving images in a file."""
+    try:
+        with OpenClip(path) as clip:
+            return clip.container.format.name not in _BARE_FORMATS
+    except UnreadableClipError:
+        return False
 
 
 class _Deinterlacer:

@@ -18,6 +18,12 @@ _IMAGES = {
     "WebP": rb"RIFF....WEBP",
 }
 
+# A recording may begin within a packet.
+_TRANSPORT_STREAM = "MPEG transport stream"
+_PACKET_START = b"\x47"
+_PACKET_BYTES = (188, 192, 204)  # Plain, with a time code, and with error correction.
+_MIN_PACKETS = 5
+
 # Common formats that `dfdetect.media.clip_decoding` reads.
 _CLIPS = {
     "MP4 or QuickTime": rb"\0...(ftyp|moov|wide|pnot|skip|free)|....mdat",
@@ -26,7 +32,9 @@ _CLIPS = {
     "ASF or WMV": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
     "Flash video": rb"FLV\x01",
     "MPEG": rb"\0\0\x01[\xb3\xba]",
-    "MPEG transport stream": rb"(.{4})?\x47.{187}(.{4})?\x47.{187}(.{4})?\x47",
+    # The first packet is no text, which may have a G everywhere.
+    _TRANSPORT_STREAM: rb"(?=.{0,187}[\0-\x08])(.{4})?\x47"
+    rb".{187}(.{4})?\x47.{187}(.{4})?\x47",
     "Ogg video": rb"OggS.{22,300}?(\x80theora|BBCD\0|OVP80)",
     "MXF": rb"\x06\x0e\x2b\x34\x02\x05\x01\x01",
     "DV": rb"\x1f\x07\0[\x3f\xbf]",
@@ -36,7 +44,10 @@ _CLIPS = {
     "RealMedia": rb"\.RMF",
     "GXF": rb"\0\0\0\0\x01\xbc",
     "WTV": rb"\xb7\xd8\x00\x20\x37\x49\xda\x11",
-    "H.264": rb"\0\0\0\x01[\x67\x27]",
+    "H.264": rb"\0?\0\0\x01[\x67\x47\x27\x09]",
+    "HEVC": rb"\0?\0\0\x01[\x40\x42\x46]\x01",
+    "AV1": rb"\x12\0\x0a[\x01-\x20]",
+    "MPEG-4 video": rb"\0\0\x01(\xb0.\0\0\x01\xb5|[\0-\x1f]\0\0\x01[\x20-\x2f])",
 }
 
 # Formats that neither reads. The MP4 brands that are not clips come first.
@@ -49,7 +60,7 @@ _OTHERS = {
     "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
     "Photoshop": rb"8BPS",
-    "icon": rb"\0\0\x01\0.\0",
+    "icon": rb"\0\0\x01\0[^\0]\0",
     "PDF": rb"%PDF-",
     "ZIP": rb"PK\x03\x04",
     "gzip": rb"\x1f\x8b\x08",
@@ -71,6 +82,8 @@ _PATTERNS = {
 } | {"Ogg audio": re.compile(_OTHERS["Ogg audio"])}
 
 EMPTY, TEXT, UNKNOWN = "empty", "text", ""
+# Of a format that only `dfdetect.media.clip_decoding` knows.
+OTHER_CLIP = "clip of another format"
 
 WANTED_IMAGES = "JPEG, PNG, BMP, GIF or WebP"
 WANTED_CLIPS = "MP4, QuickTime, Matroska, WebM, AVI or another clip"
@@ -93,7 +106,9 @@ def identify_bytes(head: bytes) -> str:
     for name, pattern in _PATTERNS.items():
         if pattern.match(head):
             return name
-    return UNKNOWN if head.translate(None, _NON_TEXT) != head else TEXT
+    if head.translate(None, _NON_TEXT) == head:
+        return TEXT
+    return _TRANSPORT_STREAM if _is_transport_stream(head) else UNKNOWN
 
 
 def describe_passed_over(kinds: Counter[str]) -> str:
@@ -144,7 +159,17 @@ def is_image(kind: str) -> bool:
 
 def is_clip(kind: str) -> bool:
     """Whether a kind is a clip format."""
-    return kind in _CLIPS
+    return kind in _CLIPS or kind == OTHER_CLIP
+
+
+def _is_transport_stream(head: bytes) -> bool:
+    """Whether packets of MPEG begin at regular steps, the first one anywhere."""
+    return any(
+        len(head[start::step]) >= _MIN_PACKETS
+        and not head[start::step].strip(_PACKET_START)
+        for step in _PACKET_BYTES
+        for start in range(step)
+    )
 
 
 def is_animated(content: bytes) -> bool:

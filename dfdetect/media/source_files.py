@@ -3,7 +3,8 @@
 A folder is searched recursively for images and, if wanted, clips; symbolic links to
 folders and hidden names are skipped. A pattern that the shell left alone is expanded,
 and a file that is named explicitly is always taken. The kind of a file is identified by
-its first bytes, or by its suffix if they are unknown.
+its first bytes, or by its suffix if they are unknown; of a file that is named
+explicitly, FFmpeg is asked before.
 """
 
 import dataclasses
@@ -88,11 +89,7 @@ def find_sources(
             if shard and choose_shard(key, shard[1]) != shard[0]:
                 is_barren = False
                 continue
-            kind = (
-                file_kinds.UNKNOWN
-                if one.problem
-                else file_kinds.identify_file(one.path)
-            )
+            kind = _identify(one)
             source = select_source(one, kind, clips)
             if source is None:
                 if key not in seen:
@@ -116,6 +113,19 @@ def find_sources(
         for source, name in zip(sources, names, strict=True)
     ]
     return named, barren
+
+
+def _identify(found: "FoundFile") -> str:
+    if found.problem:
+        return file_kinds.UNKNOWN
+    kind = file_kinds.identify_file(found.path)
+    if kind == file_kinds.UNKNOWN and found.is_named and os.path.isfile(found.path):
+        # Imported here, as it loads FFmpeg.
+        from dfdetect.media import clip_decoding
+
+        if clip_decoding.is_container(found.path):
+            return file_kinds.OTHER_CLIP
+    return kind
 
 
 def choose_shard(path: str, num_shards: int) -> int:

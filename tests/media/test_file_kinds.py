@@ -11,7 +11,13 @@ from drawn_clips import draw
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 
 CLIPS = {
-    "MP4 or QuickTime": {"a.mp4": H264, "a.3g2": ("-c:v", "mpeg4"), "a.mov": H264},
+    "MP4 or QuickTime": {
+        "a.mp4": H264,
+        "a.3g2": ("-c:v", "mpeg4"),
+        "a.mov": H264,
+        "a.qt": (*H264, "-f", "mov"),
+        "a.f4v": H264,
+    },
     "Matroska or WebM": {"a.mkv": H264, "a.webm": ("-c:v", "libvpx")},
     "AVI": {"a.avi": ("-c:v", "mpeg4")},
     "ASF or WMV": {"a.asf": ("-c:v", "wmv2"), "a.wmv": ("-c:v", "wmv2")},
@@ -27,6 +33,13 @@ CLIPS = {
     "YUV4MPEG": {"a.y4m": ("-pix_fmt", "yuv420p")},
     "IVF": {"a.ivf": ("-c:v", "libvpx")},
     "NUT": {"a.nut": ("-c:v", "mpeg4")},
+    "H.264": {"a.h264": H264, "a.264": (*H264, "-x264-params", "aud=1")},
+    "HEVC": {
+        "a.hevc": ("-c:v", "libx265"),
+        "a.265": ("-c:v", "libx265", "-x265-params", "aud=1", "-f", "hevc"),
+    },
+    "MPEG-4 video": {"a.m4v": ("-c:v", "mpeg4", "-f", "m4v")},
+    "AV1": {"a.obu": ("-c:v", "libsvtav1", "-svtav1-params", "lp=1")},
 }
 
 IMAGES = ("JPEG", "PNG", "GIF", "BMP", "WebP")
@@ -44,6 +57,17 @@ def test_clips(tmp_path, kind):
         path = draw(tmp_path / name, *options, seconds=0.4)
         assert file_kinds.identify_file(path) == kind
         assert file_kinds.is_clip(kind) and not file_kinds.is_image(kind)
+
+
+@pytest.mark.parametrize(("name", "step"), [("a.ts", 188), ("a.m2ts", 192)])
+def test_a_transport_stream_that_begins_within_a_packet(tmp_path, name, step):
+    content = draw(tmp_path / name, *H264).read_bytes()
+    for missing in (1, 100, step - 1):
+        kind = file_kinds.identify_bytes(content[missing:])
+        assert kind == "MPEG transport stream"
+    assert file_kinds.identify_bytes(content[1:600]) == file_kinds.UNKNOWN
+    # A sequence of bases, with a G wherever a packet might begin.
+    assert file_kinds.identify_bytes(b"A" + b"G" * 3000) == file_kinds.TEXT
 
 
 @pytest.mark.parametrize("kind", IMAGES)

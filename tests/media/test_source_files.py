@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 
+import drawn_clips
 from dfdetect import files
 from dfdetect.media import file_kinds, source_files
 
@@ -118,6 +119,21 @@ def test_named_outright_a_file_is_taken_whatever_it_is(tmp_path):
     sources, barren = source_files.find_sources(given)
     assert [s.path for s in sources] == given and barren == []
     assert [s.copy for s in sources] == ["notes.png", "missing.jpg"]
+
+
+def test_what_only_ffmpeg_knows_is_a_clip_when_named_outright(tmp_path):
+    clip = drawn_clips.draw(tmp_path / "a.lxf", "-c:v", "ffv1", "-f", "nut")
+    content = clip.read_bytes()
+    # What comes before the frames of a recording, such as the rest of another one.
+    clip.write_bytes(bytes(4) + content)
+    assert file_kinds.identify_file(clip) == file_kinds.UNKNOWN
+    noise = touch(tmp_path / "noise", bytes(range(256)) * 40)
+    given = [str(clip), noise]
+    sources, _ = source_files.find_sources(given, clips=True)
+    assert [source.is_clip for source in sources] == [True, False]
+    assert sources[0].copy == "a.mp4" and sources[1].problem == ""
+    sources, _ = source_files.find_sources(given)
+    assert sources[0].problem == "a clip (clip of another format); wanted is an image"
 
 
 def test_broken_links_are_found_and_pipes_are_not(tmp_path):

@@ -94,6 +94,12 @@ def _signature(model, contents):
     return found["fake_probability"].numpy()
 
 
+def test_an_image_that_is_called_like_a_clip_is_a_crop(graph, crops, capsys):
+    (crops / "a.png").rename(crops / "a.mp4")
+    code, out, _ = _run(capsys, crops / "a.mp4", "--model", graph)
+    assert code == 0 and [x["kind"] for x in _lines(out)] == ["image"]
+
+
 def test_lines_are_those_of_the_signature_exactly(graph, model, crops, capsys):
     code, out, err = _run(capsys, crops, "--model", graph, "--batch_size", 1)
     assert code == console.UNREAD
