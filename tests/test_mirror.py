@@ -10,7 +10,7 @@ TESTED_BY = {
     "cli/test_detect.py": "cli.detect_arguments cli.detect_output cli.environment "
     "cli.inputs pipeline.findings pipeline.result_formats pipeline.result_lines",
     "cli/test_detect_clips.py": "cli.camera",
-    "cli/test_outputs.py": "files media.clip_encoding",
+    "cli/test_outputs.py": "cli.side_outputs files media.clip_encoding",
     "cli/bench/test_run.py": "cli.bench.cases cli.bench.chain cli.bench.command "
     "cli.bench.options cli.bench.peers cli.bench.processes cli.bench.tables "
     "cli.bench.worker media.samples",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from dfdetect import console, files, resumable
+from dfdetect.cli import side_outputs
 from dfdetect.media import source_files
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import findings, interfaces, result_formats, result_lines
@@ -155,35 +156,13 @@ def _write_outputs(
     source, is_lost = finding.source, False
     if output and not finding.problem:
         write = functools.partial(_write_copy, finding, output, thresholds, explainer)
-        is_lost = _fails_to_write(source, "no copy is written", write)
+        is_lost = side_outputs.fails_to_write(source.path, "no copy is written", write)
     if page:
         write = functools.partial(_add_to_page, page, finding)
-        is_lost |= _fails_to_write(source, "left out of the report", write)
+        is_lost |= side_outputs.fails_to_write(
+            source.path, "left out of the report", write
+        )
     return is_lost
-
-
-def _fails_to_write(
-    source: source_files.Source, loss: str, write: Callable[[], None]
-) -> bool:
-    """Writes for one file; reports a failure, so that the others are still judged.
-
-    Args:
-        source: The file.
-        loss: What a failure means for it.
-        write: Writes.
-
-    Returns:
-        Whether writing failed.
-    """
-    try:
-        write()
-    except OSError as error:
-        console.say(f"{source.path!r}: {loss}: {files.describe_error(error)}")
-    except ValueError as error:  # For example a format that cannot hold it.
-        console.say(f"{source.path!r}: {loss}: {error}")
-    else:
-        return False
-    return True
 
 
 class _NotedLines:

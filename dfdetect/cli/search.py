@@ -15,8 +15,8 @@ def add_arguments(commands: Commands) -> Parser:
         help="find known images similar to the given ones",
         description="Finds the entries of an index that are most similar to each "
         "image, or to each head in it. Prints one line of JSON for each image.",
-        epilog="Exit code: 0 every file was read, 3 some were not, 2 usage error, "
-        "1 the command failed.",
+        epilog="Exit code: 0 every file was read, 3 some were not, or a contact sheet "
+        "could not be written, 2 usage error, 1 the command failed.",
     )
     parser.set_defaults(run=run_command)
     parser.add_argument(

@@ -1,5 +1,6 @@
 """The work behind `dfdetect search`: known images similar to the given ones."""
 
+import functools
 import hashlib
 import os
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from dfdetect import console, files, iterators
+from dfdetect.cli import side_outputs
 from dfdetect.media import decode, source_files
 from dfdetect.pipeline import embedding, findings, result_formats
 from dfdetect.reports import contact_sheet
@@ -19,6 +21,7 @@ from dfdetect.retrieval.index import Index
 Found = list[list[Neighbour]]
 
 _BATCH = 8
+_LOSS = "a contact sheet is missing"
 
 
 def search_files(
@@ -43,7 +46,8 @@ def search_files(
         passed_over: The summary's note on files that were passed over.
 
     Returns:
-        Number of queries that could not be read.
+        Number of queries that could not be read, and of sheets that could not be
+        written.
     """
     # The same bytes in every locale; names that are not UTF-8 pass unchanged.
     if hasattr(sys.stdout, "reconfigure"):
@@ -67,11 +71,13 @@ def search_files(
                         f"{min(itself)!r}; --keep_self lists it"
                     )
             if sheets:
-                _add_rows(sheets, query, found)
+                write = functools.partial(_add_rows, sheets, query, found)
+                with shown.paused():
+                    unread += side_outputs.fails_to_write(sheet, _LOSS, write)
             unread += bool(query.problem)
             shown.count(query.embedded.status)
     if sheets:
-        sheets.finish()
+        unread += side_outputs.fails_to_write(sheet, _LOSS, sheets.finish)
     return unread
 
 

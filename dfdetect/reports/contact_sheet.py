@@ -30,18 +30,21 @@ class Sheets:
         self._path = path
         self._top_k = top_k
         self._rows: list[np.ndarray] = []
-        self._written = 0
+        self._num_sheets = 0
 
     def add(
         self, image: np.ndarray, box: np.ndarray, name: str, found: list[Neighbour]
     ) -> None:
-        """Adds a row: a part of an image, and its neighbours.
+        """Adds a row: a part of an image, and its neighbours; writes a full sheet.
 
         Args:
             image: `[height, width, 3]` uint8 RGB.
             box: Box of the part, in the format of `dfdetect.boxes`.
             name: Caption of the part.
             found: Neighbours, nearest first.
+
+        Raises:
+            OSError: A sheet cannot be written; its rows are lost.
         """
         query = _decode(index_building.encode_thumbnail(image, box, _SIDE))
         tiles = [_draw_tile(query, (name, "query"), _INK)]
@@ -59,15 +62,19 @@ class Sheets:
             self.finish()
 
     def finish(self) -> None:
-        """Writes the rows that have not been written yet."""
+        """Writes the rows that have not been written yet.
+
+        Raises:
+            OSError: They cannot be written, and are lost.
+        """
         if not self._rows:
             return
+        rows, self._rows = self._rows, []
         stem, suffix = os.path.splitext(self._path)
-        number = f"-{self._written + 1}" if self._written else ""
-        sheet = np.concatenate(self._rows)
-        files.write(f"{stem}{number}{suffix}", drawing.encode_image(sheet, suffix))
-        self._written += 1
-        self._rows = []
+        number = f"-{self._num_sheets + 1}" if self._num_sheets else ""
+        self._num_sheets += 1
+        content = drawing.encode_image(np.concatenate(rows), suffix)
+        files.write(f"{stem}{number}{suffix}", content)
 
 
 def _decode(content: bytes) -> np.ndarray | None:

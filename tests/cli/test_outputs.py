@@ -1,9 +1,7 @@
 """What cannot be written for one file is told, and the rest go on."""
 
-import contextlib
 import json
 import os
-import resource
 import subprocess
 import sys
 
@@ -17,17 +15,7 @@ from dfdetect import console, files, resumable
 from dfdetect.cli import main
 from dfdetect.media import clip_encoding, drawing
 from dfdetect.reports import page as report_page
-
-
-@contextlib.contextmanager
-def full_disk(num_bytes):
-    """Lets no file grow beyond a size, which to a writer is as a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+from disk_limits import full_disk
 
 
 def draw(path):

@@ -19,9 +19,11 @@ from dfdetect.evaluation.audit import embedded_duplicates, scan
 from dfdetect.export import saved_pipeline
 from dfdetect.media import source_files
 from dfdetect.pipeline import embedding
+from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import index_building, storage
 from dfdetect.retrieval.entries import Entry
 from dfdetect.retrieval.index import Index
+from disk_limits import full_disk
 
 
 def _image(seed, height=96, width=128):
@@ -248,6 +250,29 @@ def test_search_finds_copies_and_leaves_out_the_query(
     kept = json.loads(told.out)["neighbours"]
     assert kept[0]["similarity"] == pytest.approx(1, abs=1e-4)
     assert len(kept) == 8 and "left out" not in told.err
+
+
+def test_a_sheet_that_cannot_be_written_ends_no_search(
+    graph, scripted, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(contact_sheet, "ROWS", 2)
+    queries = [scripted / f"images/{seed:02d}.png" for seed in range(5)]
+    (tmp_path / "sheet.jpg").mkdir()
+    arguments = (*queries, "--top_k", "1", "--output", tmp_path / "sheet.jpg")
+    code, told = _search(capsys, graph, scripted, *arguments)
+    assert code == console.UNREAD and len(told.out.splitlines()) == 5
+    (said,) = (line for line in told.err.splitlines() if "sheet is missing" in line)
+    assert said.startswith(f"dfdetect: {str(tmp_path / 'sheet.jpg')!r}: a contact")
+    # The next ones are written.
+    shapes = [cv2.imread(str(tmp_path / f"sheet-{n}.jpg")).shape for n in (2, 3)]
+    assert shapes == [(2 * 148, 2 * 118, 3), (148, 2 * 118, 3)]
+    # A full disk, to whoever writes.
+    with full_disk(1000):
+        arguments = (*arguments[:-1], tmp_path / "other.png")
+        code, told = _search(capsys, graph, scripted, *arguments)
+    assert code == console.UNREAD and len(told.out.splitlines()) == 5
+    assert told.err.count("File too large") == 3
+    assert not list(tmp_path.glob("other*")) and not list(tmp_path.glob(".*"))
 
 
 def test_search_looks_for_each_head(graph, scripted, capsys):
