@@ -6,7 +6,8 @@
 PATH is an image or a folder (searched recursively). Lines come in the order of the
 inputs, with what `dfdetect detect` says of an image except for its size: `path`,
 `kind`, `status`, `heads`, `fake_probability` and `verdict`. An image that cannot be
-read has a `warning` that says what came and what was wanted; a clip is one of these. A
+read has a `warning` that says what came and what was wanted; a clip is one of these; an
+animated one has a `warning` that only its first frame was judged. A
 file that got no answer has the status `failed` and an `error`. `verdict` is the served
 graph's own, by the thresholds that it was exported with; a graph that was exported
 before it had one gives lines without. With --crops each image is one head, cut out
@@ -548,6 +549,37 @@ def describe_unread(status: str, content: bytes) -> str:
     return f"no image that can be decoded: {came}; wanted is {_WANTED}"
 
 
+def is_animated(content: bytes) -> bool:
+    """Whether an image has more than one frame."""
+    kind = _kind(content)
+    if kind == "GIF":
+        return _has_two_frames(content)
+    if kind == "WebP":
+        return content[12:16] == b"VP8X" and content.count(b"ANMF") > 1
+    return kind == "PNG" and b"acTL" in content[: content.find(b"IDAT")]
+
+
+def _has_two_frames(gif: bytes) -> bool:
+    """Whether a GIF has a second frame; walks over the blocks up to it."""
+    frames, end = 0, len(gif)
+    gif += bytes(16)  # For one that is truncated.
+
+    def skip_table(place: int, flags: int) -> int:
+        return place + (3 << (flags % 8 + 1) if flags >= 128 else 0)
+
+    place = skip_table(13, gif[10])
+    while place < end and gif[place] in b"\x21\x2c":
+        is_frame = gif[place] == 0x2C
+        frames += is_frame
+        if frames == 2:
+            return True
+        place = skip_table(place + 11, gif[place + 9]) if is_frame else place + 2
+        while place < end and gif[place]:
+            place += 1 + gif[place]
+        place += 1
+    return False
+
+
 def describe_line(line: dict[str, Any]) -> str:
     """Says in a sentence, for a person, what was found in an image that was read."""
     num_heads, probability = len(line["heads"]), line["fake_probability"]
@@ -668,6 +700,8 @@ def ask_about_file(
     problem = describe_unread(line["status"], content)
     if problem:
         line["warning"] = problem
+    elif is_animated(content):
+        line["warning"] = "animated: only its first frame was judged"
     return Answer(line, problem, is_answered=True)
 
 
@@ -732,7 +766,7 @@ class _Told:
         self._last: dict[str, Any] = {}
 
     def tell(self, answer: Answer) -> None:
-        """Prints a line, and why it has no result where it has none."""
+        """Prints a line, and its warning, or why it has no result."""
         line = self._last = answer.line
         self.num_answered += answer.is_answered
         if answer.is_asked:
@@ -740,8 +774,8 @@ class _Told:
         self._outcomes[line.get("verdict") or line["status"]] += 1
         self._statuses[line["status"]] += 1
         print(json.dumps(line), flush=True)
-        if answer.problem:
-            warn(f"{line['path']!r}: {answer.problem}")
+        if told := answer.problem or line.get("warning"):
+            warn(f"{line['path']!r}: {told}")
 
     def sum_up(self, passed_over: collections.Counter[str]) -> None:
         """Says what was found in all, or in the only image."""

@@ -173,6 +173,7 @@ def _records(
         except ValueError as error:
             account.skip(row.path, str(error))
             continue
+        base.tell_animated(row.path, image_bytes, account)
         account.counts[labels.NAMES[row.label]] += 1
         account.take(row.path, row.label, row.group, image_bytes, *row.fingerprinted())
         yield (

@@ -176,6 +176,7 @@ def _records(
             account.counts["n_unreadable"] += 1
             account.skip(image.path, str(error))
             continue
+        base.tell_animated(image.path, image_bytes, account)
         account.counts["n_images"] += 1
         account.counts.update(counts)
         account.take(image.name, image.group, annotation, image_bytes)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from dfdetect import console, files, iterators
 from dfdetect.cli import side_outputs
-from dfdetect.media import decode, source_files
+from dfdetect.media import decode, file_kinds, source_files
 from dfdetect.pipeline import embedding, findings, result_formats
 from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import lookup
@@ -63,8 +63,8 @@ def search_files(
                 line = build_result_line(query, found, embedder.of_heads)
                 with files.name_errors("standard output"):
                     print(result_formats.json_line(line), flush=True)
-                if query.problem:
-                    console.say(f"{query.source.path!r}: {query.problem}")
+                if told := query.problem or query.warning:
+                    console.say(f"{query.source.path!r}: {told}")
                 if itself:
                     console.say(
                         f"{query.source.path!r}: left out the same file, "
@@ -89,6 +89,7 @@ class Query:
         content: Its bytes; empty when they could not be read.
         embedded: Its embeddings.
         problem: Why there is no answer, or "".
+        warning: What is to be known of the answer, or "".
     """
 
     def __init__(
@@ -104,6 +105,9 @@ class Query:
         self.problem = problem or (
             source_files.describe_unread(embedded.status, content)
         )
+        self.warning = ""
+        if not self.problem:
+            self.warning = file_kinds.describe_animated(content, "searched")
 
 
 def embed_queries(
@@ -149,6 +153,8 @@ def build_result_line(query: Query, found: Found, of_heads: bool) -> dict[str, A
         "path": query.source.path,
         "status": query.embedded.status,
     }
+    if query.warning:
+        line["warning"] = query.warning
     if not of_heads:
         return {**line, "neighbours": answers[0] if answers else []}
     boxes = query.embedded.boxes

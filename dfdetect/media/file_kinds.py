@@ -184,6 +184,16 @@ def is_animated(content: bytes) -> bool:
     return False
 
 
+def describe_animated(content: bytes, use: str) -> str:
+    """Returns the warning for an animated image, "" for others.
+
+    Args:
+        content: The bytes of the image.
+        use: What was done with its first frame, such as "judged".
+    """
+    return f"animated: only its first frame was {use}" if is_animated(content) else ""
+
+
 def _has_two_frames(gif: bytes) -> bool:
     """Whether a GIF has a second frame; walks over the blocks up to it."""
 

@@ -105,8 +105,8 @@ def _find_in_images(
             )
             if problem:
                 result["warning"] = problem
-            elif file_kinds.is_animated(content or b""):
-                result["warning"] = "animated: only its first frame was judged"
+            elif warning := file_kinds.describe_animated(content or b"", "judged"):
+                result["warning"] = warning
             found.append(Finding(source, content or b"", result, problem))
         return found
 

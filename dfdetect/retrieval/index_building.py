@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect import console, iterators, resumable
-from dfdetect.media import decode, drawing, source_files
+from dfdetect.media import decode, drawing, file_kinds, source_files
 from dfdetect.pipeline import embedding
 from dfdetect.retrieval import storage, tuning
 from dfdetect.retrieval.entries import UNKNOWN, Entry
@@ -173,8 +173,8 @@ def _embed(
             rows: list[np.ndarray] = [np.zeros((0, embedder.dimension), np.float32)]
             entries: list[Entry] = []
             for image, one in batch:
-                if one.problem:
-                    say(f"{image.source!r}: {one.problem}")
+                if told := one.problem or one.warning:
+                    say(f"{image.source!r}: {told}")
                 shown.count(one.status)
                 rows.append(one.embeddings)
                 entries += one.entries
@@ -191,6 +191,7 @@ class EmbeddedImage:
     Attributes:
         status: One of `image_status.STATUS_NAMES`.
         problem: Why it adds nothing, or "".
+        warning: What is to be known of what it adds, or "".
         embeddings: float32 `[K, D]`.
         entries: K entries.
     """
@@ -199,6 +200,7 @@ class EmbeddedImage:
     problem: str
     embeddings: np.ndarray
     entries: list[Entry]
+    warning: str = ""
 
 
 def embed_batch(
@@ -224,7 +226,8 @@ def embed_batch(
         entries = list(_entries(image, content, one, embedder, thumbnail_side))
         problem = source_files.describe_unread(one.status, content)
         embeddings = np.asarray(one.embeddings, np.float32)
-        yield image, EmbeddedImage(one.status, problem, embeddings, entries)
+        warning = "" if problem else file_kinds.describe_animated(content, "indexed")
+        yield image, EmbeddedImage(one.status, problem, embeddings, entries, warning)
 
 
 def _entries(

@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 import labelled_images
 from dfdetect import console
@@ -273,6 +274,27 @@ def test_a_sheet_that_cannot_be_written_ends_no_search(
     assert code == console.UNREAD and len(told.out.splitlines()) == 5
     assert told.err.count("File too large") == 3
     assert not list(tmp_path.glob("other*")) and not list(tmp_path.glob(".*"))
+
+
+def test_of_an_animated_image_the_first_frame_is_told(
+    graph, scripted, loaded, tmp_path, capsys
+):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    first, second = (Image.fromarray(_image(seed)) for seed in (3, 4))
+    first.save(folder / "a.gif", save_all=True, append_images=[second])
+    first.save(folder / "b.gif")
+    code, told = _search(capsys, graph, scripted, folder, "--top_k", "1")
+    lines = [json.loads(line) for line in told.out.splitlines()]
+    warning = "animated: only its first frame was searched"
+    assert code == 0 and [x.get("warning") for x in lines] == [warning, None]
+    assert told.err.count(f"a.gif': {warning}\n") == told.err.count(": animated: ") == 1
+    said = []
+    index = _build(folder, tmp_path / "index", loaded, said)
+    assert len(index) == 2
+    (line,) = (line for line in said if ": animated: " in line)
+    path = str(folder / "a.gif")
+    assert line == f"{path!r}: animated: only its first frame was indexed"
 
 
 def test_search_looks_for_each_head(graph, scripted, capsys):

@@ -5,6 +5,7 @@ import base64
 import collections
 import concurrent.futures
 import http.server
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -17,7 +18,10 @@ import grpc
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+from dfdetect.media import file_kinds
 
 _SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
 _KINDS = ("rest", "grpc")
@@ -412,6 +416,34 @@ def test_what_cannot_be_read_is_told_with_what_was_wanted(
         "more megapixels than the server takes: 64, or its --max_pixels"
     )
     assert said == f"client.py: {lines[0]['path']!r}: {lines[0]['warning']}\n"
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+def test_of_an_animated_image_the_first_frame_is_told(
+    kind, serve, tmp_path, monkeypatch
+):
+    stand_in, server = serve(kind)
+    monkeypatch.setattr(stand_in, "answer", lambda content: _OK)
+    red, blue = (Image.new("RGB", (32, 24), color) for color in ("red", "blue"))
+    paths, expected = [], []
+    for ending in ("gif", "webp", "png"):
+        for more in ([], [blue, red]):
+            paths.append(tmp_path / f"{len(more)}.{ending}")
+            red.save(paths[-1], save_all=bool(more), append_images=more)
+            animated = file_kinds.is_animated(paths[-1].read_bytes())
+            assert animated == bool(more)
+            warning = "animated: only its first frame was judged" if animated else None
+            expected.append(warning)
+    lines, code, said = _run(kind, server, *paths)
+    assert code == 0 and [line.get("warning") for line in lines] == expected
+    assert said.count(": animated: only its first frame was judged\n") == 3
+    content = paths[1].read_bytes()
+    spec = importlib.util.spec_from_file_location("client", _SERVE / "client.py")
+    client = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(client)
+    for end in range(6, len(content)):
+        cut = content[:end]
+        assert client.is_animated(cut) == file_kinds.is_animated(cut)
 
 
 @pytest.mark.parametrize("kind", _KINDS)

@@ -255,6 +255,13 @@ def measure_extent(image_bytes: bytes) -> tuple[int, int]:
     return height, width
 
 
+def tell_animated(name: str, image_bytes: bytes, account: Account) -> None:
+    """Tells and counts an image of which training will see the first frame only."""
+    if warning := file_kinds.describe_animated(image_bytes, "taken"):
+        account.counts["n_animated"] += 1
+        warn(f"{name}: {warning}")
+
+
 def identify_format(image_bytes: bytes) -> str:
     """Tells JPEG, PNG, GIF, BMP or WEBP by the first bytes; "" for anything else."""
     for name, signature in _SIGNATURES.items():
