@@ -81,7 +81,7 @@ def read_table(
     Raises:
         ValueError: A row or the header is wrong, or there is no row; file and line.
     """
-    text = _decode(content, where, say)
+    text = decode_text(content, where, say)
     first, separator = _find_header(text)
     reader = csv.reader(
         io.StringIO(text, newline=""), delimiter=separator, skipinitialspace=True
@@ -139,7 +139,17 @@ def _find_header(text: str) -> tuple[int, str]:
     return 0, ","
 
 
-def _decode(content: bytes, where: str, say: Callable[[str], None]) -> str:
+def decode_text(content: bytes, where: str, say: Callable[[str], None]) -> str:
+    """Decodes a table or list, by its byte order mark or by what its bytes are.
+
+    Args:
+        content: Bytes of the file.
+        where: Its path, for messages.
+        say: Called with a line on a code page that is only guessed.
+
+    Raises:
+        ValueError: The file is binary or damaged; file, and line if it is known.
+    """
     if content[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
         return _checked(content, "utf-32", where)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
@@ -156,7 +166,7 @@ def _decode(content: bytes, where: str, say: Callable[[str], None]) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         say(
-            f"{where}:{line} is not UTF-8: the table is read as Windows-1252 "
+            f"{where}:{line} is not UTF-8: the file is read as Windows-1252 "
             "(Latin-1). If names look wrong, save it as UTF-8"
         )
         return content.decode("cp1252", errors="replace")

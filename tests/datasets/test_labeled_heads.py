@@ -250,8 +250,10 @@ def test_images_that_are_passed_over(tmp_path, caplog):
     write(root / "Splits/train.txt", "a\n")
     assert list(_split_of(_prepare(tmp_path, "listed"))) == ["a.png"]
     assert "2 images are in none of Splits/train.txt and are not taken" in caplog.text
-    (root / "Splits/train.txt").write_bytes("ä\n".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"Splits/train\.txt must be UTF-8 text"):
+    (root / "Splits/train.txt").write_bytes("a\nä\n".encode("latin-1"))
+    with pytest.raises(
+        ValueError, match=r"manual/.*Splits/train\.txt:2: must be UTF-8 text"
+    ):
         _prepare(tmp_path, "latin")
 
 

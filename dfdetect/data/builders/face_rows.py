@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from dfdetect import labels
 from dfdetect.data import label_table
-from dfdetect.data.builders import archives
+from dfdetect.data.builders import archives, base
 from dfdetect.media import source_files
 
 NO_BOX = (0.0,) * 4
@@ -183,8 +183,9 @@ def read_lists(
             raise ValueError(
                 f"{name}: a list must be called train.txt, val.txt or test.txt."
             )
-        with open(name, encoding="utf-8-sig") as file:
-            lines = file.read().splitlines()
+        with open(name, "rb") as file:
+            text = label_table.decode_text(file.read(), str(name), base.warn)
+        lines = text.splitlines()
         for place, line in enumerate(lines, 1):
             where = f"{name}:{place}"
             path, _, text = line.rstrip().rpartition(" ")

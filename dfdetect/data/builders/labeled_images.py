@@ -78,12 +78,13 @@ def read_text(root: str | os.PathLike, name: str) -> str:
     Raises:
         ValueError: It is not UTF-8, or cannot be read.
     """
+    content = archives.read_member(root, name)
     try:
-        return archives.read_member(root, name).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(
-            f"{name} must be UTF-8 text, but byte {error.start} is not; save it as "
-            "UTF-8."
+            f"{os.path.join(root, name)}:{line}: must be UTF-8 text; save it as UTF-8."
         ) from error
 
 

@@ -141,6 +141,21 @@ def test_frames_that_extract_frames_wrote_are_known_by_its_file(tmp_path):
         ]
 
 
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8", "utf-16"])
+def test_lists_may_be_in_other_encodings(encoding, tmp_path, caplog):
+    root = tmp_path / "manual"
+    for name in ("a.png", "é.png"):
+        _image(root / name)
+    write(root / "train.txt", "a.png 1\né.png 0\n".encode(encoding))
+    found = _found(_prepare(root, tmp_path / "data"))
+    assert {name: values[0] for (_, name), values in found.items()} == {
+        "a.png": 1,
+        "é.png": 0,
+    }
+    told = f"{root / 'train.txt'}:2 is not UTF-8: the file is read as Windows-1252"
+    assert (told in caplog.text) == (encoding == "latin-1")
+
+
 def test_numbered_files_without_a_split_are_refused_as_leaky(tmp_path):
     for number in range(2):
         _image(tmp_path / "manual" / f"{number}.png")
