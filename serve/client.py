@@ -604,12 +604,16 @@ def find_images(
     Args:
         paths: Files and folders; a file that is named itself is always yielded.
         passed_over: Counter to which the other files in folders are added by kind.
+
+    A folder that cannot be listed is yielded as well, behind what can, for the error
+    that opening it gives.
     """
     for path in paths:
         if not os.path.isdir(path):
             yield path
             continue
-        for folder, folders, names in os.walk(path):
+        unlisted: list[OSError] = []
+        for folder, folders, names in os.walk(path, onerror=unlisted.append):
             folders[:] = sorted(name for name in folders if name[0] != ".")
             for name in sorted(name for name in names if name[0] != "."):
                 found = os.path.join(folder, name)
@@ -618,6 +622,7 @@ def find_images(
                     passed_over[other] += 1
                 else:
                     yield found
+        yield from (os.fspath(error.filename) for error in unlisted)
 
 
 def _other_kind(path: str) -> str:

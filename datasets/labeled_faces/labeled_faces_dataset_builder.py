@@ -141,12 +141,14 @@ class Builder(base.Builder):
         self, root: tfds.core.Path, passed_over: collections.Counter[str]
     ) -> list[_Row]:
         """The images, by whatever in the folder names their labels."""
+        paths = archives.list_members(root)
         has_table = (root / label_table.FILE_NAME).exists()
         if has_table and not self._lists:
-            return _read_rows(root, self._columns)
-        paths = archives.list_members(root)
-        rows = face_rows.read_lists(root, self._lists, paths)
-        if rows:
+            rows = _read_rows(root, self._columns)
+            face_rows.count_unlabeled(root, paths, rows, passed_over)
+            return rows
+        if rows := face_rows.read_lists(root, self._lists, paths):
+            face_rows.count_unlabeled(root, paths, rows, passed_over)
             known = (
                 _read_rows(root, self._columns)
                 if has_table
@@ -155,12 +157,12 @@ class Builder(base.Builder):
                 )
             )
             return face_rows.name_frames(face_rows.describe_listed(rows, known), paths)
-        return known_face_sets.read_known(
-            root, paths, left_out=passed_over
-        ) or face_rows.name_frames(
-            face_rows.read_numbered(root, paths) or _rows_of_folders(root, passed_over),
-            paths,
-        )
+        if rows := known_face_sets.read_known(root, paths, left_out=passed_over):
+            return rows
+        if rows := face_rows.read_numbered(root, paths):
+            face_rows.count_unlabeled(root, paths, rows, passed_over)
+        rows = rows or _rows_of_folders(root, passed_over)
+        return face_rows.name_frames(rows, paths)
 
 
 def _records(

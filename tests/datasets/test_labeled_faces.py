@@ -1,8 +1,10 @@
 import collections
+import io
 import pathlib
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from building_support import (
     builder_class,
@@ -220,6 +222,31 @@ def test_folders_name_label_split_and_group(tmp_path):
     # A name tells nothing of an image that has another one's, or of no kind at all.
     assert builder.info.metadata["counts"]["train"]["passed_over/.txt"] == 1
     assert builder.info.metadata["totals"]["passed_over/HEIC"] == 1
+
+
+def test_what_has_no_label_is_told_and_counted(tmp_path, caplog):
+    root = tmp_path / "manual"
+    draw_faces(root, ["a.png,real,train,", "sub/b.png,fake,train,"])
+    write(root / "sub/c.png", encoded(".png", 4, 4))
+    write(root / "photo", encoded(".jpg", 4, 4))
+    write(root / "d.heic", b"\0\0\0\x18ftypheic")
+    write(root / "notes.txt", "text")
+    write(root / "sub/crops.json", "{}")
+    moving = io.BytesIO()
+    red, blue = (Image.new("RGB", (8, 8), color) for color in ("red", "blue"))
+    red.save(moving, "GIF", save_all=True, append_images=[blue])
+    write(root / "a.png", moving.getvalue())
+    metadata = prepare(LabeledFaces(data_dir=tmp_path / "data"), root).info.metadata
+    assert "a.png: animated: only its first frame was taken" in caplog.text
+    assert metadata["totals"]["n_animated"] == 1
+    kinds = ("JPEG without a label", "PNG without a label", "HEIC", ".txt")
+    assert {
+        name: number for name, number in metadata["totals"].items() if "over" in name
+    } == {f"passed_over/{kind}": 1 for kind in kinds}
+    assert (
+        "passed over 4 files: 1 .txt, 1 HEIC, 1 JPEG without a label, 1 PNG without a "
+        "label" in caplog.text
+    )
 
 
 def test_random_split_of_images_needs_a_flag_that_names_the_danger(tmp_path):

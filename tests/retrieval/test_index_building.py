@@ -205,12 +205,14 @@ def scripted(graph, tmp_path_factory, run_script):
         name = folder / "images" / f"{seed:02d}.png"
         name.parent.mkdir(exist_ok=True)
         name.write_bytes(_bytes(_image(seed)))
+    (folder / "images" / "notes.txt").write_text("text")
     done = run_script(
         "train/index.py",
         f"--images={folder / 'images'}",
         f"--output={folder / 'index'}",
         f"--model={graph}",
     )
+    assert "passed over 1 file: 1 .txt\n" in done.stderr
     assert done.stdout == f'{folder / "index"}: 8 entries, {{"name": "brute_force"}}\n'
     return folder
 
@@ -284,12 +286,14 @@ def test_of_an_animated_image_the_first_frame_is_told(
     first, second = (Image.fromarray(_image(seed)) for seed in (3, 4))
     first.save(folder / "a.gif", save_all=True, append_images=[second])
     first.save(folder / "b.gif")
+    (folder / "c.heic").write_bytes(b"\0\0\0\x18ftypheic")
     code, told = _search(capsys, graph, scripted, folder, "--top_k", "1")
     lines = [json.loads(line) for line in told.out.splitlines()]
     warning = "animated: only its first frame was searched"
     assert code == 0 and [x.get("warning") for x in lines] == [warning, None]
     assert told.err.count(f"a.gif': {warning}\n") == told.err.count(": animated: ") == 1
     said = []
+    assert "2 images: 2 ok; passed over 1 file: 1 HEIC; " in told.err.splitlines()[-1]
     index = _build(folder, tmp_path / "index", loaded, said)
     assert len(index) == 2
     (line,) = (line for line in said if ": animated: " in line)

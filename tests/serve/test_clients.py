@@ -7,6 +7,7 @@ import concurrent.futures
 import http.server
 import importlib.util
 import json
+import os
 import pathlib
 import shutil
 import ssl
@@ -332,6 +333,23 @@ def test_lines_in_order_and_no_bad_file_stops_them(kind, serve, tmp_path):
     # What cannot get better is not asked again.
     assert stand_in.asked[b"wrong"] == 1 and stand_in.asked[b"busy 2 times"] == 3
     assert stand_in.requests[0] == ("dfdetect", None, None, None)
+
+
+def test_a_folder_that_cannot_be_listed_is_told(serve, tmp_path):
+    _, server = serve("rest")
+    _files(tmp_path / "a", "good")
+    # Deeper than a path may be long, so that not even root can list all.
+    name, here = "n" * 250, os.open(tmp_path / "a", os.O_RDONLY)
+    for _ in range(17):
+        os.mkdir(name, dir_fd=here)
+        inner = os.open(name, os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+    lines, code, said = _run("rest", server, tmp_path / "a")
+    assert code == 3 and [line["status"] for line in lines] == ["ok", "unreadable"]
+    assert lines[1]["warning"] == "File name too long"
+    assert f"{lines[1]['path']!r}: File name too long\n" in said
 
 
 @pytest.mark.parametrize("kind", _KINDS)

@@ -198,7 +198,7 @@ def faces(root, lines, header="path,label,split,group"):
     """Writes `labels.csv` and a small image for each path in it that has none."""
     write(root / "labels.csv", "\n".join([header, *lines]) + "\n")
     for seed, line in enumerate(lines):
-        path = root / line.split(",")[0]
+        path = root / line.split(",")[0].strip('"')
         if not path.exists():
             write(path, encoded(path.suffix, 6, 8, seed))
 

@@ -11,12 +11,13 @@ import dataclasses
 import os
 import posixpath
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from dfdetect import labels
 from dfdetect.data import label_table
 from dfdetect.data.builders import archives, base
-from dfdetect.media import source_files
+from dfdetect.media import file_kinds, source_files
 
 NO_BOX = (0.0,) * 4
 
@@ -212,9 +213,9 @@ def read_numbered(root: str | os.PathLike, paths: Sequence[str]) -> list[FaceRow
     """
     known = {*paths}
     rows = []
-    for path in filter(is_face_image, paths):
-        beside = f"{posixpath.splitext(path)[0]}.txt"
-        if beside not in known:
+    for path in paths:
+        beside = _text_beside(path)
+        if beside not in known or not _holds_face_image(root, path):
             continue
         text = archives.read_member(root, beside).decode(errors="replace").strip()
         label = label_table.parse_label(text)
@@ -228,10 +229,58 @@ def read_numbered(root: str | os.PathLike, paths: Sequence[str]) -> list[FaceRow
     return rows
 
 
+def count_unlabeled(
+    root: str | os.PathLike,
+    paths: Iterable[str],
+    rows: Iterable[FaceRow],
+    passed_over: Counter[str],
+) -> None:
+    """Counts the files that are neither images of rows nor say their labels.
+
+    Args:
+        root: The folder.
+        paths: Its files, see `archives.list_members`.
+        rows: What is known of it.
+        passed_over: Counts by kind; added to.
+    """
+    images = {row.path for row in rows}
+    known = images | {_text_beside(path) for path in images}
+    for path in paths:
+        if path in known or _tells_of_images(path):
+            continue
+        kind = file_kinds.identify_bytes(archives.read_head(root, path))
+        name = file_kinds.name_passed_over(path, kind)
+        passed_over[
+            f"{name} without a label" if file_kinds.is_image(kind) else name
+        ] += 1
+
+
 def is_face_image(path: str) -> bool:
     """Whether a file is an image by its ending, and no mask by its folders."""
-    parts = path.split("/")[:-1]
-    return source_files.has_image_suffix(path) and "masks" not in parts
+    return source_files.has_image_suffix(path) and not _is_mask(path)
+
+
+def _holds_face_image(root: str | os.PathLike, path: str) -> bool:
+    """Like `is_face_image`, by the first bytes where the ending says nothing."""
+    if source_files.has_image_suffix(path) or _is_mask(path):
+        return is_face_image(path)
+    return file_kinds.is_image(
+        file_kinds.identify_bytes(archives.read_head(root, path))
+    )
+
+
+def _is_mask(path: str) -> bool:
+    return "masks" in path.split("/")[:-1]
+
+
+def _tells_of_images(path: str) -> bool:
+    """Whether a file has labels, splits or settings by its name."""
+    name = posixpath.basename(path)
+    return name in (label_table.FILE_NAME, *_LISTS) or name.endswith(".json")
+
+
+def _text_beside(path: str) -> str:
+    return f"{posixpath.splitext(path)[0]}.txt"
 
 
 def _longest_end(path: str, known: set[str]) -> str | None:

@@ -156,6 +156,23 @@ def test_lists_may_be_in_other_encodings(encoding, tmp_path, caplog):
     assert (told in caplog.text) == (encoding == "latin-1")
 
 
+def test_numbered_files_are_known_by_content(tmp_path, caplog):
+    root = tmp_path / "manual" / "train"
+    contents = {
+        "a.png": encoded(".png", 8, 8, 0),
+        "b": encoded(".png", 8, 8, 1),
+        "c.heic": b"\0\0\0\x18ftypheic",
+        "masks/d.png": encoded(".png", 8, 8, 2),
+    }
+    for name, content in contents.items():
+        write(root / name, content)
+        write((root / name).with_suffix(".txt"), "1")
+    builder = _prepare(tmp_path / "manual", tmp_path / "data")
+    assert {name for _, name in _found(builder)} == {"train/a.png", "train/b"}
+    told = "passed over 4 files: 2 .txt, 1 HEIC, 1 PNG without a label"
+    assert told in caplog.text
+
+
 def test_numbered_files_without_a_split_are_refused_as_leaky(tmp_path):
     for number in range(2):
         _image(tmp_path / "manual" / f"{number}.png")
