@@ -242,6 +242,8 @@ def _print_summary(info: tfds.core.DatasetInfo) -> None:
     for split, lines in info.metadata["skipped"].items():
         for line in lines:
             print(f"  skipped in {split}: {line}")
+        if more := info.metadata["counts"][split]["n_skipped"] - len(lines):
+            print(f"  skipped in {split}: {more:,} more, which are not listed")
     for key in ("settings", "fingerprint"):
         print(f"  {key}: {info.metadata[key]}")
 

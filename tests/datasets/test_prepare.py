@@ -53,6 +53,17 @@ def test_prepare(tmp_path, run_script):
     assert "train: 1 images, 1 n_groups, 1 real\n" in anew
 
 
+def test_of_many_skipped_files_it_is_told_how_many_are_not_listed(tmp_path, run_script):
+    root = tmp_path / "manual"
+    write(root / "train/real/x/good.png", encoded(".png", 4, 4))
+    for number in range(103):
+        write(root / f"train/real/x/{number:03d}.png", b"")
+    shown = run_script(_SCRIPT, *_flags("labeled_faces", tmp_path)).stdout.splitlines()
+    skipped = [line for line in shown if line.startswith("  skipped in train: ")]
+    assert len(skipped) == 101 and "train/real/x/099.png: no image" in skipped[99]
+    assert skipped[100] == "  skipped in train: 3 more, which are not listed"
+
+
 @pytest.mark.slow
 def test_prepare_says_what_is_wrong_in_one_line(tmp_path, run_script):
     root = tmp_path / "manual"

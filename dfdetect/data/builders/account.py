@@ -15,7 +15,8 @@ class Account:
     Attributes:
         strict: Whether a file that cannot be used stops the build.
         counts: Number of each kind of event.
-        skipped: Lines of "file: reason", the first in alphabetical order.
+        skipped: Lines of "file: reason", the first hundred in alphabetical order;
+            `n_skipped` counts all.
         fingerprint: Sum of the digests of what went in, modulo 2**256 (AdHash; Bellare
             and Micciancio, A New Paradigm for Collision-free Hashing, EUROCRYPT 1997).
     """

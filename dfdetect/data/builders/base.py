@@ -39,8 +39,9 @@ _ACCOUNTS = "accounts-"  # Files in which Beam workers leave their accounts.
 class Builder(tfds.core.GeneratorBasedBuilder):
     """A TFDS builder that streams, in threads or on Beam, and accounts for its files.
 
-    The metadata of a prepared data set holds `counts` and `skipped` by split, `totals`
-    over the splits, the `settings` that shape the records, and a `fingerprint`, the
+    The metadata of a prepared data set holds `counts` and `skipped` by split (of many
+    skipped files the first, see `Account`; `n_skipped` counts all), `totals` over the
+    splits, the `settings` that shape the records, and a `fingerprint`, the
     SHA-256 of the splits' fingerprints.
 
     Args:
