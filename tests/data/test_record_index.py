@@ -17,7 +17,7 @@ from dfdetect.data import (
 )
 from dfdetect.data import prepared as data
 from dfdetect.data import records as records_module
-from dfdetect.data.batches import NAME
+from dfdetect.data.batches import NAME, Batches
 from dfdetect.media import decode, resize
 
 
@@ -50,6 +50,26 @@ def test_batches_hold_what_the_sampler_says(faces):
         assert [e[NAME].numpy().decode() for e in found] == [*map(index.name, records)]
         truths = [e["label"].numpy() for e in found]
         np.testing.assert_array_equal(truths, index.catalog.labels[records])
+
+
+@pytest.mark.parametrize("mode", ["balanced", "pairs"])
+def test_batches_of_another_size_are_read_from_where_the_former_ended(mode, faces):
+    index = record_index.RecordIndex(faces, "train")
+
+    def build(size):
+        sampler = sampling.Sampler([index.catalog], size, seed=0, mode=mode)
+        source = record_index.SampledRecords([index], sampler, batch_size=size)
+        return sampler, Batches(source, lambda _, example: example[NAME], size, seed=0)
+
+    _, former = build(4)
+    sampler, later = build(6)
+    # Two batches of 4 are one and a third of 6.
+    later = later.placed(2, former.position(2))
+    assert [later.position(step) for step in (2, 3)] == [8, 14]
+    for step, names in zip((2, 3), later.from_step(2).take(2), strict=True):
+        records = sampler.batch_at(later.position(step)).records
+        wanted = [*map(index.name, records)]
+        assert [name.decode() for name in names.numpy()] == wanted
 
 
 def test_a_blended_real_is_a_fake_and_looks_different(faces):

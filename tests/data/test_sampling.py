@@ -232,3 +232,22 @@ def test_the_order_of_sets_below_the_limit_stays_what_it_was():
     np.testing.assert_array_equal(draws.datasets, [0, 0, 0, 0, 1, 1, 0, 0, 0, 0])
     np.testing.assert_array_equal(draws.records, [2, 8, 1, 1, 4, 0, 0, 2, 1, 4])
     np.testing.assert_array_equal(draws.blended, [0, 0, 0, 1, 0, 1, 0, 1, 0, 0])
+
+
+@pytest.mark.parametrize("mode", ["natural", "balanced", "pairs"])
+def test_another_batch_size_goes_on_where_the_former_ended(mode):
+    """Also at a place that is no multiple of the new size: 20 is none of 6."""
+    pair_by_pair = _records(Sampler([PAIRED], 2, seed=0, mode=mode), 24)
+    places = [(4, place) for place in range(0, 20, 4)]
+    places += [(6, place) for place in range(20, 44, 6)]
+    for size, place in places:
+        records = Sampler([PAIRED], size, seed=0, mode=mode).batch_at(place).records
+        whole = [record for _, record, _ in pair_by_pair[place : place + size]]
+        if mode != "pairs":
+            assert records.tolist() == whole
+            continue
+        # The fakes of a pair are drawn anew, the reals come in the same order.
+        assert sorted(r for r in records if r < 3) == sorted(r for r in whole if r < 3)
+        reals = sorted(PAIRED.origins[r] for r in records if PAIRED.labels[r] == 0)
+        fakes = sorted(PAIRED.origins[r] for r in records if PAIRED.labels[r] == 1)
+        assert reals == fakes and len(reals) == size // 2
