@@ -91,6 +91,27 @@ def test_training_of_a_detector_leaves_them_as_well(detector):
     _check_files(detector)
 
 
+@pytest.mark.slow
+def test_a_detector_is_validated_on_the_test_split_or_on_none(
+    run_script, prepared, tmp_path
+):
+    test, none = tmp_path / "test", tmp_path / "none"
+    flags = (*DETECTOR, "--validation_split=test")
+    _train(run_script, "detector", prepared, test, flags, 1)
+    described = manifest.read(test, "detector")
+    assert described["validation_split"] == "test"
+    figures = described["metrics"]["validation"]
+    assert figures["num_true"] == 3 and 0 <= figures["ap"] <= 1
+    flags = (*DETECTOR, "--validation_split=none")
+    done = _train(run_script, "detector", prepared, none, flags, 1)
+    assert "step 1/1" in done.stderr
+    described = manifest.read(none, "detector")
+    assert described["validation_split"] == "none"
+    assert described["metrics"]["validation"] == {"step": 1}
+    assert described["score_threshold"] > 0
+    _check_files(none)
+
+
 def _check_files(model_dir):
     assert (model_dir / "weights.npz").stat().st_size > 1_000_000
     assert "--batch_size=" in (model_dir / "flags.txt").read_text()
@@ -536,10 +557,15 @@ for path in glob.glob("train/recipes/*.flags"):
         required = ["--model_dir=x", "--data_dir=x", "--teacher=x", "--images=x"]
         required = [flag for flag in required if flag[2:-2] in flags.FLAGS]
         flags.FLAGS(["x", f"--flagfile={{path}}", *required])
-        print(path)
+        changed = flags.FLAGS.flag_values_dict().get("random_transform")
+        print(path.split("/")[-1], changed)
 """
-    read = run_script("-c", code).stdout.split()
+    read = dict(line.split() for line in run_script("-c", code).stdout.splitlines())
     assert len(read) >= {"classifier": 10, "detector": 4, "distill": 2}[script]
+    if script == "detector":
+        # As the reference project's detector was trained.
+        for phase in (1, 2):
+            assert read[f"reference_detector_{phase}.flags"] == "True"
 
 
 @pytest.mark.slow
