@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dfdetect import manifest
-from dfdetect.models import kept_steps
+from dfdetect.models import kept_steps, model_directory
 
 CLASSIFIER = (
     "train/classifier.py",
@@ -173,6 +173,19 @@ def test_two_configs_of_a_set_are_validated_on_both(run_script, prepared, tmp_pa
     figures = json.loads((tmp_path / "run" / "evaluations.jsonl").read_text())
     both = [figures[f"auc_cvcs/{config}"] for config in ("full", "cropped")]
     assert figures["auc"] == pytest.approx(np.mean(both))
+    packed = tmp_path / "packed.npz"
+    done = run_script(
+        "train/release.py",
+        f"--model_dir={tmp_path / 'run'}",
+        f"--data_dir={tmp_path}",
+        "--dataset=cvcs/full,cvcs/cropped",
+        f"--output={packed}",
+    )
+    _, described = model_directory.load_classifier(str(packed))
+    measured = described["metrics"]
+    assert measured["validation"].keys() == {"cvcs/full", "cvcs/cropped"}
+    assert measured["test"].keys() == {"cvcs/full", "cvcs/cropped"}
+    assert json.loads(done.stdout)["test"] == measured["test"]
 
 
 @pytest.mark.slow
