@@ -3,7 +3,10 @@
 import collections
 import json
 import os
+import resource
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -95,7 +98,65 @@ def test_a_full_disk_is_told_before_the_write(tmp_path, monkeypatch):
     assert saved.steps() == [10, 20, 30]
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="There is no full device.")
+def test_a_write_that_the_system_breaks_off_is_told_in_one_line(tmp_path):
+    saved = _three(tmp_path)
+    whole = {path.name for path in tmp_path.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        saved.save(40, ARRAYS)
+        with pytest.raises(
+            OSError, match="File too large.*. Step 30 is kept"
+        ) as raised:
+            saved.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert "\n" not in str(raised.value)
+    assert {path.name for path in tmp_path.iterdir()} == whole
+    saved.save(40, ARRAYS)
+    saved.wait()
+    assert saved.restore(SHAPES)[0] == 40
+
+
+# On a disk of three pages: the first checkpoint takes two, the data of the second the
+# third, which leaves none for its index.
+_FILL_A_DISK = """
+import sys
+import numpy as np
+from dfdetect.training import checkpoints
+saved = checkpoints.Checkpoints(sys.argv[1], keep=3)
+for step in (10, 20):
+    saved.save(step, {"model/a": np.arange(600, dtype=np.float32)})
+    try:
+        saved.wait()
+    except OSError as error:
+        print(type(error.__cause__).__name__, saved.steps(), error, sep="\t")
+"""
+_ON_A_SMALL_DISK = (
+    *("unshare", "--map-root-user", "--mount", "sh", "-c"),
+    'mount -t tmpfs -o size=12k none "$0" && exec "$@"',
+)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_during_the_write_is_told_in_one_line(tmp_path):
+    small = [*_ON_A_SMALL_DISK, tmp_path]
+    try:
+        subprocess.run([*small, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("a process may not have a disk of its own")
+    done = subprocess.run(
+        [*small, sys.executable, "-c", _FILL_A_DISK, tmp_path],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (line,) = done.stdout.splitlines()
+    kind, steps, message = line.split("\t")
+    assert kind == "ResourceExhaustedError" and steps == "[10]"
+    assert "No space left on device" in message and "Step 10 is kept" in message
+
+
 def test_a_write_that_fails_is_told_at_the_next_step(tmp_path):
     saved = _three(tmp_path)
     # Where TensorFlow renames to, a folder stands in the way.
