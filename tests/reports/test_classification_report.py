@@ -70,6 +70,9 @@ def test_report_of_one_model_on_one_set(judged, tmp_path):
                 assert shown in page
         for text in ("By method", "By head size", "majority class", "no pixels"):
             assert text in page
+        # Papers compute the equal error rate otherwise.
+        assert "straight lines between thresholds" in page and "Fawcett 2006" in page
+        assert "the nearest threshold differ by up to half an example" in page
     lines = pages["report.md"].splitlines()
     assert any(line.startswith("| swap, videos | 6 (all) | 6 | ") for line in lines)
     original = next(line for line in lines if line.startswith("| original, images"))
