@@ -13,11 +13,12 @@ import urllib.request
 import h5py
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import clips
 import drawn_heads
 from dfdetect import manifest
-from dfdetect.models import model_directory, squeezenet
+from dfdetect.models import kept_steps, model_directory, squeezenet
 
 _DRAWN = (("many", 6), ("rooms", 0), ("few", 1))
 
@@ -110,6 +111,40 @@ def test_a_detector_is_validated_on_the_test_split_or_on_none(
     assert described["metrics"]["validation"] == {"step": 1}
     assert described["score_threshold"] > 0
     _check_files(none)
+
+
+@pytest.mark.slow  # A minute: the graph of a detector.
+def test_a_detector_keeps_the_weights_of_the_least_validation_loss(
+    run_script, prepared, tmp_path
+):
+    flags = (*DETECTOR, "--eval_every=1", "--compute_val_loss")
+    flags += ("--best_metric=-val_loss",)
+    _train(run_script, "detector", prepared, tmp_path, flags, 2)
+    lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
+    losses = {
+        line["step"]: [line[f"val_{name}loss"] for name in ("", "class_", "box_")]
+        for line in map(json.loads, lines)
+    }
+    (first, *_), (second, *_) = losses[1], losses[2]
+    assert first > 0 and second > 0 and first != second
+    best = 1 if first < second else 2
+    described = manifest.read(tmp_path, "detector")
+    assert described["metrics"]["validation"]["step"] == best
+    wanted = kept_steps.read_weights(kept_steps.find(str(tmp_path), best))
+    with np.load(tmp_path / "weights.npz") as kept:
+        for name in kept.files:
+            np.testing.assert_array_equal(kept[name], wanted[name], err_msg=name)
+
+    shown = {}
+    for path in map(str, tmp_path.glob("*tfevents*")):
+        for event in tf.compat.v1.train.summary_iterator(path):
+            for value in event.summary.value:
+                if value.tag.startswith("training/val_"):
+                    number = float(tf.make_ndarray(value.tensor))
+                    shown.setdefault(event.step, {})[value.tag] = number
+    for step, values in losses.items():
+        tags = [f"training/val_{name}loss" for name in ("", "class_", "box_")]
+        assert [shown[step][tag] for tag in tags] == pytest.approx(values)
 
 
 def _check_files(model_dir):
