@@ -7,8 +7,11 @@ import shutil
 import numpy as np
 import pytest
 
+import tiny_pipeline
 from dfdetect import manifest
-from dfdetect.models import kept_steps, model_directory
+from dfdetect.export import saved_pipeline
+from dfdetect.models import efficientdet, kept_steps, model_directory, weights
+from dfdetect.training import checkpoints
 
 CLASSIFIER = (
     "train/classifier.py",
@@ -105,7 +108,7 @@ def test_what_is_refused_leaves_the_run_as_it_was(run_script, prepared, run, tmp
 
 
 @pytest.mark.slow
-def test_every_kept_step_is_measured_exported_and_started_from(
+def test_every_kept_step_is_measured_and_started_from(
     run_script, prepared, run, tmp_path
 ):
     done = run_script(
@@ -157,6 +160,41 @@ def test_every_kept_step_is_measured_exported_and_started_from(
         check=False,
     )
     assert done.returncode == 1 and "keeps (1, 2, 3), got 9" in _last_line(done)
+
+
+@pytest.mark.slow  # Most of a minute: exports.
+def test_kept_steps_of_both_models_are_exported(run_script, run, tmp_path):
+    best = manifest.read(run, "classifier")["metrics"]["validation"]["step"]
+    other = best % 3 + 1
+    folder = tmp_path / "detector"
+    network = efficientdet.EfficientDet(image_size=128)
+    arrays = {
+        f"model/{key}": variable.value.numpy()
+        for key, variable in weights.variables(network).items()
+    }
+    saved = checkpoints.Checkpoints(str(folder / kept_steps.FOLDER), keep=1)
+    described = tiny_pipeline.build().manifest["detector"] | {"image_size": 128}
+    saved.describe(7, described)
+    saved.save(7, arrays)
+    saved.wait()
+    run_script(
+        "serve/export.py",
+        f"--output={tmp_path / 'base'}",
+        f"--detector={folder}",  # It has no best weights.
+        "--detector_step=7",
+        f"--classifier={run}",
+        f"--classifier_step={other}",
+        "--batch_sizes=1",
+    )
+    graph = saved_pipeline.load(str(tmp_path / "base" / "1"))
+    steps = [graph.manifest[kind]["step"] for kind in ("detector", "classifier")]
+    assert steps == [7, other]
+    wanted, chosen = (
+        weights.fingerprint(model_directory.load_classifier(str(run), step=step)[0])
+        for step in (other, best)
+    )
+    (found,) = {kind["fingerprint"] for kind in graph.manifest["embeddings"].values()}
+    assert found == wanted != chosen
 
 
 @pytest.mark.slow
