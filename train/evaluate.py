@@ -22,7 +22,6 @@
 A folder of clips has a labels.csv, see `dfdetect.evaluation.clip_evaluation`; instead a
 prepared data set of frames, such as faceforensics/c23, may be named, whose videos are
 the clips, see `dfdetect.evaluation.frame_clips`. `dfdetect detect` judges them alike.
-
 A chain is such a graph on whole labeled images, next to its classifier on the heads of
 the sets, see `dfdetect.evaluation.chain_evaluation`.
 
@@ -30,13 +29,10 @@ Classifiers are also measured on the fakes of each maker against the reals of ea
 source, see `dfdetect.evaluation.source_pairs`. With --leave_out, makers that a
 classifier was not trained on are listed apart, see `dfdetect.evaluation.leave_one_out`:
 of the given classifiers, whose manifests say what they were trained on, or of short
-runs without each maker in turn (--recipe).
-
-Detectors of others are compared with ours, by their probabilities or by a function, see
-`dfdetect.evaluation.peer_detectors`.
+runs without each maker in turn (--recipe). Detectors of others are compared with ours,
+by their probabilities or by a function, see `dfdetect.evaluation.peer_detectors`.
 
 A summary is printed; --output keeps figures and a report, --json prints all figures.
-
 Several classifiers and sets, also of a chain, may be given: each is measured on each.
 """
 
@@ -56,14 +52,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import files, manifest, script
-from dfdetect.data import (
-    conditions,
-    detector_input,
-    prepared,
-    record_columns,
-    record_fields,
-    records,
-)
+from dfdetect.data import detector_input, prepared, record_fields, records
 from dfdetect.evaluation import (
     chain_evaluation,
     classifier_comparison,
@@ -204,7 +193,7 @@ def _measure_detector(folder: str) -> dict[str, Any]:
     builder = _open_set(FLAGS.dataset)
     coco.import_pycocotools()  # Fail before the slow part.
     detect, described, name = _load_detector()
-    where = _choose_images(builder)
+    where = record_fields.parse_conditions(builder, FLAGS.split, FLAGS.where)
     batches = detector_input.build_evaluation_batches(
         builder,
         FLAGS.split,
@@ -236,21 +225,6 @@ def _measure_detector(folder: str) -> dict[str, Any]:
             folder, found, boxes, truth, extents=extents, images=images
         )
     return found
-
-
-def _choose_images(
-    builder: tfds.core.DatasetBuilder,
-) -> list[conditions.Condition]:
-    """Reads --where, and refuses conditions that no image of the split meets."""
-    record_columns.open_columns(builder, FLAGS.split)  # Names a file cut short.
-    where = [conditions.parse_condition(text) for text in FLAGS.where]
-    chosen = record_fields.choose_records(builder, FLAGS.split, where)
-    if where and not chosen.any():
-        raise ValueError(
-            f"No record of {FLAGS.split} of {builder.info.full_name} meets "
-            f"{' and '.join(FLAGS.where)}."
-        )
-    return where
 
 
 def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:

@@ -149,6 +149,25 @@ def choose_records(
     return chosen
 
 
+def parse_conditions(
+    builder: tfds.core.DatasetBuilder, split: str, texts: Sequence[str]
+) -> list[conditions.Condition]:
+    """Reads conditions that some records of a split must meet together.
+
+    Raises:
+        ValueError: A text is none, see `conditions.parse_condition`, no record meets
+            all, or a file of the split is missing, cut short or changed.
+    """
+    record_columns.open_columns(builder, split)
+    parsed = [conditions.parse_condition(text) for text in texts]
+    if parsed and not choose_records(builder, split, parsed).any():
+        raise ValueError(
+            f"No record of {split} of {builder.info.full_name} meets "
+            f"{' and '.join(texts)}."
+        )
+    return parsed
+
+
 def _meets(
     builder: tfds.core.DatasetBuilder,
     split: str,

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.data import classifier_input, conditions, detector_input, unlabeled
+from dfdetect.data import (
+    classifier_input,
+    conditions,
+    detector_input,
+    record_fields,
+    unlabeled,
+)
 from dfdetect.data import prepared as data
 from dfdetect.data.batches import NAME, Batches, Share, ShuffledSource
 from dfdetect.media import decode, resize, source_files
@@ -373,6 +379,8 @@ def test_images_are_those_of_the_places_in_the_split(prepared):
     where = [conditions.parse_condition(f"image/filename!={found[1][0]}")]
     ((name, _),) = detector_input.read_images(builder, "train", [3], where).values()
     assert name == found[4][0]
+    with pytest.raises(ValueError, match="No record of train of .* meets image/f.*=a"):
+        record_fields.parse_conditions(builder, "train", ["image/filename=a"])
 
 
 def test_find_images_takes_folders_globs_and_lists(tmp_path):
