@@ -1,0 +1,230 @@
+"""Swaps versions of a loaded `dfdetect serve`, then ends it, and counts what was lost.
+
+    python serve/benchmark_swap.py --version=BASE/1 [--images=FOLDER] [--seconds=60]
+        [--clients=16] [--drain_seconds=30]
+
+Half of the clients ask over REST, half over gRPC, each one image after the other. After
+a sixth of the time a copy of the version is published as the next one, after six tenths
+a damaged one; at the end SIGTERM is sent. Prints a table in Markdown, with the machine,
+its load and the command. Exit code 1: a request that began before SIGTERM got no
+answer (one that arrived after it is refused, which is an answer), or the new version
+did not come, or the damaged one took its place. Needs `pip install 'dfdetect[serve]'`.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+
+import client
+from absl import flags
+
+import dfdetect
+from dfdetect import files, script
+from dfdetect.cli import environment
+from dfdetect.media import source_files
+
+_VERSION = flags.DEFINE_string("version", None, "An exported version.", required=True)
+_IMAGES = flags.DEFINE_string(
+    "images", None, "Folder of images; by default the sample portrait."
+)
+_SECONDS = flags.DEFINE_float("seconds", 60.0, "Seconds of load.", 1.0)
+_CLIENTS = flags.DEFINE_integer("clients", 16, "Clients at a time.", lower_bound=2)
+_DRAIN_SECONDS = flags.DEFINE_float("drain_seconds", 30.0, "See `dfdetect serve`.", 0.1)
+
+_MODEL = "dfdetect"
+# What a server says that ends, and the system once it has ended.
+_REFUSALS = ("server is shutting down", "Connection refused", "onnect to remote host")
+_TIMEOUT = 300.0  # Seconds of a request, and until a version must be there.
+
+
+class Clients:
+    """Clients that ask until they are stopped.
+
+    Attributes:
+        answers: Of each request, when it began, how long it took, and what was wrong.
+    """
+
+    def __init__(self, port: int, rest_port: int, images: list[bytes]) -> None:
+        self.answers: list[tuple[float, float, str]] = []
+        self._images, self._stopping = images, threading.Event()
+        self._threads = []
+        for number in range(_CLIENTS.value):
+            asked = _connect_rest(rest_port) if number % 2 else _connect_grpc(port)
+            ask = threading.Thread(target=self._ask, args=(asked, number), daemon=True)
+            self._threads.append(ask)
+            ask.start()
+
+    def stop(self) -> None:
+        """Stops them after their present requests."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self, asked: client.RestClient | client.GrpcClient, number: int) -> None:
+        while not self._stopping.is_set():
+            begun, problem = time.monotonic(), ""
+            image = self._images[number % len(self._images)]
+            try:
+                asked.predict(image, begun + _TIMEOUT)
+            except client.RequestError as error:
+                problem = str(error)
+                time.sleep(0.05)
+            self.answers.append((begun, time.monotonic() - begun, problem))
+            number += _CLIENTS.value
+        asked.close()
+
+
+def _connect_rest(port: int) -> client.RestClient:
+    url, path = f"http://127.0.0.1:{port}", f"/v1/models/{_MODEL}:predict"
+    signature = "serving_default"
+    return client.RestClient(url, path, signature=signature, context=None, token="")
+
+
+def _connect_grpc(port: int) -> client.GrpcClient:
+    return client.GrpcClient(
+        f"127.0.0.1:{port}",
+        _MODEL,
+        signature="serving_default",
+        version=None,
+        label=None,
+        certificates=None,
+        token="",
+    )
+
+
+def _find_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def _read_states(rest_port: int) -> dict[int, str]:
+    """Reads the states of the versions; none while the server does not answer."""
+    url = f"http://127.0.0.1:{rest_port}/v1/models/{_MODEL}"
+    try:
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            rows = json.load(answer)["model_version_status"]
+    except OSError:
+        return {}
+    return {int(row["version"]): row["state"] for row in rows}
+
+
+@contextlib.contextmanager
+def _run_server(
+    base: pathlib.Path, port: int, rest_port: int
+) -> Iterator[subprocess.Popen]:
+    """Runs a server, from when its first version is there."""
+    command = [sys.executable, "-m", "dfdetect", "serve", f"--model_name={_MODEL}"]
+    command += [f"--model_base_path={base}", f"--drain_seconds={_DRAIN_SECONDS.value}"]
+    command += [f"--port={port}", f"--rest_api_port={rest_port}"]
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(command, stderr=messages)
+        try:
+            while _read_states(rest_port).get(1) != "AVAILABLE":
+                if process.poll() is not None:
+                    messages.seek(0)
+                    raise RuntimeError(f"no server: {messages.read()[-1000:]}")
+                time.sleep(0.1)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _copy_versions(folder: pathlib.Path) -> pathlib.Path:
+    """Copies the version as BASE/1, `next`, and a damaged one; returns BASE."""
+    base = folder / "base"
+    for path in (base / "1", folder / "next", folder / "damaged"):
+        shutil.copytree(_VERSION.value, path)
+    graph = folder / "damaged" / "saved_model.pb"
+    os.truncate(graph, graph.stat().st_size // 2)
+    return base
+
+
+def _wait_until(rest_port: int, number: int, wanted: str) -> float:
+    """Waits until a version has a state; returns the seconds, or infinity."""
+    begun = time.monotonic()
+    while _read_states(rest_port).get(number) != wanted:
+        if time.monotonic() > begun + _TIMEOUT:
+            return float("inf")
+        time.sleep(0.1)
+    return time.monotonic() - begun
+
+
+def _is_refused(answer: tuple[float, float, str], ended: float) -> bool:
+    """Whether a request came too late, and was told so: a client asks elsewhere."""
+    begun, took, problem = answer
+    return begun + took > ended and any(words in problem for words in _REFUSALS)
+
+
+def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str], bool]:
+    """Loads, swaps and ends a server; returns the row, and whether all went well."""
+    base = _copy_versions(folder)
+    port, rest_port = _find_port(), _find_port()
+    with _run_server(base, port, rest_port) as process:
+        clients = Clients(port, rest_port, images)
+        begun = time.monotonic()
+        time.sleep(_SECONDS.value / 6)
+        os.rename(folder / "next", base / "2")
+        waited = _wait_until(rest_port, 2, "AVAILABLE")
+        time.sleep(max(begun + 0.6 * _SECONDS.value - time.monotonic(), 0.0))
+        os.rename(folder / "damaged", base / "3")
+        time.sleep(max(begun + _SECONDS.value - time.monotonic(), 3.0))
+        states = _read_states(rest_port)
+        ended = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        code = process.wait()
+        drained = time.monotonic() - ended
+        clients.stop()
+    before = [answer for answer in clients.answers if answer[0] < ended]
+    lost = [
+        answer[2] for answer in before if answer[2] and not _is_refused(answer, ended)
+    ]
+    for problem in lost[:1]:
+        script.say(f"{len(lost)} requests were lost, the first: {problem}")
+    is_well = not lost and waited < float("inf") and states.get(2) == "AVAILABLE"
+    return {
+        "requests before SIGTERM": str(len(before)),
+        "lost": str(len(lost)),
+        "longest, s": f"{max(took for _, took, _ in before):.1f}",
+        "new version after, s": f"{waited:.1f}",
+        "states": ", ".join(f"{n} {state}" for n, state in sorted(states.items())),
+        "exit after, s": f"{drained:.1f}",
+        "exit code": str(code),
+    }, is_well
+
+
+def main(argv: list[str]) -> None:
+    sample = source_files.find_sample()
+    sources, _ = source_files.find_sources([_IMAGES.value or sample])
+    images = [files.read(source.path) for source in sources]
+    if not images:
+        raise ValueError(f"--images must hold images: {_IMAGES.value}")
+    print(f"dfdetect {dfdetect.__version__}.")
+    print(
+        f"Machine: {environment.describe_machine()}; load before the start "
+        f"{os.getloadavg()[0]:.1f}."
+    )
+    command = " ".join(["python", "serve/benchmark_swap.py", *sys.argv[1:]])
+    print(f"Command: `{command}`.\n", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        row, is_well = _measure(pathlib.Path(folder), images)
+    print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
+    print(f"| {' | '.join(row.values())} |", flush=True)
+    if not is_well:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    script.run_main(main)
