@@ -82,7 +82,7 @@ TESTED_BY = {
     "train/test_folds.py": "data.conditions training.held_out",
     "train/test_run_safety.py": "training.evaluation_log "
     "training.classifier_flags training.detector_flags "
-    "training.label_counts training.run_checks training.run_flags "
+    "training.label_counts training.run_flags "
     "training.stop_signals",
     "train/test_scripts.py": "evaluation.classifier_comparison "
     "evaluation.evaluation_flags",
