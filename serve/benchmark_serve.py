@@ -14,10 +14,8 @@ number of cores. Needs `pip install 'dfdetect[serve]'`.
 
 # One file of more than 350 lines: clients, server and measurements are of use together.
 
-import base64
 import contextlib
-import http.client
-import json
+import functools
 import os
 import pathlib
 import re
@@ -37,6 +35,7 @@ import dfdetect
 from dfdetect import files, script
 from dfdetect.cli import environment
 from dfdetect.media import source_files
+from dfdetect.serving import load_clients
 
 _MODEL_BASE_PATH = flags.DEFINE_string(
     "model_base_path", None, "Folder of the versions of an export.", required=True
@@ -74,9 +73,6 @@ _COUNTED = (
 )
 _TICK = 0.02
 
-# Sends an image; raises the error of the answer.
-Ask = Callable[[bytes], None]
-
 
 class Load:
     """Clients that each send one image after the other until stopped.
@@ -88,7 +84,7 @@ class Load:
     """
 
     def __init__(
-        self, connect: Callable[[], Ask], images: list[bytes], clients: int
+        self, connect: Callable[[], load_clients.Ask], images: list[bytes], clients: int
     ) -> None:
         self._images = images
         self._stopping = threading.Event()
@@ -113,7 +109,7 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _send(self, ask: Ask, number: int) -> None:
+    def _send(self, ask: load_clients.Ask, number: int) -> None:
         while not self._stopping.is_set():
             begun = time.monotonic()
             try:
@@ -125,51 +121,6 @@ class Load:
                 ended = time.monotonic()
                 self.answers.append((ended, ended - begun))
             number += _CLIENTS.value
-
-
-def _connect_grpc(port: int) -> Ask:
-    """Opens a gRPC channel."""
-    import grpc
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
-
-    channel = grpc.insecure_channel(
-        f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]
-    )
-    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-
-    def ask(image: bytes) -> None:
-        request = predict_pb2.PredictRequest()
-        request.model_spec.name = _MODEL
-        request.model_spec.signature_name = _SIGNATURE.value
-        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image]))
-        answer = stub.Predict(request, timeout=300)
-        _check(answer.outputs["status"].int_val[0])
-
-    return ask
-
-
-def _connect_rest(port: int) -> Ask:
-    """Opens an HTTP connection."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
-
-    def ask(image: bytes) -> None:
-        encoded = base64.b64encode(image).decode()
-        instances = [{"b64": encoded}]
-        body = json.dumps({"signature_name": _SIGNATURE.value, "instances": instances})
-        connection.request("POST", f"/v1/models/{_MODEL}:predict", body)
-        answer = connection.getresponse()
-        document = json.loads(answer.read())
-        if answer.status != 200:
-            raise RuntimeError(f"{answer.status}: {document}")
-        _check(document["predictions"][0]["status"])
-
-    return ask
-
-
-def _check(status: int) -> None:
-    if status in (2, 3):
-        raise RuntimeError(f"the image has the status {status}")
 
 
 @contextlib.contextmanager
@@ -219,11 +170,14 @@ def _read_metric(port: int, name: str) -> float:
 def _run_load(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
     """Runs a server with these flags under load; gives the load and the REST port."""
     with _run_server(*arguments) as (port, rest_port):
-        over_rest = _PROTOCOL.value == "rest"
-        connect = _connect_rest if over_rest else _connect_grpc
-        load = Load(
-            lambda: connect(rest_port if over_rest else port), images, _CLIENTS.value
+        connect = functools.partial(
+            load_clients.connect,
+            _PROTOCOL.value,
+            rest_port if _PROTOCOL.value == "rest" else port,
+            _MODEL,
+            _SIGNATURE.value,
         )
+        load = Load(connect, images, _CLIENTS.value)
         try:
             yield load, rest_port
         finally:

@@ -26,13 +26,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 
-import client
 from absl import flags
 
 import dfdetect
 from dfdetect import files, script
 from dfdetect.cli import environment
 from dfdetect.media import source_files
+from dfdetect.serving import load_clients
 
 _VERSION = flags.DEFINE_string("version", None, "An exported version.", required=True)
 _IMAGES = flags.DEFINE_string(
@@ -42,10 +42,15 @@ _SECONDS = flags.DEFINE_float("seconds", 60.0, "Seconds of load.", 1.0)
 _CLIENTS = flags.DEFINE_integer("clients", 16, "Clients at a time.", lower_bound=2)
 _DRAIN_SECONDS = flags.DEFINE_float("drain_seconds", 30.0, "See `dfdetect serve`.", 0.1)
 
-_MODEL = "dfdetect"
+_MODEL, _SIGNATURE = "dfdetect", "serving_default"
 # What a server says that ends, and the system once it has ended.
-_REFUSALS = ("server is shutting down", "Connection refused", "onnect to remote host")
-_TIMEOUT = 300.0  # Seconds of a request, and until a version must be there.
+_REFUSALS = (
+    "server is shutting down",
+    "Connection refused",
+    "Connection reset",
+    "onnect to remote host",
+)
+_TIMEOUT = load_clients.TIMEOUT  # Seconds, also until a version must be there.
 
 
 class Clients:
@@ -57,13 +62,16 @@ class Clients:
 
     def __init__(self, port: int, rest_port: int, images: list[bytes]) -> None:
         self.answers: list[tuple[float, float, str]] = []
+        self._ports = {"grpc": port, "rest": rest_port}
         self._images, self._stopping = images, threading.Event()
-        self._threads = []
-        for number in range(_CLIENTS.value):
-            asked = _connect_rest(rest_port) if number % 2 else _connect_grpc(port)
-            ask = threading.Thread(target=self._ask, args=(asked, number), daemon=True)
-            self._threads.append(ask)
-            ask.start()
+        self._threads = [
+            threading.Thread(
+                target=self._ask, args=(("grpc", "rest")[i % 2], i), daemon=True
+            )
+            for i in range(_CLIENTS.value)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
         """Stops them after their present requests."""
@@ -71,36 +79,21 @@ class Clients:
         for thread in self._threads:
             thread.join()
 
-    def _ask(self, asked: client.RestClient | client.GrpcClient, number: int) -> None:
+    def _ask(self, protocol: str, number: int) -> None:
+        connection = protocol, self._ports[protocol], _MODEL, _SIGNATURE
+        ask = load_clients.connect(*connection)
         while not self._stopping.is_set():
+            if protocol == "rest":
+                # One that is kept may be closed while a request is on its way.
+                ask = load_clients.connect(*connection)
             begun, problem = time.monotonic(), ""
-            image = self._images[number % len(self._images)]
             try:
-                asked.predict(image, begun + _TIMEOUT)
-            except client.RequestError as error:
-                problem = str(error)
+                ask(self._images[number % len(self._images)])
+            except Exception as error:
+                problem = f"{type(error).__name__}: {error}"
                 time.sleep(0.05)
             self.answers.append((begun, time.monotonic() - begun, problem))
             number += _CLIENTS.value
-        asked.close()
-
-
-def _connect_rest(port: int) -> client.RestClient:
-    url, path = f"http://127.0.0.1:{port}", f"/v1/models/{_MODEL}:predict"
-    signature = "serving_default"
-    return client.RestClient(url, path, signature=signature, context=None, token="")
-
-
-def _connect_grpc(port: int) -> client.GrpcClient:
-    return client.GrpcClient(
-        f"127.0.0.1:{port}",
-        _MODEL,
-        signature="serving_default",
-        version=None,
-        label=None,
-        certificates=None,
-        token="",
-    )
 
 
 def _find_port() -> int:

@@ -79,6 +79,7 @@ TESTED_BY = {
     "serving.grpc_services serving.json_worker serving.listening serving.metrics "
     "serving.options serving.ports serving.rest serving.security serving.service "
     "serving.web",
+    "serve/test_benchmark_serve.py": "serving.load_clients",
     "train/test_folds.py": "data.conditions training.held_out",
     "train/test_run_safety.py": "training.evaluation_log "
     "training.classifier_flags training.detector_flags "

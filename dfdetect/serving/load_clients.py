@@ -1,0 +1,74 @@
+"""Connections of clients that load a server with one image after the other."""
+
+import base64
+import http.client
+import json
+from collections.abc import Callable
+
+from dfdetect.media import image_status
+
+TIMEOUT = 300.0  # Seconds of a request.
+
+# Sends an image; raises the error of the answer.
+Ask = Callable[[bytes], None]
+
+
+def connect(protocol: str, port: int, model: str, signature: str) -> Ask:
+    """Opens a connection to a server on this machine.
+
+    Args:
+        protocol: "grpc" or "rest".
+        port: Port of the protocol.
+        model: Name of the model.
+        signature: One of encoded images that gives a `status`.
+
+    Returns:
+        A function that sends an image and waits for its answer. It raises
+        `grpc.RpcError`, `OSError`, `http.client.HTTPException`, or RuntimeError where
+        the answer is an error or the image was not read.
+    """
+    open_connection = {"grpc": _connect_grpc, "rest": _connect_rest}[protocol]
+    return open_connection(port, model, signature)
+
+
+def _connect_grpc(port: int, model: str, signature: str) -> Ask:
+    # Imported here, as they are slow, and not needed over REST.
+    import grpc
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+
+    channel = grpc.insecure_channel(
+        f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]
+    )
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+    def ask(image: bytes) -> None:
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = model
+        request.model_spec.signature_name = signature
+        request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([image]))
+        answer = stub.Predict(request, timeout=TIMEOUT)
+        _check(answer.outputs["status"].int_val[0])
+
+    return ask
+
+
+def _connect_rest(port: int, model: str, signature: str) -> Ask:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+
+    def ask(image: bytes) -> None:
+        instances = [{"b64": base64.b64encode(image).decode()}]
+        body = json.dumps({"signature_name": signature, "instances": instances})
+        connection.request("POST", f"/v1/models/{model}:predict", body)
+        answer = connection.getresponse()
+        document = json.loads(answer.read())
+        if answer.status != 200:
+            raise RuntimeError(f"{answer.status}: {document}")
+        _check(document["predictions"][0]["status"])
+
+    return ask
+
+
+def _check(status: int) -> None:
+    if status in (image_status.UNREADABLE, image_status.TOO_LARGE):
+        raise RuntimeError(f"the image has the status {status}")
