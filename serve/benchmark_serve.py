@@ -12,15 +12,11 @@ image depends less than speed on what else the machine does, and bounds the spee
 number of cores. Needs `pip install 'dfdetect[serve]'`.
 """
 
-# One file of more than 350 lines: clients, server and measurements are of use together.
-
 import contextlib
 import functools
 import os
 import pathlib
 import re
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
@@ -123,40 +119,6 @@ class Load:
             number += _CLIENTS.value
 
 
-@contextlib.contextmanager
-def _run_server(*arguments: str) -> Iterator[tuple[int, int]]:
-    """Runs a server; gives its ports of gRPC and REST once its model is loaded."""
-    ports = []
-    for _ in range(2):
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            ports.append(found.getsockname()[1])
-    command = [sys.executable, "-m", "dfdetect", "serve", *arguments]
-    command += [f"--model_base_path={_MODEL_BASE_PATH.value}", f"--model_name={_MODEL}"]
-    command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
-    with tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen(command, stderr=messages)
-        try:
-            while not _has_loaded(ports[1]):
-                if process.poll() is not None:
-                    messages.seek(0)
-                    raise RuntimeError(f"no server: {messages.read()[-1000:]}")
-                time.sleep(0.2)
-            yield ports[0], ports[1]
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def _has_loaded(port: int) -> bool:
-    try:
-        path = f"http://127.0.0.1:{port}/v1/models/{_MODEL}"
-        with urllib.request.urlopen(path, timeout=10) as answer:
-            return b"AVAILABLE" in answer.read()
-    except OSError:
-        return False
-
-
 def _read_metric(port: int, name: str) -> float:
     """Reads a metric of a server, summed over its labels."""
     path = f"http://127.0.0.1:{port}/monitoring/prometheus/metrics"
@@ -169,17 +131,18 @@ def _read_metric(port: int, name: str) -> float:
 @contextlib.contextmanager
 def _run_load(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
     """Runs a server with these flags under load; gives the load and the REST port."""
-    with _run_server(*arguments) as (port, rest_port):
+    base = _MODEL_BASE_PATH.value
+    with load_clients.run_server(base, _MODEL, *arguments) as server:
         connect = functools.partial(
             load_clients.connect,
             _PROTOCOL.value,
-            rest_port if _PROTOCOL.value == "rest" else port,
+            server.rest_port if _PROTOCOL.value == "rest" else server.port,
             _MODEL,
             _SIGNATURE.value,
         )
         load = Load(connect, images, _CLIENTS.value)
         try:
-            yield load, rest_port
+            yield load, server.rest_port
         finally:
             load.stop()
     for failure in load.failures[:1]:

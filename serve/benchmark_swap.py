@@ -11,20 +11,14 @@ answer (one that arrived after it is refused, which is an answer), or the new ve
 did not come, or the damaged one took its place. Needs `pip install 'dfdetect[serve]'`.
 """
 
-import contextlib
-import json
 import os
 import pathlib
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 
 from absl import flags
 
@@ -96,45 +90,6 @@ class Clients:
             number += _CLIENTS.value
 
 
-def _find_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def _read_states(rest_port: int) -> dict[int, str]:
-    """Reads the states of the versions; none while the server does not answer."""
-    url = f"http://127.0.0.1:{rest_port}/v1/models/{_MODEL}"
-    try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
-            rows = json.load(answer)["model_version_status"]
-    except OSError:
-        return {}
-    return {int(row["version"]): row["state"] for row in rows}
-
-
-@contextlib.contextmanager
-def _run_server(
-    base: pathlib.Path, port: int, rest_port: int
-) -> Iterator[subprocess.Popen]:
-    """Runs a server, from when its first version is there."""
-    command = [sys.executable, "-m", "dfdetect", "serve", f"--model_name={_MODEL}"]
-    command += [f"--model_base_path={base}", f"--drain_seconds={_DRAIN_SECONDS.value}"]
-    command += [f"--port={port}", f"--rest_api_port={rest_port}"]
-    with tempfile.TemporaryFile("w+") as messages:
-        process = subprocess.Popen(command, stderr=messages)
-        try:
-            while _read_states(rest_port).get(1) != "AVAILABLE":
-                if process.poll() is not None:
-                    messages.seek(0)
-                    raise RuntimeError(f"no server: {messages.read()[-1000:]}")
-                time.sleep(0.1)
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
 def _copy_versions(folder: pathlib.Path) -> pathlib.Path:
     """Copies the version as BASE/1, `next`, and a damaged one; returns BASE."""
     base = folder / "base"
@@ -148,7 +103,7 @@ def _copy_versions(folder: pathlib.Path) -> pathlib.Path:
 def _wait_until(rest_port: int, number: int, wanted: str) -> float:
     """Waits until a version has a state; returns the seconds, or infinity."""
     begun = time.monotonic()
-    while _read_states(rest_port).get(number) != wanted:
+    while load_clients.read_states(rest_port, _MODEL).get(number) != wanted:
         if time.monotonic() > begun + _TIMEOUT:
             return float("inf")
         time.sleep(0.1)
@@ -164,8 +119,9 @@ def _is_refused(answer: tuple[float, float, str], ended: float) -> bool:
 def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str], bool]:
     """Loads, swaps and ends a server; returns the row, and whether all went well."""
     base = _copy_versions(folder)
-    port, rest_port = _find_port(), _find_port()
-    with _run_server(base, port, rest_port) as process:
+    drain = f"--drain_seconds={_DRAIN_SECONDS.value}"
+    with load_clients.run_server(str(base), _MODEL, drain) as server:
+        process, port, rest_port = server
         clients = Clients(port, rest_port, images)
         begun = time.monotonic()
         time.sleep(_SECONDS.value / 6)
@@ -174,7 +130,7 @@ def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str],
         time.sleep(max(begun + 0.6 * _SECONDS.value - time.monotonic(), 0.0))
         os.rename(folder / "damaged", base / "3")
         time.sleep(max(begun + _SECONDS.value - time.monotonic(), 3.0))
-        states = _read_states(rest_port)
+        states = load_clients.read_states(rest_port, _MODEL)
         ended = time.monotonic()
         process.send_signal(signal.SIGTERM)
         code = process.wait()
@@ -199,11 +155,11 @@ def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str],
 
 
 def main(argv: list[str]) -> None:
-    sample = source_files.find_sample()
-    sources, _ = source_files.find_sources([_IMAGES.value or sample])
+    folder = _IMAGES.value or source_files.find_sample()
+    sources, _ = source_files.find_sources([folder])
     images = [files.read(source.path) for source in sources]
     if not images:
-        raise ValueError(f"--images must hold images: {_IMAGES.value}")
+        raise ValueError(f"--images must hold images: {folder}")
     print(f"dfdetect {dfdetect.__version__}.")
     print(
         f"Machine: {environment.describe_machine()}; load before the start "
@@ -211,8 +167,8 @@ def main(argv: list[str]) -> None:
     )
     command = " ".join(["python", "serve/benchmark_swap.py", *sys.argv[1:]])
     print(f"Command: `{command}`.\n", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        row, is_well = _measure(pathlib.Path(folder), images)
+    with tempfile.TemporaryDirectory() as work_dir:
+        row, is_well = _measure(pathlib.Path(work_dir), images)
     print(f"| {' | '.join(row)} |\n|{'---|' * len(row)}")
     print(f"| {' | '.join(row.values())} |", flush=True)
     if not is_well:

@@ -56,9 +56,8 @@ def fold(
     inputs = {x.name: x for x in concrete.inputs if id(x) not in captured}
     outputs = [x.name for x in concrete.outputs]
     ends = [name.split(":")[0] for name in outputs]
-    graph = fusing.fuse(
-        _simplify(_embed_variables(concrete), [*inputs, *outputs]), ends
-    )
+    graph = _simplify(_embed_variables(concrete), [*inputs, *outputs])
+    graph = fusing.fuse(graph, ends)
     if precision == "bfloat16":
         graph = bfloat16.lower(graph, ends, spared)
     if for_this_machine:

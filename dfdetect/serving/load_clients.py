@@ -1,9 +1,17 @@
-"""Connections of clients that load a server with one image after the other."""
+"""A server to measure, and connections of clients that load it with images."""
 
 import base64
+import contextlib
 import http.client
 import json
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from dfdetect.media import image_status
 
@@ -29,6 +37,65 @@ def connect(protocol: str, port: int, model: str, signature: str) -> Ask:
     """
     open_connection = {"grpc": _connect_grpc, "rest": _connect_rest}[protocol]
     return open_connection(port, model, signature)
+
+
+class Server(NamedTuple):
+    """A running `dfdetect serve`.
+
+    Attributes:
+        process: Its process.
+        port: Its port of gRPC.
+        rest_port: Its port of REST.
+    """
+
+    process: subprocess.Popen
+    port: int
+    rest_port: int
+
+
+@contextlib.contextmanager
+def run_server(base: str, model: str, *arguments: str) -> Iterator[Server]:
+    """Runs a server on free ports, from when a version of its model is available.
+
+    Args:
+        base: Folder of the versions.
+        model: Name of the model.
+        *arguments: Further flags.
+
+    Raises:
+        RuntimeError: It ended before; the message has the end of what it said.
+    """
+    ports = []
+    for _ in range(2):
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            ports.append(found.getsockname()[1])
+    command = [sys.executable, "-m", "dfdetect", "serve", *arguments]
+    command += [f"--model_base_path={base}", f"--model_name={model}"]
+    command += [f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+    with tempfile.TemporaryFile("w+") as messages:
+        process = subprocess.Popen(command, stderr=messages)
+        try:
+            while "AVAILABLE" not in read_states(ports[1], model).values():
+                if process.poll() is not None:
+                    messages.seek(0)
+                    raise RuntimeError(f"no server: {messages.read()[-1000:]}")
+                time.sleep(0.2)
+            yield Server(process, *ports)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def read_states(rest_port: int, model: str) -> dict[int, str]:
+    """Reads the states of a model's versions; none while the server does not answer."""
+    url = f"http://127.0.0.1:{rest_port}/v1/models/{model}"
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+            rows = json.load(answer)["model_version_status"]
+    except OSError:
+        return {}
+    return {int(row["version"]): row["state"] for row in rows}
 
 
 def _connect_grpc(port: int, model: str, signature: str) -> Ask:
