@@ -127,8 +127,8 @@ def load_into_session(
     """Loads a SavedModel as `tf.compat.v1.saved_model.load` does, but runs no more of
     it than is needed.
 
-    Each run of other outputs prepares and keeps copies of the whole graph. For frozen
-    weights of 83 MB, restoring nothing and initializing nothing took 3 s and 900 MB.
+    Each run of other outputs prepares and keeps copies of the whole graph. A frozen one
+    has nothing to restore, and nothing to initialize.
 
     Args:
         session: A new session of a new graph.
