@@ -162,9 +162,10 @@ def _pass_over(shard: shards.Shard, settings: RunSettings) -> Iterator[Any]:
     Yields:
         The shard with the files that are left, if any, and an account of the others.
     """
-    lines = _read_earlier(shard, settings.output)
+    earlier = _read_earlier(shard, settings.output)
+    lines = earlier or {}
     todo = tuple(one for one in shard.files if one.path not in lines)
-    if todo or not lines:
+    if todo or earlier is None:
         yield dataclasses.replace(shard, files=todo)
     elif settings.with_parquet:
         name = shard.name(settings.output, ".parquet")
@@ -188,12 +189,12 @@ def _write_shard(prediction: Any, settings: RunSettings) -> accounts.Account:
     output = settings.output
     with judged.account.timed("write"):
         earlier = _read_earlier(shard, output)
-        lines = {**earlier, **judged.lines}
+        lines = {**(earlier or {}), **judged.lines}
         if settings.with_parquet:
             content = shards.encode_parquet(lines)
             file_access.write(shard.name(output, ".parquet"), content)
         # Last, as it says that the shard is finished.
-        if judged.lines or not earlier:
+        if judged.lines or earlier is None:
             name = shard.name(output, ".jsonl")
             file_access.write(name, shards.encode_lines(lines))
     for table, numbers in judged.account.tables.items():
@@ -206,9 +207,10 @@ def _write_shard(prediction: Any, settings: RunSettings) -> accounts.Account:
     return judged.account
 
 
-def _read_earlier(shard: shards.Shard, output: str) -> dict[str, str]:
+def _read_earlier(shard: shards.Shard, output: str) -> dict[str, str] | None:
+    """Reads what an earlier run wrote of a shard; None where it wrote none."""
     name = shard.name(output, ".jsonl")
-    return shards.read_lines(name) if file_access.exists(name) else {}
+    return shards.read_lines(name) if file_access.exists(name) else None
 
 
 class _AddUp(beam.CombineFn):

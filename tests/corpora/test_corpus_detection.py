@@ -144,6 +144,19 @@ def test_shards_hold_the_lines_of_detect(tmp_path, capsys, graph):
     assert sum(before[path] != after[path] for path in before) == 1
 
 
+def test_a_shard_without_a_line_is_written_once(tmp_path, graph):
+    folder, output = tmp_path / "corpus", tmp_path / "part"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("a note\n")
+    _judge(graph, folder, output, total=1)
+    (shard,) = tmp_path.glob("*.jsonl")
+    assert shard.read_text() == ""
+    os.utime(shard, ns=(0, 0))
+    counts = _judge(graph, folder, output, total=1)
+    assert counts["passed_over"] == {".txt": 1}
+    assert shard.stat().st_mtime_ns == 0  # It was not written again.
+
+
 @pytest.mark.parametrize(
     ("weight", "given", "expected"),
     [
