@@ -173,6 +173,7 @@ def _build_batches(
         level_share=FLAGS.level_share,
         rotated_share=FLAGS.rotated_share,
         gamma_share=FLAGS.gamma_share,
+        gray_share=FLAGS.gray_share,
         blending=self_blending.Blending(
             tuple(FLAGS.self_blending_masks), tuple(FLAGS.self_blending_mismatches)
         ),

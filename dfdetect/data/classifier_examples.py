@@ -20,7 +20,7 @@ from dfdetect.media import decode, resize
 
 AUGMENTATIONS = ("none", "light", "forensic", "makers")
 
-_ROTATION, _GAMMA = 1, 2  # What is folded into the seed of an example for each.
+_ROTATION, _GAMMA, _GRAY = 1, 2, 3  # What is folded into the seed of an example for each.
 _NUM_SEEDS = 5  # For the crop, the flip, the color, the blending and the leveling.
 
 
@@ -45,6 +45,8 @@ class CropPreparation:
             before its image is compressed.
         gamma_share: Share of the crops whose gamma is changed, whichever the
             augmentation.
+        gray_share: Share of the crops whose color is taken away, whichever the
+            augmentation: first, so that whatever else changes them may tint them.
         cache: Keeps decoded crops; None to decode each time.
         kinds: Kinds of image files, see `decode.decode_image`.
 
@@ -59,6 +61,7 @@ class CropPreparation:
     level_share: float = 1.0
     rotated_share: float = 0.0
     gamma_share: float = 0.0
+    gray_share: float = 0.0
     cache: crop_cache.CropCache | None = None
     kinds: tuple[str, ...] | None = None
 
@@ -68,7 +71,7 @@ class CropPreparation:
                 f"augmentation must be one of {AUGMENTATIONS}, "
                 f"got {self.augmentation!r}."
             )
-        for name in ("level_share", "rotated_share", "gamma_share"):
+        for name in ("level_share", "rotated_share", "gamma_share", "gray_share"):
             share = getattr(self, name)
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {share}.")
@@ -92,8 +95,11 @@ class CropPreparation:
                 lambda: self._blend(crop, seeds[3]),
                 lambda: tf.cast(crop, tf.float32),
             )
+        # Seeds of their own: without these changes all other draws are what they were.
+        if self.gray_share:
+            drain = tf.random.experimental.stateless_fold_in(seed, _GRAY)
+            crop = _change_some(_remove_color, crop, drain, self.gray_share)
         if self.rotated_share:
-            # Seeds of their own: without them all other draws stay what they were.
             turn = tf.random.experimental.stateless_fold_in(seed, _ROTATION)
             crop = _change_some(degradations.rotate, crop, turn, self.rotated_share)
         if self.augmentation == "makers":
@@ -153,6 +159,10 @@ class CropPreparation:
             return degradations.degrade(window, seeds[1], self.image_size)
         crop = augment.random_crop(crop, self.image_size, seeds[0])
         return augment.adjust_color(augment.flip(crop, seeds[1]), seeds[2])
+
+
+def _remove_color(crop: tf.Tensor, _: tf.Tensor) -> tf.Tensor:
+    return tf.image.grayscale_to_rgb(tf.image.rgb_to_grayscale(crop))
 
 
 def _change_some(

@@ -44,6 +44,7 @@ def build_training_batches(
     level_share: float = 1.0,
     rotated_share: float = 0.0,
     gamma_share: float = 0.0,
+    gray_share: float = 0.0,
 ) -> Batches:
     """Builds endless batches of head crops, each a function of seed and step.
 
@@ -70,6 +71,7 @@ def build_training_batches(
         level_share: See `classifier_examples.CropPreparation`.
         rotated_share: Likewise.
         gamma_share: Likewise.
+        gray_share: Likewise.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
@@ -100,6 +102,7 @@ def build_training_batches(
         level_share=level_share,
         rotated_share=rotated_share,
         gamma_share=gamma_share,
+        gray_share=gray_share,
         cache=cache,
         kinds=tuple(sorted({kind for index in indexes for kind in index.kinds()})),
     )

@@ -1,7 +1,7 @@
 """Corruptions of images as they meet them on the Internet, at five strengths.
 
 Rotation, mirroring, Gaussian blur, scaling, cropping and JPEG are the alterations of
-the ICIAP deepfake challenge; noise, gamma and H.264 are ours. For evaluation only, so
+the ICIAP deepfake challenge; noise, gamma, gray and H.264 are ours. For evaluation only, so
 plain NumPy and OpenCV: nothing here is ever in a graph.
 
 | name     | a strength is                             | 1    | 2   | 3   | 4   | 5  |
@@ -14,6 +14,7 @@ plain NumPy and OpenCV: nothing here is ever in a graph.
 | jpeg     | quality of OpenCV's encoder, 4:2:0        | 95   | 75  | 50  | 30  | 10 |
 | noise    | sigma of white noise in gray levels       | 2    | 5   | 10  | 20  | 40 |
 | gamma    | exponent of the pixels in [0, 1]: darker  | 1.25 | 1.5 | 2   | 2.5 | 3  |
+| gray     | no color is left; there is but one        | 1    |     |     |     |    |
 | h264     | constant rate factor of x264              | 18   | 23  | 30  | 40  | 45 |
 
 Pixels are those of the image as it is stored. Rate factors 23 and 40 are c23 and c40
@@ -147,6 +148,10 @@ def _gamma(image: np.ndarray, exponent: float, _: int) -> np.ndarray:
     return np.rint(levels).astype(np.uint8)[image]
 
 
+def _gray(image: np.ndarray, *_: float) -> np.ndarray:
+    return cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+
+
 def _h264(image: np.ndarray, rate_factor: float, _: int) -> np.ndarray:
     """The last frame of a still clip that has been through x264."""
     height, width = image.shape[:2]
@@ -203,5 +208,6 @@ CORRUPTIONS = {
     "jpeg": Corruption("quality", (95, 75, 50, 30, 10), _jpeg),
     "noise": Corruption("sigma in gray levels", (2, 5, 10, 20, 40), _noise),
     "gamma": Corruption("exponent", (1.25, 1.5, 2, 2.5, 3), _gamma),
+    "gray": Corruption("no color", (1,), _gray),
     "h264": Corruption("rate factor", (18, 23, 30, 40, 45), _h264),
 }

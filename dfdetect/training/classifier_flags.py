@@ -99,6 +99,13 @@ flags.DEFINE_float(
     lower_bound=0.0,
     upper_bound=1.0,
 )
+flags.DEFINE_float(
+    "gray_share",
+    0.0,
+    "Share of the crops, real and fake alike, whose color is taken away.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 flags.DEFINE_integer(
     "cache_megabytes",
     0,

@@ -60,7 +60,12 @@ def test_images_with_a_head_box_are_always_leveled(noise):
 
 @pytest.mark.parametrize(
     ("augmentation", "change"),
-    [("none", "rotated_share"), ("makers", "rotated_share"), ("none", "gamma_share")],
+    [
+        ("none", "rotated_share"),
+        ("makers", "rotated_share"),
+        ("none", "gamma_share"),
+        ("none", "gray_share"),
+    ],
 )
 def test_a_share_of_the_crops_is_changed_and_the_others_are_as_without(
     noise, augmentation, change
@@ -71,6 +76,13 @@ def test_a_share_of_the_crops_is_changed_and_the_others_are_as_without(
     assert 24 < is_plain.sum() < 48  # 36 of 60 are expected.
 
 
+def test_crops_without_color_have_three_equal_channels(noise):
+    gray = _prepare(noise, HEAD, augmentation="none", gray_share=1.0)
+    np.testing.assert_array_equal(gray, gray[..., :1].repeat(3, axis=-1))
+    plain = _prepare(noise, HEAD, augmentation="none")
+    np.testing.assert_allclose(gray[..., 0], plain @ [0.299, 0.587, 0.114], atol=0.2)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -78,6 +90,7 @@ def test_a_share_of_the_crops_is_changed_and_the_others_are_as_without(
         ({"level_share": -0.1}, r"level_share must be in \[0, 1\], got -0.1"),
         ({"rotated_share": 2}, r"rotated_share must be in \[0, 1\], got 2"),
         ({"gamma_share": -1}, r"gamma_share must be in \[0, 1\], got -1"),
+        ({"gray_share": 1.1}, r"gray_share must be in \[0, 1\], got 1.1"),
         ({"augmentation": "some"}, "augmentation must be one of .*, got 'some'"),
     ],
 )

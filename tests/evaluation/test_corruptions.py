@@ -12,6 +12,7 @@ _RANDOM = np.random.default_rng(0)
 _NEEDS_FFMPEG = pytest.mark.skipif(
     bool(corruptions.find_missing()), reason="no ffmpeg with libx264"
 )
+_SINGLE = ("mirror", "gray")  # Of one strength.
 _NAMES = [
     pytest.param(name, marks=_NEEDS_FFMPEG if name == "h264" else ())
     for name in corruptions.CORRUPTIONS
@@ -52,7 +53,7 @@ def test_every_strength_alters_a_copy_and_repeats(name):
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in _NAMES if n.values[0] not in ("cropping", "mirror", "rotation")]
+    "name", [n for n in _NAMES if n.values[0] not in (*_SINGLE, "cropping", "rotation")]
 )
 def test_more_strength_is_more_error(name):
     image = _smooth()
@@ -67,9 +68,9 @@ def test_more_strength_is_more_error(name):
 
 
 @pytest.mark.parametrize("name", corruptions.CORRUPTIONS)
-def test_there_are_five_values_in_order_but_one_mirror(name):
+def test_there_are_five_values_in_order_or_one(name):
     values = corruptions.CORRUPTIONS[name].values
-    assert len(values) == (1 if name == "mirror" else corruptions.STRENGTHS)
+    assert len(values) == (1 if name in _SINGLE else corruptions.STRENGTHS)
     assert list(values) in (sorted(values), sorted(values, reverse=True))
 
 
@@ -143,6 +144,12 @@ def test_gamma_is_a_power():
     # 255 (128 / 255)^2 = 64.25, 255 (128 / 255)^3 = 32.25.
     assert corruptions.corrupt_image(image, "gamma", 3).tolist() == [[[0, 64, 255]]]
     assert corruptions.corrupt_image(image, "gamma", 5).tolist() == [[[0, 32, 255]]]
+
+
+def test_gray_keeps_the_brightness_alone():
+    image = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 9, 9]]], np.uint8)
+    expected = np.repeat([[[76], [150], [29], [9]]], 3, axis=2)  # ITU-R BT.601.
+    assert np.array_equal(corruptions.corrupt_image(image, "gray", 1), expected)
 
 
 @_NEEDS_FFMPEG
