@@ -143,6 +143,7 @@ def _build_batches(
         augmentation=FLAGS.augmentation if FLAGS.random_transform else "none",
         mosaic=FLAGS.mosaic,
         jpeg_quality=jpeg_quality,
+        gray_share=FLAGS.gray_share,
         weights=[float(weight) for weight in FLAGS.dataset_weights] or None,
         where=[
             conditions.parse_condition(text) for text in held_out.training_conditions()

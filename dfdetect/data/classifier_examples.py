@@ -20,7 +20,11 @@ from dfdetect.media import decode, resize
 
 AUGMENTATIONS = ("none", "light", "forensic", "makers")
 
-_ROTATION, _GAMMA, _GRAY = 1, 2, 3  # What is folded into the seed of an example for each.
+_ROTATION, _GAMMA, _GRAY = (
+    1,
+    2,
+    3,
+)  # What is folded into the seed of an example for each.
 _NUM_SEEDS = 5  # For the crop, the flip, the color, the blending and the leveling.
 
 

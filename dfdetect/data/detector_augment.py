@@ -31,7 +31,7 @@ def apply_sometimes(
 
 
 def adjust_colors(
-    image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2, gray_chance: float = 0.1
+    image: tf.Tensor, seed: tf.Tensor, strength: float = 0.2, gray_share: float = 0.1
 ) -> tf.Tensor:
     """Changes brightness, contrast, saturation and the balance of the colors.
 
@@ -41,14 +41,14 @@ def adjust_colors(
         image: `[height, width, 3]`.
         seed: int32 `[2]`.
         strength: Bound of each change, relative; of the balance a quarter of it.
-        gray_chance: Chance that no color is left.
+        gray_share: Chance that no color is left.
 
     Returns:
         `[height, width, 3]` float32 in [0, 255].
     """
     drawn = tf.random.stateless_uniform([7], seed, -1.0, 1.0)
     brightness, contrast, saturation = tf.unstack(drawn[:3] * strength)
-    gray = drawn[3] < 2 * gray_chance - 1
+    gray = drawn[3] < 2 * gray_share - 1
     saturation = tf.where(gray, 0.0, 1 + saturation)
     # Each color is mixed with the gray of its pixel, then scaled around mid-gray.
     mixed = saturation * tf.eye(3) + (1 - saturation) * tf.tile(

@@ -35,9 +35,10 @@ class ImagePreparation:
             `augment.build_mosaic`. Only then are those decoded.
         jpeg_quality: Bounds of `augment.compress_jpeg`; by default 30 to 95 for half of
             the images if "ordinary", else images are not compressed.
+        gray_share: Share of the images whose color "ordinary" takes away.
 
     Raises:
-        ValueError: There is no such augmentation.
+        ValueError: There is no such augmentation, or the share is out of range.
     """
 
     image_size: int
@@ -45,6 +46,7 @@ class ImagePreparation:
     augmentation: str = "light"
     mosaic: float = 0.0
     jpeg_quality: tuple[int, int] | None = None
+    gray_share: float = 0.1
 
     def __post_init__(self) -> None:
         if self.augmentation not in AUGMENTATIONS:
@@ -52,6 +54,8 @@ class ImagePreparation:
                 f"augmentation must be one of {AUGMENTATIONS}, "
                 f"got {self.augmentation!r}."
             )
+        if not 0 <= self.gray_share <= 1:
+            raise ValueError(f"gray_share must be in [0, 1], got {self.gray_share}.")
 
     @property
     def num_following(self) -> int:
@@ -84,7 +88,7 @@ class ImagePreparation:
         image, boxes = augment.flip_with_boxes(image, heads["bbox"], seeds[1])
         heads = heads | {"bbox": boxes}
         if ordinary:
-            image, heads = _change_as_users_do(image, heads, seeds[2])
+            image, heads = _change_as_users_do(image, heads, seeds[2], self.gray_share)
         else:
             image = augment.adjust_color(image, seeds[2])
         if self.jpeg_quality:
@@ -190,7 +194,7 @@ def _paste_closeup(
 
 
 def _change_as_users_do(
-    image: tf.Tensor, heads: Objects, seed: tf.Tensor
+    image: tf.Tensor, heads: Objects, seed: tf.Tensor, gray_share: float
 ) -> tuple[tf.Tensor, Objects]:
     """Turns some images, changes the colors of all, blurs some, adds noise to some."""
     seeds = tf.random.split(seed, 7)
@@ -204,7 +208,7 @@ def _change_as_users_do(
     image, heads = tf.cond(
         tf.random.stateless_uniform([], seeds[0]) < 0.3, turn, lambda: (image, heads)
     )
-    image = detector_augment.adjust_colors(image, seeds[2])
+    image = detector_augment.adjust_colors(image, seeds[2], gray_share=gray_share)
     for chance, change, first in (
         (0.15, detector_augment.blur, 3),
         (0.15, detector_augment.add_noise, 5),

@@ -36,6 +36,7 @@ def build_training_batches(
     augmentation: str = "light",
     mosaic: float = 0.0,
     jpeg_quality: tuple[int, int] | None = None,
+    gray_share: float = 0.1,
     weights: Sequence[float] | None = None,
     where: Sequence[conditions.Condition] = (),
 ) -> Batches:
@@ -52,6 +53,7 @@ def build_training_batches(
         augmentation: One of `AUGMENTATIONS`, see `detector_examples`.
         mosaic: See `detector_examples.ImagePreparation`.
         jpeg_quality: See `detector_examples.ImagePreparation`.
+        gray_share: See `detector_examples.ImagePreparation`.
         weights: Weight of each data set in a batch; by default its size.
         where: Conditions that records meet, see `record_fields.choose_records`.
 
@@ -65,7 +67,7 @@ def build_training_batches(
     """
     match = grid_matching.GridMatcher(grid)
     preparation = detector_examples.ImagePreparation(
-        image_size, scales, augmentation, mosaic, jpeg_quality
+        image_size, scales, augmentation, mosaic, jpeg_quality, gray_share
     )
 
     def prepare(seed: tf.Tensor, *examples: dict) -> tuple[tf.Tensor, ...]:

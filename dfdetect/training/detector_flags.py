@@ -57,8 +57,16 @@ _AUGMENTATION = flags.DEFINE_enum(
     "light",
     ["light", "ordinary"],
     "light scales, crops, mirrors and colors training images at random. ordinary also "
-    "adds borders, rotates by up to 15 degrees, makes one in ten gray, blurs, adds "
-    "noise, compresses as JPEG, and pastes closeups onto images without heads.",
+    "adds borders, rotates by up to 15 degrees, takes the color from --gray_share, "
+    "blurs, adds noise, compresses as JPEG, and pastes closeups onto images without "
+    "heads.",
+)
+flags.DEFINE_float(
+    "gray_share",
+    0.1,
+    "Share of the images whose color --augmentation=ordinary takes away.",
+    lower_bound=0.0,
+    upper_bound=1.0,
 )
 _SCALES = flags.DEFINE_list(
     "scales", ["0.1", "2.0"], "Bounds of the scale jitter; 1 fills image_size."

@@ -55,7 +55,9 @@ def test_colors_stay_in_range_and_one_in_ten_is_gray():
     assert 10 <= gray <= 32
     assert min(shifts) < -20 and max(shifts) > 20
     _in_graph(detector_augment.adjust_colors, image, SEED)
-    same = detector_augment.adjust_colors(image, SEED, strength=0.0, gray_chance=0.0)
+    gray = detector_augment.adjust_colors(image, SEED, gray_share=1.0).numpy()
+    assert np.ptp(gray, axis=-1).max() < 0.01 and np.ptp(gray) > 100
+    same = detector_augment.adjust_colors(image, SEED, strength=0.0, gray_share=0.0)
     np.testing.assert_allclose(same, image, atol=1e-3)
 
 

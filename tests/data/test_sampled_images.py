@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 import drawn_heads
-from dfdetect.data import detector_input, record_index, sampled_images, sampling
+from dfdetect.data import (
+    detector_examples,
+    detector_input,
+    record_index,
+    sampled_images,
+    sampling,
+)
 from dfdetect.data import prepared as data
 from dfdetect.data.batches import NAME
 from dfdetect.models import anchors
@@ -159,6 +165,8 @@ def test_sets_that_do_not_fit_are_turned_away(builders, prepared):
             seed=0,
             scales=(1.0, 1.0),
         )
+    with pytest.raises(ValueError, match=r"gray_share must be in \[0, 1\], got 1.5"):
+        detector_examples.ImagePreparation(128, (1.0, 1.0), gray_share=1.5)
     faces = data.open_builder(str(prepared), "labeled_faces")
     with pytest.raises(ValueError, match="must have images with objects, got"):
         record_index.RecordIndex(faces, "train", whole_images=True)
