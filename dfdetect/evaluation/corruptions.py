@@ -1,8 +1,8 @@
 """Corruptions of images as they meet them on the Internet, at five strengths.
 
 Rotation, mirroring, Gaussian blur, scaling, cropping and JPEG are the alterations of
-the ICIAP deepfake challenge; noise, gamma, gray and H.264 are ours. For evaluation only, so
-plain NumPy and OpenCV: nothing here is ever in a graph.
+the ICIAP deepfake challenge; noise, gamma, gray and H.264 are ours. For evaluation
+only, so plain NumPy and OpenCV: nothing here is ever in a graph.
 
 | name     | a strength is                             | 1    | 2   | 3   | 4   | 5  |
 |----------|-------------------------------------------|------|-----|-----|-----|----|
