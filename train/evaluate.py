@@ -234,7 +234,8 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
         described = manifest.read(FLAGS.tflite, "detector")
         return detectors.build_tflite_function(path), described, path
     step = int(FLAGS.step[0]) if FLAGS.step else None
-    model, described = model_directory.load_detector(FLAGS.model_dir, step=step)
+    folder = None if FLAGS.model_dir == "default" else FLAGS.model_dir
+    model, described = model_directory.load_detector(folder, step=step)
     if described.get("validation_split") == FLAGS.split != "validation":
         script.say(f"WARNING: the weights were chosen on the split {FLAGS.split}")
     contained = FLAGS.containment_threshold
@@ -247,7 +248,7 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
         precision=FLAGS.precision,
         containment_threshold=contained,
     )
-    return detect, described, FLAGS.model_dir or "default weights"
+    return detect, described, folder or "default weights"
 
 
 def _measure_clips(folder: str) -> dict[str, Any]:

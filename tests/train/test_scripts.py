@@ -447,6 +447,15 @@ def test_evaluate_leaves_a_report_of_a_detector(
     assert names[2] not in report
     assert f"| chosen | image/filename={names[0]}\\|{names[1]} |" in report
 
+    done = run_script(
+        "train/evaluate.py",
+        "--task=detect",
+        "--model_dir=default",
+        f"--data_dir={prepared}",
+        "--dataset=hollywood_heads",
+    )
+    assert done.stdout.startswith("default weights on hollywood_heads, test")
+
 
 @pytest.mark.slow
 def test_export_writes_a_version_that_detect_reads(
