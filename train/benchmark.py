@@ -68,6 +68,9 @@ _FACES = flags.DEFINE_string("faces", "labeled_faces", "Data set of the classifi
 _HEADS = flags.DEFINE_list(
     "heads", ["hollywood_heads"], "Data sets of the detector, separated by commas."
 )
+_MODEL = flags.DEFINE_enum(
+    "model", "xception", classifier.NAMES, "Architecture of the classifier."
+)
 _CROP_SIZE = flags.DEFINE_integer("crop_size", 299, "Input of the classifier, px.", 16)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 512, "Input of the detector, px.")
 _BATCH_SIZE = flags.DEFINE_integer(
@@ -127,7 +130,7 @@ def _build_classifier() -> Setup:
         batch_size=_batch_size(8),
         seed=0,
     )
-    build = functools.partial(classifier.build, "xception", _CROP_SIZE.value)
+    build = functools.partial(classifier.build, _MODEL.value, _CROP_SIZE.value)
     return build, objectives.classification, batches
 
 
