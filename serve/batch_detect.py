@@ -220,10 +220,16 @@ def main(argv: list[str]) -> None:
 
 
 def say_summary(output: str) -> int:
-    """Says what became of the files; returns the exit code."""
+    """Says what became of the files; returns the exit code.
+
+    Raises:
+        OSError: The summary knows of no file, though the input has some.
+    """
     path = f"{output}-summary.json"
     summary = json.loads(file_access.read(path))
     counts, statuses = summary["files"], summary["statuses"]
+    if not (counts or summary["passed_over"]):
+        raise OSError(f"the runner lost all results: {path} has no file.")
     verdicts = ", ".join(f"{n:,} {name}" for name, n in summary["verdicts"].items())
     script.say(
         f"{counts.get('judged', 0):,} files judged, {counts.get('from_earlier', 0):,} "

@@ -36,7 +36,7 @@ class ProcessHandler(
         work: Callable[[_Worker, _Element], Any],
         threads: int | None,
     ) -> None:
-        super().__init__(min_batch_size=1, max_batch_size=1)
+        super().__init__()
         self._load = load
         self._work = work
         self._threads = threads
@@ -46,6 +46,14 @@ class ProcessHandler(
         runtime.set_variables(self._threads)
         runtime.use_single_malloc_arena()
         return self._load()
+
+    def should_skip_batching(self) -> bool:
+        # Batches of RunInference are held until a bundle ends; what comes then, the
+        # DaskRunner of Beam 2.77 drops.
+        return True
+
+    def get_preprocess_fns(self) -> Iterable[Callable[[Any], Any]]:
+        return [_put_alone]
 
     def run_inference(
         self,
@@ -58,6 +66,11 @@ class ProcessHandler(
 
     def get_metrics_namespace(self) -> str:
         return "dfdetect"
+
+
+def _put_alone(element: _Element) -> list[_Element]:
+    """Makes a batch of one element."""
+    return [element]
 
 
 def count_processes(pipeline: beam.Pipeline) -> int:

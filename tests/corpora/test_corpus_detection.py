@@ -31,6 +31,13 @@ SCHEMA = json.loads((ROOT / "dfdetect" / "schema" / "result.schema.json").read_t
 TWO_PROCESSES = (
     "--beam_options=direct_running_mode=multi_processing,direct_num_workers=2"
 )
+# Libraries may lie on a path of their own, as Dask's may.
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    ),
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +109,7 @@ def _run(*arguments):
     """Runs the script; returns its exit code and what it says."""
     done = subprocess.run(
         _command(*arguments),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -385,7 +392,7 @@ def test_a_killed_worker_ends_in_the_same_output(tmp_path, capsys, graph):
     number = mixed_corpus.draw(folder, 300)
     process = subprocess.Popen(
         _command(graph, folder, output, TWO_PROCESSES),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -40,6 +40,29 @@ def test_a_worker_is_loaded_once_and_given_each_element():
     assert len(_LOADED) == 1
 
 
+def test_no_element_waits_for_the_end_of_its_bundle():
+    """The DaskRunner drops what comes then."""
+    handler = process_handler.ProcessHandler(_Doubler, _Doubler.double, None)
+    pipeline = beam.Pipeline("DirectRunner")
+    _ = pipeline | beam.Create(range(100)) | inference.RunInference(handler)
+    seen = []
+
+    class Visitor(beam.pipeline.PipelineVisitor):
+        def visit_transform(self, transform_node):
+            seen.append(getattr(transform_node.transform, "fn", None))
+
+    pipeline.visit(Visitor())
+    functions = [one for one in seen if isinstance(one, beam.DoFn)]
+    ends = [
+        one
+        for one in functions
+        if type(one).finish_bundle is not beam.DoFn.finish_bundle
+    ]
+    # Its end counts metrics, and yields nothing.
+    assert [type(one).__name__ for one in ends] == ["_RunInferenceDoFn"]
+    assert len(functions) > 2
+
+
 @pytest.mark.parametrize(
     ("runner", "options", "processes", "threads"),
     [
