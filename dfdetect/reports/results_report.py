@@ -151,7 +151,7 @@ def _write_listings(
                 itertools.islice(lines, _FILES_PER_PAGE),
                 first=first,
                 caption=f"Files {first:,} to {last:,} of {num_lines:,}",
-                title=f"Deepfake report, page {i + 1} of {num_pages}",
+                title=f"Deepfake report, page {i + 1:,} of {num_pages:,}",
                 start=start,
                 before=names[i - 1] if i else "",
                 after=names[i + 1] if i + 1 < num_pages else "",

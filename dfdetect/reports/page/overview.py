@@ -1,5 +1,6 @@
 """What stands before the files where they are many: numbers, a histogram and pages."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from dfdetect.reports.page import entries, formatting
 
 _WIDTH, _HEIGHT = 800, 160
 _GAP = 4  # Between bars.
+_LEAST_HEIGHT = 2  # Of a part of a bar, so that a few among millions are seen.
+_MOST_OPEN = 50  # Links to pages that are shown unasked.
 # From the bottom of a bar up.
 _STACK = ("real", "uncertain", "fake", "none")
 
@@ -37,7 +40,11 @@ def render(
         height=_HEIGHT,
         highest=highest,
         description=_describe(totals),
-        pages=pages,
+        pages=[
+            (page, first + 1, min(first + files_per_page, survey.num_lines))
+            for page, first in zip(pages, itertools.count(0, files_per_page))
+        ],
+        most_open=_MOST_OPEN,
         files_per_page=files_per_page,
     )
 
@@ -82,6 +89,7 @@ def render_listing(
 def _build_bars(bins: Mapping[str, Sequence[int]], highest: int) -> list[dict]:
     bars = []
     width = _WIDTH / result_files.NUM_BINS
+    tallest = _HEIGHT - len(_STACK) * _LEAST_HEIGHT
     for place in range(result_files.NUM_BINS):
         y = float(_HEIGHT)
         low, high = (100 * (place + i) / result_files.NUM_BINS for i in (0, 1))
@@ -89,7 +97,7 @@ def _build_bars(bins: Mapping[str, Sequence[int]], highest: int) -> list[dict]:
             number = bins.get(verdict, [0] * result_files.NUM_BINS)[place]
             if not number:
                 continue
-            height = number / highest * _HEIGHT
+            height = max(number / highest * tallest, _LEAST_HEIGHT)
             y -= height
             bars.append(
                 {
