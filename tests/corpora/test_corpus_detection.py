@@ -164,6 +164,22 @@ def test_a_shard_without_a_line_is_written_once(tmp_path, graph):
     assert shard.stat().st_mtime_ns == 0  # It was not written again.
 
 
+def test_a_summary_of_no_file_is_an_error(tmp_path):
+    """As where a runner loses results, which ends without an error of its own."""
+    tables = {"files": {}, "statuses": {}, "verdicts": {}, "passed_over": {}}
+    (tmp_path / "part-summary.json").write_text(json.dumps(tables))
+    code = f"import runpy; run = runpy.run_path({str(SCRIPT)!r}); run['say_summary']"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}({str(tmp_path / 'part')!r})"],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "OSError: the runner lost all results" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("weight", "given", "expected"),
     [
