@@ -15,9 +15,15 @@ import numpy as np
 import tensorflow as tf
 
 from dfdetect.data.batches import WHOLE, Share
-from dfdetect.training import rendezvous
+from dfdetect.training import exit_timer, rendezvous
 
+# Exit code of a worker that cannot go on without another one. Kubeflow's training
+# operator restarts what ends with a code from 128 on; 138 is free for programs.
+LOST_WORKER_CODE = 138
 NAMES = ("one", "mirrored", "multi_worker", "tpu")
+
+# To connect takes seconds, also where `start_timeout` lets workers not wait at all.
+_LEAST_TO_CONNECT = 30.0
 
 _EXAMPLE = (
     '{"cluster": {"worker": ["10.0.0.1:2222", "10.0.0.2:2222"]}, '
@@ -39,7 +45,9 @@ def build_strategy(
             names.
         devices: Number of GPUs to use on each machine, or without a GPU, of parts to
             divide its processor into. By default all GPUs, or the whole processor.
-        start_timeout: Longest time in seconds that workers wait for each other.
+        start_timeout: Longest time in seconds that workers wait for each other, and
+            then until they are connected. As nothing can be raised out of that, the
+            process ends with `LOST_WORKER_CODE` where a worker is lost meanwhile.
         say: Called with lines that name the missing workers.
 
     Raises:
@@ -69,7 +77,13 @@ def build_strategy(
             [device.name for device in tf.config.list_logical_devices(kind)]
         )
     if name == "multi_worker":
-        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        limit = max(start_timeout, _LEAST_TO_CONNECT)
+        say(
+            "all workers are here and connect; ends with code "
+            f"{LOST_WORKER_CODE} if that takes more than {limit:g} s"
+        )
+        with exit_timer.exiting_after(limit, LOST_WORKER_CODE):
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
         # TensorFlow handles SIGTERM as a notice of preemption that nothing reads.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         return strategy
@@ -232,6 +246,14 @@ def count_failures(strategy: tf.distribute.Strategy, failed: bool) -> int:
     local = strategy.num_replicas_in_sync // num_workers(strategy)
     total = _build_sum(strategy)(tf.constant(float(failed) / local))
     return round(float(strategy.experimental_local_results(total)[0]))
+
+
+def describe_loss(message: str) -> str:
+    """Returns what TensorFlow's message says of a lost worker, in one line."""
+    lines = message.splitlines()
+    # A traceback comes before it.
+    told = [line for line in lines if "Collective ops is aborted by" in line]
+    return (told or lines)[0][:200]
 
 
 @functools.cache

@@ -179,7 +179,7 @@ class Run:
             raise WorkerLost(
                 f"another worker is lost at step {self._step + 1}; start all of them "
                 f"again, they continue from step {last[0]} "
-                f"({error.message.splitlines()[0][:200]})"
+                f"({distribute.describe_loss(error.message)})"
             ) from error
         finally:
             signals.close()

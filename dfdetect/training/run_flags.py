@@ -34,9 +34,6 @@ FLAGS = flags.FLAGS
 
 _log = logging.getLogger(__name__)
 
-# Kubeflow's training operator restarts what ends with a code from 128 on; 138 is free
-# for programs.
-_LOST_WORKER_CODE = 138
 _NOT_OF_RUN = ("allow_changed_flags", "verbose")  # They change no result.
 
 flags.DEFINE_string(
@@ -92,7 +89,8 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "start_timeout",
     600.0,
-    "Seconds that the workers of --strategy=multi_worker wait for each other.",
+    "Seconds that the workers of --strategy=multi_worker wait for each other, and then "
+    "at most, but at least 30, until they are connected.",
     lower_bound=0.0,
 )
 flags.DEFINE_bool(
@@ -332,13 +330,13 @@ def _run_main(main: Callable[[list[str]], None], argv: list[str]) -> None:
         sys.exit(128 + interrupted.signal)
     except (loop.WorkerLost, rendezvous.WorkerMissing) as lost:
         script.say(str(lost))
-        sys.exit(_LOST_WORKER_CODE)
+        sys.exit(distribute.LOST_WORKER_CODE)
     except (OSError, ValueError, FloatingPointError, tf.errors.OpError) as error:
         _log.debug("", exc_info=True)
         if isinstance(error, OSError | ValueError):
             raise
         if isinstance(error, loop.LOST) and FLAGS.strategy == "multi_worker":
-            reason = error.message.splitlines()[0][:200]
+            reason = distribute.describe_loss(error.message)
             script.say(f"another worker is lost; start all of them again ({reason})")
-            sys.exit(_LOST_WORKER_CODE)
+            sys.exit(distribute.LOST_WORKER_CODE)
         raise ValueError(str(error)) from error

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.training import distribute
+from dfdetect.training import distribute, rendezvous
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STEPS = 10
@@ -226,6 +226,48 @@ def test_a_killed_worker_ends_both_and_they_go_on(line, runs):
     expected, found = _state(whole), _state(parts)
     assert all(np.array_equal(expected[name], found[name]) for name in expected)
     assert _losses(parts) == _losses(whole)
+
+
+@pytest.mark.slow  # Half a minute each.
+@pytest.mark.parametrize("place", [0, 1], ids=["chief", "other"])
+def test_a_worker_that_stands_still_ends_both(runs, place):
+    """As one whose machine or network is gone without a word."""
+    folder = runs / f"line_still_{place}"
+    arguments = [*LINE, "--steps=500", "--pause=0.1", f"--model_dir={folder}"]
+    with _Workers(arguments, folder) as workers:
+        still, left = workers.processes[place], workers.processes[1 - place]
+        _wait_for("step 12/500", workers.logs[0], workers.processes[0])
+        still.send_signal(signal.SIGSTOP)
+        assert left.wait(60) == 138
+        last = workers.logs[1 - place].read_text().strip().splitlines()[-1]
+        assert "another worker is lost at step 1" in last
+        assert "Collective ops is aborted by" in last
+        still.send_signal(signal.SIGCONT)
+        assert still.wait(60) == 138
+
+
+@pytest.mark.slow  # Half a minute each, which it waits.
+@pytest.mark.parametrize("place", [0, 1], ids=["chief", "other"])
+def test_a_worker_that_is_lost_before_all_are_connected_ends_the_others(runs, place):
+    folder = runs / f"line_lost_{place}"
+    folder.mkdir()
+    hosts = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    configs = [
+        {"cluster": {"worker": hosts}, "task": {"type": "worker", "index": index}}
+        for index in range(2)
+    ]
+    log = folder / "worker.log"
+    arguments = [*LINE, "--steps=30", f"--model_dir={folder}"]
+    arguments += ["--strategy=multi_worker", "--start_timeout=20"]
+    process = _start(arguments, log, configs[1 - place])
+    try:
+        # It comes, is found, and goes.
+        rendezvous.wait_for_workers(json.dumps(configs[place]), 60, print)
+        assert process.wait(90) == 138
+    finally:
+        process.kill()
+        process.wait()
+    assert "ends with code 138 if that takes more than 30 s" in log.read_text()
 
 
 @pytest.mark.slow  # Half a minute.
