@@ -96,7 +96,7 @@ def fit_thresholds(
 
     Each threshold is halfway between two adjacent probabilities, so that rounding never
     changes a verdict, or between one and the end of [0, 1]. If no band is needed, both
-    are the point nearest to .5 within the rates.
+    are the point nearest to .5 within the rates; else .5 is in the band.
 
     Args:
         fake_probabilities: `[N]`, calibrated, of images that were not trained on.
@@ -112,8 +112,9 @@ def fit_thresholds(
             default unlimited.
 
     Returns:
-        `fake_from`, the lowest within its rate (above 1 if too many real images have
-        probability 1); `real_below`, the highest within its rate; their
+        `fake_from`, the lowest within its rate from .5 on (above 1 if too many real
+        images have probability 1); `real_below`, the highest within its rate up to .5;
+        their
         `false_positive_rate` and `false_negative_rate` on these images, means over
         sources; and `highest_false_positive_rate` and `highest_false_negative_rate`,
         those of the worst sources.
@@ -145,8 +146,11 @@ def fit_thresholds(
     real_below = (caught + scores.max(where=scores < caught, initial=0.0)) / 2
     if fake_from == spared:
         fake_from = np.nextafter(spared, math.inf)
-    if fake_from < real_below:
+    if fake_from <= real_below:
         fake_from = real_below = np.clip(0.5, fake_from, real_below)
+    else:
+        # Nobody would believe "real" beside a fake probability of .6.
+        fake_from, real_below = max(fake_from, 0.5), min(real_below, 0.5)
     return {
         "real_below": float(real_below),
         "fake_from": float(fake_from),

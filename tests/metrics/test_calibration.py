@@ -84,6 +84,25 @@ def test_a_model_without_errors_needs_no_band():
     assert found["real_below"] == found["fake_from"] == pytest.approx(0.6)
 
 
+@pytest.mark.parametrize(
+    ("scores", "band"),
+    [
+        # Within the rates what is below .575 may be real.
+        ([0.1, 0.2, 0.55, 0.9, 0.6, 0.7, 0.8, 0.95], (0.5, 0.925)),
+        # What is above .35 may be fake.
+        ([0.1, 0.2, 0.25, 0.3, 0.05, 0.4, 0.7, 0.8], (0.025, 0.5)),
+    ],
+)
+def test_no_verdict_contradicts_the_probability(scores, band):
+    found = calibration.fit_thresholds(
+        np.array(scores),
+        np.repeat([0, 1], 4),
+        max_false_positive_rate=0.0,
+        max_false_negative_rate=0.0,
+    )
+    assert (found["real_below"], found["fake_from"]) == pytest.approx(band)
+
+
 def test_saturated_probabilities_are_not_called():
     found = calibration.fit_thresholds(
         np.array([1.0, 0.0]),
