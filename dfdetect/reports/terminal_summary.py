@@ -138,7 +138,8 @@ def _summarize_chain(figures: Mapping[str, Any]) -> Iterator[str]:
     for field in ("dataset", *_MAKERS):
         for value, stratum in figures["strata"].get(field, {}).items():
             if not math.isnan(stratum["chain"]["auc"]):
-                rows.append((f"AUC, {value}", _format(stratum["chain"], "auc")))
+                name = value or f"no {field}"
+                rows.append((f"AUC, {name}", _format(stratum["chain"], "auc")))
     yield from _align(rows)
 
 

@@ -128,6 +128,12 @@ def test_a_chain(tmp_path):
         assert values[f"AUC, {way}"] == _show(figures[key], "auc")
     assert values["AUC, gap"] == _show(figures["gap"], "auc")
 
+    # Images of a set without makers, beside those of one with some.
+    figures["strata"]["source"] = {"": figures, "maker": figures}
+    values = _find_values(terminal_summary.summarize_figures(figures)[2:])
+    named = {"AUC, no source", "AUC, maker"}
+    assert {values[name] for name in named} == {_show(figures["chain"], "auc")}
+
 
 @pytest.mark.parametrize("labels", [(0, 1), (1, 1)])
 def test_clips(labels):
