@@ -58,8 +58,7 @@ TESTED_BY = {
     "pipeline/test_tiling.py": "pipeline.head_detection",
     "reports/test_classification_report.py": "reports.classification_plots "
     "reports.classification_tables",
-    "reports/test_results_report.py": "cli.report reports.page.overview "
-    "reports.result_files",
+    "reports/test_results_report.py": "cli.report reports.result_files",
     "reports/page/test_page.py": "reports.page.about reports.page.clip_entry "
     "reports.page.entries reports.page.formatting reports.page.heads "
     "reports.page.marks reports.page.thumbnails reports.page.timeline",
