@@ -145,12 +145,11 @@ def _write_listings(
     start = f"../{pathlib.PurePath(output).name}"
     try:
         for i, name in enumerate(names):
-            first = i * _FILES_PER_PAGE + 1
-            last = min(first + _FILES_PER_PAGE - 1, num_lines)
+            listed = overview.name_files(i, _FILES_PER_PAGE, num_lines)
             content = overview.render_listing(
                 itertools.islice(lines, _FILES_PER_PAGE),
-                first=first,
-                caption=f"Files {first:,} to {last:,} of {num_lines:,}",
+                first=i * _FILES_PER_PAGE + 1,
+                caption=f"{listed} of {num_lines:,}",
                 title=f"Deepfake report, page {i + 1:,} of {num_pages:,}",
                 start=start,
                 before=names[i - 1] if i else "",

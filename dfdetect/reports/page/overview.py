@@ -1,6 +1,5 @@
 """What stands before the files where they are many: numbers, a histogram and pages."""
 
-import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -41,12 +40,18 @@ def render(
         highest=highest,
         description=_describe(totals),
         pages=[
-            (page, first + 1, min(first + files_per_page, survey.num_lines))
-            for page, first in zip(pages, itertools.count(0, files_per_page))
+            (page, name_files(place, files_per_page, survey.num_lines))
+            for place, page in enumerate(pages)
         ],
         most_open=_MOST_OPEN,
         files_per_page=files_per_page,
     )
+
+
+def name_files(place: int, files_per_page: int, num_files: int) -> str:
+    """Says which of all files the page at a place from 0 on lists, counted from 1."""
+    first = place * files_per_page
+    return f"Files {first + 1:,} to {min(first + files_per_page, num_files):,}"
 
 
 def render_listing(

@@ -19,7 +19,7 @@ def _bar(place, number):
 def test_a_few_among_millions_have_a_bar_that_is_seen():
     found = _survey({"real": _bar(0, 9_000_000), "fake": _bar(19, 3)})
     bars = re.findall(
-        r'<rect class="(\w+)" .* y="(.*?)" .* height="(.*?)">', (overview.render(found))
+        r'<rect class="(\w+)" .* y="(.*?)" .* height="(.*?)">', overview.render(found)
     )
     assert [name for name, _, _ in bars] == ["real", "fake"]
     (real_top, real), (fake_top, fake) = ([float(x) for x in bar[1:]] for bar in bars)
