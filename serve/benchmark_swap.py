@@ -83,7 +83,7 @@ class Clients:
             begun, problem = time.monotonic(), ""
             try:
                 ask(self._images[number % len(self._images)])
-            except Exception as error:
+            except Exception as error:  # Whatever it is, the request is lost.
                 problem = f"{type(error).__name__}: {error}"
                 time.sleep(0.05)
             self.answers.append((begun, time.monotonic() - begun, problem))

@@ -20,11 +20,8 @@ from dfdetect.media import decode, resize
 
 AUGMENTATIONS = ("none", "light", "forensic", "makers")
 
-_ROTATION, _GAMMA, _GRAY = (
-    1,
-    2,
-    3,
-)  # What is folded into the seed of an example for each.
+# What is folded into the seed of an example for each.
+_ROTATION, _GAMMA, _GRAY = 1, 2, 3
 _NUM_SEEDS = 5  # For the crop, the flip, the color, the blending and the leveling.
 
 

@@ -114,10 +114,9 @@ def fit_thresholds(
     Returns:
         `fake_from`, the lowest within its rate from .5 on (above 1 if too many real
         images have probability 1); `real_below`, the highest within its rate up to .5;
-        their
-        `false_positive_rate` and `false_negative_rate` on these images, means over
-        sources; and `highest_false_positive_rate` and `highest_false_negative_rate`,
-        those of the worst sources.
+        their `false_positive_rate` and `false_negative_rate` on these images, means
+        over sources; and `highest_false_positive_rate` and
+        `highest_false_negative_rate`, those of the worst sources.
 
     Raises:
         ValueError: A rate is out of range, or a label is missing.
