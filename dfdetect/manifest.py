@@ -40,6 +40,7 @@ _REQUIRED = {
         "thresholds",
         "labels",
     ),
+    "content": ("image_size",),
     "pipeline": (
         "format",
         "detector",
@@ -77,7 +78,7 @@ def check(manifest: Any, kind: str, source: str = "the manifest") -> dict[str, A
 
     Args:
         manifest: Parsed JSON.
-        kind: "detector", "classifier", "pipeline" or "index".
+        kind: "detector", "classifier", "content", "pipeline" or "index".
         source: Where it comes from, for the error message.
 
     Raises:

@@ -13,7 +13,6 @@ number of cores. Needs `pip install 'dfdetect[serve]'`.
 """
 
 import contextlib
-import functools
 import os
 import pathlib
 import re
@@ -22,7 +21,7 @@ import tempfile
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from absl import flags, logging
@@ -67,56 +66,6 @@ _COUNTED = (
     "process_cpu_seconds_total",
     "request_count",
 )
-_TICK = 0.02
-
-
-class Load:
-    """Clients that each send one image after the other until stopped.
-
-    Args:
-        connect: Opens the connection of a client; returns what sends an image.
-        images: Encoded images, which the clients send in turns.
-        clients: Number of clients.
-    """
-
-    def __init__(
-        self, connect: Callable[[], load_clients.Ask], images: list[bytes], clients: int
-    ) -> None:
-        self._images = images
-        self._stopping = threading.Event()
-        # Time of each answer, and the seconds until it; appending is atomic.
-        self.answers: list[tuple[float, float]] = []
-        self.failures: list[str] = []
-        self._threads = [
-            threading.Thread(target=self._send, args=(connect(), i), daemon=True)
-            for i in range(clients)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def wait_for(self, count: int) -> None:
-        """Waits until so many requests have been answered or have failed."""
-        while len(self.answers) + len(self.failures) < count:
-            time.sleep(_TICK)
-
-    def stop(self) -> None:
-        """Stops the clients after their present requests."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _send(self, ask: load_clients.Ask, number: int) -> None:
-        while not self._stopping.is_set():
-            begun = time.monotonic()
-            try:
-                ask(self._images[number % len(self._images)])
-            except Exception as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
-                time.sleep(0.1)
-            else:
-                ended = time.monotonic()
-                self.answers.append((ended, ended - begun))
-            number += _CLIENTS.value
 
 
 def _read_metric(port: int, name: str) -> float:
@@ -129,24 +78,22 @@ def _read_metric(port: int, name: str) -> float:
 
 
 @contextlib.contextmanager
-def _run_load(images: list[bytes], *arguments: str) -> Iterator[tuple[Load, int]]:
+def _run_load(
+    images: list[bytes], *arguments: str
+) -> Iterator[tuple[load_clients.Load, int]]:
     """Runs a server with these flags under load; gives the load and the REST port."""
     base = _MODEL_BASE_PATH.value
     with load_clients.run_server(base, _MODEL, *arguments) as server:
-        connect = functools.partial(
-            load_clients.connect,
-            _PROTOCOL.value,
-            server.rest_port if _PROTOCOL.value == "rest" else server.port,
-            _MODEL,
-            _SIGNATURE.value,
-        )
-        load = Load(connect, images, _CLIENTS.value)
+        port = server.rest_port if _PROTOCOL.value == "rest" else server.port
+        connection = _PROTOCOL.value, port, _MODEL, _SIGNATURE.value
+        clients = [load_clients.connect(*connection) for _ in range(_CLIENTS.value)]
+        load = load_clients.Load(clients, images)
         try:
             yield load, server.rest_port
         finally:
             load.stop()
-    for failure in load.failures[:1]:
-        script.say(f"{len(load.failures)} errors, the first: {failure}")
+    for problem in load.problems[:1]:
+        script.say(f"{len(load.problems)} errors, the first: {problem}")
 
 
 def _measure_server(images: list[bytes], *arguments: str) -> dict[str, float]:
@@ -159,7 +106,11 @@ def _measure_server(images: list[bytes], *arguments: str) -> dict[str, float]:
         time.sleep(_SECONDS.value)
         end = time.monotonic()
         after = [_read_metric(rest_port, name) for name in _COUNTED]
-        seconds = [took for at, took in list(load.answers) if start <= at <= end]
+        seconds = [
+            answer.seconds
+            for answer in list(load.answers)
+            if not answer.problem and start <= answer.begun + answer.seconds <= end
+        ]
     if not seconds:
         raise ValueError(f"no answer within {_SECONDS.value} s")
     images_run, batches, cpu_seconds, requests_run = np.subtract(after, before)
@@ -169,7 +120,7 @@ def _measure_server(images: list[bytes], *arguments: str) -> dict[str, float]:
         "p50, s": p50,
         "p95, s": p95,
         "p99, s": p99,
-        "errors": len(load.failures),
+        "errors": len(load.problems),
         # Without batching there are no batches, and no metrics of them.
         "mean batch size": images_run / batches if batches else 1.0,
         "CPU s an image": cpu_seconds / requests_run,
@@ -186,7 +137,7 @@ def _print_memory_growth(images: list[bytes], requests: int, *arguments: str) ->
             resident.append(mebibytes)
             _print(f"Memory after {count} requests: {mebibytes:.0f} MiB.")
     change = 100 * (resident[1] / resident[0] - 1)
-    _print(f"That is {change:+.1f} %, with {len(load.failures)} errors.")
+    _print(f"That is {change:+.1f} %, with {len(load.problems)} errors.")
 
 
 def _measure_graph(

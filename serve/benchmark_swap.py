@@ -17,7 +17,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import threading
 import time
 
 from absl import flags
@@ -47,49 +46,6 @@ _REFUSALS = (
 _TIMEOUT = load_clients.TIMEOUT  # Seconds, also until a version must be there.
 
 
-class Clients:
-    """Clients that ask until they are stopped.
-
-    Attributes:
-        answers: Of each request, when it began, how long it took, and what was wrong.
-    """
-
-    def __init__(self, port: int, rest_port: int, images: list[bytes]) -> None:
-        self.answers: list[tuple[float, float, str]] = []
-        self._ports = {"grpc": port, "rest": rest_port}
-        self._images, self._stopping = images, threading.Event()
-        self._threads = [
-            threading.Thread(
-                target=self._ask, args=(("grpc", "rest")[i % 2], i), daemon=True
-            )
-            for i in range(_CLIENTS.value)
-        ]
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self) -> None:
-        """Stops them after their present requests."""
-        self._stopping.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ask(self, protocol: str, number: int) -> None:
-        connection = protocol, self._ports[protocol], _MODEL, _SIGNATURE
-        ask = load_clients.connect(*connection)
-        while not self._stopping.is_set():
-            if protocol == "rest":
-                # One that is kept may be closed while a request is on its way.
-                ask = load_clients.connect(*connection)
-            begun, problem = time.monotonic(), ""
-            try:
-                ask(self._images[number % len(self._images)])
-            except Exception as error:  # Whatever it is, the request is lost.
-                problem = f"{type(error).__name__}: {error}"
-                time.sleep(0.05)
-            self.answers.append((begun, time.monotonic() - begun, problem))
-            number += _CLIENTS.value
-
-
 def _copy_versions(folder: pathlib.Path) -> pathlib.Path:
     """Copies the version as BASE/1, `next`, and a damaged one; returns BASE."""
     base = folder / "base"
@@ -110,10 +66,22 @@ def _wait_until(rest_port: int, number: int, wanted: str) -> float:
     return time.monotonic() - begun
 
 
-def _is_refused(answer: tuple[float, float, str], ended: float) -> bool:
+def _connect_clients(server: load_clients.Server) -> list[load_clients.Ask]:
+    """Connects half of the clients over gRPC and half over REST."""
+    ends = _MODEL, _SIGNATURE
+    return [
+        # A connection of REST that is kept may be closed while a request is on its way.
+        load_clients.connect_each_time("rest", server.rest_port, *ends)
+        if i % 2
+        else load_clients.connect("grpc", server.port, *ends)
+        for i in range(_CLIENTS.value)
+    ]
+
+
+def _is_refused(answer: load_clients.Answer, ended: float) -> bool:
     """Whether a request came too late, and was told so: a client asks elsewhere."""
-    begun, took, problem = answer
-    return begun + took > ended and any(words in problem for words in _REFUSALS)
+    came = answer.begun + answer.seconds
+    return came > ended and any(words in answer.problem for words in _REFUSALS)
 
 
 def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str], bool]:
@@ -121,8 +89,8 @@ def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str],
     base = _copy_versions(folder)
     drain = f"--drain_seconds={_DRAIN_SECONDS.value}"
     with load_clients.run_server(str(base), _MODEL, drain) as server:
-        process, port, rest_port = server
-        clients = Clients(port, rest_port, images)
+        process, _, rest_port = server
+        load = load_clients.Load(_connect_clients(server), images)
         begun = time.monotonic()
         time.sleep(_SECONDS.value / 6)
         os.rename(folder / "next", base / "2")
@@ -135,10 +103,12 @@ def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str],
         process.send_signal(signal.SIGTERM)
         code = process.wait()
         drained = time.monotonic() - ended
-        clients.stop()
-    before = [answer for answer in clients.answers if answer[0] < ended]
+        load.stop()
+    before = [answer for answer in load.answers if answer.begun < ended]
     lost = [
-        answer[2] for answer in before if answer[2] and not _is_refused(answer, ended)
+        answer.problem
+        for answer in before
+        if answer.problem and not _is_refused(answer, ended)
     ]
     for problem in lost[:1]:
         script.say(f"{len(lost)} requests were lost, the first: {problem}")
@@ -146,7 +116,7 @@ def _measure(folder: pathlib.Path, images: list[bytes]) -> tuple[dict[str, str],
     return {
         "requests before SIGTERM": str(len(before)),
         "lost": str(len(lost)),
-        "longest, s": f"{max(took for _, took, _ in before):.1f}",
+        "longest, s": f"{max(answer.seconds for answer in before):.1f}",
         "new version after, s": f"{waited:.1f}",
         "states": ", ".join(f"{n} {state}" for n, state in sorted(states.items())),
         "exit after, s": f"{drained:.1f}",

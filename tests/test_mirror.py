@@ -65,8 +65,7 @@ TESTED_BY = {
     "retrieval/test_index.py": "retrieval.familiarity retrieval.storage",
     "retrieval/test_index_building.py": "cli.search cli.search_output "
     "evaluation.audit.embedded_duplicates evaluation.retrieval_evaluation "
-    "metrics.retrieval models.content_embedding pipeline.embedding "
-    "reports.contact_sheet retrieval.lookup",
+    "metrics.retrieval pipeline.embedding reports.contact_sheet retrieval.lookup",
     "serving/test_batching.py": "serving.errors",
     "serving/test_serving_conformance.py": "serving.examples serving.json_examples "
     "serving.json_reader serving.tensors",

@@ -39,7 +39,7 @@ def test_wheel_holds_the_package_only(wheel):
 
 def test_wheel_holds_the_default_weights(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for part in ("detector", "classifier"):
+    for part in ("detector", "classifier", "content"):
         if not (ROOT / "dfdetect" / "default_weights" / part).exists():
             pytest.skip(f"no default weights of the {part} yet")
         for name in ("manifest.json", "weights.npz"):

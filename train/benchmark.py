@@ -41,7 +41,7 @@ from dfdetect.data import classifier_input, detector_input, prepared, record_col
 from dfdetect.data.batches import Batches
 from dfdetect.media import decode, resize
 from dfdetect.models import anchors, classifier, efficientdet
-from dfdetect.training import loop, objectives, train_step
+from dfdetect.training import fused_batch_norm, loop, objectives, train_step
 from dfdetect.training.settings import Settings
 
 _ALL_PARTS = ["classifier", "detector", "classifier_input", "detector_input"]
@@ -73,6 +73,9 @@ _MODEL = flags.DEFINE_enum(
 )
 _CROP_SIZE = flags.DEFINE_integer("crop_size", 299, "Input of the classifier, px.", 16)
 _IMAGE_SIZE = flags.DEFINE_integer("image_size", 512, "Input of the detector, px.")
+_LITE = flags.DEFINE_bool(
+    "lite", False, "Measure EfficientDet-Lite0 instead of EfficientDet-D0."
+)
 _BATCH_SIZE = flags.DEFINE_integer(
     "batch_size", None, "Images per step; by default 8, of classifier_input 32.", 1
 )
@@ -135,7 +138,9 @@ def _build_classifier() -> Setup:
 
 
 def _build_detector() -> Setup:
-    build = functools.partial(efficientdet.EfficientDet, 0, 1, _IMAGE_SIZE.value)
+    build = functools.partial(
+        efficientdet.EfficientDet, 0, 1, _IMAGE_SIZE.value, lite=_LITE.value
+    )
     batches = _build_detector_batches("light", (0.5, 2.0))
     loss = functools.partial(objectives.detection, batch_size=_batch_size(8))
     return build, loss, batches
@@ -163,6 +168,7 @@ def _measure(
             log_every=1,
         )
         model = build()
+        fused_batch_norm.fuse_batch_norms(model)  # As all trainings do.
         loop.Run(
             model,
             build(),

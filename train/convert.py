@@ -6,8 +6,13 @@
     python train/evaluate.py --task=classify --model_dir=runs/faceforensics \
       --data_dir=DATA --dataset=labeled_faces
 
+    python train/convert.py --model=content --image_size=224 \
+      --snapshot=efficientnet-lite0.pth --model_dir=dfdetect/default_weights/content
+
 See `dfdetect.models.foreign_weights` for the files. If a file lacks logits of real and
 fake, as ImageNet's do, nothing is written: train with --snapshot=FILE instead.
+`content` is the network that describes what images show, of ImageNet's weights, see
+`dfdetect.models.content_embedding`.
 """
 
 import os
@@ -18,14 +23,20 @@ if __name__ == "__main__":
     # Before TensorFlow is imported: its notes would bury the messages.
     console.capture()
 
+import keras
 from absl import flags
 
 from dfdetect import labels, manifest, script
 from dfdetect.metrics import calibration
-from dfdetect.models import classifier, weights
+from dfdetect.models import classifier, content_embedding, weights
+
+_CONTENT = "content"
 
 _MODEL = flags.DEFINE_enum(
-    "model", "xception_pytorch", classifier.NAMES, "Architecture of the weights."
+    "model",
+    "xception_pytorch",
+    (*classifier.NAMES, _CONTENT),
+    "Architecture of the weights.",
 )
 _SNAPSHOT = flags.DEFINE_string("snapshot", None, "File of the weights.", required=True)
 _MODEL_DIR = flags.DEFINE_string(
@@ -43,6 +54,30 @@ def main(argv: list[str]) -> None:
     path = os.path.join(_MODEL_DIR.value, weights.FILE_NAME)
     if os.path.exists(path):
         raise FileExistsError(f"{path} exists already; name another --model_dir.")
+    is_content = _MODEL.value == _CONTENT
+    model = _load_content_network() if is_content else _load_classifier()
+    os.makedirs(_MODEL_DIR.value, exist_ok=True)
+    weights.save(model, path, compact=is_content)
+    described = {
+        "kind": _CONTENT if is_content else "classifier",
+        "image_size": model.input_shape[1],
+        "converted_from": os.path.basename(_SNAPSHOT.value),
+        "versions": manifest.collect_versions(),
+    }
+    if not is_content:
+        described |= {
+            "model": _MODEL.value,
+            "crop_margin": _CROP_MARGIN.value,
+            **calibration.default_calibration(),
+            "labels": list(labels.NAMES),
+            # Its training data are unknown.
+            "data": [],
+            "metrics": {},
+        }
+    manifest.write(_MODEL_DIR.value, described)
+
+
+def _load_classifier() -> keras.Model:
     model = classifier.build(_MODEL.value, _IMAGE_SIZE.value)
     report = weights.load_snapshot(model, _SNAPSHOT.value)
     print(report)
@@ -51,22 +86,13 @@ def main(argv: list[str]) -> None:
             f"{_SNAPSHOT.value} must have all weights of {_MODEL.value}, {report}. "
             "train/classifier.py --snapshot starts from a part of them."
         )
-    os.makedirs(_MODEL_DIR.value, exist_ok=True)
-    weights.save(model, path)
-    described = {
-        "kind": "classifier",
-        "model": _MODEL.value,
-        "image_size": _IMAGE_SIZE.value,
-        "crop_margin": _CROP_MARGIN.value,
-        **calibration.default_calibration(),
-        "labels": list(labels.NAMES),
-        # Its training data are unknown.
-        "data": [],
-        "converted_from": os.path.basename(_SNAPSHOT.value),
-        "metrics": {},
-        "versions": manifest.collect_versions(),
-    }
-    manifest.write(_MODEL_DIR.value, described)
+    return model
+
+
+def _load_content_network() -> keras.Model:
+    network = content_embedding.build_network(_IMAGE_SIZE.value)
+    content_embedding.load_pytorch(network, _SNAPSHOT.value)
+    return network
 
 
 if __name__ == "__main__":

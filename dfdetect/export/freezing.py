@@ -109,6 +109,7 @@ def freeze(
     return deepfake_pipeline.DeepfakePipeline(
         pipeline.detector,
         pipeline.classifier,
+        pipeline.content_network,
         {**pipeline.manifest, "precision": precision},
         pipeline.index,
         constant,

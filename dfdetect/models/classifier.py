@@ -97,24 +97,6 @@ def explained_stage(model: keras.Model) -> str:
     return [x.name for x in model.layers if len(x.output.shape) == 4][-1]
 
 
-def content_stages(model: keras.Model) -> tuple[str, str]:
-    """Names of the stages of stride 16 and 32 that `content_embedding` describes.
-
-    Returns:
-        The names; of another model, twice that of its last layer that outputs maps.
-    """
-    if isinstance(model, xception.Xception):
-        return "entry3", "exit1"
-    if isinstance(model, efficientnet_lite.EfficientNetLite):
-        return "block4", "block6"
-    if isinstance(model, EfficientNet):
-        return "block5", "block7"
-    if isinstance(model, mesonet.MesoNet):
-        return "block3", "block4"
-    last = [x.name for x in model.layers if len(x.output.shape) == 4][-1]
-    return last, last
-
-
 def feature_maps(model: keras.Model, names: Sequence[str]) -> keras.Model:
     """Builds a model of some stages, or `logits`, that shares a classifier's weights.
 

@@ -13,7 +13,13 @@ from typing import Any
 import keras
 
 from dfdetect import labels, manifest
-from dfdetect.models import classifier, efficientdet, kept_steps, weights
+from dfdetect.models import (
+    classifier,
+    content_embedding,
+    efficientdet,
+    kept_steps,
+    weights,
+)
 
 # Weights that `dfdetect` uses by default.
 DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "default_weights")
@@ -87,6 +93,14 @@ def load_classifier(
     model = classifier.build(described["model"], size)
     weights.load(model, path)
     return model, described
+
+
+def load_content_network() -> keras.Model:
+    """Builds the network by which content is embedded; see `content_embedding`."""
+    described, path = _find(None, "content", None)
+    network = content_embedding.build_network(described["image_size"])
+    weights.load(network, path)
+    return network
 
 
 def list_files(directory: str) -> list[str]:

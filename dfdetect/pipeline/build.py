@@ -65,5 +65,9 @@ def chain_models(
         "versions": manifest.collect_versions(),
     }
     return deepfake_pipeline.DeepfakePipeline(
-        detector_model, classifier_model, description, index
+        detector_model,
+        classifier_model,
+        model_directory.load_content_network(),
+        description,
+        index,
     )

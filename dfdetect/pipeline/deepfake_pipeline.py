@@ -42,17 +42,19 @@ class DeepfakePipeline(tf.Module):
         detector: From letterboxed images `[B, S, S, 3]` to `(class_logits,
             box_offsets)`, with its `anchors`; see `models.efficientdet`.
         classifier: From head crops to fake logits `[B, 1]`; see `models.classifier`.
+        content_network: From images to the maps that describe what they show; see
+            `models.content_embedding`.
         description: Manifest of kind "pipeline". Heads are judged whose longer side has
             at least `min_head_size` pixels of the original.
         index: Known images among which `neighbours` looks heads up.
-        functions: Functions of the two models without variables, see
+        functions: Functions of the models without variables, see
             `export.freezing.freeze`; built from the models by default.
 
     Attributes:
         manifest: `description` with entries for the embeddings and the index.
-        functions: Functions of the two models.
+        functions: Functions of the models.
         index: As given.
-        model_variables: Variables of both models that the functions need.
+        model_variables: Variables of the models that the functions need.
         neighbours: The signature of this name; None without an index.
 
     Raises:
@@ -64,6 +66,7 @@ class DeepfakePipeline(tf.Module):
         self,
         detector: keras.Model,
         classifier: keras.Model,
+        content_network: keras.Model,
         description: dict[str, Any],
         index: interfaces.NeighbourIndex | None = None,
         functions: model_functions.ModelFunctions | None = None,
@@ -71,25 +74,29 @@ class DeepfakePipeline(tf.Module):
         super().__init__(name="deepfake_pipeline")
         interfaces.check(description)
         model_functions.check_image_sizes(detector, classifier, description)
+        models = (detector, classifier, content_network)
         # The variables alone, not the models: TensorFlow saves a second set for a
         # tracked Keras model, and TensorFlow Serving would restore only that one.
         self.model_variables = [
             variable.value
-            for model in (() if functions else (detector, classifier))
+            for model in (() if functions else models)
             for variable in model.variables
         ]
         # A function hides the models from tracking.
-        self._models = lambda: (detector, classifier)
+        self._models = lambda: models
         self._detector_settings = model_functions.read_detector_settings(description)
         self.functions = functions or model_functions.build_model_functions(
-            detector, classifier, description
+            *models, description
         )
-        fingerprint = weights.fingerprint(classifier)
+        fingerprints = {
+            "forgery": weights.fingerprint(classifier),
+            "content": weights.fingerprint(content_network),
+        }
         self.manifest: dict[str, Any] = {
             **description,
             # An index checks them: see `embedding.check`.
             "embeddings": {
-                kind: {"fingerprint": fingerprint, "dimension": dimension}
+                kind: {"fingerprint": fingerprints[kind], "dimension": dimension}
                 for kind, dimension in self.functions.dimensions.items()
             },
         }
@@ -116,6 +123,11 @@ class DeepfakePipeline(tf.Module):
     def classifier(self) -> keras.Model:
         """The classifier that the graph was built from."""
         return self._models()[1]
+
+    @property
+    def content_network(self) -> keras.Model:
+        """The network that the embedding of content was built from."""
+        return self._models()[2]
 
     @_signature(tf.TensorSpec([None], tf.string, "image_bytes"))
     def detect(self, image_bytes: tf.Tensor) -> chunking.Outputs:

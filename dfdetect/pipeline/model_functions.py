@@ -61,19 +61,21 @@ def check_image_sizes(
 def build_model_functions(
     detector: keras.Model,
     classifier: keras.Model,
+    content_network: keras.Model,
     description: dict[str, Any],
 ) -> ModelFunctions:
-    """Builds the functions of a detector and a classifier.
+    """Builds the functions of the models.
 
     Args:
         detector: See `deepfake_pipeline.DeepfakePipeline`.
         classifier: See `deepfake_pipeline.DeepfakePipeline`.
+        content_network: See `deepfake_pipeline.DeepfakePipeline`.
         description: Manifest of kind "pipeline".
     """
     described = description["classifier"]
     size = described["image_size"]
     forgery = classifiers.build_embedding_model(classifier)
-    content, content_size = content_embedding.build_embedder(classifier)
+    content, content_size = content_embedding.build_embedder(content_network)
     heat_maps = grad_cam.build_heat_maps_function(classifier)
 
     def compute_probability(logits: tf.Tensor) -> tf.Tensor:

@@ -8,14 +8,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from dfdetect.media import image_status
 
 TIMEOUT = 300.0  # Seconds of a request.
+
+_TICK = 0.02
+_PAUSE = 0.05  # Of a client after an error.
 
 # Sends an image; raises the error of the answer.
 Ask = Callable[[bytes], None]
@@ -37,6 +41,78 @@ def connect(protocol: str, port: int, model: str, signature: str) -> Ask:
     """
     open_connection = {"grpc": _connect_grpc, "rest": _connect_rest}[protocol]
     return open_connection(port, model, signature)
+
+
+def connect_each_time(protocol: str, port: int, model: str, signature: str) -> Ask:
+    """As `connect`, but every image is sent over a connection of its own."""
+    return lambda image: connect(protocol, port, model, signature)(image)
+
+
+class Answer(NamedTuple):
+    """The answer to a request.
+
+    Attributes:
+        begun: When it was sent, of `time.monotonic`.
+        seconds: How long it took.
+        problem: The error; "" where there was none.
+    """
+
+    begun: float
+    seconds: float
+    problem: str
+
+
+class Load:
+    """Clients that each send one image after the other until they are stopped.
+
+    Args:
+        clients: What sends an image, of each client.
+        images: Encoded images, which the clients send in turns.
+
+    Attributes:
+        answers: Of all clients, in the order in which they came.
+    """
+
+    def __init__(self, clients: Sequence[Ask], images: Sequence[bytes]) -> None:
+        self.answers: list[Answer] = []  # Appending is atomic.
+        self._images = images
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(
+                target=self._send, args=(ask, i, len(clients)), daemon=True
+            )
+            for i, ask in enumerate(clients)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def problems(self) -> list[str]:
+        """The errors so far."""
+        return [answer.problem for answer in list(self.answers) if answer.problem]
+
+    def wait_for(self, count: int) -> None:
+        """Waits until so many requests have been answered or have failed."""
+        while len(self.answers) < count:
+            time.sleep(_TICK)
+
+    def stop(self) -> None:
+        """Stops the clients after their present requests."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self, ask: Ask, number: int, step: int) -> None:
+        while not self._stopping.is_set():
+            begun, problem = time.monotonic(), ""
+            try:
+                ask(self._images[number % len(self._images)])
+            except Exception as error:  # Whatever it is, the request is lost.
+                problem = f"{type(error).__name__}: {error}"
+            self.answers.append(Answer(begun, time.monotonic() - begun, problem))
+            if problem:
+                time.sleep(_PAUSE)
+            number += step
 
 
 class Server(NamedTuple):

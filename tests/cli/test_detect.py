@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tiny_pipeline
 from dfdetect import console, files, manifest
 from dfdetect.cli import detect_output, main
 from dfdetect.export import saved_pipeline
@@ -225,6 +226,7 @@ def graph(tmp_path_factory):
     chained = deepfake_pipeline.DeepfakePipeline(
         brightness_detector(),
         brightness_classifier(),
+        tiny_pipeline.content_network(SIZE),
         {
             "kind": "pipeline",
             "min_head_size": 1,

@@ -68,7 +68,10 @@ def test_scores_of_training_and_serving_agree(builder, classifier, tmp_path):
         "temperature": _TEMPERATURE,
     }
     graph = deepfake_pipeline.DeepfakePipeline(
-        small.detector, classifier, small.manifest | {"classifier": described}
+        small.detector,
+        classifier,
+        small.content_network,
+        small.manifest | {"classifier": described},
     )
     saved_pipeline.save(graph, str(tmp_path / "1"))
     served = saved_pipeline.load(str(tmp_path / "1"))

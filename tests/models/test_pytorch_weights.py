@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 import pytorch_files
-from dfdetect.models import classifier, efficientdet, pytorch_weights, weights
+from dfdetect.models import (
+    classifier,
+    content_embedding,
+    efficientdet,
+    pytorch_weights,
+    weights,
+)
 
 
 @pytest.fixture
@@ -108,6 +114,16 @@ def test_a_detector_of_lite_starts_from_the_same_file(write):
     expected = source.get_layer("backbone")(images)
     for stage, features in zip((2, 4, 6), found, strict=True):
         np.testing.assert_allclose(features, expected[stage], atol=1e-5)
+
+
+def test_the_content_network_takes_its_stages_of_the_same_file(write):
+    source = classifier.build("efficientnet_lite0", 64)
+    network = content_embedding.build_network(64)
+    content_embedding.load_pytorch(network, write(_as_published(source)))
+    images = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype("float32")
+    expected = classifier.feature_maps(source, ["block4", "block6"])(images)
+    for maps, wanted in zip(network(images), expected, strict=True):
+        np.testing.assert_allclose(maps, wanted, atol=1e-5)
 
 
 def test_what_does_not_fit_is_named(write):

@@ -12,6 +12,7 @@ import scipy.special
 import tensorflow as tf
 from PIL import Image
 
+import tiny_pipeline
 from dfdetect import manifest
 from dfdetect.data import batches
 from dfdetect.export import inspection, saved_pipeline
@@ -92,7 +93,7 @@ def _description(**changes):
 
 @pytest.fixture(name="parts", scope="module")
 def _parts():
-    return _detector(), _classifier()
+    return _detector(), _classifier(), tiny_pipeline.content_network(_CROP_SIZE)
 
 
 @pytest.fixture(name="graph", scope="module")
@@ -312,8 +313,8 @@ def test_signatures_of_the_saved_graph(saved):
             "verdict": ("string", (None,)),
         },
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
-        # One stage of 8 maps in 3 x 3 and in 2 x 2 cells.
-        "embed_content": {"embedding": ("float32", (None, 13 * _NUM_FEATURES))},
+        # Of 12 maps in 3 x 3 cells and of 10 in 2 x 2.
+        "embed_content": {"embedding": ("float32", (None, 9 * 12 + 4 * 10))},
         "explain": explanations,
         "explain_heads": explanations,
     }
@@ -516,7 +517,7 @@ def test_each_xception_trains_goes_on_and_runs_in_the_chain(name, parts, tmp_pat
     described = _description()
     described["classifier"] |= {"image_size": 71, "temperature": 1.0}
     saved_pipeline.save(
-        deepfake_pipeline.DeepfakePipeline(parts[0], kept, described),
+        deepfake_pipeline.DeepfakePipeline(parts[0], kept, parts[2], described),
         str(tmp_path / "1"),
     )
     loaded = saved_pipeline.load(str(tmp_path / "1"))

@@ -10,6 +10,7 @@ import cv2
 import keras
 import numpy as np
 
+import tiny_pipeline
 from dfdetect.pipeline import deepfake_pipeline, interfaces
 
 SIZE, HEAD, STEP = 64, 16, 4  # Pixels of the detector's input; of clips, times SCALE.
@@ -80,7 +81,9 @@ def build():
         "min_head_size": 1,
         "versions": {},
     }
-    return deepfake_pipeline.DeepfakePipeline(_detector(), _classifier(), description)
+    return deepfake_pipeline.DeepfakePipeline(
+        _detector(), _classifier(), tiny_pipeline.content_network(32), description
+    )
 
 
 def frame(*heads, ground=0):

@@ -42,6 +42,20 @@ def _network(size, num_outputs, name):
     )(x)
 
 
+def content_network(size):
+    """Builds a network of two maps, for embeddings of content."""
+    images = keras.Input((size, size, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
+    maps = []
+    for filters in (12, 10):
+        kernels = keras.initializers.RandomNormal(stddev=0.3, seed=filters)
+        x = keras.layers.Conv2D(
+            filters, 3, strides=3, activation="relu", kernel_initializer=kernels
+        )(x)
+        maps.append(x)
+    return keras.Model(images, maps)
+
+
 def build(**changes):
     """Builds the `DeepfakePipeline`; `changes` apply to the classifier's manifest."""
     images, features = _network(DETECTOR_SIZE, 15, "features")
@@ -76,4 +90,6 @@ def build(**changes):
         "min_head_size": 10,
         "versions": {},
     }
-    return deepfake_pipeline.DeepfakePipeline(detector, classifier, description)
+    return deepfake_pipeline.DeepfakePipeline(
+        detector, classifier, content_network(CROP_SIZE), description
+    )
