@@ -120,7 +120,7 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     """Measures each classifier on each set; `results` of several."""
     others = FLAGS.recipe or evaluation_flags.has_peers()
     folders = evaluation_flags.split_list(
-        FLAGS.model_dir or ("" if others else "default")
+        FLAGS.model_dir or ("" if others else model_directory.DEFAULT_NAME)
     )
     peers = _open_peers()
     if FLAGS.recipe:
@@ -234,8 +234,7 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
         described = manifest.read(FLAGS.tflite, "detector")
         return detectors.build_tflite_function(path), described, path
     step = int(FLAGS.step[0]) if FLAGS.step else None
-    folder = None if FLAGS.model_dir == "default" else FLAGS.model_dir
-    model, described = model_directory.load_detector(folder, step=step)
+    model, described = model_directory.load_detector(FLAGS.model_dir, step=step)
     if described.get("validation_split") == FLAGS.split != "validation":
         script.say(f"WARNING: the weights were chosen on the split {FLAGS.split}")
     contained = FLAGS.containment_threshold
@@ -248,7 +247,8 @@ def _load_detector() -> tuple[detectors.Function, dict[str, Any], str]:
         precision=FLAGS.precision,
         containment_threshold=contained,
     )
-    return detect, described, folder or "default weights"
+    is_default = model_directory.is_default(FLAGS.model_dir)
+    return detect, described, "default weights" if is_default else FLAGS.model_dir
 
 
 def _measure_clips(folder: str) -> dict[str, Any]:

@@ -20,15 +20,14 @@ def load_each(folders: Sequence[str], steps: Sequence[int]) -> list[Named]:
     """Loads classifiers with their names, those of the first folder first.
 
     Args:
-        folders: Model folders; "default" stands for the default weights.
+        folders: Model folders, see `model_directory.load_classifier`.
         steps: Kept steps to load of each folder; empty for its best weights.
     """
     loaded = []
     for folder in folders:
-        directory = None if folder == "default" else folder
         for step in steps or (None,):
             name = folder if step is None else f"{folder} step {step}"
-            model = model_directory.load_classifier(directory, step=step)
+            model = model_directory.load_classifier(folder, step=step)
             loaded.append((name, model))
     return loaded
 

@@ -72,7 +72,7 @@ def measure_classifier(
     """Measures a classifier on a set.
 
     Args:
-        name: Its folder, or "default" for the default weights.
+        name: Its folder, or `model_directory.DEFAULT_NAME`.
         model: The classifier and its manifest.
         judged: The set.
         say: Prints a line.
@@ -92,7 +92,7 @@ def measure_classifier(
             count=functools.partial(bar.count, "classified"),
             precision=precision,
         )
-    name = "default weights" if name == "default" else name
+    name = "default weights" if model_directory.is_default(name) else name
     return _join(name, manifest, judged, found, precision)
 
 

@@ -21,12 +21,18 @@ from dfdetect.models import (
     weights,
 )
 
-# Weights that `dfdetect` uses by default.
+# Weights that `dfdetect` uses by default, and the name that stands for them.
 DEFAULT_WEIGHTS = os.path.join(os.path.dirname(__file__), "..", "default_weights")
+DEFAULT_NAME = "default"
 
 Loaded = tuple[keras.Model, dict[str, Any]]
 
 _log = logging.getLogger(__name__)
+
+
+def is_default(directory: str | None) -> bool:
+    """Whether a directory's name stands for the default weights."""
+    return not directory or directory == DEFAULT_NAME
 
 
 def load_detector(
@@ -37,7 +43,8 @@ def load_detector(
     """Builds the detector of a model directory.
 
     Args:
-        directory: Its model directory or packed model; None for the default weights.
+        directory: Its model directory or packed model; None or `DEFAULT_NAME` for the
+            default weights.
         image_size: Side of its input in pixels; that of its manifest by default. The
             weights fit any.
         step: A step that its training keeps; by default the best.
@@ -72,7 +79,8 @@ def load_classifier(
     """Builds the classifier of a model directory.
 
     Args:
-        directory: Its model directory or packed model; None for the default weights.
+        directory: Its model directory or packed model; None or `DEFAULT_NAME` for the
+            default weights.
         image_size: Side of its input in pixels; that of its manifest by default.
         step: See `load_detector`.
 
@@ -138,11 +146,12 @@ def _find(
     directory: str | None, kind: str, step: int | None
 ) -> tuple[dict[str, Any], str]:
     """Finds the manifest and the path of the weights."""
+    if directory is None or is_default(directory):
+        if step is not None:
+            raise ValueError(f"step needs the folder of its training, got {step}.")
+        directory = os.path.join(DEFAULT_WEIGHTS, kind)
     if step is None:
-        directory = directory or os.path.join(DEFAULT_WEIGHTS, kind)
         return manifest.read(directory, kind), directory
-    if directory is None:
-        raise ValueError(f"step needs the folder of its training, got {step} alone.")
     path = kept_steps.find(directory, step)
     beside = f"{path}{kept_steps.MANIFEST_ENDING}"
     if os.path.exists(beside):
