@@ -418,7 +418,7 @@ def test_saving_leaves_nothing_aside(graph, saved):
     assert described == _description()
     assert {name: x["dimension"] for name, x in embeddings.items()} == {
         "forgery": _NUM_FEATURES,
-        "content": 13 * _NUM_FEATURES,
+        "content": 9 * 12 + 4 * 10,
     }
     with pytest.raises(FileExistsError, match="is there already"):
         saved_pipeline.save(graph, saved)

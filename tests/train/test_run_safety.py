@@ -193,8 +193,10 @@ def test_kept_steps_of_both_models_are_exported(run_script, run, tmp_path):
         weights.fingerprint(model_directory.load_classifier(str(run), step=step)[0])
         for step in (other, best)
     )
-    (found,) = {kind["fingerprint"] for kind in graph.manifest["embeddings"].values()}
-    assert found == wanted != chosen
+    found = {kind: x["fingerprint"] for kind, x in graph.manifest["embeddings"].items()}
+    network = weights.fingerprint(model_directory.load_content_network())
+    assert found == {"forgery": wanted, "content": network}
+    assert wanted != chosen
 
 
 @pytest.mark.slow
