@@ -1,0 +1,255 @@
+"""Linear probes: what frozen features tell of makers of fakes that are not fitted to.
+
+A training of each input or backbone is dear. A logistic regression on features of a
+network that stays as it is takes seconds; for each maker one is fitted without its
+fakes and judges these. It says which features carry what makers have in common, not
+what a training would make of them.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import sklearn.linear_model
+import sklearn.metrics
+
+from dfdetect import labels
+from dfdetect.evaluation import probe_features
+from dfdetect.metrics import bootstrap
+
+PENALTY = 30.0  # Inverse strength, see `sklearn.linear_model.LogisticRegression`.
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How probes are fitted and measured.
+
+    Attributes:
+        least_crops: Makers and sources of fewer measured crops are left out.
+        families: Sets of makers, none of whose fakes is fitted to where one of them is
+            measured.
+        penalty: Inverse strength of the penalty on the weights.
+        num_resamples: Resamples of the groups, for intervals.
+        seed: Seed of the resampling.
+    """
+
+    least_crops: int = 10
+    families: tuple[frozenset[str], ...] = ()
+    penalty: float = PENALTY
+    num_resamples: int = 200
+    seed: int = 0
+
+    def left_out(self, maker: str) -> frozenset[str]:
+        """The makers that a probe does not see which is to judge one."""
+        return frozenset({maker}).union(*(x for x in self.families if maker in x))
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """Figures of one kind of features.
+
+    Attributes:
+        areas: AUC `[makers, sources]`.
+        resampled: Mean over the makers of the least AUC of each, `[R]`, in resamples
+            of the groups that are the same for all figures of a split.
+    """
+
+    makers: tuple[str, ...]
+    sources: tuple[str, ...]
+    areas: np.ndarray
+    resampled: np.ndarray
+
+    @property
+    def mean_least(self) -> float:
+        """Mean over the makers of the AUC against the hardest source of reals."""
+        return float(self.areas.min(axis=1).mean())
+
+    def describe(
+        self, reference: "Figures", seen: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """Describes the figures for JSON.
+
+        Args:
+            reference: Figures of the same split, to tell the difference from.
+            seen: Makers that the network was trained on, which are none of "unseen".
+        """
+        low, high = bootstrap.compute_interval([self.resampled])
+        below, above = bootstrap.compute_interval(
+            [self.resampled - reference.resampled]
+        )
+        return {
+            "mean_least": self.mean_least,
+            "mean_least_interval": [low, high],
+            "mean": float(self.areas.mean()),
+            "difference": self.mean_least - reference.mean_least,
+            "difference_interval": [below, above],
+            "rows": [
+                {
+                    "maker": maker,
+                    "least": float(row.min()),
+                    "source": self.sources[int(row.argmin())],
+                    "seen": maker in seen,
+                    "against": dict(zip(self.sources, row.tolist(), strict=True)),
+                }
+                for maker, row in zip(self.makers, self.areas, strict=True)
+            ],
+        }
+
+
+def name_origins(
+    table: probe_features.Table, label: int, least_crops: int
+) -> tuple[str, ...]:
+    """The makers, or sources of reals, of enough crops, sorted."""
+    names, counts = np.unique(table.origins[table.truths == label], return_counts=True)
+    return tuple(names[counts >= least_crops].tolist())
+
+
+def weigh(
+    train: probe_features.Table, left_out: frozenset[str], self_blended: float
+) -> np.ndarray:
+    """Weighs crops as trainings draw them, `[N]`, with a mean of 1.
+
+    Both classes weigh the same, and so does each source of a class. Fakes that were
+    blended from reals are a share of the fakes, those of the makers the rest.
+
+    Raises:
+        ValueError: There is no crop of a kind that weighs something.
+    """
+    is_fake = train.truths == labels.FAKE
+    by_maker = is_fake & ~train.blended & ~np.isin(train.origins, list(left_out))
+    weights = np.zeros(len(is_fake))
+    for name, chosen, share in (
+        ("reals", ~is_fake, 0.5),
+        ("fakes of other makers", by_maker, 0.5 * (1 - self_blended)),
+        ("blended fakes", train.blended, 0.5 * self_blended),
+    ):
+        if not share:
+            continue
+        if not chosen.any():
+            raise ValueError(f"train must have {name} to fit a probe to, got none.")
+        origins, places, counts = np.unique(
+            train.origins[chosen], return_inverse=True, return_counts=True
+        )
+        weights[chosen] = share * len(weights) / len(origins) / counts[places]
+    return weights
+
+
+def score(
+    train: probe_features.Table,
+    test: probe_features.Table,
+    names: Sequence[str],
+    weights: np.ndarray,
+    penalty: float = PENALTY,
+) -> np.ndarray:
+    """Fits a probe and returns its logits for other crops, `[M]`.
+
+    Each value is standardized, and each kind of features scaled to the same total
+    variance, so that one of many values does not drown one of few.
+
+    Args:
+        train: Crops to fit to.
+        test: Crops to judge.
+        names: The kinds of features, see `probe_features.FEATURES`.
+        weights: Of the crops to fit to.
+        penalty: See `Protocol`.
+    """
+    used = weights > 0
+    parts: list[list[np.ndarray]] = [[], []]
+    for name in names:
+        values = train.features[name][used]
+        mean = np.average(values, axis=0, weights=weights[used])
+        variance = np.average((values - mean) ** 2, axis=0, weights=weights[used])
+        scale = np.sqrt((variance + 1e-8) * values.shape[1])
+        for part, found in zip(parts, (values, test.features[name]), strict=True):
+            part.append(((found - mean) / scale).astype(np.float32))
+    probe = sklearn.linear_model.LogisticRegression(C=penalty, max_iter=1000, tol=1e-3)
+    fitted, judged = (np.concatenate(part, axis=1) for part in parts)
+    probe.fit(fitted, train.truths[used], sample_weight=weights[used])
+    return probe.decision_function(judged)
+
+
+def measure(
+    train: probe_features.Table,
+    test: probe_features.Table,
+    names: Sequence[str],
+    self_blended: float = 0.0,
+    protocol: Protocol = Protocol(),
+) -> Figures:
+    """Measures probes on each maker, fitted without it, against each source of reals.
+
+    Raises:
+        ValueError: There are no makers or no sources of enough crops, or nothing is
+            left to fit to.
+    """
+    makers, sources = (
+        name_origins(test, label, protocol.least_crops)
+        for label in (labels.FAKE, labels.REAL)
+    )
+    if not makers or not sources:
+        raise ValueError(
+            f"The measured split must have makers and sources of reals with at least "
+            f"{protocol.least_crops} crops each, got {len(makers)} and {len(sources)}."
+        )
+    counts = np.concatenate(
+        list(
+            bootstrap.resample_weights(
+                test.groups, num_resamples=protocol.num_resamples, seed=protocol.seed
+            )
+        )
+        or [np.ones((1, len(test.truths)))]
+    )
+    areas = np.empty((len(makers), len(sources)))
+    resampled = np.empty((len(counts), *areas.shape))
+    scores: dict[frozenset[str], np.ndarray] = {}
+    for row, maker in enumerate(makers):
+        unseen = protocol.left_out(maker)
+        if unseen not in scores:
+            weights = weigh(train, unseen, self_blended)
+            scores[unseen] = score(train, test, names, weights, protocol.penalty)
+        for column, source in enumerate(sources):
+            chosen = _select(test, maker, source)
+            truths, logits = test.truths[chosen], scores[unseen][chosen]
+            areas[row, column] = sklearn.metrics.roc_auc_score(truths, logits)
+            resampled[:, row, column] = bootstrap.METRICS["auc"](
+                bootstrap.WeightedScores(truths, logits, counts[:, chosen])
+            )
+    # A resample may lack all crops of a maker or a source.
+    least = np.ma.masked_invalid(np.fmin.reduce(resampled, axis=2))
+    return Figures(makers, sources, areas, least.mean(axis=1).filled(np.nan))
+
+
+def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Formats figures as lines of Markdown, and a second table by maker.
+
+    Args:
+        rows: `name` and what `Figures.describe` says of each kind of features.
+    """
+    lines = [
+        "| features | mean of the least AUC | 95 % | to the first row | 95 % | mean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        low, high = row["mean_least_interval"]
+        below, above = row["difference_interval"]
+        number = sum(one["seen"] for one in row["rows"])
+        seen = f" ({number} of {len(row['rows'])} makers SEEN)" if number else ""
+        lines.append(
+            f"| {row['name']}{seen} | {row['mean_least']:.3f} | "
+            f"{low:.3f} to {high:.3f} | "
+            f"{row['difference']:+.3f} | {below:+.3f} to {above:+.3f} | "
+            f"{row['mean']:.3f} |"
+        )
+    makers = [one["maker"] for one in rows[0]["rows"]]
+    lines += ["", f"| least by maker | {' | '.join(makers)} |", "|---" * len(makers)]
+    lines[-1] += "|---|"
+    for row in rows:
+        least = " | ".join(f"{one['least']:.3f}" for one in row["rows"])
+        lines.append(f"| {row['name']} | {least} |")
+    return lines
+
+
+def _select(table: probe_features.Table, maker: str, source: str) -> np.ndarray:
+    """The fakes of a maker and the reals of a source, `[N]` bool."""
+    is_fake = table.truths == labels.FAKE
+    return np.where(is_fake, table.origins == maker, table.origins == source)
