@@ -74,23 +74,22 @@ def high_pass(crops: np.ndarray) -> np.ndarray:
 
 def _moments(residual: np.ndarray) -> np.ndarray:
     centered = residual - residual.mean()
-    variance = float(np.mean(centered**2))
-    fourth = float(np.mean(centered**4))
-    return np.array(
-        [
-            np.log(np.sqrt(variance) + _TINY),
-            np.log(np.mean(np.abs(centered)) + _TINY),
-            np.log((fourth + _TINY**4) / (variance**2 + _TINY**4)),
-            np.mean(centered[:, 1:] * centered[:, :-1]) / (variance + _TINY**2),
-            np.mean(centered[1:] * centered[:-1]) / (variance + _TINY**2),
-        ]
+    squared = centered * centered
+    variance, fourth = float(squared.mean()), float((squared * squared).mean())
+    beside, below = (
+        float((centered[1:, 1:] * shifted).mean()) / (variance + _TINY**2)
+        for shifted in (centered[1:, :-1], centered[:-1, 1:])
     )
+    magnitude = float(np.abs(centered).mean())
+    kurtosis = (fourth + _TINY**4) / (variance**2 + _TINY**4)
+    spreads = np.log([np.sqrt(variance) + _TINY, magnitude + _TINY, kurtosis])
+    return np.array([*spreads, beside, below])
 
 
 def _pairs(residual: np.ndarray) -> np.ndarray:
     """Shares of pairs of levels, in rows and in columns, `[2 * L**2]`."""
     count = 2 * _LEVELS + 1
-    levels = np.clip(np.rint(residual), -_LEVELS, _LEVELS).astype(int) + _LEVELS
+    levels = np.clip(np.rint(residual), -_LEVELS, _LEVELS).astype(np.int16) + _LEVELS
     joined = (
         levels[:, 1:] * count + levels[:, :-1],
         levels[1:] * count + levels[:-1],
