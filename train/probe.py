@@ -6,7 +6,8 @@
 A training of each would take hours. Here a logistic regression is fitted to features of
 a network that stays as it is: for each maker (`source`) of fakes one without it, on
 crops of `train` changed as trainings change them. The fakes of that maker are then told
-from the reals of each source of `--split`. It needs only `pip install dfdetect`.
+from the reals of each source: those of `--split` as they are stored, and those of
+`train`, changed, by folds of groups. It needs only `pip install dfdetect`.
 """
 
 import itertools
@@ -71,7 +72,7 @@ _MOST_CROPS = flags.DEFINE_integer(
     "most_crops", 0, "Most measured crops of each maker and source; 0 for all.", 0
 )
 _LEAST_CROPS = flags.DEFINE_integer(
-    "least_crops", 10, "Makers and sources of fewer measured crops are left out.", 1
+    "least_crops", 10, "Makers and sources of fewer crops are left out of figures.", 1
 )
 _TOGETHER = flags.DEFINE_list(
     "together", [], "Makers that are left out together: A|B|C,D|E."
@@ -103,35 +104,43 @@ def main(argv: list[str]) -> None:
         seed=_SEED.value,
     )
     rows: list[dict[str, Any]] = []
-    reference = None
+    first: dict[str, linear_probe.Figures] = {}
     for network, snapshot, size, names in _list_inputs(sizes):
-        needed = sorted({part for one in names for part in one.split("+")})
-        about = f"{network} {snapshot} {size}" if network else f"{size}"
-        script.say(f"describing crops: {about}")
+        script.say(f"describing crops of {size} px {network and f'for {snapshot}'}")
         model = _load(network, snapshot, size) if network else None
+        needed = sorted({part for one in names for part in one.split("+")})
         train, test = _describe(builders, model, size, needed, max(shares))
         for features, share in itertools.product(names, shares):
             name = f"{_name(network, snapshot, features)}, {size}"
             name += f", {share:g} blended" if len(shares) > 1 or share else ""
-            figures = linear_probe.measure(
-                train, test, features.split("+"), share, protocol
-            )
-            reference = reference or figures
+            parts = features.split("+")
+            figures = {
+                "stored": linear_probe.measure(train, test, parts, share, protocol),
+                "altered": linear_probe.measure_folds(train, parts, share, protocol),
+            }
+            first = first or figures
             seen = _find_seen(snapshot) if _uses_network(features) else ()
-            rows.append({"name": name, **figures.describe(reference, seen)})
-            script.say(f"{name}: {figures.mean_least:.3f}")
+            described = {
+                kind: one.describe(first[kind], seen) for kind, one in figures.items()
+            }
+            rows.append({"name": name, **described})
+            script.say(f"{name}: {figures['stored'].mean_least:.3f}")
     print("\n".join(linear_probe.format_table(rows)))
     if _OUTPUT.value:
-        found = {
-            "split": _SPLIT.value,
-            "data": [prepared.describe_dataset(builder) for builder in builders],
-            "flags": {
-                name: flags.FLAGS[name].value
-                for name in ("crops", "most_crops", "together", "penalty", "seed")
-            },
-            "rows": rows,
-        }
-        files.write(_OUTPUT.value, f"{json.dumps(found, indent=2)}\n".encode())
+        _write(_OUTPUT.value, builders, rows)
+
+
+def _write(
+    path: str, builders: list[tfds.core.DatasetBuilder], rows: list[dict[str, Any]]
+) -> None:
+    names = ("crops", "most_crops", "least_crops", "together", "penalty", "seed")
+    found = {
+        "split": _SPLIT.value,
+        "data": [prepared.describe_dataset(builder) for builder in builders],
+        "flags": {name: flags.FLAGS[name].value for name in names},
+        "rows": rows,
+    }
+    files.write(path, f"{json.dumps(found, indent=2)}\n".encode())
 
 
 def _parse_numbers(

@@ -7,7 +7,7 @@ what a training would make of them.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from dfdetect import labels
 from dfdetect.evaluation import probe_features
 from dfdetect.metrics import bootstrap
 
+NUM_FOLDS = 4
 PENALTY = 30.0  # Inverse strength, see `sklearn.linear_model.LogisticRegression`.
 
 
@@ -182,31 +183,74 @@ def measure(
         ValueError: There are no makers or no sources of enough crops, or nothing is
             left to fit to.
     """
+
+    def judge(unseen: frozenset[str]) -> np.ndarray:
+        weights = weigh(train, unseen, self_blended)
+        return score(train, test, names, weights, protocol.penalty)
+
+    return _tabulate(test, judge, protocol)
+
+
+def measure_folds(
+    train: probe_features.Table,
+    names: Sequence[str],
+    self_blended: float = 0.0,
+    protocol: Protocol = Protocol(),
+) -> Figures:
+    """Measures probes on crops that are changed as those that they are fitted to.
+
+    See `measure`; crops are judged by a probe that was fitted to neither their maker
+    nor their group.
+    """
+    _, places = np.unique(train.groups, return_inverse=True)
+    generator = np.random.default_rng(protocol.seed)
+    folds = (generator.permutation(places.max() + 1) % NUM_FOLDS)[places]
+
+    def judge(unseen: frozenset[str]) -> np.ndarray:
+        scores = np.zeros(len(folds))
+        for fold in np.unique(folds):
+            fitted, judged = (train.take(x) for x in (folds != fold, folds == fold))
+            weights = weigh(fitted, unseen, self_blended)
+            scores[folds == fold] = score(
+                fitted, judged, names, weights, protocol.penalty
+            )
+        return scores[~train.blended]
+
+    return _tabulate(train.take(~train.blended), judge, protocol)
+
+
+def _tabulate(
+    test: probe_features.Table,
+    judge: Callable[[frozenset[str]], np.ndarray],
+    protocol: Protocol,
+) -> Figures:
+    """Computes figures of all pairs of a maker and a source of reals.
+
+    Args:
+        test: The measured crops.
+        judge: Returns their logits by a probe that has not seen some makers.
+        protocol: How to measure.
+    """
     makers, sources = (
         name_origins(test, label, protocol.least_crops)
         for label in (labels.FAKE, labels.REAL)
     )
     if not makers or not sources:
         raise ValueError(
-            f"The measured split must have makers and sources of reals with at least "
+            f"There must be makers and sources of reals with at least "
             f"{protocol.least_crops} crops each, got {len(makers)} and {len(sources)}."
         )
-    counts = np.concatenate(
-        list(
-            bootstrap.resample_weights(
-                test.groups, num_resamples=protocol.num_resamples, seed=protocol.seed
-            )
-        )
-        or [np.ones((1, len(test.truths)))]
+    blocks = bootstrap.resample_weights(
+        test.groups, num_resamples=protocol.num_resamples, seed=protocol.seed
     )
+    counts = np.concatenate(list(blocks) or [np.ones((1, len(test.truths)))])
     areas = np.empty((len(makers), len(sources)))
     resampled = np.empty((len(counts), *areas.shape))
     scores: dict[frozenset[str], np.ndarray] = {}
     for row, maker in enumerate(makers):
         unseen = protocol.left_out(maker)
         if unseen not in scores:
-            weights = weigh(train, unseen, self_blended)
-            scores[unseen] = score(train, test, names, weights, protocol.penalty)
+            scores[unseen] = judge(unseen)
         for column, source in enumerate(sources):
             chosen = _select(test, maker, source)
             truths, logits = test.truths[chosen], scores[unseen][chosen]
@@ -223,29 +267,35 @@ def format_table(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """Formats figures as lines of Markdown, and a second table by maker.
 
     Args:
-        rows: `name` and what `Figures.describe` says of each kind of features.
+        rows: `name`, and what `Figures.describe` says of each kind of features on
+            `stored` crops, see `measure`, and `altered` ones, see `measure_folds`.
     """
     lines = [
-        "| features | mean of the least AUC | 95 % | to the first row | 95 % | mean |",
-        "|---|---|---|---|---|---|",
+        "| features | stored | 95 % | to the first row | altered | 95 % | "
+        "to the first row |",
+        "|---" * 7 + "|",
     ]
     for row in rows:
-        low, high = row["mean_least_interval"]
-        below, above = row["difference_interval"]
-        number = sum(one["seen"] for one in row["rows"])
-        seen = f" ({number} of {len(row['rows'])} makers SEEN)" if number else ""
-        lines.append(
-            f"| {row['name']}{seen} | {row['mean_least']:.3f} | "
-            f"{low:.3f} to {high:.3f} | "
-            f"{row['difference']:+.3f} | {below:+.3f} to {above:+.3f} | "
-            f"{row['mean']:.3f} |"
-        )
-    makers = [one["maker"] for one in rows[0]["rows"]]
-    lines += ["", f"| least by maker | {' | '.join(makers)} |", "|---" * len(makers)]
-    lines[-1] += "|---|"
+        makers = row["stored"]["rows"]
+        number = sum(one["seen"] for one in makers)
+        cells = [row["name"]]
+        if number:
+            cells[0] += f" ({number} of {len(makers)} makers SEEN)"
+        for found in (row["stored"], row["altered"]):
+            low, high = found["mean_least_interval"]
+            below, above = found["difference_interval"]
+            cells += [
+                f"{found['mean_least']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{found['difference']:+.3f} ({below:+.3f} to {above:+.3f})",
+            ]
+        lines.append(f"| {' | '.join(cells)} |")
+    names = [one["maker"] for one in rows[0]["stored"]["rows"]]
+    lines += ["", f"| least, stored | {' | '.join(names)} |"]
+    lines.append("|---" * (1 + len(names)) + "|")
     for row in rows:
-        least = " | ".join(f"{one['least']:.3f}" for one in row["rows"])
-        lines.append(f"| {row['name']} | {least} |")
+        least = [f"{one['least']:.3f}" for one in row["stored"]["rows"]]
+        lines.append(f"| {row['name']} | {' | '.join(least)} |")
     return lines
 
 

@@ -41,6 +41,16 @@ class Table:
     groups: np.ndarray
     blended: np.ndarray
 
+    def take(self, chosen: np.ndarray) -> "Table":
+        """The crops that are chosen, `[N]` bool."""
+        return Table(
+            {name: values[chosen] for name, values in self.features.items()},
+            self.truths[chosen],
+            self.origins[chosen],
+            self.groups[chosen],
+            self.blended[chosen],
+        )
+
 
 def build_describe(names: Sequence[str], model: keras.Model | None = None) -> Describe:
     """Builds a function from crops `[B, S, S, 3]` in [0, 255] to features.

@@ -1,5 +1,7 @@
 """Linear probes on makers that they were not fitted to, of features one can count."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -83,6 +85,36 @@ def test_blended_fakes_are_learned_from_by_their_share():
     assert areas == [1, 0]
 
 
+def test_in_folds_no_crop_is_judged_by_a_probe_that_has_seen_its_group():
+    # By the first number fakes are low in one group and high in all others; the second
+    # number would tell each group from the rest.
+    train = table(real("street", 0), fake("lab", 3), fake("works", 3), count=8)
+    values = np.concatenate(
+        [train.features["stages"], np.eye(24, dtype=np.float32) * 100], axis=1
+    )
+    train = dataclasses.replace(train, features={"stages": values})
+    within = linear_probe.measure(train, train, ["stages"], protocol=PROTOCOL)
+    found = linear_probe.measure_folds(train, ["stages"], protocol=PROTOCOL)
+    assert found.makers == within.makers == ("lab", "works")
+    assert found.areas.tolist() == [[1], [1]]
+    alike = dataclasses.replace(train, features={"stages": values[:, 1:]})
+    # Each group has a value of its own, of which nothing can be learned for others.
+    blind = linear_probe.measure_folds(alike, ["stages"], protocol=PROTOCOL)
+    assert np.all(blind.areas < 0.9)
+    assert linear_probe.measure_folds(
+        probe_features.join([train, _with_width(blended("street", 3), 25)]),
+        ["stages"],
+        1.0,
+        PROTOCOL,
+    ).areas.tolist() == [[1], [1]]
+
+
+def _with_width(kind, width):
+    one = table(kind, count=8)
+    values = np.pad(one.features["stages"], ((0, 0), (0, width - 1)))
+    return dataclasses.replace(one, features={"stages": values})
+
+
 def test_the_scale_of_a_kind_of_features_does_not_matter():
     train = table(real("street", 0), fake("lab", 1), fake("works", 2), real("shop", 1))
     weights = linear_probe.weigh(train, frozenset({"lab"}), 0)
@@ -110,10 +142,13 @@ def test_figures_are_told_with_intervals_and_differences():
     low, high = described["mean_least_interval"]
     assert 0 <= low < 0.5 < high <= 1
     assert described["difference_interval"] == [0, 0]
-    lines = linear_probe.format_table([{"name": "stages, 224", **described}])
+    lines = linear_probe.format_table(
+        [{"name": "stages, 224", "stored": described, "altered": described}]
+    )
     assert lines[2].startswith("| stages, 224 (1 of 1 makers SEEN) | 0.500 | ")
-    assert {line.count("|") for line in lines[:3]} == {7}
-    assert lines[4:] == ["| least by maker | lab |", "|---|---|", lines[6]]
+    assert lines[2].count("| 0.500 | ") == 2
+    assert {line.count("|") for line in lines[:3]} == {8}
+    assert lines[4:] == ["| least, stored | lab |", "|---|---|", lines[6]]
     assert lines[6] == "| stages, 224 | 0.500 |"
 
 

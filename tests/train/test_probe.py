@@ -57,9 +57,10 @@ def test_a_table_and_all_figures_are_left(run_script, faces, tmp_path):
     assert [row["name"] for row in found["rows"]] == names
     assert [line.split(" | ")[0] for line in lines[2:6]] == [f"| {x}" for x in names]
     first = found["rows"][0]
-    assert [one["maker"] for one in first["rows"]] == ["lab", "works"]
-    assert first["mean_least"] > 0.9 and first["difference"] == 0
-    assert set(first["rows"][0]["against"]) == {"street", "shop"}
+    for measured in (first["stored"], first["altered"]):
+        assert [one["maker"] for one in measured["rows"]] == ["lab", "works"]
+        assert measured["mean_least"] > 0.9 and measured["difference"] == 0
+        assert set(measured["rows"][0]["against"]) == {"street", "shop"}
     assert found["flags"]["crops"] == 64 and found["split"] == "validation"
 
 
@@ -88,7 +89,8 @@ def test_networks_and_sizes_are_rows(run_script, faces, tmp_path):
         "efficientnet_lite0 stages, 64",
     ]
     # The drawn makers are none of those that the default weights have seen.
-    assert not any(one["seen"] for row in found["rows"] for one in row["rows"])
+    makers = [one for row in found["rows"] for one in row["stored"]["rows"]]
+    assert not any(one["seen"] for one in makers)
     assert model_directory.load_classifier()[1]["origins"]["source"]["fake"]
 
 
