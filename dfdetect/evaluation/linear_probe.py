@@ -7,6 +7,7 @@ what a training would make of them.
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -109,8 +110,9 @@ def name_origins(
 def weigh(
     train: probe_features.Table, left_out: frozenset[str], self_blended: float
 ) -> np.ndarray:
-    """Weighs crops as trainings draw them, `[N]`, with a mean of 1.
+    """Weighs crops as trainings draw them, `[N]`.
 
+    The sum is the number of crops that were not blended from reals, whatever the share.
     Both classes weigh the same, and so does each source of a class. Fakes that were
     blended from reals are a share of the fakes, those of the makers the rest.
 
@@ -119,7 +121,7 @@ def weigh(
     """
     is_fake = train.truths == labels.FAKE
     by_maker = is_fake & ~train.blended & ~np.isin(train.origins, list(left_out))
-    weights = np.zeros(len(is_fake))
+    weights, total = np.zeros(len(is_fake)), np.count_nonzero(~train.blended)
     for name, chosen, share in (
         ("reals", ~is_fake, 0.5),
         ("fakes of other makers", by_maker, 0.5 * (1 - self_blended)),
@@ -132,7 +134,7 @@ def weigh(
         origins, places, counts = np.unique(
             train.origins[chosen], return_inverse=True, return_counts=True
         )
-        weights[chosen] = share * len(weights) / len(origins) / counts[places]
+        weights[chosen] = share * total / len(origins) / counts[places]
     return weights
 
 
@@ -202,9 +204,9 @@ def measure_folds(
     See `measure`; crops are judged by a probe that was fitted to neither their maker
     nor their group.
     """
-    _, places = np.unique(train.groups, return_inverse=True)
-    generator = np.random.default_rng(protocol.seed)
-    folds = (generator.permutation(places.max() + 1) % NUM_FOLDS)[places]
+    # By name: a group is in the same fold whatever else was drawn.
+    names_of_groups = [f"{protocol.seed}/{group}" for group in train.groups]
+    folds = np.array([zlib.crc32(x.encode()) % NUM_FOLDS for x in names_of_groups])
 
     def judge(unseen: frozenset[str]) -> np.ndarray:
         scores = np.zeros(len(folds))

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 # Each sums to 0, and its largest weight is 1 or -1: responses are comparable.
-FILTERS = {
+FILTERS: dict[str, np.ndarray] = {
     "first": np.array([[0, -1, 1]], np.float32),
     "second": np.array([[1, -2, 1]], np.float32) / 2,
     "square3": np.array([[-1, 2, -1], [2, -4, 2], [-1, 2, -1]], np.float32) / 4,
