@@ -85,7 +85,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of crops and intervals.")
 _OUTPUT = flags.DEFINE_string("output", None, "A .json file for all figures.")
 
 # Crops that are made out of reals, for each of --crops.
-_BLENDED_CROPS = 0.2
+_BLENDED_CROPS = 1 / 6
 
 
 def main(argv: list[str]) -> None:

@@ -94,6 +94,7 @@ def test_networks_and_sizes_are_rows(run_script, faces, tmp_path):
     assert model_directory.load_classifier()[1]["origins"]["source"]["fake"]
 
 
+@pytest.mark.slow  # Each is a process.
 @pytest.mark.parametrize(
     "flag,message",
     [
