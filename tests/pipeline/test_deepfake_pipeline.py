@@ -313,8 +313,8 @@ def test_signatures_of_the_saved_graph(saved):
             "verdict": ("string", (None,)),
         },
         "embed": {"embedding": ("float32", (None, _NUM_FEATURES))},
-        # Of 12 maps in 3 x 3 cells and of 10 in 2 x 2.
-        "embed_content": {"embedding": ("float32", (None, 9 * 12 + 4 * 10))},
+        # 12 maps in 3 x 3 and in 2 x 2 cells.
+        "embed_content": {"embedding": ("float32", (None, 13 * 12))},
         "explain": explanations,
         "explain_heads": explanations,
     }
@@ -418,7 +418,7 @@ def test_saving_leaves_nothing_aside(graph, saved):
     assert described == _description()
     assert {name: x["dimension"] for name, x in embeddings.items()} == {
         "forgery": _NUM_FEATURES,
-        "content": 9 * 12 + 4 * 10,
+        "content": 13 * 12,
     }
     with pytest.raises(FileExistsError, match="is there already"):
         saved_pipeline.save(graph, saved)

@@ -26,7 +26,8 @@ class _Split(keras.layers.Layer):
         )
 
 
-def _network(size, num_outputs, name):
+def _features(size):
+    """Returns images and the last of two convolutions' maps."""
     random = keras.initializers.RandomNormal
     images = keras.Input((size, size, 3))
     x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
@@ -35,25 +36,22 @@ def _network(size, num_outputs, name):
         x = keras.layers.Conv2D(filters, 5, strides=3, kernel_initializer=kernels)(x)
         x = keras.layers.BatchNormalization()(x)
         x = keras.layers.Activation("silu")(x)
+    return images, x
+
+
+def _network(size, num_outputs, name):
+    images, x = _features(size)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    kernels = random(stddev=2.0, seed=1)
+    kernels = keras.initializers.RandomNormal(stddev=2.0, seed=1)
     return images, keras.layers.Dense(
         num_outputs, kernel_initializer=kernels, name=name
     )(x)
 
 
 def content_network(size):
-    """Builds a network of two maps, for embeddings of content."""
-    images = keras.Input((size, size, 3))
-    x = keras.layers.Rescaling(1 / 127.5, -1.0)(images)
-    maps = []
-    for filters in (12, 10):
-        kernels = keras.initializers.RandomNormal(stddev=0.3, seed=filters)
-        x = keras.layers.Conv2D(
-            filters, 3, strides=3, activation="relu", kernel_initializer=kernels
-        )(x)
-        maps.append(x)
-    return keras.Model(images, maps)
+    """Builds a network of maps, for embeddings of content: the same maps twice."""
+    images, maps = _features(size)
+    return keras.Model(images, [maps, maps])
 
 
 def build(**changes):
