@@ -193,14 +193,14 @@ def _list_inputs(sizes: list[int]) -> Iterator[tuple[str, str, int, list[str]]]:
 def _name(network: str, snapshot: str, features: str) -> str:
     if not _uses_network(features):
         return features
-    folder = snapshot == "default" or os.path.isdir(snapshot)
+    folder = model_directory.is_default(snapshot) or os.path.isdir(snapshot)
     name = os.path.basename(os.path.normpath(snapshot)) if folder else network
     return f"{name} {features}"
 
 
 def _load(network: str, snapshot: str, size: int) -> keras.Model:
-    if snapshot == "default":
-        return model_directory.load_classifier(image_size=size)[0]
+    if model_directory.is_default(snapshot):
+        return model_directory.load_classifier(snapshot, image_size=size)[0]
     model = classifier.build(network, size)
     script.say(f"{snapshot}: {weights.load_snapshot(model, snapshot)}")
     return model
@@ -208,10 +208,10 @@ def _load(network: str, snapshot: str, size: int) -> keras.Model:
 
 def _find_seen(snapshot: str) -> list[str]:
     """The makers whose fakes a run was trained on; none of weights of others."""
-    if snapshot != "default" and not os.path.isdir(snapshot):
-        return []
-    if snapshot == "default":
+    if model_directory.is_default(snapshot):
         snapshot = os.path.join(model_directory.DEFAULT_WEIGHTS, "classifier")
+    if not os.path.isdir(snapshot):
+        return []
     origins = manifest.read(snapshot, "classifier").get("origins", {})
     return origins.get("source", {}).get(labels.NAMES[labels.FAKE], [])
 

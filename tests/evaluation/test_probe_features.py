@@ -28,11 +28,7 @@ def builder(tmp_path_factory):
     rows = {
         split: [
             face(f"{split}{source}{i}", label, source, image=_image(source), group="g")
-            for source, label, count in (
-                ("street", 0, 5),
-                ("shop", 0, 2),
-                ("lab", 1, 3),
-            )
+            for source, label, count in KINDS
             for i in range(count)
         ]
         for split in ("train", "validation")
