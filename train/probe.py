@@ -10,6 +10,7 @@ from the reals of each source: those of `--split` as they are stored, and those 
 `train`, changed, by folds of groups. It needs only `pip install dfdetect`.
 """
 
+import dataclasses
 import itertools
 import json
 import os
@@ -77,6 +78,12 @@ _LEAST_CROPS = flags.DEFINE_integer(
 _TOGETHER = flags.DEFINE_list(
     "together", [], "Makers that are left out together: A|B|C,D|E."
 )
+_ALTERING_MAKERS = flags.DEFINE_list(
+    "altering_makers",
+    [],
+    "Makers who alter faces rather than generate them: each row stands also with one "
+    "logit for these and one for the others, of which the larger counts.",
+)
 _PENALTY = flags.DEFINE_float(
     "penalty", linear_probe.PENALTY, "Inverse strength of the penalty on weights.", 1e-6
 )
@@ -96,13 +103,7 @@ def main(argv: list[str]) -> None:
     builders = [prepared.open_builder(folder, name) for name in _DATASET.value]
     for builder in builders:
         records.check_labeled(builder)
-    protocol = linear_probe.Protocol(
-        least_crops=_LEAST_CROPS.value,
-        families=tuple(frozenset(one.split("|")) for one in _TOGETHER.value),
-        penalty=_PENALTY.value,
-        num_resamples=_RESAMPLES.value,
-        seed=_SEED.value,
-    )
+    protocols = _list_protocols()
     rows: list[dict[str, Any]] = []
     first: dict[str, linear_probe.Figures] = {}
     for network, snapshot, size, names in _list_inputs(sizes):
@@ -110,9 +111,12 @@ def main(argv: list[str]) -> None:
         model = _load(network, snapshot, size) if network else None
         needed = sorted({part for one in names for part in one.split("+")})
         train, test = _describe(builders, model, size, needed, max(shares))
-        for features, share in itertools.product(names, shares):
+        for features, share, (kinds, protocol) in itertools.product(
+            names, shares, protocols.items()
+        ):
             name = f"{_name(network, snapshot, features)}, {size}"
             name += f", {share:g} blended" if len(shares) > 1 or share else ""
+            name += kinds
             parts = features.split("+")
             figures = {
                 "stored": linear_probe.measure(train, test, parts, share, protocol),
@@ -130,10 +134,27 @@ def main(argv: list[str]) -> None:
         _write(_OUTPUT.value, builders, rows)
 
 
+def _list_protocols() -> dict[str, linear_probe.Protocol]:
+    """How to measure, by what each adds to the name of a row."""
+    protocol = linear_probe.Protocol(
+        least_crops=_LEAST_CROPS.value,
+        families=tuple(frozenset(one.split("|")) for one in _TOGETHER.value),
+        penalty=_PENALTY.value,
+        num_resamples=_RESAMPLES.value,
+        seed=_SEED.value,
+    )
+    if not _ALTERING_MAKERS.value:
+        return {"": protocol}
+    makers = frozenset(_ALTERING_MAKERS.value)
+    two = dataclasses.replace(protocol, altering_makers=makers)
+    return {"": protocol, ", two logits": two}
+
+
 def _write(
     path: str, builders: list[tfds.core.DatasetBuilder], rows: list[dict[str, Any]]
 ) -> None:
-    names = ("crops", "most_crops", "least_crops", "together", "penalty", "seed")
+    names = ["crops", "most_crops", "least_crops", "together", "altering_makers"]
+    names += ["penalty", "seed"]
     found = {
         "split": _SPLIT.value,
         "data": [prepared.describe_dataset(builder) for builder in builders],

@@ -31,6 +31,8 @@ class Protocol:
         least_crops: Makers and sources of fewer measured crops are left out.
         families: Sets of makers, none of whose fakes is fitted to where one of them is
             measured.
+        altering_makers: Makers who alter faces rather than generate them. Where given,
+            a probe has two logits, see `score_kinds`.
         penalty: Inverse strength of the penalty on the weights.
         num_resamples: Resamples of the groups, for intervals.
         seed: Seed of the resampling.
@@ -38,6 +40,7 @@ class Protocol:
 
     least_crops: int = 10
     families: tuple[frozenset[str], ...] = ()
+    altering_makers: frozenset[str] = frozenset()
     penalty: float = PENALTY
     num_resamples: int = 200
     seed: int = 0
@@ -172,6 +175,34 @@ def score(
     return probe.decision_function(judged)
 
 
+def score_kinds(
+    train: probe_features.Table,
+    test: probe_features.Table,
+    names: Sequence[str],
+    weights: np.ndarray,
+    protocol: Protocol,
+) -> np.ndarray:
+    """Fits a probe to all fakes, or one to each kind, and returns logits, `[M]`.
+
+    With `protocol.altering_makers`, one probe tells fakes of these makers, and those
+    blended from reals, from reals, and another all other fakes; the larger logit
+    counts. Reals weigh as much as the fakes in either.
+    """
+    if not protocol.altering_makers:
+        return score(train, test, names, weights, protocol.penalty)
+    is_fake = train.truths == labels.FAKE
+    is_altered = np.isin(train.origins, list(protocol.altering_makers)) | train.blended
+    logits = []
+    for kind in (is_fake & is_altered, is_fake & ~is_altered):
+        total = weights[kind].sum()
+        if not total:
+            continue
+        of_kind = np.where(is_fake, 0.0, weights)
+        of_kind[kind] = weights[kind] * weights[~is_fake].sum() / total
+        logits.append(score(train, test, names, of_kind, protocol.penalty))
+    return np.max(logits, axis=0)
+
+
 def measure(
     train: probe_features.Table,
     test: probe_features.Table,
@@ -188,7 +219,7 @@ def measure(
 
     def judge(unseen: frozenset[str]) -> np.ndarray:
         weights = weigh(train, unseen, self_blended)
-        return score(train, test, names, weights, protocol.penalty)
+        return score_kinds(train, test, names, weights, protocol)
 
     return _tabulate(test, judge, protocol)
 
@@ -213,8 +244,8 @@ def measure_folds(
         for fold in np.unique(folds):
             fitted, judged = (train.take(x) for x in (folds != fold, folds == fold))
             weights = weigh(fitted, unseen, self_blended)
-            scores[folds == fold] = score(
-                fitted, judged, names, weights, protocol.penalty
+            scores[folds == fold] = score_kinds(
+                fitted, judged, names, weights, protocol
             )
         return scores[~train.blended]
 

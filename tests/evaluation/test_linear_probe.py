@@ -151,3 +151,21 @@ def test_too_few_crops_are_said():
         linear_probe.measure(
             train, train, ["stages"], 0.0, linear_probe.Protocol(least_crops=9)
         )
+
+
+def test_two_logits_find_fakes_on_both_sides_of_the_reals():
+    train = table(
+        real("street", 0), fake("swap", -3), fake("lab", 3), fake("works", 3),
+        blended("street", -3),
+    )  # fmt: skip
+    weights = linear_probe.weigh(train, frozenset({"lab"}), 0.2)
+    kinds = dataclasses.replace(PROTOCOL, altering_makers=frozenset({"swap"}))
+    two = linear_probe.score_kinds(train, train, ["stages"], weights, kinds)
+    is_real = train.truths == labels.REAL
+    # Also "lab", which was left out.
+    assert two[~is_real].min() > two[is_real].max()
+    one = linear_probe.score_kinds(train, train, ["stages"], weights, PROTOCOL)
+    assert one[~is_real].min() < one[is_real].min()
+    only = np.where(train.origins == "works", 0.0, weights)
+    alone = linear_probe.score_kinds(train, train, ["stages"], only, kinds)
+    assert alone[train.origins == "lab"].max() < alone[is_real].min()

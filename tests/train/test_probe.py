@@ -45,22 +45,25 @@ def test_a_table_and_all_figures_are_left(run_script, faces, tmp_path):
         "--crops=64",
         "--least_crops=6",
         "--resamples=5",
+        "--altering_makers=lab",
         f"--output={tmp_path / 'probes.json'}",
     )
     lines = done.stdout.splitlines()
     found = json.loads((tmp_path / "probes.json").read_text())
     names = [
-        f"{features}, 64, {share} blended"
+        f"{features}, 64, {share} blended{kinds}"
         for features in ("spectrum", "residual+spectrum")
         for share in ("0", "0.4")
+        for kinds in ("", ", two logits")
     ]
     assert [row["name"] for row in found["rows"]] == names
-    assert [line.split(" | ")[0] for line in lines[2:6]] == [f"| {x}" for x in names]
+    assert [line.split(" | ")[0] for line in lines[2:10]] == [f"| {x}" for x in names]
     first = found["rows"][0]
     for measured in (first["stored"], first["altered"]):
         assert [one["maker"] for one in measured["rows"]] == ["lab", "works"]
         assert measured["mean_least"] > 0.9 and measured["difference"] == 0
         assert set(measured["rows"][0]["against"]) == {"street", "shop"}
+    assert found["flags"]["altering_makers"] == ["lab"]
     assert found["flags"]["crops"] == 64 and found["split"] == "validation"
 
 
