@@ -76,12 +76,18 @@ class Neighbours(tf.Module):
         if not isinstance(searcher, searchers.ScaNN):
             searcher = tuning.build(rows, index.metric, index.target_recall)
         self._settings = searcher.settings
+        metric = self._settings.candidate_metric(index.metric)
         self._basis = None
         if searcher.projection is not None:
             self._basis = tf.Variable(searcher.projection.basis, trainable=False)
+            # What projections of queries are shifted by.
+            offset = searcher.projection.project_queries(
+                np.zeros([1, rows.shape[1]], np.float32), metric
+            )
+            self._offset = tf.Variable(offset, trainable=False)
             rows = searcher.projection.project_rows(rows)
         self._searcher = searchers.build_scann(
-            import_scann_ops().builder, rows, index.metric, self._settings
+            import_scann_ops().builder, rows, metric, self._settings
         ).serialize_to_module()
 
     def describe(self) -> dict[str, Any]:
@@ -129,7 +135,9 @@ class Neighbours(tf.Module):
 
     def _by_scann(self, queries: tf.Tensor) -> chunking.Outputs:
         searcher = import_scann_ops().searcher_from_module(self._searcher)
-        projected = queries if self._basis is None else queries @ self._basis
+        projected = queries
+        if self._basis is not None:
+            projected = queries @ self._basis + self._offset
         count = min(max(self._settings.reordered, self.top_k), self._rows.shape[0])
         found, quantized = searcher.search_batched(
             projected,

@@ -73,13 +73,27 @@ def build(
     settings, projection = searchers.default_settings(len(rows)), None
     if held_out is not None:
         projection = _choose_projection(rows, metric, held_out, target_recall)
-    if projection is not None:
-        dimension = projection.basis.shape[1]
-        settings = dataclasses.replace(settings, dimension=dimension)
-    searcher = searchers.ScaNN(rows, metric, settings, projection=projection)
-    if held_out is not None:
-        _tune(searcher, held_out, target_recall)
-    return searcher
+    if projection is None:
+        searcher = searchers.ScaNN(rows, metric, settings)
+        if held_out is not None:
+            _tune(searcher, held_out, target_recall)
+        return searcher
+    assert held_out is not None
+    settings = dataclasses.replace(settings, dimension=projection.basis.shape[1])
+    fastest, best_time = None, np.inf
+    # Which is faster depends on how the rows lie.
+    for compared_by in dict.fromkeys((metric, "euclidean")):
+        searcher = searchers.ScaNN(
+            rows,
+            metric,
+            dataclasses.replace(settings, projected_metric=compared_by),
+            projection=projection,
+        )
+        seconds = _tune(searcher, held_out, target_recall)
+        if fastest is None or seconds < best_time:
+            fastest, best_time = searcher, seconds
+    assert fastest is not None
+    return fastest
 
 
 def tune(
@@ -152,7 +166,8 @@ def _choose_projection(
     return None
 
 
-def _tune(searcher: searchers.ScaNN, held_out: _HeldOut, target_recall: float) -> None:
+def _tune(searcher: searchers.ScaNN, held_out: _HeldOut, target_recall: float) -> float:
+    """See `tune`; returns the seconds of the queries that speed is measured by."""
     wanted = 1 - (1 - _MARGIN) * (1 - target_recall)
     leaves = searcher.settings.leaves
     fastest, best_time = None, np.inf
@@ -178,6 +193,7 @@ def _tune(searcher: searchers.ScaNN, held_out: _HeldOut, target_recall: float) -
     if fastest is None:
         fastest = _reorder_more(searcher, held_out, wanted)
     searcher.settings = fastest
+    return best_time
 
 
 def _reorder_more(

@@ -200,6 +200,19 @@ def test_scann_in_a_graph_finds_most_of_the_nearest(described):
     assert searched < built.snapshot()[0].settings.leaves
 
 
+def test_scann_in_a_graph_looks_among_projections_by_the_metric_of_the_index(described):
+    count, dimension = 600, described["dimension"]
+    rows = _near(_random(50, dimension, seed=1), count, 2)
+    rows += 3 * rows[0]  # Away from the origin, which projections are shifted to.
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    projected = searchers.ScaNNSettings(25, 25, 10, 64, "euclidean")
+    searcher = searchers.ScaNN(rows, "cosine", projected)
+    index = Index.restore(searcher, _entries(count), described, "scann")
+    found = graph.Neighbours(index, 1, exact=False).search(tf.constant(rows))
+    itself = found["neighbour_similarities"].numpy()[:, 0] > 1 - 1e-5
+    assert itself.mean() > 0.95
+
+
 @pytest.mark.parametrize("count", [1, 5, 16, 40])
 def test_scann_may_find_fewer(described, count):
     rows = _random(count, described["dimension"], seed=count)

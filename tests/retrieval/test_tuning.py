@@ -53,6 +53,20 @@ def test_rows_of_few_important_dimensions_are_projected(metric, tmp_path):
         searchers.ScaNN(rows, metric, searcher.settings, str(tmp_path))
 
 
+@pytest.mark.parametrize("compared_by", searchers.METRICS)
+def test_projections_are_compared_by_either_metric(compared_by, tmp_path):
+    rows, queries = _flat_rows(2000, 0), _flat_rows(100, 1)
+    settings = searchers.ScaNNSettings(40, 40, 400, 128, compared_by)
+    searcher = searchers.ScaNN(rows, "cosine", settings)
+    assert _recall(searcher, queries) >= 0.93
+    searcher.save(str(tmp_path))
+    loaded = searchers.ScaNN(rows, "cosine", settings, str(tmp_path))
+    found = loaded.search(queries, 10)
+    np.testing.assert_array_equal(found, searcher.search(queries, 10))
+    # Values are cosines, whatever candidates are found by.
+    np.testing.assert_allclose(found[1][:, 0], (queries @ rows.T).max(1), atol=0.05)
+
+
 def test_rows_without_important_dimensions_are_not_projected_but_found():
     rows = _rows(2000, 300)
     searcher = tuning.build(rows, "cosine", 0.9)
