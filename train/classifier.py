@@ -79,6 +79,7 @@ def main(argv: list[str]) -> None:
     freeze_through = "pool" if FLAGS.freeze_backbone else FLAGS.freeze_through
     if freeze_through:
         _freeze(student, freeze_through)
+        run_flags.warn_of_frozen_random(student, report)
     run_flags.adapt_batch_norms(student, strategy)
 
     evaluated_student, evaluation_model = _build_models(FLAGS.image_size)

@@ -3,7 +3,7 @@
 #
 #   sbatch --nodes=2 --gpus-per-node=1 train/slurm.sh \
 #     train/classifier.py --flagfile=train/recipes/default_classifier.flags \
-#     --data_dir=DATA --model_dir=DIR
+#     --data_dir=DATA --model_dir=DIR --snapshot=efficientnet-lite0.pth
 #
 # Run it in the checkout, with the Python environment active. DIR lies where the first
 # machine can write. PORT (2222) is the first of as many ports as there are machines.

@@ -76,6 +76,22 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
     return found
 
 
+def find_frozen_random(model: keras.Model, report: LoadReport) -> list[str]:
+    """Lists the weights that stay as they were drawn: frozen, and in no file.
+
+    Args:
+        model: The model to train; statistics of batch norms, which no gradient
+            changes, are not listed.
+        report: What was loaded into it.
+    """
+    drawn = {*report.missing, *report.mismatched}
+    return [
+        key
+        for key, variable in variables(model).items()
+        if key in drawn and not variable.trainable and "/moving_" not in key
+    ]
+
+
 def fingerprint(model: keras.Model) -> str:
     """Computes a SHA-256 of a model's weights, in hexadecimal.
 

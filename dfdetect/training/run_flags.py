@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import script
-from dfdetect.models import kept_steps
+from dfdetect.models import kept_steps, weights
 from dfdetect.training import (
     distribute,
     fused_batch_norm,
@@ -281,6 +281,16 @@ def find_starting_weights(name: str) -> str:
     if FLAGS.snapshot_step is None:
         return name
     return kept_steps.find(name, FLAGS.snapshot_step)
+
+
+def warn_of_frozen_random(model: keras.Model, report: weights.LoadReport) -> None:
+    """Warns of weights that are frozen without having been loaded."""
+    keys = weights.find_frozen_random(model, report)
+    if keys:
+        script.say(
+            f"WARNING: {len(keys)} weights are frozen as they were drawn at random "
+            f"({keys[0]}, ...): start from weights that have them, with --snapshot."
+        )
 
 
 def adapt_batch_norms(model: keras.Model, strategy: tf.distribute.Strategy) -> None:

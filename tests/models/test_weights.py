@@ -275,3 +275,18 @@ def test_a_kept_step_of_a_training_is_a_file_of_weights(tmp_path, prefix):
     for new, old in zip(other.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_allclose(new, old + 1)
     assert len(weights.load_snapshot(_model(), path).loaded) == len(model.weights)
+
+
+def test_frozen_weights_that_no_file_gave_are_listed():
+    model = _model()
+    nothing = weights.LoadReport(missing=tuple(_KEYS))
+    assert weights.find_frozen_random(model, nothing) == []
+    for name in ("conv", "norm"):
+        model.get_layer(name).trainable = False
+    assert weights.find_frozen_random(model, nothing) == [
+        "conv/kernel", "conv/bias", "norm/gamma", "norm/beta",
+    ]  # fmt: skip
+    partly = weights.LoadReport(
+        loaded=("conv/bias", "norm/gamma", "norm/beta"), mismatched=("conv/kernel",)
+    )
+    assert weights.find_frozen_random(model, partly) == ["conv/kernel"]
