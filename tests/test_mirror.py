@@ -74,7 +74,7 @@ TESTED_BY = {
     "serving.inference serving.model_state serving.model_store serving.saved_model "
     "serving.servable serving.versions",
     "serving/test_server.py": "cli.serve serving.command_line serving.connections "
-    "serving.grpc_services serving.json_worker serving.listening serving.metrics "
+    "serving.grpc_services serving.listening serving.metrics "
     "serving.options serving.ports serving.rest serving.security serving.service "
     "serving.web",
     "serve/test_benchmark_serve.py": "serving.load_clients",

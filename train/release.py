@@ -123,7 +123,11 @@ def main(argv: list[str]) -> None:
     else:
         target = os.path.join(_OUTPUT.value, kind)
         os.makedirs(target, exist_ok=True)
-        described = _write(target, model, described, builders)
+        # Beside the old ones, which stay until all is measured.
+        with tempfile.TemporaryDirectory(prefix=".release.", dir=target) as folder:
+            described = _write(folder, model, described, builders)
+            for name in (weights.FILE_NAME, manifest.FILE_NAME):
+                os.replace(os.path.join(folder, name), os.path.join(target, name))
     print(json.dumps({"written": target, **described["metrics"]}, indent=2))
 
 

@@ -132,7 +132,7 @@ class Builder(base.Builder):
         stride = self._frame_stride if split == "train" else 1
         chosen = []
         previous = last = ("", -1)
-        for stem in sorted(listed):
+        for stem in sorted(listed, key=lambda stem: (*_movie_and_frame(stem), stem)):
             if f"{folder}JPEGImages/{stem}.jpeg" not in files:
                 account.counts["n_missing_image"] += 1
                 account.skip(stem, "listed, but there is no image")
@@ -143,7 +143,8 @@ class Builder(base.Builder):
                 movie, frame = _movie_and_frame(stem)
                 account.counts["n_consecutive"] += previous == (movie, frame - 1)
                 previous = (movie, frame)
-                if frame >= 0 and last[0] == movie and frame - last[1] < stride:
+                near = frame >= 0 and last[0] == movie and frame - last[1] < stride
+                if near and stride > 1:
                     account.counts["n_thinned"] += 1
                 else:
                     last = (movie, frame)

@@ -192,6 +192,16 @@ def check_page(
     """
     if not path.lower().endswith(".html"):
         parser.error(f"{option} must end in .html: {path}")
+    check_output_file(path, inputs, parser, option=option)
+
+
+def check_output_file(
+    path: str, inputs: Sequence[str], parser: cli_parser.Parser, *, option: str
+) -> None:
+    """Refuses a path that cannot be written or is an input, and makes its folder.
+
+    See `check_page` for the arguments.
+    """
     if os.path.isdir(path):
         parser.error(f"{option} must be a file, not a folder: {path}")
     if os.path.realpath(path) in {os.path.realpath(each) for each in inputs}:

@@ -3,7 +3,7 @@
 import argparse
 
 from dfdetect import console
-from dfdetect.cli import argument_types, inputs
+from dfdetect.cli import argument_types, detect_arguments, inputs
 from dfdetect.cli.parser import Commands, Parser, add_verbose
 
 
@@ -66,6 +66,9 @@ def run_command(arguments: argparse.Namespace, parser: Parser) -> int:
     if arguments.model is not None:
         arguments.model = inputs.find_graph(arguments.model, False, parser)
     sources, passed_over = inputs.find_sources(arguments.paths, "", parser)
+    if sheet:
+        given = [source.path for source in sources]
+        detect_arguments.check_output_file(sheet, given, parser, option="--output")
     index, _ = inputs.open_index(arguments.index, parser, thumbnails=bool(sheet))
     model = inputs.load_graph(arguments.model, False)
     from dfdetect.cli import search_output

@@ -53,7 +53,8 @@ def search_files(
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     unread = 0
-    sheets = contact_sheet.Sheets(sheet, top_k) if sheet else None
+    spared = [source.path for source in sources]
+    sheets = contact_sheet.Sheets(sheet, top_k, spared) if sheet else None
     with console.Progress(
         len(sources), console.say, noun="image", note=passed_over
     ) as shown:

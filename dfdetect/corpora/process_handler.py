@@ -1,6 +1,5 @@
 """The `ModelHandler` of all pipelines: what works is loaded once a process."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -78,7 +77,7 @@ def count_processes(pipeline: beam.Pipeline) -> int:
     if not _starts_processes(pipeline):
         return 1
     direct = pipeline.options.view_as(pipeline_options.DirectOptions)
-    return direct.direct_num_workers or _count_cores()
+    return direct.direct_num_workers or runtime.count_cores()
 
 
 def count_threads(pipeline: beam.Pipeline) -> int | None:
@@ -94,7 +93,7 @@ def count_threads(pipeline: beam.Pipeline) -> int | None:
         return 1
     if not _starts_processes(pipeline):
         return None
-    return max(1, _count_cores() // count_processes(pipeline))
+    return max(1, runtime.count_cores() // count_processes(pipeline))
 
 
 def _starts_processes(pipeline: beam.Pipeline) -> bool:
@@ -104,7 +103,3 @@ def _starts_processes(pipeline: beam.Pipeline) -> bool:
         isinstance(pipeline.runner, beam.runners.DirectRunner)
         and direct.direct_running_mode == "multi_processing"
     )
-
-
-def _count_cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -56,6 +56,13 @@ def set_variables(threads: int | None = None) -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 
+def count_cores() -> int:
+    """Counts the cores that this process may use; all where that is unknown (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def use_single_malloc_arena() -> None:
     """Makes all threads allocate from one heap, for commands that run alone.
 

@@ -29,15 +29,20 @@ def choose_names(files: Sequence[tuple[str, bool]], output: str = "") -> list[st
         for name, _ in files
         for folder in pathlib.PurePath(name).parents
     }
-    return [_unused(name, used, is_clip, longest) for name, is_clip in files]
+    numbers: dict[str, int] = {}
+    return [_unused(name, used, numbers, is_clip, longest) for name, is_clip in files]
 
 
-def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
+def _unused(
+    name: str, used: set[str], numbers: dict[str, int], is_clip: bool, longest: int
+) -> str:
     """Returns a name with a suffix that can be written, numbered if it is taken.
 
     Args:
         name: Name relative to the folder of the copies.
         used: Names that are taken; those of this file are added.
+        numbers: The next number to try, by name; else thousands of equal names would
+            each try all numbers from 1 on.
         is_clip: Whether a chart is written as well.
         longest: Most bytes of a name; longer ones are shortened.
     """
@@ -47,7 +52,8 @@ def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
         suffix = ".mp4"
     elif suffix.lower() not in (".jpg", ".jpeg", ".png"):
         suffix = ".png"
-    number = 1
+    wanted = os.path.join(folder, stem + suffix).casefold()
+    number = numbers.get(wanted, 1)
     while True:
         ending = suffix if number == 1 else f"-{number}{suffix}"
         room = longest - len(ending) - (len(CHART_SUFFIX) if is_clip else 0)
@@ -57,6 +63,7 @@ def _unused(name: str, used: set[str], is_clip: bool, longest: int) -> str:
         names = {x.casefold() for x in taken}
         if not names & used:
             used |= names
+            numbers[wanted] = number + 1
             return name
         number += 1
 

@@ -103,6 +103,11 @@ def overlay_heat_maps(
     return np.round(canvas).astype(np.uint8)
 
 
+def make_drawable(text: str) -> str:
+    """Replaces characters that OpenCV's fonts lack; it ends the process at some."""
+    return text.encode("ascii", "replace").decode()
+
+
 def draw_box(
     canvas: np.ndarray,
     box: np.ndarray,
@@ -115,6 +120,7 @@ def draw_box(
     top, left, bottom, right = (int(round(float(edge))) for edge in box)
     cv2.rectangle(canvas, (left, top), (right, bottom), color, line)
     place = (left, max(top - 2, 8))
+    text = make_drawable(text)
     cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, color, 1)
 
 
@@ -164,6 +170,7 @@ def _label(
     """
     left, top, box_width = place
     font, stroke = cv2.FONT_HERSHEY_SIMPLEX, max(1, line // 2)
+    text = make_drawable(text)
     (unit_width, _), _ = cv2.getTextSize(text, font, 1.0, stroke)
     size = max(0.35, min(0.25 * line, box_width / unit_width))
     (text_width, text_height), descent = cv2.getTextSize(text, font, size, stroke)

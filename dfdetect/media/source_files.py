@@ -221,11 +221,32 @@ def list_files(path: str, output: str = "") -> Iterator[FoundFile]:
     elif os.path.lexists(path) or not glob.has_magic(path):
         yield FoundFile(path, os.path.basename(path), is_named=True)
     else:
-        for match in sorted(glob.glob(path, recursive=True)):
+        for match in expand_pattern(path):
             if os.path.isdir(match):
                 yield from _walk(match, output)
             else:
                 yield FoundFile(match, os.path.basename(match))
+
+
+def expand_pattern(pattern: str) -> list[str]:
+    """Lists the files and folders that a pattern names, sorted, each once.
+
+    As `glob.glob(pattern, recursive=True)`, but `**` neither enters nor names linked
+    folders, which may lead back to where they lie.
+    """
+    parts = pattern.split(os.sep)
+    if "**" not in parts:
+        return sorted(glob.glob(pattern))
+    place = parts.index("**")
+    rest = os.sep.join(parts[place + 1 :]) or "*"
+    start = os.sep.join(parts[:place]) or (os.sep if place else os.curdir)
+    found: set[str] = set()
+    for root in glob.glob(start):
+        for folder, folders, _ in os.walk(root):
+            folders[:] = [name for name in folders if name[0] != "."]
+            within = os.path.join(glob.escape(folder), "").removeprefix("./")
+            found.update(expand_pattern(within + rest))
+    return sorted(x for x in found if not (os.path.islink(x) and os.path.isdir(x)))
 
 
 def _walk(root: str, output: str) -> Iterator[FoundFile]:
@@ -287,10 +308,8 @@ def find_images(
         if pattern.endswith(".txt"):
             with open(pattern, encoding="utf-8") as file:
                 candidates = file.read().splitlines()
-        elif os.path.isdir(pattern):
-            candidates = glob.glob(os.path.join(pattern, "**", "*"), recursive=True)
         else:
-            candidates = glob.glob(pattern, recursive=True)
+            candidates = [found.path for found in list_files(pattern)]
         files = [candidate for candidate in candidates if os.path.isfile(candidate)]
         kinds = {file: file_kinds.identify_file(file) for file in files}
         images_here = {file for file in files if file_kinds.is_image(kinds[file])}

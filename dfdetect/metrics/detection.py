@@ -203,7 +203,7 @@ def match_all(
 def best_f1(
     scores: np.ndarray, correct: np.ndarray, ignored: np.ndarray, num_true: int
 ) -> tuple[float, float]:
-    """Returns the highest F1 and its score threshold, the lowest score included.
+    """Returns the highest F1 and its score threshold, which scores must be above.
 
     Returns:
         Both in [0, 1]; 0 and 1 without true boxes or detections.
@@ -211,10 +211,21 @@ def best_f1(
     order = np.argsort(-scores[~ignored], kind="stable")
     if num_true == 0 or not len(order):
         return 0.0, 1.0
+    ordered = scores[~ignored][order]
     hits = np.cumsum(correct[~ignored][order])
     f1 = 2 * hits / (np.arange(1, len(hits) + 1) + num_true)
+    # No threshold parts equal scores.
+    f1[:-1][ordered[:-1] == ordered[1:]] = -1.0
     best = int(np.argmax(f1))
-    return float(f1[best]), float(scores[~ignored][order][best])
+    return float(f1[best]), step_below(ordered[best])
+
+
+def step_below(score: float) -> float:
+    """The next lower float32: the threshold from which a graph keeps this score.
+
+    A graph keeps scores above its threshold, not the threshold itself.
+    """
+    return float(np.nextafter(np.float32(score), np.float32(0)))
 
 
 def _iou(boxes: np.ndarray, true_boxes: np.ndarray, border: float) -> np.ndarray:

@@ -75,7 +75,8 @@ def choose_threshold(matches: Mapping[str, _Matches], max_false_boxes: float) ->
             allowed &= values <= max_false_boxes
     # Above the highest score there are no false boxes.
     allowed[0] = True
-    return float(thresholds[np.argmax(np.where(allowed, mean_f1, -1.0))])
+    best = int(np.argmax(np.where(allowed, mean_f1, -1.0)))
+    return detection.step_below(thresholds[best]) if best else 1.0
 
 
 def _match(found: Sequence[Pair], truth: Sequence[Pair]) -> _Matches:

@@ -1,6 +1,7 @@
 """Contact sheets of queries beside their nearest known images, a row each."""
 
 import os
+from collections.abc import Iterable
 
 import cv2
 import numpy as np
@@ -24,10 +25,12 @@ class Sheets:
         path: File of the first, which ends in .jpg, .jpeg or .png. The next ones have
             numbers before the ending.
         top_k: Number of neighbours in a row.
+        spared: Files that no sheet may replace; the number is passed over.
     """
 
-    def __init__(self, path: str, top_k: int) -> None:
+    def __init__(self, path: str, top_k: int, spared: Iterable[str] = ()) -> None:
         self._path = path
+        self._spared = {os.path.realpath(each) for each in spared}
         self._top_k = top_k
         self._rows: list[np.ndarray] = []
         self._num_sheets = 0
@@ -70,11 +73,20 @@ class Sheets:
         if not self._rows:
             return
         rows, self._rows = self._rows, []
+        content = drawing.encode_image(
+            np.concatenate(rows), os.path.splitext(self._path)[1]
+        )
+        files.write(self._next_path(), content)
+
+    def _next_path(self) -> str:
+        """The file of the next sheet, which is none of those to spare."""
         stem, suffix = os.path.splitext(self._path)
-        number = f"-{self._num_sheets + 1}" if self._num_sheets else ""
-        self._num_sheets += 1
-        content = drawing.encode_image(np.concatenate(rows), suffix)
-        files.write(f"{stem}{number}{suffix}", content)
+        while True:
+            self._num_sheets += 1
+            number = f"-{self._num_sheets}" if self._num_sheets > 1 else ""
+            path = f"{stem}{number}{suffix}"
+            if os.path.realpath(path) not in self._spared:
+                return path
 
 
 def _decode(content: bytes) -> np.ndarray | None:
@@ -100,6 +112,7 @@ def _draw_tile(
     cv2.rectangle(tile, (left, top), corner, color, 2)
     for line, text in enumerate(caption):
         place = (2, _SIDE + 12 + 13 * line)
+        text = drawing.make_drawable(text)
         text = text if len(text) <= _LETTERS else f"{text[: _LETTERS - 2]}.."
         cv2.putText(
             tile, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.35, _INK, 1, cv2.LINE_AA

@@ -225,6 +225,7 @@ def _draw_tile(
     tile = np.zeros((_TILE[0] + _CAPTION, _TILE[1], 3), np.uint8)
     tile[:height, :width] = small
     place = (4, _TILE[0] + 14)
+    caption = drawing.make_drawable(caption)
     cv2.putText(tile, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1)
     return tile
 

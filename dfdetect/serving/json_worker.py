@@ -74,13 +74,19 @@ class JsonWorker:
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(
+        ours, theirs = context.Pipe()
+        process = context.Process(
             target=_work, args=(theirs,), name="dfdetect-json", daemon=True
         )
-        self._process.start()
-        # Then reading ends with the other process.
-        theirs.close()
+        try:
+            process.start()
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            # Then reading ends with the other process.
+            theirs.close()
+        self._process, self._pipe = process, ours
 
     def _end(self) -> None:
         if self._process is None:

@@ -8,11 +8,11 @@ graph that runs alone uses all cores.
 import collections
 import contextlib
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator
 
+from dfdetect.export import runtime
 from dfdetect.serving import errors
 
 
@@ -27,7 +27,7 @@ class RunLimit:
     """
 
     def __init__(self, most: int | None = None) -> None:
-        self._most = most or max(len(os.sched_getaffinity(0)) // 2, 1)
+        self._most = most or max(runtime.count_cores() // 2, 1)
         self._lock = threading.Lock()
         self._loads = 0
         self._running = 0

@@ -263,8 +263,9 @@ async def _run(server: Server, drain_seconds: float) -> tuple[int, bool]:
 
 
 def print_line(line: str) -> None:
-    """Prints a line on standard error."""
-    print(f"dfdetect serve: {line}", file=sys.stderr, flush=True)
+    """Prints a line on standard error, if it can be written: serving goes on anyway."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"dfdetect serve: {line}", file=sys.stderr, flush=True)
 
 
 def _models(settings: options.Options) -> Any:

@@ -14,6 +14,7 @@ import drawn_heads
 import labelled_images
 from dfdetect.data import column_building, record_columns, record_fields
 from dfdetect.data import prepared as data
+from dfdetect.evaluation.audit import scan
 
 
 @pytest.fixture(name="builder")
@@ -78,6 +79,10 @@ def test_fields_of_every_kind_and_files_in_order(tmp_path, monkeypatch):
     assert found["frame"].tolist() == [e["frame"] for e in examples]
     files = [e["image/filename"].decode() for e in examples]
     assert found["image/filename"].tolist() == files
+    # What is matched with the records by position.
+    surveyed = scan.scan_dataset(builder, lambda split: None, ["train"], False)
+    assert surveyed.filenames == files
+    assert surveyed.truths.tolist() == [e["label"] for e in examples]
     assert set(found["compression"]) == {"c23"} and set(found["time"]) == {0.1}
     assert set(found["is_sharp"]) == {1} and set(found["label"]) == {"real", "fake"}
     assert found["frame"].dtype == np.int64 and found["time"].dtype == np.float64

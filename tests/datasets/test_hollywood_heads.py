@@ -191,6 +191,22 @@ def test_stride_thins_training_frames_of_a_film_only(tmp_path):
     assert builder.info.metadata["settings"] == {"frame_stride": 5}
 
 
+def test_numbers_of_frames_need_no_leading_zeros(tmp_path):
+    root = tmp_path / "manual"
+    train, validation = ([f"{film}_{i}" for i in range(1, 13)] for film in "ab")
+    for stem in train + validation:
+        film_frame(root, stem, [])
+    film_splits(root, train=train, val=validation, test=[])
+    builder = prepare(HollywoodHeads(data_dir=tmp_path / "all"), root)
+    counts = builder.info.metadata["counts"]
+    for split, stems in (("train", train), ("validation", validation)):
+        assert {*records(builder, split)} == {f"{stem}.jpeg" for stem in stems}
+        assert counts[split]["n_consecutive"] == 11 and not counts[split]["n_thinned"]
+    thinned = HollywoodHeads(data_dir=tmp_path / "thinned", frame_stride=5)
+    kept = records(prepare(thinned, root), "train")
+    assert {*kept} == {"a_1.jpeg", "a_6.jpeg", "a_11.jpeg"}
+
+
 def test_download_checks_what_came(heads, tmp_path, serve_folder):
     root = heads[0]
     archive = tmp_path / "served" / "HollywoodHeads.zip"

@@ -26,3 +26,9 @@ def test_long_names_are_cut_in_whole_characters_and_can_be_written(tmp_path):
     for name in (*names, names[1] + copy_names.CHART_SUFFIX):
         assert set(pathlib.PurePath(name).name.split(".")[0]) == {"\u00e4"}
         (tmp_path / name).write_bytes(b"x")
+
+
+def test_equal_names_of_many_folders_are_numbered():
+    names = copy_names.choose_names([("face.jpg", False)] * 500 + [("Face.jpg", False)])
+    assert names[:3] == ["face.jpg", "face-2.jpg", "face-3.jpg"]
+    assert names[-2:] == ["face-500.jpg", "Face-501.jpg"] and len({*names}) == 501

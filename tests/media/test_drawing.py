@@ -90,3 +90,12 @@ def test_heat_covers_its_square_alone():
     assert (shown[2:6, 4:8] == shown[3, 5]).all()
     empty = drawing.overlay_heat_maps(image, np.zeros((0, 4), int), np.zeros((0, 2, 2)))
     np.testing.assert_array_equal(empty, image)
+
+
+def test_text_that_no_font_has_is_drawn_as_question_marks():
+    assert drawing.make_drawable("caf\udce9 \u00e9 a") == "caf? ? a"
+    canvas = np.zeros((40, 90, 3), np.uint8)
+    drawing.draw_box(canvas, np.array([20, 5, 35, 80]), RED, text="\udce9")
+    expected = np.zeros_like(canvas)
+    drawing.draw_box(expected, np.array([20, 5, 35, 80]), RED, text="?")
+    np.testing.assert_array_equal(canvas, expected)

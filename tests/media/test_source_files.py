@@ -58,6 +58,26 @@ def test_patterns_are_expanded_unless_a_file_has_that_name(tmp_path):
     assert [os.path.basename(s.path) for s in found] == ["a1.jpg", "a2.jpg"]
 
 
+def test_patterns_enter_no_linked_folders(tmp_path, monkeypatch):
+    touch(tmp_path / "photos/a.jpg")
+    touch(tmp_path / "photos/in [1]/b.jpg")
+    touch(tmp_path / "photos/.hidden/c.jpg")
+    for name in ("self", "again"):
+        os.symlink(".", tmp_path / "photos" / name)
+    wanted = ["photos/a.jpg", "photos/in [1]/b.jpg"]
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("**/*.jpg", "photos/**", "ph*/**/*.jpg", "./**/**/*.jpg"):
+        found, barren = source_files.find_sources([pattern])
+        assert [os.path.normpath(s.path) for s in found] == wanted and not barren
+    assert source_files.expand_pattern(str(tmp_path / "**/b.*")) == [
+        str(tmp_path / wanted[1])
+    ]
+    jpeg = b"\xff\xd8\xff\xe0" + bytes(20)
+    touch(tmp_path / "photos/in [1]/b.jpg", jpeg)
+    assert source_files.find_images(["photos/in [1]"]) == wanted[1:]
+    assert source_files.find_images(["**/*.jpg"]) == wanted[1:]
+
+
 def test_what_names_nothing_is_told(tmp_path):
     (tmp_path / "empty").mkdir()
     given = [str(tmp_path / "empty"), str(tmp_path / "*.jpg")]

@@ -60,6 +60,15 @@ def test_best_f1_of_the_toy():
     assert (f1, threshold) == (pytest.approx(2 / 3), pytest.approx(0.6))
 
 
+def test_the_best_threshold_is_below_its_score_and_parts_no_equal_scores():
+    scores = np.array([0.8, 0.5, 0.5, 0.5], np.float32)
+    correct = np.array([True, True, False, False])
+    f1, threshold = detection.best_f1(scores, correct, np.zeros(4, bool), 2)
+    # At .8 one of two; at .5 all four.
+    assert f1 == pytest.approx(2 / 3) and threshold < 0.8
+    assert (scores > np.float32(threshold)).tolist() == [True, False, False, False]
+
+
 def test_nothing_to_find_is_not_a_number():
     none = np.zeros(0)
     assert np.isnan(detection.average_precision(none, none > 0, none > 0, 0))

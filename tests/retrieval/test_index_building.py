@@ -260,14 +260,14 @@ def test_a_sheet_that_cannot_be_written_ends_no_search(
 ):
     monkeypatch.setattr(contact_sheet, "ROWS", 2)
     queries = [scripted / f"images/{seed:02d}.png" for seed in range(5)]
-    (tmp_path / "sheet.jpg").mkdir()
+    (tmp_path / "sheet-2.jpg").mkdir()
     arguments = (*queries, "--top_k", "1", "--output", tmp_path / "sheet.jpg")
     code, told = _search(capsys, graph, scripted, *arguments)
     assert code == console.UNREAD and len(told.out.splitlines()) == 5
     (said,) = (line for line in told.err.splitlines() if "sheet is missing" in line)
-    assert said.startswith(f"dfdetect: {str(tmp_path / 'sheet.jpg')!r}: a contact")
-    # The next ones are written.
-    shapes = [cv2.imread(str(tmp_path / f"sheet-{n}.jpg")).shape for n in (2, 3)]
+    assert said.startswith(f"dfdetect: {str(tmp_path / 'sheet-2.jpg')!r}: a contact")
+    # The others are written.
+    shapes = [cv2.imread(str(tmp_path / f"sheet{n}.jpg")).shape for n in ("", "-3")]
     assert shapes == [(2 * 148, 2 * 118, 3), (148, 2 * 118, 3)]
     # A full disk, to whoever writes.
     with full_disk(1000):
@@ -276,6 +276,29 @@ def test_a_sheet_that_cannot_be_written_ends_no_search(
     assert code == console.UNREAD and len(told.out.splitlines()) == 5
     assert told.err.count("File too large") == 3
     assert not list(tmp_path.glob("other*")) and not list(tmp_path.glob(".*"))
+
+
+def test_no_sheet_replaces_a_query(graph, scripted, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(contact_sheet, "ROWS", 1)
+    content = (scripted / "images/05.png").read_bytes()
+    # A name that no font has, not even as a whole character.
+    names = ["caf\udce9.png", "s.png", "s-2.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(content)
+    for refused in (tmp_path / "s.png", tmp_path):
+        with pytest.raises(SystemExit) as caught:
+            _search(capsys, graph, scripted, tmp_path, "--output", refused)
+        assert caught.value.code == 2
+    queries = [tmp_path / name for name in names]
+    arguments = (*queries, "--top_k", "1", "--output", tmp_path / "s-1.png")
+    code, told = _search(capsys, graph, scripted, *arguments)
+    assert code == 0 and len(told.out.splitlines()) == 3
+    assert all((tmp_path / name).read_bytes() == content for name in names)
+    sheets = contact_sheet.Sheets(str(tmp_path / "s.jpg"), 1, [tmp_path / "s-2.jpg"])
+    for _ in range(2):
+        sheets.add(_image(3), np.array([0, 0, 1, 1]), "query", [])
+    written = sorted(path.name for path in tmp_path.glob("s*.jpg"))
+    assert written == ["s-3.jpg", "s.jpg"]
 
 
 def test_of_an_animated_image_the_first_frame_is_told(

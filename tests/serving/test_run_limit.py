@@ -1,11 +1,13 @@
 """Turns of requests while a version is loaded."""
 
 import contextlib
+import os
 import threading
 import time
 
 import pytest
 
+from dfdetect.export import runtime
 from dfdetect.serving import errors, run_limit
 
 
@@ -134,3 +136,12 @@ def test_a_request_that_fails_gives_its_turn_back():
         for _ in range(3):
             with pytest.raises(ZeroDivisionError), limit.running(time.monotonic() + 1):
                 raise ZeroDivisionError
+
+
+def test_cores_are_counted_on_every_system(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5}, raising=False)
+    assert runtime.count_cores() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert runtime.count_cores() == 6
+    assert run_limit.RunLimit()._most == 3

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect.data import records
+from dfdetect.data import prepared, records
 from dfdetect.evaluation.audit import metadata_baseline, near_duplicates
 from dfdetect.evaluation.audit.survey import PROVENANCE, Survey
 from dfdetect.media import decode, resize
@@ -84,11 +84,7 @@ def _examples(
         thumbnail = tf.cast(tf.clip_by_value(tf.round(thumbnail), 0, 255), tf.uint8)
         return {**kept, "thumbnail": thumbnail}
 
-    examples = builder.as_dataset(
-        split=split,
-        decoders={"image": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(try_autocache=False),
-    )
+    examples = prepared.read_encoded(builder, split)
     try:
         yield from examples.map(shrink, tf.data.AUTOTUNE).as_numpy_iterator()
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
