@@ -11,7 +11,6 @@ install dfdetect[audit]); `train/evaluate_retrieval.py` measures our embeddings 
 same way.
 """
 
-import json
 import os
 from typing import Any
 
@@ -29,6 +28,7 @@ from dfdetect import console, files, script
 from dfdetect.data import prepared, records
 from dfdetect.evaluation import baselines, hand_crafted_features, retrieval_evaluation
 from dfdetect.evaluation.audit import near_duplicates
+from dfdetect.evaluation.figures import to_json
 
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder of prepared data sets.", required=True
@@ -135,7 +135,7 @@ def _report(
             "seed": _SEED.value,
             **measured,
         }
-        files.write(output, f"{json.dumps(figures, indent=2)}\n".encode())
+        files.write(output, f"{to_json(figures)}\n".encode())
 
 
 if __name__ == "__main__":

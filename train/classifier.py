@@ -64,6 +64,11 @@ def main(argv: list[str]) -> None:
     validated_on += held_out.validation_conditions()
     record_fields.check_values(builders, sorted({"train", split} - {"none"}), where)
     natural = FLAGS.sampling == "natural" and not FLAGS.sample_by
+    if FLAGS.balance and not (natural and not FLAGS.dataset_weights):
+        raise app.UsageError(
+            "--balance needs crops as they come, got --sampling, --sample_by or "
+            "--dataset_weights, which weigh them already."
+        )
     makes_fakes = bool(FLAGS.self_blended) and not natural
     label_counts.check_labels(builders, where, makes_fakes)
     validation = _load_validation(builders, split, validated_on, strategy)

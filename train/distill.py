@@ -43,7 +43,7 @@ _IMAGE_SIZE = flags.DEFINE_integer(
     "image_size", 150, "Side of the student's input, px."
 )
 _TEACHER_SIZE = flags.DEFINE_integer("teacher_size", 224, "Side of the teacher's, px.")
-_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Number of images to measure on.")
+_HELD_OUT = flags.DEFINE_integer("held_out", 256, "Number of images to measure on.", 1)
 
 flags.mark_flags_as_required(["model_dir"])
 

@@ -9,7 +9,6 @@ perceptual hash as the control (pip install dfdetect[audit]); the protocol stand
 Harris corners.
 """
 
-import json
 import os
 from typing import Any
 
@@ -28,6 +27,7 @@ from dfdetect import console, files, script
 from dfdetect.data import prepared
 from dfdetect.evaluation import retrieval_evaluation
 from dfdetect.evaluation.audit import near_duplicates
+from dfdetect.evaluation.figures import to_json
 from dfdetect.export import saved_pipeline
 from dfdetect.pipeline import build
 
@@ -91,7 +91,7 @@ def main(argv: list[str]) -> None:
             "embeddings": model.manifest["embeddings"],
             **measured,
         }
-        files.write(_OUTPUT.value, f"{json.dumps(figures, indent=2)}\n".encode())
+        files.write(_OUTPUT.value, f"{to_json(figures)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from the reals of each source: those of `--split` as they are stored, and those 
 
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -31,6 +30,7 @@ from absl import app, flags
 from dfdetect import console, files, labels, manifest, script
 from dfdetect.data import prepared, records
 from dfdetect.evaluation import linear_probe, probe_features
+from dfdetect.evaluation.figures import to_json
 from dfdetect.models import classifier, model_directory, weights
 
 _DATA_DIR = flags.DEFINE_string(
@@ -161,7 +161,7 @@ def _write(
         "flags": {name: flags.FLAGS[name].value for name in names},
         "rows": rows,
     }
-    files.write(path, f"{json.dumps(found, indent=2)}\n".encode())
+    files.write(path, f"{to_json(found)}\n".encode())
 
 
 def _parse_numbers(

@@ -10,7 +10,8 @@ import dataclasses
 import io
 import os
 import posixpath
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from dfdetect import labels
 
@@ -95,7 +96,7 @@ def read_table(
         say(f"{where}: the columns {', '.join(map(repr, ignored))} are ignored")
     rows = []
     line_of: dict[str, int] = {}
-    for values in reader:
+    for values in iterate_rows(reader, where):
         if not any(value.strip() for value in values):
             continue
         place = f"{where}:{reader.line_num}"
@@ -115,6 +116,28 @@ def read_table(
     if not rows:
         raise ValueError(f"{where}: no files listed.")
     return rows
+
+
+def iterate_rows(reader: Any, where: str) -> Iterator[Any]:
+    """Yields the rows of a reader of the module `csv`.
+
+    Args:
+        reader: A `csv.reader` or `csv.DictReader`.
+        where: Path of the file, for messages.
+
+    Raises:
+        ValueError: A row cannot be read, as after a quote that is never closed.
+    """
+    line = reader.line_num
+    try:
+        for row in reader:
+            yield row
+            line = reader.line_num
+    except csv.Error as error:
+        raise ValueError(
+            f"{where}:{line + 1}: this row must be readable, got {error}: is a quote "
+            "left open?"
+        ) from error
 
 
 def parse_split(name: str) -> str | None:

@@ -334,8 +334,14 @@ class Sampler:
 
 
 def _interleave(shares: Iterable[float], length: int) -> np.ndarray:
-    """Strata in an order in which each has its share of any stretch, within one."""
+    """Strata in an order in which each has its share of any stretch, within one.
+
+    Each has a place at least: else few images beside very many would never be seen.
+    """
     shares = np.asarray(shares, np.float64)
+    if shares.min() < 1 / length:
+        shares = np.maximum(shares, 2 / length)
+        shares /= shares.sum()
     owed = np.zeros(len(shares))
     order = np.zeros(length, np.int64)
     for place in range(length):

@@ -19,7 +19,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dfdetect import console
-from dfdetect.data import batches, classifier_input, prepared, records
+from dfdetect.data import (
+    batches,
+    classifier_input,
+    label_table,
+    prepared,
+    records,
+)
 from dfdetect.data.builders import base
 from dfdetect.evaluation import evaluation_set
 
@@ -158,7 +164,7 @@ def read_table(path: str) -> dict[str, float]:
                 f"{path}:1: columns must be one of {', '.join(_NAMES)} and one of "
                 f"{', '.join(_PROBABILITIES)}, got {', '.join(columns) or 'none'}."
             )
-        for row in reader:
+        for row in label_table.iterate_rows(reader, path):
             where = f"{path}:{reader.line_num}"
             name = (row[name_column] or "").strip().replace("\\", "/")
             value = _probability(where, (row[column] or "").strip())

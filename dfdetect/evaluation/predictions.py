@@ -109,11 +109,25 @@ def name_videos(survey: Survey) -> np.ndarray:
     for name in _VIDEO_FIELDS:
         if name in survey.fields:
             named = survey.fields[name].astype(str)
-            if (named != "").all():
-                return named
-            unnamed = _videos_by_fields(survey)
-            return np.where(named == "", unnamed, named)
+            if not (named != "").all():
+                named = np.where(named == "", _videos_by_fields(survey), named)
+            return (
+                named if survey.truths is None else _part_labels(named, survey.truths)
+            )
     return _videos_by_fields(survey)
+
+
+def _part_labels(named: np.ndarray, truths: np.ndarray) -> np.ndarray:
+    """Parts videos of one name, a real one and a fake, by their labels."""
+    real, fake = (
+        set(named[truths == label]) for label in (label_names.REAL, label_names.FAKE)
+    )
+    return np.array(
+        [
+            f"{label_names.NAMES[truth]}/{name}" if name in real & fake else name
+            for name, truth in zip(named, truths, strict=True)
+        ]
+    )
 
 
 def _videos_by_fields(survey: Survey) -> np.ndarray:

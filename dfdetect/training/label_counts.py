@@ -53,8 +53,14 @@ def balanced_class_weights(
         A weight for each label; their mean over the training crops is 1.
 
     Raises:
-        ValueError: One of the labels has no crops.
+        ValueError: One of the labels has no crops, or a data set has no labels.
     """
+    for builder in builders:
+        if "label" not in builder.info.features:
+            raise ValueError(
+                f"--balance needs data sets with labels, got {builder.info.full_name}: "
+                "use --sampling=balanced."
+            )
     counts = np.sum(
         [classifier_input.count_labels(b, "train", where) for b in builders], axis=0
     )

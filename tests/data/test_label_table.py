@@ -112,3 +112,9 @@ def test_further_columns_are_ignored_and_told():
 def test_errors_name_file_and_line(text, message):
     with pytest.raises(ValueError, match=message):
         _read(text.encode())
+
+
+def test_a_quote_that_is_never_closed_is_told_with_its_line():
+    content = 'path,label\nb.png,fake\n"a.png,real\n' + "x.png,real\n" * 20_000
+    with pytest.raises(ValueError, match=r"t/labels.csv:3: .*is a quote left open\?"):
+        _read(content.encode())

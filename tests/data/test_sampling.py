@@ -251,3 +251,9 @@ def test_another_batch_size_goes_on_where_the_former_ended(mode):
         reals = sorted(PAIRED.origins[r] for r in records if PAIRED.labels[r] == 0)
         fakes = sorted(PAIRED.origins[r] for r in records if PAIRED.labels[r] == 1)
         assert reals == fakes and len(reals) == size // 2
+
+
+def test_few_records_beside_very_many_are_seen():
+    many = _catalog(*[(0, "")] * 1000)
+    sampler = Sampler([LOOSE, many], 10_000, seed=0, weights=[1e-7, 1])
+    assert 1 <= (sampler.batch(0).datasets == 0).sum() <= 4

@@ -45,8 +45,11 @@ def test_a_real_video_and_its_fake_are_two():
 
 @pytest.mark.parametrize("field", ["video", "clip"])
 def test_a_field_names_the_video(field):
-    survey = _survey([0, 1, 1], **{field: [7, 7, 8]}, method=["a", "b", "c"])
+    survey = _survey([1, 1, 1], **{field: [7, 7, 8]}, method=["a", "b", "c"])
     assert predictions.name_videos(survey).tolist() == ["7", "7", "8"]
+    # A real clip and a fake of one name are two.
+    survey = _survey([0, 1, 1], **{field: [7, 7, 8]}, method=["a", "b", "c"])
+    assert predictions.name_videos(survey).tolist() == ["real/7", "fake/7", "8"]
 
 
 def test_clips_of_a_pair_are_told_apart_by_method_target_and_folder():

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from dfdetect.data import label_table
 from dfdetect.data.builders import archives, base
 from dfdetect.data.builders.head_boxes import Annotation
 from dfdetect.media import source_files
@@ -133,7 +134,7 @@ def apply_groups(root: str | os.PathLike, listing: Listing) -> None:
             f"{path}:1: columns must be path,group, "
             f"got {','.join(reader.fieldnames or ()) or 'none'}."
         )
-    for row in reader:
+    for row in label_table.iterate_rows(reader, path):
         name, group = (row["path"] or "").strip(), (row["group"] or "").strip()
         image = images.get(name) or images.get(drop_ending(name))
         if image is None:
