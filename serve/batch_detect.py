@@ -11,8 +11,10 @@ was read, 3 where some were not, 2 for a usage error, 1 where the run failed.
 """
 
 import functools
+import hashlib
 import json
 import os
+import pathlib
 import sys
 
 if __name__ == "__main__":
@@ -109,6 +111,8 @@ _AGGREGATE = flags.DEFINE_enum(
 )
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images or frames at once.", 1)
 
+_WEIGHTS = (".npz", ".json", ".pb")  # Of models and graphs.
+
 
 def read_judge_settings() -> JudgeSettings:
     """Reads from the flags how files are judged.
@@ -173,11 +177,32 @@ def check_earlier_run(output: str, judge: JudgeSettings) -> None:
     names = ("model", "classifier", "tile", "crops", "threshold", "frames", "every")
     settings = {name: getattr(judge, name) for name in (*names, "aggregate")}
     settings["version"] = dfdetect.__version__
+    # The same paths may hold other weights by now.
+    settings["weights"] = _hash_weights(judge)
     path = f"{output}-settings.json"
     if total is not None and file_access.exists(path):
-        resumable.check_settings(output, json.loads(file_access.read(path)), settings)
+        earlier = json.loads(file_access.read(path))
+        # Runs of before there was one.
+        earlier["settings"].setdefault("weights", settings["weights"])
+        resumable.check_settings(output, earlier, settings)
     text = json.dumps({"settings": settings}, indent=2)
     file_access.write(path, f"{text}\n".encode())
+
+
+def _hash_weights(judge: JudgeSettings) -> str:
+    """Hashes the files of weights and manifests that judge, SHA-256."""
+    from dfdetect.models import model_directory
+
+    digest = hashlib.sha256()
+    roots = [judge.model or model_directory.DEFAULT_WEIGHTS]
+    roots += [judge.classifier] if judge.classifier else []
+    for root in roots:
+        found = pathlib.Path(root)
+        files = sorted(found.rglob("*")) if found.is_dir() else [found]
+        for file in files:
+            if file.suffix in _WEIGHTS and "checkpoints" not in file.parts:
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def main(argv: list[str]) -> None:

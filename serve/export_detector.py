@@ -8,6 +8,7 @@ folder. Both take letterboxed images and give boxes, scores and their number: se
 """
 
 import os
+import secrets
 import shutil
 from typing import Any
 
@@ -57,7 +58,7 @@ def main(argv: list[str]) -> None:
     if _SCORE_THRESHOLD.value is not None:
         described["score_threshold"] = _SCORE_THRESHOLD.value
     described["soft_nms_sigma"] = _SOFT_NMS_SIGMA.value
-    aside = f"{output}.{os.getpid()}.tmp"
+    aside = f"{output}.{secrets.token_hex(4)}.tmp"
     try:
         with writing.errors_told(output):
             os.makedirs(aside)

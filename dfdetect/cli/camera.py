@@ -43,7 +43,7 @@ def judge_camera(
             a stream; of a camera, each frame that is new when the last one is judged.
 
     Raises:
-        OSError: There is no such camera or stream.
+        OSError: There is no such camera or stream, or it was lost.
     """
     frames = _open_frames(source, every)
     window = _can_show()
@@ -55,10 +55,20 @@ def judge_camera(
             print(result_formats.json_line(line), flush=True)
             if window and not _show(frame.image, heads):
                 break
+        else:
+            _check_end(source, frames)
         _tell_warning(source, frames, told)
     finally:
         if window:
             cv2.destroyAllWindows()
+
+
+def _check_end(source: str, frames: Iterable[video.Frame]) -> None:
+    """Raises an `OSError` where a stream was lost; a camera has no end."""
+    if not isinstance(frames, video.Reader):
+        raise OSError(f"--camera: camera {source} gives no more frames.")
+    if frames.problem:
+        raise OSError(f"--camera: {source}: the stream was lost: {frames.problem}.")
 
 
 def _tell_warning(source: str, frames: Iterable[video.Frame], told: str) -> str:

@@ -1,6 +1,7 @@
 """Publishes a graph as a version that TensorFlow Serving picks up from a folder."""
 
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -63,7 +64,7 @@ def publish(
     base, version = os.path.split(directory)
     os.makedirs(base, exist_ok=True)
     # Not a number, so that no server takes it for a version.
-    aside = os.path.join(base, f".{version}.{os.getpid()}.export")
+    aside = os.path.join(base, f".{version}.{secrets.token_hex(4)}.export")
     try:
         frozen = (
             fastest_precision.freeze_fastest(graph, say)

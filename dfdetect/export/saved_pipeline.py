@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import secrets
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -104,7 +105,7 @@ def save(
         raise FileExistsError(f"{directory} is there already.")
     parent, last = os.path.split(directory)
     # Not a number, so that no server takes it for a version.
-    aside = os.path.join(parent, f".{last}.{os.getpid()}.tmp")
+    aside = os.path.join(parent, f".{last}.{secrets.token_hex(4)}.tmp")
     methods = {**interfaces.SIGNATURES, **interfaces.BOX_SIGNATURES}
     if graph.neighbours is not None:
         methods["neighbours"] = "neighbours"

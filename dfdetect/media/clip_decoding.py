@@ -113,6 +113,7 @@ class OpenClip:
         aspect = float(stream.sample_aspect_ratio or 1)
         is_valid = 1 / _MAX_PIXEL_ASPECT <= aspect <= _MAX_PIXEL_ASPECT
         self._pixel_aspect = aspect if is_valid else 1.0
+        self.problem = ""  # Why no more packets could be read, short of the end.
 
     def __enter__(self) -> "OpenClip":
         return self
@@ -127,8 +128,10 @@ class OpenClip:
     def packets(self, video_only: bool = True) -> Iterator[av.Packet]:
         """Yields the packets in file order, up to the first that cannot be read."""
         streams = [self.stream] if video_only else []
-        with contextlib.suppress(av.FFmpegError):
+        try:
             yield from self.container.demux(*streams)
+        except av.FFmpegError as error:
+            self.problem = error.strerror or str(error)
 
     def frames(self) -> Iterator[clip_frame.DecodedFrame]:
         """Yields the frames in display order.

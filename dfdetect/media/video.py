@@ -109,6 +109,11 @@ class Reader:
         """Whether frames have too many pixels, as stored or in display geometry."""
         return self.size[0] * self.size[1] > image_status.MAX_PIXELS
 
+    @property
+    def problem(self) -> str:
+        """Why reading ended before the end of the file or stream; "" if it did not."""
+        return self._clip.problem
+
     def __iter__(self) -> Iterator[Frame]:
         with self._clip:
             yield from self._frames()

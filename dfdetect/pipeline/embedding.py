@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from dfdetect.media import decode, image_status
+from dfdetect.media import decode, image_extents, image_status
 from dfdetect.pipeline import head_detection, interfaces
 
 KINDS = ("content", "forgery")
@@ -91,8 +91,8 @@ class Embedder:
         return [
             Embedded("ok", np.array([[0.0, 0.0, 1.0, 1.0]]), row[None])
             if row.any()
-            else self.mark_unreadable()
-            for row in self.embed_whole(contents)
+            else self._mark_unread(content)
+            for row, content in zip(self.embed_whole(contents), contents, strict=True)
         ]
 
     def embed_whole(self, contents: Sequence[bytes]) -> np.ndarray:
@@ -124,6 +124,13 @@ class Embedder:
     def mark_unreadable(self) -> Embedded:
         """Returns what stands for an image that cannot be read."""
         return Embedded("unreadable", *self._no_boxes())
+
+    def _mark_unread(self, content: bytes) -> Embedded:
+        """Returns what stands for an image that was not embedded."""
+        ((height, width),) = image_extents.read_upright_extents([content])
+        if int(height) * int(width) > image_status.MAX_PIXELS:
+            return Embedded("too_large", *self._no_boxes())
+        return self.mark_unreadable()
 
     def _embed_heads(self, contents: Sequence[bytes]) -> list[Embedded]:
         outputs = self._detect(tf.constant(list(contents), tf.string))

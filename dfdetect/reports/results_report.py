@@ -6,9 +6,11 @@ import pathlib
 import re
 import secrets
 import shutil
+import urllib.parse
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jinja2
 import tensorflow as tf
 
 from dfdetect import console, files, manifest
@@ -23,6 +25,11 @@ NUM_SUSPICIOUS = 500
 _FILES_PER_PAGE = 1000
 
 _LISTING = re.compile(r"\d{4,}\.html")
+# What a line without the form of a result leads to.
+_DAMAGED = (
+    KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError,
+    jinja2.TemplateError,
+)  # fmt: skip
 
 
 def write_report(
@@ -88,7 +95,7 @@ def write_report(
             try:
                 outcome = _add(page, line, with_images)
             # The line has what is asked for, but not in the form of a result.
-            except (KeyError, TypeError, ValueError, IndexError) as error:
+            except _DAMAGED as error:
                 say(f"{line['path']!r}: left out, as its line is damaged: {error!r}")
                 num_wrong += 1
                 outcome = "damaged"
@@ -142,7 +149,7 @@ def _write_listings(
     num_pages = -(-num_lines // _FILES_PER_PAGE)
     names = [f"{i + 1:04d}.html" for i in range(num_pages)]
     lines = result_files.read(paths)
-    start = f"../{pathlib.PurePath(output).name}"
+    start = f"../{urllib.parse.quote(pathlib.PurePath(output).name)}"
     try:
         for i, name in enumerate(names):
             listed = overview.name_files(i, _FILES_PER_PAGE, num_lines)
@@ -161,4 +168,4 @@ def _write_listings(
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return [f"{folder.name}/{name}" for name in names]
+    return [f"{urllib.parse.quote(folder.name)}/{name}" for name in names]

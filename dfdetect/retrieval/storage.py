@@ -10,6 +10,7 @@ first.
 import dataclasses
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -52,7 +53,7 @@ def save(index: Index, directory: str) -> None:
         raise ValueError("an index must have entries to be saved, got none.")
     parent, name = os.path.split(directory)
     os.makedirs(parent, exist_ok=True)
-    aside = os.path.join(parent, f".{name}.{os.getpid()}.tmp")
+    aside = os.path.join(parent, f".{name}.{secrets.token_hex(4)}.tmp")
     try:
         os.makedirs(aside)
         np.save(os.path.join(aside, _EMBEDDINGS), searcher.rows)

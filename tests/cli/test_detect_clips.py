@@ -19,7 +19,7 @@ import pytest
 import drawn_clips
 import tiny_heads
 from dfdetect import console
-from dfdetect.cli import main
+from dfdetect.cli import camera, main
 from dfdetect.media import image_status, source_files
 from dfdetect.pipeline import result_formats
 
@@ -359,6 +359,36 @@ def test_a_stream_gives_lines_as_they_come(
     assert err.splitlines()[-1].endswith(".gone: no clip that can be decoded.")
     code, out, err = run(capsys, "--camera", "87", "--model", graph)
     assert (code, out) == (console.FAILED, "") and "no camera 87" in err
+
+
+class Unplugged:
+    """A camera that gives three frames."""
+
+    def __init__(self, number):
+        self.left = 3
+
+    def isOpened(self):
+        return True
+
+    def grab(self):
+        self.left -= 1
+        time.sleep(0.01)  # A frame that was waited for is new.
+        return self.left >= 0
+
+    def retrieve(self, image=None):
+        return True, np.full((60, 80, 3), 90, np.uint8)
+
+    def release(self):
+        pass
+
+
+def test_a_camera_that_is_lost_is_told(graph, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setattr(camera.cv2, "VideoCapture", Unplugged)
+    code, out, err = run(capsys, "--camera", "3", "--model", graph)
+    assert code == console.FAILED and len(out.splitlines()) == 3
+    assert err.endswith("dfdetect: --camera: camera 3 gives no more frames.\n")
 
 
 def test_what_is_wrong_with_a_stream_is_told_once(graph, tmp_path, capsys, monkeypatch):

@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -343,6 +344,7 @@ def test_two_processes_of_dask_equal_detect(tmp_path, capsys, graph):
 @pytest.mark.slow
 def test_the_script_resumes_only_what_was_judged_alike(tmp_path, graph):
     folder, output = tmp_path / "corpus", tmp_path / "run" / "part"
+    graph = shutil.copytree(graph, tmp_path / "graph")
     number = mixed_corpus.draw(folder)
     code, said = _run(graph, folder / "*.nothing", output)
     assert code == 2 and "no file matches" in said
@@ -356,6 +358,10 @@ def test_the_script_resumes_only_what_was_judged_alike(tmp_path, graph):
     code, said = _run(graph, folder, output, "--resume")
     assert code == 3, said
     assert f"0 files judged, {number} by earlier runs" in said
+    (path,) = graph.rglob("saved_model.pb")
+    path.write_bytes(path.read_bytes() + b"\n")  # Another graph at the same place.
+    code, said = _run(graph, folder, output, "--resume")
+    assert code == 2 and "weights (there " in said
 
 
 def _check_copies(lines, summary, folder):

@@ -64,6 +64,7 @@ def test_lines_that_are_none_are_told_and_left_out(tmp_path, capsys):
         f'{json.dumps(good)}\n{{"path": 1}}\nno json\n[]\n'
         f"{json.dumps(good | {'fake_probability': 7})}\n\n"
         f"{json.dumps(good | {'heads': [{}]})}\n"
+        f"{json.dumps(good | {'heads': [None]})}\n"
     )
     output = tmp_path / "r.html"
     assert cli.main(["report", str(path), f"--output={output}", "--no_images"]) == 3
@@ -72,7 +73,7 @@ def test_lines_that_are_none_are_told_and_left_out(tmp_path, capsys):
         assert f"r.jsonl', line {number}: " in said and problem in said
     assert "a fake probability must be in [0, 1], got 7" in said
     assert "left out, as its line is damaged" in said
-    assert "5 lines are not result lines" in said
+    assert "6 lines are not result lines" in said
     assert output.read_text().count("<article ") == 1
 
     path.write_text("")

@@ -265,7 +265,8 @@ def test_a_sheet_that_cannot_be_written_ends_no_search(
     code, told = _search(capsys, graph, scripted, *arguments)
     assert code == console.UNREAD and len(told.out.splitlines()) == 5
     (said,) = (line for line in told.err.splitlines() if "sheet is missing" in line)
-    assert said.startswith(f"dfdetect: {str(tmp_path / 'sheet-2.jpg')!r}: a contact")
+    assert said.startswith(f"dfdetect: {str(tmp_path / 'sheet.jpg')!r}: a contact")
+    assert "sheet-2.jpg': Is a directory" in said
     # The others are written.
     shapes = [cv2.imread(str(tmp_path / f"sheet{n}.jpg")).shape for n in ("", "-3")]
     assert shapes == [(2 * 148, 2 * 118, 3), (148, 2 * 118, 3)]
