@@ -261,6 +261,11 @@ def _load_validation(
             share=share,
         )
         found[name] = builder, batches
+    if not found and where:
+        raise ValueError(
+            "--dataset must name a set with groups to hold out (the field group), got "
+            f"{FLAGS.dataset}."
+        )
     if not found:
         raise ValueError(
             f"--dataset must name a set with a {wanted} split, got {FLAGS.dataset}; "

@@ -20,6 +20,8 @@ import functools
 import hashlib
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -305,6 +307,8 @@ def build_from_images(output: str) -> index_module.Index:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
+    # Whatever ends this, what was written aside is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     output = os.path.expanduser(_OUTPUT.value)
     # Fail before the slow part.
     storage.check_destination(output)

@@ -300,14 +300,20 @@ def find_images(
             `file_kinds.name_passed_over`.
 
     Raises:
-        FileNotFoundError: A pattern finds no image.
+        FileNotFoundError: A pattern finds no image, or a list names what is not there.
     """
     found: set[str] = set()
     others: dict[str, str] = {}
     for pattern in patterns:
         if pattern.endswith(".txt"):
             with open(pattern, encoding="utf-8") as file:
-                candidates = file.read().splitlines()
+                candidates = [line for line in file.read().splitlines() if line]
+            gone = [line for line in candidates if not os.path.exists(line)]
+            if gone:
+                raise FileNotFoundError(
+                    f"{pattern} must list files that are there, got {len(gone)} that "
+                    f"are not, the first {gone[0]!r}."
+                )
         else:
             candidates = [found.path for found in list_files(pattern)]
         files = [candidate for candidate in candidates if os.path.isfile(candidate)]

@@ -397,6 +397,9 @@ def test_find_images_takes_folders_globs_and_lists(tmp_path):
     assert passed_over == {".txt": 1, "empty": 1, ".jpg": 1}
     assert source_files.find_images([str(tmp_path / "*.png")]) == [a]
     assert source_files.find_images([str(listed)]) == [a]
+    listed.write_text(f"{a}\n\n{a}.gone\nelsewhere.png\n")
+    with pytest.raises(FileNotFoundError, match=r"got 2 .* first '.*a.png.gone'"):
+        source_files.find_images([str(listed)])
     with pytest.raises(FileNotFoundError, match="none"):
         source_files.find_images([str(tmp_path / "none")])
 
