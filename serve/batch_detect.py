@@ -26,7 +26,7 @@ if __name__ == "__main__":
 from absl import app, flags
 
 import dfdetect
-from dfdetect import console, manifest, resumable, script
+from dfdetect import console, files, manifest, resumable, script
 from dfdetect.corpora import beam_setup, file_access, shards
 from dfdetect.corpora.shard_judge import COPIES, JudgeSettings
 from dfdetect.export import graph_folder
@@ -198,10 +198,9 @@ def _hash_weights(judge: JudgeSettings) -> str:
     roots += [judge.classifier] if judge.classifier else []
     for root in roots:
         found = pathlib.Path(root)
-        files = sorted(found.rglob("*")) if found.is_dir() else [found]
-        for file in files:
-            if file.suffix in _WEIGHTS and "checkpoints" not in file.parts:
-                digest.update(hashlib.sha256(file.read_bytes()).digest())
+        for path in sorted(found.rglob("*")) if found.is_dir() else [found]:
+            if path.suffix in _WEIGHTS and "checkpoints" not in path.parts:
+                digest.update(files.sha256(path).encode())
     return digest.hexdigest()
 
 

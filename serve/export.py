@@ -12,8 +12,6 @@ what goes on meanwhile is told on standard error.
 """
 
 import os
-import signal
-import sys
 
 from absl import app, flags
 
@@ -100,8 +98,7 @@ def batch_sizes() -> list[int]:
 def main(argv: list[str]) -> None:
     sizes = batch_sizes()
     script.say("importing TensorFlow")
-    # Whatever ends this, what was written aside is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    script.exit_on_sigterm()
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from dfdetect.export import publish

@@ -20,8 +20,6 @@ import functools
 import hashlib
 import json
 import os
-import signal
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -307,8 +305,7 @@ def build_from_images(output: str) -> index_module.Index:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
-    # Whatever ends this, what was written aside is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    script.exit_on_sigterm()
     output = os.path.expanduser(_OUTPUT.value)
     # Fail before the slow part.
     storage.check_destination(output)

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dfdetect import labels
-from dfdetect.data import classifier_input, conditions, prepared
+from dfdetect.data import classifier_input, conditions, prepared, records
 
 
 def check_labels(
@@ -56,11 +56,7 @@ def balanced_class_weights(
         ValueError: One of the labels has no crops, or a data set has no labels.
     """
     for builder in builders:
-        if "label" not in builder.info.features:
-            raise ValueError(
-                f"--balance needs data sets with labels, got {builder.info.full_name}: "
-                "use --sampling=balanced."
-            )
+        records.check_labeled(builder)
     counts = np.sum(
         [classifier_input.count_labels(b, "train", where) for b in builders], axis=0
     )
