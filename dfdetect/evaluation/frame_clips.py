@@ -38,7 +38,7 @@ def find_clips(judged: EvaluatedSet) -> list[FrameClip]:
     """Finds the clips of a split, in the order of their first records.
 
     Raises:
-        ValueError: The data set holds no frames, or a video has two labels.
+        ValueError: The data set holds no frames.
     """
     survey = judged.survey
     name = judged.builder.info.full_name
@@ -56,14 +56,11 @@ def find_clips(judged: EvaluatedSet) -> list[FrameClip]:
     for one in dict.fromkeys(videos.tolist()):
         rows = np.flatnonzero(videos == one)
         rows = rows[np.argsort(times[rows], kind="stable")]
-        labels = set(survey.truths[rows].tolist())
-        if len(labels) > 1:
-            raise ValueError(f"{one!r} of {name} has frames that are real and fake.")
         clips.append(
             FrameClip(
                 path=one,
                 name=one,
-                label=labels.pop(),
+                label=int(survey.truths[rows[0]]),
                 group=str(survey.groups[rows[0]]),
                 places=tuple(places[rows].tolist()),
                 numbers=tuple(numbers[rows].tolist()),

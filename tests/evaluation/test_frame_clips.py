@@ -90,15 +90,22 @@ def test_other_data_sets_are_refused():
     survey = types.SimpleNamespace(fields={})
     with pytest.raises(ValueError, match="faces/1.0.0 holds no frames of clips"):
         frame_clips.find_clips(types.SimpleNamespace(builder=info, survey=survey))
+
+
+def test_a_real_and_a_fake_video_of_one_name_are_two_clips():
+    info = types.SimpleNamespace(info=types.SimpleNamespace(full_name="faces/1.0.0"))
     survey = types.SimpleNamespace(
-        fields={"frame": np.arange(2), "video": np.array(["a", "a"])},
-        truths=np.array([0, 1]),
+        fields={"frame": np.array([2, 1, 3]), "video": np.array(["a", "a", "a"])},
+        truths=np.array([0, 1, 0]),
+        groups=np.array(["g", "g", "g"]),
     )
-    both = types.SimpleNamespace(
-        builder=info, survey=survey, wanted=np.array([True, True])
+    clips = frame_clips.find_clips(
+        types.SimpleNamespace(builder=info, survey=survey, wanted=np.full(3, True))
     )
-    with pytest.raises(ValueError, match="'a' of .* has frames that are real and fake"):
-        frame_clips.find_clips(both)
+    assert [(x.name, x.label, x.numbers) for x in clips] == [
+        ("real/a", 0, (2, 3)),
+        ("fake/a", 1, (1,)),
+    ]
 
 
 @pytest.mark.slow  # A quarter of a minute.
