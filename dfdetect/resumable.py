@@ -126,14 +126,16 @@ class Journal:
     """An append-only JSON Lines file that lets an interrupted run resume.
 
     A context manager. The first line has the settings. An incomplete last line, left by
-    an interrupted run, is removed.
+    an interrupted run, is removed. Lines may be taken out of it between two runs, and
+    empty ones are passed over.
 
     Args:
         path: Path of the file, which need not exist.
         settings: Everything that determines the content, as JSON.
 
     Raises:
-        FileExistsError: The file has other settings, or is not a journal.
+        FileExistsError: The file has other settings, is not a journal, or has a line
+            that is damaged.
         BlockingIOError: Another run is using it.
         OSError: The file cannot be created.
     """
@@ -152,12 +154,15 @@ class Journal:
                         f"{path} is not an output of this command that can be resumed "
                         "(was it made with > ?); name a new file."
                     )
-                try:
-                    content = json.loads(line)
-                except ValueError:
-                    break
                 if not line.endswith(b"\n"):
                     break
+                try:
+                    content = json.loads(line) if line.strip() else None
+                except ValueError as error:
+                    raise FileExistsError(
+                        f"{path}, line {number + 1}: not JSON; take the line out, or "
+                        "name a new file."
+                    ) from error
                 if number == 0:
                     check_settings(path, content, json.loads(json.dumps(settings)))
                 end += len(line)
@@ -191,7 +196,8 @@ class Journal:
         with open(self._path, "rb") as file:
             place = len(next(file))
             for line in file:
-                yield place, json.loads(line)
+                if line.strip():
+                    yield place, json.loads(line)
                 place += len(line)
 
     def read(self, place: int) -> Any:

@@ -35,6 +35,32 @@ def test_half_a_line_is_taken_away(tmp_path, left):
     assert path.read_bytes() == whole
 
 
+def test_a_line_may_be_taken_out_and_leave_an_empty_one(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with resumable.Journal(str(path), SETTINGS) as noted:
+        for name in "abc":
+            noted.append({"path": name})
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:2], b"\r\n", b"\n", lines[3], b"\n"]))
+    with resumable.Journal(str(path), SETTINGS) as noted:
+        assert [step["path"] for step in noted.steps()] == ["a", "c"]
+        noted.append({"path": "b"})
+        places = {step["path"]: place for place, step in noted.places()}
+        assert [noted.read(places[x])["path"] for x in "abc"] == ["a", "b", "c"]
+
+
+def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path):
+    path = tmp_path / "a.jsonl"
+    with resumable.Journal(str(path), SETTINGS) as noted:
+        for name in "abc":
+            noted.append({"path": name})
+    content = path.read_bytes().replace(b'"b"', b'"b')
+    path.write_bytes(content)
+    with pytest.raises(FileExistsError, match="a.jsonl, line 3: not JSON; take the"):
+        resumable.Journal(str(path), SETTINGS)
+    assert path.read_bytes() == content
+
+
 def test_half_a_first_line_is_begun_again(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"sett')

@@ -90,14 +90,21 @@ class Timing:
     interval: float
     longest_step: float
 
-    def problem(self, last: float) -> str:
-        """Describes what is wrong with the clip; "" if nothing is.
+    def is_whole(self, last: float) -> bool:
+        """Whether the clip's last frame could be decoded.
 
         Args:
             last: Time of the last frame that could be decoded.
         """
-        is_whole = last > self.last - self.interval / 2
-        end = self.stored if is_whole else last + self.interval
+        return last > self.last - self.interval / 2
+
+    def problem(self, last: float) -> str:
+        """Describes what is wrong with the clip; "" if nothing is.
+
+        Args:
+            last: See `is_whole`.
+        """
+        end = self.stored if self.is_whole(last) else last + self.interval
         wanted = max(self.promised, self.duration)
         if _is_far_below(end, wanted):
             return f"cut short: {end:.1f} of {wanted:.1f} seconds could be read"

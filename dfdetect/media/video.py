@@ -59,8 +59,9 @@ class Sampling:
 class Reader:
     """Iterates once over the frames of a clip, from the first to the last.
 
-    Memory holds one frame at a time. Frames are selected by time stamps, so that the
-    rate may vary. The duration is measured first, because headers are often wrong.
+    Memory holds two frames at a time. Frames are selected by time stamps, so that the
+    rate may vary: a frame is shown until the next one is, the last one until the end
+    of the clip. The duration is measured first, because headers are often wrong.
 
     Args:
         path: Path of the clip, or URL of a stream.
@@ -119,36 +120,48 @@ class Reader:
             yield from self._frames()
 
     def _frames(self) -> Iterator[Frame]:
-        clock = clip_timing.Clock(
-            self.interval, clip_timing.may_leap(self._clip), self._timing.start
-        )
         shot_counter = shots.ShotCounter()
-        time, hdr = -self.interval, ""
         next_wanted, next_view = self._first_wanted_after(-1.0), 0.0
-        for decoded in self._all_decoded():
-            index = self.num_read
-            self.num_read += 1
-            time = clock.tick(decoded.stamp)
-            # Wanted is the last frame at or before a time, at the rate of the header.
-            shown_until = time + self.interval - _EPSILON
-            is_wanted = shown_until > next_wanted
-            if not is_wanted and time < next_view:
+        has_yielded, last = False, -self.interval
+        for shown in self._shown():
+            last = shown.time
+            # Wanted is the last frame at or before a time.
+            is_wanted = shown.end - _EPSILON > next_wanted
+            # Of a clip whose end is missing, its middle may be.
+            is_wanted |= shown.is_last and not has_yielded
+            if not is_wanted and shown.time < next_view:
                 continue
             try:
-                image = decoded.image()
+                image = shown.decoded.image()
             except av.FFmpegError:
                 self._clip.num_damaged += 1
                 continue
-            if decoded.hdr and not hdr:
-                hdr = decoded.hdr
-                self.warning = _describe_hdr(hdr)
+            self._note_hdr(shown.decoded)
             shot = shot_counter.add(image)
-            next_view = time + _SECONDS_BETWEEN_VIEWS
+            next_view = shown.time + _SECONDS_BETWEEN_VIEWS
             if is_wanted:
-                next_wanted = self._first_wanted_after(shown_until)
+                next_wanted = self._first_wanted_after(shown.end - _EPSILON)
                 image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-                yield Frame(index, max(time, 0.0), image, shot)
-        self._check(time, hdr)
+                has_yielded = True
+                yield Frame(shown.index, max(shown.time, 0.0), image, shot)
+        self._check(last)
+
+    def _shown(self) -> Iterator["_Shown"]:
+        """Yields the frames with the times from which and until which they are shown."""
+        clock = clip_timing.Clock(
+            self.interval, clip_timing.may_leap(self._clip), self._timing.start
+        )
+        before = None
+        for index, decoded in enumerate(self._all_decoded()):
+            self.num_read = index + 1
+            time = clock.tick(decoded.stamp)
+            if before is not None:
+                yield dataclasses.replace(before, end=time)
+            before = _Shown(index, time, time + self.interval, decoded)
+        if before is not None:
+            is_whole = self._timing.is_whole(before.time)
+            end = max(before.end, self.duration) if is_whole else before.end
+            yield dataclasses.replace(before, end=end, is_last=True)
 
     def _all_decoded(self) -> Iterator[clip_frame.DecodedFrame]:
         if self._first is not None:
@@ -157,31 +170,47 @@ class Reader:
         yield from self._decoded
 
     def _first_wanted_after(self, time: float) -> float:
-        """Returns the first time from `time` on whose frame is wanted, or infinity."""
+        """Returns the first time from `time` on whose frame is wanted, or infinity.
+
+        Minus infinity where all are.
+        """
         if self._sampling.every is not None:
             return max(0, math.ceil(time / self._sampling.every)) * self._sampling.every
         count = self._sampling.count
         if count < 0:
-            return 0.0
+            return -math.inf
         part = self.duration / count
         number = max(0, math.ceil(time / part - 0.5)) if part else int(time >= 0)
         return (number + 0.5) * part if number < count else math.inf
 
-    def _check(self, last: float, hdr: str) -> None:
+    def _note_hdr(self, decoded: clip_frame.DecodedFrame) -> None:
+        if decoded.hdr and not self.warning:
+            self.warning = (
+                f"{decoded.hdr} of high dynamic range: its colors look washed out"
+            )
+
+    def _check(self, last: float) -> None:
         """Sets `is_cut_short` and `warning` after the last frame."""
         problem = self._timing.problem(last)
         self.is_cut_short = problem.startswith("cut short")
         problems = [problem] if problem else []
-        if hdr:
-            problems.append(_describe_hdr(hdr))
+        if self.warning:  # Of the first frame.
+            problems.append(self.warning)
         damaged = self._clip.num_damaged
         if damaged and not self.is_cut_short:
             problems.append(f"{damaged} of its frames could not be decoded")
         self.warning = "; ".join(problems)
 
 
-def _describe_hdr(transfer: str) -> str:
-    return f"{transfer} of high dynamic range: its colors look washed out"
+@dataclasses.dataclass(frozen=True)
+class _Shown:
+    """A decoded frame and when it is shown, in seconds from the start."""
+
+    index: int
+    time: float
+    end: float
+    decoded: clip_frame.DecodedFrame
+    is_last: bool = False
 
 
 def bin_centers(num_frames: int, count: int) -> list[int]:

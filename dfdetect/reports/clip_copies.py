@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Result = result_lines.ResultLine
 
 _MOST_FRAMES_PER_SECOND = 60.0
-_LONGEST_STILL = 10.0  # Seconds; a greater jump of the time stamps is an error.
+_LONGEST_STILL = 600.0  # Seconds; a greater jump of the time stamps is an error.
 
 # Seconds; between sightings further apart a head may have been anywhere.
 _FURTHEST_SIGHTINGS = 2.0
@@ -58,17 +58,34 @@ def write_copy(path: str, result: Result, target: str) -> None:
         rate = min(1 / reader.interval, _MOST_FRAMES_PER_SECOND)
         height, width = (side // 2 * 2 for side in first.image.shape[:2])
         with clip_encoding.open_clip_writer(target, rate, (width, height)) as writer:
-            due_before = 0
-            for frame in itertools.chain([first], frames):
-                due = round(frame.time * rate) + 1 - due_before
-                if due < 1:
-                    continue
+            for frame, count in _count_repeats(first, frames, reader, rate):
                 marked = _fit(_draw_marks(frame, sightings, roles), (width, height))
-                for _ in range(due if due <= _LONGEST_STILL * rate else 1):
+                for _ in range(count):
                     writer.write(marked)
-                due_before += due
     except ValueError as error:  # The clip could be read a moment ago.
         raise OSError(str(error)) from error
+
+
+def _count_repeats(
+    first: video.Frame, others: Iterator[video.Frame], reader: video.Reader, rate: float
+) -> Iterator[tuple[video.Frame, int]]:
+    """Yields the frames of a copy of constant rate, and how often it has each.
+
+    A frame is shown until the next one is, the last one until the end of the clip.
+    Frames that are shown for less than half a frame of the copy may be left out.
+    """
+    shown, begin = first, 0
+    for frame in itertools.chain(others, [None]):
+        time = max(reader.duration, shown.time) if frame is None else frame.time
+        end = round(time * rate)
+        if frame is None and not begin:
+            end = max(end, 1)
+        if end > begin:
+            count = end - begin
+            yield shown, count if count <= _LONGEST_STILL * rate else 1
+            begin = end
+        if frame is not None:
+            shown = frame
 
 
 def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

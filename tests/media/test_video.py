@@ -154,6 +154,33 @@ def test_time_stamps_decide_where_the_rate_varies(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    "times, end, count, wanted",
+    [
+        # A slide show.
+        ([0, 5.04, 9.96, 15.32], 20.36, 32, [0, 1, 2, 3]),
+        # A still of 20 seconds, then motion.
+        ([0, *(20 + 0.04 * i for i in range(25))], 21, 4, [0]),
+        ([0, *(20 + 0.04 * i for i in range(25))], 21, 32, [0, 1, 17]),
+        # Motion, then a still of a minute.
+        ([0.04 * i for i in range(10)], 60, 8, [9]),
+        ([0], 5, 32, [0]),
+        ([0], 20, 1, [0]),
+    ],
+)
+@pytest.mark.parametrize("ending", [".mp4", ".mkv"])
+def test_a_frame_is_shown_until_the_next_one(
+    tmp_path, times, end, count, wanted, ending
+):
+    images = [np.full((48, 64, 3), 8 * i, np.uint8) for i in range(len(times))]
+    path = drawn_clips.write_stills(tmp_path / f"a{ending}", images, times, end)
+    frames = list(video.Reader(path, video.Sampling(count)))
+    assert [x.index for x in frames] == wanted
+    for frame in frames:
+        assert frame.time == pytest.approx(times[frame.index], abs=2e-3)
+        assert abs(frame.image.mean() - 8 * frame.index) < 3
+
+
 def test_frames_come_upright(tmp_path):
     path = tmp_path / "a.mp4"
     image = np.zeros((48, 64, 3), np.uint8)

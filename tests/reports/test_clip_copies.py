@@ -2,6 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
+import drawn_clips
 import tiny_heads
 from dfdetect.reports import clip_copies
 
@@ -60,6 +61,20 @@ def test_the_copy_plays_with_boxes_that_move(tmp_path):
     assert frames[0][44:60, 0, 1].mean() > 100 > frames[0][44:60, 0, 0].mean(), "green"
     red = frames[10][44:60, 64:66].max(1)
     assert red[:, 0].mean() > 100 > red[:, 1].mean()
+
+
+def test_a_copy_shows_each_frame_as_long_as_the_clip_does(tmp_path):
+    times, end = [0, 4, 4.5, 15.5], 20
+    images = [np.full((128, 128, 3), 60 * i, np.uint8) for i in range(4)]
+    path = drawn_clips.write_stills(tmp_path / "a.mp4", images, times, end)
+    result = {**result_of(duration=20.0), "path": str(path)}
+    target = tmp_path / "copy.mp4"
+    clip_copies.write_copy(str(path), result, str(target))
+    frames, rate = read(target)
+    shown = np.array([round(x.mean() / 60) for x in frames])
+    begins = [np.flatnonzero(shown == i)[0] / rate for i in range(4)]
+    assert begins == pytest.approx(times, abs=0.05)
+    assert np.all(np.diff(shown) >= 0) and len(frames) / rate == pytest.approx(20)
 
 
 def test_what_was_set_aside_is_gray_and_says_why(tmp_path):

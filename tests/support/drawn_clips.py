@@ -1,7 +1,9 @@
 """Draws clips with FFmpeg, of kinds that OpenCV cannot write."""
 
 import subprocess
+from fractions import Fraction
 
+import av
 import imageio_ffmpeg
 import numpy as np
 
@@ -18,6 +20,27 @@ def convert(path, *options):
     program = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"]
     command = [*program, *map(str, options), str(path)]
     subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return path
+
+
+def write_stills(path, images, times, end):
+    """Writes images that are shown from these seconds on, the last until `end`."""
+    millisecond = Fraction(1, 1000)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25, options={"qscale": "2"})
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt, stream.time_base = "yuv420p", millisecond
+        stream.codec_context.time_base = millisecond
+        stamps = [round(1000 * time) for time in (*times, end)]
+        packets = []
+        for image, stamp in zip(images, stamps, strict=False):
+            frame = av.VideoFrame.from_ndarray(image, "rgb24")
+            frame.pts, frame.time_base = stamp, millisecond
+            packets += stream.encode(frame)
+        packets += stream.encode(None)
+        for number, packet in enumerate(packets):
+            packet.duration = stamps[number + 1] - stamps[number]
+            container.mux(packet)
     return path
 
 
