@@ -104,6 +104,20 @@ class _Capture:
 _capture: _Capture | None = None
 
 
+def open_missing_streams() -> None:
+    """Opens the null device where the process was started without a standard stream.
+
+    Else the first file that is opened would get its number, and with it the messages
+    of libraries; and Python would print messages to standard output.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= _STDERR:
+        descriptor = os.open(os.devnull, os.O_RDWR)
+    os.close(descriptor)
+    if sys.stderr is None:
+        sys.stderr = open(_STDERR, "w", encoding="utf-8", closefd=False)
+
+
 def stream() -> TextIO:
     """Returns the stream for messages to the user: the original standard error."""
     return _capture.person if _capture else sys.stderr

@@ -157,7 +157,7 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 try:
-                    content = json.loads(line) if line.strip() else None
+                    content = json.loads(line) if line.strip() else {}
                 except ValueError as error:
                     raise FileExistsError(
                         f"{path}, line {number + 1}: not JSON; take the line out, or "

@@ -26,6 +26,7 @@ def run_main(main: Callable[[list[str]], None]) -> NoReturn:
     Output of libraries to standard error is captured, see `console`; a script that
     imports TensorFlow at its top calls `console.capture` before that.
     """
+    console.open_missing_streams()
     console.capture()
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["verbose"])
     try:

@@ -10,7 +10,6 @@ has grown judges only what no finished shard holds. The exit code is 0 where eve
 was read, 3 where some were not, 2 for a usage error, 1 where the run failed.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -147,8 +146,11 @@ def read_judge_settings() -> JudgeSettings:
     )
 
 
-def check_inputs() -> tuple[str, ...]:
+def check_inputs(output: str) -> tuple[str, ...]:
     """Returns the inputs, after those on this machine have been looked for.
+
+    Args:
+        output: Prefix of the output, whose copies are no inputs.
 
     Raises:
         app.UsageError: There is no file for one.
@@ -157,7 +159,7 @@ def check_inputs() -> tuple[str, ...]:
     for one in inputs:
         try:
             if not file_access.is_url(one):  # Those may take minutes to list.
-                next(file_access.list_files(one))
+                next(file_access.list_files(one, shards.name_copies(output)))
         except FileNotFoundError as error:
             raise app.UsageError(f"--input: {error}") from error
     return inputs
@@ -211,7 +213,7 @@ def main(argv: list[str]) -> None:
 
     output = os.path.expanduser(_OUTPUT.value)
     judge = read_judge_settings()
-    inputs = check_inputs()
+    inputs = check_inputs(output)
     check_earlier_run(output, judge)
 
     def run_once() -> None:
@@ -234,7 +236,7 @@ def main(argv: list[str]) -> None:
             run_once,
             _ATTEMPTS.value,
             script.say,
-            functools.partial(shards.count_finished, output),
+            lambda: len(shards.list_finished(output)),
         )
     except FileExistsError:
         raise

@@ -147,6 +147,24 @@ def test_without_standard_error_nothing_fails():
     assert done.stdout == b"in\n"
 
 
+def test_files_are_not_opened_in_place_of_a_closed_standard_error(tmp_path):
+    program = (
+        "import os, sys\n"
+        "from dfdetect import console\n"
+        "console.open_missing_streams()\n"
+        f"file = open({str(tmp_path / 'a')!r}, 'w')\n"
+        "with console.Progress(2, console.say) as shown: shown.count('real')\n"
+        "os.write(2, b'note of a library')\n"
+        "assert file.fileno() > 2\n"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stdout == b"" == (tmp_path / "a").read_bytes()
+
+
 def test_no_log_is_left_behind_and_none_is_needed(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM.format(end="pass")]

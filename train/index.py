@@ -251,7 +251,7 @@ def embed_shards() -> None:
         run_once,
         _ATTEMPTS,
         script.say,
-        functools.partial(shards.count_finished, prefix),
+        lambda: len(shards.list_finished(prefix)),
     )
 
 
@@ -265,7 +265,7 @@ def merge_parts(output: str) -> index_module.Index:
         parts = [merging.open_index(os.path.expanduser(x)) for x in _MERGE.value]
     else:
         prefix = os.path.expanduser(str(_SHARDS.value))
-        paths = [x for x in file_access.list_prefix(prefix) if x.endswith(".npz")]
+        paths = [x for x in shards.list_finished(prefix) if x.endswith(".npz")]
         if not paths:
             raise app.UsageError(f"--shards: there is no {prefix}-*.npz.")
         parts = [merging.open_shard(path, file_access.read) for path in paths]

@@ -1,10 +1,12 @@
 """The work behind `dfdetect detect`: files in, one result for each out, in order."""
 
 import csv
+import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from dfdetect.reports import clip_copies, image_copies
 from dfdetect.reports import page as report_page
 
 # `retrieval.lookup.Lookup`: maps an image and its boxes to known images of each.
+_COPY = "copy"  # Key of a journal's lines.
+
 Lookup = Callable[[np.ndarray, np.ndarray], list[result_lines.KnownImages]]
 
 
@@ -60,6 +64,8 @@ def judge_files(
     """
     printer = _Printer(as_csv, bool(lookup))
     noted = _NotedLines(journal)
+    if noted.copies:
+        sources = _keep_copies(sources, noted.copies, output)
     todo = [source for source in sources if source.path not in noted.places]
     found = findings.find_in_sources(
         graph, todo, thresholds, batch_size=batch_size, judge_clip=judge_clip
@@ -89,7 +95,7 @@ def judge_files(
                 if journal:
                     # Recorded once the file is done, and shown once it is recorded.
                     if not is_lost:
-                        journal.append(finding.result)
+                        journal.append(_note_copy(finding, output))
                     printer.show(finding.result)
             unread += bool(finding.problem) or is_lost
             last = finding.result
@@ -166,18 +172,51 @@ def _write_outputs(
 
 
 class _NotedLines:
-    """The result lines that an earlier run has left in a journal, by their paths."""
+    """The result lines that an earlier run has left in a journal.
+
+    Attributes:
+        places: Their places, by the paths of their files.
+        copies: The names of the copies that were written, likewise.
+    """
 
     def __init__(self, journal: resumable.Journal | None) -> None:
         self._journal = journal
         self.places: dict[str, int] = {}
-        if journal:
-            # Not the lines themselves: those of clips are long.
-            self.places = {line["path"]: place for place, line in journal.places()}
+        self.copies: dict[str, str] = {}
+        # Not the lines themselves: those of clips are long.
+        for place, line in journal.places() if journal else ():
+            self.places[line["path"]] = place
+            if _COPY in line:
+                self.copies[line["path"]] = line[_COPY]
 
     def read(self, path: str) -> result_lines.ResultLine:
         assert self._journal is not None
-        return self._journal.read(self.places[path])
+        line = self._journal.read(self.places[path])
+        line.pop(_COPY, None)
+        return line
+
+
+def _note_copy(finding: findings.Finding, output: str) -> dict[str, Any]:
+    """Returns the result line as a journal has it, with the name of the copy."""
+    has_copy = output and not finding.problem
+    return {**finding.result, **({_COPY: finding.source.copy} if has_copy else {})}
+
+
+def _keep_copies(
+    sources: Sequence[source_files.Source], copies: Mapping[str, str], output: str
+) -> list[source_files.Source]:
+    """Gives sources the copies that they have, and others copies beside them.
+
+    Sources that have come since would else take names of copies that are there.
+    """
+    others = [source for source in sources if source.path not in copies]
+    named = source_files.name_copies(others, output, copies.values())
+    by_path = {source.path: source for source in named}
+    return [
+        by_path.get(source.path)
+        or dataclasses.replace(source, copy=copies[source.path])
+        for source in sources
+    ]
 
 
 def _write_copy(

@@ -6,8 +6,10 @@ printed at once.
 
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dfdetect
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: The arguments; by default those of the process.
     """
+    console.open_missing_streams()
     parser, commands = build_parsers()
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command is None:
@@ -51,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log = (
             console.captured(arguments.verbose) if has_log else contextlib.nullcontext()
         )
-        with log:
+        with log, _exit_on_sigterm() if has_log else contextlib.nullcontext():
             return arguments.run(arguments, command)
     except KeyboardInterrupt:
         console.say("interrupted")
@@ -66,6 +69,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         except OSError:
             _give_up_output()
         return console.FAILED
+
+
+@contextlib.contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    """Lets SIGTERM end the command as an exit, so that it removes what lies aside."""
+    # Only the main thread may set handlers.
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def build_parsers() -> tuple[Parser, dict[str, Parser]]:

@@ -1,10 +1,12 @@
 """Writes copies of suspicious images and clips with marks, and crops of their heads."""
 
 import hashlib
+import json
 import logging
 import os
 import pathlib
 import tempfile
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -61,10 +63,9 @@ class CopyWriter:
             account: Counts the file.
         """
         result = finding.result
-        is_suspicious = result["verdict"] in ("fake", calibration.UNCERTAIN)
-        if not (is_suspicious or (self._write_all and result["heads"])):
+        if not _is_wanted(result, self._write_all):
             return
-        stem = f"{self._folder}/{shard.number:05d}/{_name(result['path'])}"
+        stem = _name_stem(self._folder, shard, result["path"])
         try:
             if finding.source.is_clip:
                 self._write_clip(stem, result)
@@ -80,8 +81,9 @@ class CopyWriter:
             account.tables["files"]["copies"] += 1
 
     def _write_image(self, stem: str, finding: findings.Finding) -> None:
-        file_access.write(f"{stem}.png", image_copies.draw_copy(finding))
         self._write_crops(stem, finding.image, finding.result["heads"])
+        # Last, as it says that the others are there.
+        file_access.write(f"{stem}.png", image_copies.draw_copy(finding))
 
     def _write_clip(self, stem: str, result: result_lines.ResultLine) -> None:
         with (
@@ -90,7 +92,6 @@ class CopyWriter:
         ):
             copy = os.path.join(work, "copy.mp4")
             clip_copies.write_copy(local, result, copy)
-            file_access.write(f"{stem}.mp4", pathlib.Path(copy).read_bytes())
             chart = drawing.encode_figure(
                 clip_copies.draw_chart(result, self._thresholds)
             )
@@ -102,6 +103,8 @@ class CopyWriter:
             for frame in video.read_frames(local, sorted(heads_by_frame)):
                 heads = heads_by_frame[frame.index]
                 self._write_crops(f"{stem}-frame{frame.index}", frame.image, heads)
+            # Last, as it says that the others are there.
+            file_access.write(f"{stem}.mp4", pathlib.Path(copy).read_bytes())
 
     def _write_crops(
         self, stem: str, image: np.ndarray, heads: list[result_lines.Head]
@@ -111,6 +114,41 @@ class CopyWriter:
         ):
             content = drawing.encode_image(crop, ".png")
             file_access.write(f"{stem}-head{place}.png", content)
+
+
+def find_missing(
+    shard: shards.Shard, lines: Mapping[str, str], folder: str, *, write_all: bool
+) -> set[str]:
+    """Finds the files of a shard whose copies are wanted and were not written.
+
+    Args:
+        shard: The shard.
+        lines: Its result lines as JSON, by their paths.
+        folder: See `CopyWriter`.
+        write_all: Likewise.
+
+    Returns:
+        Their paths.
+    """
+    there = set(file_access.list_prefix(f"{folder}/{shard.number:05d}/"))
+    missing = set()
+    for path, line in lines.items():
+        result = json.loads(line)
+        suffix = ".mp4" if result["kind"] == "video" else ".png"
+        copy = _name_stem(folder, shard, path) + suffix
+        if _is_wanted(result, write_all) and copy not in there:
+            missing.add(path)
+    return missing
+
+
+def _is_wanted(result: result_lines.ResultLine, write_all: bool) -> bool:
+    is_suspicious = result["verdict"] in ("fake", calibration.UNCERTAIN)
+    return is_suspicious or (write_all and bool(result["heads"]))
+
+
+def _name_stem(folder: str, shard: shards.Shard, path: str) -> str:
+    """Names the copies of a file, without what follows."""
+    return f"{folder}/{shard.number:05d}/{_name(path)}"
 
 
 def _name(path: str) -> str:

@@ -67,7 +67,8 @@ def build(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
         total=settings.total,
         num_processes=process_handler.count_processes(pipeline),
     )
-    found = divide(pipeline, settings.inputs, division)
+    apart = shards.name_copies(settings.output)
+    found = divide(pipeline, settings.inputs, division, apart)
     # Not by tagged outputs, which the DaskRunner mixes.
     divided = found | "Pass over" >> beam.FlatMap(_pass_over, settings)
     earlier = divided | "Earlier" >> beam.Filter(_is_account)
@@ -96,7 +97,10 @@ def _build_handler(pipeline: beam.Pipeline, settings: RunSettings) -> Any:
 
 
 def divide(
-    pipeline: beam.Pipeline, inputs: Sequence[str], division: shards.Division
+    pipeline: beam.Pipeline,
+    inputs: Sequence[str],
+    division: shards.Division,
+    apart: str = "",
 ) -> Any:
     """Finds files and divides them into shards.
 
@@ -104,16 +108,17 @@ def divide(
         pipeline: The pipeline, to which transforms are added.
         inputs: See `file_access.list_files`.
         division: Into how many.
+        apart: See `file_access.list_files`.
 
     Returns:
         A collection of `shards.Shard`.
     """
     if running.divides_first(pipeline):
-        return pipeline | "Shards" >> beam.Create(list_shards(inputs, division))
+        return pipeline | "Shards" >> beam.Create(list_shards(inputs, division, apart))
     found = (
         pipeline
         | "Patterns" >> beam.Create(inputs)
-        | "Find" >> beam.FlatMap(file_access.list_files)
+        | "Find" >> beam.FlatMap(file_access.list_files, apart)
     )
     total: Any = division.total
     if total is None:
@@ -133,9 +138,11 @@ def divide(
     )
 
 
-def list_shards(inputs: Sequence[str], division: shards.Division) -> list[shards.Shard]:
+def list_shards(
+    inputs: Sequence[str], division: shards.Division, apart: str = ""
+) -> list[shards.Shard]:
     """Finds files and divides them into shards, all in this process; see `divide`."""
-    found = [one for each in inputs for one in file_access.list_files(each)]
+    found = [one for each in inputs for one in file_access.list_files(each, apart)]
     total = division.choose_total(sum(map(division.weigh, found)))
     by_key: dict[tuple[int, int], list[source_files.FoundFile]] = {}
     for one in found:
@@ -159,11 +166,24 @@ def _build_shard(
 def _pass_over(shard: shards.Shard, settings: RunSettings) -> Iterator[Any]:
     """Passes over what an earlier run has judged: files in a shard that it finished.
 
+    But those whose copy is wanted and is not there.
+
     Yields:
         The shard with the files that are left, if any, and an account of the others.
     """
     earlier = _read_earlier(shard, settings.output)
     lines = earlier or {}
+    if lines and settings.judge.copies != "none":
+        # Imported here, as it loads what draws.
+        from dfdetect.corpora import copies
+
+        again = copies.find_missing(
+            shard,
+            lines,
+            shards.name_copies(settings.output),
+            write_all=settings.judge.copies == "all",
+        )
+        lines = {path: line for path, line in lines.items() if path not in again}
     todo = tuple(one for one in shard.files if one.path not in lines)
     if todo or earlier is None:
         yield dataclasses.replace(shard, files=todo)

@@ -36,20 +36,24 @@ def identify(path: str) -> str:
     return path if is_url(path) else os.path.abspath(path)
 
 
-def list_files(pattern: str) -> Iterator[source_files.FoundFile]:
+def list_files(pattern: str, apart: str = "") -> Iterator[source_files.FoundFile]:
     """Yields the files that a pattern names, of any kind; hidden ones are left out.
 
     Args:
         pattern: A file, a folder, which is searched recursively, or a pattern, in which
             `**` stands for any number of folders.
+        apart: A folder whose files are left out; "" for none.
 
     Raises:
         FileNotFoundError: Nothing matches.
         OSError: The file system cannot be listed.
     """
     found = _list_urls(pattern) if is_url(pattern) else source_files.list_files(pattern)
+    beginning = identify(apart).rstrip("/") + "/"
     is_empty = True
     for one in found:
+        if apart and identify(one.path).startswith(beginning):
+            continue
         is_empty = False
         yield one
     if is_empty:
@@ -62,7 +66,9 @@ def _list_urls(pattern: str) -> Iterator[source_files.FoundFile]:
     if has_magic or pattern not in paths:
         folder = pattern.rstrip("/")
         paths = paths if has_magic else _match(f"{folder}/**")
-        beginning = len(_MAGIC.split(pattern)[0] if has_magic else folder)
+        fixed = _MAGIC.split(pattern)[0]
+        # A name that the pattern begins is not hidden where the rest begins with a dot.
+        beginning = fixed.rfind("/") + 1 if has_magic else len(folder)
         for path in sorted(paths):
             parts = path[beginning:].split("/")
             if not path.endswith("/") and not any(x.startswith(".") for x in parts):

@@ -116,7 +116,7 @@ class ShardJudge:
 
             margin = model.manifest["classifier"]["crop_margin"]
             self._copy_writer = copies.CopyWriter(
-                f"{output}-copies",
+                shards.name_copies(output),
                 self._thresholds,
                 margin=None if settings.crops else margin,
                 write_all=settings.copies == "all",

@@ -16,7 +16,7 @@ from typing import Any
 from dfdetect.corpora import file_access
 from dfdetect.media import source_files
 
-_NAME = re.compile(r"-(\d{5,})-of-(\d{5,})\.(jsonl|npz)$")
+_NAME = re.compile(r"-(\d{5,})-of-(\d{5,})\.(jsonl|npz)")
 
 # By default there are so many shards at least, as long as each has so many batches.
 # Batches do not cross shards, and the last one of a shard is seldom full.
@@ -96,9 +96,23 @@ def build_shard(
     return Shard(number, total, tuple(ordered))
 
 
-def count_finished(prefix: str) -> int:
-    """Counts the shards that are finished."""
-    return sum(map(bool, map(_NAME.search, file_access.list_prefix(prefix))))
+def name_copies(prefix: str) -> str:
+    """Names the folder of the copies of a run."""
+    return f"{prefix}-copies"
+
+
+def list_finished(prefix: str) -> dict[str, int]:
+    """Lists the files of the shards that are finished, and of how many each is one.
+
+    Not those of other runs, whose prefixes begin alike.
+    """
+    beginning = len(prefix.rsplit("/", 1)[-1])
+    found = {}
+    for path in file_access.list_prefix(prefix):
+        match = _NAME.fullmatch(path.rsplit("/", 1)[-1][beginning:])
+        if match:
+            found[path] = int(match[2])
+    return found
 
 
 def find_total(prefix: str) -> int | None:
@@ -107,8 +121,7 @@ def find_total(prefix: str) -> int | None:
     Raises:
         FileExistsError: There are shards of runs that divided differently.
     """
-    found = map(_NAME.search, file_access.list_prefix(prefix))
-    totals = {int(match[2]) for match in found if match}
+    totals = set(list_finished(prefix).values())
     if len(totals) > 1:
         raise FileExistsError(
             f"{prefix} has shards of different runs, of {min(totals)} and "
@@ -119,7 +132,8 @@ def find_total(prefix: str) -> int | None:
 
 def read_lines(path: str) -> dict[str, str]:
     """Reads a shard: result lines as JSON, by their paths."""
-    content = file_access.read(path).decode()
+    # Of any size: lines of clips have all frames.
+    content = file_access.look_into(path, lambda file: file.read()).decode()
     # Not `splitlines`: a line of JSON may hold other line ends than "\n".
     lines = content.removesuffix("\n").split("\n") if content else []
     return {json.loads(line)["path"]: line for line in lines}

@@ -149,7 +149,9 @@ class OpenClip:
                 yield from self._deinterlaced(deinterlacer, None)
                 deinterlacer = None
             if deinterlacer is None and frame.interlaced_frame:
-                deinterlacer = _Deinterlacer(frame)
+                # The filter takes no frames of less than three rows or columns.
+                with contextlib.suppress(av.FFmpegError):
+                    deinterlacer = _Deinterlacer(frame)
             if deinterlacer is None:
                 yield frame
             else:

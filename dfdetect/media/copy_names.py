@@ -2,20 +2,23 @@
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 CHART_SUFFIX = ".png"  # Of the chart beside the copy of a clip.
 
 _MAX_NAME_BYTES = 255  # On most file systems.
 
 
-def choose_names(files: Sequence[tuple[str, bool]], output: str = "") -> list[str]:
+def choose_names(
+    files: Sequence[tuple[str, bool]], output: str = "", taken: Iterable[str] = ()
+) -> list[str]:
     """Chooses distinct names for copies of files.
 
     Args:
         files: Name of each file, relative to the folder that was searched, and whether
             it is a clip.
         output: Folder of the copies, which need not exist; "" if none are written.
+        taken: Names that other copies have.
 
     Returns:
         The names, which end in .jpg, .jpeg or .png, or in .mp4 for a clip. Distinct
@@ -29,6 +32,8 @@ def choose_names(files: Sequence[tuple[str, bool]], output: str = "") -> list[st
         for name, _ in files
         for folder in pathlib.PurePath(name).parents
     }
+    for name in taken:
+        used |= {name.casefold(), f"{name}{CHART_SUFFIX}".casefold()}
     numbers: dict[str, int] = {}
     return [_unused(name, used, numbers, is_clip, longest) for name, is_clip in files]
 

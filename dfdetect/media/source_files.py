@@ -13,7 +13,7 @@ import hashlib
 import importlib.util
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from dfdetect.media import copy_names, file_kinds, image_status
 
@@ -105,14 +105,20 @@ def find_sources(
             barren.append(path)
     # Some may also have been named explicitly.
     passed_over.update(label for key, label in others.items() if key not in seen)
+    return name_copies(sources, output), barren
+
+
+def name_copies(
+    sources: Sequence[Source], output: str, taken: Iterable[str] = ()
+) -> list[Source]:
+    """Gives the copies of sources distinct names, see `copy_names.choose_names`."""
     names = copy_names.choose_names(
-        [(source.copy, source.is_clip) for source in sources], output
+        [(source.copy, source.is_clip) for source in sources], output, taken
     )
-    named = [
+    return [
         dataclasses.replace(source, copy=name)
         for source, name in zip(sources, names, strict=True)
     ]
-    return named, barren
 
 
 def _identify(found: "FoundFile") -> str:
@@ -214,7 +220,7 @@ def list_files(path: str, output: str = "") -> Iterator[FoundFile]:
 
     Args:
         path: A file, folder or pattern.
-        output: Real path of a folder that is not searched, or "".
+        output: Real path of a folder that neither folders nor patterns search, or "".
     """
     if os.path.isdir(path):
         yield from _walk(path, output)
@@ -222,6 +228,8 @@ def list_files(path: str, output: str = "") -> Iterator[FoundFile]:
         yield FoundFile(path, os.path.basename(path), is_named=True)
     else:
         for match in expand_pattern(path):
+            if output and _is_below(match, output):
+                continue
             if os.path.isdir(match):
                 yield from _walk(match, output)
             else:

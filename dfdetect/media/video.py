@@ -147,7 +147,7 @@ class Reader:
         self._check(last)
 
     def _shown(self) -> Iterator["_Shown"]:
-        """Yields the frames with the times from which and until which they are shown."""
+        """Yields the frames with the times between which they are shown."""
         clock = clip_timing.Clock(
             self.interval, clip_timing.may_leap(self._clip), self._timing.start
         )

@@ -24,6 +24,7 @@ _KEYS: dict[str, Any] = {
 }
 _CLIP_KEYS: dict[str, Any] = {"frames": list, "tracks": list}
 _VERDICTS = ("real", "uncertain", "fake", None)
+_SETTINGS = {"settings"}  # Of the first line of a file of `dfdetect detect --resume`.
 _MOST_PROBLEMS = 5  # That are described.
 
 
@@ -141,6 +142,8 @@ def _read_all(
                     continue
                 try:
                     line = json.loads(content)
+                    if row == 1 and isinstance(line, dict) and set(line) == _SETTINGS:
+                        continue
                     problem = find_problem(line)
                 except (ValueError, RecursionError) as error:
                     problem = f"no JSON: {error}"

@@ -508,6 +508,20 @@ def test_command_ends_in_one_line_when_interrupted(graph, images, tmp_path):
     assert all("1 of 2 files" in line for line in before)
 
 
+@pytest.mark.slow  # A quarter of a minute.
+def test_command_removes_what_lies_aside_when_it_is_ended(graph, images, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    arguments = (images[0], str(tmp_path / "pipe"), "--batch_size", "1")
+    process = command(*arguments, "--model", graph)
+    assert json.loads(process.stdout.readline())["path"] == images[0]
+    writer = _opened_for(process, tmp_path / "pipe")
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    os.close(writer)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert all("1 of 2 files" in line for line in said.splitlines()), "no log is shown"
+
+
 def _opened_for(process, pipe):
     """Opens a pipe to write once the process reads it."""
     while process.poll() is None:

@@ -61,6 +61,20 @@ def test_a_copy_that_cannot_be_written_is_told_and_the_rest_go_on(
     assert written(output) == ["sub/b.png", "z.png"]
 
 
+def test_a_copy_keeps_its_name_when_files_come_before_its_own(graph, tmp_path, capsys):
+    draw(tmp_path / "in" / "a.png")
+    arguments = ["--model", graph, "--output", tmp_path / "out"]
+    arguments += ["--resume", tmp_path / "noted"]
+    _, first, _ = detect(capsys, tmp_path / "in", *arguments)
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    cv2.imwrite(str(tmp_path / "in" / "a.bmp"), np.zeros((96, 96, 3), np.uint8))
+    code, results, _ = detect(capsys, tmp_path / "in", *arguments)
+    assert code == 0 and results[1:] == first
+    assert written(tmp_path / "out") == ["a-2.png", "a.png"]
+    assert (tmp_path / "out" / "a.png").read_bytes() == before
+    assert not cv2.imread(str(tmp_path / "out" / "a-2.png")).any()
+
+
 def test_a_full_disk_leaves_no_half_of_a_copy_or_clip(graph, tmp_path, capsys):
     noise = np.random.default_rng(0).integers(0, 255, (6, 160, 160, 3), np.uint8)
     clip = tiny_heads.write_clip(tmp_path / "in/a.mp4", list(noise))

@@ -141,6 +141,8 @@ def test_shards_hold_the_lines_of_detect(tmp_path, capsys, graph):
     _check_copies(lines, summary, tmp_path / "run" / "part-copies")
     _check_parquet(lines, output)
 
+    _check_lost_copies(graph, folder, output)
+
     # Again, with one more file: no other one is judged, no other shard written.
     mixed_corpus.write_image(folder / "new.png", tiny_heads.frame())
     before = {path: path.stat().st_mtime_ns for path in output.parent.glob("*.jsonl")}
@@ -179,6 +181,23 @@ def test_a_summary_of_no_file_is_an_error(tmp_path):
     )
     assert done.returncode == 1
     assert "OSError: the runner lost all results" in done.stderr
+
+
+def test_runs_whose_names_begin_alike_are_apart(tmp_path):
+    for name in (
+        "part2-00000-of-00032",
+        "part-00001-of-00100",
+        "part-x-00001-of-00007",
+    ):
+        (tmp_path / f"{name}.jsonl").write_text("")
+    for suffix in ("-00000-of-00032.npz.aside", "-copies", "-1-of-2.jsonl"):
+        (tmp_path / f"part{suffix}").write_text("")
+    assert shards.find_total(str(tmp_path / "part")) == 100
+    assert shards.list_finished(f"{tmp_path}//part") == {
+        str(tmp_path / "part-00001-of-00100.jsonl"): 100
+    }
+    assert shards.find_total(str(tmp_path / "part2")) == 32
+    assert shards.find_total(str(tmp_path / "par")) is None
 
 
 @pytest.mark.parametrize(
@@ -379,6 +398,23 @@ def _check_copies(lines, summary, folder):
         if head["fake_probability"] >= 0.3
     ]
     assert len(crops) == len(heads)
+
+
+def _check_lost_copies(graph, folder, output):
+    """A copy that is not there is made up for, and copies are no input."""
+    copies = folder.parent / "run" / "part-copies"
+    there = sorted(copies.rglob("*"))
+    clips = [x for x in there if x.suffix == ".mp4"]
+    images = [x for x in there if ".mp4" not in x.name and "-head" not in x.name]
+    lost = [clips[0], next(x for x in images if x.suffix == ".png")]
+    for path in lost:
+        path.unlink()
+    total = shards.find_total(str(output))
+    before = _read(output)
+    counts = _judge(graph, folder.parent, output, total=total)["files"]
+    assert counts["judged"] == counts["copies"] == 2
+    assert counts["from_earlier"] == len(before) - 2
+    assert sorted(copies.rglob("*")) == there and _read(output) == before
 
 
 def _check_parquet(lines, output):

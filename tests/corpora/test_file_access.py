@@ -30,10 +30,22 @@ def test_files_are_found_by_name_folder_and_pattern(drawn):
     both = [("drawn://a/1.jpg", False), ("drawn://a/b/2.jpg.gz", False)]
     assert _names("drawn://a/**") == _names("drawn://a") == _names("drawn://a/") == both
     assert _names("drawn://a/*.jpg") == both[:1]
+    # A dot behind the part that a pattern names hides no file.
+    (drawn / "a" / "1-x.jpg").write_bytes(b"")
+    named = [("drawn://a/1-x.jpg", False), ("drawn://a/1.jpg", False)]
+    assert _names("drawn://a/1*") == named
     assert _names("drawn://c.txt") == [("drawn://c.txt", True)]
     for nothing in ("drawn://d/**", str(drawn / "nothing" / "*")):
         with pytest.raises(FileNotFoundError, match="no file matches"):
             list(file_access.list_files(nothing))
+
+
+@pytest.mark.parametrize("root", ["drawn://a", ""])
+def test_a_folder_may_be_left_out(drawn, root):
+    root = root or str(drawn / "a")
+    for apart in ("b", "b/"):
+        found = file_access.list_files(f"{root}/**", f"{root}/{apart}")
+        assert [one.path for one in found] == [f"{root}/1.jpg"]
 
 
 def test_content_is_read_as_it_is_and_tried_thrice(drawn, monkeypatch):

@@ -90,6 +90,13 @@ def test_an_interlaced_stream_that_changes_its_size(tmp_path):
     assert shapes == [(120, 160, 3)] * 25 + [(128, 192, 3)] * 25
 
 
+def test_interlaced_frames_that_are_too_small_for_the_filter_stay_as_they_are(tmp_path):
+    path = draw(tmp_path / "a.mpg", "-c:v", "mpeg2video", *INTERLACED, size="64x2")
+    reader = video.Reader(path, ALL)
+    assert {frame.image.shape for frame in reader} == {(2, 64, 3)}
+    assert reader.num_read == 25
+
+
 def test_a_frame_that_cannot_be_converted_is_missed_and_told(tmp_path, monkeypatch):
     path = draw(tmp_path / "a.mp4", *H264)
     convert_frame = clip_frame.DecodedFrame.image

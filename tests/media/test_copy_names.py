@@ -28,6 +28,12 @@ def test_long_names_are_cut_in_whole_characters_and_can_be_written(tmp_path):
         (tmp_path / name).write_bytes(b"x")
 
 
+def test_names_that_other_copies_have_are_not_chosen():
+    files = [("a.gif", False), ("b.avi", True), ("c.png", False)]
+    found = copy_names.choose_names(files, taken=["A.png", "b.mp4.png"])
+    assert found == ["a-2.png", "b-2.mp4", "c.png"]
+
+
 def test_equal_names_of_many_folders_are_numbered():
     names = copy_names.choose_names([("face.jpg", False)] * 500 + [("Face.jpg", False)])
     assert names[:3] == ["face.jpg", "face-2.jpg", "face-3.jpg"]

@@ -181,6 +181,17 @@ def test_output_folder_is_no_input(tmp_path):
         source_files.find_sources([image], output=str(tmp_path))
 
 
+def test_patterns_do_not_search_the_output_folder(tmp_path):
+    for name in ("a.jpg", "b/c.jpg", "out/a.jpg", "out/b/c.jpg"):
+        touch(tmp_path / name)
+    for pattern in ("**/*.jpg", "**", "*", "*/**"):
+        found, _ = source_files.find_sources(
+            [str(tmp_path / pattern)], str(tmp_path / "out")
+        )
+        names = {os.path.relpath(x.path, tmp_path) for x in found}
+        assert names <= {"a.jpg", "b/c.jpg"} and "b/c.jpg" in names, pattern
+
+
 def test_read_stops_at_devices(monkeypatch):
     monkeypatch.setattr(files, "MAX_BYTES", 2**20)
     with pytest.raises(OSError, match="larger than 1 MiB"):

@@ -10,6 +10,7 @@ import pytest
 
 import report_page_support as support
 import tiny_heads
+from dfdetect import resumable
 from dfdetect.cli import main as cli
 from dfdetect.pipeline import result_formats
 from dfdetect.reports import result_files, results_report
@@ -85,6 +86,15 @@ def test_lines_that_are_none_are_told_and_left_out(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["report", str(path), f"--output={path}"])
     assert "must end in .html" in capsys.readouterr().err
+
+
+def test_the_settings_of_a_resumable_run_are_no_result_line(tmp_path, capsys):
+    path, output = tmp_path / "r.jsonl", tmp_path / "r.html"
+    with resumable.Journal(str(path), {"model": None}) as journal:
+        journal.append(support.image_result("a.jpg"))
+    assert cli.main(["report", str(path), f"--output={output}", "--no_images"]) == 0
+    assert "not result lines" not in capsys.readouterr().err
+    assert output.read_text().count("<article ") == 1
 
 
 def test_many_lines_are_numbers_the_most_suspicious_and_pages(tmp_path):
