@@ -19,7 +19,7 @@ Standard error has a sentence about one image, and the numbers of several.
 A server that does not answer for a few files one after the other ends the run.
 
 Exit code: 0 every file was read, 3 some were not, 2 usage error, 1 the server answered
-for no file.
+for no file or its answers could not be written.
 
 This one file can be copied anywhere: it imports nothing of dfdetect. REST needs the
 standard library only, gRPC also grpcio and protobuf.
@@ -778,7 +778,10 @@ class _Told:
             self.num_lost = self.num_lost + 1 if answer.is_lost else 0
         self._outcomes[line.get("verdict") or line["status"]] += 1
         self._statuses[line["status"]] += 1
-        print(json.dumps(line), flush=True)
+        try:
+            print(json.dumps(line), flush=True)
+        except OSError as error:  # A full disk.
+            raise type(error)(error.errno, error.strerror, "standard output") from error
         if told := answer.problem or line.get("warning"):
             warn(f"{line['path']!r}: {told}")
 
@@ -954,10 +957,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         warn("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return PIPE_CLOSED
+    except OSError as error:
+        warn(f"{error.filename}: {error.strerror}")
+        _give_up_output()
+        return FAILED
     finally:
         client.close()
+
+
+def _give_up_output() -> None:
+    """Replaces standard output, so that closing it does not fail again."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def read_token(path: str | None) -> str:

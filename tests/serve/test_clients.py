@@ -352,6 +352,22 @@ def test_a_folder_that_cannot_be_listed_is_told(serve, tmp_path):
     assert f"{lines[1]['path']!r}: File name too long\n" in said
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
+def test_a_full_disk_is_told_in_one_line(serve, tmp_path):
+    _, server = serve("rest")
+    (path,) = _files(tmp_path / "a", "good")
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-I", _SERVE / "client.py", path, server],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "client.py: standard output: No space left on device\n"
+
+
 @pytest.mark.parametrize("kind", _KINDS)
 def test_crops_are_judged_whole(kind, serve, tmp_path):
     stand_in, server = serve(kind)
