@@ -2,9 +2,10 @@
 
     python datasets/prepare.py --dataset=labeled_faces --manual_dir=FACES --data_dir=DIR
 
-TFDS writes aside and renames at the end, so that an interrupted run leaves no half
-dataset and is simply started again. The exit code is 2 for a usage error, 1 where the
-source files cannot be used, 130 after an interrupt.
+A data set is written aside and renamed at the end, so that an interrupted run leaves no
+half dataset and is simply started again. With --overwrite the old one stays until the
+new one is complete, and the disk holds both. The exit code is 2 for a usage error, 1
+where the source files cannot be used, 130 after an interrupt.
 """
 
 import contextlib
@@ -31,7 +32,7 @@ from tensorflow_datasets.core import shuffle
 
 from dfdetect import console, script
 from dfdetect.data import record_columns
-from dfdetect.data.builders import streams
+from dfdetect.data.builders import replacement, streams
 
 _FOLDER = pathlib.Path(__file__).resolve().parent
 _SUFFIX = "_dataset_builder"
@@ -51,7 +52,9 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Folder for prepared datasets; made if absent.", required=True
 )
 _OVERWRITE = flags.DEFINE_bool(
-    "overwrite", False, "Prepare again what --data_dir already has."
+    "overwrite",
+    False,
+    "Prepare again what --data_dir already has, which stays until all is done.",
 )
 _BEAM_RUNNER = flags.DEFINE_string(
     "beam_runner",
@@ -171,7 +174,11 @@ def _builder(dataset: str, data_dir: pathlib.Path) -> Any:
     if config:
         options["config"] = config
     try:
-        return builder_class(data_dir=data_dir, **options)
+        builder = builder_class(data_dir=data_dir, **options)
+        if replacement.restore(builder):
+            script.say("putting back the data set that an interrupted --overwrite left")
+            builder = builder_class(data_dir=data_dir, **options)
+        return builder
     except ValueError as error:
         raise app.UsageError(str(error)) from error
 
@@ -208,9 +215,12 @@ def _prepare(builder: Any, manual_dir: pathlib.Path | None) -> None:
             try_download_gcs=False,
             **_beam(),
         )
-        # TFDS prints of a download of unknown size, whatever there is to do.
-        with contextlib.redirect_stdout(io.StringIO()), _watched_workers():
-            builder.download_and_prepare(download_config=config)
+        # TFDS would delete what is there before it looks at the source files.
+        exists = builder.data_path.exists()
+        with replacement.replace(builder) if exists else contextlib.nullcontext():
+            # TFDS prints of a download of unknown size, whatever there is to do.
+            with contextlib.redirect_stdout(io.StringIO()), _watched_workers():
+                builder.download_and_prepare(download_config=config)
     record_columns.write_columns(builder)
     _print_summary(builder.info)
 

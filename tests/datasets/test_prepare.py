@@ -52,6 +52,15 @@ def test_prepare(tmp_path, run_script):
     anew = run_script(_SCRIPT, *flags, "--overwrite").stdout
     counted = "1 n_groups, 1 passed_over/PNG without a label, 1 real\n"
     assert f"train: 1 images, {counted}" in anew
+    # A wrong source file does not cost what is prepared.
+    faces(root, ["a.png,genuine,train,x"])
+    wrong = run_script(_SCRIPT, *flags, "--overwrite", check=False)
+    assert wrong.returncode == 1 and "label must be" in wrong.stderr
+    kept = tfds.builder("labeled_faces", data_dir=tmp_path / "data")
+    assert list(records(kept, "train")) == ["a.png"]
+    kept.data_path.rename(kept.data_path.with_name(f".{kept.data_path.name}.old"))
+    back = run_script(_SCRIPT, *flags)
+    assert "putting back" in back.stderr and "train: 1 images" in back.stdout
 
 
 def test_of_many_skipped_files_it_is_told_how_many_are_not_listed(tmp_path, run_script):
