@@ -3,11 +3,12 @@
     python train/audit.py --data_dir=DATA --dataset=NAME [--embeddings]
         [--output=audit.json]
 
-It finds (a) groups (videos, actors, films) in two splits, (b) near-duplicate images in
-two splits, by perceptual hash, (c) how well trees without pixels predict the label, and
-with --embeddings (d) images in two splits with the same content. The exit code is 3 if
-(a) or (b) found any, 2 for a usage error, 1 if the audit failed; (c) and (d) only warn:
-a shortcut may lie in the nature of the data, and similarity does not prove a copy.
+It finds (a) groups (videos, actors, films) in two splits, or that images were split one
+by one (`--leaky_random_split`), (b) near-duplicate images in two splits, by perceptual
+hash, (c) how well trees without pixels predict the label, and with --embeddings (d)
+images in two splits with the same content. The exit code is 3 if (a) or (b) found any,
+2 for a usage error, 1 if the audit failed; (c) and (d) only warn: a shortcut may lie in
+the nature of the data, and similarity does not prove a copy.
 """
 
 import json
@@ -31,7 +32,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import console, files, script
-from dfdetect.data import prepared
+from dfdetect.data import prepared, split_leaks
 from dfdetect.evaluation.audit import (
     embedded_duplicates,
     metadata_baseline,
@@ -88,7 +89,10 @@ def audit() -> dict[str, Any]:
     return {
         "data": prepared.describe_dataset(builder),
         "num_flat": int((~survey.comparable).sum()),
-        "group_leaks": groups.find_leaks(survey),
+        "group_leaks": [
+            *split_leaks.find_random_split(builder),
+            *groups.find_leaks(survey),
+        ],
         "near_duplicates": near_duplicates.find_pairs(survey, _MAX_DISTANCE.value),
         "max_distance": _MAX_DISTANCE.value,
         "no_pixel_baseline": metadata_baseline.measure_baseline(survey),

@@ -1,6 +1,5 @@
 """One split of a prepared data set, as a test of classifiers sees it."""
 
-import collections
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dfdetect import console, labels
-from dfdetect.data import prepared, records
+from dfdetect.data import prepared, records, split_leaks
 from dfdetect.evaluation import classification_protocol, predictions
 from dfdetect.evaluation.audit import leaks as groups
 from dfdetect.evaluation.audit import metadata_baseline, scan
@@ -34,7 +33,7 @@ class EvaluatedSet:
             no figures.
         metadata_probabilities: Those of `evaluation.audit.metadata_baseline`; None
             where it has none.
-        leaks: Leaks of the whole data set, see `evaluation.audit.leaks`.
+        leaks: Leaks of the whole data set, see `data.split_leaks`.
         where: The conditions that chose the records.
         num_resamples: Resamples of the bootstrap.
     """
@@ -73,8 +72,9 @@ class EvaluatedSet:
         found = []
         if self.leaks:
             found.append(
-                f"LEAKY SPLIT: {describe_leaks(self.leaks)}. The figures do not say "
-                "how well unseen videos are told; --allow_leaky_split asked for them."
+                f"LEAKY SPLIT: {split_leaks.describe_leaks(self.leaks)}. The figures "
+                "do not say how well unseen videos are told; --allow_leaky_split asked "
+                "for them."
             )
         trained_on = {
             described["fingerprint"] for described in manifest.get("data", [])
@@ -123,12 +123,14 @@ def load_evaluation_set(
         say: Prints a line.
         where: Conditions that records meet, FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE;
             of the other splits, too, which the baselines learn from.
-        allow_leaky_split: Whether groups may stand in two splits.
+        allow_leaky_split: Whether groups may stand in two splits, and images may have
+            been split one by one.
         num_resamples: Resamples of the bootstrap.
 
     Raises:
         ValueError: The data set has no such split or holds no labeled images, a
-            group stands in two splits, or no record meets the conditions.
+            group stands in two splits, images were split one by one, or no record
+            meets the conditions.
     """
     records.check_labeled(builder)
     sizes = builder.info.splits
@@ -140,10 +142,11 @@ def load_evaluation_set(
     total = sum(info.num_examples for info in sizes.values())
     with console.Progress(total, say, noun="record") as bar:
         survey = scan.scan_dataset(builder, bar.count, with_hashes=False)
-    leaks = groups.find_leaks(survey)
+    leaks = [*split_leaks.find_random_split(builder), *groups.find_leaks(survey)]
     if leaks and not allow_leaky_split:
         raise ValueError(
-            f"{builder.info.full_name} has a leaky split: {describe_leaks(leaks)}. "
+            f"{builder.info.full_name} has a leaky split: "
+            f"{split_leaks.describe_leaks(leaks)}. "
             "Figures would not say how well unseen videos are told. "
             "--allow_leaky_split gives them all the same, and every output says so."
         )
@@ -166,17 +169,6 @@ def load_evaluation_set(
         where=where,
         num_resamples=num_resamples,
     )
-
-
-def describe_leaks(leaks: list[dict]) -> str:
-    """Words how many groups have records in two splits, and names the first."""
-    counts = collections.Counter(leak["kind"] for leak in leaks)
-    kinds = ", ".join(
-        f"{number:,} {kind}{'s' if number > 1 else ''}"
-        for kind, number in counts.items()
-    )
-    splits = ", ".join(f"{n} in {name}" for name, n in leaks[0]["splits"].items())
-    return f"{kinds} in two splits, such as {leaks[0]['name']} ({splits})"
 
 
 def _baselines(

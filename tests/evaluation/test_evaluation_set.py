@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 import clips
+import labelled_images
 from dfdetect.evaluation import classifiers, evaluation_set, predictions
 
 
@@ -115,6 +116,28 @@ def test_a_group_in_two_splits_is_refused(leaky):
     assert described["leaky_split"] and described["num_leaks"] == 1
     assert described["leaks"][0]["name"] == "b"
     assert judged.warnings({})[0].startswith("LEAKY SPLIT: 1 group")
+
+
+def test_images_split_one_by_one_are_refused(tmp_path):
+    class Random(clips.Clips, skip_registration=True):
+        def _info(self):
+            info = super()._info()
+            info.metadata.update(
+                settings={"leaky_random_split": True},
+                counts={s: {"n_split_by_hash": 6} for s in ("train", "test")},
+            )
+            return info
+
+    groups = {"train": [("a", 20)], "test": [("b", 20)]}
+    builder = labelled_images.prepare(tmp_path, groups, Random)
+    message = r"leaky split: images were split one by one .*--allow_leaky_split"
+    with pytest.raises(ValueError, match=message):
+        _look(builder)
+    judged = _look(builder, allow_leaky_split=True)
+    assert judged.describe()["leaky_split"]
+    assert judged.warnings({})[0].startswith(
+        "LEAKY SPLIT: images were split one by one"
+    )
 
 
 def test_shortcuts_and_seen_images_are_warned_of(builder):

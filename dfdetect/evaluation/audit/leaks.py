@@ -1,5 +1,6 @@
 """Finds groups that have records in two splits."""
 
+from dfdetect.data import split_leaks
 from dfdetect.evaluation.audit.survey import Survey
 
 
@@ -7,8 +8,8 @@ def find_leaks(survey: Survey) -> list[dict]:
     """Finds each video, actor, film or group with records in more than one split.
 
     Returns:
-        For each `kind` (of `survey.PROVENANCE`) and `name`: `splits`, the number of
-        records it has in each; sorted.
+        For each `kind` (of `split_leaks.PROVENANCE`) and `name`: `splits`, the number
+        of records it has in each; sorted.
     """
     found: dict[tuple[str, str], dict[str, int]] = {}
     for kind, records in survey.identities.items():
@@ -16,8 +17,4 @@ def find_leaks(survey: Survey) -> list[dict]:
             for name in names:
                 counts = found.setdefault((kind, name), {})
                 counts[split] = counts.get(split, 0) + 1
-    return [
-        {"kind": kind, "name": name, "splits": counts}
-        for (kind, name), counts in sorted(found.items())
-        if len(counts) > 1
-    ]
+    return split_leaks.list_shared(found)

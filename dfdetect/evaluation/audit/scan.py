@@ -8,8 +8,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect.data import prepared, records
+from dfdetect.data.split_leaks import PROVENANCE
 from dfdetect.evaluation.audit import metadata_baseline, near_duplicates
-from dfdetect.evaluation.audit.survey import PROVENANCE, Survey
+from dfdetect.evaluation.audit.survey import Survey
 from dfdetect.media import decode, resize
 
 

@@ -7,15 +7,6 @@ import numpy as np
 
 from dfdetect.data import conditions
 
-# Fields that name what must not stand in two splits, and what they name. A clip or an
-# actor is the same whether the scene was taken or the face.
-PROVENANCE = {
-    "group": "group",
-    "movie": "movie",
-    "target_id": "source video or actor",
-    "source_id": "source video or actor",
-}
-
 
 @dataclasses.dataclass(frozen=True)
 class Survey:

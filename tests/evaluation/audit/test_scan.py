@@ -152,6 +152,23 @@ def test_copies_are_found_and_nothing_else(planted, tmp_path, run_script):
     assert found["data"]["splits"] == {"train": 9, "validation": 8, "test": 14}
 
 
+def test_images_split_one_by_one_end_with_3(tmp_path, run_script):
+    for number in range(30):
+        write(tmp_path / f"manual/real/{number}.png", _file(_image(number)))
+    faces = builder_class("labeled_faces")
+    builder = faces(data_dir=tmp_path / "data", leaky_random_split=True)
+    prepare(builder, tmp_path / "manual")
+    done = run_script(
+        "train/audit.py",
+        f"--data_dir={tmp_path / 'data'}",
+        "--dataset=labeled_faces",
+        check=False,
+    )
+    assert done.returncode == 3, done.stderr
+    assert "(a) Groups in two splits: 1" in done.stdout
+    assert "| random split of images | leaky_random_split |" in done.stdout
+
+
 @pytest.mark.slow
 def test_group_leaks_end_with_3_and_missing_data_with_1(tmp_path, run_script):
     images = {
