@@ -71,7 +71,9 @@ def main(argv: list[str]) -> None:
         )
     makes_fakes = bool(FLAGS.self_blended) and not natural
     label_counts.check_labels(builders, where, makes_fakes)
-    validation = _load_validation(builders, split, validated_on, strategy)
+    validation = _load_validation(
+        builders, split, strategy, where=where, validated_on=validated_on
+    )
     if validation is not None and distribute.is_chief(strategy):
         for line in validation.describe_sizes():
             script.say(line)
@@ -138,15 +140,21 @@ def main(argv: list[str]) -> None:
 def _load_validation(
     builders: Sequence[tfds.core.DatasetBuilder],
     split: str,
-    where: Sequence[conditions.Condition],
     strategy: tf.distribute.Strategy,
+    *,
+    where: Sequence[conditions.Condition],
+    validated_on: Sequence[conditions.Condition],
 ) -> classifier_validation.ClassifierValidation | None:
     if split == "none":
         return None
+    labeled = classifier_validation.select_labeled_sets(builders, split, validated_on)
+    run_flags.check_leaks(
+        labeled, split, strategy, where=where, validated_on=validated_on
+    )
     return classifier_validation.ClassifierValidation(
-        classifier_validation.select_labeled_sets(builders, split, where),
+        labeled,
         split,
-        where,
+        validated_on,
         image_size=FLAGS.image_size,
         batch_size=FLAGS.batch_size,
         crop_margin=FLAGS.crop_margin,

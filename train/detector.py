@@ -59,6 +59,7 @@ def main(argv: list[str]) -> None:
     metrics = (*detection.METRICS, *losses)
     settings, strategy, record = run_flags.start_run(argv, metrics)
     run_flags.check_data(builders, strategy, record)
+    _check_leaks(builders, strategy)
     # Two models of the same weights: for training windows, and for whole images.
     evaluation_model = _build_model(FLAGS.image_size)
     with strategy.scope():
@@ -114,6 +115,25 @@ def main(argv: list[str]) -> None:
     ).train()
 
 
+def _trained_on() -> list[conditions.Condition]:
+    texts = held_out.training_conditions()
+    return [conditions.parse_condition(text) for text in texts]
+
+
+def _check_leaks(
+    builders: Sequence[tfds.core.DatasetBuilder], strategy: tf.distribute.Strategy
+) -> None:
+    """Checks the data sets that are validated on."""
+    split = held_out.validation_split()
+    run_flags.check_leaks(
+        [builder for builder in builders if split in builder.info.splits],
+        split,
+        strategy,
+        where=_trained_on(),
+        validated_on=held_out.validation_conditions(),
+    )
+
+
 def _load_weights(model: efficientdet.EfficientDet) -> weights.LoadReport:
     if FLAGS.init_from:
         start = run_flags.find_starting_weights(FLAGS.init_from)
@@ -146,9 +166,7 @@ def _build_batches(
         jpeg_quality=jpeg_quality,
         gray_share=FLAGS.gray_share,
         weights=[float(weight) for weight in FLAGS.dataset_weights] or None,
-        where=[
-            conditions.parse_condition(text) for text in held_out.training_conditions()
-        ],
+        where=_trained_on(),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from dfdetect.data import prepared, sampling
+from dfdetect.data import conditions, prepared, sampling, split_leaks
 from dfdetect.training import distribute, loop, run_record
 from dfdetect.training.settings import Settings
 
@@ -120,6 +120,65 @@ def check_data(
             f"--batch_size={batch_size} is above the {total} examples of the training "
             "split: a step sees some of them more than once"
         )
+
+
+def check_leaks(
+    strategy: tf.distribute.Strategy,
+    builders: Sequence[tfds.core.DatasetBuilder],
+    split: str,
+    *,
+    where: Sequence[conditions.Condition] = (),
+    validated_on: Sequence[conditions.Condition] = (),
+    allowed: bool,
+    say: Say,
+) -> None:
+    """Checks that no group stands in the training split and in the one to validate on.
+
+    Args:
+        strategy: Where to train.
+        builders: Prepared data sets that are validated on.
+        split: The split to validate on. Of "train" groups are held out, which are not
+            looked for.
+        where: Conditions that records to train on meet.
+        validated_on: Conditions that records to validate on meet.
+        allowed: Whether a group may stand in both.
+        say: Called with a line for each data set that leaks all the same, or whose
+            images were split one by one.
+
+    Raises:
+        ValueError: A group stands in both, and that is not allowed.
+    """
+
+    def check() -> None:
+        if not distribute.is_chief(strategy):
+            return
+        for builder in builders:
+            leaks = split_leaks.find_random_split(builder)
+            if split != "train" and {"train", split} <= {*builder.info.splits}:
+                chosen = {"train": where, split: validated_on}
+                shared = split_leaks.find_shared_names(builder, chosen)
+                if shared and not allowed:
+                    raise ValueError(_describe_leaky(builder, shared))
+                leaks += shared
+            if leaks:
+                say(
+                    f"WARNING: LEAKY SPLIT of {prepared.name_dataset(builder)}: "
+                    f"{split_leaks.describe_leaks(leaks)}. Figures of validation do "
+                    "not say how well unseen videos are told."
+                )
+
+    _check_on_all(strategy, check)
+
+
+def _describe_leaky(
+    builder: tfds.core.DatasetBuilder, leaks: Sequence[dict[str, Any]]
+) -> str:
+    return (
+        f"{prepared.name_dataset(builder)} has a leaky split: "
+        f"{split_leaks.describe_leaks(leaks)}. Figures of validation, by which weights "
+        "are kept, would not say how well unseen videos are told. --allow_leaky_split "
+        "trains all the same."
+    )
 
 
 def _describe(builder: tfds.core.DatasetBuilder) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import tensorflow_datasets as tfds
 from absl import app, flags
 
 from dfdetect import script
+from dfdetect.data import conditions
 from dfdetect.models import kept_steps, weights
 from dfdetect.training import (
     distribute,
@@ -66,6 +67,11 @@ flags.DEFINE_string(
     "validation",
     'Split that decides which weights are kept. "none": all is trained on, and the '
     "weights of the last step are kept.",
+)
+flags.DEFINE_bool(
+    "allow_leaky_split",
+    False,
+    "Train even if a group is in the training split and in the one to validate on.",
 )
 flags.DEFINE_bool(
     "allow_changed_flags",
@@ -265,6 +271,26 @@ def check_data(
         record,
         builders=builders,
         batch_size=FLAGS.batch_size,
+        say=script.say,
+    )
+
+
+def check_leaks(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    split: str,
+    strategy: tf.distribute.Strategy,
+    *,
+    where: Sequence[conditions.Condition],
+    validated_on: Sequence[conditions.Condition],
+) -> None:
+    """See `run_checks.check_leaks`."""
+    run_checks.check_leaks(
+        strategy,
+        builders,
+        split,
+        where=where,
+        validated_on=validated_on,
+        allowed=FLAGS.allow_leaky_split,
         say=script.say,
     )
 

@@ -56,7 +56,7 @@ _OF_ONE_WORKER = frozenset(
 )
 
 # Changes of these are allowed, and noted.
-_NOTED = frozenset(("steps", "patience", "eval_every"))
+_NOTED = frozenset(("steps", "patience", "eval_every", "allow_leaky_split"))
 
 # A change of these makes another run.
 _FIXED = frozenset(

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+import clips
 import tiny_pipeline
 from dfdetect import manifest
 from dfdetect.export import saved_pipeline
@@ -226,6 +227,20 @@ def test_two_configs_of_a_set_are_validated_on_both(run_script, prepared, tmp_pa
     assert measured["validation"].keys() == {"cvcs/full", "cvcs/cropped"}
     assert measured["test"].keys() == {"cvcs/full", "cvcs/cropped"}
     assert json.loads(done.stdout)["test"] == measured["test"]
+
+
+@pytest.mark.parametrize("flags", [CLASSIFIER, ("train/detector.py",)])
+def test_a_leaky_split_is_refused_at_the_start(run_script, tmp_path, flags):
+    clips.prepare(tmp_path, {x: [("a", 20)] for x in ("train", "validation")})
+    done = run_script(
+        *flags,
+        "--dataset=clips",
+        f"--data_dir={tmp_path}",
+        f"--model_dir={tmp_path / 'run'}",
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "has a leaky split: 1 group in two splits" in _last_line(done)
 
 
 @pytest.mark.slow

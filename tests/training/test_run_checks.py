@@ -3,6 +3,8 @@
 import pytest
 import tensorflow as tf
 
+import clips
+from dfdetect.data import conditions, split_leaks
 from dfdetect.data import prepared as prepared_sets
 from dfdetect.training import run_checks, run_record
 
@@ -50,3 +52,50 @@ def test_a_split_without_examples_is_refused(builder):
     run_checks.check_split([builder], "train")
     with pytest.raises(ValueError, match="calibration"):
         run_checks.check_split([builder], "calibration")
+
+
+def check_leaks(builder, split="validation", **options):
+    told = []
+    run_checks.check_leaks(
+        tf.distribute.get_strategy(),
+        [builder],
+        split,
+        say=told.append,
+        **{"allowed": False, **options},
+    )
+    return told
+
+
+@pytest.fixture(name="leaky", scope="module")
+def _leaky(tmp_path_factory):
+    groups = {"train": [("a", 20), ("b", 20)], "validation": [("b", 20)]}
+    groups["test"] = [("c", 20)]
+    return clips.prepare(tmp_path_factory.mktemp("leaky"), groups)
+
+
+def test_a_group_that_is_trained_and_validated_on_is_refused(leaky, builder):
+    assert check_leaks(builder) == check_leaks(leaky, "test") == []
+    message = (
+        r"clips has a leaky split: 1 group in two splits, such as b \(6 in train, 6 in "
+        r"validation\).*--allow_leaky_split trains all the same"
+    )
+    with pytest.raises(ValueError, match=message):
+        check_leaks(leaky)
+    (line,) = check_leaks(leaky, allowed=True)
+    assert line.startswith("WARNING: LEAKY SPLIT of clips: 1 group in two splits")
+    # Held-out groups are of the training split, and not trained on.
+    assert check_leaks(leaky, "train") == []
+    other = [conditions.parse_condition("method=talk")]
+    real = [conditions.parse_condition("method=original")]
+    with pytest.raises(ValueError, match="such as b"):
+        check_leaks(leaky, where=other, validated_on=real)
+    none = [conditions.parse_condition("method=unknown")]
+    assert check_leaks(leaky, where=none) == []
+
+
+def test_images_split_one_by_one_are_warned_of(builder, monkeypatch):
+    leak = {"kind": split_leaks.RANDOM, "name": "x", "splits": {"train": 4, "test": 2}}
+    monkeypatch.setattr(split_leaks, "find_random_split", lambda builder: [leak])
+    for split in ("validation", "train"):
+        (line,) = check_leaks(builder, split)
+        assert "images were split one by one (4 in train, 2 in test)" in line
