@@ -83,8 +83,7 @@ TESTED_BY = {
     "training.classifier_flags training.detector_flags "
     "training.label_counts training.run_flags "
     "training.stop_signals",
-    "train/test_scripts.py": "evaluation.classifier_comparison "
-    "evaluation.evaluation_flags",
+    "train/test_scripts.py": "evaluation.evaluation_flags",
     "training/test_checkpoints.py": "models.kept_steps",
     "training/test_fused_batch_norm.py": "training.train_step",
     "training/test_loop.py": "training.progress_bar training.run_state "

@@ -122,24 +122,26 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     folders = evaluation_flags.split_list(
         FLAGS.model_dir or ("" if others else model_directory.DEFAULT_NAME)
     )
-    peers = _open_peers()
-    if FLAGS.recipe:
-        folders += _train_without_each(folder)
-    # Fail before the slow part: open everything before anything is measured.
+    # Fail before the slow part: what is wrong with sets and tables is found here.
     steps = [int(step) for step in FLAGS.step]
     models = classifier_comparison.load_each(folders, steps)
+    peers = _open_peers()
     sets = _load_sets()
+    if FLAGS.leave_out:
+        maker_evaluation.check_makers(sets, FLAGS.leave_out)
+    of_peers = classifier_comparison.measure_peers(peers, sets, FLAGS.guess_missing)
+    if FLAGS.recipe:
+        models += classifier_comparison.load_each(_train_without_each(folder), steps)
     results = classifier_comparison.measure_each(
         models,
-        peers,
         sets,
         say=script.say,
         batch_size=FLAGS.batch_size,
         precision=FLAGS.precision,
         with_robustness=FLAGS.robustness,
         robustness_crops=FLAGS.robustness_crops,
-        guess_missing=FLAGS.guess_missing,
     )
+    results += of_peers
     _say_warnings(w for r in results for w in r.figures["warnings"])
     by_makers = classifier_comparison.measure_makers(
         models,

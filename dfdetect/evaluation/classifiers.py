@@ -37,7 +37,7 @@ class Result:
         figures: `model`, `split`, what `EvaluatedSet.describe` gives, `warnings`,
             `date`, `classifier` (what its manifest says), `metrics`, `video_metrics`,
             `baselines` and `strata`; perhaps `robustness`, see
-            `robustness.measure_robustness`.
+            `robustness.measure_robustness`, or the `reason` why not.
         predictions: Predictions for the images.
         metadata_probabilities: Probabilities of `audit.metadata_baseline` for the same
             images; None where it has none.

@@ -44,14 +44,14 @@ def measure_makers(
     Raises:
         ValueError: There are no makers to compare, and `leave_out` wants them.
     """
+    if leave_out:
+        check_makers(sets, leave_out)
+    reason = source_pairs.explain_unfit(sets, leave_out or "source")
+    if reason:
+        return {"source_pairs": {"reason": reason}}
     pooled = source_pairs.pool_sets(
         sets, manifests[0]["crop_margin"], leave_out or "source"
     )
-    reason = pooled.explain_unfit()
-    if reason and leave_out:
-        raise ValueError(f"--leave_out finds no makers to compare: {reason}.")
-    if reason:
-        return {"source_pairs": {"reason": reason}}
     baselines = source_pairs.measure_baselines(pooled, num_resamples, say)
     runs = []
     for place, described in enumerate(manifests):
@@ -67,6 +67,20 @@ def measure_makers(
     if leave_out:
         figures["leave_one_out"] = leave_one_out.measure_left_out(pooled, runs)
     return figures
+
+
+def check_makers(sets: Sequence[evaluation_set.EvaluatedSet], leave_out: str) -> None:
+    """Checks, before any model is measured, that there are makers to compare.
+
+    Args:
+        sets: Sets to measure on.
+        leave_out: "source" or "method", the field that names makers.
+
+    Raises:
+        ValueError: There are none.
+    """
+    if reason := source_pairs.explain_unfit(sets, leave_out):
+        raise ValueError(f"--leave_out finds no makers to compare: {reason}.")
 
 
 def train_without_each(

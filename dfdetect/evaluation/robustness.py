@@ -101,7 +101,7 @@ def measure_robustness(
 
 
 def draw_groups(
-    truths: np.ndarray, groups: np.ndarray, max_crops: int | None, seed: int
+    truths: np.ndarray, groups: np.ndarray, max_crops: int | None, seed: int = 0
 ) -> np.ndarray:
     """Draws whole groups, until one more would be too much.
 

@@ -60,17 +60,27 @@ class Pool:
             ~is_fake & (self.origins == source)
         )
 
-    def explain_unfit(self) -> str:
-        """Returns why there are no figures by pairs; "" where there are."""
-        numbers = [len(self.names(label)) for label in (labels.FAKE, labels.REAL)]
-        if not all(numbers):
-            return "all images have the same label"
-        if max(numbers) > _MOST_NAMES:
-            return (
-                f"{numbers[0]} makers and {numbers[1]} sources are too many to pair, "
-                f"at most {_MOST_NAMES} of each are"
-            )
-        return ""
+
+def explain_unfit(
+    judged: Sequence[evaluation_set.EvaluatedSet], field: str = "source"
+) -> str:
+    """Returns why there are no figures by pairs; "" where there are.
+
+    Args:
+        judged: The sets.
+        field: See `pool_sets`.
+    """
+    truths = np.concatenate([one.survey.truths for one in judged])
+    origins = _name_origins(judged, field)
+    numbers = [len({*origins[truths == x]}) for x in (labels.FAKE, labels.REAL)]
+    if not all(numbers):
+        return "all images have the same label"
+    if max(numbers) > _MOST_NAMES:
+        return (
+            f"{numbers[0]} makers and {numbers[1]} sources are too many to pair, "
+            f"at most {_MOST_NAMES} of each are"
+        )
+    return ""
 
 
 def pool_sets(
@@ -86,16 +96,13 @@ def pool_sets(
         field: "source" or "method". An image in which it is empty is of a maker, or a
             source, that is called like its data set.
     """
-    origins, groups = [], []
+    groups = []
     for one in judged:
         name = prepared.name_dataset(one.builder)
-        count = len(one.survey.truths)
-        values = np.asarray(one.survey.fields.get(field, [""] * count)).astype(str)
-        origins.append(np.where(values == "", name, values))
         groups.append(np.array([f"{name}/{group}" for group in one.survey.groups]))
     return Pool(
         np.concatenate([one.survey.truths for one in judged]),
-        np.concatenate(origins),
+        _name_origins(judged, field),
         np.concatenate(groups),
         np.repeat(np.arange(len(judged)), [len(one.survey.truths) for one in judged]),
         [prepared.describe_dataset(one.builder) for one in judged],
@@ -112,6 +119,19 @@ def pool_sets(
         },
         field,
     )
+
+
+def _name_origins(
+    judged: Sequence[evaluation_set.EvaluatedSet], field: str
+) -> np.ndarray:
+    """Names makers and sources, `[N]` texts over all sets."""
+    origins = []
+    for one in judged:
+        count = len(one.survey.truths)
+        values = np.asarray(one.survey.fields.get(field, [""] * count)).astype(str)
+        name = prepared.name_dataset(one.builder)
+        origins.append(np.where(values == "", name, values))
+    return np.concatenate(origins)
 
 
 def measure_baselines(

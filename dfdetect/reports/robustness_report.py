@@ -17,9 +17,12 @@ def build_blocks(results: dict[str, Any], prefix: str = "") -> list[document.Blo
     """Builds the blocks of a report from `robustness.measure_robustness`.
 
     Args:
-        results: Results of `robustness.measure_robustness`.
+        results: Results of `robustness.measure_robustness`, or the `reason` why there
+            are none.
         prefix: Prefix of the name of the plot's file.
     """
+    if "reason" in results:
+        return [document.Text(f"Robustness: not measured. {results['reason']}")]
     threshold = f"{results['threshold']:g}"
     found: list[document.Block] = [
         document.Text(

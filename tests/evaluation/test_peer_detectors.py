@@ -206,3 +206,8 @@ def test_evaluate_measures_a_peer_beside_ours(run_script, prepared, tmp_path):
     failed = run_script("train/evaluate.py", *flags, "--leave_out=source", check=False)
     assert failed.returncode == 2
     assert "--leave_out needs --peer_makers" in failed.stderr
+    # A table of another set is refused before our classifier is measured.
+    _write(tmp_path / "theirs.csv", [("none.png", 0.5)])
+    failed = run_script("train/evaluate.py", *flags, "--model_dir=default", check=False)
+    assert failed.returncode == 1 and "names no record of test" in failed.stderr
+    assert "classified" not in failed.stderr

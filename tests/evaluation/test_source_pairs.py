@@ -1,6 +1,7 @@
 """Makers against sources of reals: pairs, baselines, and makers left out."""
 
 import json
+import types
 
 import cv2
 import numpy as np
@@ -203,15 +204,14 @@ def test_low_level_features_of_known_images():
 def test_a_field_of_names_is_not_paired():
     def explain(num_makers):
         count = num_makers + 11
-        return source_pairs.Pool(
+        survey = types.SimpleNamespace(
             truths=np.repeat([1, 0], [num_makers, 11]),
-            origins=np.array([f"origin {i}" for i in range(count)]),
-            groups=np.array([f"group {i}" for i in range(count)]),
-            places=np.zeros(count, int),
-            sets=[],
-            values={},
-            field="source",
-        ).explain_unfit()
+            fields={"source": np.array([f"origin {i}" for i in range(count)])},
+        )
+        info = types.SimpleNamespace(name="faces", config_name="")
+        builder = types.SimpleNamespace(info=info)
+        judged = types.SimpleNamespace(builder=builder, survey=survey)
+        return source_pairs.explain_unfit([judged])
 
     # As many as the default classifier has.
     assert explain(15) == ""

@@ -35,7 +35,7 @@ def _measure(builder, models=1):
         builder, "test", say=print, num_resamples=20
     )
     named = [(f"model {i}", (clips.brightness, clips.MANIFEST)) for i in range(models)]
-    results = classifier_comparison.measure_each(named, [], [judged], say=print)
+    results = classifier_comparison.measure_each(named, [judged], say=print)
     by_makers = classifier_comparison.measure_makers(
         named, [], [judged], results, leave_out=None, say=print, num_resamples=20
     )
