@@ -179,7 +179,13 @@ def _records(
         base.tell_animated(image.path, image_bytes, account)
         account.counts["n_images"] += 1
         account.counts.update(counts)
-        account.take(image.name, image.group, annotation, image_bytes)
+        account.take(
+            image.name,
+            image.group,
+            annotation,
+            image_bytes,
+            *_fingerprinted_names(annotation, names),
+        )
         yield (
             image.name,
             {
@@ -189,3 +195,18 @@ def _records(
                 "objects": [head.to_record() for head in heads],
             },
         )
+
+
+def _fingerprinted_names(
+    annotation: head_boxes.Annotation, names: class_names.ClassNames
+) -> list[str]:
+    """Returns the classes whose boxes are heads, for the fingerprint.
+
+    Empty where they are those of the default `head_names`: data sets of before stay
+    what they are.
+    """
+    present = {item.name for item in annotation.objects}
+    heads = present.intersection(names.heads)
+    if heads == present.intersection(class_names.ClassNames().heads):
+        return []
+    return ["head_names", *sorted(heads)]

@@ -227,6 +227,27 @@ def test_names_that_are_heads_and_that_are_not(tmp_path):
             _prepare(tmp_path, "other", **wrong)
 
 
+def test_fingerprint_tells_which_boxes_are_heads(tmp_path):
+    root = tmp_path / "manual"
+    face = _SOUND.replace(">head<", ">face<")
+    _voc(root, "both", _SOUND, face)
+    _voc(root, "head", _SOUND)
+
+    def fingerprint(name, *head_names, others=()):
+        options = {"head_names": head_names, "other_names": others}
+        builder = _prepare(tmp_path, name, sv=0, st=0, **options)
+        assert builder.info.metadata["totals"]["n_images"] == 2
+        return builder.info.metadata["fingerprint"]
+
+    plain = fingerprint("plain", "head")
+    # Names that choose the same boxes tell the same data.
+    assert fingerprint("more", "head", "hat", others=["face"]) == plain
+    both = fingerprint("both", "head", "face")
+    faces = fingerprint("faces", "face", others=["head"])
+    assert len({plain, both, faces}) == 3
+    assert fingerprint("again", "face", "head") == both
+
+
 def test_images_beside_their_annotations(tmp_path):
     root = tmp_path / "manual"
     for name in ("train/a", "valid/b", "c"):
