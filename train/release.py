@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import flags
 
-from dfdetect import manifest, script
+from dfdetect import labels, manifest, script
 from dfdetect.data import classifier_input, detector_input, prepared, record_fields
 from dfdetect.evaluation import classifiers, detectors
 from dfdetect.metrics import calibration, classification, detection_sets
@@ -144,7 +144,7 @@ def _write(
     if kind == "detector":
         described |= _measure_detector(model, described, builders)
     else:
-        described |= _calibrate(model, described, [*builders.values()])
+        described |= _calibrate(model, described, _find_validated(builders))
         described["metrics"]["test"] = {
             name: classifiers.measure_split(
                 model, described, builder=builder, split="test"
@@ -209,12 +209,42 @@ def _load_average(model: keras.Model, directories: Sequence[str]) -> None:
     model.set_weights([np.mean(arrays, axis=0) for arrays in zip(*values, strict=True)])
 
 
+def _find_validated(
+    builders: Mapping[str, tfds.core.DatasetBuilder],
+) -> list[tfds.core.DatasetBuilder]:
+    """Finds the data sets with a validation split, before any model is measured.
+
+    Raises:
+        ValueError: They have no reals or no fakes, also not together.
+    """
+    found, counts = [], np.zeros(len(labels.NAMES), int)
+    for builder in builders.values():
+        info = builder.info.splits.get("validation")
+        if info is None or not info.num_examples:
+            continue
+        found.append(builder)
+        if "label" in builder.info.features:
+            counts += classifier_input.count_labels(builder, "validation")
+        else:
+            counts[labels.REAL] += info.num_examples
+    if not counts.all():
+        told = dict(zip(labels.NAMES, counts.tolist(), strict=True))
+        raise ValueError(
+            "--dataset must name sets with reals and fakes in their validation splits, "
+            f"got {told} in {', '.join(builders)}."
+        )
+    return found
+
+
 def _calibrate(
     model: keras.Model,
     described: dict[str, Any],
     builders: Sequence[tfds.core.DatasetBuilder],
 ) -> dict[str, Any]:
-    """Calibrates on the validation splits; returns calibration and figures."""
+    """Calibrates on the validation splits; returns calibration and figures.
+
+    Of a set of one label there are only the figures that need no other.
+    """
     logits_function = classifiers.build_logits_function(model)
     found, sources = [], []
     for builder in builders:
@@ -247,7 +277,7 @@ def _calibrate(
         max_source_false_negative_rate=_MAX_SOURCE_FALSE_NEGATIVE_RATE.value,
     )
     figures = {
-        prepared.name_dataset(builder): classification.compute_metrics(
+        prepared.name_dataset(builder): classification.compute_defined_metrics(
             truths, calibration.calibrate_logits(logits, calibrated["temperature"])
         )
         for builder, (logits, truths) in zip(builders, found, strict=True)

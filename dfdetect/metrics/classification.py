@@ -54,6 +54,32 @@ def compute_metrics(
     }
 
 
+def compute_defined_metrics(
+    labels: np.ndarray, fake_probabilities: np.ndarray
+) -> dict[str, float]:
+    """Computes those of `METRICS` that have a value, also of one class alone.
+
+    Args:
+        labels: `[N]` of `dfdetect.labels`, at least one.
+        fake_probabilities: `[N]` in [0, 1].
+
+    Returns:
+        See `compute_metrics`; of one class `accuracy`, `log_loss` and `brier`.
+    """
+    labels = np.asarray(labels)
+    if len(np.unique(labels)) != 1:
+        return compute_metrics(labels, fake_probabilities)
+    fake_probabilities = np.asarray(fake_probabilities, np.float64)
+    both = [label_names.REAL, label_names.FAKE]
+    return {
+        "accuracy": float(np.mean((fake_probabilities >= 0.5) == labels)),
+        "log_loss": float(
+            sklearn.metrics.log_loss(labels, fake_probabilities, labels=both)
+        ),
+        "brier": float(np.mean((fake_probabilities - labels) ** 2)),
+    }
+
+
 def expected_calibration_error(
     labels: np.ndarray,
     fake_probabilities: np.ndarray,

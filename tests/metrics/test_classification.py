@@ -23,6 +23,23 @@ def test_summary_of_the_toy():
     assert tuple(summary) == classification.METRICS
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_alone_has_some_figures(label):
+    wanted = LABELS == label
+    found = classification.compute_defined_metrics(LABELS[wanted], SCORES[wanted])
+    of_label = SCORES[wanted] if label else 1 - SCORES[wanted]
+    right = {0: 3 / 4, 1: 5 / 6}[label]
+    assert found == pytest.approx(
+        {
+            "accuracy": right,
+            "log_loss": -np.log(of_label).mean(),
+            "brier": ((1 - of_label) ** 2).mean(),
+        }
+    )
+    both = classification.compute_defined_metrics(LABELS, SCORES)
+    assert both == classification.compute_metrics(LABELS, SCORES)
+
+
 def test_a_constant_is_right_half_of_the_time():
     summary = classification.compute_metrics(LABELS, np.full(10, 0.6))
     assert summary["auc"] == summary["eer"] == summary["balanced_accuracy"] == 0.5

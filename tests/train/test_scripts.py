@@ -17,6 +17,8 @@ import tensorflow as tf
 
 import clips
 import drawn_heads
+import labelled_images
+from building_support import encoded
 from dfdetect import manifest
 from dfdetect.models import kept_steps, model_directory, squeezenet
 
@@ -353,6 +355,28 @@ def test_release_measures_compact_weights_on_each_set(
         check=False,
     )
     assert done.returncode and "is a teacher and cannot be published" in done.stderr
+
+
+@pytest.mark.slow
+def test_release_measures_a_set_of_one_label(run_script, prepared, tmp_path):
+    image = encoded(".png", 40, 40)
+    fakes = [(f"{i}.png", "fake", image) for i in range(3)]
+    labelled_images.prepare(tmp_path, {"train": fakes, "validation": fakes})
+    (tmp_path / "labeled_faces").symlink_to(prepared / "labeled_faces")
+    flags = (
+        "train/release.py",
+        "--model_dir=dfdetect/default_weights/classifier",
+        f"--data_dir={tmp_path}",
+        f"--output={tmp_path / 'packed.npz'}",
+    )
+    run_script(*flags, "--dataset=labelled_images,labeled_faces")
+    _, described = model_directory.load_classifier(str(tmp_path / "packed.npz"))
+    found = described["metrics"]["validation"]
+    assert found["labelled_images"].keys() == {"accuracy", "log_loss", "brier"}
+    assert "auc" in found["labeled_faces"]
+    failed = run_script(*flags, "--dataset=labelled_images", check=False)
+    assert "reals and fakes in their validation splits, got" in failed.stderr
+    assert failed.returncode == 1
 
 
 @pytest.mark.slow
