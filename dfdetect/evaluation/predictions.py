@@ -122,9 +122,10 @@ def _part_labels(named: np.ndarray, truths: np.ndarray) -> np.ndarray:
     real, fake = (
         set(named[truths == label]) for label in (label_names.REAL, label_names.FAKE)
     )
+    both = real & fake
     return np.array(
         [
-            f"{label_names.NAMES[truth]}/{name}" if name in real & fake else name
+            f"{label_names.NAMES[truth]}/{name}" if name in both else name
             for name, truth in zip(named, truths, strict=True)
         ]
     )

@@ -1,5 +1,6 @@
 import csv
 import io
+import time
 
 import numpy as np
 import pytest
@@ -50,6 +51,15 @@ def test_a_field_names_the_video(field):
     # A real clip and a fake of one name are two.
     survey = _survey([0, 1, 1], **{field: [7, 7, 8]}, method=["a", "b", "c"])
     assert predictions.name_videos(survey).tolist() == ["real/7", "fake/7", "8"]
+
+
+def test_many_names_take_no_time_that_grows_with_their_square():
+    number = 10_000
+    named = np.repeat([f"video {i}" for i in range(number)], 2)
+    start = time.process_time()
+    names = predictions.name_videos(_survey(np.tile([0, 1], number), video=named))
+    assert names[:2].tolist() == ["real/video 0", "fake/video 0"]
+    assert time.process_time() - start < 2
 
 
 def test_clips_of_a_pair_are_told_apart_by_method_target_and_folder():
