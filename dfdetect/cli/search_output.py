@@ -15,7 +15,7 @@ from dfdetect.media import decode, file_kinds, source_files
 from dfdetect.pipeline import embedding, findings, result_formats
 from dfdetect.reports import contact_sheet
 from dfdetect.retrieval import lookup
-from dfdetect.retrieval.entries import Entry, Neighbour
+from dfdetect.retrieval.entries import Exclusion, Neighbour
 from dfdetect.retrieval.index import Index
 
 Found = list[list[Neighbour]]
@@ -133,18 +133,16 @@ def find_neighbours(
         and left out.
     """
     embeddings = query.embedded.embeddings
+    found = index.search(embeddings, top_k)
     if keep_self:
-        return index.search(embeddings, top_k), set()
+        return found, set()
     own = hashlib.sha256(query.content).hexdigest()
-    itself = set()
-
-    def is_itself(entry: Entry) -> bool:
-        if entry.digest != own:
-            return False
-        itself.add(entry.source or entry.id)
-        return True
-
-    return index.search(embeddings, top_k, [is_itself] * len(embeddings)), itself
+    nearest = [neighbour.entry for neighbours in found for neighbour in neighbours]
+    itself = {entry.source or entry.id for entry in nearest if entry.digest == own}
+    if itself:
+        others = Exclusion(digest=own)
+        found = index.search(embeddings, top_k, [others] * len(embeddings))
+    return found, itself
 
 
 def build_result_line(query: Query, found: Found, of_heads: bool) -> dict[str, Any]:

@@ -46,6 +46,33 @@ class Neighbour:
     value: float
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Exclusion:
+    """The entries that a search leaves out: those that meet any of the conditions.
+
+    Attributes:
+        id: The entry of this id; "" for no such condition.
+        group: All entries of this group, likewise.
+        digest: All entries of this digest, likewise.
+        kept_label: All entries of other labels than this; None for no such condition.
+    """
+
+    id: str = ""
+    group: str = ""
+    digest: str = ""
+    kept_label: int | None = None
+
+    def meets(self, entry: Entry) -> bool:
+        """Returns whether an entry is left out."""
+        if self.kept_label not in (None, entry.label):
+            return True
+        return any(text and text == getattr(entry, name) for name, text in self.texts())
+
+    def texts(self) -> tuple[tuple[str, str], ...]:
+        """Returns names and values of the conditions on texts."""
+        return (("id", self.id), ("group", self.group), ("digest", self.digest))
+
+
 _TEXTS = ("id", "source", "group", "digest")
 
 
@@ -128,6 +155,32 @@ class EntryTable(Sequence[Entry]):
         """Yields the ids."""
         for place in self._texts[:, 0].tolist():
             yield self._read_text(place)
+
+    def mark_excluded(self, exclusions: Sequence[Exclusion]) -> np.ndarray:
+        """Says which entries each exclusion leaves out, bool `[E, N]`."""
+        marks = np.zeros((len(exclusions), len(self)), bool)
+        wanted: dict[str, set[str]] = {}
+        for exclusion in exclusions:
+            for name, text in exclusion.texts():
+                if text:
+                    wanted.setdefault(name, set()).add(text)
+        codes = {name: self._find_codes(name, texts) for name, texts in wanted.items()}
+        for mark, exclusion in zip(marks, exclusions, strict=True):
+            if exclusion.kept_label is not None:
+                mark |= self._labels != exclusion.kept_label
+            for name, text in exclusion.texts():
+                for code in codes.get(name, {}).get(text, ()):
+                    mark |= self._texts[:, _TEXTS.index(name)] == code
+        return marks
+
+    def _find_codes(self, name: str, wanted: set[str]) -> dict[str, list[int]]:
+        """Finds the numbers of texts in a column; joined tables may have two of one."""
+        found: dict[str, list[int]] = {}
+        for code in np.unique(self._texts[:, _TEXTS.index(name)]).tolist():
+            text = self._read_text(code)
+            if text in wanted:
+                found.setdefault(text, []).append(code)
+        return found
 
     @property
     def labels(self) -> np.ndarray:

@@ -4,11 +4,11 @@ A model's verdict on an image unlike its training data is unreliable. The scale 
 by the index itself: by the similarities between its entries.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.entries import Entry, Exclusion
 from dfdetect.retrieval.index import Index
 
 # Images with a lower familiarity are reported as unfamiliar.
@@ -55,13 +55,6 @@ def measure_familiarity(similarity: float, known: Sequence[float]) -> float:
     return float(np.interp(similarity, known, levels, left=0.0, right=1.0))
 
 
-def _related(entry: Entry) -> Callable[[Entry], bool]:
-    """Returns a predicate for the entries that share the origin of `entry`."""
-
-    def related(other: Entry) -> bool:
-        return other.id == entry.id or (
-            (bool(entry.group) and other.group == entry.group)
-            or (bool(entry.digest) and other.digest == entry.digest)
-        )
-
-    return related
+def _related(entry: Entry) -> Exclusion:
+    """Returns the exclusion of the entries that share the origin of `entry`."""
+    return Exclusion(id=entry.id, group=entry.group, digest=entry.digest)

@@ -8,11 +8,22 @@ from typing import Any
 import numpy as np
 
 from dfdetect.retrieval import amended, embedding_rows, searchers, tuning
-from dfdetect.retrieval.entries import Entry, EntryTable, Neighbour, build_table
+from dfdetect.retrieval.entries import (
+    Entry,
+    EntryTable,
+    Exclusion,
+    Neighbour,
+    build_table,
+)
 
 # Number of rows below which brute force is as fast as ScaNN, according to its authors
 # and to train/benchmark_retrieval.py.
 BRUTE_FORCE_BELOW = 20_000
+
+_QUERIES_AT_ONCE = 64  # Of those that leave entries out.
+# ScaNN is asked for so many times more where too few of those it finds are left.
+_MORE_ASKED = 16
+_COPIED = 2**24  # Most values of rows that are copied to be compared: 64 MiB.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,14 +165,14 @@ class Index:
         self,
         queries: np.ndarray,
         k: int,
-        leave_out: Sequence[Callable[[Entry], bool]] | None = None,
+        leave_out: Sequence[Exclusion] | None = None,
     ) -> list[list[Neighbour]]:
         """Finds the nearest entries of each query, nearest first.
 
         Args:
             queries: `[Q, D]`, of any norm; with "cosine" a zero has similarity 0.
             k: Number of entries per query, from 1; at most all are returned.
-            leave_out: For each query, a predicate for the entries to leave out.
+            leave_out: For each query, the entries to leave out, however many.
 
         Raises:
             ValueError: `queries` have another dimension or are not finite, or `k` is
@@ -176,19 +187,10 @@ class Index:
             return [[] for _ in queries]
         if leave_out is None:
             return self._found(state, queries, min(k, count))
-        found: list[list[Neighbour]] = [[] for _ in queries]
-        pending, wanted = list(range(len(queries))), k
-        while pending:
-            # Doubles the number until enough are left; for most queries once is enough.
-            wanted = min(max(2 * wanted, k + 8), count)
-            batch = self._found(state, queries[pending], wanted)
-            for query, neighbours in zip(pending, batch, strict=True):
-                found[query] = [x for x in neighbours if not leave_out[query](x.entry)][
-                    :k
-                ]
-            if wanted == count:
-                break
-            pending = [query for query in pending if len(found[query]) < k]
+        found: list[list[Neighbour]] = []
+        for start in range(0, len(queries), _QUERIES_AT_ONCE):
+            batch = slice(start, start + _QUERIES_AT_ONCE)
+            found += self._find_others(state, queries[batch], k, leave_out[batch])
         return found
 
     def add(
@@ -325,6 +327,35 @@ class Index:
             else queries
         )
 
+    def _find_others(
+        self,
+        state: _State,
+        queries: np.ndarray,
+        k: int,
+        leave_out: Sequence[Exclusion],
+    ) -> list[list[Neighbour]]:
+        """Finds the nearest entries that are not left out: for most queries at once."""
+        found: list[list[Neighbour]] = [[] for _ in queries]
+        pending, count, few = list(range(len(queries))), state.count(), 2 * k + 8
+        is_exact = isinstance(state.searcher, searchers.BruteForce)
+        for wanted in (few,) if is_exact else (few, few * _MORE_ASKED):
+            near = self._found(state, queries[pending], min(wanted, count))
+            for query, neighbours in zip(pending, near, strict=True):
+                left = [x for x in neighbours if not leave_out[query].meets(x.entry)]
+                found[query] = left[:k]
+            pending = [query for query in pending if len(found[query]) < k]
+            if not pending or wanted >= count:
+                return found
+        at_once = max(1, searchers.BLOCK // len(state.rows))
+        for start in range(0, len(pending), at_once):
+            some = pending[start : start + at_once]
+            others = _compare_others(
+                state, queries[some], k, [leave_out[query] for query in some]
+            )
+            for query, neighbours in zip(some, others, strict=True):
+                found[query] = neighbours
+        return found
+
     def _found(
         self, state: _State, queries: np.ndarray, k: int
     ) -> list[list[Neighbour]]:
@@ -337,6 +368,34 @@ class Index:
             ]
             for row in zip(positions, values, strict=True)
         ]
+
+
+def _compare_others(
+    state: _State, queries: np.ndarray, k: int, leave_out: Sequence[Exclusion]
+) -> list[list[Neighbour]]:
+    """Compares queries with all rows of the entries that they do not leave out."""
+    assert state.searcher is not None
+    left_out = state.entries.mark_excluded(leave_out)
+    if state.removed is not None:
+        left_out |= state.removed
+    rows, places = state.rows, np.flatnonzero(~left_out.all(axis=0))
+    if not len(places):
+        return [[] for _ in queries]
+    if len(places) * rows.shape[1] <= min(_COPIED, rows.size // 2):
+        # Far fewer rows, as of a rare label.
+        rows, left_out = rows[places], left_out[:, places]
+    else:
+        places = np.arange(len(rows))
+    exact = searchers.BruteForce(rows, state.searcher.metric)
+    positions, values = exact.search_others(queries, min(k, len(rows)), left_out)
+    return [
+        [
+            Neighbour(state.entries[int(places[position])], float(value))
+            for position, value in zip(*row, strict=True)
+            if position >= 0
+        ]
+        for row in zip(positions, values, strict=True)
+    ]
 
 
 def _base(searcher: searchers.Searcher) -> searchers.ScaNN:

@@ -7,7 +7,7 @@ import numpy as np
 from dfdetect import labels
 from dfdetect.pipeline import embedding, interfaces, result_lines
 from dfdetect.retrieval import familiarity
-from dfdetect.retrieval.entries import Entry, Neighbour
+from dfdetect.retrieval.entries import Exclusion, Neighbour
 from dfdetect.retrieval.index import Index
 
 _DIGITS = 4
@@ -90,11 +90,8 @@ class Lookup:
     def _of_label(self, queries: np.ndarray, label: int) -> list[list[Neighbour]]:
         if label not in self._labels:
             return [[] for _ in queries]
-
-        def is_other(entry: Entry) -> bool:
-            return entry.label != label
-
-        return self._index.search(queries, 1, [is_other] * len(queries))
+        others = Exclusion(kept_label=label)
+        return self._index.search(queries, 1, [others] * len(queries))
 
 
 def describe_neighbour(neighbour: Neighbour) -> dict[str, Any]:

@@ -19,7 +19,7 @@ METRICS = ("cosine", "euclidean")
 
 Nearest = tuple[np.ndarray, np.ndarray]
 
-_BLOCK = 2**24  # Values in one product of queries and rows: 64 MiB.
+BLOCK = 2**24  # Values in one product of queries and rows: 64 MiB.
 _MIN_TREE_ROWS = 16  # ScaNN cannot train a tree on fewer.
 # Rows that ScaNN trains on: a number, or so many for each leaf.
 _TRAINED, _OF_LEAF = 20_000, 100
@@ -62,11 +62,27 @@ class BruteForce(Searcher):
     """Compares each query with all rows; the first of equally near rows wins."""
 
     def search(self, queries: np.ndarray, k: int) -> Nearest:
-        at_once = max(1, _BLOCK // len(self.rows))
-        found = [
-            self._of_block(queries[start : start + at_once], k)
-            for start in range(0, len(queries), at_once)
-        ]
+        return self.search_others(queries, k, None)
+
+    def search_others(
+        self, queries: np.ndarray, k: int, left_out: np.ndarray | None
+    ) -> Nearest:
+        """Like `search`, but for the rows that each query leaves out.
+
+        Args:
+            queries: float32 `[Q, D]`.
+            k: Number of rows per query, 1 to N.
+            left_out: bool `[Q, N]`; None for no row.
+
+        Returns:
+            See `search`, with -1 as the position where fewer than `k` rows are left.
+        """
+        at_once = max(1, BLOCK // len(self.rows))
+        found = []
+        for start in range(0, len(queries), at_once):
+            block = slice(start, start + at_once)
+            marks = None if left_out is None else left_out[block]
+            found.append(self._of_block(queries[block], k, marks))
         if not found:
             return np.zeros((0, k), np.int64), np.zeros((0, k), np.float32)
         positions, values = zip(*found, strict=True)
@@ -75,11 +91,15 @@ class BruteForce(Searcher):
     def describe(self) -> dict[str, Any]:
         return {"name": "brute_force"}
 
-    def _of_block(self, queries: np.ndarray, k: int) -> Nearest:
+    def _of_block(
+        self, queries: np.ndarray, k: int, left_out: np.ndarray | None
+    ) -> Nearest:
         closeness = queries @ self.rows.T
         if self.metric == "euclidean":
             # -(|q - r|^2 - |q|^2); the last term is the same for all rows.
             closeness = 2 * closeness - np.einsum("nd,nd->n", self.rows, self.rows)
+        if left_out is not None:
+            closeness[left_out] = -np.inf
         # All that are as near as the k-th, so that ties are broken by position.
         least = np.partition(closeness, -k, axis=1)[:, -k]
         positions = np.empty((len(queries), k), np.int64)
@@ -87,11 +107,13 @@ class BruteForce(Searcher):
             candidates = np.flatnonzero(values >= least[query])
             order = np.argsort(-values[candidates], kind="stable")
             positions[query] = candidates[order[:k]]
+        nearness = np.take_along_axis(closeness, positions, 1)
+        found = np.where(np.isneginf(nearness), -1, positions)
         if self.metric == "cosine":
-            return positions, np.take_along_axis(closeness, positions, 1)
+            return found, nearness
         # Recomputed for the few rows left, without the rounding error of the product.
         differences = queries[:, None] - self.rows[positions]
-        return positions, np.linalg.norm(differences, axis=-1).astype(np.float32)
+        return found, np.linalg.norm(differences, axis=-1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)

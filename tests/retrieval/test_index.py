@@ -10,7 +10,7 @@ import pytest
 
 from dfdetect.media import source_files
 from dfdetect.retrieval import familiarity, searchers, storage, tuning
-from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.entries import Entry, EntryTable, Exclusion
 from dfdetect.retrieval.index import Index
 
 _EMBEDDING = {"kind": "content", "fingerprint": "ab", "dimension": 16}
@@ -74,12 +74,55 @@ def test_what_is_left_out_does_not_count_however_much_it_is():
     rows = _vectors(300)
     entries = [Entry(f"n{i}", label=int(i >= 290)) for i in range(300)]
     index = Index(rows, entries)
-    found = index.search(rows[:2], 5, [lambda entry: entry.label == 0] * 2)
+    found = index.search(rows[:2], 5, [Exclusion(kept_label=1)] * 2)
     assert all(n.entry.label == 1 for row in found for n in row)
     assert [len(row) for row in found] == [5, 5]
     everything = index.search(rows[:1], 300)[0]
     wanted = [n.entry.id for n in everything if n.entry.label == 1][:5]
     assert _ids(found)[0] == wanted
+
+
+@pytest.mark.parametrize("metric", searchers.METRICS)
+@pytest.mark.parametrize("searcher", ["brute_force", "scann"])
+def test_each_query_leaves_out_its_own(metric, searcher):
+    rows = _vectors(400)
+    entries = [Entry(f"n{i}", group=f"g{i % 2}", digest=f"d{i}") for i in range(400)]
+    index = Index(rows[:390], entries[:390], metric=metric, searcher=searcher)
+    # A joined table, which has equal texts twice, and entries that are gone.
+    index.add(rows[390:], entries[390:]).result(60)
+    index.remove(["n7", "n395"]).result(60)
+    leave_out = [
+        Exclusion(group="g0"),
+        Exclusion(group="g1", digest="d394"),
+        Exclusion(id="n2"),
+        Exclusion(group="stranger"),
+    ]
+    found = index.search(rows[:4], 300, leave_out)
+    everything = index.search(rows[:4], 400)
+    for row, others, exclusion in zip(found, everything, leave_out, strict=True):
+        wanted = [x.entry for x in others if not exclusion.meets(x.entry)]
+        assert [x.entry for x in row] == wanted[:300]
+        assert len(row) == min(300, len(wanted))
+    assert [len(row) for row in found[:3]] == [198, 199, 300]
+    nothing = Exclusion(kept_label=0)
+    assert index.search(rows[:2], 5, [nothing] * 2) == [[], []]
+
+
+def test_few_entries_are_made_however_many_are_left_out(monkeypatch):
+    rows = _vectors(2000)
+    rows[:1000] += 100  # Nearer to each other than to any of the other group.
+    entries = [Entry(f"n{i}", group=f"g{i // 1000}") for i in range(2000)]
+    index = Index(rows, entries)
+    read, made = EntryTable.__getitem__, []
+
+    def count(table, place):
+        made.append(place)
+        return read(table, place)
+
+    monkeypatch.setattr(EntryTable, "__getitem__", count)
+    found = index.search(rows[:50], 1, [Exclusion(group="g0")] * 50)
+    assert all(row[0].entry.group == "g1" for row in found)
+    assert len(made) <= 50 * 20
 
 
 def test_scann_finds_what_comparing_with_all_finds():

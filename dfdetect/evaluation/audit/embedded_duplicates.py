@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from dfdetect import iterators
 from dfdetect.data import prepared
 from dfdetect.evaluation.audit.survey import Survey
-from dfdetect.retrieval.entries import Entry
+from dfdetect.retrieval.entries import Entry, Exclusion
 from dfdetect.retrieval.index import Index
 
 MIN_SIMILARITY = 0.95
@@ -59,7 +59,7 @@ def find_pairs(
     found: dict[tuple[int, int], float] = {}
     for start in range(0, len(rows), _BATCH):
         batch = slice(start, start + _BATCH)
-        others = [_of_split(entry.group) for entry in entries[batch]]
+        others = [Exclusion(group=entry.group) for entry in entries[batch]]
         near = index.search(rows[batch], _NEIGHBOURS, others)
         for place, neighbours in zip(places[batch].tolist(), near, strict=True):
             for neighbour in neighbours:
@@ -97,7 +97,3 @@ def _embedded(
     everything = np.concatenate(rows)
     places = np.flatnonzero(survey.comparable & everything.any(axis=1))
     return everything[places], places
-
-
-def _of_split(split: str) -> Callable[[Entry], bool]:
-    return lambda entry: entry.group == split
