@@ -64,8 +64,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of the index.", required=T
 _ADD = flags.DEFINE_bool(
     "add",
     False,
-    "Add to the index at --output, whose searcher stays; entries of the same names are "
-    "replaced.",
+    "Add to the index at --output, whose searcher stays; entries of the same names, "
+    "and all heads of an image that is indexed again, are replaced.",
 )
 _HEADS = flags.DEFINE_bool(
     "heads", False, "Index each head in the images rather than the whole of them."
@@ -100,7 +100,8 @@ _THUMBNAIL = flags.DEFINE_integer(
 _MERGE = flags.DEFINE_list(
     "merge",
     [],
-    "Indexes to make one of; of entries of the same names, those of the last one stay.",
+    "Indexes to make one of; of entries of the same names, and of the heads of an "
+    "image, those of the last one stay.",
 )
 _SHARDS = flags.DEFINE_string(
     "shards",

@@ -87,6 +87,7 @@ class ShardEmbedder:
         rows = [np.zeros((0, self._embedder.dimension), np.float32)]
         entries: list[Any] = []
         unread: dict[str, str] = {}
+        without_heads: list[str] = []
         statuses: dict[str, int] = {}
         with self._lock:
             for batch in batched(self._select(shard), self._settings.batch_size):
@@ -99,10 +100,13 @@ class ShardEmbedder:
                         unread[image.source] = one.problem
                     rows.append(one.embeddings)
                     entries += one.entries
+                    if one.has_no_heads:
+                        without_heads.append(image.id)
         more = {
             "embedding": self._embedder.describe(),
             "paths": [one.path for one in shard.files],
             "unread": unread,
+            index_building.WITHOUT_HEADS: without_heads,
             "statuses": statuses,
         }
         joined = np.concatenate(rows).astype(self._settings.precision)

@@ -17,6 +17,8 @@ from dfdetect.pipeline import head_detection, interfaces
 
 KINDS = ("content", "forgery")
 
+_UNITS = {"heads": "heads", "pictures": "whole images"}  # As messages name them.
+
 
 @dataclasses.dataclass(frozen=True)
 class Embedded:
@@ -178,6 +180,24 @@ def describe(manifest: dict[str, Any], kind: str, crop_margin: float) -> dict[st
             "before there was: export it anew."
         )
     return {"kind": kind, "crop_margin": crop_margin, **manifest["embeddings"][kind]}
+
+
+def check_unit(described: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """Refuses to join embeddings of whole images with those of heads.
+
+    Args:
+        described: The `embedding` of an index.
+        wanted: The `embedding` of what it is joined with.
+
+    Raises:
+        ValueError: One is of heads, the other of whole images.
+    """
+    units = [_UNITS.get(str(x.get("unit")), "unknown") for x in (described, wanted)]
+    if units[0] != units[1]:
+        raise ValueError(
+            f"the index holds {units[0]}, what is joined with it {units[1]}: both must "
+            "be of whole images, or both of heads."
+        )
 
 
 def check(described: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -26,6 +26,9 @@ from dfdetect.retrieval import storage, tuning
 from dfdetect.retrieval.entries import UNKNOWN, Entry
 from dfdetect.retrieval.index import Index
 
+# Further value of packed embeddings: ids of the images read that have no head.
+WITHOUT_HEADS = "without_heads"
+
 _THUMBNAIL_QUALITY = 80
 _CALLS_AT_ONCE = 2  # Calls of the graph that run at the same time.
 
@@ -77,17 +80,20 @@ def build_index(
         thumbnail_side: Longest side of the thumbnails in pixels; 0 for none.
         searcher: See `Index`.
         target_recall: See `Index`.
-        older: Index to extend, which is changed; entries with the ids of new ones are
-            replaced, and `searcher` and `target_recall` stay those that it has.
+        older: Index to extend, which is changed; entries with the ids of new ones, and
+            all heads of images that are read, are replaced, and `searcher` and
+            `target_recall` stay those that it has.
 
     Raises:
-        ValueError: No image could be embedded, or `older` has another model.
+        ValueError: No image could be embedded, or `older` has another model, or is of
+            heads and `embedder` of whole images or the reverse.
         OSError: See `storage.save` and `resumable.Output`.
     """
     output = os.path.abspath(output)
     storage.check_destination(output)
     if older is not None:
         embedding.check(older.embedding, embedder.describe())
+        embedding.check_unit(older.embedding, embedder.describe())
     parent, name = os.path.split(output)
     work = os.path.join(parent, f".{name}.unfinished")
     settings = {
@@ -106,9 +112,9 @@ def build_index(
             batch_size=batch_size,
             thumbnail_side=thumbnail_side,
         )
-        rows, entries = _parts(folder, embedder.dimension)
+        rows, entries, without_heads = _parts(folder, embedder.dimension)
         if older is not None:
-            index = _add(older, rows, entries)
+            index = _add(older, rows, entries, without_heads)
         elif not entries:
             raise ValueError("no image could be embedded, so that no index is written.")
         else:
@@ -172,14 +178,18 @@ def _embed(
         for batch in itertools.chain(first, others):
             rows: list[np.ndarray] = [np.zeros((0, embedder.dimension), np.float32)]
             entries: list[Entry] = []
+            without_heads: list[str] = []
             for image, one in batch:
                 if told := one.problem or one.warning:
                     say(f"{image.source!r}: {told}")
                 shown.count(one.status)
                 rows.append(one.embeddings)
                 entries += one.entries
+                if one.has_no_heads:
+                    without_heads.append(image.id)
             path = f"part-{number:07d}.npz"
-            folder.write(path, pack(np.concatenate(rows), entries))
+            more = {WITHOUT_HEADS: without_heads}
+            folder.write(path, pack(np.concatenate(rows), entries, more))
             folder.append({"pictures": len(batch), "path": path})
             number += 1
 
@@ -201,6 +211,21 @@ class EmbeddedImage:
     embeddings: np.ndarray
     entries: list[Entry]
     warning: str = ""
+
+    @property
+    def has_no_heads(self) -> bool:
+        """Whether the image was read, and has no head to index."""
+        return not self.problem and not self.entries
+
+
+def name_image(id: str, of_heads: bool) -> str:
+    """Returns the id of the image of an entry.
+
+    Args:
+        id: Id of the entry.
+        of_heads: Whether the index is of heads.
+    """
+    return id.rpartition("#")[0] if of_heads else id
 
 
 def embed_batch(
@@ -320,21 +345,32 @@ def _decode_further(part: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return json.loads(part["more"].tobytes() if "more" in part else b"{}")
 
 
-def _parts(folder: resumable.Output, dimension: int) -> tuple[np.ndarray, list[Entry]]:
+def _parts(
+    folder: resumable.Output, dimension: int
+) -> tuple[np.ndarray, list[Entry], list[str]]:
+    """Reads rows and entries, and the ids of the images that have no head."""
     rows = [np.zeros((0, dimension), np.float32)]
     entries: list[Entry] = []
+    without_heads: list[str] = []
     for step in folder.steps():
-        more_rows, more_entries, _ = unpack(os.path.join(folder.folder, step["path"]))
+        path = os.path.join(folder.folder, step["path"])
+        more_rows, more_entries, further = unpack(path)
         rows.append(more_rows)
         entries += more_entries
-    return np.concatenate(rows), entries
+        without_heads += further.get(WITHOUT_HEADS, [])
+    return np.concatenate(rows), entries, without_heads
 
 
-def _add(older: Index, rows: np.ndarray, entries: list[Entry]) -> Index:
-    """Adds to an index; entries of the same ids are replaced."""
-    new = {entry.id for entry in entries}
+def _add(
+    older: Index, rows: np.ndarray, entries: list[Entry], without_heads: list[str]
+) -> Index:
+    """Adds to an index; all entries of the same images are replaced."""
+    of_heads = older.embedding.get("unit") == "heads"
+    new = {name_image(entry.id, of_heads) for entry in entries}.union(without_heads)
     _, known = older.snapshot()
-    if replaced := new.intersection(known.iterate_ids()):
+    if replaced := {
+        id for id in known.iterate_ids() if name_image(id, of_heads) in new
+    }:
         older.remove(replaced).result()
     if entries:
         older.add(rows, entries).result()

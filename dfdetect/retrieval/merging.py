@@ -30,11 +30,13 @@ class Part:
         name: Where it is, for messages.
         embedding: See `Index`.
         read: Returns the embeddings `[N, D]`, of any float type, and N entries.
+        without_heads: Ids of images that were read and have no head.
     """
 
     name: str
     embedding: dict[str, Any]
     read: Callable[[], tuple[np.ndarray, Sequence[Entry]]]
+    without_heads: Sequence[str] = ()
 
 
 def open_index(directory: str) -> Part:
@@ -74,7 +76,8 @@ def open_shard(path: str, read_file: Callable[[str], bytes] = files.read) -> Par
     _, _, more = unpack()
     if "embedding" not in more:
         raise ValueError(f"{path} does not say which embedding it has.")
-    return Part(path, more["embedding"], lambda: unpack()[:2])
+    without_heads = more.get(index_building.WITHOUT_HEADS, ())
+    return Part(path, more["embedding"], lambda: unpack()[:2], without_heads)
 
 
 def merge(
@@ -88,7 +91,8 @@ def merge(
     """Builds and saves an index of parts.
 
     Args:
-        parts: At least one; of entries of the same id, the last one stays.
+        parts: At least one; of entries of the same id, the last one stays, and of the
+            heads of an image those of the last part that has it.
         output: Folder of the index; an older index stays until this one is complete.
         searcher: See `Index`.
         target_recall: See `Index`.
@@ -137,15 +141,23 @@ def merge(
 
 def _choose(parts: Sequence[Part]) -> list[tuple[list[int], list[Entry]]]:
     """Chooses the rows of each part that stay, with their entries."""
+    of_heads = parts[0].embedding.get("unit") == "heads"
     read = [part.read()[1] for part in parts]
-    last = {
-        entry.id: (i, row)
-        for i, entries in enumerate(read)
-        for row, entry in enumerate(entries)
-    }
+    last: dict[str, tuple[int, int]] = {}
+    last_part: dict[str, int] = {}  # By image.
+    for i, (part, entries) in enumerate(zip(parts, read, strict=True)):
+        last_part.update(dict.fromkeys(part.without_heads, i))
+        for row, entry in enumerate(entries):
+            last[entry.id] = i, row
+            last_part[index_building.name_image(entry.id, of_heads)] = i
     kept = []
     for i, entries in enumerate(read):
-        rows = [j for j, entry in enumerate(entries) if last[entry.id] == (i, j)]
+        rows = [
+            row
+            for row, entry in enumerate(entries)
+            if last[entry.id] == (i, row)
+            and last_part[index_building.name_image(entry.id, of_heads)] == i
+        ]
         kept.append((rows, [entries[j] for j in rows]))
     return kept
 
@@ -153,11 +165,6 @@ def _choose(parts: Sequence[Part]) -> list[tuple[list[int], list[Entry]]]:
 def _check_same(first: Part, other: Part) -> None:
     try:
         embedding.check(other.embedding, first.embedding)
+        embedding.check_unit(other.embedding, first.embedding)
     except ValueError as error:
         raise ValueError(f"{other.name} beside {first.name}: {error}") from error
-    units = [part.embedding.get("unit") for part in (first, other)]
-    if units[0] != units[1]:
-        raise ValueError(
-            f"{other.name} is of {units[1]}, {first.name} of {units[0]}: both must be "
-            "of whole images or of heads."
-        )

@@ -190,6 +190,62 @@ def test_adding_keeps_the_old_and_replaces_the_same(images, loaded, tmp_path):
         )
 
 
+class _FakeEmbedder:
+    """Finds as many heads in an image as the file has bytes; "x" cannot be read."""
+
+    dimension, kind = 4, "content"
+
+    def __init__(self, of_heads):
+        self.of_heads = of_heads
+
+    def describe(self):
+        unit = "heads" if self.of_heads else "pictures"
+        return {
+            "kind": "content", "fingerprint": "a", "dimension": 4, "crop_margin": 1,
+            "unit": unit,
+        }  # fmt: skip
+
+    def __call__(self, contents):
+        for content in contents:
+            count = 0 if content == b"x" else len(content) if self.of_heads else 1
+            status = "unreadable" if content == b"x" else "ok" if count else "no_head"
+            rows = np.full((count, 4), content[0] if content else 0, np.float32)
+            yield embedding.Embedded(status, np.zeros((count, 4)), rows)
+
+
+def _build_fake(output, contents, of_heads, older=None):
+    given = [
+        index_building.IndexedImage(name, lambda content=content: content)
+        for name, content in contents.items()
+    ]
+    return index_building.build_index(
+        given,
+        len(given),
+        origin={},
+        embedder=_FakeEmbedder(of_heads),
+        output=str(output),
+        say=lambda line: None,
+        thumbnail_side=0,
+        older=older,
+    )
+
+
+def test_all_heads_of_an_image_that_is_indexed_again_are_replaced(tmp_path):
+    before = {"a": b"111", "a#1": b"2", "b": b"3", "c": b"44", "d": b"5"}
+    older = _build_fake(tmp_path / "index", before, True)
+    again = {"a": b"9", "c": b"", "d": b"x"}
+    index = _build_fake(tmp_path / "index", again, True, older)
+    ids = [entry.id for entry in index.snapshot()[1]]
+    # Of an image that cannot be read, what is known stays.
+    assert ids == ["a#1#0", "b#0", "d#0", "a#0"]
+
+
+def test_whole_images_are_not_added_to_heads(tmp_path):
+    older = _build_fake(tmp_path / "index", {"a": b"1"}, True)
+    with pytest.raises(ValueError, match="holds heads, .* with it whole images"):
+        _build_fake(tmp_path / "index", {"b": b"2"}, False, older)
+
+
 def test_nothing_to_index_is_said(loaded, tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "images/a.png").write_bytes(b"")

@@ -49,6 +49,19 @@ def test_a_merged_index_has_all_entries_and_the_last_of_a_name(tmp_path):
     assert len(storage.load(first)[0]) == 8
 
 
+def test_heads_are_those_of_the_last_part_that_has_their_image(tmp_path):
+    names = ["a#0", "a#1", "a#2", "b#0", "c#0"]
+    first = _save(tmp_path / "1", _draw(5, 1), names, unit="heads")
+    new, path = _draw(1, 2), tmp_path / "2.npz"
+    more = {"embedding": {**EMBEDDING, "unit": "heads"}, "without_heads": ["b"]}
+    path.write_bytes(index_building.pack(new, [Entry("a#0")], more))
+    parts = [merging.open_index(first), merging.open_shard(str(path))]
+    index = merging.merge(parts, str(tmp_path / "all"))
+    searcher, entries = index.snapshot()
+    assert [entry.id for entry in entries] == ["c#0", "a#0"]
+    np.testing.assert_allclose(searcher.rows[1], new[0], atol=1e-6)
+
+
 def test_half_precision_shards_give_nearly_the_same_index(tmp_path):
     rows = _draw(300, 3)
     parts = []
@@ -77,7 +90,7 @@ def test_parts_of_other_embeddings_are_refused(tmp_path):
     with pytest.raises(ValueError, match="2 beside .*1: .*fingerprint must be"):
         merging.merge(parts, str(tmp_path / "all"))
     heads = merging.open_index(_save(tmp_path / "3", _draw(2, 1), "ef", unit="heads"))
-    with pytest.raises(ValueError, match="3 is of heads, .*1 of pictures"):
+    with pytest.raises(ValueError, match="3 beside .*1: the index holds heads"):
         merging.merge([parts[0], heads], str(tmp_path / "all"))
     assert not (tmp_path / "all").exists()
     (tmp_path / "x.npz").write_bytes(b"no archive")
