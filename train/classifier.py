@@ -83,11 +83,9 @@ def main(argv: list[str]) -> None:
         student, model = _build_models(FLAGS.training_size or FLAGS.image_size)
     report = _load_snapshot(student, batches)
     print(report)
-    freeze_through = "pool" if FLAGS.freeze_backbone else FLAGS.freeze_through
-    if freeze_through:
-        _freeze(student, freeze_through)
-        run_flags.warn_of_frozen_random(student, report)
+    _freeze(student, report)
     run_flags.adapt_batch_norms(student, strategy)
+    run_flags.warn_of_frozen_random(student, report)
 
     evaluated_student, evaluation_model = _build_models(FLAGS.image_size)
     logits_function = classifiers.build_logits_function(evaluated_student)
@@ -226,14 +224,17 @@ def _load_snapshot(student: keras.Model, batches: Batches) -> weights.LoadReport
     return weights.LoadReport(loaded=loaded, missing=missing)
 
 
-def _freeze(model: keras.Model, last: str) -> None:
-    """Freezes the layers from the input through the one named `last`."""
-    layers = train_step.flatten_layers(model)
-    names = [layer.name for layer in layers]
-    if last not in names:
-        raise app.UsageError(f"--freeze_through: no layer {last!r} in {names}")
-    for layer in layers[: names.index(last) + 1]:
-        layer.trainable = False
+def _freeze(model: keras.Model, report: weights.LoadReport) -> None:
+    """Freezes the layers that the flags name, from the input on."""
+    last = FLAGS.freeze_through
+    if FLAGS.freeze_backbone:
+        last = train_step.name_backbone_end(model, report)
+    if not last:
+        return
+    try:
+        train_step.freeze_through(model, last)
+    except ValueError as error:
+        raise app.UsageError(f"--freeze_through: {error}") from error
 
 
 def _build_loss(

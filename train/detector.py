@@ -67,8 +67,8 @@ def main(argv: list[str]) -> None:
     report = _load_weights(model)
     print(report)
     model.backbone.trainable = not FLAGS.freeze_backbone
-    run_flags.warn_of_frozen_random(model, report)
     run_flags.adapt_batch_norms(model, strategy)
+    run_flags.warn_of_frozen_random(model, report)
     share = distribute.get_share(strategy)
     validation = _load_validation(builders, evaluation_model.image_size, share)
     if distribute.is_chief(strategy):

@@ -77,19 +77,35 @@ def variables(model: keras.Model) -> dict[str, keras.Variable]:
 
 
 def find_frozen_random(model: keras.Model, report: LoadReport) -> list[str]:
-    """Lists the weights that stay as they were drawn: frozen, and in no file.
+    """Lists the weights that stay as they were initialized: frozen, and in no file.
+
+    Moving statistics, which no gradient changes, are frozen where their layer is.
 
     Args:
-        model: The model to train; statistics of batch norms, which no gradient
-            changes, are not listed.
+        model: The model to train.
         report: What was loaded into it.
     """
-    drawn = {*report.missing, *report.mismatched}
+    initialized = {*report.missing, *report.mismatched}
+    learned = {
+        id(variable)
+        for layer in flatten_layers(model)
+        if layer.trainable
+        for variable in layer.weights
+        if "/moving_" in variable.path
+    }
     return [
         key
         for key, variable in variables(model).items()
-        if key in drawn and not variable.trainable and "/moving_" not in key
+        if key in initialized and not variable.trainable and id(variable) not in learned
     ]
+
+
+def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
+    """Lists a model's layers in order, with those of nested models in their place."""
+    found = []
+    for layer in model.layers:
+        found += flatten_layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return found
 
 
 def fingerprint(model: keras.Model) -> str:

@@ -314,7 +314,7 @@ def warn_of_frozen_random(model: keras.Model, report: weights.LoadReport) -> Non
     keys = weights.find_frozen_random(model, report)
     if keys:
         script.say(
-            f"WARNING: {len(keys)} weights are frozen as they were drawn at random "
+            f"WARNING: {len(keys)} weights are frozen as they were initialized "
             f"({keys[0]}, ...): start from weights that have them, with --snapshot."
         )
 

@@ -80,18 +80,41 @@ def freeze_batch_norms(model: keras.Model) -> None:
         layer.trainable = False
 
 
+def freeze_through(model: keras.Model, last: str) -> None:
+    """Freezes the layers from the input through the one named `last`.
+
+    Raises:
+        ValueError: There is no such layer.
+    """
+    layers = weights.flatten_layers(model)
+    names = [layer.name for layer in layers]
+    if last not in names:
+        raise ValueError(f"no layer {last!r} in {names}")
+    for layer in layers[: names.index(last) + 1]:
+        layer.trainable = False
+
+
+def name_backbone_end(model: keras.Model, report: weights.LoadReport) -> str:
+    """Names the last layer of a classifier's backbone that may be frozen.
+
+    That is `pool`; the layer before it if `pool` is a batch norm whose statistics were
+    not loaded, and therefore are to be learned.
+
+    Args:
+        model: A classifier.
+        report: What was loaded into it.
+    """
+    names = [layer.name for layer in weights.flatten_layers(model)]
+    is_norm = any(layer.name == "pool" for layer in find_batch_norms(model))
+    if is_norm and "pool/moving_mean" not in report.loaded:
+        return names[names.index("pool") - 1]
+    return "pool"
+
+
 def find_batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """Finds all batch norms of a model and its nested models."""
     kind = keras.layers.BatchNormalization
-    return [layer for layer in flatten_layers(model) if isinstance(layer, kind)]
-
-
-def flatten_layers(model: keras.Model) -> list[keras.layers.Layer]:
-    """Lists a model's layers in order, with those of nested models in their place."""
-    found = []
-    for layer in model.layers:
-        found += flatten_layers(layer) if isinstance(layer, keras.Model) else [layer]
-    return found
+    return [layer for layer in weights.flatten_layers(model) if isinstance(layer, kind)]
 
 
 def build_train_step(

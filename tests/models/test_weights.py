@@ -285,8 +285,10 @@ def test_frozen_weights_that_no_file_gave_are_listed():
         model.get_layer(name).trainable = False
     assert weights.find_frozen_random(model, nothing) == [
         "conv/kernel", "conv/bias", "norm/gamma", "norm/beta",
+        "norm/moving_mean", "norm/moving_variance",
     ]  # fmt: skip
     partly = weights.LoadReport(
-        loaded=("conv/bias", "norm/gamma", "norm/beta"), mismatched=("conv/kernel",)
+        loaded=("conv/bias", "norm/gamma", "norm/beta", "norm/moving_mean"),
+        mismatched=("conv/kernel",),
     )
     assert weights.find_frozen_random(model, partly) == ["conv/kernel"]

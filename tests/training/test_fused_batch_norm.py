@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from dfdetect.models import efficientdet
+from dfdetect.models import classifier, efficientdet, weights
 from dfdetect.training import fused_batch_norm, train_step
 
 
@@ -88,3 +88,28 @@ def test_all_norms_of_a_detector_are_fused_and_nothing_else_changes():
     trained = tf.function(lambda x: model(x, training=True))(images)
     assert np.isfinite(trained[0]).all()
     assert not np.any(norms[0].moving_mean == 0)
+
+
+def test_statistics_that_no_file_gave_are_learned_on_a_frozen_backbone():
+    model = classifier.build("mobilenet_v2", 32)
+    keys = [*weights.variables(model)]
+    missing = [key for key in keys if key.startswith(("pool/", "logits/"))]
+    loaded = tuple(key for key in keys if key not in missing)
+    report = weights.LoadReport(loaded, tuple(missing))
+    last = train_step.name_backbone_end(model, report)
+    assert last == "moments"
+    train_step.freeze_through(model, last)
+    assert [v.path.split("/")[-2] for v in model.trainable_variables] == ["logits"] * 2
+    assert weights.find_frozen_random(model, report) == []
+    # All batch norms by another flag: that is told.
+    train_step.freeze_batch_norms(model)
+    statistics = ["pool/moving_mean", "pool/moving_variance"]
+    assert weights.find_frozen_random(model, report) == statistics
+    # A second phase has them.
+    whole = weights.LoadReport(tuple(keys))
+    assert train_step.name_backbone_end(model, whole) == "pool"
+    assert weights.find_frozen_random(model, whole) == []
+    other = classifier.build("mesonet4", 32)
+    assert train_step.name_backbone_end(other, weights.LoadReport()) == "pool"
+    with pytest.raises(ValueError, match="no layer 'stranger' in "):
+        train_step.freeze_through(other, "stranger")
