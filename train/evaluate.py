@@ -122,7 +122,8 @@ def _measure_classifiers(folder: str) -> dict[str, Any]:
     folders = evaluation_flags.split_list(
         FLAGS.model_dir or ("" if others else model_directory.DEFAULT_NAME)
     )
-    # Fail before the slow part: what is wrong with sets and tables is found here.
+    # Fail before the slow part: what is wrong with sets, models and tables is found
+    # before anything is trained or measured.
     steps = [int(step) for step in FLAGS.step]
     models = classifier_comparison.load_each(folders, steps)
     peers = _open_peers()

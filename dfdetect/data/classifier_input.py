@@ -66,7 +66,8 @@ def build_training_batches(
             the batches are the same.
         sample_by: Field, such as source or method, whose values are all drawn equally
             often in each class; see `by_source` of `sampling.Sampler`.
-        where: Conditions that records meet, see `record_fields.choose_records`.
+        where: Conditions that records meet, see `record_fields.choose_records`. A data
+            set without such records is left out, and a line printed.
         blending: How fakes are made out of reals.
         level_share: See `classifier_examples.CropPreparation`.
         rotated_share: Likewise.
@@ -77,14 +78,26 @@ def build_training_batches(
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255] and `labels` `[B]` int32.
 
     Raises:
-        ValueError: A data set holds no labeled images or none that meets the
+        ValueError: A data set holds no labeled images, no record of any meets the
             conditions, or an argument is out of range.
     """
     cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
+    if weights is not None and len(weights) != len(builders):
+        raise ValueError(f"weights must be {len(builders)} numbers, got {weights}.")
     indexes = [
-        _index_records(builder, split, where, image_size, sample_by)
+        record_index.RecordIndex(
+            builder,
+            split,
+            least_side=image_size // image_status.MOST_ENLARGED,
+            where=where,
+            source_field=sample_by,
+        )
         for builder in builders
     ]
+    if where:
+        left = _find_left(builders, split, indexes)
+        indexes = [indexes[place] for place in left]
+        weights = weights and [weights[place] for place in left]
     sampler = sampling.Sampler(
         [index.catalog for index in indexes],
         batch_size,
@@ -110,26 +123,19 @@ def build_training_batches(
     return Batches(records, prepare, batch_size, seed)
 
 
-def _index_records(
-    builder: tfds.core.DatasetBuilder,
+def _find_left(
+    builders: Sequence[tfds.core.DatasetBuilder],
     split: str,
-    where: Sequence[conditions.Condition],
-    image_size: int,
-    source_field: str | None,
-) -> record_index.RecordIndex:
-    """Indexes the records that meet the conditions, at least one."""
-    index = record_index.RecordIndex(
-        builder,
-        split,
-        least_side=image_size // image_status.MOST_ENLARGED,
-        where=where,
-        source_field=source_field,
-    )
-    if where and not len(index.catalog.labels):
-        raise ValueError(
-            f"where leaves no record in {split} of {builder.info.full_name}."
-        )
-    return index
+    indexes: Sequence[record_index.RecordIndex],
+) -> list[int]:
+    """Finds the data sets, at least one, of which conditions leave records."""
+    left = [place for place, index in enumerate(indexes) if len(index.catalog.labels)]
+    names = [builder.info.full_name for builder in builders]
+    if not left:
+        raise ValueError(f"where leaves no record in {split} of {', '.join(names)}.")
+    for place in sorted({*range(len(builders))} - {*left}):
+        print(f"--where leaves no record in {split} of {names[place]}.")
+    return left
 
 
 def count_labels(

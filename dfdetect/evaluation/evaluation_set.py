@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from dfdetect import console, labels
-from dfdetect.data import prepared, records, split_leaks
+from dfdetect.data import conditions, prepared, record_fields, records, split_leaks
 from dfdetect.evaluation import classification_protocol, predictions
 from dfdetect.evaluation.audit import leaks as groups
 from dfdetect.evaluation.audit import metadata_baseline, scan
@@ -121,8 +121,8 @@ def load_evaluation_set(
         builder: A prepared data set of labeled images.
         split: The split to measure on.
         say: Prints a line.
-        where: Conditions that records meet, FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE;
-            of the other splits, too, which the baselines learn from.
+        where: Conditions that records meet, see `record_fields.choose_records`; of
+            the other splits, too, which the baselines learn from.
         allow_leaky_split: Whether groups may stand in two splits, and images may have
             been split one by one.
         num_resamples: Resamples of the bootstrap.
@@ -133,6 +133,7 @@ def load_evaluation_set(
             meets the conditions.
     """
     records.check_labeled(builder)
+    parsed = [conditions.parse_condition(text) for text in where]
     sizes = builder.info.splits
     if split not in sizes:
         raise ValueError(
@@ -150,7 +151,21 @@ def load_evaluation_set(
             "Figures would not say how well unseen videos are told. "
             "--allow_leaky_split gives them all the same, and every output says so."
         )
-    chosen = survey.meets(where)
+    for text, condition in zip(where, parsed, strict=True):
+        if condition.field not in builder.info.features:
+            meeting = (
+                "all of its records meet" if condition.is_negated else "none meets"
+            )
+            say(
+                f"{builder.info.full_name} has no field {condition.field!r}: "
+                f"{meeting} {text}"
+            )
+    chosen = np.zeros(len(survey.splits), bool)
+    for name in sizes:
+        # Both are in the order of `prepared.read_encoded`.
+        chosen[survey.splits == name] = record_fields.choose_records(
+            builder, name, parsed
+        )
     wanted = chosen[survey.splits == split]
     if not wanted.any():
         raise ValueError(

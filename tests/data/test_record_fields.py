@@ -130,6 +130,29 @@ def test_a_misspelled_value_is_told(faces):
         )
 
 
+def test_a_set_that_conditions_empty_is_left_out(faces, tmp_path, capsys):
+    rows = [face(f"{number}", number, "made") for number in range(2)]
+    other = prepare(tmp_path, {"train": rows})
+    options = {"image_size": 24, "batch_size": 4, "seed": 0}
+    batches = classifier_input.build_training_batches(
+        [other, faces],
+        "train",
+        where=[conditions.parse_condition("source!=made")],
+        weights=[9.0, 1.0],
+        **options,
+    )
+    assert (
+        "--where leaves no record in train of sourced_faces" in capsys.readouterr().out
+    )
+    assert batches.source.size == 4
+    crops, _ = next(iter(batches.from_step(0)))
+    assert crops.shape == (4, 24, 24, 3)
+    with pytest.raises(ValueError, match="weights must be 2 numbers"):
+        classifier_input.build_training_batches(
+            [other, faces], "train", weights=[1.0], **options
+        )
+
+
 def test_excluded_values():
     texts = ["source!=a|b", "source=c", "method!=d", "source!=b"]
     assert conditions.list_excluded_values(texts, "source") == ["a", "b"]

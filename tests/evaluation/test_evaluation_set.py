@@ -3,6 +3,7 @@ import pytest
 
 import clips
 import labelled_images
+from dfdetect.data import conditions, record_fields
 from dfdetect.evaluation import classifiers, evaluation_set, predictions
 
 
@@ -79,6 +80,24 @@ def test_conditions_choose_records_of_all_splits(builder):
     assert set(found.fields["frame"]) == {0} and len(found.labels) == 12
 
 
+def test_conditions_choose_as_in_training(builder):
+    said = []
+    judged = evaluation_set.load_evaluation_set(
+        builder,
+        "test",
+        say=said.append,
+        where=["color!=red", "label=fake", "group!@0/2"],
+        num_resamples=20,
+    )
+    where = [conditions.parse_condition(x) for x in ("label=fake", "group!@0/2")]
+    wanted = record_fields.choose_records(builder, "test", where)
+    assert 0 < wanted.sum() < 24 and np.array_equal(judged.wanted, wanted)
+    assert (judged.survey.truths == 1).all()
+    assert any("has no field 'color': all of its records meet" in x for x in said)
+    one = str(judged.survey.groups[0])
+    assert {*_look(builder, where=[f"group={one}"]).survey.groups} == {one}
+
+
 def test_one_class_is_no_crash(builder):
     judged = _look(builder, where=["method=original"])
     assert judged.baselines["no_pixels"] == {"reason": "all images have the same label"}
@@ -90,7 +109,7 @@ def test_one_class_is_no_crash(builder):
     "where, message",
     [
         (["method"], "FIELD=VALUE"),
-        (["color=red"], "compression, frame, is_sharp, method, score, time"),
+        (["color=red"], "No record of test .* meets color=red"),
         (["method=none"], "No record of test .* meets method=none"),
     ],
 )

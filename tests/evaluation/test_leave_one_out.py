@@ -82,6 +82,22 @@ def test_a_run_without_each_maker_is_trained_and_measured(run_script, faces, tmp
     assert json.loads(again.stdout)["leave_one_out"] == found
 
 
+def test_sets_are_checked_before_a_training(run_script, faces, tmp_path):
+    done = run_script(
+        "train/evaluate.py",
+        "--task=classify",
+        "--leave_out=source",
+        f"--recipe={tmp_path / 'not_there.flags'}",
+        f"--data_dir={faces}",
+        "--dataset=sourced_faces",
+        "--split=nowhere",
+        f"--output={tmp_path / 'measured'}",
+        check=False,
+    )
+    assert done.returncode == 1 and "training without" not in done.stderr
+    assert "split must be one of" in done.stderr.strip().splitlines()[-1]
+
+
 @pytest.mark.parametrize(
     "script, options, message",
     [

@@ -1,11 +1,8 @@
 """The survey of a data set: some hundred bytes of each record, no pixels."""
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
-
-from dfdetect.data import conditions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,25 +65,3 @@ class Survey:
             self.features[wanted],
             {name: values[wanted] for name, values in self.fields.items()},
         )
-
-    def meets(self, where: Sequence[str]) -> np.ndarray:
-        """`[N]` bool, the records whose fields meet every condition.
-
-        Args:
-            where: FIELD=VALUE|VALUE or FIELD!=VALUE|VALUE.
-
-        Raises:
-            ValueError: A condition cannot be read, or names a field that is not there.
-        """
-        chosen = np.ones(len(self.filenames), bool)
-        for condition in map(conditions.parse_condition, where):
-            if isinstance(condition, conditions.GroupPart):
-                chosen &= condition.meets(self.groups)
-                continue
-            if condition.field not in self.fields:
-                raise ValueError(
-                    f"where must name one of {', '.join(self.fields) or 'no field'}, "
-                    f"got {condition.field!r}."
-                )
-            chosen &= condition.meets(self.fields[condition.field])
-        return chosen
