@@ -43,7 +43,7 @@ class EvaluationLog:
 
     def best(self) -> dict[str, float] | None:
         """Returns the figures of the best evaluation, the first of equals."""
-        # An old line may lack the figure, as another one may be chosen now.
+        # A line of an earlier version may lack the figure.
         sound = [x for x in self._lines if not np.isnan(x.get(self.metric, np.nan))]
         return max(sound, key=lambda x: self._sign * x[self.metric], default=None)
 

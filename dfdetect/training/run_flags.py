@@ -243,7 +243,8 @@ def start_run(
             record,
             lines={name: FLAGS[name].serialize() for name in _flag_values(argv[0])},
             defaults={
-                n: _default_line(flag) for n, flag in _find_flags(argv[0]).items()
+                **{n: _default_line(flag) for n, flag in _find_flags(argv[0]).items()},
+                "best_metric": f"--best_metric={metrics[0]}",
             },
             allowed=FLAGS.allow_changed_flags,
             say=script.say,

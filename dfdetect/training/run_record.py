@@ -75,6 +75,8 @@ _FIXED = frozenset(
         "anchor_scale",
         "weighted_bifpn",
         "crop_margin",
+        # Which step's weights are kept cannot be decided anew: the others are gone.
+        "best_metric",
     )
 )
 

@@ -14,7 +14,12 @@ LINES = {
     "log_every": "--log_every=5",
     "balance": "--nobalance",
 }
-DEFAULTS = {**LINES, "notes": "", "label_smoothing": "--label_smoothing=0.0"}
+DEFAULTS = {
+    **LINES,
+    "best_metric": "--best_metric=auc",
+    "notes": "",
+    "label_smoothing": "--label_smoothing=0.0",
+}
 DATA = {"name": "faces", "config": "", "fingerprint": "ab", "splits": {"train": 4}}
 
 
@@ -90,6 +95,12 @@ def test_another_model_is_another_run(run):
         _check(run, allowed=True, image_size="--image_size=128")
     # Until there is a checkpoint, nothing has begun.
     assert _check(run, step=0, image_size="--image_size=128") == []
+
+
+def test_another_metric_is_another_run(run):
+    # Its best step may be one whose weights are gone.
+    with pytest.raises(ValueError, match="--best_metric=-log_loss now, .* another run"):
+        _check(run, allowed=True, best_metric="--best_metric=-log_loss")
 
 
 def test_other_data_are_another_run(tmp_path):
