@@ -92,7 +92,8 @@ class Run:
             chief's counts.
 
     Raises:
-        ValueError: The checkpoint is of another run.
+        ValueError: The checkpoint is of another run, or the models have weights of
+            other shapes.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Run:
         evaluate_start: bool = False,
     ) -> None:
         self._began = time.monotonic()
+        _check_shapes(model, evaluation_model)
         self._strategy = strategy or tf.distribute.get_strategy()
         self._chief = distribute.is_chief(self._strategy)
         self._evaluation_model = evaluation_model
@@ -334,6 +336,18 @@ class Run:
                 format_figures(best),
             )
         return best
+
+
+def _check_shapes(model: keras.Model, evaluation_model: keras.Model) -> None:
+    """Checks that the weights of one model can be those of the other."""
+    for one, other in zip(model.weights, evaluation_model.weights, strict=True):
+        if one.shape != other.shape:
+            raise ValueError(
+                f"{model.name} must have weights of the same shapes in training and in "
+                f"evaluation, got {list(one.shape)} and {list(other.shape)} for "
+                f"{one.path}: they depend on the size of the images, so train it at "
+                "the size at which it is evaluated."
+            )
 
 
 def _next_batch(iterator: Iterator, batches: Batches, step: int) -> Any:

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from dfdetect.data.batches import Batches, ShuffledSource
+from dfdetect.models import classifier
 from dfdetect.training import checkpoints, loop
 from dfdetect.training.settings import Settings
 
@@ -103,6 +104,14 @@ def _events(model_dir):
 
 def _equal(weights, others):
     return all(np.array_equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_a_network_of_one_image_size_is_refused_at_another(tmp_path):
+    run = _Run()
+    run.model, run.judged = (classifier.build("mesonet4", size) for size in (64, 96))
+    with pytest.raises(ValueError, match=r"same shapes .*\[64, 16\] and \[144, 16\]"):
+        run.run(_settings(tmp_path))
+    assert not [*tmp_path.iterdir()]
 
 
 def test_it_learns_and_keeps_the_best(tmp_path):
