@@ -15,8 +15,6 @@ from dfdetect.data import sampling
 
 NAME = "tfds_id"  # Key of what TFDS calls a record: file and place.
 
-_SHUFFLE_EXAMPLES = 10_000
-
 
 @dataclasses.dataclass(frozen=True)
 class Share:
@@ -66,7 +64,8 @@ class ShuffledSource:
     """A source of all examples of a data set, each pass shuffled anew.
 
     Attributes:
-        examples: One pass over encoded examples, in a fixed order.
+        examples: One pass over small examples, such as paths, in a fixed order; all of
+            them are held in memory.
         seed: Seed of the order.
         following: Number of examples next in order that come with each: to join
             images of the batch of a worker would make them depend on how many
@@ -93,14 +92,16 @@ class ShuffledSource:
 
     def from_index(self, index: int, share: Share = WHOLE) -> tf.data.Dataset:
         """Each example in a tuple with those `following`, from one on."""
-        first_epoch, done = divmod(index, self.size)
+        size = self.size
+        first_epoch, done = divmod(index, size)
 
         def epoch(number: tf.Tensor) -> tf.data.Dataset:
             # For this function only: the order must not depend on the global seed, and
             # with one of 0 a data set takes no tensor as seed (TensorFlow 2.20).
             tf.random.set_seed(1)
+            # All at once: sorted paths come folder by folder.
             shuffled = self.examples.shuffle(
-                _SHUFFLE_EXAMPLES,
+                size,
                 seed=self.seed * 1_000_003 + number,
                 reshuffle_each_iteration=False,
             )

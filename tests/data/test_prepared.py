@@ -163,6 +163,16 @@ def test_a_stream_from_a_step_goes_on_as_the_whole_one():
     assert not np.array_equal(values, other)
 
 
+def test_all_of_a_pass_are_shuffled_however_many_they_are():
+    size = 30_000  # As the sorted paths of two folders.
+    batches = _numbers(size, 1000)
+    firsts = [_take(batches, step, 1)[0][1] for step in (0, 30)]
+    for values in firsts:
+        assert len({*values.tolist()}) == 1000
+        assert 0.4 < np.mean(values < size // 2) < 0.6
+    assert not np.array_equal(*firsts)
+
+
 def test_workers_and_devices_share_each_batch():
     batches = _numbers(10, 4)
     whole = _take(batches, 3, 2)
