@@ -150,7 +150,13 @@ def _check_settings(output: pathlib.Path) -> None:
 def _copy_labels(root: pathlib.Path, output: pathlib.Path) -> None:
     """Copies the tables and lists of the clips, also those of a data set within."""
     for name in _LABELS:
-        for path in root.rglob(name):
+        # Listed first, and without those written, if the output lies among the clips.
+        found = [
+            path
+            for path in root.rglob(name)
+            if not path.resolve().is_relative_to(output.resolve())
+        ]
+        for path in found:
             target = output / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             files.write(str(target), path.read_bytes())

@@ -24,7 +24,7 @@ from typing import BinaryIO, TextIO
 # Exit codes.
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
-_STDERR = 2
+_STDOUT, _STDERR = 1, 2
 _MAX_SHOWN = 65536  # Last bytes of the log.
 
 # Waits for the process to end, and shows the log unless a line came before that.
@@ -108,12 +108,15 @@ def open_missing_streams() -> None:
     """Opens the null device where the process was started without a standard stream.
 
     Else the first file that is opened would get its number, and with it the messages
-    of libraries; and Python would print messages to standard output.
+    of libraries; and Python would print messages to standard output, and fail to flush
+    one that is missing.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= _STDERR:
         descriptor = os.open(os.devnull, os.O_RDWR)
     os.close(descriptor)
+    if sys.stdout is None:
+        sys.stdout = open(_STDOUT, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(_STDERR, "w", encoding="utf-8", closefd=False)
 

@@ -6,6 +6,7 @@ import io
 import os
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -80,6 +81,37 @@ def write(path: str, content: bytes) -> None:
     """
     with open_atomic(path) as file:
         file.write(content)
+
+
+def replace_folder(new: str, folder: str, old: str) -> None:
+    """Renames `new` to `folder`; what was there stays if that fails.
+
+    Args:
+        new: A complete folder.
+        folder: Path of a folder, a link to one, or nothing.
+        old: A path beside it that is free, where what was there lies meanwhile.
+
+    Raises:
+        OSError: The folder cannot be replaced.
+    """
+    if not os.path.lexists(folder):
+        os.rename(new, folder)
+        return
+    os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except BaseException:
+        os.rename(old, folder)
+        raise
+    remove_folder(old)
+
+
+def remove_folder(path: str) -> None:
+    """Removes a folder, or a link to one but not what it leads to, as far as it can."""
+    if os.path.islink(path):
+        _remove(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove_leftovers(folder: str) -> None:

@@ -57,7 +57,8 @@ class Output:
             raise FileExistsError(f"{folder} holds other files; name a new folder.")
         path = os.path.join(folder, _JOURNAL)
         try:
-            self._journal = Journal(path, self._settings)
+            # Steps are counted in their order.
+            self._journal = Journal(path, self._settings, cuts_at_damage=True)
         except BlockingIOError as error:
             raise BlockingIOError(f"Another run is using {folder}.") from error
 
@@ -132,6 +133,8 @@ class Journal:
     Args:
         path: Path of the file, which need not exist.
         settings: Everything that determines the content, as JSON.
+        cuts_at_damage: Whether a damaged line is removed with all that follow, so that
+            their steps are repeated; else the file is refused.
 
     Raises:
         FileExistsError: The file has other settings, is not a journal, or has a line
@@ -140,7 +143,9 @@ class Journal:
         OSError: The file cannot be created.
     """
 
-    def __init__(self, path: str, settings: dict[str, Any]) -> None:
+    def __init__(
+        self, path: str, settings: dict[str, Any], cuts_at_damage: bool = False
+    ) -> None:
         self._path = path
         # Unbuffered, because closing would write the buffer of a failed write again.
         self._file = open(path, "a+b", buffering=0)
@@ -159,6 +164,8 @@ class Journal:
                 try:
                     content = json.loads(line) if line.strip() else {}
                 except ValueError as error:
+                    if cuts_at_damage:
+                        break
                     raise FileExistsError(
                         f"{path}, line {number + 1}: not JSON; take the line out, or "
                         "name a new file."

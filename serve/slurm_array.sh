@@ -6,7 +6,8 @@
 #   dfdetect report OUTPUT/*.jsonl --output report.html
 #
 # Run it with the Python environment active. A job that is started again, by --requeue or
-# by hand, goes on where it stopped. More arguments go to `dfdetect detect`.
+# by hand, goes on where it stopped. To submit some parts alone, say how many there are in
+# all: PARTS=100 sbatch --array=7,9 ... More arguments go to `dfdetect detect`.
 #SBATCH --job-name=dfdetect-corpus
 #SBATCH --requeue
 set -euo pipefail
@@ -14,7 +15,12 @@ set -euo pipefail
 corpus=${1:?the folder of images and clips}
 output=${2:?the folder of the results}
 shift 2
-part=$SLURM_ARRAY_TASK_ID total=$SLURM_ARRAY_TASK_COUNT
+part=$SLURM_ARRAY_TASK_ID total=${PARTS:-$SLURM_ARRAY_TASK_COUNT}
+if [[ -z ${PARTS:-} ]] && ((SLURM_ARRAY_TASK_MIN != 1 || SLURM_ARRAY_TASK_MAX != total)); then
+  echo "slurm_array.sh: wanted --array=1-N, or PARTS=N in the environment for some of" \
+    "N parts, got $SLURM_ARRAY_TASK_MIN to $SLURM_ARRAY_TASK_MAX, $total tasks." >&2
+  exit 2
+fi
 name=$(printf 'part-%05d-of-%05d' "$part" "$total")
 mkdir -p "$output"
 code=0

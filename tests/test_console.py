@@ -165,6 +165,23 @@ def test_files_are_not_opened_in_place_of_a_closed_standard_error(tmp_path):
     assert done.stdout == b"" == (tmp_path / "a").read_bytes()
 
 
+def test_results_go_nowhere_where_standard_output_is_closed():
+    program = (
+        "import sys\n"
+        "from dfdetect import console\n"
+        "console.open_missing_streams()\n"
+        "print('a line')\n"
+        "sys.stdout.flush()\n"
+        "console.say('said')\n"
+    )
+    done = subprocess.run(
+        ["/bin/sh", "-c", '"$0" -c "$1" >&-', sys.executable, program],
+        stderr=subprocess.PIPE,
+        check=True,
+    )
+    assert done.stderr == b"dfdetect: said\n"
+
+
 def test_no_log_is_left_behind_and_none_is_needed(tmp_path):
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     command = [sys.executable, "-c", PROGRAM.format(end="pass")]

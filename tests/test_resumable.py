@@ -61,6 +61,16 @@ def test_a_damaged_line_is_named_and_nothing_is_lost(tmp_path):
     assert path.read_bytes() == content
 
 
+def test_steps_behind_a_damaged_line_are_repeated_where_they_are_counted(tmp_path):
+    with resumable.Output(str(tmp_path / "out"), "summary.json", SETTINGS) as output:
+        for name in "abc":
+            output.append({"path": name})
+    (path,) = (tmp_path / "out").iterdir()
+    path.write_bytes(path.read_bytes().replace(b'"b"', b'"b'))
+    with resumable.Output(str(tmp_path / "out"), "summary.json", SETTINGS) as output:
+        assert [step["path"] for step in output.steps()] == ["a"]
+
+
 def test_half_a_first_line_is_begun_again(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"sett')

@@ -219,7 +219,7 @@ def _load_snapshot(student: keras.Model, batches: Batches) -> weights.LoadReport
     crops = np.concatenate([crops for crops, _ in first])
     mobilenet.load_tflite(student, FLAGS.snapshot, crops)
     keys = tuple(weights.variables(student))
-    missing = tuple(key for key in keys if key.startswith("logits"))
+    missing = tuple(key for key in keys if key.startswith(("logits", "pool/")))
     loaded = tuple(key for key in keys if key not in missing)
     return weights.LoadReport(loaded=loaded, missing=missing)
 

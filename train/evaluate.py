@@ -176,6 +176,7 @@ def _train_without_each(folder: str) -> list[str]:
             f"--data_dir={FLAGS.data_dir}",
             f"--dataset={FLAGS.dataset}",
             *(f"--where={condition}" for condition in FLAGS.where),
+            *(["--allow_leaky_split"] if FLAGS.allow_leaky_split else []),
         ],
         say=script.say,
     )

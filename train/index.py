@@ -106,7 +106,7 @@ _MERGE = flags.DEFINE_list(
 _SHARDS = flags.DEFINE_string(
     "shards",
     None,
-    "Beginning of the names of the shards of embeddings, such as FOLDER/part.",
+    "Names of the shards of embeddings up to -00000-of-00100, such as FOLDER/part.",
 )
 _PRECISION = flags.DEFINE_enum(
     "precision", "float16", ["float16", "float32"], "How shards keep embeddings."

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from dfdetect import labels
-from dfdetect.data import label_table
+from dfdetect.data import label_table, split_leaks
 from dfdetect.data.builders import archives, base, face_rows, known_face_sets
 from dfdetect.data.builders.account import Account
 from dfdetect.media import file_kinds, source_files
@@ -21,6 +21,7 @@ from dfdetect.media import file_kinds, source_files
 _TEXTS = ("source", "method", "compression", "clip")
 _SIDES = ("ymin", "xmin", "ymax", "xmax")
 _NO_BOX = face_rows.NO_BOX
+_MARGIN = "margin"  # Column of tables of crops, see `train/crop_heads.py`.
 _Row = face_rows.FaceRow
 _FARTHEST = 4.0  # Sides of an image; what is farther away is in pixels.
 
@@ -119,12 +120,14 @@ class Builder(base.Builder):
         for row in rows:
             split = named.get(row.group) or base.split_by_hash(row.group)
             by_split[split].append(row)
+        is_leaky = self._leaky_random_split
         accounts = {
             split: self.new_account(
                 real=0,
                 fake=0,
                 n_groups=len({row.group for row in listed}),
                 n_split_by_hash=sum(row.group not in named for row in listed),
+                **({split_leaks.NUM_ALONE: _count_alone(listed)} if is_leaky else {}),
             )
             for split, listed in by_split.items()
             if listed
@@ -204,7 +207,7 @@ def _read_rows(root: tfds.core.Path, columns: Sequence[str]) -> list[_Row]:
         ),
         needed=("path", "label", "group"),
         say=base.warn,
-        further=(*_TEXTS, *_SIDES, "frame", *columns),
+        further=(*_TEXTS, *_SIDES, _MARGIN, "frame", *columns),
     )
     found = {*rows[0].further}
     sides = [name for name in _SIDES if name in found]
@@ -228,13 +231,16 @@ def _images_of(
     if not re.fullmatch(r"-?\d+", text):
         raise ValueError(f"{row.where}: frame must be a whole number, got {text!r}.")
     texts: dict[str, Any] = {name: row.further.get(name, "") for name in _TEXTS}
+    sides = [row.further.get(side, "") for side in _SIDES]
+    # The box of a crop is that of the head in the image which it was cut of.
+    is_crop = bool(row.further.get(_MARGIN))
     known = _Row(
         where=row.where,
         path=row.path,
         label=row.label,
         split=row.split,
         group=row.group or row.path,
-        box=_read_box(row.where, [row.further.get(side, "") for side in _SIDES]),
+        box=_NO_BOX if is_crop else _read_box(row.where, sides),
         frame=int(text),
         columns={name: row.further[name] for name in columns},
         **texts,
@@ -316,8 +322,17 @@ def _rows_of_folders(
     return rows
 
 
+def _is_alone(row: _Row) -> bool:
+    """Whether an image names neither a group nor a split."""
+    return not row.split and row.group == row.path
+
+
+def _count_alone(rows: list[_Row]) -> int:
+    return sum(map(_is_alone, rows))
+
+
 def _check_grouped(rows: list[_Row]) -> None:
-    alone = [row for row in rows if not row.split and row.group == row.path]
+    alone = [row for row in rows if _is_alone(row)]
     if alone:
         raise ValueError(
             f"{alone[0].where}: {alone[0].path!r} names neither a group nor a split, "

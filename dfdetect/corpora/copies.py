@@ -1,25 +1,20 @@
 """Writes copies of suspicious images and clips with marks, and crops of their heads."""
 
-import hashlib
-import json
 import logging
 import os
 import pathlib
 import tempfile
-from collections.abc import Mapping
 
 import numpy as np
 
 from dfdetect import files
-from dfdetect.corpora import accounts, file_access, shards
+from dfdetect.corpora import accounts, copy_paths, file_access, shards
 from dfdetect.media import drawing, video
 from dfdetect.metrics import calibration
 from dfdetect.pipeline import findings, result_lines
 from dfdetect.reports import clip_copies, image_copies
 
 _log = logging.getLogger("dfdetect")
-
-_STEM_CHARACTERS = 80  # Of a file's name that its copies keep.
 
 
 class CopyWriter:
@@ -63,9 +58,9 @@ class CopyWriter:
             account: Counts the file.
         """
         result = finding.result
-        if not _is_wanted(result, self._write_all):
+        if not copy_paths.is_wanted(result, self._write_all):
             return
-        stem = _name_stem(self._folder, shard, result["path"])
+        stem = copy_paths.name_stem(self._folder, shard, result["path"])
         try:
             if finding.source.is_clip:
                 self._write_clip(stem, result)
@@ -114,50 +109,3 @@ class CopyWriter:
         ):
             content = drawing.encode_image(crop, ".png")
             file_access.write(f"{stem}-head{place}.png", content)
-
-
-def find_missing(
-    shard: shards.Shard, lines: Mapping[str, str], folder: str, *, write_all: bool
-) -> set[str]:
-    """Finds the files of a shard whose copies are wanted and were not written.
-
-    Args:
-        shard: The shard.
-        lines: Its result lines as JSON, by their paths.
-        folder: See `CopyWriter`.
-        write_all: Likewise.
-
-    Returns:
-        Their paths.
-    """
-    there = set(file_access.list_prefix(f"{folder}/{shard.number:05d}/"))
-    missing = set()
-    for path, line in lines.items():
-        result = json.loads(line)
-        suffix = ".mp4" if result["kind"] == "video" else ".png"
-        copy = _name_stem(folder, shard, path) + suffix
-        if _is_wanted(result, write_all) and copy not in there:
-            missing.add(path)
-    return missing
-
-
-def _is_wanted(result: result_lines.ResultLine, write_all: bool) -> bool:
-    is_suspicious = result["verdict"] in ("fake", calibration.UNCERTAIN)
-    return is_suspicious or (write_all and bool(result["heads"]))
-
-
-def _name_stem(folder: str, shard: shards.Shard, path: str) -> str:
-    """Names the copies of a file, without what follows."""
-    return f"{folder}/{shard.number:05d}/{_name(path)}"
-
-
-def _name(path: str) -> str:
-    """Names the copies of a file: its own name, shortened, and a digest of its path."""
-    key = file_access.identify(path)
-    digest = hashlib.sha256(os.fsencode(key)).hexdigest()[:12]
-    stem = os.path.splitext(os.path.basename(path))[0]
-    printable = "".join(x if x.isprintable() and x != "/" else "_" for x in stem)
-    readable = printable.encode(errors="replace").decode()[:_STEM_CHARACTERS]
-    while len(readable.encode()) > 2 * _STEM_CHARACTERS:
-        readable = readable[:-1]
-    return f"{readable}-{digest}"

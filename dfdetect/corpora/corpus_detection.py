@@ -20,6 +20,7 @@ from apache_beam.ml.inference import base as inference
 
 from dfdetect.corpora import (
     accounts,
+    copy_paths,
     file_access,
     process_handler,
     running,
@@ -173,17 +174,16 @@ def _pass_over(shard: shards.Shard, settings: RunSettings) -> Iterator[Any]:
     """
     earlier = _read_earlier(shard, settings.output)
     lines = earlier or {}
-    if lines and settings.judge.copies != "none":
-        # Imported here, as it loads what draws.
-        from dfdetect.corpora import copies
-
-        again = copies.find_missing(
+    if settings.judge.copies != "none":
+        missing = copy_paths.find_missing(
             shard,
             lines,
             shards.name_copies(settings.output),
             write_all=settings.judge.copies == "all",
         )
-        lines = {path: line for path, line in lines.items() if path not in again}
+        # Others have gone since; what is known of them stays.
+        missing &= {one.path for one in shard.files}
+        lines = {path: line for path, line in lines.items() if path not in missing}
     todo = tuple(one for one in shard.files if one.path not in lines)
     if todo or earlier is None:
         yield dataclasses.replace(shard, files=todo)

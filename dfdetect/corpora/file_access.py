@@ -48,31 +48,37 @@ def list_files(pattern: str, apart: str = "") -> Iterator[source_files.FoundFile
         FileNotFoundError: Nothing matches.
         OSError: The file system cannot be listed.
     """
-    found = _list_urls(pattern) if is_url(pattern) else source_files.list_files(pattern)
-    beginning = identify(apart).rstrip("/") + "/"
+    if is_url(pattern):
+        found = _list_urls(pattern, apart)
+    else:
+        is_local = apart and not is_url(apart)
+        output = os.path.realpath(apart) if is_local else ""
+        found = source_files.list_files(pattern, output)
     is_empty = True
     for one in found:
-        if apart and identify(one.path).startswith(beginning):
-            continue
         is_empty = False
         yield one
     if is_empty:
         raise FileNotFoundError(f"no file matches {pattern}")
 
 
-def _list_urls(pattern: str) -> Iterator[source_files.FoundFile]:
+def _list_urls(pattern: str, apart: str) -> Iterator[source_files.FoundFile]:
     has_magic = bool(_MAGIC.search(pattern))
     paths = _match(pattern)
     if has_magic or pattern not in paths:
         folder = pattern.rstrip("/")
         paths = paths if has_magic else _match(f"{folder}/**")
-        fixed = _MAGIC.split(pattern)[0]
-        # A name that the pattern begins is not hidden where the rest begins with a dot.
-        beginning = fixed.rfind("/") + 1 if has_magic else len(folder)
+        fixed = _MAGIC.split(pattern)[0] if has_magic else f"{folder}/"
+        beginning = fixed.rfind("/") + 1
+        # The pattern may name what is hidden.
+        start = len(fixed) if fixed[beginning:].startswith(".") else beginning
+        apart = f"{apart.rstrip('/')}/" if apart else ""
         for path in sorted(paths):
-            parts = path[beginning:].split("/")
-            if not path.endswith("/") and not any(x.startswith(".") for x in parts):
-                yield source_files.FoundFile(path, parts[-1])
+            is_hidden = path.endswith("/") or any(
+                x.startswith(".") for x in path[start:].split("/")
+            )
+            if not is_hidden and not (apart and path.startswith(apart)):
+                yield source_files.FoundFile(path, path.rsplit("/", 1)[-1])
     else:
         yield source_files.FoundFile(pattern, pattern.split("/")[-1], is_named=True)
 

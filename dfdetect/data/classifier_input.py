@@ -82,8 +82,6 @@ def build_training_batches(
             conditions, or an argument is out of range.
     """
     cache = crop_cache.CropCache(cache_bytes) if cache_bytes else None
-    if weights is not None and len(weights) != len(builders):
-        raise ValueError(f"weights must be {len(builders)} numbers, got {weights}.")
     indexes = [
         record_index.RecordIndex(
             builder,
@@ -94,10 +92,7 @@ def build_training_batches(
         )
         for builder in builders
     ]
-    if where:
-        left = _find_left(builders, split, indexes)
-        indexes = [indexes[place] for place in left]
-        weights = weights and [weights[place] for place in left]
+    indexes, weights = record_index.leave_out_empty(builders, split, indexes, weights)
     sampler = sampling.Sampler(
         [index.catalog for index in indexes],
         batch_size,
@@ -121,21 +116,6 @@ def build_training_batches(
     )
     records = record_index.SampledRecords(indexes, sampler, batch_size, cache)
     return Batches(records, prepare, batch_size, seed)
-
-
-def _find_left(
-    builders: Sequence[tfds.core.DatasetBuilder],
-    split: str,
-    indexes: Sequence[record_index.RecordIndex],
-) -> list[int]:
-    """Finds the data sets, at least one, of which conditions leave records."""
-    left = [place for place, index in enumerate(indexes) if len(index.catalog.labels)]
-    names = [builder.info.full_name for builder in builders]
-    if not left:
-        raise ValueError(f"where leaves no record in {split} of {', '.join(names)}.")
-    for place in sorted({*range(len(builders))} - {*left}):
-        print(f"--where leaves no record in {split} of {names[place]}.")
-    return left
 
 
 def count_labels(

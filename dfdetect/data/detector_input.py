@@ -55,7 +55,8 @@ def build_training_batches(
         jpeg_quality: See `detector_examples.ImagePreparation`.
         gray_share: See `detector_examples.ImagePreparation`.
         weights: Weight of each data set in a batch; by default its size.
-        where: Conditions that records meet, see `record_fields.choose_records`.
+        where: Conditions that records meet, see `record_fields.choose_records`. A data
+            set without such records is left out, and a line printed.
 
     Returns:
         Batches of `images` `[B, S, S, 3]` float32 in [0, 255], `class_targets` `[B, A]`
@@ -81,6 +82,7 @@ def build_training_batches(
         record_index.RecordIndex(builder, split, whole_images=True, where=where)
         for builder in builders
     ]
+    indexes, weights = record_index.leave_out_empty(builders, split, indexes, weights)
     sampler = sampling.Sampler(
         [index.catalog for index in indexes], batch_size, seed=seed, weights=weights
     )

@@ -340,3 +340,39 @@ def read_images(
 ) -> list[bytes]:
     """Reads encoded images, see `read_records`."""
     return [_parse_image(record) for record in read_records(indexes, drawn)]
+
+
+def leave_out_empty(
+    builders: Sequence[tfds.core.DatasetBuilder],
+    split: str,
+    indexes: Sequence[RecordIndex],
+    weights: Sequence[float] | None,
+) -> tuple[list[RecordIndex], list[float] | None]:
+    """Leaves out data sets without a record to train on, and prints a line for each.
+
+    Args:
+        builders: Prepared data sets.
+        split: The split that the indexes are of.
+        indexes: One for each data set.
+        weights: Likewise, or None.
+
+    Returns:
+        Indexes and weights of the others, at least one.
+
+    Raises:
+        ValueError: No record is left, or there are more or less weights than data sets.
+    """
+    names = [builder.info.full_name for builder in builders]
+    if weights is not None and len(weights) != len(names):
+        raise ValueError(f"weights must be {len(names)} numbers, got {weights}.")
+    left = [place for place, index in enumerate(indexes) if len(index.catalog.labels)]
+    if not left:
+        raise ValueError(
+            f"no record to train on is left in {split} of {', '.join(names)}."
+        )
+    for place in sorted({*range(len(names))} - {*left}):
+        print(f"No record to train on is left in {split} of {names[place]}.")
+    return (
+        [indexes[place] for place in left],
+        None if weights is None else [weights[place] for place in left],
+    )

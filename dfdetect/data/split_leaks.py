@@ -20,6 +20,7 @@ PROVENANCE = {
 
 # The kind of a leak where images without a group were split one by one.
 RANDOM = "random split of images"
+NUM_ALONE = "n_alone"  # Count in the metadata of a split: images so split.
 
 
 def find_random_split(builder: tfds.core.DatasetBuilder) -> list[dict[str, Any]]:
@@ -29,16 +30,18 @@ def find_random_split(builder: tfds.core.DatasetBuilder) -> list[dict[str, Any]]
 
     Returns:
         Nothing, or one leak: `kind` is `RANDOM`, `name` the setting, and `splits` the
-        number of records in each whose split no list or table names.
+        number of records in each that name neither a group nor a split.
     """
     metadata = dict(builder.info.metadata or {})
     if not (metadata.get("settings") or {}).get("leaky_random_split"):
         return []
-    drawn = {
-        split: counts["n_split_by_hash"]
-        for split, counts in metadata.get("counts", {}).items()
-        if counts.get("n_split_by_hash")
+    counts = metadata.get("counts", {})
+    # Sets of before there was the count have one of all that no list names.
+    alone = {
+        split: found.get(NUM_ALONE, found.get("n_split_by_hash", 0))
+        for split, found in counts.items()
     }
+    drawn = {split: number for split, number in alone.items() if number}
     if len(drawn) < 2:
         return []
     return [{"kind": RANDOM, "name": "leaky_random_split", "splits": drawn}]

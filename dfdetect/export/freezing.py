@@ -41,7 +41,7 @@ def fold(
             tensors out. Gradients that it takes are part of it.
         precision: One of `PRECISIONS`; see `bfloat16` for what it lowers.
         for_this_machine: Whether to optimize for this processor, as TensorFlow would in
-            the first call of the function; see `grappler_disabled`.
+            the first call of the function; see `grappler_disabled` and `has_gpu`.
         spared: With bfloat16, see `bfloat16.lower`.
 
     Returns:
@@ -157,6 +157,11 @@ def without_grappler(function: Callable[..., Any]) -> Callable[..., Any]:
             return function(*inputs)
 
     return call
+
+
+def has_gpu() -> bool:
+    """Whether TensorFlow has a GPU, on which what is fused for a processor fails."""
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def check_precision(precision: str) -> None:

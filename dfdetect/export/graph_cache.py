@@ -147,7 +147,8 @@ class CachedPipeline:
         built = build.build_from_directories(
             classifier=self._classifier, tile=self._tile
         )
-        return freezing.freeze(built, for_this_machine=True)
+        # What is fused for a processor does not run on a GPU.
+        return freezing.freeze(built, for_this_machine=not freezing.has_gpu())
 
     def _load(self, name: str) -> Callable[..., Any]:
         """Loads one signature from disk, or else builds and keeps it."""
@@ -196,7 +197,8 @@ class _Signature:
 
     @functools.cached_property
     def _function(self) -> Callable[..., Any]:
-        return freezing.without_grappler(self._load())
+        loaded = self._load()
+        return loaded if freezing.has_gpu() else freezing.without_grappler(loaded)
 
     def __call__(self, batch: tf.Tensor) -> dict[str, tf.Tensor]:
         return self._function(batch)
@@ -247,7 +249,8 @@ def _compute_key(tile: bool, classifier: str | None) -> str:
         digest.update(f"{name} {importlib.metadata.version(name)}\0".encode())
     # Machines may share a home, and not all have the operations of oneDNN.
     one_dnn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "")
-    digest.update(f"{platform.machine()} {one_dnn}\0".encode())
+    device = "GPU" if freezing.has_gpu() else ""
+    digest.update(f"{platform.machine()} {one_dnn}{device}\0".encode())
     return f"graph-{digest.hexdigest()[:16]}{'-tile' if tile else ''}"
 
 

@@ -17,6 +17,8 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.saved_model import loader_impl
 from tensorflow.python.trackable import base as tracking_base
 
+from dfdetect.export import freezing
+
 # Operations that are registered with TensorFlow, but call back into Python.
 _PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}
 
@@ -83,7 +85,7 @@ def is_optimized(description: dict[str, Any]) -> bool:
     Args:
         description: Manifest of the graph, of kind "pipeline".
     """
-    return is_frozen(description) and not tf.config.list_physical_devices("GPU")
+    return is_frozen(description) and not freezing.has_gpu()
 
 
 @contextlib.contextmanager

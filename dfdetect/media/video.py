@@ -61,7 +61,8 @@ class Reader:
 
     Memory holds two frames at a time. Frames are selected by time stamps, so that the
     rate may vary: a frame is shown until the next one is, the last one until the end
-    of the clip. The duration is measured first, because headers are often wrong.
+    of the clip; of a stream, for the interval of its header. The duration is measured
+    first, because headers are often wrong.
 
     Args:
         path: Path of the clip, or URL of a stream.
@@ -151,13 +152,19 @@ class Reader:
         clock = clip_timing.Clock(
             self.interval, clip_timing.may_leap(self._clip), self._timing.start
         )
+        # Of a stream nobody knows when the next frame comes.
+        is_live = not os.path.isfile(self._clip.name)
         before = None
         for index, decoded in enumerate(self._all_decoded()):
             self.num_read = index + 1
             time = clock.tick(decoded.stamp)
+            shown = _Shown(index, time, time + self.interval, decoded)
+            if is_live:
+                yield shown
+                continue
             if before is not None:
                 yield dataclasses.replace(before, end=time)
-            before = _Shown(index, time, time + self.interval, decoded)
+            before = shown
         if before is not None:
             is_whole = self._timing.is_whole(before.time)
             end = max(before.end, self.duration) if is_whole else before.end

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Result = result_lines.ResultLine
 
 _MOST_FRAMES_PER_SECOND = 60.0
-_LONGEST_STILL = 600.0  # Seconds; a greater jump of the time stamps is an error.
+_LONGEST_STILL = 600.0  # Seconds; longer ones may be errors of the time stamps.
 
 # Seconds; between sightings further apart a head may have been anywhere.
 _FURTHEST_SIGHTINGS = 2.0
@@ -81,8 +81,7 @@ def _count_repeats(
         if frame is None and not begin:
             end = max(end, 1)
         if end > begin:
-            count = end - begin
-            yield shown, count if count <= _LONGEST_STILL * rate else 1
+            yield shown, min(end - begin, round(_LONGEST_STILL * rate))
             begin = end
         if frame is not None:
             shown = frame

@@ -78,7 +78,7 @@ def save(index: Index, directory: str) -> None:
             "versions": manifest.collect_versions(),
         }
         manifest.write(aside, described)
-        _take_place(aside, directory)
+        files.replace_folder(aside, directory, f"{aside}.older")
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -238,18 +238,3 @@ def _check_file(path: str, wanted: dict[str, Any]) -> None:
         )
     if files.sha256(path) != wanted["sha256"]:
         raise ValueError(f"the index is damaged: {path} has other content.")
-
-
-def _take_place(aside: str, directory: str) -> None:
-    """Renames `aside` to `directory`; restores an older index if that fails."""
-    if not os.path.lexists(directory):
-        os.rename(aside, directory)
-        return
-    older = f"{aside}.older"
-    os.rename(directory, older)
-    try:
-        os.rename(aside, directory)
-    except BaseException:
-        os.rename(older, directory)
-        raise
-    shutil.rmtree(older)

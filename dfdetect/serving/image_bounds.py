@@ -32,7 +32,8 @@ def hide_large(
     """Puts a header alone in the place of large images, which the graph then refuses.
 
     Args:
-        signature: Only of one of ours, which gives a `status`, anything is changed.
+        signature: Only of one of ours, which gives a `status` or an embedding alone,
+            anything is changed.
         feeds: Values by tensor name.
         max_pixels: Most pixels of an image that stays.
         deadline: Time of `time.monotonic` until which headers may be read: those of a
@@ -44,7 +45,10 @@ def hide_large(
     Raises:
         errors.ServingError: The deadline has passed.
     """
-    is_ours = _ALIAS in signature.inputs and "status" in signature.outputs
+    outputs = {*signature.outputs}
+    # Embeddings come alone.
+    is_ours = "status" in outputs or outputs == {"embedding"}
+    is_ours = is_ours and _ALIAS in signature.inputs
     if max_pixels >= image_status.MAX_PIXELS or not is_ours:
         return feeds
     name = signature.inputs[_ALIAS].name

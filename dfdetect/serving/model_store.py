@@ -64,13 +64,16 @@ class ModelStore:
 
         Labels are checked before anything is changed, as TensorFlow Serving does: a
         label that moves, and a new one without `unavailable_labels`, needs a version
-        that is available. The first list of a server may have any.
+        that is available. The first list of a server may have any. Where no list is
+        set, as in a file that is just being written, nothing changes, as there.
 
         Raises:
             errors.ServingError: A name, a path or a label will not do; nothing has
                 changed.
         """
         config.check_models(wanted)
+        if wanted.WhichOneof("config") is None:
+            return
         listed = {model.name: model for model in wanted.model_config_list.config}
         with self._configuring:
             with self._changed:

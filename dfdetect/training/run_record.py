@@ -30,7 +30,8 @@ _UNBOUND = frozenset(
         "cache_megabytes",
         "projected",
         "explained",
-        # Where a run starts; without effect once it resumes.
+        # Where a run starts; once it resumes, without effect but on what
+        # --freeze_backbone freezes: a batch norm that no file gave learns on.
         "snapshot",
         "snapshot_step",
         "init_from",

@@ -183,6 +183,31 @@ def test_a_summary_of_no_file_is_an_error(tmp_path):
     assert "OSError: the runner lost all results" in done.stderr
 
 
+def test_what_is_known_of_files_that_have_gone_stays(tmp_path):
+    """Although their copies are not there, and cannot be made any more."""
+    lines = {
+        str(tmp_path / name): json.dumps(
+            {"path": str(tmp_path / name), "kind": "image", "status": "ok",
+             "verdict": verdict, "heads": []}
+        )
+        for name, verdict in (("a.png", "fake"), ("b.png", "fake"), ("c.png", "real"))
+    }  # fmt: skip
+    there = source_files.FoundFile(str(tmp_path / "b.png"), "b.png")
+    shard = shards.build_shard(0, 1, [there])
+    output = str(tmp_path / "part")
+    path = pathlib.Path(shard.name(output, ".jsonl"))
+    path.write_bytes(shards.encode_lines(lines))
+    settings = corpus_detection.RunSettings(
+        inputs=(str(tmp_path),),
+        output=output,
+        judge=shard_judge.JudgeSettings(model="model", copies="suspicious"),
+    )
+    todo, account = corpus_detection._pass_over(shard, settings)
+    assert [one.path for one in todo.files] == [str(tmp_path / "b.png")]
+    assert account.tables["files"]["from_earlier"] == 2
+    assert account.tables["verdicts"] == {"fake": 1, "real": 1}
+
+
 def test_runs_whose_names_begin_alike_are_apart(tmp_path):
     for name in (
         "part2-00000-of-00032",

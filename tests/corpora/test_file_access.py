@@ -34,6 +34,10 @@ def test_files_are_found_by_name_folder_and_pattern(drawn):
     (drawn / "a" / "1-x.jpg").write_bytes(b"")
     named = [("drawn://a/1-x.jpg", False), ("drawn://a/1.jpg", False)]
     assert _names("drawn://a/1*") == named
+    # What is hidden may be named.
+    hidden = [("drawn://a/.hidden/3.jpg", False)]
+    for pattern in ("drawn://a/.h*/*", "drawn://a/.hidden/**"):
+        assert _names(pattern) == hidden
     assert _names("drawn://c.txt") == [("drawn://c.txt", True)]
     for nothing in ("drawn://d/**", str(drawn / "nothing" / "*")):
         with pytest.raises(FileNotFoundError, match="no file matches"):
@@ -46,6 +50,14 @@ def test_a_folder_may_be_left_out(drawn, root):
     for apart in ("b", "b/"):
         found = file_access.list_files(f"{root}/**", f"{root}/{apart}")
         assert [one.path for one in found] == [f"{root}/1.jpg"]
+
+
+def test_a_folder_is_left_out_by_whatever_path(drawn):
+    (drawn / "link").symlink_to(drawn / "a")
+    for root, apart in (("link", "a/b"), ("a", "link/b"), ("link", "link/b")):
+        for pattern in (root, f"{root}/**"):
+            found = file_access.list_files(str(drawn / pattern), str(drawn / apart))
+            assert [one.path for one in found] == [str(drawn / root / "1.jpg")]
 
 
 def test_content_is_read_as_it_is_and_tried_thrice(drawn, monkeypatch):

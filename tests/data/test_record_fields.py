@@ -123,7 +123,9 @@ def test_a_misspelled_value_is_told(faces):
         record_fields.check_values(
             [faces], ["train"], [conditions.parse_condition("method=a")]
         )
-    with pytest.raises(ValueError, match="where leaves no record in train of sourced"):
+    with pytest.raises(
+        ValueError, match="no record to train on is left in train of sourced"
+    ):
         where = [conditions.parse_condition("source=nobody")]
         classifier_input.build_training_batches(
             [faces], "train", image_size=24, batch_size=4, seed=0, where=where
@@ -142,7 +144,8 @@ def test_a_set_that_conditions_empty_is_left_out(faces, tmp_path, capsys):
         **options,
     )
     assert (
-        "--where leaves no record in train of sourced_faces" in capsys.readouterr().out
+        "No record to train on is left in train of sourced_faces"
+        in capsys.readouterr().out
     )
     assert batches.source.size == 4
     crops, _ = next(iter(batches.from_step(0)))

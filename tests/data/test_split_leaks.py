@@ -68,6 +68,21 @@ def test_groups_by_hash_are_none(shared, tmp_path):
     assert not split_leaks.find_random_split(builder)
 
 
+def test_only_images_that_are_alone_count(tmp_path):
+    for number in range(60):
+        name = f"{number}.png" if number < 30 else f"{number}/0.png"
+        path = tmp_path / "manual" / "real" / name
+        write(path, encoded(".png", 4, 4, number))
+    builder = builder_class("labeled_faces")(
+        data_dir=tmp_path / "data", leaky_random_split=True
+    )
+    builder = prepare(builder, tmp_path / "manual")
+    (leak,) = split_leaks.find_random_split(builder)
+    assert sum(leak["splits"].values()) == 30
+    totals = builder.info.metadata["totals"]
+    assert (totals["n_split_by_hash"], totals[split_leaks.NUM_ALONE]) == (60, 30)
+
+
 def test_both_kinds_are_worded_together():
     random = {
         "kind": split_leaks.RANDOM,

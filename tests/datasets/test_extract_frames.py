@@ -57,6 +57,17 @@ def test_frames_become_files_once(tmp_path, run_script):
     assert not list(output.rglob(".*"))
 
 
+def test_tables_of_clips_are_copied_once_whatever_the_output(tmp_path, run_script):
+    root = tmp_path / "clips"
+    clip(root / "a/one.mp4", 3)
+    (root / "a/labels.csv").write_text("path,label\none.mp4,real\n")
+    for _ in range(2):
+        run_script(_SCRIPT, "-i", root, "-o", root / "frames", "-f", 2)
+    tables = sorted(str(x.relative_to(root)) for x in root.rglob("labels.csv"))
+    assert tables == ["a/labels.csv", "frames/a/labels.csv"]
+    assert len(_frames(root / "frames")) == 2
+
+
 def test_usage_errors(tmp_path, run_script):
     root, output = tmp_path / "clips", tmp_path / "frames"
     clip(root / "one.mp4", 3)

@@ -297,6 +297,20 @@ def test_source_method_and_head_box_become_fields(tmp_path, caplog):
     assert "labels.csv: the columns 'age' are ignored" in caplog.text
 
 
+def test_a_table_of_crops_has_no_boxes(tmp_path, caplog):
+    """Boxes of `heads.csv` are those of the images that the crops were cut of."""
+    root = tmp_path / "manual"
+    lines = ["a.png,real,train,x,.1,.2,.4,.5,1.0", "b.png,fake,train,y,.1,.2,.4,.5,"]
+    header = "path,label,split,group,ymin,xmin,ymax,xmax,margin"
+    draw_faces(root, lines, header)
+    builder = prepare(LabeledFaces(data_dir=tmp_path / "data"), root)
+    found = {
+        x: float(record["xmax"]) for x, record in records(builder, "train").items()
+    }
+    assert found == {"a.png": 0, "b.png": 0.5}
+    assert "ignored" not in caplog.text
+
+
 def test_further_columns_count_for_the_fingerprint_where_they_say_something(tmp_path):
     root = tmp_path / "manual"
     lines = ["a.png,real,train,x", "b.png,fake,train,y"]

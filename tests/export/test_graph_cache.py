@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 import tiny_pipeline
-from dfdetect.export import graph_cache
+from dfdetect.export import freezing, graph_cache
 from dfdetect.media import samples
 from dfdetect.pipeline import build as graphs
 
@@ -154,6 +154,19 @@ def test_each_classifier_has_a_graph_of_its_own(made, tmp_path):
     (tmp_path / "other.npz").write_bytes(b"other weights")
     graph_cache.load(None, str, classifier=other)
     assert made == [False] * 3
+
+
+def test_with_a_gpu_nothing_is_fused_for_the_processor(made, monkeypatch):
+    key = graph_cache._compute_key(False, None)
+    frozen = []
+    monkeypatch.setattr(freezing, "has_gpu", lambda: True)
+    monkeypatch.setattr(
+        freezing, "freeze", lambda built, **options: frozen.append(options) or built
+    )
+    assert graph_cache._compute_key(False, None) != key
+    model = graph_cache.load(None, str)
+    assert model._built.manifest == model.manifest
+    assert frozen == [{"for_this_machine": False}]
 
 
 def test_only_what_makes_the_graph_is_in_its_key(monkeypatch, tmp_path):

@@ -181,6 +181,15 @@ def test_a_frame_is_shown_until_the_next_one(
         assert abs(frame.image.mean() - 8 * frame.index) < 3
 
 
+def test_frames_of_a_stream_do_not_wait_for_the_next_one(tmp_path, serve_folder):
+    times = [0, 5, 10]
+    images = [np.full((48, 64, 3), 60 * i, np.uint8) for i in range(3)]
+    drawn_clips.write_stills(tmp_path / "a.mkv", images, times, 15)
+    reader = video.Reader(f"{serve_folder(tmp_path)}/a.mkv", video.Sampling(every=1))
+    read = [(frame.index, reader.num_read) for frame in reader]
+    assert read == [(0, 1), (1, 2), (2, 3)]
+
+
 def test_frames_come_upright(tmp_path):
     path = tmp_path / "a.mp4"
     image = np.zeros((48, 64, 3), np.uint8)

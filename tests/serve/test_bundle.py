@@ -9,14 +9,17 @@ from tensorflow_serving.config import model_server_config_pb2
 import serving_messages
 
 _SERVE = pathlib.Path(__file__).resolve().parents[2] / "serve"
+_CONFIG = _SERVE / "kubernetes" / "config"
 
 
 def _proto(name, message):
-    return text_format.Parse((_SERVE / name).read_text(), message)
+    return text_format.Parse((_CONFIG / name).read_text(), message)
 
 
 def _kubernetes():
-    documents = yaml.safe_load_all((_SERVE / "kubernetes.yaml").read_text())
+    documents = yaml.safe_load_all(
+        (_SERVE / "kubernetes" / "kubernetes.yaml").read_text()
+    )
     return {(x["kind"], x["metadata"]["name"]): x for x in documents}
 
 
@@ -53,11 +56,14 @@ def test_compose_mounts_files_that_are_there():
             assert port.startswith("127.0.0.1:")
         for volume in service["volumes"]:
             source = volume.split(":")[0]
-            assert source.startswith("${MODELS") or (_SERVE / source).is_file()
+            assert source.startswith("${MODELS") or (_SERVE / source).exists()
     serving = services["tensorflow-serving"]
-    mounted = {volume.split(":")[-2] for volume in serving["volumes"]}
-    asked = {x.partition("=")[2] for x in serving["command"] if "_file=" in x}
-    assert asked and asked <= mounted
+    # Its folder: a file that an editor replaces would stay the old one.
+    mounted = {x.split(":")[-2]: x.split(":")[0] for x in serving["volumes"]}
+    asked = [x.partition("=")[2] for x in serving["command"] if "_file=" in x]
+    assert len(asked) == 3
+    for path in map(pathlib.PurePosixPath, asked):
+        assert (_SERVE / mounted[str(path.parent)] / path.name).is_file()
 
 
 def test_a_gpu_changes_the_image_and_asks_for_one():
@@ -70,7 +76,10 @@ def test_a_gpu_changes_the_image_and_asks_for_one():
 
     overlay = yaml.safe_load((_SERVE / "gpu" / "kustomization.yaml").read_text())
     (base,) = overlay["resources"]
-    assert (_SERVE / "gpu" / base / "kustomization.yaml").is_file()
+    found = (_SERVE / "gpu" / base).resolve()
+    assert (found / "kustomization.yaml").is_file()
+    # Kustomize takes no base that the overlay lies in.
+    assert not (_SERVE / "gpu").is_relative_to(found)
     (image,) = overlay["images"]
     assert f"{image['name']}:{image['newTag']}" == serving["image"]
     patch = yaml.safe_load(overlay["patches"][0]["patch"])
@@ -108,11 +117,12 @@ def test_kubernetes_says_the_same_as_compose():
     assert container["resources"]["requests"]["cpu"]  # What its percentage is of.
     assert container["readinessProbe"]["httpGet"]["port"] == "rest"
 
-    kustomization = yaml.safe_load((_SERVE / "kustomization.yaml").read_text())
+    folder = _SERVE / "kubernetes"
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     (generated,) = kustomization["configMapGenerator"]
     for name in [*kustomization["resources"], *generated["files"]]:
-        assert (_SERVE / name).is_file()
+        assert (folder / name).is_file()
     config = next(x for x in pod["spec"]["volumes"] if x["name"] == "config")
     assert config["configMap"]["name"] == generated["name"]
     files = {x.rpartition("/")[2] for x in container["args"] if "/config/" in x}
-    assert files == set(generated["files"])
+    assert files == {pathlib.PurePath(x).name for x in generated["files"]}

@@ -442,9 +442,10 @@ def test_the_list_of_models_is_read_again(tmp_path, saved):
     ) as started:
         rest = started.client.rest
         assert rest("/v1/models/a")[0] == 200 and rest("/v1/models/b")[0] == 404
-        path.write_text("nonsense")
-        time.sleep(0.2)
-        assert rest("/v1/models/a")[0] == 200
+        for text in ("nonsense", ""):  # Empty: it is just being written.
+            path.write_text(text)
+            time.sleep(0.2)
+            assert rest("/v1/models/a")[0] == 200
         path.write_text(serving_support.config_text(b=(tmp_path / "half3", "")))
         body = {"instances": [0.0]}
         serving_support.eventually(
@@ -693,6 +694,10 @@ def test_large_images_are_not_decoded(tmp_path):
         "serving_default": tf.function(
             lambda image_bytes: {"status": decode.decode(image_bytes)[1]}, spec
         ),
+        # As embeddings, which come without a status.
+        "embed": tf.function(
+            lambda image_bytes: {"embedding": tf.strings.length(image_bytes)}, spec
+        ),
         "other": tf.function(lambda image_bytes: {"echo": image_bytes + ""}, spec),
     }
     tf.saved_model.save(tf.Module(), str(tmp_path / "ours" / "1"), signatures)
@@ -715,6 +720,9 @@ def test_large_images_are_not_decoded(tmp_path):
             .outputs["status"]
             .int_val
         )
+        found = started.client.predict("ours", given, "embed").outputs["embedding"]
+        same = [x == len(y) for x, y in zip(found.int_val, encoded, strict=True)]
+        assert same == [True, False, True]
         # A model that is not ours gets what was sent.
         found = started.client.predict("ours", given, "other").outputs["echo"]
         assert list(found.string_val) == encoded

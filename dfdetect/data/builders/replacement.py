@@ -8,11 +8,12 @@ set stays as it was and can be read all the time.
 import contextlib
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import utils
+
+from dfdetect import files
 
 _NEW, _OLD = "new", "old"
 
@@ -33,9 +34,9 @@ def replace(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
     try:
         with utils.temporary_assignment(builder, "_data_dir", os.fspath(new)):
             yield
-        _swap(new, path)
+        files.replace_folder(*map(os.fspath, (new, path, _hidden(path, _OLD))))
     finally:
-        shutil.rmtree(new, ignore_errors=True)
+        files.remove_folder(os.fspath(new))
     builder.info.update_data_dir(os.fspath(path))
 
 
@@ -47,24 +48,12 @@ def restore(builder: tfds.core.DatasetBuilder) -> bool:
     """
     path = _path(builder)
     old = _hidden(path, _OLD)
-    is_lost = old.exists() and not path.exists()
+    is_lost = os.path.lexists(old) and not os.path.lexists(path)
     if is_lost:
         old.rename(path)
     for folder in (old, _hidden(path, _NEW)):
-        shutil.rmtree(folder, ignore_errors=True)
+        files.remove_folder(os.fspath(folder))
     return is_lost
-
-
-def _swap(new: pathlib.Path, path: pathlib.Path) -> None:
-    """Renames `new` to `path`, and then removes what was there."""
-    old = _hidden(path, _OLD)
-    try:
-        path.rename(old)
-        new.rename(path)
-    finally:
-        if old.exists() and not path.exists():
-            old.rename(path)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _path(builder: tfds.core.DatasetBuilder) -> pathlib.Path:

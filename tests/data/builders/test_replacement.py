@@ -1,6 +1,7 @@
 """Whatever ends the building of a set anew, one whole set is there."""
 
 import pathlib
+import shutil
 
 import pytest
 import tensorflow_datasets as tfds
@@ -50,6 +51,20 @@ def test_a_build_that_fails_leaves_the_old_set_as_it_was(old, tmp_path, error):
     with pytest.raises(error):
         _anew(tmp_path, {"train": images()})
     assert snapshot(path) == before and list(path.parent.iterdir()) == [path]
+
+
+def test_a_set_behind_a_link_is_replaced_as_often_as_wanted(old, tmp_path):
+    path, elsewhere = pathlib.Path(old.data_dir), tmp_path / "elsewhere"
+    for images in (_NEW, _OLD):
+        path.rename(elsewhere)
+        path.symlink_to(elsewhere)
+        _anew(tmp_path, images)
+        assert [x.name for x in path.parent.iterdir()] == ["1.0.0"]
+        # What a link leads to is the user's.
+        assert elsewhere.is_dir() and not path.is_symlink()
+        shutil.rmtree(elsewhere)
+    found = tfds.builder("labelled_images", data_dir=tmp_path)
+    assert list(records(found, "train")) == ["old.png"]
 
 
 def test_a_killed_replacement_is_put_right_at_the_next_start(old):
