@@ -20,7 +20,11 @@ STAGES = {
     "xception": ("entry2", "middle8"),
     "midwayxception": ("entry2", "middle8"),
     "lightxception": ("entry2", "middle4"),
-    "efficientnet_b0": ("block3", "block5", "block7"),
+    **{
+        name: ("block3", "block5", "block7")
+        for name in classifier.NAMES
+        if name.startswith("efficientnet_")
+    },
     "mobilenet_v2": ("block_5_add", "block_12_add", "block_15_add"),
 }
 

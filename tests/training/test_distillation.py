@@ -81,3 +81,19 @@ def test_networks_whose_maps_are_not_known_are_refused():
     teacher = classifier.build("mobilenet_v2", 64)
     with pytest.raises(ValueError, match="distillation knows .*, got 'mesonet4'"):
         distillation.build_with_teacher("mesonet4", student, "mobilenet_v2", teacher)
+
+
+def test_a_lite_network_is_a_teacher():
+    teacher = classifier.build("efficientnet_lite0", 71)
+    student = classifier.build("lightxception", 71)
+    pair = distillation.build_with_teacher(
+        "lightxception", student, "efficientnet_lite0", teacher
+    )
+    shapes = [tuple(x.shape[1:]) for x in pair.output["targets"]]
+    # Maps of stride 8 and 16, and the standardized moments.
+    assert shapes == [
+        (9, 9, 40),
+        (5, 5, 112),
+        teacher.get_layer("pool").output.shape[1:],
+    ]
+    assert not any(v.path.startswith("efficientnet") for v in pair.trainable_variables)
