@@ -17,5 +17,5 @@ for folder in dfdetect train serve datasets; do
   "$python" -m mypy "$folder"
 done
 # Two at a time, each file in one process, in the order of tests/conftest.py; a process
-# may take 4 GB.
+# takes up to 7 GB at its end.
 exec "$python" -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder "$@"
