@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO
 
 # Exit codes.
 FAILED, USAGE, UNREAD, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
@@ -119,6 +120,15 @@ def open_missing_streams() -> None:
         sys.stdout = open(_STDOUT, "w", encoding="utf-8", closefd=False)
     if sys.stderr is None:
         sys.stderr = open(_STDERR, "w", encoding="utf-8", closefd=False)
+
+
+def exit_on_sigterm() -> Any:
+    """Lets SIGTERM end the process as an exit, so that it removes what lies aside.
+
+    Returns:
+        The handler before.
+    """
+    return signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def stream() -> TextIO:

@@ -4,7 +4,6 @@ The exit code is 2 for a usage error, 1 for unusable data, and 130 after an inte
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -44,11 +43,6 @@ def say(message: str) -> None:
     name = os.path.basename(sys.argv[0])
     line = f"{name}: {' '.join(message.split())}"
     print(line, file=console.stream(), flush=True)
-
-
-def exit_on_sigterm() -> None:
-    """Lets SIGTERM end the script as an exit, so that it removes what lies aside."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _guarded(main: Callable[[list[str]], None], argv: list[str]) -> None:

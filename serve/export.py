@@ -15,7 +15,7 @@ import os
 
 from absl import app, flags
 
-from dfdetect import script
+from dfdetect import console, script
 
 _OUTPUT = flags.DEFINE_string(
     "output", None, "Folder of the versions; made when missing.", required=True
@@ -98,7 +98,7 @@ def batch_sizes() -> list[int]:
 def main(argv: list[str]) -> None:
     sizes = batch_sizes()
     script.say("importing TensorFlow")
-    script.exit_on_sigterm()
+    console.exit_on_sigterm()
     # The graph is TensorFlow whatever backend Keras is set to.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     from dfdetect.export import publish

@@ -36,7 +36,7 @@ runtime.set_variables()  # Before TensorFlow is imported.
 import tensorflow_datasets as tfds
 from absl import app, flags, logging
 
-from dfdetect import files, script
+from dfdetect import console, files, script
 from dfdetect.corpora import beam_setup, file_access, shards
 from dfdetect.data import prepared, records
 from dfdetect.export import graph_cache, graph_folder
@@ -306,7 +306,7 @@ def build_from_images(output: str) -> index_module.Index:
 
 def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS warns about its internals.
-    script.exit_on_sigterm()
+    console.exit_on_sigterm()
     output = os.path.expanduser(_OUTPUT.value)
     # Fail before the slow part.
     storage.check_destination(output)
