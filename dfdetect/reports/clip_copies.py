@@ -81,7 +81,7 @@ def _count_repeats(
         if frame is None and not begin:
             end = max(end, 1)
         if end > begin:
-            yield shown, min(end - begin, round(_LONGEST_STILL * rate))
+            yield shown, min(end - begin, math.ceil(_LONGEST_STILL * rate))
             begin = end
         if frame is not None:
             shown = frame

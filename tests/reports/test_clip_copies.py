@@ -1,9 +1,12 @@
+import types
+
 import cv2
 import numpy as np
 import pytest
 
 import drawn_clips
 import tiny_heads
+from dfdetect.media import video
 from dfdetect.reports import clip_copies
 
 BAND = {"real_below": 0.3, "fake_from": 0.7}
@@ -75,6 +78,20 @@ def test_a_copy_shows_each_frame_as_long_as_the_clip_does(tmp_path):
     begins = [np.flatnonzero(shown == i)[0] / rate for i in range(4)]
     assert begins == pytest.approx(times, abs=0.05)
     assert np.all(np.diff(shown) >= 0) and len(frames) / rate == pytest.approx(20)
+
+
+def test_a_copy_of_very_long_stills_has_all_of_them():
+    image = np.zeros((2, 2, 3), np.uint8)
+    first, *others = [video.Frame(i, 1800.0 * i, image) for i in range(3)]
+    reader = types.SimpleNamespace(duration=5400.0)
+
+    def count(rate):
+        found = clip_copies._count_repeats(first, iter(others), reader, rate)
+        return [(frame.index, number) for frame, number in found]
+
+    assert count(1 / 1800) == [(0, 1), (1, 1), (2, 1)]
+    # Ten minutes at most.
+    assert count(2.0) == [(0, 1200), (1, 1200), (2, 1200)]
 
 
 def test_what_was_set_aside_is_gray_and_says_why(tmp_path):
