@@ -137,13 +137,18 @@ def test_notes_are_shown_on_request_or_where_they_cannot_be_hidden(
     assert done.stderr.count("I0000") == notes and "within" in done.stderr
 
 
-def test_without_standard_error_nothing_fails():
-    program = "from dfdetect import console\nwith console.notes_hidden(): print('in')"
-    done = subprocess.run(
-        ["/bin/sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program],
-        stdout=subprocess.PIPE,
+def run_without(descriptor, program):
+    """Runs a program with a standard stream closed."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f'"$0" -c "$1" {descriptor}>&-', sys.executable, program],
+        capture_output=True,
         check=True,
     )
+
+
+def test_without_standard_error_nothing_fails():
+    program = "from dfdetect import console\nwith console.notes_hidden(): print('in')"
+    done = run_without("2", program)
     assert done.stdout == b"in\n"
 
 
@@ -157,11 +162,7 @@ def test_files_are_not_opened_in_place_of_a_closed_standard_error(tmp_path):
         "os.write(2, b'note of a library')\n"
         "assert file.fileno() > 2\n"
     )
-    done = subprocess.run(
-        ["/bin/sh", "-c", '"$0" -c "$1" 2>&-', sys.executable, program],
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    done = run_without("2", program)
     assert done.stdout == b"" == (tmp_path / "a").read_bytes()
 
 
@@ -174,11 +175,7 @@ def test_results_go_nowhere_where_standard_output_is_closed():
         "sys.stdout.flush()\n"
         "console.say('said')\n"
     )
-    done = subprocess.run(
-        ["/bin/sh", "-c", '"$0" -c "$1" >&-', sys.executable, program],
-        stderr=subprocess.PIPE,
-        check=True,
-    )
+    done = run_without("1", program)
     assert done.stderr == b"dfdetect: said\n"
 
 

@@ -32,7 +32,7 @@ import tensorflow_datasets as tfds
 from absl import flags
 
 from dfdetect import console, files, script
-from dfdetect.data import prepared, split_leaks
+from dfdetect.data import prepared
 from dfdetect.evaluation.audit import (
     embedded_duplicates,
     metadata_baseline,
@@ -89,10 +89,7 @@ def audit() -> dict[str, Any]:
     return {
         "data": prepared.describe_dataset(builder),
         "num_flat": int((~survey.comparable).sum()),
-        "group_leaks": [
-            *split_leaks.find_random_split(builder),
-            *groups.find_leaks(survey),
-        ],
+        "group_leaks": groups.find_all(builder, survey),
         "near_duplicates": near_duplicates.find_pairs(survey, _MAX_DISTANCE.value),
         "max_distance": _MAX_DISTANCE.value,
         "no_pixel_baseline": metadata_baseline.measure_baseline(survey),

@@ -19,9 +19,9 @@ from dfdetect.reports import clip_copies, image_copies
 from dfdetect.reports import page as report_page
 
 # `retrieval.lookup.Lookup`: maps an image and its boxes to known images of each.
-_COPY = "copy"  # Key of a journal's lines.
-
 Lookup = Callable[[np.ndarray, np.ndarray], list[result_lines.KnownImages]]
+
+_COPY = "copy"  # Key of a journal's lines: name of the copy that was written.
 
 
 def judge_files(

@@ -30,9 +30,10 @@ def find_missing(
     missing = set()
     for path, line in lines.items():
         result = json.loads(line)
+        if not is_wanted(result, write_all):
+            continue
         suffix = ".mp4" if result["kind"] == "video" else ".png"
-        copy = name_stem(folder, shard, path) + suffix
-        if is_wanted(result, write_all) and copy not in there:
+        if name_stem(folder, shard, path) + suffix not in there:
             missing.add(path)
     return missing
 

@@ -143,7 +143,7 @@ def load_evaluation_set(
     total = sum(info.num_examples for info in sizes.values())
     with console.Progress(total, say, noun="record") as bar:
         survey = scan.scan_dataset(builder, bar.count, with_hashes=False)
-    leaks = [*split_leaks.find_random_split(builder), *groups.find_leaks(survey)]
+    leaks = groups.find_all(builder, survey)
     if leaks and not allow_leaky_split:
         raise ValueError(
             f"{builder.info.full_name} has a leaky split: "
@@ -151,15 +151,7 @@ def load_evaluation_set(
             "Figures would not say how well unseen videos are told. "
             "--allow_leaky_split gives them all the same, and every output says so."
         )
-    for text, condition in zip(where, parsed, strict=True):
-        if condition.field not in builder.info.features:
-            meeting = (
-                "all of its records meet" if condition.is_negated else "none meets"
-            )
-            say(
-                f"{builder.info.full_name} has no field {condition.field!r}: "
-                f"{meeting} {text}"
-            )
+    _tell_absent_fields(builder, where, parsed, say)
     chosen = np.zeros(len(survey.splits), bool)
     for name in sizes:
         # Both are in the order of `prepared.read_encoded`.
@@ -184,6 +176,23 @@ def load_evaluation_set(
         where=where,
         num_resamples=num_resamples,
     )
+
+
+def _tell_absent_fields(
+    builder: tfds.core.DatasetBuilder,
+    texts: Sequence[str],
+    parsed: Sequence[conditions.Condition],
+    say: Callable[[str], None],
+) -> None:
+    """Says which conditions are on fields that the data set lacks."""
+    for text, condition in zip(texts, parsed, strict=True):
+        if condition.field in builder.info.features:
+            continue
+        meeting = "all of its records meet" if condition.is_negated else "none meets"
+        say(
+            f"{builder.info.full_name} has no field {condition.field!r}: "
+            f"{meeting} {text}"
+        )
 
 
 def _baselines(

@@ -59,6 +59,19 @@ BOUNDS = {
 }
 
 
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Keeps GPUs from rounding the inputs of convolutions to TensorFloat-32."""
+    config = tf.config.experimental
+    before = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(before)
+
+
+@_full_precision()
 def check(
     reference: deepfake_pipeline.DeepfakePipeline,
     directory: str,
@@ -80,28 +93,6 @@ def check(
         ValueError: The drift is larger, a head or status differs, or an output is
             missing.
     """
-    with _full_precision():
-        return _check(reference, directory, bounds, say)
-
-
-@contextlib.contextmanager
-def _full_precision() -> Iterator[None]:
-    """Keeps GPUs from rounding the inputs of convolutions to TensorFloat-32."""
-    config = tf.config.experimental
-    before = config.tensor_float_32_execution_enabled()
-    config.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        config.enable_tensor_float_32_execution(before)
-
-
-def _check(
-    reference: deepfake_pipeline.DeepfakePipeline,
-    directory: str,
-    bounds: Drift,
-    say: Callable[[str], None],
-) -> dict[str, Any]:
     portrait = samples.read_portrait()
     # The last is the frame of `frames`: a JPEG is read otherwise, in parts.
     lossless = tf.io.encode_png(decode.decode_image(portrait)).numpy()

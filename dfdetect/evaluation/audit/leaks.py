@@ -1,7 +1,19 @@
 """Finds groups that have records in two splits."""
 
+import tensorflow_datasets as tfds
+
 from dfdetect.data import split_leaks
 from dfdetect.evaluation.audit.survey import Survey
+
+
+def find_all(builder: tfds.core.DatasetBuilder, survey: Survey) -> list[dict]:
+    """Finds the leaks of a data set: those of `find_leaks`, and a random split.
+
+    Args:
+        builder: A prepared data set.
+        survey: Its survey.
+    """
+    return [*split_leaks.find_random_split(builder), *find_leaks(survey)]
 
 
 def find_leaks(survey: Survey) -> list[dict]:
